@@ -1,0 +1,1 @@
+"""Flood-filling networks: tracing neurons in volumes of electron microscopy."""

@@ -1,0 +1,5 @@
+"""Messages of ffn/inference/inference.proto."""
+
+from ffn.utils import protos
+
+protos.export('ffn/inference/inference.proto', globals())

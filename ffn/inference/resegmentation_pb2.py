@@ -1,0 +1,5 @@
+"""Messages of ffn/inference/resegmentation.proto."""
+
+from ffn.utils import protos
+
+protos.export('ffn/inference/resegmentation.proto', globals())

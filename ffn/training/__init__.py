@@ -1,0 +1,1 @@
+"""Partitions, coordinates, examples, networks and the training loop."""

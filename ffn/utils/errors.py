@@ -1,0 +1,55 @@
+"""Mistakes of the user, and how every command shows them: one line, exit status 1."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+
+class UserError(ValueError):
+    """Something given from outside that cannot be worked with.
+
+    The message is one line: what was given, what was expected, what to do.
+    """
+
+
+def _run(call: Callable[[], object]) -> int:
+    try:
+        call()
+    except (UserError, OSError) as error:
+        print('error: ' + ' '.join(str(error).split()), file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print('interrupted', file=sys.stderr)
+        return 130
+    return 0
+
+
+def run_tool(main: Callable[[Sequence[str] | None], object]) -> None:
+    """Runs the `main(argv)` of a `python -m ffn...` tool and exits.
+
+    Args:
+      main: function that parses argv (None: the process' own) and does the work.
+    """
+    sys.exit(_run(lambda: main(None)))
+
+
+def run_script(main: Callable[[], object]) -> None:
+    """Parses absl flags, runs `main()` and exits: the last line of the four scripts.
+
+    Args:
+      main: function without arguments that reads FLAGS and calls the library.
+    """
+    from absl import app
+
+    def checked(argv: Sequence[str]) -> int:
+        def call() -> None:
+            if len(argv) > 1:
+                raise UserError(
+                    f'unexpected argument {argv[1]!r}: everything is given as --flag=value'
+                )
+            main()
+
+        return _run(call)
+
+    app.run(checked)

@@ -1,0 +1,175 @@
+"""Positions, sizes and boxes, with the order of axes in the type.
+
+Arrays are indexed [z, y, x]; what users type and what crosses a process boundary is x, y, z. The
+two orders are distinct types here and turn into each other only by `.zyx` and `.xyz`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ffn.utils import bounding_box_pb2, vector_pb2
+from ffn.utils.errors import UserError
+
+
+def _parse_three(text: str | Sequence[str], what: str, order: str) -> list[int]:
+    parts = text.split(',') if isinstance(text, str) else list(text)
+    try:
+        numbers = [int(part) for part in parts]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 3:
+        given = text if isinstance(text, str) else ','.join(map(str, text))
+        raise UserError(f'{what} is {given!r}; expected three integers {order}, such as 8,8,8')
+    return numbers
+
+
+class Xyz(NamedTuple):
+    """Three integers in x, y, z order."""
+
+    x: int
+    y: int
+    z: int
+
+    @property
+    def zyx(self) -> Zyx:
+        """The same in z, y, x order."""
+        return Zyx(self.z, self.y, self.x)
+
+    @classmethod
+    def parse(cls, text: str | Sequence[str], what: str) -> Xyz:
+        """Reads 'x,y,z'; `what` names the flag or field in the error.
+
+        Raises:
+          UserError: not three integers.
+        """
+        return cls(*_parse_three(text, what, 'x,y,z'))
+
+    @classmethod
+    def from_proto(cls, vector: vector_pb2.Vector3j) -> Xyz:
+        """Reads a Vector3j."""
+        return cls(vector.x, vector.y, vector.z)
+
+    def to_proto(self) -> vector_pb2.Vector3j:
+        """Makes a Vector3j."""
+        return vector_pb2.Vector3j(x=self.x, y=self.y, z=self.z)
+
+    def __str__(self) -> str:
+        return f'x,y,z {self.x},{self.y},{self.z}'
+
+
+class Zyx(NamedTuple):
+    """Three integers in z, y, x order: positions and shapes of arrays."""
+
+    z: int
+    y: int
+    x: int
+
+    @property
+    def xyz(self) -> Xyz:
+        """The same in x, y, z order."""
+        return Xyz(self.x, self.y, self.z)
+
+    @classmethod
+    def parse(cls, text: str | Sequence[str], what: str) -> Zyx:
+        """Reads 'z,y,x'; `what` names the flag in the error.
+
+        Raises:
+          UserError: not three integers.
+        """
+        return cls(*_parse_three(text, what, 'z,y,x'))
+
+    @classmethod
+    def of(cls, values: Iterable[int]) -> Zyx:
+        """Makes one from any three numbers that are in z, y, x order, such as an array's shape."""
+        z, y, x = (int(value) for value in values)
+        return cls(z, y, x)
+
+    def __str__(self) -> str:
+        return f'z,y,x {self.z},{self.y},{self.x}'
+
+
+def both_orders(value: Xyz | Zyx) -> str:
+    """Writes three numbers in both orders, for messages about boxes and shapes."""
+    return f'{value} ({value.zyx if isinstance(value, Xyz) else value.xyz})'
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box of voxels, start <= voxel < start + size.
+
+    Attributes:
+      start: first voxel.
+      size: number of voxels; never negative.
+    """
+
+    start: Xyz
+    size: Xyz
+
+    @classmethod
+    def from_zyx(cls, start_zyx: Sequence[int], size_zyx: Sequence[int]) -> Box:
+        """Makes a box from z, y, x numbers."""
+        return cls(Zyx.of(start_zyx).xyz, Zyx.of(size_zyx).xyz)
+
+    @classmethod
+    def of_shape(cls, shape_zyx: Sequence[int]) -> Box:
+        """The box that an array of this [z, y, x] shape covers."""
+        return cls.from_zyx((0, 0, 0), shape_zyx)
+
+    @classmethod
+    def from_proto(cls, proto: bounding_box_pb2.BoundingBox) -> Box:
+        """Reads a BoundingBox message."""
+        return cls(Xyz.from_proto(proto.start), Xyz.from_proto(proto.size))
+
+    def to_proto(self) -> bounding_box_pb2.BoundingBox:
+        """Makes a BoundingBox message."""
+        return bounding_box_pb2.BoundingBox(start=self.start.to_proto(), size=self.size.to_proto())
+
+    @property
+    def end(self) -> Xyz:
+        """First voxel behind the box."""
+        return Xyz(*(start + size for start, size in zip(self.start, self.size, strict=True)))
+
+    @property
+    def slices_zyx(self) -> tuple[slice, slice, slice]:
+        """Index of the box in an array [z, y, x]."""
+        z, y, x = (slice(a, b) for a, b in zip(self.start.zyx, self.end.zyx, strict=True))
+        return z, y, x
+
+    @property
+    def empty(self) -> bool:
+        """Whether the box holds no voxel."""
+        return min(self.size) <= 0
+
+    def intersection(self, other: Box) -> Box | None:
+        """The voxels in both boxes, or None."""
+        start = Xyz(*map(max, self.start, other.start))
+        end = Xyz(*map(min, self.end, other.end))
+        size = Xyz(*(b - a for a, b in zip(start, end, strict=True)))
+        return None if min(size) <= 0 else Box(start, size)
+
+    def contains(self, other: Box) -> bool:
+        """Whether every voxel of the other box is in this one."""
+        return all(map(int.__le__, self.start, other.start)) and all(
+            map(int.__ge__, self.end, other.end)
+        )
+
+    def grow(self, by: Xyz) -> Box:
+        """The box with `by` more voxels on both sides of each axis."""
+        return Box(
+            Xyz(*(a - b for a, b in zip(self.start, by, strict=True))),
+            Xyz(*(max(s + 2 * b, 0) for s, b in zip(self.size, by, strict=True))),
+        )
+
+    def shrink(self, by: Xyz) -> Box:
+        """The box with `by` fewer voxels on both sides of each axis; may become empty."""
+        return self.grow(Xyz(*(-b for b in by)))
+
+    def relative_to(self, origin: Xyz) -> Box:
+        """The same box in coordinates that count from `origin`."""
+        return Box(Xyz(*(a - o for a, o in zip(self.start, origin, strict=True))), self.size)
+
+    def __str__(self) -> str:
+        return f'start {both_orders(self.start)}, size {both_orders(self.size)}'

@@ -1,0 +1,74 @@
+"""The project's protobuf messages, made from compiled descriptors when they are imported.
+
+Code that protoc generates is tied to a range of protobuf releases and refuses others. Descriptors
+are plain data that every release reads, so `protos.binpb` (made from the .proto files by
+`make protos`) is loaded instead, and each `*_pb2` module asks for its file's messages.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any, TypeVar
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory, text_format
+from google.protobuf.internal import enum_type_wrapper
+
+from ffn.utils.errors import UserError
+
+M = TypeVar('M', bound=message.Message)
+
+DESCRIPTORS = Path(__file__).with_name('protos.binpb')
+
+
+@functools.cache
+def _pool() -> descriptor_pool.DescriptorPool:
+    pool = descriptor_pool.Default()
+    files = descriptor_pb2.FileDescriptorSet.FromString(DESCRIPTORS.read_bytes())
+    for file in files.file:
+        pool.AddSerializedFile(file.SerializeToString())
+    return pool
+
+
+def export(proto_file: str, namespace: dict[str, Any]) -> None:
+    """Puts the messages and enums of one .proto file into a module's namespace.
+
+    Args:
+      proto_file: path as compiled, such as 'ffn/utils/vector.proto'.
+      namespace: `globals()` of the module.
+    """
+    file = _pool().FindFileByName(proto_file)
+    namespace['DESCRIPTOR'] = file
+    for name, descriptor in file.message_types_by_name.items():
+        namespace[name] = message_factory.GetMessageClass(descriptor)
+    for name, descriptor in file.enum_types_by_name.items():
+        namespace[name] = enum_type_wrapper.EnumTypeWrapper(descriptor)
+
+
+def parse_text(text: str, into: M, what: str) -> M:
+    """Fills a message from protobuf text format, leaving what the text does not name.
+
+    Args:
+      text: text-format message.
+      into: message to fill, returned.
+      what: where the text came from, for the error.
+
+    Returns:
+      The message.
+
+    Raises:
+      UserError: not such a message; names line and column.
+    """
+    try:
+        return text_format.Merge(text, into)
+    except text_format.ParseError as error:
+        raise UserError(f'{what} is not a valid {into.DESCRIPTOR.name}: {error}') from error
+
+
+def read_text(path: str | Path, into: M) -> M:
+    """Fills a message from a text-format file; see `parse_text`."""
+    try:
+        text = Path(path).read_text(encoding='utf-8')
+    except UnicodeDecodeError as error:
+        raise UserError(f'{path} is not a text file; expected a text-format message') from error
+    return parse_text(text, into, str(path))

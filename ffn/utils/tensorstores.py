@@ -1,0 +1,134 @@
+"""Zarr, N5 and Neuroglancer precomputed volumes through TensorStore, as [z, y, x] arrays.
+
+TensorStore is imported when the first such volume is opened; HDF5 users never wait for it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ffn.utils.errors import UserError
+
+DRIVERS = {
+    'zarr': 'zarr',
+    'zarr2': 'zarr',
+    'zarr3': 'zarr3',
+    'n5': 'n5',
+    'precomputed': 'neuroglancer_precomputed',
+}
+_MARKER_FILES = {
+    '.zarray': 'zarr',
+    'zarr.json': 'zarr3',
+    'attributes.json': 'n5',
+    'info': 'precomputed',
+}
+
+
+def spec_of_url(url: str, dataset: str) -> dict[str, Any]:
+    """Turns 'zarr://PATH-or-URL' and a dataset below it into a TensorStore spec.
+
+    Raises:
+      UserError: unknown scheme.
+    """
+    scheme, _, rest = url.partition('://')
+    if scheme not in DRIVERS:
+        known = ', '.join(f'{name}://' for name in DRIVERS)
+        raise UserError(f'{url!r}: unknown kind of volume {scheme}://; known are {known}')
+    place = rest.rstrip('/') + (f'/{dataset.strip("/")}' if dataset else '')
+    kvstore: Any = {'driver': 'file', 'path': str(Path(place).absolute())}
+    if '://' in place:
+        kvstore = place
+    return {'driver': DRIVERS[scheme], 'kvstore': kvstore}
+
+
+def spec_of_directory(path: str, dataset: str) -> dict[str, Any]:
+    """Recognises what a directory holds by the metadata file in it.
+
+    Raises:
+      UserError: nothing known.
+    """
+    place = Path(path, dataset.strip('/')) if dataset else Path(path)
+    for marker, scheme in _MARKER_FILES.items():
+        if (place / marker).exists():
+            return spec_of_url(f'{scheme}://{place}', '')
+    inside = (
+        sorted(child.name for child in place.iterdir() if child.is_dir()) if place.is_dir() else []
+    )
+    holds = f'; below it are {", ".join(inside[:20])}' if inside else ''
+    raise UserError(
+        f'{place} holds no Zarr, N5 or precomputed array (none of {", ".join(_MARKER_FILES)}){holds}'
+    )
+
+
+def spec_of_json(text: str, what: str) -> dict[str, Any]:
+    """Parses a TensorStore spec given as JSON.
+
+    Raises:
+      UserError: not JSON, or no object with a driver.
+    """
+    try:
+        spec = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f'{what}.tensorstore is not JSON: {error}') from error
+    if not isinstance(spec, dict) or 'driver' not in spec:
+        raise UserError(f'{what}.tensorstore must be a JSON object with a "driver"')
+    return spec
+
+
+class _StoreArray:
+    """A TensorStore seen as an array that is indexed from 0 and read when indexed."""
+
+    def __init__(self, store: Any):
+        self.shape = tuple(store.shape)
+        self.dtype = np.dtype(store.dtype.numpy_dtype)
+        self._store = store
+
+    def __getitem__(self, index) -> np.ndarray:
+        return self._store[index].read().result()
+
+
+def open_array(name: str, spec: dict[str, Any]) -> tuple[_StoreArray, tuple[int, ...]]:
+    """Opens a TensorStore spec for reading, its axes brought into [z, y, x] or [c, z, y, x].
+
+    Named dimensions are followed (x, y, z, c or channel). Without names, Zarr is taken as it is and
+    N5, whose metadata counts dimensions from the fastest, is reversed. One precomputed channel is
+    dropped.
+
+    Args:
+      name: what is opened, for errors.
+      spec: TensorStore spec.
+
+    Returns:
+      The array, and its origin [z, y, x].
+
+    Raises:
+      UserError: it cannot be opened.
+    """
+    import tensorstore as ts
+
+    try:
+        store = ts.open(spec, open=True, read=True, write=False).result()
+    except (ValueError, OSError, NotImplementedError) as error:
+        raise UserError(f'{name} cannot be opened: {str(error).splitlines()[0]}') from error
+    store = store[_zyx_order(store, spec['driver'])]
+    if store.rank == 4 and store.shape[0] == 1:
+        store = store[store.domain.origin[0]]
+    origin_zyx = tuple(int(o) for o in store.domain.origin[-3:])
+    return _StoreArray(store[ts.d[:].translate_to[0]]), origin_zyx
+
+
+def _zyx_order(store: Any, driver: str) -> Any:
+    import tensorstore as ts
+
+    labels = [label.lower() for label in store.domain.labels]
+    if {'x', 'y', 'z'} <= set(labels):
+        order = [labels.index(axis) for axis in 'zyx']
+        rest = [i for i in range(store.rank) if i not in order]
+        return ts.d[rest + order].transpose[:]
+    if driver == 'n5':
+        return ts.d[list(reversed(range(store.rank)))].transpose[:]
+    return ts.d[:].transpose[:]

@@ -1,0 +1,1 @@
+"""Pictures of volumes, segmentations and runs."""
