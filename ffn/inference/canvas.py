@@ -1,0 +1,369 @@
+"""The canvas: a subvolume on which objects are grown one after the other.
+
+See Januszewski et al. 2018, Methods, "Inference". NumPy only; the network is behind `predict`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from scipy.special import expit
+
+from ffn.inference import movement, storage
+from ffn.inference.counters import Counters
+from ffn.inference.request import CanvasOptions, logit
+from ffn.inference.restrictor import Restrictor
+from ffn.inference.seed import SeedPolicy
+from ffn.utils.geometry import Xyz, Zyx
+
+# A voxel that was at least this likely and became background counts as deleted.
+DELETED_FROM = logit(0.8)
+
+Extent = tuple[slice, slice, slice]
+Position = tuple[int, int, int]
+
+
+class Network(Protocol):
+    """What the canvas needs of the executor."""
+
+    def predict(self, image: np.ndarray, seed: np.ndarray) -> np.ndarray:
+        """float32 [z, y, x] image and seed logits → new logits."""
+
+
+class FieldOfView(Protocol):
+    """Sizes of a model, x, y, z (ffn.training.model.ModelInfo)."""
+
+    deltas: Xyz
+    pred_mask_size: Xyz
+    input_seed_size: Xyz
+    input_image_size: Xyz
+
+
+@dataclass
+class GrowingObject:
+    """The object that is being grown.
+
+    Attributes:
+      start: its seed, z, y, x.
+      iters: network steps so far.
+      seconds: time so far.
+    """
+
+    start: Position
+    iters: int = 0
+    seconds: float = 0.0
+
+
+class Interrupted(Exception):  # noqa: N818 - not a failure
+    """The run was asked to stop; its state has been saved."""
+
+
+class CanvasView:
+    """What policies see: arrays that cannot be written to, and where one may go."""
+
+    def __init__(self, canvas: Canvas, corner_zyx: Zyx, voxel_size_zyx: tuple[float, float, float]):
+        self.image = _read_only(canvas.image)
+        self.segmentation = _read_only(canvas.segmentation)
+        self.mask = None if canvas.restrictor.mask is None else _read_only(canvas.restrictor.mask)
+        self.margin_zyx = canvas.margin_zyx
+        self.corner_zyx = corner_zyx
+        self.voxel_size_zyx = voxel_size_zyx
+        self.is_valid_pos = canvas.is_valid_pos
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+class Canvas:
+    """State of one subvolume while it is segmented.
+
+    Attributes:
+      image: float32 [z, y, x], normalised.
+      seed: float32 [z, y, x] logits of the current object, NaN where no field of view has been.
+      segmentation: int32 [z, y, x]; > 0 segments, 0 free, -1 seeds that were rejected.
+      seg_prob: uint8 [z, y, x] quantised probabilities of the segments.
+      origins: segment id → OriginInfo.
+      overlaps: segment id → int64 [2, n], ids and voxels of the segments that it ran into.
+      history: (position z, y, x, number of deleted voxels) of every step, when kept.
+      growing: the object that is being grown, None between objects.
+      visited: least and greatest centre of the field of view since `init_seed`, z, y, x.
+      prefilled: number of segments that were there beforehand.
+    """
+
+    def __init__(
+        self,
+        info: FieldOfView,
+        network: Network,
+        image: np.ndarray,
+        options: CanvasOptions,
+        *,
+        restrictor: Restrictor | None = None,
+        movement_policy: tuple[str, str] = ('', ''),
+        corner_zyx: Sequence[int] = (0, 0, 0),
+        voxel_size_zyx: tuple[float, float, float] = (1, 1, 1),
+        counters: Counters | None = None,
+        keep_history: bool = False,
+    ):
+        """Makes an empty canvas.
+
+        Args:
+          info: sizes of the model.
+          network: runs it.
+          image: float32 [z, y, x], normalised.
+          options: how objects grow.
+          restrictor: where not to go.
+          movement_policy: name and JSON arguments.
+          corner_zyx: first voxel of the subvolume.
+          voxel_size_zyx: physical size of a voxel, any unit.
+          counters: where events are counted.
+          keep_history: record every step.
+        """
+        self.image = np.ascontiguousarray(image, dtype=np.float32)
+        self.shape = Zyx.of(self.image.shape)
+        self.options = options
+        self.restrictor = restrictor or Restrictor()
+        self.counters = counters or Counters()
+        self.corner_zyx = Zyx.of(corner_zyx)
+        self._network = network
+        self._fov = info.input_image_size.zyx
+        self.margin_zyx = Zyx(*(n // 2 for n in self._fov))
+        edge = [(n - m) // 2 for n, m in zip(self._fov, info.pred_mask_size.zyx, strict=True)]
+        self._updated = tuple(slice(e, n - e) for e, n in zip(edge, self._fov, strict=True))
+
+        self.seed = np.full(self.shape, np.nan, dtype=np.float32)
+        self.segmentation = np.zeros(self.shape, dtype=np.int32)
+        self.seg_prob = np.zeros(self.shape, dtype=np.uint8)
+        self.origins: dict[int, storage.OriginInfo] = {}
+        self.overlaps: dict[int, np.ndarray] = {}
+        self.history: list[tuple[Position, int]] | None = [] if keep_history else None
+        self.growing: GrowingObject | None = None
+        self.seed_policy: SeedPolicy | None = None
+        self.visited: tuple[Position, Position] | None = None
+        self.prefilled = 0
+        self.view = CanvasView(self, self.corner_zyx, voxel_size_zyx)
+        name, args = movement_policy
+        self.movement_policy = movement.make_policy(
+            self.view, name, args, info.deltas.zyx, options.move_threshold
+        )
+        self.between_steps: Callable[[Canvas], None] = lambda canvas: None
+
+    def is_valid_pos(self, pos_zyx: Sequence[int], ignore_move_threshold: bool = False) -> bool:
+        """Whether the field of view may be centred at a position.
+
+        Args:
+          pos_zyx: within the subvolume.
+          ignore_move_threshold: do not ask for a likely voxel there, as for a start.
+        """
+        pos = tuple(pos_zyx)
+        if not ignore_move_threshold and not self._reaches(pos):
+            self.counters.add('skip_threshold')
+            return False
+        for p, m, n in zip(pos, self.margin_zyx, self.shape, strict=True):
+            if p < m or p + m >= n:
+                self.counters.add('skip_invalid_pos')
+                return False
+        if self.segmentation[pos] > 0:
+            self.counters.add('skip_invalid_pos')
+            return False
+        return True
+
+    def _reaches(self, pos: Position) -> bool:
+        inside = all(0 <= p < n for p, n in zip(pos, self.shape, strict=True))
+        return inside and bool(self.seed[pos] >= self.options.move_threshold)
+
+    def visited_extent(self) -> Extent:
+        """The part of the canvas that the object's fields of view touched."""
+        first, last = self.visited
+        z, y, x = (
+            slice(max(a - m, 0), b + m + 1)
+            for a, b, m in zip(first, last, self.margin_zyx, strict=True)
+        )
+        return z, y, x
+
+    def init_seed(self, pos_zyx: Sequence[int]) -> None:
+        """Clears the seed and places the starting voxel."""
+        pos = tuple(pos_zyx)
+        self.seed[self.visited_extent() if self.visited else ...] = np.nan
+        self.seed[pos] = self.options.init_activation
+        self.visited = pos, pos
+
+    def reset_state(self, start_zyx: Sequence[int]) -> None:
+        """Begins a new object at a position: movement and history start afresh."""
+        start = tuple(start_zyx)
+        self.movement_policy.reset_state(start)
+        self.growing = GrowingObject(start)
+        if self.history is not None:
+            self.history.clear()
+
+    def update_at(self, pos_zyx: Sequence[int]) -> np.ndarray:
+        """Makes one step of the network and writes it to the seed.
+
+        Args:
+          pos_zyx: centre of the field of view.
+
+        Returns:
+          float32 [z, y, x] logits, as written.
+        """
+        options = self.options
+        fov = tuple(
+            slice(p - m, p - m + n)
+            for p, m, n in zip(pos_zyx, self.margin_zyx, self._fov, strict=True)
+        )
+        old = self.seed[fov]
+        seed = np.where(np.isnan(old), np.float32(options.pad_value), old)
+        begin = time.perf_counter_ns()
+        logits = self._network.predict(self.image[fov], seed)[self._updated]
+        self.counters.count_call('predict', time.perf_counter_ns() - begin)
+
+        old = old[self._updated]
+        if options.disco_seed_threshold >= 0:
+            reached = np.count_nonzero(logits >= options.move_threshold)
+            if reached > options.disco_seed_threshold * logits.size:
+                np.copyto(logits, old, where=(old < 0) & (logits > old))
+        if self.history is not None:
+            deleted = np.count_nonzero((old >= DELETED_FROM) & (logits < 0))
+            self.history.append((tuple(pos_zyx), int(deleted)))
+        old[...] = logits
+        pos = tuple(pos_zyx)
+        first, last = self.visited or (pos, pos)
+        self.visited = tuple(map(min, first, pos)), tuple(map(max, last, pos))
+        return logits
+
+    def segment_at(
+        self,
+        start_zyx: Sequence[int],
+        callback: Callable[[Canvas, Position], None] | None = None,
+    ) -> int:
+        """Grows one object; it is then in `seed`, and no segment is made of it.
+
+        Args:
+          start_zyx: where to start; its field of view must fit.
+          callback: called with the canvas and the position after every step.
+
+        Returns:
+          Number of steps.
+        """
+        self.init_seed(start_zyx)
+        self.reset_state(start_zyx)
+        return self._grow(callback).iters
+
+    def _grow(self, callback: Callable[[Canvas, Position], None] | None = None) -> GrowingObject:
+        growing = self.growing
+        began = time.perf_counter() - growing.seconds
+        with self.counters.timed('segment_at-loop'):
+            for position in self.movement_policy:
+                if not self._reaches(growing.start):
+                    self.counters.add('seed_got_too_weak')
+                    break
+                if not self.restrictor.is_valid_pos(position):
+                    self.counters.add('skip_restricted_pos')
+                    continue
+                with self.counters.timed('update_at'):
+                    logits = self.update_at(position)
+                    self.movement_policy.update(logits, position)
+                growing.iters += 1
+                growing.seconds = time.perf_counter() - began
+                if callback is not None:
+                    callback(self, position)
+                self.between_steps(self)
+        self.growing = None
+        return growing
+
+    def segment_all(self, seed_policy: SeedPolicy | Callable[[Any], SeedPolicy]) -> None:
+        """Grows an object from every seed of a policy and makes segments of them.
+
+        After a restored checkpoint, goes on where that was taken.
+
+        Args:
+          seed_policy: the policy, or a function that makes it from the canvas' view.
+        """
+        with self.counters.timed('segment_all'):
+            if self.seed_policy is None:
+                is_policy = isinstance(seed_policy, SeedPolicy)
+                self.seed_policy = seed_policy if is_policy else seed_policy(self.view)
+            if self.growing is not None:
+                self._finish(self._grow())
+            while (position := self._next_seed()) is not None:
+                if self._may_start(position):
+                    self.init_seed(position)
+                    self.reset_state(position)
+                    self._finish(self._grow())
+                self.between_steps(self)
+        self.segmentation[self.segmentation < 0] = 0
+
+    def _next_seed(self) -> Position | None:
+        with self.counters.timed('seed-policy'):
+            return next(self.seed_policy, None)
+
+    def _may_start(self, pos: Position) -> bool:
+        self.counters.add('seeds')
+        if not (
+            self.is_valid_pos(pos, ignore_move_threshold=True)
+            and self.restrictor.is_valid_pos(pos)
+            and self.restrictor.is_valid_seed(pos)
+        ):
+            return False
+        near = tuple(
+            slice(max(p - d, 0), p + d + 1)
+            for p, d in zip(pos, self.options.min_boundary_dist.zyx, strict=True)
+        )
+        if np.any(self.segmentation[near] > 0):
+            self._reject(pos, 'close')
+            return False
+        return True
+
+    def _reject(self, pos: Position, why: str) -> None:
+        self.counters.add(f'rejected-{why}')
+        if self.segmentation[pos] == 0:
+            self.segmentation[pos] = -1
+
+    def _finish(self, grown: GrowingObject) -> None:
+        """Makes a segment of the object in `seed`, or rejects it."""
+        if not self._reaches(grown.start):
+            self._reject(grown.start, 'weak')
+            self.counters.add_time('invalid-weak-time-ms', grown.seconds)
+            return
+        extent = self.visited_extent()
+        logits, segments = self.seed[extent], self.segmentation[extent]
+        mask = logits >= self.options.segment_threshold
+        ids, counts = np.unique(segments[mask & (segments > 0)], return_counts=True)
+        mask &= segments <= 0
+        size = int(np.count_nonzero(mask))
+        if size < self.options.min_segment_size:
+            self._reject(grown.start, 'small')
+            self.counters.add_time('invalid-small-time-ms', grown.seconds)
+            return
+        new_id = max(self.origins, default=self.prefilled) + 1
+        segments[mask] = new_id
+        self.seg_prob[extent][mask] = storage.quantize_probability(expit(logits[mask]))
+        self.origins[new_id] = storage.OriginInfo(grown.start, grown.iters, grown.seconds)
+        self.overlaps[new_id] = np.array([ids, counts], dtype=np.int64)
+        self.counters.add('voxels-segmented', size)
+        self.counters.add('voxels-overlapping', int(counts.sum()))
+        self.counters.add_time('valid-time-ms', grown.seconds)
+
+    def prefill(self, labels: np.ndarray) -> None:
+        """Fills the canvas with an existing segmentation; new objects grow in free space only.
+
+        Args:
+          labels: integer [z, y, x], 0 is free. Its ids become 1..n; `to_given_id` maps them back,
+            `to_canvas_id` forth.
+        """
+        given, canvas = np.unique(labels, return_inverse=True)
+        if given.size == 0 or given[0] != 0:
+            given, canvas = np.insert(given, 0, 0), canvas + 1
+        self.segmentation[:] = canvas.reshape(self.shape)
+        self.prefilled = len(given) - 1
+        self.to_given_id = dict(enumerate(given.tolist()))
+        self.to_canvas_id = {given_id: i for i, given_id in self.to_given_id.items()}
+
+    def segmented_fraction(self) -> float:
+        """Part of the voxels that belong to segments."""
+        return float(np.count_nonzero(self.segmentation > 0) / self.segmentation.size)

@@ -1,0 +1,56 @@
+"""Matching the intensities of an image to those of the volume that a network was trained on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ffn.inference.unpickling import read_npz
+from ffn.utils.errors import UserError
+
+
+def load_reference(path: str) -> np.ndarray:
+    """Loads the cumulative histogram of a reference volume.
+
+    Args:
+      path: npz with `cdf`, 256 rising numbers up to 1, or `histogram`, 256 counts.
+
+    Returns:
+      float64 [256], the last one 1.
+
+    Raises:
+      UserError: another file, or an empty histogram.
+    """
+    data = read_npz(path, ['cdf', 'histogram'], [])
+    cdf = data['cdf'] if 'cdf' in data else np.cumsum(data.get('histogram', []))
+    if cdf.shape != (256,) or not cdf[-1] > 0 or np.any(np.diff(cdf) < 0):
+        raise UserError(
+            f'reference_histogram {path} must hold `histogram`, the counts of the 256 intensities, or '
+            '`cdf`, their running sum'
+        )
+    return cdf / cdf[-1]
+
+
+def match_histogram(
+    image: np.ndarray, reference_cdf: np.ndarray, left_out: np.ndarray | None = None
+) -> np.ndarray:
+    """Maps intensities so that the image's histogram becomes that of the reference.
+
+    Args:
+      image: uint8 [z, y, x].
+      reference_cdf: float64 [256], see `load_reference`.
+      left_out: bool [z, y, x], voxels that do not count in the image's histogram.
+
+    Returns:
+      uint8 [z, y, x].
+
+    Raises:
+      UserError: an image of another type.
+    """
+    if image.dtype != np.uint8:
+        raise UserError(f'reference_histogram needs a uint8 image; this one holds {image.dtype}')
+    counted = image if left_out is None else image[~left_out]
+    if not counted.size:
+        return image
+    cdf = np.cumsum(np.bincount(counted.ravel(), minlength=256)) / counted.size
+    table = np.searchsorted(reference_cdf, cdf - 1e-9).clip(0, 255).astype(np.uint8)
+    return table[image]

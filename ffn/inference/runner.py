@@ -1,0 +1,236 @@
+"""From a request and a box to a segmentation on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from absl import logging
+
+from ffn.inference import checkpoint, histogram, inference_pb2, seed_combine, storage
+from ffn.inference.canvas import Canvas
+from ffn.inference.counters import Counters
+from ffn.inference.executor import Executor
+from ffn.inference.request import CanvasOptions, check_request, clip_box
+from ffn.inference.restrictor import make_restrictor
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Zyx
+from ffn.utils.masks import MaskBuilder
+from ffn.utils.volumes import Volume, open_decorated
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Where the canvas lies in the volume; sections are taken as they are.
+
+    Attributes:
+      corner_zyx: first voxel of the canvas.
+      size_zyx: its shape.
+    """
+
+    corner_zyx: Zyx
+    size_zyx: Zyx
+
+
+class Runner:
+    """Segments subvolumes with one model; a context manager.
+
+    Attributes:
+      request: the request, after `start`.
+      counters: of all subvolumes and of the executor.
+      stop: set it to end a run after saving a checkpoint.
+    """
+
+    def __init__(
+        self, on_canvas: Callable[[Canvas], contextlib.AbstractContextManager] | None = None
+    ):
+        """Makes a runner.
+
+        Args:
+          on_canvas: called with each canvas; the context that it returns holds while the canvas is
+            segmented (progress bars).
+        """
+        self.counters = Counters()
+        self.stop = threading.Event()
+        self._on_canvas = on_canvas or (lambda canvas: contextlib.nullcontext())
+        self._resources = contextlib.ExitStack()
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the volumes."""
+        self._resources.close()
+
+    def start(self, request: inference_pb2.InferenceRequest) -> None:
+        """Opens the volumes and loads the model.
+
+        Args:
+          request: what to do.
+
+        Raises:
+          UserError: something in the request does not fit.
+        """
+        from ffn.inference.predictor import load_model, make_predictor
+
+        check_request(request)
+        self.request = request
+        self._options = CanvasOptions.from_proto(request.inference_options)
+        self._image = self._open(request.image, 'image').single_channel()
+        self._init_segmentation: Volume | None = None
+        if request.HasField('init_segmentation'):
+            labels = self._open(request.init_segmentation, 'init_segmentation').require_labels()
+            self._init_segmentation = labels
+        self._reference_cdf = None
+        if request.reference_histogram:
+            self._reference_cdf = histogram.load_reference(request.reference_histogram)
+        self._masks = self._resources.enter_context(MaskBuilder())
+        model = load_model(request)
+        self.info = model.info
+        self.executor = Executor(make_predictor(model), request.batch_size, self.counters)
+
+    def _open(self, decorated: inference_pb2.DecoratedVolume, what: str) -> Volume:
+        return self._resources.enter_context(open_decorated(decorated, what))
+
+    @property
+    def volume_box(self) -> Box:
+        """The voxels of the image volume."""
+        return self._image.box
+
+    def clip(self, box: Box) -> Box:
+        """Clips a box to the volume, with a warning.
+
+        Raises:
+          UserError: outside, or smaller than the field of view.
+        """
+        clipped, less = clip_box(box, self.volume_box, self.info.input_image_size, self._image.name)
+        if less:
+            logging.warning(
+                'box %s leaves the volume, which covers %s; clipped to %s',
+                box, self.volume_box, clipped,
+            )  # fmt: skip
+        return clipped
+
+    def make_canvas(
+        self, corner_zyx: Sequence[int], size_zyx: Sequence[int], keep_history: bool = False
+    ) -> tuple[Canvas, Alignment]:
+        """Makes an empty canvas.
+
+        Args:
+          corner_zyx: first voxel of the subvolume.
+          size_zyx: its shape; what leaves the volume is clipped.
+          keep_history: record every step.
+
+        Returns:
+          The canvas, and where it lies.
+
+        Raises:
+          UserError: see `clip`; also masks that do not fit.
+        """
+        box = self.clip(Box.from_zyx(corner_zyx, size_zyx))
+        with self.counters.timed('load-image'):
+            image = self._image.read(box)
+        if self._reference_cdf is not None:
+            left_out = self._masks.build(self.request.histogram_masks, box, image)
+            image = histogram.match_histogram(image, self._reference_cdf, left_out)
+        restrictor = make_restrictor(
+            self.request, box, image, self.info.input_image_size, self._masks
+        )
+        normalized = np.subtract(image, self.request.image_mean, dtype=np.float32)
+        normalized /= np.float32(self.request.image_stddev)
+        canvas = Canvas(
+            self.info,
+            self.executor,
+            normalized,
+            self._options,
+            restrictor=restrictor,
+            movement_policy=(self.request.movement_policy_name, self.request.movement_policy_args),
+            corner_zyx=box.start.zyx,
+            keep_history=keep_history,
+        )
+        if self._init_segmentation is not None:
+            canvas.prefill(self._init_segmentation.read(box))
+        return canvas, Alignment(box.start.zyx, box.size.zyx)
+
+    def run(self, corner_zyx: Sequence[int], size_zyx: Sequence[int]) -> Canvas | None:
+        """Segments a subvolume and writes the result; goes on from its checkpoint if there is one.
+
+        Args:
+          corner_zyx: first voxel of the subvolume.
+          size_zyx: its shape; what leaves the volume is clipped.
+
+        Returns:
+          The canvas, or None where the result exists already.
+
+        Raises:
+          UserError: see `make_canvas`; also a folder that cannot be written to.
+          Interrupted: `stop` was set; a checkpoint has been saved.
+        """
+        directory = self._output_dir()
+        corner = self.clip(Box.from_zyx(corner_zyx, size_zyx)).start.zyx
+        if (there := storage.existing_path(directory, corner, 'npz')) is not None:
+            logging.info('%s exists; the subvolume is skipped', there)
+            return None
+        canvas, _ = self.make_canvas(corner_zyx, size_zyx)
+        saved = storage.subvolume_path(directory, corner, 'cpoint')
+        if canvas.restrictor.everything_masked:
+            logging.info('every voxel of the subvolume is masked')
+            canvas.counters.add('everything-masked')
+        else:
+            policy = (self.request.seed_policy, self.request.seed_policy_args)
+            canvas.seed_policy = seed_combine.make_policy(canvas.view, *policy)
+            canvas.between_steps = checkpoint.Checkpointer(
+                saved, self.request.checkpoint_interval, self.stop
+            )
+            self._restore(canvas, saved)
+            with self._on_canvas(canvas), self.executor.client():
+                canvas.segment_all(canvas.seed_policy)
+        self._save(canvas, directory)
+        saved.unlink(missing_ok=True)
+        self.counters.merge(canvas.counters.as_dict())
+        return canvas
+
+    def _output_dir(self) -> Path:
+        if not self.request.segmentation_output_dir:
+            raise UserError('segmentation_output_dir is not set; it says where the result goes')
+        directory = Path(self.request.segmentation_output_dir)
+        directory.mkdir(parents=True, exist_ok=True)
+        if not os.access(directory, os.W_OK):
+            raise UserError(f'segmentation_output_dir {directory} may not be written to')
+        return directory
+
+    def _restore(self, canvas: Canvas, path: Path) -> None:
+        if not path.exists():
+            return
+        try:
+            checkpoint.restore_checkpoint(canvas, path)
+            logging.info('going on from %s: %d objects', path, len(canvas.origins))
+        except UserError as error:
+            aside = path.with_suffix('.cpoint.corrupt')
+            path.replace(aside)
+            logging.warning('%s; it is moved to %s and the subvolume starts afresh', error, aside)
+
+    def _save(self, canvas: Canvas, directory: Path) -> None:
+        counters = canvas.counters.as_dict()
+        network_ms = counters.get('predict-time-ms', 0)
+        counters['inference-not-predict-ms'] = (
+            counters.get('segment_at-loop-time-ms', 0) - network_ms
+        )
+        storage.save_result(
+            directory,
+            canvas.corner_zyx,
+            canvas.segmentation,
+            canvas.origins,
+            self.request.SerializeToString(),
+            counters,
+            canvas.overlaps,
+            canvas.seg_prob,
+        )

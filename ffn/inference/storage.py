@@ -1,0 +1,242 @@
+"""Results of inference on disk: where they lie, how they are written and loaded.
+
+A segmented subvolume is `DIR/X/Y/seg-X_Y_Z.npz`, X,Y,Z being its corner; doc/formats.md lists the
+members.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cc3d
+import fastremap
+import numpy as np
+
+from ffn.inference.unpickling import read_npz
+from ffn.utils.atomic import atomic_path
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Zyx
+from ffn.utils.masks import MaskBuilder
+
+
+class OriginInfo(NamedTuple):
+    """Where a segment was seeded.
+
+    Attributes:
+      start_zyx: seed position within the subvolume.
+      iters: network steps it took.
+      walltime_sec: time it took.
+    """
+
+    start_zyx: tuple[int, int, int]
+    iters: int
+    walltime_sec: float
+
+
+def subvolume_path(
+    directory: str | Path, corner_zyx: Sequence[int], suffix: str, old_layout: bool = False
+) -> Path:
+    """Path of a subvolume's file.
+
+    Args:
+      directory: the segmentation's folder.
+      corner_zyx: first voxel of the subvolume.
+      suffix: 'npz' (result), 'prob' (probabilities) or 'cpoint' (checkpoint).
+      old_layout: all files in one folder, as older installations wrote them.
+    """
+    corner = Zyx.of(corner_zyx)
+    name = f'seg-{corner.x}_{corner.y}_{corner.z}.{suffix}'
+    if old_layout:
+        return Path(directory, name)
+    return Path(directory, str(corner.x), str(corner.y), name)
+
+
+def existing_path(directory: str | Path, corner_zyx: Sequence[int], suffix: str) -> Path | None:
+    """Path of a subvolume's file in either layout, or None where there is none."""
+    for old_layout in (False, True):
+        path = subvolume_path(directory, corner_zyx, suffix, old_layout)
+        if path.exists():
+            return path
+    return None
+
+
+def quantize_probability(prob: np.ndarray) -> np.ndarray:
+    """Quantises probabilities to uint8 1..255; NaN becomes 0.
+
+    Args:
+      prob: float array of any shape.
+    """
+    prob = np.asarray(prob)
+    # The same as digitize(prob, linspace(0, 1, 255)), whose steps are equal, but for rounding at the
+    # steps themselves; those are set right against the table.
+    steps = np.linspace(0, 1, 255)
+    known = ~np.isnan(prob)
+    value = np.clip(np.where(known, prob, 0), -1, 2).astype(np.float64)
+    index = np.clip(np.floor(value * 254) + 1, 0, 255).astype(np.intp)
+    index -= (index > 0) & (value < steps[np.clip(index - 1, 0, 254)])
+    index += (index < 255) & (value >= steps[np.clip(index, 0, 254)])
+    return np.where(known, index, 0).astype(np.uint8)
+
+
+def dequantize_probability(qprob: np.ndarray) -> np.ndarray:
+    """Turns quantised probabilities back: float32, NaN where the value is 0."""
+    table = ((np.arange(256) - 0.5) / 255).astype(np.float32)
+    table[0] = np.nan
+    return table[np.asarray(qprob)]
+
+
+def smallest_unsigned(labels: np.ndarray) -> np.ndarray:
+    """Returns non-negative labels in the smallest unsigned type that holds them."""
+    return labels.astype(np.min_scalar_type(int(labels.max(initial=0))))
+
+
+def save_npz(path: str | Path, **members: Any) -> None:
+    """Writes a compressed npz, whole or not at all."""
+    with atomic_path(path) as temporary, open(temporary, 'wb') as file:
+        np.savez_compressed(file, **members)
+
+
+def save_result(
+    directory: str | Path,
+    corner_zyx: Sequence[int],
+    segmentation: np.ndarray,
+    origins: Mapping[int, OriginInfo],
+    request: bytes,
+    counters: Mapping[str, int],
+    overlaps: Mapping[int, np.ndarray],
+    qprob: np.ndarray | None = None,
+) -> None:
+    """Writes the files of a finished subvolume; the segmentation last, as it marks completion.
+
+    Args:
+      directory: the segmentation's folder.
+      corner_zyx: first voxel of the subvolume.
+      segmentation: integer [z, y, x], 0 is background.
+      origins: segment id → where it began.
+      request: serialised InferenceRequest.
+      counters: name → value.
+      overlaps: segment id → [ids, counts] of the earlier segments that it ran into.
+      qprob: uint8 [z, y, x] quantised probabilities, if kept.
+    """
+    if qprob is not None:
+        save_npz(subvolume_path(directory, corner_zyx, 'prob'), qprob=qprob)
+    save_npz(
+        subvolume_path(directory, corner_zyx, 'npz'),
+        segmentation=smallest_unsigned(segmentation),
+        origins=np.array(dict(origins), dtype=object),
+        request=request,
+        counters=json.dumps(dict(counters)).encode(),
+        overlaps=np.array(dict(overlaps), dtype=object),
+    )
+
+
+def load_origins(directory: str | Path, corner_zyx: Sequence[int]) -> dict[int, OriginInfo]:
+    """Loads where the segments of a finished subvolume were seeded.
+
+    Raises:
+      UserError: no such subvolume, or a file that is damaged or unsafe.
+    """
+    path = existing_path(directory, corner_zyx, 'npz')
+    if path is None:
+        raise UserError(f'no segmentation at {subvolume_path(directory, corner_zyx, "npz")}')
+    return _origins(read_npz(path, ['origins'], [OriginInfo]))
+
+
+def load_segmentation(
+    segmentation_dir: str | Path,
+    corner_zyx: Sequence[int],
+    allow_cpoint: bool = False,
+    threshold: float | None = None,
+    split_cc: bool = True,
+    min_size: int = 0,
+    mask_config: Any = None,
+) -> tuple[np.ndarray, dict[int, OriginInfo]]:
+    """Loads a segmented subvolume.
+
+    Args:
+      segmentation_dir: the segmentation's folder.
+      corner_zyx: first voxel of the subvolume.
+      allow_cpoint: take the checkpoint of an unfinished subvolume where there is no result.
+      threshold: voxels whose stored probability is lower become background.
+      split_cc: gives every 6-connected component an id of its own, 1..n; origins follow the id
+        that a component came from.
+      min_size: segments with fewer voxels become background.
+      mask_config: MaskConfigs message; masked voxels become background.
+
+    Returns:
+      uint64 [z, y, x] labels, and {id: OriginInfo}.
+
+    Raises:
+      UserError: no such subvolume, or a file that is damaged or unsafe.
+    """
+    path = existing_path(segmentation_dir, corner_zyx, 'npz')
+    if path is None and allow_cpoint:
+        path = existing_path(segmentation_dir, corner_zyx, 'cpoint')
+    if path is None:
+        raise UserError(f'no segmentation at {subvolume_path(segmentation_dir, corner_zyx, "npz")}')
+    data = read_npz(path, ['segmentation', 'origins'], [OriginInfo])
+    if 'segmentation' not in data or data['segmentation'].ndim != 3:
+        raise UserError(f'{path} holds no 3-d segmentation')
+    labels = data['segmentation']
+    labels = np.where(labels > 0, labels, 0).astype(np.uint64)
+    origins = _origins(data)
+    if threshold is not None:
+        labels[_load_qprob(segmentation_dir, corner_zyx) < quantize_probability(threshold)] = 0
+    if mask_config is not None and len(mask_config.masks):
+        with MaskBuilder() as masks:
+            labels[masks.build(mask_config.masks, Box.from_zyx(corner_zyx, labels.shape))] = 0
+    if split_cc:
+        labels, origins = split_components(labels, origins)
+    if min_size > 0:
+        ids, counts = fastremap.unique(labels, return_counts=True)
+        labels = fastremap.mask(labels, [int(i) for i in ids[counts < min_size] if i != 0])
+    kept = set(fastremap.unique(labels).tolist())
+    return labels, {i: origin for i, origin in origins.items() if i in kept}
+
+
+def split_components(
+    labels: np.ndarray, origins: Mapping[int, OriginInfo]
+) -> tuple[np.ndarray, dict[int, OriginInfo]]:
+    """Gives every 6-connected component of every label an id of its own.
+
+    Args:
+      labels: uint64 [z, y, x].
+      origins: id → origin.
+
+    Returns:
+      uint64 [z, y, x] with ids 1..n, and the origins under the new ids.
+    """
+    small, to_original = fastremap.renumber(labels, preserve_zero=True)
+    components = cc3d.connected_components(small, connectivity=6)
+    pairs = fastremap.component_map(components, small) if components.any() else {}
+    original = {new: old for old, new in to_original.items()}
+    split = {
+        int(component): origins[original[label]]
+        for component, label in pairs.items()
+        if component and original[label] in origins
+    }
+    return components.astype(np.uint64), split
+
+
+def _origins(data: Mapping[str, Any]) -> dict[int, OriginInfo]:
+    origins = data.get('origins', {})
+    return {
+        int(i): OriginInfo(tuple(int(v) for v in o.start_zyx), int(o.iters), float(o.walltime_sec))
+        for i, o in origins.items()
+    }
+
+
+def _load_qprob(directory: str | Path, corner_zyx: Sequence[int]) -> np.ndarray:
+    path = existing_path(directory, corner_zyx, 'prob')
+    if path is None:
+        raise UserError(
+            f'a probability threshold is asked for, but {subvolume_path(directory, corner_zyx, "prob")}'
+            ' is not there'
+        )
+    qprob = read_npz(path, ['qprob'], []).get('qprob')
+    if qprob is None:
+        raise UserError(f'{path} holds no qprob')
+    return qprob

@@ -1,0 +1,109 @@
+"""Reading object arrays from files that other labs made, without running what is in them.
+
+Origins and overlaps are stored as NumPy object arrays, and those are pickles. The unpickler here
+knows plain containers, NumPy arrays and scalars, and OriginInfo; a pickle that names anything else
+is refused before any of it runs.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy_format
+
+from ffn.utils.errors import UserError
+
+_CONTAINERS = {'dict', 'list', 'tuple', 'set', 'frozenset', 'int', 'float', 'complex', 'bool', 'str',
+               'bytes', 'bytearray', 'object'}  # fmt: skip
+_NUMPY = {
+    'multiarray': {'_reconstruct', 'scalar'},
+    'numeric': {'_frombuffer'},
+    '': {'ndarray', 'dtype'},
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    """Admits containers, NumPy and the given named-tuple classes, whatever module names them."""
+
+    def __init__(self, file: io.BufferedIOBase, classes: Iterable[type]):
+        # Python 2 wrote byte strings where Python 3 expects text; latin1 keeps both apart losslessly.
+        super().__init__(file, encoding='latin1')
+        self._classes = {cls.__name__: cls for cls in classes}
+
+    def find_class(self, module: str, name: str) -> Any:
+        if name in self._classes:
+            return self._classes[name]
+        if module in ('builtins', '__builtin__') and name in _CONTAINERS:
+            return super().find_class('builtins', name)
+        if (module, name) == ('__builtin__', 'long'):
+            return int
+        if (module, name) == ('__builtin__', 'unicode'):
+            return str
+        if (module, name) in (('collections', 'OrderedDict'), ('_codecs', 'encode')):
+            return super().find_class(module, name)
+        if module == 'numpy' or module.startswith(('numpy.core.', 'numpy._core.')):
+            part = module.rpartition('.')[2] if '.' in module else ''
+            if name in _NUMPY.get(part, ()):
+                return super().find_class(module.replace('numpy.core.', 'numpy._core.'), name)
+        raise pickle.UnpicklingError(f'it names {module}.{name}')
+
+
+def read_npz(path: str | Path, names: Iterable[str], classes: Iterable[type]) -> dict[str, Any]:
+    """Reads members of an npz file; object arrays only with harmless content.
+
+    Args:
+      path: the file.
+      names: members wanted; those that are absent are left out of the result.
+      classes: named-tuple classes that object arrays may hold, recognised by their bare name.
+
+    Returns:
+      {name: array}; 0-d object arrays are unpacked to the object in them.
+
+    Raises:
+      UserError: no such file, no npz, a damaged member, or a pickle that names other things.
+    """
+    if not Path(path).exists():
+        raise UserError(f'no such file: {path}')
+    try:
+        with zipfile.ZipFile(path) as archive:
+            present = set(archive.namelist())
+            return {
+                name: _read_member(archive.read(f'{name}.npy'), classes)
+                for name in names
+                if f'{name}.npy' in present
+            }
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f'{path} is refused: an object stored in it is not plain data ({error}); do not trust '
+            'where it came from'
+        ) from error
+    except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f'{path} is not a whole npz file ({error})') from error
+
+
+def _read_member(data: bytes, classes: Iterable[type]) -> Any:
+    file = io.BytesIO(data)
+    version = npy_format.read_magic(file)
+    header = (
+        npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+    )
+    shape, _, dtype = header(file)
+    if not dtype.hasobject:
+        return npy_format.read_array(io.BytesIO(data), allow_pickle=False)
+    try:
+        array = _Unpickler(file, classes).load()
+    except pickle.UnpicklingError:
+        raise
+    except Exception as error:
+        raise ValueError(f'damaged pickle: {error}') from error
+    if not isinstance(array, np.ndarray) or array.shape != shape:
+        raise ValueError('object member is no array')
+    return array.item() if array.shape == () else array
