@@ -1,0 +1,69 @@
+"""A network that knows the answer, small enough to follow by hand: for tests of what is around it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from ffn.inference.canvas import Canvas
+from ffn.inference.request import CanvasOptions, logit
+from ffn.utils.geometry import Xyz
+
+OPTIONS = {
+    'init_activation': logit(0.95),
+    'pad_value': logit(0.05),
+    'move_threshold': logit(0.9),
+    'segment_threshold': logit(0.6),
+}
+
+
+def model_info(fov=Xyz(9, 7, 5), deltas=Xyz(3, 2, 1)) -> SimpleNamespace:
+    """Sizes of a model, different along each axis unless told otherwise."""
+    return SimpleNamespace(
+        deltas=deltas, pred_mask_size=fov, input_seed_size=fov, input_image_size=fov
+    )
+
+
+class OracleNetwork:
+    """Takes the image for the labels; grows the object in the centre of the field of view."""
+
+    def __init__(self, high: float = 4.0, low: float = -4.0):
+        self.steps = 0
+        self.high, self.low = high, low
+
+    def predict(self, image: np.ndarray, seed: np.ndarray) -> np.ndarray:
+        """See `ffn.inference.canvas.Network`."""
+        self.steps += 1
+        center = tuple(n // 2 for n in image.shape)
+        inside = (image == image[center]) & (image > 0)
+        # A little less away from the centre, so that the middles of the faces are the maxima.
+        away = sum(abs(i - c) for i, c in zip(np.ogrid[tuple(map(slice, image.shape))], center))
+        return np.where(inside, self.high - 0.001 * away, self.low).astype(np.float32)
+
+
+def oracle_canvas(labels: np.ndarray, network=None, **kwargs) -> Canvas:
+    """A canvas whose image is a label volume.
+
+    Args:
+      labels: [z, y, x].
+      network: default: OracleNetwork.
+      **kwargs: fields of CanvasOptions, or arguments of Canvas.
+    """
+    options = {name: kwargs.pop(name) for name in list(kwargs) if name in
+               CanvasOptions.__dataclass_fields__}  # fmt: skip
+    return Canvas(
+        kwargs.pop('info', model_info()),
+        network or OracleNetwork(),
+        labels.astype(np.float32),
+        CanvasOptions(**{**OPTIONS, **options}),
+        **kwargs,
+    )
+
+
+def two_blocks(shape_zyx=(20, 24, 30)) -> np.ndarray:
+    """Label 1 in the half of small x, label 2 in the other; background at the border."""
+    labels = np.zeros(shape_zyx, dtype=np.int32)
+    labels[3:-3, 3:-3, 3:-3] = 1
+    labels[:, :, shape_zyx[2] // 2 :] *= 2
+    return labels
