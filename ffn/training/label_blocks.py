@@ -1,0 +1,92 @@
+"""Label volumes in blocks: reading them, which labels count, and splitting boxes to fit memory.
+
+Labels are handled as unsigned integers of their own width. That keeps 0 and tells all other labels
+apart, negative ones too, which are objects like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+import fastremap
+import numpy as np
+from absl import logging
+
+from ffn.utils.geometry import Box, Xyz
+from ffn.utils.volumes import Volume
+
+_MIN_SIDE = 64
+
+
+def read_labels(volume: Volume, box: Box) -> np.ndarray:
+    """Reads labels, unsigned [z, y, x]."""
+    labels = volume.read(box)
+    native = labels.astype(labels.dtype.newbyteorder('='), copy=False)
+    return native.view(f'u{labels.dtype.itemsize}')
+
+
+def kept_labels(
+    blocks: Iterable[np.ndarray], dtype: np.dtype, min_size: int, whitelist: Collection[int]
+) -> set[int]:
+    """Finds the labels that are large enough, and whitelisted.
+
+    Args:
+      blocks: unsigned labels [z, y, x] that together are the whole volume.
+      dtype: of the labels as stored.
+      min_size: least number of voxels.
+      whitelist: labels to keep, as stored; all where it is empty.
+
+    Returns:
+      The labels as unsigned integers, without 0.
+    """
+    uniques = [fastremap.unique(block, return_counts=True) for block in blocks]
+    ids, index = np.unique(np.concatenate([ids for ids, _ in uniques]), return_inverse=True)
+    sizes = np.zeros(len(ids), np.int64)
+    np.add.at(sizes, index, np.concatenate([counts for _, counts in uniques]).astype(np.int64))
+    kept = set(ids[(sizes >= min_size) & (ids != 0)].tolist())
+    if whitelist:
+        values = 1 << (8 * dtype.itemsize)
+        wanted = {label: label % values for label in whitelist}
+        absent = [str(label) for label in wanted if wanted[label] not in kept]
+        if absent:
+            logging.warning('--id_whitelist: %s: no segment of %d voxels or more with that label',
+                            ', '.join(absent[:10]), min_size)  # fmt: skip
+        kept &= set(wanted.values())
+    if not kept:
+        logging.warning(
+            'no segment has %d voxels or more (--min_size): all is background', min_size
+        )
+    return kept
+
+
+def number_kept(labels: np.ndarray, kept: Collection[int]) -> np.ndarray:
+    """Numbers the kept labels that occur from 1 on, all others 0; unsigned [z, y, x]."""
+    numbered, number_of = fastremap.renumber(labels, start=1, preserve_zero=True)
+    present = [number for label, number in number_of.items() if label in kept]
+    table = np.zeros(max(number_of.values(), default=0) + 1, np.min_scalar_type(len(present)))
+    table[present] = np.arange(1, len(present) + 1)
+    return table[numbered]
+
+
+def split(box: Box, border: Xyz, limit: int) -> list[Box]:
+    """Halves a box along its longest axis until its parts fit memory.
+
+    Args:
+      box: what to split.
+      border: voxels that are read around each part.
+      limit: most voxels of a part and its border. A side is not halved below 64 voxels: parts
+        that are mostly border would cost more than they save.
+
+    Returns:
+      The parts; they tile the box.
+    """
+    axis = int(np.argmax(box.size.zyx))
+    length = box.size.zyx[axis]
+    if np.prod(box.grow(border).size) <= limit or length < 2 * _MIN_SIDE:
+        return [box]
+    start, size = list(box.start.zyx), list(box.size.zyx)
+    size[axis] = length // 2
+    low = Box.from_zyx(start, size)
+    start[axis] += length // 2
+    size[axis] = length - length // 2
+    return split(low, border, limit) + split(Box.from_zyx(start, size), border, limit)
