@@ -48,7 +48,7 @@ def run_with_stops(path, steps_between_stops):
                 left -= 1
                 if left <= 0:
                     stop.set()
-            save(canvas)  # noqa: B023 - called within the loop only
+            save(canvas)
 
         canvas.between_steps = pause
         try:

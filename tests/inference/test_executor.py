@@ -1,0 +1,98 @@
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from ffn.inference.executor import Executor
+
+
+def run_clients(executor, clients, steps, think=0.0):
+    """Every client asks for its own number's field of view, again and again."""
+    results, errors = {}, []
+    entered = threading.Barrier(clients)
+
+    def client(number):
+        with executor.client():
+            entered.wait()
+            try:
+                seed = np.full((3, 4, 5), number, np.float32)
+                for _ in range(steps):
+                    seed = executor.predict(np.full((3, 4, 5), number, np.float32), seed)
+                    time.sleep(think)
+                results[number] = seed
+            except RuntimeError as error:
+                errors.append(error)
+
+    threads = [threading.Thread(target=client, args=(i,)) for i in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+        assert not thread.is_alive()
+    return results, errors
+
+
+@pytest.mark.parametrize(('clients', 'batch'), [(1, 1), (1, 4), (3, 1), (5, 4), (8, 8), (7, 16)])
+def test_everyone_gets_the_answer_to_their_own_question(clients, batch):
+    sizes = []
+
+    def predict(images, seeds):
+        sizes.append(len(images))
+        assert images.shape == seeds.shape == (len(images), 3, 4, 5, 1)
+        return seeds + images
+
+    results, errors = run_clients(Executor(predict, batch), clients, 20)
+    assert not errors
+    assert {n: int(seed[0, 0, 0]) for n, seed in results.items()} == {
+        n: 21 * n for n in range(clients)
+    }
+    assert sum(sizes) == clients * 20
+    assert max(sizes) <= batch
+
+
+def test_batches_fill_when_there_are_enough_clients():
+    sizes = []
+
+    def predict(images, seeds):
+        sizes.append(len(images))
+        time.sleep(0.01)
+        return seeds
+
+    run_clients(Executor(predict, 4), 4, 30)
+    assert np.mean(sizes) > 3
+
+
+def test_fewer_clients_than_a_batch_do_not_wait_for_more():
+    def predict(images, seeds):
+        time.sleep(0.005)
+        return seeds
+
+    begin = time.monotonic()
+    run_clients(Executor(predict, 16), 2, 40)
+    assert time.monotonic() - begin < 1.5
+
+
+def test_a_failure_reaches_every_client_as_it_was():
+    failure = RuntimeError('device lost')
+
+    def predict(images, seeds):
+        time.sleep(0.005)
+        if np.any(images == 2):
+            raise failure
+        return seeds
+
+    executor = Executor(predict, 2)
+    _, errors = run_clients(executor, 5, 50, think=0.001)
+    assert len(errors) == 5
+    assert all(error is failure for error in errors)
+    with pytest.raises(RuntimeError, match='device lost'):
+        executor.predict(np.zeros((3, 4, 5), np.float32), np.zeros((3, 4, 5), np.float32))
+
+
+def test_results_belong_to_the_caller():
+    kept = np.zeros((1, 3, 4, 5, 1), np.float32)
+    kept.flags.writeable = False
+    logits = Executor(lambda images, seeds: kept).predict(kept[0, ..., 0], kept[0, ..., 0])
+    logits += 1
+    assert not kept.any()

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+
+from ffn.inference.histogram import load_reference, match_histogram
+from ffn.utils.errors import UserError
+
+
+@pytest.fixture
+def images():
+    rng = np.random.default_rng(3)
+    dark = rng.normal(80, 10, (20, 30, 40)).clip(0, 255).astype(np.uint8)
+    bright = rng.normal(150, 30, (25, 30, 40)).clip(0, 255).astype(np.uint8)
+    return dark, bright
+
+
+def test_the_matched_image_has_the_reference_histogram(images, tmp_path):
+    dark, bright = images
+    np.savez(tmp_path / 'h.npz', histogram=np.bincount(bright.ravel(), minlength=256))
+    matched = match_histogram(dark, load_reference(str(tmp_path / 'h.npz')))
+    assert matched.dtype == np.uint8
+    assert abs(matched.mean() - 150) < 2
+    assert abs(matched.std() - 30) < 2
+    order = np.argsort(dark.ravel(), kind='stable')
+    assert np.all(np.diff(matched.ravel()[order].astype(int)) >= 0)
+
+
+def test_matching_to_itself_changes_nothing(images, tmp_path):
+    dark, _ = images
+    counts = np.bincount(dark.ravel(), minlength=256)
+    np.savez(tmp_path / 'h.npz', cdf=np.cumsum(counts) / dark.size)
+    assert np.array_equal(match_histogram(dark, load_reference(str(tmp_path / 'h.npz'))), dark)
+
+
+def test_voxels_left_out_do_not_count(images, tmp_path):
+    dark, bright = images
+    np.savez(tmp_path / 'h.npz', histogram=np.bincount(bright.ravel(), minlength=256))
+    reference = load_reference(str(tmp_path / 'h.npz'))
+    padded = dark.copy()
+    padded[:10] = 0
+    matched = match_histogram(padded, reference, padded == 0)
+    assert abs(matched[10:].mean() - 150) < 2
+
+
+def test_errors(images, tmp_path):
+    np.savez(tmp_path / 'h.npz', histogram=np.zeros(256))
+    with pytest.raises(UserError, match='must hold `histogram`'):
+        load_reference(str(tmp_path / 'h.npz'))
+    np.savez(tmp_path / 'h.npz', other=np.zeros(256))
+    with pytest.raises(UserError, match='must hold `histogram`'):
+        load_reference(str(tmp_path / 'h.npz'))
+    with pytest.raises(UserError, match='no such file'):
+        load_reference(str(tmp_path / 'none.npz'))
+    with pytest.raises(UserError, match='float32'):
+        match_histogram(images[0].astype(np.float32), np.linspace(0, 1, 256))

@@ -1,0 +1,93 @@
+import pytest
+
+from ffn.inference.request import CanvasOptions, clip_box, logit, read_box, read_request
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz
+
+REQUEST = """
+image { hdf5: "/data/v.h5:raw" }
+image_mean: 128
+image_stddev: 33
+checkpoint_interval: 1800
+seed_policy: "PolicyPeaks"
+model_checkpoint_path: "models/model.ckpt-1"
+model_name: "convstack_3d.ConvStack3DFFNModel"
+model_args: "{\\"depth\\": 12, \\"fov_size\\": [33, 33, 33], \\"deltas\\": [8, 8, 8]}"
+segmentation_output_dir: "/tmp/results"
+inference_options {
+  init_activation: 0.95
+  pad_value: 0.05
+  move_threshold: 0.9
+  min_boundary_dist { x: 1 y: 2 z: 3 }
+  segment_threshold: 0.6
+  min_segment_size: 1000
+}
+"""
+
+
+def test_a_request_of_existing_users():
+    request = read_request(REQUEST)
+    assert request.batch_size == request.concurrent_requests == 1
+    options = CanvasOptions.from_proto(request.inference_options)
+    assert options.move_threshold == pytest.approx(logit(0.9), abs=1e-6)
+    assert options.min_boundary_dist == Xyz(1, 2, 3)
+    assert options.disco_seed_threshold == 0
+    assert options.min_segment_size == 1000
+
+
+def test_from_a_file_with_options_on_top(tmp_path):
+    (tmp_path / 'request.pbtxt').write_text(REQUEST)
+    request = read_request(str(tmp_path / 'request.pbtxt'), 'move_threshold: 0.8')
+    assert request.inference_options.move_threshold == pytest.approx(0.8)
+    assert request.inference_options.pad_value == pytest.approx(0.05)
+
+
+def test_the_shipped_request_is_complete(repository):
+    read_request(str(repository / 'configs' / 'inference_training_sample2.pbtxt'))
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'message'),
+    [
+        ('image_mean: 128', '', 'does not set image_mean'),
+        ('image_stddev: 33', 'image_stddev: 0', 'image_stddev is 0; expected a positive'),
+        ('image { hdf5: "/data/v.h5:raw" }', '', 'does not set image,'),
+        ('move_threshold: 0.9', '', 'inference_options.move_threshold is not set'),
+        ('move_threshold: 0.9', 'move_threshold: 2.2', 'expected a probability'),
+        ('image_mean: 128', 'image_men: 128', '"image_men"'),
+        ('checkpoint_interval: 1800', 'alignment_options { type: UNKNOWN_ALIGNMENT }',
+         'not supported; use NO_ALIGNMENT'),
+        ('checkpoint_interval: 1800', 'batch_size: 0', 'batch_size is 0; expected 1 or more'),
+    ],
+)  # fmt: skip
+def test_what_is_missing_or_wrong_is_named(old, new, message):
+    with pytest.raises(UserError, match=message):
+        read_request(REQUEST.replace(old, new))
+
+
+def test_a_request_file_that_is_not_there():
+    with pytest.raises(FileNotFoundError):
+        read_request('no/such/request.pbtxt')
+
+
+def test_boxes():
+    box = read_box('start { x: 1 y: 2 z: 3 } size { x: 4 y: 5 z: 6 }')
+    assert box == Box(Xyz(1, 2, 3), Xyz(4, 5, 6))
+    with pytest.raises(UserError, match='must have start and size'):
+        read_box('size { x: 4 y: 5 z: 6 }')
+    with pytest.raises(UserError, match=r'size x,y,z 4,0,6 \(z,y,x 6,0,4\)'):
+        read_box('start { x: 1 } size { x: 4 z: 6 }')
+
+
+def test_a_box_is_clipped_or_refused():
+    volume = Box(Xyz(0, 0, 0), Xyz(100, 90, 80))
+    fov = Xyz(33, 21, 11)
+    inside = Box(Xyz(10, 20, 30), Xyz(40, 30, 20))
+    assert clip_box(inside, volume, fov, 'v') == (inside, False)
+    clipped, less = clip_box(Box(Xyz(-5, 50, 60), Xyz(60, 60, 60)), volume, fov, 'v')
+    assert less
+    assert clipped == Box(Xyz(0, 50, 60), Xyz(55, 40, 20))
+    with pytest.raises(UserError, match=r'size x,y,z 33,21,10 \(z,y,x 10,21,33\) is smaller'):
+        clip_box(Box(Xyz(0, 0, 70), Xyz(33, 21, 33)), volume, fov, 'v')
+    with pytest.raises(UserError, match=r'outside v, which covers .*z,y,x 80,90,100'):
+        clip_box(Box(Xyz(100, 0, 0), Xyz(33, 33, 33)), volume, fov, 'v')
