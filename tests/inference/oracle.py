@@ -18,8 +18,9 @@ OPTIONS = {
 }
 
 
-def model_info(fov=Xyz(9, 7, 5), deltas=Xyz(3, 2, 1)) -> SimpleNamespace:
-    """Sizes of a model, different along each axis unless told otherwise."""
+def model_info() -> SimpleNamespace:
+    """Sizes of a model, different along each axis."""
+    fov, deltas = Xyz(9, 7, 5), Xyz(3, 2, 1)
     return SimpleNamespace(
         deltas=deltas, pred_mask_size=fov, input_seed_size=fov, input_image_size=fov
     )
