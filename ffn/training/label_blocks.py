@@ -44,19 +44,29 @@ def kept_labels(
     sizes = np.zeros(len(ids), np.int64)
     np.add.at(sizes, index, np.concatenate([counts for _, counts in uniques]).astype(np.int64))
     kept = set(ids[(sizes >= min_size) & (ids != 0)].tolist())
-    if whitelist:
-        values = 1 << (8 * dtype.itemsize)
-        wanted = {label: label % values for label in whitelist}
-        absent = [str(label) for label in wanted if wanted[label] not in kept]
-        if absent:
-            logging.warning('--id_whitelist: %s: no segment of %d voxels or more with that label',
-                            ', '.join(absent[:10]), min_size)  # fmt: skip
-        kept &= set(wanted.values())
     if not kept:
         logging.warning(
             'no segment has %d voxels or more (--min_size): all is background', min_size
         )
+    if whitelist:
+        kept &= _found(whitelist, dtype, kept)
     return kept
+
+
+def _found(whitelist: Collection[int], dtype: np.dtype, kept: Collection[int]) -> set[int]:
+    """The whitelisted labels that are kept, as unsigned; warns of those that are not."""
+    values = 1 << (8 * dtype.itemsize)
+    least = -values // 2 if dtype.kind == 'i' else 0
+    found = {
+        label: label % values
+        for label in whitelist
+        if least <= label < least + values and label % values in kept
+    }
+    absent = [str(label) for label in whitelist if label not in found]
+    if absent:
+        logging.warning('--id_whitelist: no segment that is large enough has the label %s',
+                        ', '.join(absent[:10]))  # fmt: skip
+    return set(found.values())
 
 
 def number_kept(labels: np.ndarray, kept: Collection[int]) -> np.ndarray:
