@@ -74,9 +74,10 @@ def build_coordinates(
         raise UserError(f'--margin is {margin}; expected no negative number')
     if shards < 1:
         raise UserError(f'--shards is {shards}; expected 1 or more')
+    if seed is not None and seed < 0:
+        raise UserError(f'--seed is {seed}; expected 0 or more')
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1)[0])
-        logging.info('drew --seed=%d', seed)
     with contextlib.ExitStack() as files:
         names = shard_names(output, shards)
         paths = [files.enter_context(atomic_path(name)) for name in names]
@@ -87,8 +88,8 @@ def build_coordinates(
                 with open(path, 'wb') as file:
                     write_gzip(file, _chunks(part, candidates, bar))
     _warn_of_other_shards(names)
-    logging.info('%d records: %d partitions, %d records of each', len(sampled), len(sizes),
-                 len(sampled) // len(sizes))  # fmt: skip
+    logging.info('%d records, %d of each of %d partitions; --seed=%d makes the same again',
+                 len(sampled), len(sampled) // len(sizes), len(sizes), seed)  # fmt: skip
     return sizes
 
 

@@ -203,6 +203,7 @@ def test_absolute_coordinates_from_a_volume_with_an_origin(tmp_path):
          r'z,y,x 1,5,2 \(x,y,z 2,5,1\).*z,y,x 9,10,11 \(x,y,z 11,10,9\)'),
         (np.ones((9, 9, 9), np.uint8), {'margin': Zyx(1, -5, 2)}, 'no negative'),
         (np.ones((9, 9, 9), np.uint8), {'shards': 0}, '--shards is 0'),
+        (np.ones((9, 9, 9), np.uint8), {'seed': -1}, '--seed is -1'),
         (np.ones((9, 9, 9), np.uint8), {'max_coordinates': 0}, 'at least 1, one for'),
     ],
 )  # fmt: skip
