@@ -1,0 +1,89 @@
+"""What the benches share: the sample volume, commands timed with their peak memory, medians."""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import io
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+README_THRESHOLDS = (0.025, 0.05, 0.075, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """A parser with --data and --repeats."""
+    made = argparse.ArgumentParser(description=description)
+    made.add_argument('--data', type=Path,
+                      default=os.environ.get('FFN_TEST_DATA') or ROOT.parent / 'shared' / 'data',
+                      help='folder that holds fib25/ (default: $FFN_TEST_DATA)')  # fmt: skip
+    made.add_argument('--repeats', type=int, default=5, help='runs of which the median is printed')
+    return made
+
+
+def sample_labels(data: Path) -> np.ndarray:
+    """Body ids of training_sample2, int64 [z, y, x]."""
+    path = data / 'fib25' / 'training_sample2' / 'groundtruth.h5.gz'
+    if not path.exists():
+        sys.exit(f'error: no {path}; give --data or FFN_TEST_DATA')
+    with gzip.open(path) as packed, h5py.File(io.BytesIO(packed.read())) as file:
+        supervoxels, transforms = file['stack'][:], file['transforms'][:]
+    bodies = np.zeros(transforms[:, 0].max() + 1, np.int64)
+    bodies[transforms[:, 0]] = transforms[:, 1]
+    return bodies[supervoxels]
+
+
+def write_labels(path: Path, labels: np.ndarray) -> None:
+    """Writes labels as the import tools do: chunked, gzip."""
+    with h5py.File(path, 'w') as file:
+        file.create_dataset(
+            'stack', data=labels, chunks=(64, 64, 64), compression='gzip', compression_opts=1
+        )
+
+
+def seconds(call: Callable[[], object], repeats: int) -> float:
+    """Median wall time of a function."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def command(arguments: Sequence[str | Path], repeats: int) -> tuple[float, float]:
+    """Runs a Python script of the project.
+
+    Returns:
+      Median wall time in seconds, and the greatest peak memory in MB (10^6 bytes).
+    """
+    times, peak = [], 0.0
+    for _ in range(repeats):
+        start = time.perf_counter()
+        process = subprocess.Popen([sys.executable, *map(str, arguments)], cwd=ROOT,
+                                   stderr=subprocess.PIPE, text=True)  # fmt: skip
+        while process.poll() is None:
+            # Read off the process itself: ru_maxrss of a child counts the parent it came from.
+            status = Path(f'/proc/{process.pid}/status').read_text()
+            found = re.findall(r'VmHWM:\s*(\d+) kB', status)
+            peak = max([peak, *(int(kilobytes) * 1.024e-3 for kilobytes in found)])
+            time.sleep(0.02)
+        times.append(time.perf_counter() - start)
+        if process.returncode:
+            sys.exit(process.stderr.read())
+    return statistics.median(times), peak
+
+
+def thresholds_flag() -> str:
+    """--thresholds of the README."""
+    return '--thresholds=' + ','.join(map(str, README_THRESHOLDS))
