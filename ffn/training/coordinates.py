@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from ffn.training.partitions import EXCLUDED
+from ffn.training.partitions import EXCLUDED, count_values
 from ffn.training.tfrecord import CenterRecords
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
@@ -144,7 +144,7 @@ def sample(
     Raises:
       UserError: no voxel is left, or max_coordinates is below one per partition.
     """
-    counts = sum(np.bincount(volume.values, minlength=256) for volume in candidates)
+    counts = sum(count_values(volume.values) for volume in candidates)
     counts[EXCLUDED] = 0
     sizes = {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
     if not sizes:
@@ -165,8 +165,8 @@ def sample(
             (np.flatnonzero(volume.values == value) + (end - len(volume.values))).astype(drawn.dtype)
             for volume, end in zip(candidates, ends, strict=True)
         ])  # fmt: skip
-        rng.shuffle(voxels)
-        drawn[i * length : (i + 1) * length] = np.resize(voxels, length)
+        permuted = rng.choice(voxels, min(len(voxels), length), replace=False)
+        drawn[i * length : (i + 1) * length] = np.resize(permuted, length)
     rng.shuffle(drawn)
     return drawn, sizes
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import fastremap
 import numpy as np
 
 from ffn.training.box_counts import box_sums, classify_objects
@@ -122,7 +123,7 @@ def write_partitions(
             counts = np.zeros(256, np.int64)
             for box, partitions in compute_partitions(volume, config, quiet=quiet):
                 dataset[box.relative_to(volume.box.start).slices_zyx] = partitions
-                counts += np.bincount(partitions.ravel(), minlength=256)
+                counts += count_values(partitions)
             values = np.flatnonzero(counts)
             partition_counts = np.stack([values, counts[values]])
             dataset.attrs['bounding_boxes'] = bounding_boxes
@@ -175,6 +176,14 @@ def compute_partitions(
                 partitions[near > 0] = EXCLUDED
             _exclude_spheres(partitions, box, config.exclusion_regions)
             yield box, partitions
+
+
+def count_values(partitions: np.ndarray) -> np.ndarray:
+    """How many voxels (uint8, any shape) have each value, int64 [256]."""
+    counts = np.zeros(256, np.int64)
+    values, numbers = fastremap.unique(partitions, return_counts=True)  # bincount copies to int64
+    counts[values] = numbers
+    return counts
 
 
 def computed_box(volume: Volume, radius: Xyz) -> Box:
