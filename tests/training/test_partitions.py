@@ -98,6 +98,13 @@ def test_class_boundaries():
     np.testing.assert_array_equal(computed(labels, config), [[[4, 3, 0, 1, 0]]])
 
 
+def test_a_segment_of_exactly_min_size_is_kept():
+    labels = np.array([[[1, 1, 1, 2, 2, 0]]])
+    for min_size, expected in ((2, [1, 1, 1, 1, 1, 0]), (3, [1, 1, 1, 0, 0, 0]), (4, [0] * 6)):
+        config = PartitionConfig((2.0,), Xyz(0, 0, 0), min_size=min_size)
+        np.testing.assert_array_equal(computed(labels, config), [[expected]])
+
+
 @pytest.mark.parametrize('min_size', [1, 400])
 def test_blocks_make_no_difference(min_size):
     labels = blobs(np.random.default_rng(3), (300, 12, 140), 30)
