@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -19,24 +16,7 @@ from ffn.inference.request import read_box, read_request
 from ffn.inference.runner import Runner
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
-
-
-@contextlib.contextmanager
-def stop_on_signal(stop: threading.Event) -> Iterator[None]:
-    """Sets `stop` on SIGTERM and SIGINT; the second signal ends the process as usual."""
-    before = {}
-
-    def handle(number: int, _frame: object) -> None:
-        stop.set()
-        signal.signal(number, before[number])
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        before[number] = signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+from ffn.utils.signals import stop_on_signal
 
 
 def segment_box(

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz
@@ -89,6 +91,16 @@ class FFNModel(keras.Model):
         if any(edges):
             update = keras.ops.pad(update, [(0, 0), *((e, e) for e in edges), (0, 0)])
         return seed + update
+
+    def initialize(self, rng: np.random.Generator) -> None:
+        """Draws Glorot uniform weights and sets biases to zero, the same for equal generators."""
+        for variable in self.named_variables().values():
+            if len(variable.shape) == 1:
+                variable.assign(np.zeros(variable.shape, np.float32))
+                continue
+            *kernel, inputs, outputs = variable.shape
+            limit = math.sqrt(6 / (math.prod(kernel) * (inputs + outputs)))
+            variable.assign(rng.uniform(-limit, limit, variable.shape).astype(np.float32))
 
     def named_variables(self) -> dict[str, keras.Variable]:
         """The variables under the names that checkpoints have for them."""

@@ -1,0 +1,96 @@
+"""How well finished patches are filled, and whether the field of view went where it should."""
+
+from __future__ import annotations
+
+import collections
+
+import numpy as np
+
+from ffn.training.config import WalkConfig, logit
+from ffn.training.examples import Walk, fixed_offsets
+from ffn.training.model import ModelInfo
+
+
+class PatchMetrics:
+    """Sums over the patches that were finished since the last summary.
+
+    A voxel counts as predicted from probability 0.9 on, and as of the object if its soft label is
+    above one half. A move to a neighbour at ±delta is correct if it was possible (the canvas reaches
+    the threshold there) and wanted (the object is there), spurious if only possible, missed if only
+    wanted.
+    """
+
+    def __init__(self, info: ModelInfo, config: WalkConfig):
+        """Begins with nothing.
+
+        Args:
+          info: sizes of the network.
+          config: gives the part of a patch that counts.
+        """
+        self._size = config.eval_size(info)
+        self._offsets = fixed_offsets(info.deltas.zyx)
+        self.clear()
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self._sums: dict[str, float] = collections.defaultdict(float)
+        self._moves: dict[str, int] = collections.defaultdict(int)
+        self.last: Walk | None = None
+
+    def add(self, walk: Walk) -> None:
+        """Counts a finished patch."""
+        part = tuple(
+            slice((n - s) // 2, (n - s) // 2 + s)
+            for n, s in zip(walk.canvas.shape, self._size, strict=True)
+        )
+        logits, soft = walk.canvas[part], walk.example.labels[part]
+        weights = walk.example.weights[part]
+        predicted, true = logits >= logit(0.9), soft > 0.5
+        sums = self._sums
+        sums['patches'] += 1
+        sums['loss'] += float(np.mean(cross_entropy(logits, soft) * weights))
+        sums['masked'] += float(np.mean(weights == 0))
+        sums['tp'] += np.count_nonzero(predicted & true)
+        sums['fp'] += np.count_nonzero(predicted & ~true)
+        sums['fn'] += np.count_nonzero(~predicted & true)
+        sums['tn'] += np.count_nonzero(~predicted & ~true)
+        for offset in self._offsets:
+            valid, wanted = walk.is_valid(offset), walk.is_wanted(offset)
+            if valid or wanted:
+                kind = 'correct' if valid and wanted else 'spurious' if valid else 'missed'
+                radius = round(float(np.linalg.norm(offset)))
+                self._moves[f'all/{kind}'] += 1
+                self._moves[f'r={radius}/{kind}'] += 1
+        self.last = walk
+
+    def scalars(self) -> dict[str, float]:
+        """The metrics by the names that they have in TensorBoard; empty before the first patch."""
+        sums = self._sums
+        patches = sums['patches']
+        if not patches:
+            return {}
+        tp, fp, fn, tn = (sums[name] for name in ('tp', 'fp', 'fn', 'tn'))
+        precision, recall = tp / max(tp + fp, 1), tp / max(tp + fn, 1)
+        total = sum(count for name, count in self._moves.items() if name.startswith('all/'))
+        radii = {name.split('/')[0] for name in self._moves} | {'all'}
+        return {
+            'eval/patches': patches,
+            'eval/patch_loss': sums['loss'] / patches,
+            'eval/all/accuracy': (tp + tn) / (tp + fp + fn + tn),
+            'eval/all/precision': precision,
+            'eval/all/recall': recall,
+            'eval/all/specificity': tn / max(tn + fp, 1),
+            'eval/all/f1': 2 * precision * recall / max(precision + recall, 1e-9),
+            'fov/masked_voxel_fraction': sums['masked'] / patches,
+            'moves/total': total,
+            **{
+                f'moves/{radius}/{kind}': self._moves.get(f'{radius}/{kind}', 0) / max(total, 1)
+                for radius in sorted(radii)
+                for kind in ('correct', 'spurious', 'missed')
+            },
+        }
+
+
+def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Sigmoid cross-entropy of each voxel, computed without overflow."""
+    return np.maximum(logits, 0) - logits * labels + np.log1p(np.exp(-np.abs(logits)))

@@ -1,0 +1,74 @@
+"""What TensorBoard shows: scalars, histograms, and pictures of finished patches."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image, ImageDraw
+
+from ffn.training.examples import Walk
+
+_PICTURES = 16
+
+
+class Summaries:
+    """Writes event files; keeps the last finished patches until they are drawn."""
+
+    def __init__(self, directory: str):
+        """Opens an event file in a folder."""
+        self._writer = tf.summary.create_file_writer(directory)
+        self._walks: collections.deque[Walk] = collections.deque(maxlen=_PICTURES)
+
+    def keep(self, walk: Walk) -> None:
+        """Remembers a finished patch for the next pictures."""
+        self._walks.append(walk)
+
+    def write(
+        self,
+        step: int,
+        scalars: Mapping[str, float],
+        weights: Mapping[str, np.ndarray],
+        gradients: Mapping[str, np.ndarray],
+    ) -> None:
+        """Writes one summary.
+
+        Args:
+          step: training step.
+          scalars: name → value.
+          weights: name → array, as histograms.
+          gradients: the same of their gradients.
+        """
+        with self._writer.as_default(step=step):
+            for name, value in scalars.items():
+                tf.summary.scalar(name, value)
+            for prefix, arrays in (('weights', weights), ('gradients', gradients)):
+                for name, array in arrays.items():
+                    tf.summary.histogram(f'{prefix}/{name}', array)
+            for plane in ('xy', 'xz', 'yz'):
+                rows = [_row(walk, plane) for walk in self._walks]
+                if rows:
+                    tf.summary.image(f'patches/{plane}', np.stack(rows), max_outputs=_PICTURES)
+        self._walks.clear()
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Closes the event file."""
+        self._writer.close()
+
+
+def _row(walk: Walk, plane: str) -> np.ndarray:
+    """Label, prediction and weights of a patch side by side, with its place: uint8 [y, x, 3]."""
+    prediction = 1 / (1 + np.exp(-np.clip(walk.canvas, -30, 30)))
+    tiles = []
+    for volume in (walk.example.labels, prediction, walk.example.weights):
+        z, y, x = (n // 2 for n in volume.shape)
+        cut = {'xy': volume[z], 'xz': volume[:, y], 'yz': volume[:, :, x]}[plane]
+        tiles.append(np.clip(cut * 255, 0, 255).astype(np.uint8))
+    picture = Image.fromarray(np.concatenate(tiles, axis=1)).convert('RGB')
+    center = walk.example.center
+    text = f'{center.x},{center.y},{center.z} {walk.example.volume}'
+    ImageDraw.Draw(picture).text((1, 1), text, fill=(255, 80, 80))
+    return np.asarray(picture)

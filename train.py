@@ -1,0 +1,153 @@
+"""Trains a flood-filling network.
+
+    train.py --train_coords=COORDINATES --data_volumes=NAME:IMAGE.h5:raw \
+        --label_volumes=NAME:LABELS.h5:stack --model_name=convstack_3d.ConvStack3DFFNModel \
+        --model_args='{"depth": 12, "fov_size": [33, 33, 33], "deltas": [8, 8, 8]}' \
+        --image_mean=128 --image_stddev=33 --train_dir=DIR
+
+Run again with the same train_dir, it goes on from the last checkpoint. See doc/manual.md.
+"""
+
+import json
+import os
+import tempfile
+
+from absl import flags, logging
+
+from ffn.utils.errors import UserError, run_script
+from ffn.utils.volumes import split_named
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string(
+    'train_coords', None, 'Coordinates: glob, comma list, or path@N.', required=True
+)
+flags.DEFINE_list('data_volumes', None, 'Images, name:path:dataset.', required=True)
+flags.DEFINE_list('label_volumes', None, 'Labels, name:path:dataset.', required=True)
+flags.DEFINE_string('model_name', None, '[package.]module.Class of the network.', required=True)
+flags.DEFINE_string('model_args', None, 'JSON object of its arguments.', required=True)
+flags.DEFINE_string('train_dir', None, 'Folder for checkpoints and event files.')
+flags.DEFINE_integer('batch_size', 4, 'Examples that are walked at the same time.')
+flags.DEFINE_integer('max_steps', 10000, 'Steps to train for.')
+flags.DEFINE_float('summary_rate_secs', 120, 'Seconds between summaries.')
+flags.DEFINE_float('seed_pad', 0.05, 'Probability that the seed begins with.')
+flags.DEFINE_float('threshold', 0.9, 'Probability from which on the field of view moves.')
+flags.DEFINE_string('fov_policy', 'fixed', 'fixed, max_pred_moves or no_step.')
+flags.DEFINE_integer('fov_moves', 1, 'Deltas that the field of view may go from the centre.')
+flags.DEFINE_bool('shuffle_moves', True, 'Random order of the moves of fov_policy fixed.')
+flags.DEFINE_float('image_mean', None, 'Subtracted from the image.', required=True)
+flags.DEFINE_float('image_stddev', None, 'Divides the image.', required=True)
+flags.DEFINE_list(
+    'image_offset_scale_map', [], 'volume:offset:scale of volumes that differ from that.'
+)
+flags.DEFINE_list('permutable_axes', ['1', '2'], 'Axes that look alike; indices in z,y,x.')
+flags.DEFINE_list('reflectable_axes', ['0', '1', '2'], 'Axes that may be reversed; z,y,x.')
+flags.DEFINE_string('optimizer', 'sgd', 'sgd, momentum, adagrad, adam or rmsprop.')
+flags.DEFINE_float('learning_rate', 0.001, 'At the beginning.')
+flags.DEFINE_float('momentum', 0.9, 'Of momentum and rmsprop.')
+flags.DEFINE_float('learning_rate_decay_factor', None, 'Multiplies the rate every decay_steps.')
+flags.DEFINE_integer('decay_steps', None, 'Steps between decays of the learning rate.')
+flags.DEFINE_float('rmsprop_decay', 0.9, 'Discount of old squared gradients.')
+flags.DEFINE_float('adam_beta1', 0.9, 'Discount of old gradients.')
+flags.DEFINE_float('adam_beta2', 0.999, 'Discount of old squared gradients.')
+flags.DEFINE_float('epsilon', 1e-8, 'Of adam and rmsprop.')
+flags.DEFINE_integer('checkpoint_steps', 0, 'Steps between checkpoints; 0: by time alone.')
+flags.DEFINE_float('checkpoint_minutes', 10, 'Minutes between checkpoints; 0: by steps alone.')
+flags.DEFINE_integer('keep_checkpoints', 5, 'Newest checkpoints kept; 0: all.')
+flags.DEFINE_float('keep_checkpoint_every_n_hours', 0, 'Keeps one for good so often; 0: none.')
+flags.DEFINE_integer('seed', 0, 'Of initial weights, order of examples and augmentation.')
+flags.DEFINE_bool('quiet', False, 'No progress bar.')
+
+
+def main() -> None:
+    """Trains as the flags say."""
+    if FLAGS.train_dir is None:
+        FLAGS.train_dir = tempfile.mkdtemp(prefix='ffn-train-')
+        logging.warning('--train_dir is not set: checkpoints go to %s', FLAGS.train_dir)
+    # Read when TensorFlow is imported, so that mistakes in the flags show at once.
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+    from ffn.training import train_loop
+
+    config = make_config()
+    train_loop.save_flags(FLAGS.train_dir, FLAGS.flags_into_string())
+    step = train_loop.train(config)
+    logging.info('trained to step %d; checkpoints are in %s', step, FLAGS.train_dir)
+
+
+def make_config():
+    """Turns the flags into a TrainConfig."""
+    from ffn.training.config import DataConfig, OptimizerConfig, TrainConfig, WalkConfig
+
+    return TrainConfig(
+        data=DataConfig(
+            train_coords=FLAGS.train_coords,
+            data_volumes=split_named(FLAGS.data_volumes, '--data_volumes'),
+            label_volumes=split_named(FLAGS.label_volumes, '--label_volumes'),
+            image_mean=FLAGS.image_mean,
+            image_stddev=FLAGS.image_stddev,
+            offset_scale=dict(map(_offset_scale, FLAGS.image_offset_scale_map)),
+            permutable_axes=_axes('permutable_axes'),
+            reflectable_axes=_axes('reflectable_axes'),
+        ),
+        walk=WalkConfig(
+            fov_policy=FLAGS.fov_policy,
+            fov_moves=FLAGS.fov_moves,
+            shuffle_moves=FLAGS.shuffle_moves,
+            seed_pad=FLAGS.seed_pad,
+            threshold=FLAGS.threshold,
+        ),
+        optimizer=OptimizerConfig(
+            optimizer=FLAGS.optimizer,
+            learning_rate=FLAGS.learning_rate,
+            momentum=FLAGS.momentum,
+            decay_factor=FLAGS.learning_rate_decay_factor,
+            decay_steps=FLAGS.decay_steps,
+            rmsprop_decay=FLAGS.rmsprop_decay,
+            adam_beta1=FLAGS.adam_beta1,
+            adam_beta2=FLAGS.adam_beta2,
+            epsilon=FLAGS.epsilon,
+        ),
+        model_name=FLAGS.model_name,
+        model_args=_json_object(FLAGS.model_args),
+        train_dir=FLAGS.train_dir,
+        batch_size=FLAGS.batch_size,
+        max_steps=FLAGS.max_steps,
+        summary_seconds=FLAGS.summary_rate_secs,
+        checkpoint_steps=FLAGS.checkpoint_steps,
+        checkpoint_minutes=FLAGS.checkpoint_minutes,
+        keep_checkpoints=FLAGS.keep_checkpoints,
+        keep_every_hours=FLAGS.keep_checkpoint_every_n_hours,
+        seed=FLAGS.seed,
+        quiet=FLAGS.quiet,
+    )
+
+
+def _json_object(text: str) -> dict:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f'--model_args is not JSON: {error}; given was {text!r}') from error
+    if not isinstance(value, dict):
+        raise UserError(f'--model_args must be a JSON object such as {{"depth": 9}}, not {text!r}')
+    return value
+
+
+def _axes(flag: str) -> tuple[int, ...]:
+    texts = getattr(FLAGS, flag)
+    if not all(text.strip().isdigit() for text in texts):
+        raise UserError(f'--{flag} is {",".join(texts)!r}; expected indices such as 1,2')
+    return tuple(int(text) for text in texts)
+
+
+def _offset_scale(text: str) -> tuple[str, tuple[float, float]]:
+    try:
+        volume, offset, scale = text.split(':')
+        return volume, (float(offset), float(scale))
+    except ValueError as error:
+        raise UserError(
+            f'--image_offset_scale_map: {text!r} is not of the form volume:offset:scale'
+        ) from error
+
+
+if __name__ == '__main__':
+    run_script(main)
