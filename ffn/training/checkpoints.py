@@ -6,6 +6,7 @@ A checkpoint `model.ckpt-N` is two files, `.index` and `.data-00000-of-00001`, t
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import time
@@ -30,12 +31,22 @@ def latest_checkpoint(directory: str | Path) -> str | None:
     """Path of the last complete checkpoint of a folder, without its endings, or None."""
     state = Path(directory, 'checkpoint')
     if state.exists():
-        named = re.search(r'^model_checkpoint_path: "(.*)"', state.read_text(), re.MULTILINE)
+        named = re.search(
+            r'^model_checkpoint_path: "(.*)"', state.read_text(errors='replace'), re.MULTILINE
+        )
         if named and _complete(path := Path(directory, named[1])):
             return str(path)
     found = [path.with_suffix('') for path in Path(directory).glob(f'{PREFIX}-*.index')]
     found = [path for path in found if _complete(path) and path.name.rpartition('-')[2].isdigit()]
     return str(max(found, key=_step_of)) if found else None
+
+
+def _state(directory: str | Path, pattern: str) -> str | None:
+    """A value of the file `checkpoint`, which TensorFlow reads as well."""
+    file = Path(directory, 'checkpoint')
+    text = file.read_text(errors='replace') if file.exists() else ''
+    found = re.search(f'^{pattern}', text, re.MULTILINE)
+    return found[1] if found else None
 
 
 def _step_of(path: Path) -> int:
@@ -79,7 +90,7 @@ def read_variables(path: str | Path) -> dict[str, np.ndarray]:
     try:
         reader = tf.train.load_checkpoint(found)
         return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-    except (tf.errors.OpError, RuntimeError, ValueError) as error:
+    except (tf.errors.OpError, RuntimeError, ValueError, IndexError) as error:
         raise UserError(
             f'{found} is no readable checkpoint: {str(error).splitlines()[0]}'
         ) from error
@@ -180,8 +191,9 @@ class CheckpointWriter:
         self._directory = Path(directory)
         self._keep = keep
         self._keep_every_s = keep_every_hours * 3600
-        self._last_kept = time.time()
-        self._forgotten: set[Path] = set()
+        self._last_kept = float(
+            _state(directory, r'last_preserved_timestamp: ([\d.e+]+)$') or time.time()
+        )
 
     def save(self, variables: Mapping[str, Any], step: int) -> str:
         """Saves variables and the step.
@@ -205,24 +217,27 @@ class CheckpointWriter:
             )
         except tf.errors.OpError as error:
             raise UserError(f'{path} cannot be written: {str(error).splitlines()[0]}') from error
+        old = self._old_ones()
         with atomic_path(self._directory / 'checkpoint') as temporary:
             temporary.write_text(
                 f'model_checkpoint_path: "{path.name}"\nall_model_checkpoint_paths: "{path.name}"\n'
+                f'last_preserved_timestamp: {self._last_kept!r}\n'
             )
         logging.info('saved %s', path)
-        self._remove_old()
+        for file in itertools.chain.from_iterable(map(_files, old)):
+            file.unlink(missing_ok=True)
         return str(path)
 
-    def _remove_old(self) -> None:
-        found = [p.with_suffix('') for p in self._directory.glob(f'{PREFIX}-*.index')]
-        found = sorted((p for p in found if p not in self._forgotten), key=_step_of)
+    def _old_ones(self) -> list[Path]:
+        """Chooses what to remove, and remembers what is kept for good."""
         if not self._keep:
-            return
-        for path in found[: -self._keep]:
-            written = _files(path)[0].stat().st_mtime
+            return []
+        found = [p.with_suffix('') for p in self._directory.glob(f'{PREFIX}-*.index')]
+        old = []
+        for path in sorted(found, key=_step_of)[: -self._keep]:
+            written = path.with_name(f'{path.name}.index').stat().st_mtime
             if self._keep_every_s and written - self._last_kept >= self._keep_every_s:
                 self._last_kept = written
-                self._forgotten.add(path)
-                continue
-            for file in _files(path):
-                file.unlink(missing_ok=True)
+            elif written > self._last_kept or not self._keep_every_s:
+                old.append(path)
+        return old

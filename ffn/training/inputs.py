@@ -108,11 +108,17 @@ def read_coordinates(files: list[str], seed: int) -> Iterator[Coordinate]:
                     yield Xyz(*center), name
             if empty:
                 raise UserError(f'{", ".join(files)} hold no coordinates')
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
         raise UserError(
-            f'{_damaged(files)} is no whole GZIP TFRecord of coordinates: '
-            f'{str(error).splitlines()[0][:200]}'
+            f'{_damaged(files)} is no whole GZIP TFRecord of coordinates: {_one_line(error)}'
         ) from error
+
+
+def _one_line(error: Exception) -> str:
+    # TensorFlow puts the record itself into the message, which may be no text at all.
+    if isinstance(error, UnicodeDecodeError):
+        return 'a record is no tf.train.Example'
+    return str(error).splitlines()[0][:200]
 
 
 def _damaged(files: list[str]) -> str:

@@ -88,8 +88,8 @@ class Transforms:
         unknown = ids[~known & (ids != 0)]
         if len(unknown):
             raise UserError(
-                f'{what}: {TRANSFORMS} lists no body for {len(unknown)} supervoxels, such as '
-                f'{unknown[0]}; complete it, or import the supervoxels with --dataset {STACK}'
+                f'{what}: {TRANSFORMS} lists no body for supervoxel {unknown[0]}; complete it, or '
+                f'import the supervoxels themselves with --dataset {STACK}'
             )
         bodies = np.zeros(len(ids), self.bodies.dtype)
         bodies[known] = self.bodies[at[known]]

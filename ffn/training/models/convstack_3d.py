@@ -39,12 +39,12 @@ class ConvStack3DFFNModel(FFNModel):
           UserError: sizes that are impossible.
         """
         fov, step = check_sizes(fov_size, deltas)
-        if depth < 1:
-            raise UserError(f'depth is {depth}; expected 1 or more')
-        channels = [features] * (2 * depth) if isinstance(features, int) else list(features)
-        if len(channels) != 2 * depth or min(channels) < 1:
+        if not isinstance(depth, int) or depth < 1:
+            raise UserError(f'depth is {depth!r}; expected a whole number, 1 or more')
+        channels = features if isinstance(features, list | tuple) else [features] * (2 * depth)
+        if len(channels) != 2 * depth or not all(isinstance(n, int) and n > 0 for n in channels):
             raise UserError(
-                f'features is {features}; expected a positive number, or one for each of the '
+                f'features is {features!r}; expected a positive whole number, or one for each of the '
                 f'{2 * depth} convolutions of depth {depth}'
             )
         for i in range(1, depth):

@@ -1,0 +1,51 @@
+# `make help` lists what there is. PYTHON names the interpreter that .venv is made with.
+PYTHON = python3
+VENV = .venv
+RUN = $(VENV)/bin/python
+# Stands for an environment that fits the files it was made from.
+READY = $(VENV)/.deps-installed
+PROTOC_VENV = build/protoc
+PROTOS = $(wildcard ffn/utils/*.proto ffn/inference/*.proto)
+
+.DEFAULT_GOAL = help
+.PHONY: help install demo test test-slow lint bench protos clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /make \1: /p' Makefile
+
+$(READY): requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+install: $(READY)  ## sets up .venv with the project and what it needs
+
+demo: $(READY)  ## the four stages on a generated sample, with a report in demo/
+	$(RUN) -m ffn.demo --output demo
+
+test: $(READY)  ## the fast tests
+	$(RUN) -m pytest
+
+test-slow: $(READY)  ## the tests on real data that take minutes each
+	$(RUN) -m pytest -m slow
+
+lint: $(READY)  ## style: nothing is changed
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+bench: $(READY)  ## the measurements of doc/performance.md
+	@set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(RUN) $$file; done
+
+protos: $(PROTOC_VENV)/.ready  ## ffn/utils/protos.binpb from the .proto files
+	$(PROTOC_VENV)/bin/python -m grpc_tools.protoc --proto_path=. --include_imports \
+	  --descriptor_set_out=ffn/utils/protos.binpb $(PROTOS)
+
+# The compiler has an environment of its own, so that it does not choose the protobuf that runs.
+$(PROTOC_VENV)/.ready:
+	$(PYTHON) -m venv $(PROTOC_VENV)
+	$(PROTOC_VENV)/bin/python -m pip install --quiet grpcio-tools
+	touch $@
+
+clean:  ## removes .venv, the demo's results and everything that was built
+	rm -rf $(VENV) build dist demo *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
