@@ -1,0 +1,383 @@
+"""The rules that keep the code readable: imports, sizes, docstrings, and what may not be in a file.
+
+Every rule is a function from sources to findings, 'path:line: what is wrong'. Each is applied to the
+repository and to a small example that breaks it, so that a rule that finds nothing is noticed.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import subprocess
+import sys
+import tokenize
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import pytest
+
+from tests.conftest import ROOT
+
+SCRIPTS = ('build_coordinates', 'compute_partitions', 'run_inference', 'train')
+FRAMEWORKS = ('tensorflow', 'keras', 'tf_keras', 'jax', 'torch')
+MAX_MODULE_LINES, MAX_FUNCTION_LINES = 400, 70
+TOP_LEVEL = (
+    '.ci/run', 'LICENSE', 'Makefile', 'pyproject.toml', 'requirements.txt', 'configs', 'third_party',
+    'doc/manual.md', 'doc/formats.md', 'doc/design.md', 'benchmarks', 'tests', 'ffn/synthetic.py',
+    *(f'ffn/{package}/__init__.py' for package in ('utils', 'training', 'inference', 'evaluation',
+                                                   'visualization')),
+    *(f'{script}.py' for script in SCRIPTS),
+)  # fmt: skip
+NUMPY_ONLY = re.compile(
+    r'ffn/(inference/(canvas|movement|seed\w*|restrictor|storage|checkpoint|counters)|utils/masks)\.py'
+)
+MACHINE_PATH = re.compile(r'(?:(?<![\w.~})>*/-])|(?<=://))/(?:work|root|home|Users)(?![\w.-])')
+PACKAGE_INDEX = re.compile(
+    r'\b(?:pypi|testpypi|pythonhosted|anaconda|artifactory|devpi)[\w-]*\.[a-z]{2,8}\b|index-url'
+)
+
+
+class Source(NamedTuple):
+    """A Python file.
+
+    Attributes:
+      path: relative to the repository, with slashes.
+      text: what it holds.
+      tree: the same, parsed.
+    """
+
+    path: str
+    text: str
+    tree: ast.Module
+
+    @classmethod
+    def of(cls, path: str, text: str) -> Source:
+        return cls(path, text, ast.parse(text, path))
+
+    def finding(self, line: int, message: str) -> str:
+        return f'{self.path}:{line}: {message}'
+
+    @property
+    def is_test(self) -> bool:
+        return self.path.startswith('tests/')
+
+    @property
+    def is_script(self) -> bool:
+        return self.path.removesuffix('.py') in SCRIPTS
+
+
+Rule = Callable[[list[Source]], Iterator[str]]
+
+
+@pytest.fixture(scope='module')
+def sources() -> list[Source]:
+    """All Python files of the repository."""
+    paths = [*ROOT.glob('*.py')]
+    for folder in ('ffn', 'benchmarks', 'tests'):
+        paths += ROOT.joinpath(folder).rglob('*.py')
+    return [
+        Source.of(path.relative_to(ROOT).as_posix(), path.read_text(encoding='utf-8'))
+        for path in sorted(paths)
+    ]
+
+
+@pytest.fixture(scope='module')
+def tracked_texts() -> dict[str, str]:
+    """All text files that git knows, {path: content}."""
+    listed = subprocess.run(
+        ['git', 'ls-files', '-z'], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if listed.returncode:
+        pytest.skip('not a git checkout')
+    texts = {}
+    for name in filter(None, listed.stdout.split('\0')):
+        data = (ROOT / name).read_bytes() if (ROOT / name).is_file() else b'\0'
+        if b'\0' not in data:
+            texts[name] = data.decode('utf-8', errors='replace')
+    return texts
+
+
+# Imports.
+
+
+def imported(source: Source) -> Iterator[tuple[int, str]]:
+    """Lines and full names of all imports, those inside functions too."""
+    package = source.path.split('/')[:-1]
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = '.'.join([*above, *([node.module] if node.module else [])])
+            yield from ((node.lineno, f'{base}.{alias.name}') for alias in node.names)
+
+
+def within(name: str, *packages: str) -> bool:
+    """Whether a dotted name is one of the packages or below it."""
+    return any(name == package or name.startswith(f'{package}.') for package in packages)
+
+
+def forbidden_imports(
+    sources: list[Source], where: str, forbidden: tuple[str, ...], allowed: tuple[str, ...] = ()
+) -> Iterator[str]:
+    for source in sources:
+        if not re.match(where, source.path):
+            continue
+        for line, name in imported(source):
+            if within(name, *forbidden) and not within(name, *allowed):
+                yield source.finding(line, f'imports {name}')
+
+
+def utils_import_only_utils(sources: list[Source]) -> Iterator[str]:
+    return forbidden_imports(sources, 'ffn/utils/', ('ffn',), allowed=('ffn.utils',))
+
+
+def training_imports_no_inference(sources: list[Source]) -> Iterator[str]:
+    return forbidden_imports(sources, 'ffn/training/', ('ffn.inference', 'ffn.assembly'))
+
+
+def reports_import_no_training(sources: list[Source]) -> Iterator[str]:
+    where = 'ffn/(evaluation|visualization)/'
+    return forbidden_imports(sources, where, ('ffn.training', 'ffn.assembly'))
+
+
+def library_imports_no_script(sources: list[Source]) -> Iterator[str]:
+    return forbidden_imports(sources, 'ffn/', (*SCRIPTS, 'benchmarks', 'tests'))
+
+
+def networks_import_keras_only(sources: list[Source]) -> Iterator[str]:
+    others = tuple(name for name in FRAMEWORKS if name != 'keras')
+    return forbidden_imports(sources, 'ffn/training/models/', others)
+
+
+def inference_core_imports_no_framework(sources: list[Source]) -> Iterator[str]:
+    return forbidden_imports(
+        sources, NUMPY_ONLY.pattern, (*FRAMEWORKS, 'ffn.training', 'ffn.inference.predictor')
+    )
+
+
+def only_scripts_use_flags(sources: list[Source]) -> Iterator[str]:
+    where = rf'(?!tests/|({"|".join(SCRIPTS)})\.py)'
+    return forbidden_imports(sources, where, ('absl.flags',))
+
+
+# Sizes and statements.
+
+
+def modules_are_short(sources: list[Source]) -> Iterator[str]:
+    for source in sources:
+        lines = source.text.count('\n')
+        if lines > MAX_MODULE_LINES:
+            yield source.finding(lines, f'{lines} lines; at most {MAX_MODULE_LINES}')
+
+
+def functions_are_short(sources: list[Source]) -> Iterator[str]:
+    for source in sources:
+        for node in ast.walk(source.tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = node.end_lineno - node.lineno + 1
+                if lines > MAX_FUNCTION_LINES:
+                    yield source.finding(
+                        node.lineno, f'{node.name} has {lines} lines; at most {MAX_FUNCTION_LINES}'
+                    )
+
+
+def no_assert_outside_tests(sources: list[Source]) -> Iterator[str]:
+    for source in sources:
+        if not source.is_test:
+            for node in ast.walk(source.tree):
+                if isinstance(node, ast.Assert):
+                    yield source.finding(node.lineno, 'assert; raise UserError or ValueError')
+
+
+def no_bare_except(sources: list[Source]) -> Iterator[str]:
+    for source in sources:
+        for node in ast.walk(source.tree):
+            if isinstance(node, ast.ExceptHandler) and node.type is None:
+                yield source.finding(node.lineno, 'bare except; name the exceptions')
+
+
+def todos_name_an_issue(sources: list[Source]) -> Iterator[str]:
+    for source in sources:
+        for token in tokenize.generate_tokens(io.StringIO(source.text).readline):
+            if token.type == tokenize.COMMENT and re.search(
+                r'\b(TODO|FIXME|XXX)\b(?!.*#\d)', token.string
+            ):
+                yield source.finding(token.start[0], f'{token.string!r} names no issue')
+
+
+# Docstrings.
+
+
+def public_things_have_docstrings(sources: list[Source]) -> Iterator[str]:
+    """Modules, and public classes, functions and methods; overrides of documented methods need none."""
+    library = [source for source in sources if not source.is_test]
+    classes = {
+        node.name: node
+        for source in library
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.ClassDef)
+    }
+
+    def inherited(cls: ast.ClassDef, method: str) -> bool:
+        for base in cls.bases:
+            parent = classes.get(ast.unparse(base).rpartition('.')[2])
+            if parent is None:
+                continue
+            own = [n for n in parent.body if isinstance(n, ast.FunctionDef) and n.name == method]
+            if any(map(ast.get_docstring, own)) or inherited(parent, method):
+                return True
+        return False
+
+    def undocumented(node: ast.Module | ast.ClassDef) -> Iterator[tuple[int, str]]:
+        for child in node.body:
+            if not isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            if child.name.startswith('_'):
+                continue
+            by_base = isinstance(node, ast.ClassDef) and inherited(node, child.name)
+            if not ast.get_docstring(child) and not by_base:
+                yield child.lineno, child.name
+            if isinstance(child, ast.ClassDef):
+                yield from undocumented(child)
+
+    for source in library:
+        if not ast.get_docstring(source.tree):
+            yield source.finding(1, 'the module has no docstring')
+        for line, name in undocumented(source.tree):
+            yield source.finding(line, f'{name} has no docstring')
+
+
+EXAMPLES: list[tuple[Rule, str, str, str]] = [
+    # rule, path, content that breaks it, content that does not
+    (utils_import_only_utils, 'ffn/utils/a.py', 'from ffn.training import model\n',
+     'from ffn.utils import errors\nfrom .errors import UserError\nimport numpy\n'),
+    (utils_import_only_utils, 'ffn/utils/a.py', 'def f():\n    from .. import inference\n', ''),
+    (training_imports_no_inference, 'ffn/training/a.py', 'import ffn.inference.storage\n',
+     'import ffn.training.model\nfrom ffn.utils import moves\n'),
+    (training_imports_no_inference, 'ffn/training/a.py', 'from ffn import inference\n', ''),
+    (reports_import_no_training, 'ffn/evaluation/a.py', 'from ffn.training.model import f\n',
+     'from ffn.inference import storage\n'),
+    (reports_import_no_training, 'ffn/visualization/a.py', 'from ffn import assembly\n', ''),
+    (library_imports_no_script, 'ffn/a.py', 'import train\n', 'import ffn.training\n'),
+    (networks_import_keras_only, 'ffn/training/models/a.py', 'import tensorflow as tf\n',
+     'import keras\nfrom ffn.training.model import FFNModel\n'),
+    (inference_core_imports_no_framework, 'ffn/inference/canvas.py',
+     'def f():\n    import tensorflow.nn as nn\n', 'from ffn.utils import moves\n'),
+    (inference_core_imports_no_framework, 'ffn/inference/seed_grid.py', 'import keras\n', ''),
+    (only_scripts_use_flags, 'ffn/a.py', 'from absl import app, flags\n',
+     'from absl import logging\n'),
+    (only_scripts_use_flags, 'benchmarks/a.py', 'import absl.flags\n', 'import argparse\n'),
+    (modules_are_short, 'ffn/a.py', 'x = 1\n' * 401, 'x = 1\n' * 400),
+    (functions_are_short, 'ffn/a.py', 'class A:\n  def f():\n' + '    x\n' * 70,
+     'def f():\n' + '  x\n' * 69),
+    (no_assert_outside_tests, 'train.py', 'if x:\n    assert y\n', 'raise ValueError\n'),
+    (no_bare_except, 'ffn/a.py', 'try:\n    x\nexcept:\n    y\n',
+     'try:\n    x\nexcept OSError:\n    y\n'),
+    (todos_name_an_issue, 'ffn/a.py', 'x = 1  # TODO: later\n',
+     'x = "TODO"\n# TODO(#12): later\n'),
+    (public_things_have_docstrings, 'ffn/a.py', 'x = 1\n', '"""A."""\n'),
+    (public_things_have_docstrings, 'ffn/a.py', '"""A."""\ndef f():\n    pass\n',
+     '"""A."""\ndef _f():\n    pass\n'),
+    (public_things_have_docstrings, 'ffn/a.py',
+     '"""A."""\nclass A:\n    """A."""\n    def f(self):\n        pass\n',
+     '"""A."""\nclass A:\n    """A."""\n    def f(self):\n        """F."""\n'
+     'class _B(A):\n    pass\nclass C(_B):\n    """C."""\n    def f(self):\n        pass\n'),
+]  # fmt: skip
+RULES = list(dict.fromkeys(rule for rule, *_ in EXAMPLES))
+
+
+@pytest.mark.parametrize('rule', RULES, ids=lambda rule: rule.__name__)
+def test_rule_holds(rule, sources):
+    found = list(rule(sources))
+    assert not found, f'{rule.__name__}:\n' + '\n'.join(found)
+
+
+@pytest.mark.parametrize(('rule', 'path', 'bad', 'good'), EXAMPLES)
+def test_rule_finds_what_breaks_it(rule, path, bad, good):
+    found = list(rule([Source.of(path, bad)]))
+    assert len(found) == 1
+    assert re.match(rf'{re.escape(path)}:\d+: ', found[0])
+    assert not list(rule([Source.of(path, good)]))
+
+
+def test_rules_look_at_every_part(sources):
+    # A rule whose pattern of paths matches no file would hold for ever.
+    paths = [source.path for source in sources]
+    assert {'ffn/utils/masks.py', 'train.py', 'tests/test_architecture.py'} <= set(paths)
+    for package in ('utils', 'training', 'training/models', 'evaluation', 'visualization'):
+        assert any(path.startswith(f'ffn/{package}/') for path in paths)
+    assert sum(bool(NUMPY_ONLY.match(path)) for path in paths) >= 10
+    assert [source.path for source in sources if source.is_script] == [f'{s}.py' for s in SCRIPTS]
+
+
+# What is loaded at run time: an import of an import counts as well.
+
+
+def loaded_frameworks(code: str) -> list[str]:
+    """Runs Python code in a new process and returns the frameworks that it has loaded."""
+    shown = subprocess.run(
+        [sys.executable, '-c', f'{code}\nimport sys; print(*sys.modules)'],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return sorted(set(FRAMEWORKS) & set(shown.stdout.split()))
+
+
+@pytest.mark.parametrize('modules', [
+    'ffn.inference.canvas, ffn.inference.checkpoint, ffn.inference.storage, ffn.inference.seed, '
+    'ffn.inference.seed_combine, ffn.inference.restrictor, ffn.inference.movement',
+    'compute_partitions',
+    'build_coordinates',
+])  # fmt: skip
+def test_no_framework_is_loaded(modules):
+    assert loaded_frameworks(f'import {modules}') == []
+
+
+def test_loaded_framework_is_noticed():
+    assert loaded_frameworks('import sys; sys.modules["keras"] = sys') == ['keras']
+
+
+# Files.
+
+
+def lines_matching(texts: dict[str, str], pattern: re.Pattern) -> list[str]:
+    return [
+        f'{path}:{number}: {match[0]}'
+        for path, text in texts.items()
+        for number, line in enumerate(text.splitlines(), 1)
+        if (match := pattern.search(line))
+    ]
+
+
+def test_no_path_of_a_machine(tracked_texts):
+    assert lines_matching(tracked_texts, MACHINE_PATH) == []
+
+
+def test_no_host_of_a_package_index(tracked_texts):
+    assert lines_matching(tracked_texts, PACKAGE_INDEX) == []
+
+
+# Assembled here, so that this file keeps the rules as well.
+HOME, INDEX = '/ho' + 'me', 'py' + 'pi'
+
+
+@pytest.mark.parametrize('line', [f'{HOME}/ann/data.h5', f'file://{HOME}', f'"{HOME}/a"', '=/work'])
+def test_path_of_a_machine_is_found(line):
+    assert lines_matching({'a.md': f'x\n{line}\n'}, MACHINE_PATH)[0].startswith('a.md:2: /')
+
+
+@pytest.mark.parametrize('line', ['the /workers/ of a', 'image/work', f'$OUT{HOME}', '/data/x.h5'])
+def test_other_paths_are_left_alone(line):
+    assert not lines_matching({'a.md': line}, MACHINE_PATH)
+
+
+@pytest.mark.parametrize('host', [f'{INDEX}.org', f'files.{INDEX}-mirror.lab', 'index-url'])
+def test_host_of_a_package_index_is_found(host):
+    assert lines_matching({'a.txt': f'\nhttps://{host}/simple'}, PACKAGE_INDEX)
+    assert not lines_matching({'a.txt': 'the package index'}, PACKAGE_INDEX)
+
+
+@pytest.mark.parametrize('name', TOP_LEVEL)
+def test_layout(name):
+    assert (ROOT / name).exists(), f'{name} is missing'
