@@ -30,9 +30,13 @@ def make_optimizer(config: OptimizerConfig) -> keras.optimizers.Optimizer:
 
 
 def named_state(optimizer: keras.optimizers.Optimizer) -> dict[str, keras.Variable]:
-    """The optimizer's variables under names that are the same in every run of one configuration."""
+    """The optimizer's variables under names that are the same in every run of one configuration.
+
+    Keras puts the name of the network into theirs, which differs with the number of networks that a
+    process has made; what remains is the number and the kind, such as 003_momentum.
+    """
     return {
-        f'optimizer/{i:03d}_{variable.name}': variable
+        f'optimizer/{i:03d}_{variable.name.rpartition("_")[2]}': variable
         for i, variable in enumerate(optimizer.variables)
         if variable.name != 'learning_rate'
     }

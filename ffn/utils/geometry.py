@@ -15,13 +15,14 @@ from ffn.utils.errors import UserError
 
 
 def _parse_three(text: str | Sequence[str], what: str, order: str) -> list[int]:
-    parts = text.split(',') if isinstance(text, str) else list(text)
+    parts = text.split(',') if isinstance(text, str) else text
     try:
         numbers = [int(part) for part in parts]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 3:
-        given = text if isinstance(text, str) else ','.join(map(str, text))
+        whole = all(isinstance(p, str) or p == n for p, n in zip(parts, numbers, strict=True))
+    except (ValueError, TypeError):
+        numbers, whole = [], False
+    if len(numbers) != 3 or not whole:
+        given = ','.join(map(str, text)) if isinstance(text, list | tuple) else str(text)
         raise UserError(f'{what} is {given!r}; expected three integers {order}, such as 8,8,8')
     return numbers
 

@@ -1,0 +1,93 @@
+import dataclasses
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ffn.training.config import (
+    DataConfig,
+    OptimizerConfig,
+    TrainConfig,
+    WalkConfig,
+    logit,
+)
+from ffn.training.model import ModelInfo
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Xyz, Zyx
+
+FOV, DELTAS = Xyz(11, 9, 7), Xyz(4, 3, 2)
+INFO = ModelInfo(DELTAS, FOV, FOV, FOV)
+DATA = {
+    'train_coords': 'c', 'data_volumes': {'v': 'a:b'}, 'label_volumes': {'v': 'a:c'},
+    'image_mean': 128.0, 'image_stddev': 33.0,
+}  # fmt: skip
+
+
+@given(st.floats(0.001, 0.999))
+def test_logit_is_the_inverse_of_the_sigmoid(probability):
+    assert 1 / (1 + math.exp(-logit(probability))) == pytest.approx(probability)
+
+
+def test_patches_are_the_fov_and_the_moves_in_both_directions():
+    assert WalkConfig(fov_moves=0).patch_size(INFO) == Zyx(7, 9, 11)
+    assert WalkConfig(fov_moves=2).patch_size(INFO) == Zyx(15, 21, 27)
+    assert WalkConfig(fov_moves=2).eval_size(INFO) == Zyx(15, 21, 27)
+    one_more = WalkConfig('max_pred_moves', fov_moves=2)
+    assert one_more.patch_size(INFO) == Zyx(19, 27, 35)
+    assert one_more.eval_size(INFO) == Zyx(15, 21, 27)
+
+
+def test_a_volume_may_have_its_own_normalisation():
+    config = DataConfig(**DATA, offset_scale={'v': (100.0, 20.0)})
+    assert config.normalization('v') == (100.0, 20.0)
+    assert DataConfig(**DATA).normalization('v') == (128.0, 33.0)
+
+
+@pytest.mark.parametrize(
+    ('make', 'words'),
+    [
+        (lambda: WalkConfig(fov_policy='random'), ['random', 'fixed, max_pred_moves, no_step']),
+        (lambda: WalkConfig(fov_moves=-1), ['fov_moves', '-1']),
+        (lambda: WalkConfig(seed_pad=0), ['seed_pad', '0', 'probability']),
+        (lambda: WalkConfig(threshold=1.5), ['threshold', '1.5', 'probability']),
+        (lambda: OptimizerConfig('lamb'), ['lamb', 'sgd, momentum, adagrad, adam, rmsprop']),
+        (lambda: OptimizerConfig(learning_rate=0), ['learning_rate', '0']),
+        (lambda: OptimizerConfig(learning_rate=math.nan), ['learning_rate', 'nan']),
+        (lambda: OptimizerConfig(decay_steps=5), ['decay_factor', 'decay_steps']),
+        (lambda: OptimizerConfig(decay_factor=0.5), ['decay_factor', 'decay_steps']),
+        (lambda: OptimizerConfig(decay_factor=0.5, decay_steps=0), ['decay_steps', '0']),
+        (lambda: DataConfig(**{**DATA, 'image_stddev': 0.0}), ['image_stddev', '0']),
+        (lambda: DataConfig(**DATA, offset_scale={'v': (0, -1)}), ['image_stddev', '-1']),
+        (lambda: DataConfig(**DATA, permutable_axes=(1, 3)), ['permutable_axes', '1,3']),
+        (lambda: DataConfig(**DATA, reflectable_axes=(1, 1)), ['reflectable_axes', '1,1']),
+    ],
+)
+def test_mistakes(make, words):
+    with pytest.raises(UserError) as caught:
+        make()
+    assert '\n' not in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize('field', ['batch_size', 'max_steps'])
+def test_runs_of_nothing(field):
+    with pytest.raises(UserError, match=f'{field} is 0'):
+        TrainConfig(DataConfig(**DATA), WalkConfig(), OptimizerConfig(), 'm', {}, 'd', **{field: 0})
+
+
+def test_permutable_axes_must_be_of_equal_size():
+    def config(axes):
+        return TrainConfig(
+            DataConfig(**DATA, permutable_axes=axes), WalkConfig(), OptimizerConfig(), 'm', {}, 'd'
+        )
+
+    config(()).check_model(INFO)
+    config((0,)).check_model(INFO)
+    with pytest.raises(UserError, match='FOV sizes: z,y,x 7,9,11'):
+        config((0, 2)).check_model(INFO)
+    square = dataclasses.replace(INFO, input_image_size=Xyz(9, 9, 7))
+    with pytest.raises(UserError, match='deltas: z,y,x 2,3,4'):
+        config((1, 2)).check_model(square)
+    config((1, 2)).check_model(dataclasses.replace(square, deltas=Xyz(3, 3, 2)))

@@ -1,0 +1,177 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from ffn.training.config import WalkConfig, logit
+from ffn.training.examples import BatchWalker, Walk, fixed_offsets
+from ffn.training.inputs import Example
+from ffn.training.model import ModelInfo
+from ffn.utils.geometry import Xyz
+
+FOV, DELTAS = Xyz(11, 9, 7), Xyz(4, 3, 2)
+INFO = ModelInfo(DELTAS, FOV, FOV, FOV)
+HIGH, LOW = logit(0.97), logit(0.03)
+
+
+def example(config: WalkConfig, inside=None, volume='v') -> Example:
+    """A patch of the size that is needed; everything is inside the object unless said otherwise."""
+    shape = config.patch_size(INFO)
+    inside = np.ones(shape, bool) if inside is None else inside(np.indices(shape))
+    soft = np.where(inside, np.float32(0.95), np.float32(0.05))
+    image = np.arange(soft.size, dtype=np.float32).reshape(shape)
+    return Example(image, soft, np.ones(shape, np.float32), Xyz(1, 2, 3), volume)
+
+
+def walk(config: WalkConfig, seed: int = 0, **kwargs) -> Walk:
+    return Walk(example(config, **kwargs), INFO, config, np.random.default_rng(seed))
+
+
+def offsets(path: Walk, answer=lambda path: HIGH) -> list:
+    """Where the walk goes when the network answers so."""
+    seen = [path.offset]
+    while path.advance(np.full(FOV.zyx, answer(path), np.float32)):
+        seen.append(path.offset)
+    return seen
+
+
+def test_the_canvas_begins_with_the_seed_alone():
+    config = WalkConfig(seed_pad=0.1)
+    canvas = walk(config).canvas
+    assert canvas.dtype == np.float32
+    assert canvas.shape == (7 + 4, 9 + 6, 11 + 8)
+    assert canvas[5, 7, 9] == np.float32(logit(0.95))
+    canvas[5, 7, 9] = logit(0.1)
+    assert (canvas == np.float32(logit(0.1))).all()
+
+
+def test_fixed_goes_to_the_centre_and_then_to_all_26_neighbours():
+    steps = offsets(walk(WalkConfig()))
+    assert steps[0] == (0, 0, 0)
+    assert sorted(steps) == sorted(itertools.product((-2, 0, 2), (-3, 0, 3), (-4, 0, 4)))
+
+
+def test_order_is_shuffled_if_wanted_and_depends_on_the_generator():
+    shuffled = [offsets(walk(WalkConfig(), seed)) for seed in (0, 0, 1)]
+    assert shuffled[0] == shuffled[1] != shuffled[2]
+    plain = [offsets(walk(WalkConfig(shuffle_moves=False), seed)) for seed in (0, 1)]
+    assert plain[0] == plain[1] == [(0, 0, 0), *fixed_offsets(DELTAS.zyx)]
+
+
+def test_axes_with_delta_0_have_no_neighbours():
+    assert sorted(fixed_offsets((0, 3, 0))) == [(0, -3, 0), (0, 3, 0)]
+
+
+def test_fixed_skips_where_the_canvas_is_low_when_its_turn_comes():
+    assert offsets(walk(WalkConfig()), lambda path: LOW) == [(0, 0, 0)]
+    threshold = logit(0.9)
+    assert offsets(walk(WalkConfig()), lambda path: threshold - 0.01) == [(0, 0, 0)]
+    assert len(offsets(walk(WalkConfig()), lambda path: np.float32(threshold + 0.01))) == 27
+    # The second step wipes out what was there, and all that it reaches is skipped.
+    first = iter([HIGH])
+    wiped = offsets(walk(WalkConfig(shuffle_moves=False)), lambda path: next(first, LOW))
+    assert wiped[:2] == [(0, 0, 0), (-2, -3, -4)]
+    assert len(wiped) < 27
+    assert (0, 0, 4) not in wiped
+    assert (2, 3, 4) in wiped
+
+
+def test_fixed_goes_where_it_is_not_wanted():
+    """What the network must learn not to say is walked to in training."""
+    nowhere = walk(WalkConfig(), inside=lambda where: where[0] < 0)
+    assert len(offsets(nowhere)) == 27
+
+
+def test_each_step_sees_what_the_last_ones_wrote():
+    path = walk(WalkConfig(shuffle_moves=False))
+    path.advance(np.full(FOV.zyx, 5.0, np.float32))
+    assert path.offset == (-2, -3, -4)
+    seen = path.canvas[path.field_of_view()]
+    assert seen.shape == FOV.zyx
+    assert (seen[2:, 3:, 4:] == 5).all()
+    outside = seen.copy()
+    outside[2:, 3:, 4:] = np.float32(logit(0.05))
+    assert (outside == np.float32(logit(0.05))).all()
+
+
+def test_no_step_makes_one_step():
+    config = WalkConfig('no_step', fov_moves=0)
+    assert walk(config).canvas.shape == FOV.zyx
+    assert offsets(walk(config)) == [(0, 0, 0)]
+
+
+def test_max_pred_moves_visits_every_cell_in_reach_once():
+    config = WalkConfig('max_pred_moves')
+    path = walk(config)
+    assert path.canvas.shape == (7 + 8, 9 + 12, 11 + 16)
+    answers = itertools.count()
+    steps = []
+    while True:
+        steps.append(path.offset)
+        # A gradient towards the corners of the faces, so that moves differ from ±delta.
+        tilt = np.random.default_rng(next(answers)).normal(HIGH, 0.2, FOV.zyx)
+        if not path.advance(tilt.astype(np.float32)):
+            break
+    assert steps[0] == (0, 0, 0)
+    for offset in steps:
+        assert all(abs(o) <= reach for o, reach in zip(offset, (4, 6, 8)))
+    cells = [tuple((o + d // 2) // d for o, d in zip(s, DELTAS.zyx)) for s in steps]
+    assert len(set(cells)) == len(cells) > 27
+
+
+def test_max_pred_moves_go_to_face_maxima_greatest_first():
+    path = walk(WalkConfig('max_pred_moves'))
+    logits = np.full(FOV.zyx, LOW, np.float32)
+    logits[3 - 2, 4 + 1, 5 - 1] = HIGH  # on the face z−
+    logits[3 + 1, 4 + 3, 5 + 2] = HIGH + 1  # on the face y+
+    logits[3, 4, 5 + 3] = HIGH + 2  # on no face
+    path.advance(logits)
+    assert path.offset == (1, 3, 2)
+    path.advance(np.full(FOV.zyx, HIGH, np.float32))
+    assert path.offset == (-2, 1, -1)
+
+
+def test_max_pred_moves_stay_where_the_object_is():
+    def upper_half(where):
+        return where[0] <= 15 // 2
+
+    steps = offsets(walk(WalkConfig('max_pred_moves'), inside=upper_half))
+    assert len(steps) > 9
+    assert max(z for z, _, _ in steps) == 0
+    nothing = walk(WalkConfig('max_pred_moves'), inside=lambda where: where[0] < 0)
+    assert offsets(nothing) == [(0, 0, 0)]
+
+
+def test_batch_elements_walk_at_their_own_pace():
+    config = WalkConfig()
+    names = (f'v{i}' for i in itertools.count())
+    source = (example(config, volume=name) for name in names)
+    walker = BatchWalker(source, INFO, config, 3, np.random.default_rng(0))
+    assert walker.volumes() == ['v0', 'v1', 'v2']
+    ended = []
+    for _ in range(27):
+        batch = walker.batch()
+        assert all(array.shape == (3, *FOV.zyx, 1) for array in batch)
+        assert all(array.dtype == np.float32 for array in batch)
+        # The second element never gets beyond its seed.
+        answer = np.where(np.arange(3) == 1, LOW, HIGH).astype(np.float32)
+        ended.append(walker.advance(np.broadcast_to(answer[:, None, None, None, None],
+                                                    batch.seeds.shape)))  # fmt: skip
+    assert [len(walks) for walks in ended] == [1] * 26 + [3]
+    assert [path.example.volume for path in ended[0]] == ['v1']
+    assert [path.example.volume for path in ended[-1]] == ['v0', 'v28', 'v2']
+
+
+@pytest.mark.parametrize('policy', ['fixed', 'max_pred_moves', 'no_step'])
+def test_image_labels_and_seed_are_cut_at_the_same_place(policy):
+    config = WalkConfig(policy)
+    walker = BatchWalker(itertools.repeat(example(config)), INFO, config, 1,
+                         np.random.default_rng(3))  # fmt: skip
+    image = example(config).image
+    for _ in range(8):
+        path = walker._walks[0]
+        center = [n // 2 + o for n, o in zip(image.shape, path.offset)]
+        batch = walker.batch()
+        assert batch.images[0, 3, 4, 5, 0] == image[tuple(center)]
+        assert batch.seeds[0, 3, 4, 5, 0] == path.canvas[tuple(center)]
+        walker.advance(np.full_like(batch.seeds, HIGH))
