@@ -229,7 +229,12 @@ class ExampleSource(contextlib.ExitStack):
         labels = self._labels[name].read(box)
         own = labels[tuple((n - 1) // 2 for n in self._size)]
         mean, stddev = self._config.normalization(name)
-        image = (self._images[name].read(box).astype(np.float32) - mean) / np.float32(stddev)
+        image = self._images[name].read(box).astype(np.float32)
+        if not np.isfinite(image).all():
+            raise UserError(
+                f'the image of volume {name!r} holds values that are no numbers around {center}'
+            )
+        image = (image - mean) / np.float32(stddev)
         soft = np.where((labels == own) & (labels > 0), *map(np.float32, SOFT_LABELS))
         weights = np.ones(labels.shape, dtype=np.float32)
         image, soft, weights = permute_and_reflect(

@@ -211,3 +211,13 @@ def test_volumes_without_partner(folder):
         sample.data_config(folder, label_volumes={'v': f'{path}:labels', 'w': f'{path}:labels'})
     with pytest.raises(UserError, match=r'offset_scale.*w'):
         sample.data_config(folder, offset_scale={'w': (1.0, 2.0)})
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_images_with_values_that_are_no_numbers(folder, value):
+    image = sample.image().astype(np.float32)
+    image[12] = value
+    broken = put(folder, 'broken', image)
+    with source(folder, data_volumes=broken) as examples:
+        with pytest.raises(UserError, match=r"'v'.*no numbers around x,y,z"):
+            take(examples, 40)
