@@ -7,11 +7,10 @@ writes `seg-X_Y_Z.npz` below the request's segmentation_output_dir, and `counter
 doc/manual.md.
 """
 
-import os
-
 from absl import flags
 
 from ffn.utils.errors import run_script
+from ffn.utils.startup import startup_messages_hidden
 
 FLAGS = flags.FLAGS
 
@@ -30,9 +29,12 @@ flags.DEFINE_bool('quiet', False, 'No progress bar.')
 
 def main() -> None:
     """Runs inference as the flags say."""
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-    from ffn.inference import box_run
+    with startup_messages_hidden():
+        import tensorflow as tf
 
+        from ffn.inference import box_run
+
+        tf.config.list_physical_devices()
     box_run.segment_box(
         FLAGS.inference_request, FLAGS.bounding_box, FLAGS.inference_options, quiet=FLAGS.quiet
     )

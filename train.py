@@ -9,12 +9,12 @@ Run again with the same train_dir, it goes on from the last checkpoint. See doc/
 """
 
 import json
-import os
 import tempfile
 
 from absl import flags, logging
 
 from ffn.utils.errors import UserError, run_script
+from ffn.utils.startup import startup_messages_hidden
 from ffn.utils.volumes import split_named
 
 FLAGS = flags.FLAGS
@@ -64,12 +64,16 @@ def main() -> None:
     if FLAGS.train_dir is None:
         FLAGS.train_dir = tempfile.mkdtemp(prefix='ffn-train-')
         logging.warning('--train_dir is not set: checkpoints go to %s', FLAGS.train_dir)
-    # Read when TensorFlow is imported, so that mistakes in the flags show at once.
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-    from ffn.training import train_loop
-
     config = make_config()
-    train_loop.save_flags(FLAGS.train_dir, FLAGS.flags_into_string())
+    # Taken before TensorFlow adds flags of its own, which --flagfile would not know.
+    flags_text = FLAGS.flags_into_string()
+    with startup_messages_hidden():
+        import tensorflow as tf
+
+        from ffn.training import train_loop
+
+        tf.config.list_physical_devices()
+    train_loop.save_flags(FLAGS.train_dir, flags_text)
     step = train_loop.train(config)
     logging.info('trained to step %d; checkpoints are in %s', step, FLAGS.train_dir)
 

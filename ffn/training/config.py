@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ffn.training.model import ModelInfo
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Zyx
+
+# Keras takes seconds to load; mistakes in the settings show before.
+if TYPE_CHECKING:
+    from ffn.training.model import ModelInfo
 
 POLICIES = ('fixed', 'max_pred_moves', 'no_step')
 OPTIMIZERS = ('sgd', 'momentum', 'adagrad', 'adam', 'rmsprop')

@@ -1,0 +1,35 @@
+"""Loading TensorFlow without the lines that its libraries print while they start."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def startup_messages_hidden() -> Iterator[None]:
+    """Keeps back what is written to the process' standard error, and shows it if loading fails.
+
+    Python's own writes are kept back as well, so nothing but imports belongs into it. With
+    TF_CPP_MIN_LOG_LEVEL set, nothing is hidden: whoever sets it wants to see what it selects.
+    """
+    if 'TF_CPP_MIN_LOG_LEVEL' in os.environ:
+        yield
+        return
+    os.environ['TF_CPP_MIN_LOG_LEVEL'] = '2'
+    sys.stderr.flush()
+    shown = os.dup(2)
+    with tempfile.TemporaryFile() as hidden:
+        os.dup2(hidden.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            hidden.seek(0)
+            os.write(shown, hidden.read())
+            raise
+        finally:
+            os.dup2(shown, 2)
+            os.close(shown)

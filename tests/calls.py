@@ -1,0 +1,59 @@
+"""Calling a script with many mistakes, in one process: loading TensorFlow takes seconds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+_DRIVER = """
+import contextlib, importlib, io, json, sys
+from ffn.utils import errors
+script = importlib.import_module(sys.argv[1])
+results = []
+for arguments in json.load(sys.stdin):
+    script.FLAGS.unparse_flags()
+    for flag in script.FLAGS.flags_by_module_dict()[script.__name__]:
+        flag.unparse()
+    script.FLAGS([sys.argv[1], *arguments])
+    with contextlib.redirect_stderr(io.StringIO()) as shown:
+        status = errors._run(script.main)
+    results.append((status, shown.getvalue()))
+json.dump(results, sys.stdout)
+"""
+
+
+def call_many(
+    repository: Path, folder: Path, script: str, cases: Sequence[Sequence[str]]
+) -> list[tuple[int, str]]:
+    """Calls a script once per case.
+
+    Args:
+      repository: where it is.
+      folder: where it runs.
+      script: its name without .py.
+      cases: command-line arguments.
+
+    Returns:
+      Exit status and what was written to standard error, for each case.
+    """
+    done = subprocess.run(
+        [sys.executable, '-c', _DRIVER, script], cwd=folder, input=json.dumps(list(cases)),
+        env={'PYTHONPATH': str(repository)}, capture_output=True, text=True, check=False,
+        timeout=300,
+    )  # fmt: skip
+    if done.returncode:
+        raise AssertionError(done.stderr)
+    return [(status, errors) for status, errors in json.loads(done.stdout)]
+
+
+def check_one_line(status: int, errors: str, *words: str, what: object = '') -> None:
+    """Checks that a call failed as it should: one line that says what is wrong, and status 1."""
+    assert status == 1, (what, errors)
+    assert 'Traceback' not in errors, (what, errors)
+    lines = [line for line in errors.splitlines() if line.startswith('error: ')]
+    assert len(lines) == 1, (what, errors)
+    for word in words:
+        assert word in lines[0], (what, word, lines[0])
