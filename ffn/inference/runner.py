@@ -219,18 +219,17 @@ class Runner:
             logging.warning('%s; it is moved to %s and the subvolume starts afresh', error, aside)
 
     def _save(self, canvas: Canvas, directory: Path) -> None:
-        counters = canvas.counters.as_dict()
-        network_ms = counters.get('predict-time-ms', 0)
-        counters['inference-not-predict-ms'] = (
-            counters.get('segment_at-loop-time-ms', 0) - network_ms
+        around_network_ms = (
+            canvas.counters['segment_at-loop-time-ms'] - canvas.counters['predict-time-ms']
         )
+        canvas.counters.add('inference-not-predict-ms', max(around_network_ms, 0))
         storage.save_result(
             directory,
             canvas.corner_zyx,
             canvas.segmentation,
             canvas.origins,
             self.request.SerializeToString(),
-            counters,
+            canvas.counters.as_dict(),
             canvas.overlaps,
             canvas.seg_prob,
         )
