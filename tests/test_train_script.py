@@ -13,10 +13,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from ffn.training import checkpoints
 from tests.calls import call_many, check_one_line
+from tests.events import read_events
 from tests.training import sample
 
 ARGS = (
@@ -56,16 +56,10 @@ def kill_after(process: subprocess.Popen, checkpoint: Path, sign: int, seconds: 
 
 
 def steps_of_events(folder: Path) -> list[int]:
-    """Steps that loss was recorded at; raises where an event file is damaged."""
-    steps = []
-    for path in folder.glob('events.out.tfevents.*'):
-        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
-            event = tf.compat.v1.Event.FromString(record)
-            for value in event.summary.value:
-                if value.tag == 'pixel_loss':
-                    assert np.isfinite(tf.make_ndarray(value.tensor))
-                    steps.append(event.step)
-    return sorted(steps)
+    """Steps that a loss was recorded at."""
+    losses = read_events(folder)['pixel_loss']
+    assert np.isfinite(list(losses.values())).all()
+    return sorted(losses)
 
 
 def test_trains_and_keeps_the_flags(repository, folder):

@@ -12,6 +12,7 @@ from ffn.training.examples import Batch
 from ffn.training.model import create_model
 from ffn.training.optimizer import make_optimizer
 from ffn.utils.errors import UserError
+from tests.events import read_events
 from tests.training import sample
 
 TAGS = {
@@ -48,17 +49,6 @@ def values(model):
     return {
         name: keras.ops.convert_to_numpy(v).copy() for name, v in model.named_variables().items()
     }
-
-
-def events(folder):
-    """Tag → values by step, from the event files of a folder."""
-    found = {}
-    for path in sorted(folder.glob('events.out.tfevents.*')):
-        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
-            event = tf.compat.v1.Event.FromString(record)
-            for value in event.summary.value:
-                found.setdefault(value.tag, {})[event.step] = tf.make_ndarray(value.tensor)
-    return found
 
 
 def test_one_step_is_gradient_descent_on_the_weighted_cross_entropy():
@@ -103,7 +93,7 @@ def test_training_lowers_the_loss_and_shows_it(folder):
             **sample.MODEL_ARGS, 'features': 6},
     )  # fmt: skip
     assert train_loop.train(config) == 160
-    shown = events(folder / 'model')
+    shown = read_events(folder / 'model')
     assert set(shown) >= TAGS
     losses = list(shown['pixel_loss'].values())
     assert all(np.isfinite(losses))
@@ -159,7 +149,7 @@ def test_a_learning_rate_schedule_goes_on(folder):
     for steps in (3, 6):
         optimizer = OptimizerConfig('momentum', 0.01, decay_factor=0.5, decay_steps=2)
         train_loop.train(sample.train_config(folder, max_steps=steps, optimizer=optimizer))
-    rates = events(folder / 'model')['learning_rate']
+    rates = read_events(folder / 'model')['learning_rate']
     assert rates == {3: pytest.approx(0.005), 6: pytest.approx(0.00125)}
 
 

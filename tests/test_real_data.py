@@ -1,0 +1,144 @@
+"""The published network and FIB-25 training_sample2, through the scripts."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from ffn.evaluation.rand import rand_score
+from ffn.inference import storage
+from ffn.inference.unpickling import read_npz
+from ffn.training import checkpoints
+from tests.events import read_events
+
+REQUEST = 'configs/inference_training_sample2.pbtxt'
+MODEL_ARGS = {'depth': 12, 'fov_size': [33, 33, 33], 'deltas': [8, 8, 8]}
+
+
+def python(repository: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Runs a script or module of the checkout in a folder."""
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, check=True,
+        env={'PYTHONPATH': str(repository), 'PATH': ''},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory, data_dir, repository):
+    """A folder as README.md has it: data/training_sample2.h5, and the model beside it."""
+    root = tmp_path_factory.mktemp('real')
+    (root / 'data').mkdir()
+    (root / 'models').mkdir()
+    (root / 'models' / 'fib25').symlink_to(data_dir / 'fib25' / 'model')
+    sample = data_dir / 'fib25' / 'training_sample2'
+    python(
+        repository, root, '-m', 'ffn.utils.import_stack',
+        f'--images={sample}/grayscale_maps/iso.*.png', '--output=data/training_sample2.h5:raw',
+    )  # fmt: skip
+    python(
+        repository, root, '-m', 'ffn.utils.import_labels',
+        f'--input={sample}/groundtruth.h5.gz', '--output=data/training_sample2.h5:labels',
+    )  # fmt: skip
+    return root
+
+
+def segment(repository: Path, folder: Path, box: str) -> str:
+    """Runs inference with the shipped request; returns what it printed."""
+    return python(
+        repository, folder, str(repository / 'run_inference.py'),
+        f'--inference_request={repository / REQUEST}', f'--bounding_box={box}',
+    ).stdout  # fmt: skip
+
+
+def test_import_gives_250_cubed_and_526_bodies(folder):
+    with h5py.File(folder / 'data' / 'training_sample2.h5') as file:
+        assert file['raw'].shape == file['labels'].shape == (250, 250, 250)
+        assert file['raw'].dtype == np.uint8
+        assert len(np.unique(file['labels'][:])) == 526
+
+
+def test_small_box_as_stored(repository, folder, goldens_dir):
+    printed = segment(repository, folder, 'start { x: 0 y: 0 z: 0 } size { x: 60 y: 60 z: 60 }')
+    golden = np.load(goldens_dir / 'segmentation_small_box.npz')
+    results = folder / 'results' / 'training_sample2'
+    found, origins = storage.load_segmentation(results, (0, 0, 0), split_cc=False)
+    assert rand_score(golden['segmentation'], found).error <= 0.01
+    assert len(origins) == 2
+    assert '47 network steps' in printed
+
+
+@pytest.mark.slow
+def test_box_as_stored(repository, folder, goldens_dir):
+    printed = segment(
+        repository, folder, 'start { x: 60 y: 60 z: 60 } size { x: 120 y: 120 z: 120 }'
+    )
+    golden = np.load(goldens_dir / 'segmentation_box.npz')
+    results = folder / 'results' / 'training_sample2'
+    found, origins = storage.load_segmentation(results, (60, 60, 60), split_cc=False)
+    assert rand_score(golden['segmentation'], found).error <= 0.01
+    assert 35 <= len(origins) <= 37
+    steps = int(re.search(r'(\d+) network steps', printed)[1])
+    assert steps == pytest.approx(1585, abs=16)
+    qprob = read_npz(storage.subvolume_path(results, (60, 60, 60), 'prob'), ['qprob'], [])['qprob']
+    assert np.mean(qprob == golden['qprob']) > 0.99
+
+
+def test_published_segmentation_loads(data_dir, tmp_path):
+    path = storage.subvolume_path(tmp_path, (0, 0, 0), 'npz')
+    path.parent.mkdir(parents=True)
+    path.symlink_to(data_dir / 'fib25' / 'sample-training2.npz')
+    labels, origins = storage.load_segmentation(tmp_path, (0, 0, 0), split_cc=False)
+    assert labels.shape == (250, 250, 250)
+    assert labels.dtype == np.uint64
+    assert len(origins) == 254
+    for i, origin in list(origins.items())[:20]:
+        assert labels[tuple(origin.start_zyx)] == i
+
+
+@pytest.mark.slow
+def test_training_is_killed_and_goes_on(repository, folder):
+    python(
+        repository, folder, str(repository / 'compute_partitions.py'),
+        '--input_volume=data/training_sample2.h5:labels', '--output_volume=data/af.h5:af',
+        '--thresholds=0.025,0.05,0.075,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9',
+        '--lom_radius=24,24,24', '--min_size=10000',
+    )  # fmt: skip
+    python(
+        repository, folder, str(repository / 'build_coordinates.py'),
+        '--partition_volumes=validation1:data/af.h5:af', '--coordinate_output=data/coordinates',
+        '--margin=24,24,24', '--max_coordinates=100000',
+    )  # fmt: skip
+    arguments = [
+        str(repository / 'train.py'), '--train_coords=data/coordinates',
+        '--data_volumes=validation1:data/training_sample2.h5:raw',
+        '--label_volumes=validation1:data/training_sample2.h5:labels',
+        '--model_name=convstack_3d.ConvStack3DFFNModel', f'--model_args={json.dumps(MODEL_ARGS)}',
+        '--image_mean=128', '--image_stddev=33', '--batch_size=4', '--train_dir=trained',
+        '--max_steps=20', '--checkpoint_steps=5', '--summary_rate_secs=10',
+    ]  # fmt: skip
+    trained = folder / 'trained'
+    process = subprocess.Popen([sys.executable, *arguments], cwd=folder)
+    end = time.monotonic() + 900
+    while not (trained / 'model.ckpt-10.index').exists():
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    step = int(checkpoints.latest_checkpoint(trained).rpartition('-')[2])
+    assert 5 <= step < 20
+    done = python(repository, folder, *arguments)
+    assert re.search(rf'going on from \S+-{step}, step {step}', done.stderr)
+    assert checkpoints.latest_checkpoint(trained).endswith('-20')
+    losses = read_events(trained)['pixel_loss']
+    assert 20 in losses
+    assert np.isfinite(list(losses.values())).all()
