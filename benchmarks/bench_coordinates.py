@@ -59,7 +59,7 @@ def main() -> None:
         size = output.stat().st_size
         print(f'file                  {size / 1e6:8.0f} MB, {size / records:.1f} bytes per record')
 
-        os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+        os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
         with h5py.File(f'{folder}/p.h5') as file:
             partitions = file['af'][:]
         reference = Path(folder, 'reference')

@@ -14,12 +14,13 @@ def startup_messages_hidden() -> Iterator[None]:
     """Keeps back what is written to the process' standard error, and shows it if loading fails.
 
     Python's own writes are kept back as well, so nothing but imports belongs into it. With
-    TF_CPP_MIN_LOG_LEVEL set, nothing is hidden: whoever sets it wants to see what it selects.
+    TF_CPP_MIN_LOG_LEVEL set, nothing is hidden: whoever sets it wants to see what it selects. Later
+    messages stay away as well; what goes wrong arrives as an exception.
     """
     if 'TF_CPP_MIN_LOG_LEVEL' in os.environ:
         yield
         return
-    os.environ['TF_CPP_MIN_LOG_LEVEL'] = '2'
+    os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
     sys.stderr.flush()
     shown = os.dup(2)
     with tempfile.TemporaryFile() as hidden:
