@@ -27,10 +27,11 @@ from ffn.utils.hdf5_output import replaced_dataset
 
 # Intensities before blur and noise.
 CYTOPLASM, MEMBRANE, MITOCHONDRION = 165.0, 60.0, 112.0
-# Half the thickness of what is left unlabelled between two objects, and least size of an object.
+# Half the thickness of what is left unlabelled between two objects, and least volume of an object;
+# in a small sample a twentieth of it is enough.
 MEMBRANE_RADIUS = 1.3
-MIN_SIZE = 300
-RADII = (5.5, 12.0)
+MIN_VOLUME = 1500
+RADII = (7.5, 14.0)
 _STEP = 2.0
 
 
@@ -54,7 +55,7 @@ def generate(
     Args:
       size_zyx: voxels along z, y, x, each 16 or more.
       seed: samples of one seed are equal.
-      voxel_size_zyx: physical size of a voxel; neurites are 11 to 24 units thick, so (3, 1, 1)
+      voxel_size_zyx: physical size of a voxel; neurites are 15 to 28 units thick, so (3, 1, 1)
         gives sections three times as thick as pixels are wide.
 
     Raises:
@@ -73,9 +74,14 @@ def generate(
     cells = _nearest_neurite(size, voxel, points, radii, rng)
     depth = edt.edt(cells, anisotropy=tuple(voxel), black_border=False)
     labels = cc3d.connected_components(np.where(depth > MEMBRANE_RADIUS, cells, 0), connectivity=6)
-    labels = cc3d.dust(labels, threshold=MIN_SIZE, connectivity=6)
+    labels = cc3d.dust(labels, threshold=_min_size(size, voxel), connectivity=6)
     labels = fastremap.renumber(labels)[0].astype(np.uint32)
     return Sample(_render(cells, depth, voxel, points, radii, rng), labels)
+
+
+def _min_size(size: Zyx, voxel: np.ndarray) -> int:
+    """Least number of voxels of an object."""
+    return int(min(MIN_VOLUME / np.prod(voxel), np.prod(size) / 20))
 
 
 def _grow_neurites(extent: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -166,7 +172,7 @@ def _nearest_neurite(
         points[nearest, 3].astype(np.uint32).reshape(size), connectivity=6
     )
     # Slivers go to the neighbour that surrounds them.
-    kept = cc3d.dust(cells, threshold=2 * MIN_SIZE, connectivity=6)
+    kept = cc3d.dust(cells, threshold=2 * _min_size(size, voxel), connectivity=6)
     index = ndimage.distance_transform_edt(
         kept == 0, sampling=voxel, return_distances=False, return_indices=True
     )
