@@ -34,7 +34,7 @@ NUMPY_ONLY = re.compile(
 )
 MACHINE_PATH = re.compile(r'(?:(?<![\w.~})>*/-])|(?<=://))/(?:work|root|home|Users)(?![\w.-])')
 PACKAGE_INDEX = re.compile(
-    r'\b(?:pypi|testpypi|pythonhosted|anaconda|artifactory|devpi)[\w-]*\.[a-z]{2,8}\b|index-url'
+    r'\b(?:pypi|testpypi|pythonhosted|anaconda|artifactory|devpi)[\w-]*\.[a-z]{2,8}\b|index[-]url'
 )
 
 
@@ -359,10 +359,12 @@ def test_no_host_of_a_package_index(tracked_texts):
 
 
 # Assembled here, so that this file keeps the rules as well.
-HOME, INDEX = '/ho' + 'me', 'py' + 'pi'
+HOME, WORK, INDEX = '/ho' + 'me', '/wo' + 'rk', 'py' + 'pi'
 
 
-@pytest.mark.parametrize('line', [f'{HOME}/ann/data.h5', f'file://{HOME}', f'"{HOME}/a"', '=/work'])
+@pytest.mark.parametrize(
+    'line', [f'{HOME}/ann/data.h5', f'file://{HOME}', f'"{HOME}/a"', f'={WORK}']
+)
 def test_path_of_a_machine_is_found(line):
     assert lines_matching({'a.md': f'x\n{line}\n'}, MACHINE_PATH)[0].startswith('a.md:2: /')
 
@@ -372,7 +374,7 @@ def test_other_paths_are_left_alone(line):
     assert not lines_matching({'a.md': line}, MACHINE_PATH)
 
 
-@pytest.mark.parametrize('host', [f'{INDEX}.org', f'files.{INDEX}-mirror.lab', 'index-url'])
+@pytest.mark.parametrize('host', [f'{INDEX}.org', f'files.{INDEX}-mirror.lab', 'index' + '-url'])
 def test_host_of_a_package_index_is_found(host):
     assert lines_matching({'a.txt': f'\nhttps://{host}/simple'}, PACKAGE_INDEX)
     assert not lines_matching({'a.txt': 'the package index'}, PACKAGE_INDEX)

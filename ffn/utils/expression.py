@@ -7,6 +7,7 @@ the syntax tree is walked here and nothing is handed to Python's own evaluator.
 from __future__ import annotations
 
 import ast
+import functools
 import operator
 from collections.abc import Mapping
 
@@ -53,59 +54,61 @@ def evaluate(expression: str, variables: Mapping[str, np.ndarray]) -> np.ndarray
     """
     try:
         tree = ast.parse(expression.strip(), mode='eval')
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UserError(f'coordinate expression {expression!r} cannot be read: {error}') from error
-
-    def refuse(what: str) -> UserError:
-        return UserError(
-            f'coordinate expression {expression!r} uses {what}; known are numbers, '
-            f'{", ".join(variables)}, arithmetic, comparisons, & | ^ ~ and np.{{{",".join(FUNCTIONS)}}}'
-        )
-
-    def value(node: ast.AST):
-        match node:
-            case ast.Expression():
-                return value(node.body)
-            case ast.Constant(value=bool() | int() | float()):
-                if abs(node.value) > 2**53:
-                    raise refuse('a number beyond 2**53')
-                return np.asarray(node.value)[()]
-            case ast.Name() if node.id in variables:
-                return variables[node.id]
-            case ast.BinOp() if type(node.op) in _BINARY:
-                return _BINARY[type(node.op)](value(node.left), value(node.right))
-            case ast.UnaryOp() if type(node.op) in _UNARY:
-                return _UNARY[type(node.op)](value(node.operand))
-            case ast.BoolOp():
-                join = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
-                result = value(node.values[0])
-                for other in node.values[1:]:
-                    result = join(result, value(other))
-                return result
-            case ast.Compare() if all(type(op) in _COMPARE for op in node.ops):
-                terms = [value(term) for term in (node.left, *node.comparators)]
-                result = np.bool_(True)
-                for op, left, right in zip(node.ops, terms, terms[1:], strict=False):
-                    result = np.logical_and(result, _COMPARE[type(op)](left, right))
-                return result
-            case ast.Call(keywords=[]) if not any(isinstance(a, ast.Starred) for a in node.args):
-                return function(node.func)(*(value(argument) for argument in node.args))
-        raise refuse(repr(ast.unparse(node)))
-
-    def function(node: ast.AST):
-        match node:
-            case ast.Name() if node.id in FUNCTIONS:
-                return FUNCTIONS[node.id]
-            case ast.Attribute(value=ast.Name(id='np' | 'numpy')) if node.attr in FUNCTIONS:
-                return FUNCTIONS[node.attr]
-        raise refuse(repr(ast.unparse(node)))
-
     try:
         with np.errstate(all='ignore'):
-            return value(tree)
+            return _Evaluator(expression, variables).value(tree.body)
     except (TypeError, ValueError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(
             f'coordinate expression {expression!r} cannot be computed: {error}'
         ) from error
+
+
+class _Evaluator:
+    """Walks the syntax tree of one expression."""
+
+    def __init__(self, expression: str, variables: Mapping[str, np.ndarray]):
+        self._expression, self._variables = expression, variables
+
+    def _refusal(self, node: ast.AST, what: str = '') -> UserError:
+        return UserError(
+            f'coordinate expression {self._expression!r} uses {what or repr(ast.unparse(node))}; '
+            f'known are numbers, {", ".join(self._variables)}, arithmetic, comparisons, & | ^ ~ and '
+            f'np.{{{",".join(FUNCTIONS)}}}'
+        )
+
+    def value(self, node: ast.AST):
+        match node:
+            case ast.Constant(value=bool() | int() | float()):
+                if abs(node.value) > 2**53:
+                    raise self._refusal(node, 'a number beyond 2**53')
+                return np.asarray(node.value)[()]
+            case ast.Name() if node.id in self._variables:
+                return self._variables[node.id]
+            case ast.BinOp() if type(node.op) in _BINARY:
+                return _BINARY[type(node.op)](self.value(node.left), self.value(node.right))
+            case ast.UnaryOp() if type(node.op) in _UNARY:
+                return _UNARY[type(node.op)](self.value(node.operand))
+            case ast.BoolOp():
+                join = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
+                return functools.reduce(join, map(self.value, node.values))
+            case ast.Compare() if all(type(op) in _COMPARE for op in node.ops):
+                terms = [self.value(term) for term in (node.left, *node.comparators)]
+                pairs = zip(node.ops, terms, terms[1:], strict=False)
+                return functools.reduce(
+                    np.logical_and, (_COMPARE[type(op)](a, b) for op, a, b in pairs)
+                )
+            case ast.Call(keywords=[]) if not any(isinstance(a, ast.Starred) for a in node.args):
+                return self._function(node.func)(*map(self.value, node.args))
+        raise self._refusal(node)
+
+    def _function(self, node: ast.AST):
+        match node:
+            case ast.Name() if node.id in FUNCTIONS:
+                return FUNCTIONS[node.id]
+            case ast.Attribute(value=ast.Name(id='np' | 'numpy')) if node.attr in FUNCTIONS:
+                return FUNCTIONS[node.attr]
+        raise self._refusal(node)
