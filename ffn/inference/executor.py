@@ -18,8 +18,8 @@ Predict = Callable[[np.ndarray, np.ndarray], np.ndarray]
 class _Job:
     """A field of view on its way through the network."""
 
-    def __init__(self, image: np.ndarray, seed: np.ndarray):
-        self.image, self.seed = image, seed
+    def __init__(self, image: np.ndarray, seed: np.ndarray, counters: Counters | None):
+        self.image, self.seed, self.counters = image, seed, counters
         self.logits: np.ndarray | None = None
         self.error: BaseException | None = None
 
@@ -38,17 +38,15 @@ class Executor:
     that the last batch served are about to return.
     """
 
-    def __init__(self, predict: Predict, batch_size: int = 1, counters: Counters | None = None):
+    def __init__(self, predict: Predict, batch_size: int = 1):
         """Makes an executor.
 
         Args:
           predict: (images, seeds), both float32 [b, z, y, x, 1] → logits float32 of that shape.
           batch_size: fields of view that run together at the most.
-          counters: where calls and times are counted.
         """
         self._predict = predict
         self._batch_size = batch_size
-        self.counters = counters or Counters()
         self._changed = threading.Condition()
         self._waiting: deque[_Job] = deque()
         self._busy = False
@@ -56,24 +54,35 @@ class Executor:
         self._batch_seconds = 0.0
         self._failure: BaseException | None = None
 
+    def client(self, counters: Counters) -> Client:
+        """Makes the network that a canvas is given.
+
+        Args:
+          counters: of the canvas; its share of the network's time is counted there.
+        """
+        return Client(self, counters)
+
     @contextlib.contextmanager
-    def client(self) -> Iterator[Executor]:
+    def active(self) -> Iterator[None]:
         """Counts the caller among those whose requests are worth waiting for."""
         with self._changed:
             self._clients += 1
         try:
-            yield self
+            yield
         finally:
             with self._changed:
                 self._clients -= 1
                 self._changed.notify_all()
 
-    def predict(self, image: np.ndarray, seed: np.ndarray) -> np.ndarray:
+    def predict(
+        self, image: np.ndarray, seed: np.ndarray, counters: Counters | None = None
+    ) -> np.ndarray:
         """Runs one field of view; returns when it is done.
 
         Args:
           image: float32 [z, y, x], normalised.
           seed: float32 [z, y, x] logits.
+          counters: where the call's share of the network's time is counted.
 
         Returns:
           float32 [z, y, x] logits, the caller's own.
@@ -81,7 +90,7 @@ class Executor:
         Raises:
           Exception: whatever the network raised, here or for any other canvas.
         """
-        job = _Job(image, seed)
+        job = _Job(image, seed, counters)
         with self._changed:
             self._waiting.append(job)
             self._changed.notify_all()
@@ -125,7 +134,19 @@ class Executor:
             self._failure = error
             raise
         elapsed = time.perf_counter_ns() - begin
-        self.counters.count_call('inference', elapsed)
         self._batch_seconds = elapsed / 1e9
         for job, result in zip(jobs, logits, strict=True):
+            if job.counters is not None:
+                job.counters.count_call('inference', elapsed // len(jobs))
             job.logits = result
+
+
+class Client:
+    """The network as one canvas sees it."""
+
+    def __init__(self, executor: Executor, counters: Counters):
+        self._executor, self._counters = executor, counters
+
+    def predict(self, image: np.ndarray, seed: np.ndarray) -> np.ndarray:
+        """See `Executor.predict`."""
+        return self._executor.predict(image, seed, self._counters)

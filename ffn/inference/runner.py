@@ -42,7 +42,7 @@ class Runner:
 
     Attributes:
       request: the request, after `start`.
-      counters: of all subvolumes and of the executor.
+      counters: sums over all subvolumes.
       stop: set it to end a run after saving a checkpoint.
     """
 
@@ -95,7 +95,7 @@ class Runner:
         self._masks = self._resources.enter_context(MaskBuilder())
         model = load_model(request)
         self.info = model.info
-        self.executor = Executor(make_predictor(model), request.batch_size, self.counters)
+        self.executor = Executor(make_predictor(model), request.batch_size)
 
     def _open(self, decorated: inference_pb2.DecoratedVolume, what: str) -> Volume:
         return self._resources.enter_context(open_decorated(decorated, what))
@@ -136,7 +136,8 @@ class Runner:
           UserError: see `clip`; also masks that do not fit.
         """
         box = self.clip(Box.from_zyx(corner_zyx, size_zyx))
-        with self.counters.timed('load-image'):
+        counters = Counters()
+        with counters.timed('load-image'):
             image = self._image.read(box)
         if self._reference_cdf is not None:
             left_out = self._masks.build(self.request.histogram_masks, box, image)
@@ -148,12 +149,13 @@ class Runner:
         normalized /= np.float32(self.request.image_stddev)
         canvas = Canvas(
             self.info,
-            self.executor,
+            self.executor.client(counters),
             normalized,
             self._options,
             restrictor=restrictor,
             movement_policy=(self.request.movement_policy_name, self.request.movement_policy_args),
             corner_zyx=box.start.zyx,
+            counters=counters,
             keep_history=keep_history,
         )
         if self._init_segmentation is not None:
@@ -191,7 +193,7 @@ class Runner:
                 saved, self.request.checkpoint_interval, self.stop
             )
             self._restore(canvas, saved)
-            with self._on_canvas(canvas), self.executor.client():
+            with self._on_canvas(canvas), self.executor.active():
                 canvas.segment_all(canvas.seed_policy)
         self._save(canvas, directory)
         saved.unlink(missing_ok=True)

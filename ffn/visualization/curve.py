@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ffn.utils.errors import UserError
+from ffn.utils.startup import startup_messages_hidden
 
 
 def read_scalars(train_dir: str | Path) -> dict[str, np.ndarray]:
@@ -19,8 +20,9 @@ def read_scalars(train_dir: str | Path) -> dict[str, np.ndarray]:
     Raises:
       UserError: no event file is there.
     """
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from tensorboard.util import tensor_util
+    with startup_messages_hidden():  # where TensorFlow is installed, TensorBoard loads it
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+        from tensorboard.util import tensor_util
 
     if not list(Path(train_dir).glob('*tfevents*')):
         raise UserError(f'{train_dir} holds no TensorBoard event file')
@@ -32,7 +34,7 @@ def read_scalars(train_dir: str | Path) -> dict[str, np.ndarray]:
         if all(
             np.ndim(value) == 0 and np.issubdtype(value.dtype, np.number) for _, value in points
         ):
-            scalars[tag] = np.array(points, dtype=np.float64)
+            scalars[tag] = np.array(sorted(points), dtype=np.float64)
     return scalars
 
 
@@ -56,5 +58,6 @@ def plot_scalars(
                 axes.plot(steps, values, label=tag)
         axes.set_xlabel('step')
         axes.grid(alpha=0.3)
-        axes.legend(fontsize='small')
+        if axes.lines:
+            axes.legend(fontsize='small')
     figure.savefig(path, dpi=120)

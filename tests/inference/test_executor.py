@@ -4,6 +4,7 @@ import time
 import numpy as np
 import pytest
 
+from ffn.inference.counters import Counters
 from ffn.inference.executor import Executor
 
 
@@ -13,7 +14,7 @@ def run_clients(executor, clients, steps, think=0.0):
     entered = threading.Barrier(clients)
 
     def client(number):
-        with executor.client():
+        with executor.active():
             entered.wait()
             try:
                 seed = np.full((3, 4, 5), number, np.float32)
@@ -96,3 +97,18 @@ def test_results_belong_to_the_caller():
     logits = Executor(lambda images, seeds: kept).predict(kept[0, ..., 0], kept[0, ..., 0])
     logits += 1
     assert not kept.any()
+
+
+def test_every_client_is_charged_its_share():
+    def predict(images, seeds):
+        time.sleep(0.01)
+        return seeds
+
+    executor, counters = Executor(predict, 4), [Counters() for _ in range(3)]
+    patch = np.zeros((3, 4, 5), np.float32)
+    for steps, own in enumerate(counters):
+        for _ in range(steps):
+            executor.client(own).predict(patch, patch)
+    assert [own['inference-calls'] for own in counters] == [0, 1, 2]
+    assert counters[0]['inference-time-ms'] == 0
+    assert counters[2]['inference-time-ms'] >= 20

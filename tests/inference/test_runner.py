@@ -1,0 +1,181 @@
+"""The runner, with a network whose weights are set by hand."""
+
+import logging
+
+import h5py
+import numpy as np
+import pytest
+
+from ffn.inference import report, seed_combine, storage
+from ffn.inference.checkpoint import save_checkpoint
+from ffn.inference.request import read_request
+from ffn.inference.runner import Runner
+from ffn.inference.unpickling import read_npz
+from ffn.training.checkpoints import write_settings
+from ffn.utils.errors import UserError
+from tests.inference import flood
+
+SIZE_ZYX = (20, 26, 38)
+
+
+@pytest.fixture(scope='module')
+def network(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('network')
+    flood.write_network(folder)
+    return folder / 'flood'
+
+
+@pytest.fixture
+def folder(tmp_path, network):
+    (tmp_path / 'flood').symlink_to(network)
+    flood.write_volume(tmp_path)
+    return tmp_path
+
+
+def run(folder, extra='', corner_zyx=(0, 0, 0), size_zyx=SIZE_ZYX, **options):
+    """Segments a box; `extra` is added to the request, options override inference_options."""
+    text = ' '.join(f'{name}: {value}' for name, value in options.items())
+    request = read_request(flood.write_request(folder), text)
+    with Runner() as runner:
+        runner.start(read_text(request, extra))
+        return runner.run(corner_zyx, size_zyx)
+
+
+def read_text(request, extra):
+    from ffn.utils.protos import parse_text
+
+    return parse_text(extra, request, 'extra')
+
+
+@pytest.mark.parametrize(
+    ('corner_zyx', 'size_zyx'), [((0, 0, 0), SIZE_ZYX), ((1, 0, 2), (19, 26, 36))]
+)
+def test_the_result_lies_at_its_corner(folder, corner_zyx, size_zyx):
+    canvas = run(folder, corner_zyx=corner_zyx, size_zyx=size_zyx)
+    labels, origins = storage.load_segmentation(folder / 'results', corner_zyx, split_cc=False)
+    np.testing.assert_array_equal(labels, canvas.segmentation)
+    assert labels.shape == size_zyx
+    assert len(origins) == labels.max() > 0
+    path = storage.subvolume_path(folder / 'results', corner_zyx, 'npz')
+    counters = read_npz(path, ['counters'], [])['counters'].item()
+    for name in (b'predict-calls', b'inference-time-ms', b'load-image-calls', b'valid-time-ms'):
+        assert b'"%s"' % name in counters
+
+
+def test_masks_hold_without_a_shift_mask(folder):
+    left = 'masks { coordinate_expression { expression: "x < 19" } }'
+    canvas = run(folder, left)
+    assert canvas.origins
+    assert all(origin.start_zyx[2] >= 19 for origin in canvas.origins.values())
+    free = run_again(folder)
+    assert min(origin.start_zyx[2] for origin in free.origins.values()) < 19
+    # The field of view, 7 wide in x, reaches 3 voxels over the border of what is masked.
+    assert not canvas.segmentation[:, :, : 19 - 3].any()
+
+
+def run_again(folder, *arguments, **options):
+    (folder / 'results').rename(folder / f'results{len(list(folder.iterdir()))}')
+    return run(folder, *arguments, **options)
+
+
+def test_a_subvolume_that_is_masked_everywhere_has_an_empty_result(folder):
+    run(folder, 'masks { coordinate_expression { expression: "x >= 0" } }')
+    labels, origins = storage.load_segmentation(folder / 'results', (0, 0, 0))
+    assert not labels.any()
+    assert not origins
+    path = storage.subvolume_path(folder / 'results', (0, 0, 0), 'npz')
+    assert b'everything-masked' in read_npz(path, ['counters'], [])['counters'].item()
+
+
+def test_what_is_segmented_already_stays_and_the_rest_is_filled(folder):
+    truth = flood.write_volume(folder)
+    given = np.where(truth == 2, np.uint64(2**40), 0)
+    with h5py.File(folder / 'volume.h5', 'a') as file:
+        file['given'] = given
+    canvas = run(folder, f'init_segmentation {{ hdf5: "{folder}/volume.h5:given" }}')
+    assert canvas.to_given_id[1] == 2**40
+    np.testing.assert_array_equal(canvas.segmentation == 1, truth == 2)
+    assert set(canvas.origins) == set(range(2, canvas.segmentation.max() + 1))
+    assert np.mean(canvas.segmentation[truth > 0] > 0) > 0.8
+
+
+def test_a_damaged_checkpoint_is_moved_aside(folder, caplog):
+    path = storage.subvolume_path(folder / 'results', (0, 0, 0), 'cpoint')
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b'PK\3\4 and nothing more')
+    with caplog.at_level(logging.WARNING):
+        canvas = run(folder)
+    assert canvas.origins
+    assert 'starts afresh' in caplog.text
+    assert path.with_suffix('.cpoint.corrupt').exists()
+    assert not path.exists()
+
+
+def test_a_canvas_of_its_own(folder):
+    """As in a notebook: one object, seen while it grows, and no file."""
+    with Runner() as runner:
+        runner.start(read_request(flood.write_request(folder)))
+        canvas, alignment = runner.make_canvas((2, 0, 1), (99, 26, 30))
+        assert alignment.corner_zyx == (2, 0, 1)
+        assert alignment.size_zyx == canvas.shape == (18, 26, 30)
+        seen = []
+        steps = canvas.segment_at((4, 18, 10), callback=lambda canvas, pos: seen.append(pos))
+    assert len(seen) == steps > 5
+    assert seen[0] == (4, 18, 10)
+    truth = flood.write_volume(folder)[2:, :, 1:31]
+    grown = np.nan_to_num(canvas.seed, nan=-9) >= 0
+    assert np.all(truth[grown] == 2)
+    assert not (folder / 'results').exists()
+
+
+def test_a_request_unlike_the_training_is_warned_of(folder, network, caplog):
+    settings = {'image_mean': 120, 'image_stddev': 127, 'seed_pad': 0.1, 'threshold': 0.9}
+    write_settings(network, settings)
+    try:
+        with caplog.at_level(logging.WARNING), Runner() as runner:
+            runner.start(read_request(flood.write_request(folder)))
+    finally:
+        (network / 'model.json').unlink()
+    warned = [r.getMessage() for r in caplog.records if 'trained with' in r.getMessage()]
+    assert warned == [
+        'image_mean is 128, but the model was trained with 120',
+        'inference_options.pad_value is 0.05, but the model was trained with 0.1',
+    ]
+
+
+@pytest.mark.parametrize(('extra', 'message'), [
+    ('image { volinfo: "a" }', 'volinfo'),
+    ('image { decorator_specs: "a" }', 'decorator_specs'),
+    ('init_segmentation { hdf5: "volume.h5:none" }', 'volume.h5'),
+    ('reference_histogram: "none.npz"', 'none.npz'),
+    ('movement_policy_name: "Jump"', 'FaceMaxMovementPolicy'),
+    ('seed_policy_args: "{\\"step\\": 3}"', 'PolicyPeaks'),
+])  # fmt: skip
+def test_errors(folder, extra, message):
+    with pytest.raises(UserError, match=message):
+        run(folder, extra)
+    assert not list(folder.rglob('*.npz'))
+
+
+def test_the_summary_says_what_became_of_the_seeds(folder):
+    canvas = run(folder, min_segment_size=1500)
+    rejected = canvas.counters['rejected-small']
+    assert rejected > 0
+    text = report.summary(canvas, 2.0)
+    assert f'{canvas.counters["seeds"]} seeds: {len(canvas.origins)} objects kept' in text
+    assert f'{rejected} small' in text
+    assert f'{canvas.counters["predict-calls"]} network steps' in text
+    assert f'{canvas.image.size / 2:.0f} voxels/s' in text
+
+
+def test_a_checkpoint_loads_as_a_result_only_when_allowed(folder):
+    with Runner() as runner:
+        runner.start(read_request(flood.write_request(folder)))
+        canvas, _ = runner.make_canvas((0, 0, 0), SIZE_ZYX)
+        canvas.seed_policy = seed_combine.make_policy(canvas.view, 'PolicyPeaks', '')
+        canvas.segment_all(canvas.seed_policy)
+        save_checkpoint(canvas, storage.subvolume_path(folder / 'results', (0, 0, 0), 'cpoint'))
+    with pytest.raises(UserError, match='no segmentation'):
+        storage.load_segmentation(folder / 'results', (0, 0, 0))
+    labels, _ = storage.load_segmentation(folder / 'results', (0, 0, 0), True, split_cc=False)
+    np.testing.assert_array_equal(labels, canvas.segmentation)
