@@ -102,7 +102,11 @@ class _Evaluator:
                     np.logical_and, (_COMPARE[type(op)](a, b) for op, a, b in pairs)
                 )
             case ast.Call(keywords=[]) if not any(isinstance(a, ast.Starred) for a in node.args):
-                return self._function(node.func)(*map(self.value, node.args))
+                function = self._function(node.func)
+                # Another number of arguments means something else to NumPy, such as `out`.
+                if len(node.args) != getattr(function, 'nin', 3):
+                    raise self._refusal(node)
+                return function(*map(self.value, node.args))
         raise self._refusal(node)
 
     def _function(self, node: ast.AST):

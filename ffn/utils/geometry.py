@@ -6,6 +6,7 @@ two orders are distinct types here and turn into each other only by `.zyx` and `
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,7 +20,7 @@ def _parse_three(text: str | Sequence[str], what: str, order: str) -> list[int]:
     try:
         numbers = [int(part) for part in parts]
         whole = all(isinstance(p, str) or p == n for p, n in zip(parts, numbers, strict=True))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         numbers, whole = [], False
     if len(numbers) != 3 or not whole:
         given = ','.join(map(str, text)) if isinstance(text, list | tuple) else str(text)
@@ -153,8 +154,8 @@ class Box:
 
     def contains(self, other: Box) -> bool:
         """Whether every voxel of the other box is in this one."""
-        return all(map(int.__le__, self.start, other.start)) and all(
-            map(int.__ge__, self.end, other.end)
+        return all(map(operator.le, self.start, other.start)) and all(
+            map(operator.ge, self.end, other.end)
         )
 
     def grow(self, by: Xyz) -> Box:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,20 +50,59 @@ def replaced_dataset(spec: str, what: str = 'output') -> Iterator[tuple[h5py.Fil
         old = stack.enter_context(open_hdf5(path)) if Path(path).exists() else None
         if old is not None and isinstance(old.get(dataset), h5py.Group):
             raise UserError(f'{what}: {dataset!r} is a group of {path}; expected a dataset name')
-        temporary = stack.enter_context(atomic_path(path))
-        with h5py.File(temporary, 'w') as new:
-            if old is not None:
-                _copy_except(old, new, '/' + dataset.strip('/'))
-            yield new, dataset
+        for above in itertools.accumulate(dataset.strip('/').split('/')[:-1], '{}/{}'.format):
+            if old is not None and isinstance(old.get(above), h5py.Dataset):
+                raise UserError(f'{what}: {above!r} is a dataset of {path}; expected a group')
+        raw = stack.enter_context(_Output(stack.enter_context(atomic_path(path)), 'wb+'))
+        try:
+            with h5py.File(raw, 'w') as new:
+                if old is not None:
+                    _copy_except(old, new, '/' + dataset.strip('/'))
+                yield new, dataset
+        finally:
+            if raw.error is not None:
+                raise OSError(raw.error.errno, raw.error.strerror, path)
 
 
 def _copy_except(old: h5py.Group, new: h5py.Group, left_out: str) -> None:
     for key, value in old.attrs.items():
         new.attrs[key] = value
-    for key, item in old.items():
-        if item.name == left_out:
+    for key in old:
+        link, name = old.get(key, getlink=True), f'{old.name.rstrip("/")}/{key}'
+        if name == left_out:
             continue
-        if left_out.startswith(f'{item.name}/'):
-            _copy_except(item, new.create_group(key), left_out)
+        if not isinstance(link, h5py.HardLink):
+            new[key] = link
+        elif left_out.startswith(f'{name}/'):
+            _copy_except(old[key], new.create_group(key), left_out)
         else:
-            old.copy(item, new, name=key)
+            old.copy(key, new, name=key)
+
+
+class _Output(io.FileIO):
+    """File for HDF5 whose writes never fail; the first error is kept.
+
+    HDF5 ends the process by a segmentation fault when it cannot close a file because the disk is
+    full. What it writes after an error is dropped: the file is thrown away then.
+    """
+
+    error: OSError | None = None
+
+    def write(self, data) -> int:
+        """Writes all of it."""
+        rest = memoryview(data).cast('B')
+        while len(rest) and self.error is None:
+            try:
+                rest = rest[super().write(rest) :]
+            except OSError as error:
+                self.error = error
+        return len(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Sets the size."""
+        if self.error is None:
+            try:
+                return super().truncate(size)
+            except OSError as error:
+                self.error = error
+        return size or 0

@@ -81,6 +81,14 @@ def coordinate_mask(text: str, box: Box) -> np.ndarray:
     return np.broadcast_to(np.asarray(value) != 0, box.size.zyx).copy()
 
 
+def _held(values: Iterable[int], dtype: np.dtype) -> np.ndarray:
+    """Those of the values that a type can hold, in that type; no voxel has one of the others."""
+    values = np.array(list(values), dtype=np.uint64)
+    with np.errstate(all='ignore'):
+        cast = values.astype(dtype)
+        return cast[(cast >= 0) & (cast.astype(np.uint64) == values)]
+
+
 def _select(channels: Iterable[Any], data: np.ndarray, what: str) -> np.ndarray:
     """Where any of the channel conditions holds, bool [z, y, x]."""
     data = data[np.newaxis] if data.ndim == 3 else data
@@ -93,9 +101,7 @@ def _select(channels: Iterable[Any], data: np.ndarray, what: str) -> np.ndarray:
             raise UserError(f'{what}: channel {config.channel} of {data.shape[0]} does not exist')
         voxels = data[config.channel]
         if len(config.values):
-            selected = np.isin(
-                voxels, np.array(config.values, dtype=np.uint64).astype(voxels.dtype)
-            )
+            selected = np.isin(voxels, _held(config.values, voxels.dtype))
         elif config.HasField('min_value') or config.HasField('max_value'):
             selected = np.ones(voxels.shape, dtype=bool)
             if config.HasField('min_value'):

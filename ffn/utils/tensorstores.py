@@ -53,7 +53,7 @@ def spec_of_directory(path: str, dataset: str) -> dict[str, Any]:
     """
     place = Path(path, dataset.strip('/')) if dataset else Path(path)
     for marker, scheme in _MARKER_FILES.items():
-        if (place / marker).exists():
+        if (place / marker).exists() and not _is_group(place / marker):
             return spec_of_url(f'{scheme}://{place}', '')
     inside = (
         sorted(child.name for child in place.iterdir() if child.is_dir()) if place.is_dir() else []
@@ -62,6 +62,17 @@ def spec_of_directory(path: str, dataset: str) -> dict[str, Any]:
     raise UserError(
         f'{place} holds no Zarr, N5 or precomputed array (none of {", ".join(_MARKER_FILES)}){holds}'
     )
+
+
+def _is_group(marker: Path) -> bool:
+    """Whether a metadata file says that its directory holds no array itself."""
+    try:
+        metadata = json.loads(marker.read_text(encoding='utf-8'))
+        return metadata.get('node_type') == 'group' or (
+            marker.name == 'attributes.json' and 'dimensions' not in metadata
+        )
+    except (ValueError, AttributeError):
+        return False  # TensorStore says what is wrong.
 
 
 def spec_of_json(text: str, what: str) -> dict[str, Any]:
@@ -113,7 +124,8 @@ def open_array(name: str, spec: dict[str, Any]) -> tuple[_StoreArray, tuple[int,
     try:
         store = ts.open(spec, open=True, read=True, write=False).result()
     except (ValueError, OSError, NotImplementedError) as error:
-        raise UserError(f'{name} cannot be opened: {str(error).splitlines()[0]}') from error
+        reason = str(error).splitlines()[0].partition(' [tensorstore_spec')[0]
+        raise UserError(f'{name} cannot be opened: {reason}') from error
     store = store[_zyx_order(store, spec['driver'])]
     if store.rank == 4 and store.shape[0] == 1:
         store = store[store.domain.origin[0]]

@@ -7,6 +7,7 @@ elsewhere than at 0,0,0 (Neuroglancer precomputed volumes with a voxel offset do
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -70,7 +71,13 @@ class Volume:
         if not self.box.contains(box):
             raise UserError(f'box {box} is not inside {self.name}, which covers {self.box}')
         index = box.relative_to(self.box.start).slices_zyx
-        return np.asarray(self._array[index if self.channels is None else (slice(None), *index)])
+        if self.channels is not None:
+            index = (slice(None), *index)
+        try:
+            return np.asarray(self._array[index])
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f'{self.name} cannot be read, it may be damaged: {reason}') from error
 
     def single_channel(self) -> Volume:
         """Returns the volume as [z, y, x].
@@ -126,7 +133,10 @@ def split_spec(spec: str) -> tuple[str, str]:
       Path and dataset; the dataset is '' where none is given.
     """
     path, colon, dataset = spec.rpartition(':')
-    if not colon or dataset.startswith('//'):
+    port = (
+        re.search(r'://[^/]*$', path) and re.match(r'\d+(/|$)', dataset) and path.count('://') > 1
+    )
+    if not colon or dataset.startswith('//') or port:
         return spec, ''
     return path, dataset
 
@@ -172,9 +182,9 @@ def open_volume(spec: str) -> Volume:
     if '://' in spec:
         return _open_tensorstore(spec, tensorstores.spec_of_url(*split_spec(spec)))
     path, dataset = split_spec(spec)
-    if Path(path).is_dir():
+    if path and Path(path).is_dir():
         return _open_tensorstore(spec, tensorstores.spec_of_directory(path, dataset))
-    if not dataset:
+    if not path or not dataset:
         raise UserError(f'{spec!r} names no dataset; expected {FORM}')
     return _open_hdf5(spec, path, dataset)
 
@@ -230,7 +240,13 @@ def open_hdf5(path: str) -> h5py.File:
     if not Path(path).exists():
         raise UserError(f'no such file: {path}')
     try:
-        return h5py.File(path, 'r', locking=False)
+        try:
+            return h5py.File(path, 'r', locking=False)
+        except OSError as error:
+            # HDF5 wants the same locking of everybody who opens a file in one process.
+            if 'locking flag' not in str(error):
+                raise
+            return h5py.File(path, 'r')
     except OSError as error:
         raise UserError(f'{path} is not a readable HDF5 file ({error})') from error
 

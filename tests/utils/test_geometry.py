@@ -72,7 +72,7 @@ def test_parse(value):
 @pytest.mark.parametrize('value', [
     '3.5,1,1', '1,2', '1,2,3,4', 'a,b,c', '', '1,,3', '1;2;3', 5, None, ['8', '9'], ['3.5', '1', '1'],
     [1, 2, 3.5], [None, 1, 2], [1, 2, float('nan')],
-    [1, 2, float('inf')],  # BUG 9: OverflowError of int(inf) is not caught; JSON knows Infinity.
+    [1, 2, float('inf')],
 ])  # fmt: skip
 @pytest.mark.parametrize(('order', 'name'), [(Xyz, 'x,y,z'), (Zyx, 'z,y,x')])
 def test_parse_errors_say_what_was_given(value, order, name):
@@ -148,7 +148,6 @@ def test_relative_to(outer, inner, origin):
 
 
 def test_boxes_of_numpy_integers():
-    # BUG 8: int.__le__ gives NotImplemented, which is true, or TypeError for NumPy's integers.
     volume = Box.of_shape(SHAPE_ZYX)
     outside = Box(Xyz(*np.array([99, 0, 0])), Xyz(1, 1, 1))
     assert not volume.contains(outside)

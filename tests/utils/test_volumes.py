@@ -176,7 +176,6 @@ def test_damage_inside_the_file_names_the_volume(path):
     data = bytearray(path.read_bytes())
     data[chunk.byte_offset : chunk.byte_offset + chunk.size] = bytes(chunk.size)
     path.write_bytes(data)
-    # BUG 5: h5py's OSError comes through and names no file.
     with open_volume(f'{path}:raw') as volume, pytest.raises(UserError, match=r'v\.h5:raw'):
         volume.read(WHOLE)
 
@@ -188,7 +187,6 @@ def test_damage_inside_the_file_names_the_volume(path):
         ('absent.h5', "'absent.h5' names no dataset; expected path:dataset .*zarr://"),
         ('absent.h5:', "'absent.h5:' names no dataset; expected path:dataset"),
         ('a:b/absent.h5:raw', 'no such file: a:b/absent.h5'),
-        # BUG 7: the current directory is looked at.
         ('', "'' names no dataset; expected path:dataset"),
         (':raw', "':raw'.*expected path:dataset"),
     ],
@@ -228,7 +226,6 @@ def test_axes_in_order_are_not_mentioned(caplog, shape):
         ('n5://s3://bucket/a.n5', ('n5://s3://bucket/a.n5', '')),
         ('n5://s3://bucket/a.n5:raw', ('n5://s3://bucket/a.n5', 'raw')),
         ('zarr://http://host:80/a:raw', ('zarr://http://host:80/a', 'raw')),
-        # BUG 6: the port is taken for a dataset.
         ('zarr://http://host:80/a', ('zarr://http://host:80/a', '')),
         ('precomputed://http://host:80', ('precomputed://http://host:80', '')),
     ],
@@ -316,6 +313,11 @@ def locked(path: Path) -> bool:
 def test_readers_take_no_lock(path):
     with open_volume(f'{path}:raw'):
         assert not locked(path)
+
+
+def test_a_file_that_the_process_has_open(path):
+    with h5py.File(path, 'r') as file, open_volume(f'{path}:raw') as volume:
+        np.testing.assert_array_equal(volume.read(WHOLE), file['raw'][:])
 
 
 def test_a_file_that_is_being_written_can_be_read(path):

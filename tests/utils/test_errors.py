@@ -1,0 +1,67 @@
+"""What the shell sees of a mistake: one line and a status, by run_tool and by run_script."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import errno, sys
+from ffn.utils.errors import UserError, {run}
+
+def main(argv=None):
+    print('called with', argv)
+    {body}
+
+{run}(main)
+"""
+
+
+def run(repository, name: str, body: str, *arguments: str) -> subprocess.CompletedProcess:
+    """Runs a small command whose main does what `body` says."""
+    return subprocess.run(
+        [sys.executable, '-c', PROGRAM.format(run=name, body=body), *arguments],
+        cwd=repository, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize('name', ['run_tool', 'run_script'])
+@pytest.mark.parametrize(
+    ('body', 'status', 'stderr'),
+    [
+        ('return 7', 0, ''),
+        ('raise UserError("a is 3;\\n   expected 4")', 1, 'error: a is 3; expected 4\n'),
+        ('open("absent/a.h5")', 1,
+         "error: [Errno 2] No such file or directory: 'absent/a.h5'\n"),
+        ('raise KeyboardInterrupt', 130, 'interrupted\n'),
+    ],
+)  # fmt: skip
+def test_one_line_and_a_status(repository, name, body, status, stderr):
+    shown = run(repository, name, body)
+    assert (shown.returncode, shown.stderr) == (status, stderr)
+    assert shown.stdout == 'called with None\n'
+
+
+@pytest.mark.parametrize('name', ['run_tool', 'run_script'])
+def test_mistakes_of_the_program_keep_their_traceback(repository, name):
+    shown = run(repository, name, 'raise ValueError("inner")')
+    assert shown.returncode == 1
+    assert 'Traceback' in shown.stderr
+    assert shown.stderr.rstrip().endswith('ValueError: inner')
+
+
+def test_script_refuses_positional_arguments(repository):
+    shown = run(repository, 'run_script', 'pass', 'labels.h5:raw', 'more')
+    assert (shown.returncode, shown.stdout) == (1, '')
+    assert shown.stderr == (
+        "error: unexpected argument 'labels.h5:raw': everything is given as --flag=value\n"
+    )
+
+
+def test_script_refuses_unknown_flags(repository):
+    shown = run(repository, 'run_script', 'pass', '--no_such_flag=3')
+    assert (shown.returncode, shown.stdout) == (1, '')
+    assert "Unknown command line flag 'no_such_flag'" in shown.stderr
+    assert 'Traceback' not in shown.stderr
