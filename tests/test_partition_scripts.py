@@ -184,8 +184,7 @@ def test_full_disk_loses_nothing(run, tmp_path):
     assert 'error: ' in one_line(built)
     computed = run('compute_partitions.py', '--input_volume=p.h5:stack', '--output_volume=p.h5:new',
                    '--thresholds=0.1,0.2', '--lom_radius=1,1,1', preexec_fn=full_disk)  # fmt: skip
-    assert computed.returncode == 1
-    assert 'File too large' in computed.stderr
+    assert 'File too large' in one_line(computed)
     assert (tmp_path / 'p.h5').read_bytes() == before
     assert (tmp_path / 'c').read_text() == 'of an earlier run'
     assert sorted(os.listdir(tmp_path)) == ['c', 'p.h5']

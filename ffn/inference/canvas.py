@@ -150,7 +150,12 @@ class Canvas:
         self.view = CanvasView(self, self.corner_zyx, voxel_size_zyx)
         name, args = movement_policy
         self.movement_policy = movement.make_policy(
-            self.view, name, args, info.deltas.zyx, options.move_threshold
+            self.view,
+            name,
+            args,
+            info.deltas.zyx,
+            options.move_threshold,
+            [n // 2 for n in info.pred_mask_size.zyx],
         )
         self.between_steps: Callable[[Canvas], None] = lambda canvas: None
 
@@ -353,10 +358,10 @@ class Canvas:
         """Fills the canvas with an existing segmentation; new objects grow in free space only.
 
         Args:
-          labels: integer [z, y, x], 0 is free. Its ids become 1..n; `to_given_id` maps them back,
-            `to_canvas_id` forth.
+          labels: integer [z, y, x], 0 or less is free. Its ids become 1..n; `to_given_id` maps
+            them back, `to_canvas_id` forth.
         """
-        given, canvas = np.unique(labels, return_inverse=True)
+        given, canvas = np.unique(np.where(labels > 0, labels, 0), return_inverse=True)
         if given.size == 0 or given[0] != 0:
             given, canvas = np.insert(given, 0, 0), canvas + 1
         self.segmentation[:] = canvas.reshape(self.shape)

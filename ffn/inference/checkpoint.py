@@ -18,11 +18,17 @@ from ffn.inference.unpickling import read_npz
 from ffn.utils.errors import UserError
 
 _MEMBERS = ('segmentation', 'seg_prob', 'seed', 'origins', 'overlaps', 'state',
-            'seed_points', 'seed_parts', 'history')  # fmt: skip
+            'settings', 'seed_points', 'seed_parts', 'history')  # fmt: skip
 
 
-def save_checkpoint(canvas: Canvas, path: str | Path) -> None:
-    """Writes a canvas, in mid-object too, whole or not at all."""
+def save_checkpoint(canvas: Canvas, path: str | Path, settings: bytes = b'') -> None:
+    """Writes a canvas, in mid-object too, whole or not at all.
+
+    Args:
+      canvas: what to save.
+      path: the checkpoint.
+      settings: what the run was told to do; a checkpoint only goes on with the same.
+    """
     policy = canvas.seed_policy.get_state()
     growing = canvas.growing
     state = {
@@ -39,6 +45,7 @@ def save_checkpoint(canvas: Canvas, path: str | Path) -> None:
         'origins': np.array(canvas.origins, dtype=object),
         'overlaps': np.array(canvas.overlaps, dtype=object),
         'state': json.dumps(state).encode(),
+        'settings': np.frombuffer(settings, np.uint8),
     }
     if growing is not None:
         members['seed'] = canvas.seed[canvas.visited_extent()]
@@ -51,13 +58,16 @@ def save_checkpoint(canvas: Canvas, path: str | Path) -> None:
     save_npz(path, **members)
 
 
-def restore_checkpoint(canvas: Canvas, path: str | Path) -> None:
+def restore_checkpoint(canvas: Canvas, path: str | Path, settings: bytes = b'') -> None:
     """Brings a new canvas, with its seed policy set, to the state of a checkpoint.
 
     Raises:
-      UserError: a file that is damaged, unsafe, or of another subvolume; the canvas is unchanged.
+      UserError: a file that is damaged, unsafe, of another subvolume or of other settings; no segment
+        of the canvas has changed then, but it may not be used any more.
     """
     data = read_npz(path, _MEMBERS, [OriginInfo])
+    if data.get('settings', np.zeros(0, np.uint8)).tobytes() != settings:
+        raise UserError(f'{path} was made with another request')
     try:
         state = json.loads(bytes(data['state'].item()))
         growing = state['growing']
@@ -66,20 +76,17 @@ def restore_checkpoint(canvas: Canvas, path: str | Path) -> None:
                 raise ValueError(f'its shape is {data[name].shape}, not {tuple(canvas.shape)}')
         if growing is not None:
             growing = GrowingObject(tuple(growing['start']), growing['iters'], growing['seconds'])
-            visited = tuple(map(tuple, state['visited']))
-            seed = data['seed']
+            canvas.movement_policy.set_state(state['movement'])
+            canvas.visited = tuple(map(tuple, state['visited']))
+            canvas.seed[canvas.visited_extent()] = data['seed']
         origins, overlaps, counters = data['origins'], data['overlaps'], state['counters']
         policy = {'points': data.get('seed_points'), 'index': state['seed_index']}
         if 'seed_parts' in data:
             policy['parts'] = data['seed_parts']
+        canvas.seed_policy.set_state(policy)
     except (KeyError, ValueError, TypeError) as error:
         raise UserError(f'{path} is no usable checkpoint: {error}') from error
-    if growing is not None:
-        canvas.movement_policy.set_state(state['movement'])
-        canvas.visited = visited
-        canvas.seed[canvas.visited_extent()] = seed
     canvas.growing = growing
-    canvas.seed_policy.set_state(policy)
     canvas.segmentation[:] = data['segmentation']
     canvas.seg_prob[:] = data['seg_prob']
     canvas.prefilled = state['prefilled']
@@ -93,14 +100,18 @@ def restore_checkpoint(canvas: Canvas, path: str | Path) -> None:
 class Checkpointer:
     """Saves a canvas between steps: every so many seconds, and when the run is to stop."""
 
-    def __init__(self, path: str | Path, interval_s: float, stop: threading.Event):
+    def __init__(
+        self, path: str | Path, interval_s: float, stop: threading.Event, settings: bytes = b''
+    ):
         """Makes a checkpointer.
 
         Args:
           path: the checkpoint.
           interval_s: seconds between checkpoints; 0 or less: only when stopped.
           stop: set to end the run.
+          settings: see `save_checkpoint`.
         """
+        self._settings = settings
         self._path = path
         self._interval = interval_s
         self._stop = stop
@@ -116,7 +127,7 @@ class Checkpointer:
         due = 0 < self._interval <= time.monotonic() - self._last
         if not (stopping or due):
             return
-        save_checkpoint(canvas, self._path)
+        save_checkpoint(canvas, self._path, self._settings)
         logging.info('saved checkpoint %s', self._path)
         self._last = time.monotonic()
         if stopping:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ffn.utils import moves
 from ffn.utils.errors import UserError
+from ffn.utils.geometry import Xyz, Zyx
 
 Position = tuple[int, int, int]
 
@@ -131,16 +132,19 @@ def json_args(text: str, what: str) -> dict[str, Any]:
 
 
 def make_policy(
-    view: MovementView, name: str, args: str, deltas_zyx: Sequence[int], score_threshold: float
-) -> FaceMaxMovementPolicy:
+    view: MovementView, name: str, args: str, deltas_zyx: Sequence[int], score_threshold: float,
+    reach_zyx: Sequence[int],
+) -> FaceMaxMovementPolicy:  # fmt: skip
     """Makes the movement policy that a request names.
 
     Args:
       view: the canvas.
       name: movement_policy_name; '' is FaceMaxMovementPolicy.
-      args: movement_policy_args, JSON; may give deltas (x, y, z) and score_threshold.
+      args: movement_policy_args, JSON; may give deltas (x, y, z) and score_threshold (a logit, as
+        existing requests have it).
       deltas_zyx: the model's deltas.
       score_threshold: the move threshold, as logit.
+      reach_zyx: half of what the network predicts; deltas cannot be greater.
 
     Raises:
       UserError: unknown policy, or arguments that it does not take.
@@ -148,7 +152,12 @@ def make_policy(
     kwargs = json_args(args, 'movement_policy_args')
     deltas = kwargs.pop('deltas', None)
     if deltas is not None:
-        deltas_zyx = tuple(reversed(deltas))
+        deltas_zyx = Xyz.parse(deltas, 'deltas of movement_policy_args').zyx
+        if any(not 0 <= d <= r for d, r in zip(deltas_zyx, reach_zyx, strict=True)):
+            raise UserError(
+                f'deltas of movement_policy_args are {deltas_zyx.xyz}; expected 0 to half of what the '
+                f'network predicts, {Zyx.of(reach_zyx).xyz}'
+            )
     cls = load_class(
         name or 'FaceMaxMovementPolicy', __name__, 'movement_policy_name', ['FaceMaxMovementPolicy']
     )

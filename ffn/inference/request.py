@@ -109,9 +109,16 @@ def read_box(text_or_path: str) -> Box:
 
 def _read(text_or_path: str, into, what: str):
     # Text format always has a ':' or a '{' in it; a path rarely has, and then it exists.
-    if Path(text_or_path).is_file() or not set(':{<') & set(text_or_path):
+    if _is_file(text_or_path) or not set(':{<') & set(text_or_path):
         return protos.read_text(text_or_path, into)
     return protos.parse_text(text_or_path, into, what)
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # longer than a path can be
+        return False
 
 
 def check_request(request: inference_pb2.InferenceRequest) -> None:
@@ -135,8 +142,12 @@ def check_request(request: inference_pb2.InferenceRequest) -> None:
     for name in ('batch_size', 'concurrent_requests'):
         if getattr(request, name) < 1:
             raise UserError(f'{name} is {getattr(request, name)}; expected 1 or more')
-    if request.HasField('shift_mask') and request.shift_mask_scale < 1:
-        raise UserError(f'shift_mask_scale is {request.shift_mask_scale}; expected 1 or more')
+    if request.HasField('shift_mask'):
+        for name in ('shift_mask_scale', 'shift_mask_threshold'):
+            if getattr(request, name) < 1:
+                raise UserError(
+                    f'{name} is {getattr(request, name)}; a shift_mask needs it, 1 or more'
+                )
 
 
 def clip_box(box: Box, volume: Box, fov: Xyz, name: str) -> tuple[Box, bool]:

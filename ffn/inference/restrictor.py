@@ -119,7 +119,12 @@ def _shift_mask(request: inference_pb2.InferenceRequest, box: Box, fov: Xyz) -> 
                 f'shift_mask {volume.name} has shape {volume.shape_zyx} and '
                 f'{volume.channels or "no"} channels; expected 2 channels, x and y shift'
             )
-        region = coarse_box(box, scale).intersection(volume.box)
+        # All that the boxes around the subvolume's positions reach.
+        reach = Box(
+            Xyz(*map(sum, zip(box.start, around.start, strict=True))),
+            Xyz(*(n + a - 1 for n, a in zip(box.size, around.size, strict=True))),
+        )
+        region = coarse_box(reach, scale).intersection(volume.box)
         if region is None:
             raise UserError(
                 f'shift_mask {volume.name} covers {volume.box}, which does not touch the subvolume '

@@ -111,13 +111,16 @@ class Runner:
         Raises:
           UserError: outside, or smaller than the field of view.
         """
-        clipped, less = clip_box(box, self.volume_box, self.info.input_image_size, self._image.name)
+        clipped, less = self._clip(box)
         if less:
             logging.warning(
                 'box %s leaves the volume, which covers %s; clipped to %s',
                 box, self.volume_box, clipped,
             )  # fmt: skip
         return clipped
+
+    def _clip(self, box: Box) -> tuple[Box, bool]:
+        return clip_box(box, self.volume_box, self.info.input_image_size, self._image.name)
 
     def make_canvas(
         self, corner_zyx: Sequence[int], size_zyx: Sequence[int], keep_history: bool = False
@@ -177,7 +180,7 @@ class Runner:
           Interrupted: `stop` was set; a checkpoint has been saved.
         """
         directory = self._output_dir()
-        corner = self.clip(Box.from_zyx(corner_zyx, size_zyx)).start.zyx
+        corner = self._clip(Box.from_zyx(corner_zyx, size_zyx))[0].start.zyx
         if (there := storage.existing_path(directory, corner, 'npz')) is not None:
             logging.info('%s exists; the subvolume is skipped', there)
             return None
@@ -187,12 +190,10 @@ class Runner:
             logging.info('every voxel of the subvolume is masked')
             canvas.counters.add('everything-masked')
         else:
-            policy = (self.request.seed_policy, self.request.seed_policy_args)
-            canvas.seed_policy = seed_combine.make_policy(canvas.view, *policy)
+            canvas = self._restored(canvas, saved)
             canvas.between_steps = checkpoint.Checkpointer(
-                saved, self.request.checkpoint_interval, self.stop
+                saved, self.request.checkpoint_interval, self.stop, self._settings()
             )
-            self._restore(canvas, saved)
             with self._on_canvas(canvas), self.executor.active():
                 canvas.segment_all(canvas.seed_policy)
         self._save(canvas, directory)
@@ -209,16 +210,30 @@ class Runner:
             raise UserError(f'segmentation_output_dir {directory} may not be written to')
         return directory
 
-    def _restore(self, canvas: Canvas, path: Path) -> None:
+    def _settings(self) -> bytes:
+        """The parts of the request that decide the result."""
+        deciding = inference_pb2.InferenceRequest()
+        deciding.CopyFrom(self.request)
+        for name in ('checkpoint_interval', 'batch_size', 'concurrent_requests'):
+            deciding.ClearField(name)
+        return deciding.SerializeToString(deterministic=True)
+
+    def _restored(self, canvas: Canvas, path: Path) -> Canvas:
+        """Gives a canvas its seed policy and the state of its checkpoint, if there is one."""
+        policy = (self.request.seed_policy, self.request.seed_policy_args)
+        canvas.seed_policy = seed_combine.make_policy(canvas.view, *policy)
         if not path.exists():
-            return
+            return canvas
         try:
-            checkpoint.restore_checkpoint(canvas, path)
+            checkpoint.restore_checkpoint(canvas, path, self._settings())
             logging.info('going on from %s: %d objects', path, len(canvas.origins))
+            return canvas
         except UserError as error:
-            aside = path.with_suffix('.cpoint.corrupt')
+            aside = path.with_suffix('.cpoint.aside')
             path.replace(aside)
             logging.warning('%s; it is moved to %s and the subvolume starts afresh', error, aside)
+            afresh, _ = self.make_canvas(canvas.corner_zyx, canvas.shape)
+            return self._restored(afresh, path)
 
     def _save(self, canvas: Canvas, directory: Path) -> None:
         around_network_ms = (

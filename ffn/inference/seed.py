@@ -16,6 +16,7 @@ from absl import logging
 from scipy import ndimage
 from skimage.feature import peak_local_max
 
+from ffn.utils.errors import UserError
 from ffn.utils.geometry import Zyx
 
 Position = tuple[int, int, int]
@@ -57,11 +58,19 @@ class SeedPolicy:
         raise NotImplementedError
 
     def _fitting_points(self) -> np.ndarray:
-        points = np.asarray(self.points(), dtype=np.int32).reshape(-1, 3)
+        name = type(self).__name__
+        try:
+            points = np.asarray(self.points(), dtype=np.int32).reshape(-1, 3)
+        except UserError:
+            raise
+        except (TypeError, ValueError, ZeroDivisionError) as error:
+            raise UserError(
+                f'{name} cannot compute its points: {error}; do seed_policy_args fit?'
+            ) from error
         margin = np.array(self.view.margin_zyx)
         shape = np.array(self.view.image.shape)
         fits = np.all((points >= margin) & (points + margin < shape), axis=1)
-        logging.info('%s: %d seeds, %d fit', type(self).__name__, len(points), fits.sum())
+        logging.info('%s: %d seeds, %d fit', name, len(points), fits.sum())
         return points[fits]
 
     def __iter__(self) -> Iterator[Position]:

@@ -70,6 +70,10 @@ class SequentialPolicies(SeedPolicy):
         self._policies = [make_policy(view, name, kwargs) for name, kwargs in policies]
         self._current = 0
 
+    def points(self) -> np.ndarray:
+        """See base class; of all policies at once, for those who reverse them."""
+        return np.concatenate([np.asarray(p.points()).reshape(-1, 3) for p in self._policies])
+
     def __next__(self) -> seed.Position:
         while self._current < len(self._policies):
             try:

@@ -142,7 +142,7 @@ def load_origins(directory: str | Path, corner_zyx: Sequence[int]) -> dict[int, 
     path = existing_path(directory, corner_zyx, 'npz')
     if path is None:
         raise UserError(f'no segmentation at {subvolume_path(directory, corner_zyx, "npz")}')
-    return _origins(read_npz(path, ['origins'], [OriginInfo]))
+    return _origins(read_npz(path, ['origins'], [OriginInfo]), path)
 
 
 def load_segmentation(
@@ -182,9 +182,11 @@ def load_segmentation(
         raise UserError(f'{path} holds no 3-d segmentation')
     labels = data['segmentation']
     labels = np.where(labels > 0, labels, 0).astype(np.uint64)
-    origins = _origins(data)
+    origins = _origins(data, path)
     if threshold is not None:
-        labels[_load_qprob(segmentation_dir, corner_zyx) < quantize_probability(threshold)] = 0
+        # Segments without a probability, such as those that were there beforehand, stay.
+        too_low = dequantize_probability(np.arange(256)) < threshold
+        labels[too_low[_load_qprob(segmentation_dir, corner_zyx, labels.shape)]] = 0
     if mask_config is not None and len(mask_config.masks):
         with MaskBuilder() as masks:
             labels[masks.build(mask_config.masks, Box.from_zyx(corner_zyx, labels.shape))] = 0
@@ -221,15 +223,19 @@ def split_components(
     return components.astype(np.uint64), split
 
 
-def _origins(data: Mapping[str, Any]) -> dict[int, OriginInfo]:
-    origins = data.get('origins', {})
-    return {
-        int(i): OriginInfo(tuple(int(v) for v in o.start_zyx), int(o.iters), float(o.walltime_sec))
-        for i, o in origins.items()
-    }
+def _origins(data: Mapping[str, Any], path: Path) -> dict[int, OriginInfo]:
+    try:
+        return {
+            int(i): OriginInfo(tuple(int(v) for v in start), int(iters), float(seconds))
+            for i, (start, iters, seconds) in data.get('origins', {}).items()
+        }
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(f'{path}: origins is no dict of OriginInfo ({error})') from error
 
 
-def _load_qprob(directory: str | Path, corner_zyx: Sequence[int]) -> np.ndarray:
+def _load_qprob(
+    directory: str | Path, corner_zyx: Sequence[int], shape: Sequence[int]
+) -> np.ndarray:
     path = existing_path(directory, corner_zyx, 'prob')
     if path is None:
         raise UserError(
@@ -237,6 +243,6 @@ def _load_qprob(directory: str | Path, corner_zyx: Sequence[int]) -> np.ndarray:
             ' is not there'
         )
     qprob = read_npz(path, ['qprob'], []).get('qprob')
-    if qprob is None:
-        raise UserError(f'{path} holds no qprob')
+    if qprob is None or qprob.dtype != np.uint8 or qprob.shape != tuple(shape):
+        raise UserError(f'{path} holds no qprob, uint8 of shape {tuple(shape)}')
     return qprob

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import pickle
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def read_npz(path: str | Path, names: Iterable[str], classes: Iterable[type]) ->
             f'{path} is refused: an object stored in it is not plain data ({error}); do not trust '
             'where it came from'
         ) from error
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f'{path} is not a whole npz file ({error})') from error

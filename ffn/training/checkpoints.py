@@ -36,8 +36,7 @@ def latest_checkpoint(directory: str | Path) -> str | None:
         )
         if named and _complete(path := Path(directory, named[1])):
             return str(path)
-    found = [path.with_suffix('') for path in Path(directory).glob(f'{PREFIX}-*.index')]
-    found = [path for path in found if _complete(path) and path.name.rpartition('-')[2].isdigit()]
+    found = [path for path in _numbered(directory) if _complete(path)]
     return str(max(found, key=_step_of)) if found else None
 
 
@@ -47,6 +46,12 @@ def _state(directory: str | Path, pattern: str) -> str | None:
     text = file.read_text(errors='replace') if file.exists() else ''
     found = re.search(f'^{pattern}', text, re.MULTILINE)
     return found[1] if found else None
+
+
+def _numbered(directory: str | Path) -> list[Path]:
+    """Checkpoints of a folder that are named after a step."""
+    paths = [path.with_suffix('') for path in Path(directory).glob(f'{PREFIX}-*.index')]
+    return [path for path in paths if path.name.rpartition('-')[2].isdigit()]
 
 
 def _step_of(path: Path) -> int:
@@ -232,7 +237,7 @@ class CheckpointWriter:
         """Chooses what to remove, and remembers what is kept for good."""
         if not self._keep:
             return []
-        found = [p.with_suffix('') for p in self._directory.glob(f'{PREFIX}-*.index')]
+        found = _numbered(self._directory)
         old = []
         for path in sorted(found, key=_step_of)[: -self._keep]:
             written = path.with_name(f'{path.name}.index').stat().st_mtime

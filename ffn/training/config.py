@@ -106,8 +106,12 @@ class WalkConfig:
             raise UserError(
                 f'--fov_policy is {self.fov_policy!r}; expected one of {", ".join(POLICIES)}'
             )
-        if self.fov_moves < 0:
-            raise UserError(f'--fov_moves is {self.fov_moves}; expected 0 or more')
+        least = 1 if self.fov_policy == 'fixed' else 0
+        if self.fov_moves < least:
+            raise UserError(
+                f'--fov_moves is {self.fov_moves}; expected {least} or more with --fov_policy '
+                f'{self.fov_policy}'
+            )
         for name in ('seed_pad', 'threshold'):
             if not 0 < getattr(self, name) < 1:
                 raise UserError(
@@ -164,6 +168,11 @@ class OptimizerConfig:
             raise UserError('--learning_rate_decay_factor and --decay_steps are needed together')
         if self.decay_steps is not None and self.decay_steps < 1:
             raise UserError(f'--decay_steps is {self.decay_steps}; expected 1 or more')
+        for name in ('momentum', 'rmsprop_decay', 'adam_beta1', 'adam_beta2'):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f'--{name} is {getattr(self, name):g}; expected 0 or more, below 1')
+        if not self.epsilon > 0:
+            raise UserError(f'--epsilon is {self.epsilon:g}; expected more than 0')
 
 
 @dataclass(frozen=True)
@@ -208,6 +217,8 @@ class TrainConfig:
         for name in ('batch_size', 'max_steps'):
             if getattr(self, name) < 1:
                 raise UserError(f'--{name} is {getattr(self, name)}; expected 1 or more')
+        if self.seed < 0:
+            raise UserError(f'--seed is {self.seed}; expected 0 or more')
 
     def check_model(self, info: ModelInfo) -> None:
         """Checks the model's sizes against the augmentation.

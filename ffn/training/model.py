@@ -49,8 +49,13 @@ class FFNModel(keras.Model):
     """
 
     def __init__(self, info: ModelInfo):
-        """Makes a network of these sizes, whose layers the subclass adds."""
+        """Makes a network of these sizes, whose layers the subclass adds.
+
+        Raises:
+          UserError: sizes that are impossible.
+        """
         super().__init__()
+        check_sizes(info.input_image_size, info.deltas)
         self.info = info
 
     def finish(self) -> None:
@@ -113,18 +118,16 @@ class FFNModel(keras.Model):
         return names
 
 
-def check_sizes(fov_size: Sequence[int], deltas: Sequence[int]) -> tuple[Xyz, Xyz]:
-    """Checks a field of view and its deltas, x, y, z.
+def check_sizes(fov: Xyz, step: Xyz) -> None:
+    """Checks a field of view and its deltas.
 
     Raises:
       UserError: an even size, which has no centre, or deltas beyond half of it.
     """
-    fov, step = Xyz.parse(fov_size, 'fov_size'), Xyz.parse(deltas, 'deltas')
     if any(n < 1 or n % 2 == 0 for n in fov):
         raise UserError(f'fov_size is {fov}; expected odd sizes, so that there is a centre voxel')
     if any(d < 0 or d > n // 2 for d, n in zip(step, fov, strict=True)):
         raise UserError(f'deltas are {step}; expected 0 to half of fov_size {fov}, rounded down')
-    return fov, step
 
 
 def known_models() -> list[str]:

@@ -37,6 +37,7 @@ def named_state(optimizer: keras.optimizers.Optimizer) -> dict[str, keras.Variab
     """
     return {
         f'optimizer/{i:03d}_{variable.name.rpartition("_")[2]}': variable
-        for i, variable in enumerate(optimizer.variables)
-        if variable.name != 'learning_rate'
+        for i, variable in enumerate(
+            variable for variable in optimizer.variables if variable.name != 'learning_rate'
+        )
     }

@@ -10,6 +10,7 @@ import tensorflow as tf
 from PIL import Image, ImageDraw
 
 from ffn.training.examples import Walk
+from ffn.utils.errors import UserError
 
 _PICTURES = 16
 
@@ -40,7 +41,23 @@ class Summaries:
           scalars: name → value.
           weights: name → array, as histograms.
           gradients: the same of their gradients.
+
+        Raises:
+          UserError: the disk is full, or the folder gone.
         """
+        try:
+            self._write(step, scalars, weights, gradients)
+        except tf.errors.OpError as error:
+            reason = str(error).splitlines()[0].rpartition('}} ')[2]
+            raise UserError(f'the event file cannot be written: {reason}') from error
+
+    def _write(
+        self,
+        step: int,
+        scalars: Mapping[str, float],
+        weights: Mapping[str, np.ndarray],
+        gradients: Mapping[str, np.ndarray],
+    ) -> None:
         with self._writer.as_default(step=step):
             for name, value in scalars.items():
                 tf.summary.scalar(name, value)

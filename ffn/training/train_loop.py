@@ -21,6 +21,7 @@ from ffn.training.metrics import PatchMetrics
 from ffn.training.model import FFNModel, create_model
 from ffn.training.optimizer import make_optimizer, named_state
 from ffn.training.summaries import Summaries
+from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
 from ffn.utils.progress import progress
 from ffn.utils.signals import stop_on_signal
@@ -66,7 +67,6 @@ class _Run:
     def __init__(self, config: TrainConfig, model: FFNModel, optimizer: Any, stop: threading.Event):
         self.config, self.model, self.optimizer, self.stop = config, model, optimizer, stop
         os.makedirs(config.train_dir, exist_ok=True)
-        self.variables = {**model.named_variables(), **named_state(optimizer)}
         self.step = self._restore()
         self.writer = checkpoints.CheckpointWriter(
             config.train_dir, config.keep_checkpoints, config.keep_every_hours
@@ -99,7 +99,16 @@ class _Run:
         if latest is None:
             return 0
         stored = checkpoints.read_variables(latest)
-        checkpoints.assign(self.variables, stored, f'checkpoint {latest}')
+        checkpoints.assign(self.model.named_variables(), stored, f'checkpoint {latest}')
+        state = named_state(self.optimizer)
+        of_optimizer = {n: array.shape for n, array in stored.items() if n.startswith('optimizer/')}
+        if of_optimizer == {name: tuple(variable.shape) for name, variable in state.items()}:
+            checkpoints.assign(state, stored, f'checkpoint {latest}')
+        else:
+            logging.warning(
+                '%s holds no state of the optimizer %s: it starts afresh',
+                latest, self.config.optimizer.optimizer,
+            )  # fmt: skip
         step = int(stored[checkpoints.STEP])
         logging.info('going on from %s, step %d', latest, step)
         return step
@@ -138,7 +147,13 @@ class _Run:
             self._save()
 
     def _save(self) -> None:
-        self.writer.save(self.variables, self.step)
+        variables = {**self.model.named_variables(), **named_state(self.optimizer)}
+        if not all(np.isfinite(variable).all() for variable in variables.values()):
+            raise UserError(
+                f'the weights are not finite after step {self.step}; the last checkpoint is that of '
+                f'step {self._saved_step}. A lower --learning_rate usually helps'
+            )
+        self.writer.save(variables, self.step)
         self._saved_step, self._saved_at = self.step, time.monotonic()
 
     def _summarize(self, loss: float, gradients: dict[str, np.ndarray], bar: Any) -> None:
@@ -209,5 +224,5 @@ def make_train_step(
 
 def save_flags(train_dir: str | Path, text: str) -> None:
     """Keeps what a run was called with beside its checkpoints; usable with --flagfile."""
-    Path(train_dir).mkdir(parents=True, exist_ok=True)
-    Path(train_dir, 'train.flags').write_text(text)
+    with atomic_path(Path(train_dir, 'train.flags')) as path:
+        path.write_text(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Yields a temporary path that becomes `path` when the block succeeds.
 
     The temporary file lies in the same directory, is flushed to disk and renamed over `path`; when
-    the block raises, it is removed and what was at `path` stays. Missing directories are made.
+    the block raises, it is removed and what was at `path` stays. Missing directories are made, links
+    are followed, and a file that may not be written is not replaced.
 
     Args:
       path: the file to write.
@@ -22,7 +24,9 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     Yields:
       Path of an empty file to fill.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
+    if path.exists() and not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, 'may not be written', str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f'.{path.name}.', suffix='.tmp', dir=path.parent)
     os.close(handle)

@@ -84,7 +84,8 @@ class Transforms:
         wide = ids.astype(self.supervoxels.dtype)
         at = np.searchsorted(self.supervoxels, wide)
         at[at == len(self.supervoxels)] = 0
-        known = self.supervoxels[at] == wide if len(self.supervoxels) else np.zeros(len(ids), bool)
+        known = (wide == ids) & (np.append(self.supervoxels, 0)[at] == wide)
+        known &= len(self.supervoxels) > 0
         unknown = ids[~known & (ids != 0)]
         if len(unknown):
             raise UserError(

@@ -20,6 +20,9 @@ DRIVERS = {
     'n5': 'n5',
     'precomputed': 'neuroglancer_precomputed',
 }
+# A server that cannot be reached is an error after seconds, not after TensorStore's half an hour.
+_RETRIES = 4
+_RETRY_KINDS = ('http_request_retries', 'gcs_request_retries', 's3_request_retries')
 _MARKER_FILES = {
     '.zarray': 'zarr',
     'zarr.json': 'zarr3',
@@ -121,8 +124,9 @@ def open_array(name: str, spec: dict[str, Any]) -> tuple[_StoreArray, tuple[int,
     """
     import tensorstore as ts
 
+    context = ts.Context({kind: {'max_retries': _RETRIES} for kind in _RETRY_KINDS})
     try:
-        store = ts.open(spec, open=True, read=True, write=False).result()
+        store = ts.open(spec, context=context, open=True, read=True, write=False).result()
     except (ValueError, OSError, NotImplementedError) as error:
         reason = str(error).splitlines()[0].partition(' [tensorstore_spec')[0]
         raise UserError(f'{name} cannot be opened: {reason}') from error

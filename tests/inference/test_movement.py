@@ -65,7 +65,9 @@ def test_state_goes_through_json():
 
 
 def test_arguments_override_deltas_in_x_y_z_and_threshold():
-    policy = make_policy(View(), '', '{"deltas": [3, 2, 1], "score_threshold": 7}', (4, 4, 4), 0)
+    policy = make_policy(
+        View(), '', '{"deltas": [3, 2, 1], "score_threshold": 7}', (4, 4, 4), 0, (1, 2, 3)
+    )
     assert policy._deltas == (1, 2, 3)
     assert policy._threshold == 7
 
@@ -75,7 +77,7 @@ class UserPolicy(FaceMaxMovementPolicy):
 
 
 def test_a_class_of_the_user():
-    policy = make_policy(View(), f'{__name__}.UserPolicy', '', (1, 1, 1), 0)
+    policy = make_policy(View(), f'{__name__}.UserPolicy', '', (1, 1, 1), 0, (2, 3, 4))
     assert isinstance(policy, UserPolicy)
 
 
@@ -87,11 +89,13 @@ def test_a_class_of_the_user():
         ('', '{"speed": 3}', 'do not fit'),
         ('', '[1]', 'must be a JSON object'),
         ('', '{', 'is not JSON'),
+        ('', '{"deltas": [8, 8]}', 'three integers x,y,z'),
+        ('', '{"deltas": [4, 4, 2]}', 'x,y,z 4,4,2; expected .* x,y,z 4,3,2'),
     ],
 )
 def test_errors(name, args, message):
     with pytest.raises(UserError, match=message):
-        make_policy(View(), name, args, (1, 1, 1), 0)
+        make_policy(View(), name, args, (1, 1, 1), 0, (2, 3, 4))
 
 
 def test_no_arguments():

@@ -57,12 +57,20 @@ def test_the_shipped_request_is_complete(repository):
         ('image_mean: 128', 'image_men: 128', '"image_men"'),
         ('checkpoint_interval: 1800', 'alignment_options { type: UNKNOWN_ALIGNMENT }',
          'not supported; use NO_ALIGNMENT'),
+        ('checkpoint_interval: 1800', 'alignment_options { save_raw: true }', 'save_raw'),
         ('checkpoint_interval: 1800', 'batch_size: 0', 'batch_size is 0; expected 1 or more'),
+        ('checkpoint_interval: 1800', 'shift_mask { hdf5: "a:b" } shift_mask_scale: 2',
+         'shift_mask_threshold is 0'),
     ],
 )  # fmt: skip
 def test_what_is_missing_or_wrong_is_named(old, new, message):
     with pytest.raises(UserError, match=message):
         read_request(REQUEST.replace(old, new))
+
+
+def test_a_request_longer_than_a_path_can_be():
+    masks = 'masks { coordinate_expression { expression: "x < 1" } } ' * 200
+    assert len(read_request(REQUEST.replace('/', '') + masks).masks) == 200
 
 
 def test_a_request_file_that_is_not_there():

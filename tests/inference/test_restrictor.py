@@ -88,6 +88,16 @@ def test_a_shift_mask_fov_replaces_the_field_of_view(shifts):
     assert reach(restrictor(text_of(shifts, 6, fov))) == ([31, 16, 10], [37, 20, 10])
 
 
+def test_shifts_outside_the_subvolume_forbid_what_reaches_them(shifts):
+    whole = restrictor(text_of(shifts, 6))
+    start = Xyz(28, 13, 8)  # ends before the shift, whose places from 28,13,8 on are forbidden
+    part = restrictor(text_of(shifts, 6), box=Box(start, Xyz(3, 3, 2)))
+    for position in np.ndindex(2, 3, 3):
+        there = np.add(position, start.zyx) - np.array(BOX.start.zyx)
+        assert not whole.is_valid_pos(tuple(there))
+        assert not part.is_valid_pos(position)
+
+
 def test_a_shift_mask_needs_two_channels_and_the_subvolume(shifts):
     with pytest.raises(UserError, match='expected 2 channels'):
         restrictor(text_of(shifts, 6, dataset='one'))

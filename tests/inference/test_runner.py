@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ffn.inference import report, seed_combine, storage
+from ffn.inference.canvas import Interrupted
 from ffn.inference.checkpoint import save_checkpoint
 from ffn.inference.request import read_request
 from ffn.inference.runner import Runner
@@ -89,7 +90,7 @@ def test_a_subvolume_that_is_masked_everywhere_has_an_empty_result(folder):
 
 def test_what_is_segmented_already_stays_and_the_rest_is_filled(folder):
     truth = flood.write_volume(folder)
-    given = np.where(truth == 2, np.uint64(2**40), 0)
+    given = np.where(truth == 2, 2**40, np.where(truth == 3, 0, -1)).astype(np.int64)
     with h5py.File(folder / 'volume.h5', 'a') as file:
         file['given'] = given
     canvas = run(folder, f'init_segmentation {{ hdf5: "{folder}/volume.h5:given" }}')
@@ -107,7 +108,7 @@ def test_a_damaged_checkpoint_is_moved_aside(folder, caplog):
         canvas = run(folder)
     assert canvas.origins
     assert 'starts afresh' in caplog.text
-    assert path.with_suffix('.cpoint.corrupt').exists()
+    assert path.with_suffix('.cpoint.aside').exists()
     assert not path.exists()
 
 
@@ -129,7 +130,7 @@ def test_a_canvas_of_its_own(folder):
 
 
 def test_a_request_unlike_the_training_is_warned_of(folder, network, caplog):
-    settings = {'image_mean': 120, 'image_stddev': 127, 'seed_pad': 0.1, 'threshold': 0.9}
+    settings = {'image_mean': 120, 'image_stddev': 33, 'seed_pad': 0.1, 'threshold': 0.8}
     write_settings(network, settings)
     try:
         with caplog.at_level(logging.WARNING), Runner() as runner:
@@ -139,7 +140,9 @@ def test_a_request_unlike_the_training_is_warned_of(folder, network, caplog):
     warned = [r.getMessage() for r in caplog.records if 'trained with' in r.getMessage()]
     assert warned == [
         'image_mean is 128, but the model was trained with 120',
+        'image_stddev is 127, but the model was trained with 33',
         'inference_options.pad_value is 0.05, but the model was trained with 0.1',
+        'inference_options.move_threshold is 0.9, but the model was trained with 0.8',
     ]
 
 
@@ -149,6 +152,9 @@ def test_a_request_unlike_the_training_is_warned_of(folder, network, caplog):
     ('init_segmentation { hdf5: "volume.h5:none" }', 'volume.h5'),
     ('reference_histogram: "none.npz"', 'none.npz'),
     ('movement_policy_name: "Jump"', 'FaceMaxMovementPolicy'),
+    ('movement_policy_args: "{\\"deltas\\": [4, 1, 1]}"', 'x,y,z 3,2,2'),
+    ('seed_policy: "PolicyGrid3d" seed_policy_args: "{\\"step\\": 0}"', 'PolicyGrid3d cannot compute'),
+    ('shift_mask { hdf5: "volume.h5:raw" } shift_mask_scale: 1', 'shift_mask_threshold is 0'),
     ('seed_policy_args: "{\\"step\\": 3}"', 'PolicyPeaks'),
 ])  # fmt: skip
 def test_errors(folder, extra, message):
@@ -179,3 +185,23 @@ def test_a_checkpoint_loads_as_a_result_only_when_allowed(folder):
         storage.load_segmentation(folder / 'results', (0, 0, 0))
     labels, _ = storage.load_segmentation(folder / 'results', (0, 0, 0), True, split_cc=False)
     np.testing.assert_array_equal(labels, canvas.segmentation)
+
+
+def test_a_checkpoint_of_another_request_is_moved_aside(folder, caplog):
+    """Its seeds and thresholds would be mixed with those of this one."""
+    saved = storage.subvolume_path(folder / 'results', (0, 0, 0), 'cpoint')
+    request = read_request(flood.write_request(folder))
+    for change, goes_on in (('batch_size: 4', True), ('seed_policy: "PolicyGrid3d"', False)):
+        with Runner() as runner:
+            runner.start(request)
+            runner.stop.set()
+            with pytest.raises(Interrupted):
+                runner.run((0, 0, 0), SIZE_ZYX)
+        assert saved.exists()
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            run(folder, change)
+        assert ('going on from' in caplog.text) == goes_on
+        assert ('made with another request' in caplog.text) == (not goes_on)
+        (folder / 'results' / '0' / '0' / 'seg-0_0_0.npz').unlink()
+    assert saved.with_suffix('.cpoint.aside').exists()

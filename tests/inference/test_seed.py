@@ -171,7 +171,22 @@ def test_reversed_and_sequential():
         seen, 'SequentialPolicies',
         '{"policies": [["PolicyGrid3d", {"step": 7}], ["PolicyMaxPeaks", {}]]}',
     )  # fmt: skip
-    assert list(both) == forward + list(make_policy(seen, 'PolicyMaxPeaks', ''))
+    forward_both = forward + list(make_policy(seen, 'PolicyMaxPeaks', ''))
+    assert list(both) == forward_both
+    reversed_both = make_policy(
+        seen, 'ReverseCoords',
+        '{"policy_to_reverse": "SequentialPolicies",'
+        ' "policies": [["PolicyGrid3d", {"step": 7}], ["PolicyMaxPeaks", {}]]}',
+    )  # fmt: skip
+    assert list(reversed_both) == forward_both[::-1]
+
+
+@pytest.mark.parametrize(
+    ('name', 'args'), [('PolicyGrid3d', '{"step": 0}'), ('PolicyPeaks2d', '{"min_distance": "a"}')]
+)
+def test_arguments_that_only_show_later(name, args):
+    with pytest.raises(UserError, match=f'{name} cannot compute its points'):
+        next(make_policy(view(noise_image()), name, args))
 
 
 @pytest.mark.parametrize('name', sorted(POLICIES))

@@ -113,6 +113,13 @@ def test_a_threshold_on_the_stored_probability(tmp_path):
     save(tmp_path, qprob=qprob)
     loaded, _ = storage.load_segmentation(tmp_path, CORNER, threshold=0.5, split_cc=False)
     assert np.array_equal(loaded, np.where(qprob >= 128, labels(), 0))
+    # 0.5985 is stored in the class of 0.6, as 0.598; what has no probability stays.
+    save(tmp_path, qprob=np.full((6, 8, 10), storage.quantize_probability(0.5985)))
+    loaded, _ = storage.load_segmentation(tmp_path, CORNER, threshold=0.6)
+    assert not loaded.any()
+    save(tmp_path, qprob=np.zeros((6, 8, 10), np.uint8))
+    loaded, _ = storage.load_segmentation(tmp_path, CORNER, threshold=0.6, split_cc=False)
+    assert np.array_equal(loaded, labels())
     (tmp_path / '100' / '20' / 'seg-100_20_3.prob').unlink()
     with pytest.raises(UserError, match=r'seg-100_20_3\.prob is not there'):
         storage.load_segmentation(tmp_path, CORNER, threshold=0.5)
@@ -214,6 +221,13 @@ def test_damaged_files_are_named(tmp_path):
     with zipfile.ZipFile(path, 'w') as archive:
         archive.writestr('segmentation.npy', b'\x93NUMPY\x01\x00')
     with pytest.raises(UserError, match='is not a whole npz'):
+        storage.load_segmentation(tmp_path, CORNER)
+    start = whole.index(b'segmentation.npy') + 40
+    path.write_bytes(whole[:start] + bytes(20) + whole[start + 20 :])
+    with pytest.raises(UserError, match='is not a whole npz'):
+        storage.load_segmentation(tmp_path, CORNER)
+    np.savez(path, segmentation=labels(), origins=np.array({1: 'here'}, dtype=object))
+    with pytest.raises(UserError, match='origins is no dict of OriginInfo'):
         storage.load_segmentation(tmp_path, CORNER)
     np.savez(path, other=np.zeros(3))
     with pytest.raises(UserError, match='holds no 3-d segmentation'):

@@ -83,11 +83,14 @@ def test_writing_that_breaks_off_leaves_the_last_one(saved, monkeypatch):
 
 def test_only_the_newest_are_kept(tmp_path):
     writer = checkpoints.CheckpointWriter(tmp_path, keep=2)
+    writer.save(make().named_variables(), 7)
+    for file in tmp_path.glob('model.ckpt-7.*'):  # a name of the user's
+        file.rename(file.with_name(file.name.replace('-7', '-best')))
     for step in (8, 9, 10, 11):
         writer.save(make().named_variables(), step)
     assert sorted(p.name for p in tmp_path.glob('*.index')) == [
-        'model.ckpt-10.index', 'model.ckpt-11.index']  # fmt: skip
-    assert len(list(tmp_path.iterdir())) == 2 * 2 + 1
+        'model.ckpt-10.index', 'model.ckpt-11.index', 'model.ckpt-best.index']  # fmt: skip
+    assert len(list(tmp_path.iterdir())) == 3 * 2 + 1
 
 
 def test_one_of_every_so_many_hours_is_kept_over_restarts(tmp_path, monkeypatch):

@@ -30,7 +30,7 @@ def test_logit_is_the_inverse_of_the_sigmoid(probability):
 
 
 def test_patches_are_the_fov_and_the_moves_in_both_directions():
-    assert WalkConfig(fov_moves=0).patch_size(INFO) == Zyx(7, 9, 11)
+    assert WalkConfig('no_step', fov_moves=0).patch_size(INFO) == Zyx(7, 9, 11)
     assert WalkConfig(fov_moves=2).patch_size(INFO) == Zyx(15, 21, 27)
     assert WalkConfig(fov_moves=2).eval_size(INFO) == Zyx(15, 21, 27)
     one_more = WalkConfig('max_pred_moves', fov_moves=2)
@@ -48,7 +48,11 @@ def test_a_volume_may_have_its_own_normalisation():
     ('make', 'words'),
     [
         (lambda: WalkConfig(fov_policy='random'), ['random', 'fixed, max_pred_moves, no_step']),
-        (lambda: WalkConfig(fov_moves=-1), ['fov_moves', '-1']),
+        (lambda: WalkConfig('no_step', fov_moves=-1), ['fov_moves', '-1']),
+        (lambda: WalkConfig(fov_moves=0), ['fov_moves', '1 or more', 'fixed']),
+        (lambda: OptimizerConfig(momentum=2), ['momentum', '2']),
+        (lambda: OptimizerConfig(rmsprop_decay=-0.1), ['rmsprop_decay', '-0.1']),
+        (lambda: OptimizerConfig(epsilon=0), ['epsilon', '0']),
         (lambda: WalkConfig(seed_pad=0), ['seed_pad', '0', 'probability']),
         (lambda: WalkConfig(threshold=1.5), ['threshold', '1.5', 'probability']),
         (lambda: OptimizerConfig('lamb'), ['lamb', 'sgd, momentum, adagrad, adam, rmsprop']),
@@ -91,3 +95,8 @@ def test_permutable_axes_must_be_of_equal_size():
     with pytest.raises(UserError, match='deltas: z,y,x 2,3,4'):
         config((1, 2)).check_model(square)
     config((1, 2)).check_model(dataclasses.replace(square, deltas=Xyz(3, 3, 2)))
+
+
+def test_seeds_are_not_negative():
+    with pytest.raises(UserError, match='--seed is -1'):
+        TrainConfig(DataConfig(**DATA), WalkConfig(), OptimizerConfig(), 'm', {}, 'd', seed=-1)

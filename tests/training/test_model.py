@@ -144,3 +144,16 @@ def test_mistakes(name, args, words):
 def test_a_class_by_its_full_name():
     assert model_class(f'{__name__}.SmallMaskModel') is SmallMaskModel
     assert model_class(f'ffn.training.models.{NAME}') is model_class(NAME)
+
+
+class EvenModel(FFNModel):
+    """A user's network without a centre voxel."""
+
+    def __init__(self):
+        even = Xyz(4, 5, 5)
+        super().__init__(ModelInfo(Xyz(1, 1, 1), even, even, even))
+
+
+def test_a_network_of_a_user_needs_a_centre():
+    with pytest.raises(UserError, match='4,5,5; expected odd sizes'):
+        create_model(f'{__name__}.EvenModel', {})

@@ -194,3 +194,31 @@ def test_other_movement_policies(folder, policy):
     args = {**sample.MODEL_ARGS, 'fov_size': [5, 5, 5], 'deltas': [1, 1, 1]}
     walk = WalkConfig(policy)
     assert train_loop.train(sample.train_config(folder, walk=walk, model_args=args)) == 6
+
+
+def test_another_optimizer_goes_on_with_fresh_state(folder, caplog):
+    train_loop.train(sample.train_config(folder, max_steps=2, optimizer=OptimizerConfig('adam')))
+    before = checkpoints.read_variables(folder / 'model')
+    caplog.clear()
+    momentum = OptimizerConfig('momentum', 1e-30)
+    assert train_loop.train(sample.train_config(folder, max_steps=4, optimizer=momentum)) == 4
+    assert 'holds no state of the optimizer momentum' in caplog.text
+    after = checkpoints.read_variables(folder / 'model')
+    assert int(after['optimizer/000_iteration']) == 2
+    key = 'seed_update/conv0_a/weights'
+    np.testing.assert_array_equal(after[key], before[key])
+    decaying = OptimizerConfig('momentum', 1e-30, decay_factor=0.5, decay_steps=2)
+    caplog.clear()
+    assert train_loop.train(sample.train_config(folder, max_steps=5, optimizer=decaying)) == 5
+    assert 'starts afresh' not in caplog.text
+
+
+def test_weights_that_are_not_finite_are_not_saved(folder):
+    """The loss only shows them one step later."""
+    train_loop.train(sample.train_config(folder, max_steps=2))
+    far = OptimizerConfig('sgd', learning_rate=3e38 * 10)
+    with pytest.raises(UserError, match=r'not finite after step 3; .* that of step 2'):
+        train_loop.train(
+            sample.train_config(folder, max_steps=9, optimizer=far, checkpoint_steps=1)
+        )
+    assert checkpoints.load_weights(make_model(), folder / 'model') == 2

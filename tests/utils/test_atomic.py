@@ -74,6 +74,26 @@ def test_two_writers_do_not_meet(tmp_path):
     assert names(tmp_path) == ['file']
 
 
+def test_links_are_followed(tmp_path):
+    (tmp_path / 'here').mkdir()
+    (tmp_path / 'file').write_text('old')
+    (tmp_path / 'here' / 'link').symlink_to('../file')
+    with atomic_path(tmp_path / 'here' / 'link') as temporary:
+        temporary.write_text('new')
+    assert (tmp_path / 'file').read_text() == 'new'
+    assert (tmp_path / 'here' / 'link').is_symlink()
+
+
+def test_a_file_that_may_not_be_written_stays(tmp_path, monkeypatch):
+    path = tmp_path / 'file'
+    path.write_text('old')
+    # What os.access tells whoever is not root of a file of mode 444.
+    monkeypatch.setattr(os, 'access', lambda path, mode: mode != os.W_OK)
+    with pytest.raises(PermissionError, match='may not be written'), atomic_path(path):
+        pytest.fail('the block is entered')
+    assert path.read_text() == 'old'
+
+
 @pytest.mark.parametrize(('mask', 'mode'), [(0o022, 0o644), (0o027, 0o640), (0o002, 0o664)])
 def test_permissions_follow_the_umask(tmp_path, mask, mode):
     before = os.umask(mask)

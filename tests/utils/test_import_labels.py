@@ -125,6 +125,14 @@ def test_into_its_own_file(tmp_path):
             [],
             'no body for supervoxel 1;',
         ),
+        (
+            {
+                'stack': np.full((3, 4, 5), 2**32 + 5, np.uint64),
+                'transforms': np.array([[5, 7]], np.int32),
+            },
+            [],
+            'no body for supervoxel 4294967301',
+        ),
         ({'stack': SUPERVOXELS, 'transforms': bodies_of().T}, [], 'of shape (2, 40); expected'),
         ({'stack': SUPERVOXELS, 'transforms': bodies_of(float)}, [], 'is float64 of shape'),
         ({'stack': SUPERVOXELS, 'transforms': np.array([[1, 2], [1, 3]])}, [], 'supervoxel 1 two'),

@@ -10,8 +10,9 @@ from typing import Any
 
 import keras
 
-from ffn.training.model import FFNModel, ModelInfo, check_sizes
+from ffn.training.model import FFNModel, ModelInfo
 from ffn.utils.errors import UserError
+from ffn.utils.geometry import Xyz
 
 
 class ConvStack3DFFNModel(FFNModel):
@@ -38,7 +39,7 @@ class ConvStack3DFFNModel(FFNModel):
         Raises:
           UserError: sizes that are impossible.
         """
-        fov, step = check_sizes(fov_size, deltas)
+        fov, step = Xyz.parse(fov_size, 'fov_size'), Xyz.parse(deltas, 'deltas')
         if not isinstance(depth, int) or depth < 1:
             raise UserError(f'depth is {depth!r}; expected a whole number, 1 or more')
         channels = features if isinstance(features, list | tuple) else [features] * (2 * depth)
