@@ -8,7 +8,7 @@ PROTOC_VENV = build/protoc
 PROTOS = $(wildcard ffn/utils/*.proto ffn/inference/*.proto)
 
 .DEFAULT_GOAL = help
-.PHONY: help install demo test test-slow lint bench protos clean
+.PHONY: help install demo test test-slow lint bench docs protos clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1: /p' Makefile
@@ -35,6 +35,9 @@ lint: $(READY)  ## style: nothing is changed
 
 bench: $(READY)  ## the measurements of doc/performance.md
 	@set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(RUN) $$file; done
+
+docs: demo  ## the picture in README.md, from the demo's result
+	cp demo/overview.png doc/demo.png
 
 protos: $(PROTOC_VENV)/.ready  ## ffn/utils/protos.binpb from the .proto files
 	$(PROTOC_VENV)/bin/python -m grpc_tools.protoc --proto_path=. --include_imports \

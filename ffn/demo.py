@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -26,12 +27,13 @@ from ffn.visualization.overlay import planes_picture
 from ffn.visualization.page import write_page
 
 WORST_ERROR = 0.10
+MARK = 'made_by_demo.txt'
 # Scripts lie beside the package in a checkout.
 ROOT = Path(__file__).resolve().parents[1]
 
-SIZE = 128
 MODEL = 'convstack_3d.ConvStack3DFFNModel'
-MODEL_ARGS = '{"depth": 4, "features": 12, "fov_size": [17, 17, 17], "deltas": [4, 4, 4]}'
+# As small as it can be and still see both sides of a membrane: it learns in minutes.
+MODEL_ARGS = '{"depth": 5, "features": 16, "fov_size": [11, 11, 11], "deltas": [3, 3, 3]}'
 IMAGE_MEAN, IMAGE_STDDEV = 128, 40
 
 REQUEST = """\
@@ -82,11 +84,12 @@ class Pipeline:
             raise UserError(f'{words[0]} ended with exit status {done.returncode}')
 
 
-def run_stages(out: Path, train_steps: int) -> Pipeline:
+def run_stages(out: Path, size: int, train_steps: int) -> Pipeline:
     """Generates two samples and runs the four stages.
 
     Args:
-      out: folder for everything.
+      out: folder for everything, absolute or below the checkout.
+      size: voxels of each sample along x, y and z.
       train_steps: training steps.
 
     Returns:
@@ -97,21 +100,20 @@ def run_stages(out: Path, train_steps: int) -> Pipeline:
     for seed, (path, what) in enumerate(
         zip(samples, ('the sample to train on', 'the sample to segment'), strict=True), start=1
     ):
-        size = f'--size={SIZE},{SIZE},{SIZE}'
         pipeline.run(
-            f'generating {what}', '-m', 'ffn.synthetic', size, f'--seed={seed}', f'--output={path}'
-        )
+            f'generating {what}', '-m', 'ffn.synthetic', f'--size={size},{size},{size}',
+            f'--seed={seed}', f'--output={path}',
+        )  # fmt: skip
     pipeline.run(
         'stage 1: how much of the surroundings belongs to the same object, for every voxel',
         'compute_partitions.py', f'--input_volume={samples[0]}:labels',
         f'--output_volume={out / "partitions.h5"}:partitions',
-        '--thresholds=0.025,0.05,0.075,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9',
-        '--lom_radius=8,8,8', '--min_size=1000',
+        '--thresholds=0.3,0.5,0.7', '--lom_radius=8,8,8', '--min_size=1000',
     )  # fmt: skip
     pipeline.run(
         'stage 2: training locations, all kinds of surroundings equally often',
         'build_coordinates.py', f'--partition_volumes=demo:{out / "partitions.h5"}:partitions',
-        f'--coordinate_output={out / "coordinates.tfrecord.gz"}', '--margin=12,12,12', '--seed=1',
+        f'--coordinate_output={out / "coordinates.tfrecord.gz"}', '--margin=8,8,8', '--seed=1',
         '--max_coordinates=500000',
     )  # fmt: skip
     pipeline.run(
@@ -121,10 +123,11 @@ def run_stages(out: Path, train_steps: int) -> Pipeline:
         f'--model_name={MODEL}', f'--model_args={MODEL_ARGS}', f'--train_dir={out / "model"}',
         f'--image_mean={IMAGE_MEAN}', f'--image_stddev={IMAGE_STDDEV}', '--permutable_axes=0,1,2',
         '--optimizer=adam', '--learning_rate=0.002', '--learning_rate_decay_factor=0.5',
-        f'--decay_steps={max(train_steps // 4, 1)}', '--batch_size=8', f'--max_steps={train_steps}',
+        f'--decay_steps={max(train_steps // 3, 1)}', '--batch_size=12',
+        f'--max_steps={train_steps}',
         '--summary_rate_secs=10', '--seed=1',
     )  # fmt: skip
-    (out / 'request.pbtxt').write_text(
+    (ROOT / out / 'request.pbtxt').write_text(
         REQUEST.format(
             image=f'{samples[1]}:image', mean=IMAGE_MEAN, stddev=IMAGE_STDDEV, model=out / 'model',
             name=MODEL, args=MODEL_ARGS.replace('"', r'\"'), results=out / 'results',
@@ -133,7 +136,7 @@ def run_stages(out: Path, train_steps: int) -> Pipeline:
     pipeline.run(
         'stage 4: segmenting the other sample',
         'run_inference.py', f'--inference_request={out / "request.pbtxt"}',
-        f'--bounding_box=start {{ x:0 y:0 z:0 }} size {{ x:{SIZE} y:{SIZE} z:{SIZE} }}',
+        f'--bounding_box=start {{ x:0 y:0 z:0 }} size {{ x:{size} y:{size} z:{size} }}',
     )  # fmt: skip
     return pipeline
 
@@ -184,11 +187,24 @@ def score_and_report(out: Path, commands: Sequence[str]) -> RandScore:
 
 
 def side_by_side(paths: Sequence[Path], output: Path) -> None:
-    """Puts the xy planes of pictures next to each other, for the README."""
-    tiles = [np.asarray(Image.open(path))[:, : SIZE * 2] for path in paths]
+    """Puts the xy planes of pictures next to each other, for the README; samples are cubes."""
+    tiles = [np.asarray(Image.open(path)) for path in paths]
+    tiles = [tile[:, : tile.shape[0]] for tile in tiles]
     gap = np.full((tiles[0].shape[0], 8, 3), 255, dtype=np.uint8)
     joined = [part for tile in tiles for part in (tile, gap)][:-1]
     Image.fromarray(np.concatenate(joined, axis=1)).save(output)
+
+
+def _empty_folder(output: Path) -> Path:
+    """Makes a folder, and clears it of an earlier demo."""
+    out = output.resolve()
+    if (out / MARK).exists():
+        shutil.rmtree(out)
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f'{output} is not empty and not of an earlier demo; name another --output')
+    out.mkdir(parents=True, exist_ok=True)
+    (out / MARK).write_text('Made by the demo, which replaces this folder when it is run again.\n')
+    return out
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -199,16 +215,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     parser = argparse.ArgumentParser(prog='python -m ffn.demo', description=__doc__)
     parser.add_argument('--output', type=Path, default=Path('demo'), help='folder for all results')
-    parser.add_argument('--train_steps', type=int, default=2000)
+    parser.add_argument('--size', type=int, default=128, help='voxels along each axis')
+    parser.add_argument('--train_steps', type=int, default=10000)
     args = parser.parse_args(argv)
     if not (ROOT / 'train.py').exists():
         raise UserError(f'the four scripts are not in {ROOT}; run the demo from a checkout')
-    out = args.output.resolve()
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f'{args.output} is not empty; remove it or name another --output')
-    out.mkdir(parents=True, exist_ok=True)
+    out = _empty_folder(args.output)
     begin = time.monotonic()
-    pipeline = run_stages(out, args.train_steps)
+    pipeline = run_stages(
+        out.relative_to(ROOT) if out.is_relative_to(ROOT) else out, args.size, args.train_steps
+    )
     score = score_and_report(out, pipeline.commands)
     print(f'adapted Rand error on the unseen sample: {score.error:.4f}')
     print(f'{time.monotonic() - begin:.0f} s; report: {args.output / "report.html"}')

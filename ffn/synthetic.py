@@ -72,11 +72,28 @@ def generate(
     voxel = np.asarray(voxel_size_zyx, dtype=np.float64)
     points, radii = _grow_neurites(np.array(size) * voxel, rng)
     cells = _nearest_neurite(size, voxel, points, radii, rng)
-    depth = edt.edt(cells, anisotropy=tuple(voxel), black_border=False)
-    labels = cc3d.connected_components(np.where(depth > MEMBRANE_RADIUS, cells, 0), connectivity=6)
-    labels = cc3d.dust(labels, threshold=_min_size(size, voxel), connectivity=6)
+    # What is too thin to be labelled goes to its neighbours, and necks get a membrane across, so that
+    # what the image shows and what the labels say is the same.
+    for _ in range(2):
+        cells = _filled(_insides(cells, size, voxel)[0], voxel)
+    labels, depth = _insides(cells, size, voxel)
     labels = fastremap.renumber(labels)[0].astype(np.uint32)
     return Sample(_render(cells, depth, voxel, points, radii, rng), labels)
+
+
+def _insides(cells: np.ndarray, size: Zyx, voxel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What the membranes leave of cells, without dust, a label a component; and their depth."""
+    depth = edt.edt(cells, anisotropy=tuple(voxel), black_border=False)
+    labels = cc3d.connected_components(np.where(depth > MEMBRANE_RADIUS, cells, 0), connectivity=6)
+    return cc3d.dust(labels, threshold=_min_size(size, voxel), connectivity=6), depth
+
+
+def _filled(labels: np.ndarray, voxel: np.ndarray) -> np.ndarray:
+    """Gives voxels without a label that of the nearest one."""
+    index = ndimage.distance_transform_edt(
+        labels == 0, sampling=voxel, return_distances=False, return_indices=True
+    )
+    return labels[tuple(index)].astype(np.uint32)
 
 
 def _min_size(size: Zyx, voxel: np.ndarray) -> int:
@@ -172,11 +189,7 @@ def _nearest_neurite(
         points[nearest, 3].astype(np.uint32).reshape(size), connectivity=6
     )
     # Slivers go to the neighbour that surrounds them.
-    kept = cc3d.dust(cells, threshold=2 * _min_size(size, voxel), connectivity=6)
-    index = ndimage.distance_transform_edt(
-        kept == 0, sampling=voxel, return_distances=False, return_indices=True
-    )
-    return kept[tuple(index)].astype(np.uint32)
+    return _filled(cc3d.dust(cells, threshold=2 * _min_size(size, voxel), connectivity=6), voxel)
 
 
 def _render(
@@ -197,9 +210,9 @@ def _render(
     rim = inside & (organelle < 0.25)
     image[rim] -= 15
 
-    image = MEMBRANE + (image - MEMBRANE) * (1 - np.exp(-((depth / 1.6) ** 4)))
+    image = MEMBRANE + (image - MEMBRANE) * (1 - np.exp(-((depth / 1.9) ** 4)))
     image = ndimage.gaussian_filter(image, 0.7 / voxel)
-    image += 9 * rng.standard_normal(shape, dtype=np.float32)
+    image += 7 * rng.standard_normal(shape, dtype=np.float32)
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
