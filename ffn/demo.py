@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 MODEL = 'convstack_3d.ConvStack3DFFNModel'
 # As small as it can be and still see both sides of a membrane: it learns in minutes.
-MODEL_ARGS = '{"depth": 5, "features": 16, "fov_size": [11, 11, 11], "deltas": [3, 3, 3]}'
+MODEL_ARGS = '{"depth": 5, "features": 16, "fov_size": [11, 11, 11], "deltas": [4, 4, 4]}'
 IMAGE_MEAN, IMAGE_STDDEV = 128, 40
 
 REQUEST = """\
@@ -41,7 +41,9 @@ image {{ hdf5: "{image}" }}
 image_mean: {mean}
 image_stddev: {stddev}
 checkpoint_interval: 600
-seed_policy: "PolicyPeaks"
+# Peaks first; then a grid, for objects whose middle is too near to the border for the field of view.
+seed_policy: "SequentialPolicies"
+seed_policy_args: "{{\\"policies\\": [[\\"PolicyPeaks\\", {{}}], [\\"PolicyGrid3d\\", {{\\"step\\": 8, \\"offsets\\": [0, 4]}}]]}}"
 model_checkpoint_path: "{model}"
 model_name: "{name}"
 model_args: "{args}"
@@ -50,7 +52,7 @@ inference_options {{
   init_activation: 0.95
   pad_value: 0.05
   move_threshold: 0.9
-  segment_threshold: 0.6
+  segment_threshold: 0.5
   disco_seed_threshold: -1
   min_boundary_dist {{ x: 1 y: 1 z: 1 }}
   min_segment_size: 200
@@ -113,7 +115,7 @@ def run_stages(out: Path, size: int, train_steps: int) -> Pipeline:
     pipeline.run(
         'stage 2: training locations, all kinds of surroundings equally often',
         'build_coordinates.py', f'--partition_volumes=demo:{out / "partitions.h5"}:partitions',
-        f'--coordinate_output={out / "coordinates.tfrecord.gz"}', '--margin=8,8,8', '--seed=1',
+        f'--coordinate_output={out / "coordinates.tfrecord.gz"}', '--margin=9,9,9', '--seed=1',
         '--max_coordinates=500000',
     )  # fmt: skip
     pipeline.run(
@@ -122,8 +124,8 @@ def run_stages(out: Path, size: int, train_steps: int) -> Pipeline:
         f'--data_volumes=demo:{samples[0]}:image', f'--label_volumes=demo:{samples[0]}:labels',
         f'--model_name={MODEL}', f'--model_args={MODEL_ARGS}', f'--train_dir={out / "model"}',
         f'--image_mean={IMAGE_MEAN}', f'--image_stddev={IMAGE_STDDEV}', '--permutable_axes=0,1,2',
-        '--optimizer=adam', '--learning_rate=0.002', '--learning_rate_decay_factor=0.5',
-        f'--decay_steps={max(train_steps // 3, 1)}', '--batch_size=12',
+        '--optimizer=adam', '--learning_rate=0.002', '--learning_rate_decay_factor=0.3',
+        f'--decay_steps={max(train_steps // 4, 1)}', '--batch_size=12',
         f'--max_steps={train_steps}',
         '--summary_rate_secs=10', '--seed=1',
     )  # fmt: skip
@@ -216,7 +218,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog='python -m ffn.demo', description=__doc__)
     parser.add_argument('--output', type=Path, default=Path('demo'), help='folder for all results')
     parser.add_argument('--size', type=int, default=128, help='voxels along each axis')
-    parser.add_argument('--train_steps', type=int, default=10000)
+    parser.add_argument('--train_steps', type=int, default=9000)
     args = parser.parse_args(argv)
     if not (ROOT / 'train.py').exists():
         raise UserError(f'the four scripts are not in {ROOT}; run the demo from a checkout')

@@ -20,7 +20,10 @@ def read_scalars(train_dir: str | Path) -> dict[str, np.ndarray]:
     Raises:
       UserError: no event file is there.
     """
-    with startup_messages_hidden():  # where TensorFlow is installed, TensorBoard loads it
+    with startup_messages_hidden():
+        from tensorboard.compat import tf
+
+        _ = tf.io  # TensorFlow, where it is installed, is loaded by its first use
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
         from tensorboard.util import tensor_util
 
