@@ -34,7 +34,8 @@ lint: $(READY)  ## style: nothing is changed
 	$(RUN) -m ruff format --check .
 
 bench: $(READY)  ## the measurements of doc/performance.md
-	@set -e; for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(RUN) $$file; done
+	@set -e; for file in benchmarks/bench_*.py; do \
+	  echo "== $$file"; $(RUN) -m benchmarks.$$(basename $$file .py); done
 
 docs: demo  ## the picture in README.md, from the demo's result
 	cp demo/overview.png doc/demo.png

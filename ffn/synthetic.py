@@ -31,7 +31,7 @@ CYTOPLASM, MEMBRANE, MITOCHONDRION = 165.0, 60.0, 112.0
 # in a small sample a twentieth of it is enough.
 MEMBRANE_RADIUS = 1.3
 MIN_VOLUME = 1500
-RADII = (7.5, 14.0)
+RADII = (9.0, 16.0)
 _STEP = 2.0
 
 
@@ -210,9 +210,9 @@ def _render(
     rim = inside & (organelle < 0.25)
     image[rim] -= 15
 
-    image = MEMBRANE + (image - MEMBRANE) * (1 - np.exp(-((depth / 1.9) ** 4)))
-    image = ndimage.gaussian_filter(image, 0.7 / voxel)
-    image += 7 * rng.standard_normal(shape, dtype=np.float32)
+    image = MEMBRANE + (image - MEMBRANE) * (1 - np.exp(-((depth / 1.6) ** 4)))
+    image = ndimage.gaussian_filter(image, 0.6 / voxel)
+    image += 6 * rng.standard_normal(shape, dtype=np.float32)
     return np.clip(image, 0, 255).astype(np.uint8)
 
 

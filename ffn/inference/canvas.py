@@ -15,10 +15,11 @@ from scipy.special import expit
 
 from ffn.inference import movement, storage
 from ffn.inference.counters import Counters
-from ffn.inference.request import CanvasOptions, logit
+from ffn.inference.request import CanvasOptions
 from ffn.inference.restrictor import Restrictor
 from ffn.inference.seed import SeedPolicy
 from ffn.utils.geometry import Xyz, Zyx
+from ffn.utils.logits import logit
 
 # A voxel that was at least this likely and became background counts as deleted.
 DELETED_FROM = logit(0.8)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from ffn.inference import inference_pb2
 from ffn.utils import bounding_box_pb2, protos
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
+from ffn.utils.logits import logit
 
 _NEEDED = ('image', 'image_mean', 'image_stddev', 'model_name', 'model_checkpoint_path',
            'inference_options')  # fmt: skip
@@ -54,11 +54,6 @@ class CanvasOptions:
             min_boundary_dist=Xyz.from_proto(options.min_boundary_dist),
             min_segment_size=options.min_segment_size,
         )
-
-
-def logit(probability: float) -> float:
-    """log(p / (1 - p)), for 0 < p < 1."""
-    return math.log(probability / (1 - probability))
 
 
 def _logit_field(options: inference_pb2.InferenceOptions, name: str) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,11 +17,6 @@ POLICIES = ('fixed', 'max_pred_moves', 'no_step')
 OPTIMIZERS = ('sgd', 'momentum', 'adagrad', 'adam', 'rmsprop')
 # What voxels of the object and of everything else are trained towards.
 SOFT_LABELS = (0.95, 0.05)
-
-
-def logit(probability: float) -> float:
-    """log(p / (1 - p)), for 0 < p < 1."""
-    return math.log(probability / (1 - probability))
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ffn.training.config import SOFT_LABELS, WalkConfig, logit
+from ffn.training.config import SOFT_LABELS, WalkConfig
 from ffn.training.inputs import Example
 from ffn.training.model import ModelInfo
 from ffn.utils import moves
+from ffn.utils.logits import logit
 
 Offset = tuple[int, int, int]
 

@@ -6,9 +6,10 @@ import collections
 
 import numpy as np
 
-from ffn.training.config import WalkConfig, logit
+from ffn.training.config import WalkConfig
 from ffn.training.examples import Walk, fixed_offsets
 from ffn.training.model import ModelInfo
+from ffn.utils.logits import logit
 
 
 class PatchMetrics:

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 
 from ffn.inference.canvas import Canvas
-from ffn.inference.request import CanvasOptions, logit
+from ffn.inference.request import CanvasOptions
 from ffn.utils.geometry import Xyz
+from ffn.utils.logits import logit
 
 OPTIONS = {
     'init_activation': logit(0.95),

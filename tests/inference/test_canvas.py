@@ -3,10 +3,10 @@ import pytest
 from absl import logging
 
 from ffn.inference.canvas import DELETED_FROM
-from ffn.inference.request import logit
 from ffn.inference.restrictor import Restrictor
 from ffn.inference.seed import SeedPolicy
 from ffn.utils.geometry import Xyz
+from ffn.utils.logits import logit
 from tests.inference.oracle import OracleNetwork, model_info, oracle_canvas, two_blocks
 
 

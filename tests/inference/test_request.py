@@ -1,8 +1,9 @@
 import pytest
 
-from ffn.inference.request import CanvasOptions, clip_box, logit, read_box, read_request
+from ffn.inference.request import CanvasOptions, clip_box, read_box, read_request
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
+from ffn.utils.logits import logit
 
 REQUEST = """
 image { hdf5: "/data/v.h5:raw" }

@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
 
-from ffn.training.config import WalkConfig, logit
+from ffn.training.config import WalkConfig
 from ffn.training.examples import Walk
 from ffn.training.inputs import Example
 from ffn.training.metrics import PatchMetrics, cross_entropy
 from ffn.training.model import ModelInfo
 from ffn.utils.geometry import Xyz
+from ffn.utils.logits import logit
 
 FOV, DELTAS = Xyz(11, 9, 7), Xyz(4, 3, 2)
 INFO = ModelInfo(DELTAS, FOV, FOV, FOV)

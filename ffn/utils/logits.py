@@ -1,0 +1,10 @@
+"""Probabilities as logits: what the network adds to, and what the canvas holds."""
+
+from __future__ import annotations
+
+import math
+
+
+def logit(probability: float) -> float:
+    """log(p / (1 - p)), for 0 < p < 1."""
+    return math.log(probability / (1 - probability))
