@@ -52,8 +52,7 @@ inference_options {{
   init_activation: 0.95
   pad_value: 0.05
   move_threshold: 0.9
-  segment_threshold: 0.5
-  disco_seed_threshold: -1
+  segment_threshold: 0.3
   min_boundary_dist {{ x: 1 y: 1 z: 1 }}
   min_segment_size: 200
 }}
@@ -115,7 +114,7 @@ def run_stages(out: Path, size: int, train_steps: int) -> Pipeline:
     pipeline.run(
         'stage 2: training locations, all kinds of surroundings equally often',
         'build_coordinates.py', f'--partition_volumes=demo:{out / "partitions.h5"}:partitions',
-        f'--coordinate_output={out / "coordinates.tfrecord.gz"}', '--margin=9,9,9', '--seed=1',
+        f'--coordinate_output={out / "coordinates.tfrecord.gz"}', '--margin=13,13,13', '--seed=1',
         '--max_coordinates=500000',
     )  # fmt: skip
     pipeline.run(
@@ -124,6 +123,7 @@ def run_stages(out: Path, size: int, train_steps: int) -> Pipeline:
         f'--data_volumes=demo:{samples[0]}:image', f'--label_volumes=demo:{samples[0]}:labels',
         f'--model_name={MODEL}', f'--model_args={MODEL_ARGS}', f'--train_dir={out / "model"}',
         f'--image_mean={IMAGE_MEAN}', f'--image_stddev={IMAGE_STDDEV}', '--permutable_axes=0,1,2',
+        '--fov_policy=max_pred_moves',
         '--optimizer=adam', '--learning_rate=0.002', '--learning_rate_decay_factor=0.3',
         f'--decay_steps={max(train_steps // 4, 1)}', '--batch_size=12',
         f'--max_steps={train_steps}',
@@ -218,7 +218,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog='python -m ffn.demo', description=__doc__)
     parser.add_argument('--output', type=Path, default=Path('demo'), help='folder for all results')
     parser.add_argument('--size', type=int, default=128, help='voxels along each axis')
-    parser.add_argument('--train_steps', type=int, default=9000)
+    parser.add_argument('--train_steps', type=int, default=5000)
     args = parser.parse_args(argv)
     if not (ROOT / 'train.py').exists():
         raise UserError(f'the four scripts are not in {ROOT}; run the demo from a checkout')

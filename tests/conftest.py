@@ -30,6 +30,16 @@ def goldens_dir() -> Path:
 
 
 @pytest.fixture(scope='session')
+def flood_network(tmp_path_factory) -> Path:
+    """Folder with the checkpoint of a network whose weights are set by hand."""
+    from tests.inference import flood  # loads Keras
+
+    folder = tmp_path_factory.mktemp('network')
+    flood.write_network(folder)
+    return folder / 'flood'
+
+
+@pytest.fixture(scope='session')
 def repository() -> Path:
     """Root of the checkout."""
     return ROOT

@@ -21,17 +21,10 @@ from tests.inference import flood
 BOX = 'start { x: 0 y: 0 z: 0 } size { x: 38 y: 26 z: 20 }'
 
 
-@pytest.fixture(scope='module')
-def network(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('network')
-    flood.write_network(folder)
-    return folder / 'flood'
-
-
 @pytest.fixture
-def folder(tmp_path, network):
+def folder(tmp_path, flood_network):
     """A folder with the network, volume.h5 and request.pbtxt."""
-    (tmp_path / 'flood').symlink_to(network)
+    (tmp_path / 'flood').symlink_to(flood_network)
     flood.write_volume(tmp_path)
     flood.write_request(tmp_path)
     return tmp_path

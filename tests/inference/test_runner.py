@@ -19,16 +19,9 @@ from tests.inference import flood
 SIZE_ZYX = (20, 26, 38)
 
 
-@pytest.fixture(scope='module')
-def network(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('network')
-    flood.write_network(folder)
-    return folder / 'flood'
-
-
 @pytest.fixture
-def folder(tmp_path, network):
-    (tmp_path / 'flood').symlink_to(network)
+def folder(tmp_path, flood_network):
+    (tmp_path / 'flood').symlink_to(flood_network)
     flood.write_volume(tmp_path)
     return tmp_path
 
@@ -129,14 +122,14 @@ def test_a_canvas_of_its_own(folder):
     assert not (folder / 'results').exists()
 
 
-def test_a_request_unlike_the_training_is_warned_of(folder, network, caplog):
+def test_a_request_unlike_the_training_is_warned_of(folder, flood_network, caplog):
     settings = {'image_mean': 120, 'image_stddev': 33, 'seed_pad': 0.1, 'threshold': 0.8}
-    write_settings(network, settings)
+    write_settings(flood_network, settings)
     try:
         with caplog.at_level(logging.WARNING), Runner() as runner:
             runner.start(read_request(flood.write_request(folder)))
     finally:
-        (network / 'model.json').unlink()
+        (flood_network / 'model.json').unlink()
     warned = [r.getMessage() for r in caplog.records if 'trained with' in r.getMessage()]
     assert warned == [
         'image_mean is 128, but the model was trained with 120',
