@@ -10,11 +10,11 @@ from ffn.training.config import (
     OptimizerConfig,
     TrainConfig,
     WalkConfig,
-    logit,
 )
 from ffn.training.model import ModelInfo
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz, Zyx
+from ffn.utils.logits import logit
 
 FOV, DELTAS = Xyz(11, 9, 7), Xyz(4, 3, 2)
 INFO = ModelInfo(DELTAS, FOV, FOV, FOV)
