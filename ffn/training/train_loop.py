@@ -83,6 +83,7 @@ class _Run:
             },
         )
         self.metrics = PatchMetrics(model.info, config.walk)
+        self._shown = {'precision': 0.0, 'recall': 0.0}
         self.summaries = Summaries(config.train_dir)
         self._train_step = make_train_step(model, optimizer)
         self._saved_step, self._saved_at = self.step, time.monotonic()
@@ -167,7 +168,9 @@ class _Run:
         }
         weights = {name: np.asarray(v) for name, v in self.model.named_variables().items()}
         self.summaries.write(self.step, scalars, weights, gradients)
-        shown = {name: scalars.get(f'eval/all/{name}', 0.0) for name in ('precision', 'recall')}
+        for name in ('precision', 'recall'):  # of the last summary that had finished patches
+            self._shown[name] = scalars.get(f'eval/all/{name}', self._shown[name])
+        shown = self._shown
         bar.set_postfix(loss=f'{loss:.4f}', **{name: f'{v:.2f}' for name, v in shown.items()})
         left = (self.config.max_steps - self.step) / max(rate, 1e-9)
         logging.log(
