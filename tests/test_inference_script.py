@@ -45,7 +45,7 @@ def run(repository: Path, folder: Path, *arguments: str, **options) -> subproces
 
 def check_segments(found: np.ndarray, truth: np.ndarray) -> None:
     """Every segment lies in one body, and next to nothing is left out."""
-    for i in range(1, found.max() + 1):
+    for i in range(1, int(found.max()) + 1):
         assert len(np.unique(truth[found == i])) == 1
         assert truth[found == i][0] > 0
     assert np.mean(found[truth > 0] > 0) > 0.8

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
@@ -162,7 +163,7 @@ class _Run:
         rate = (self.step - self._summary_step) / max(now - self._summary_at, 1e-9)
         scalars = {
             'pixel_loss': loss,
-            'learning_rate': float(self.optimizer.learning_rate),
+            'learning_rate': float(keras.ops.convert_to_numpy(self.optimizer.learning_rate)),
             'steps/s': rate,
             **self.metrics.scalars(),
         }
