@@ -46,30 +46,21 @@ class Summaries:
           UserError: the disk is full, or the folder gone.
         """
         try:
-            self._write(step, scalars, weights, gradients)
+            with self._writer.as_default(step=step):
+                for name, value in scalars.items():
+                    tf.summary.scalar(name, value)
+                for prefix, arrays in (('weights', weights), ('gradients', gradients)):
+                    for name, array in arrays.items():
+                        tf.summary.histogram(f'{prefix}/{name}', array)
+                for plane in ('xy', 'xz', 'yz'):
+                    rows = [_row(walk, plane) for walk in self._walks]
+                    if rows:
+                        tf.summary.image(f'patches/{plane}', np.stack(rows), max_outputs=_PICTURES)
+            self._writer.flush()
         except tf.errors.OpError as error:
             reason = str(error).splitlines()[0].rpartition('}} ')[2]
             raise UserError(f'the event file cannot be written: {reason}') from error
-
-    def _write(
-        self,
-        step: int,
-        scalars: Mapping[str, float],
-        weights: Mapping[str, np.ndarray],
-        gradients: Mapping[str, np.ndarray],
-    ) -> None:
-        with self._writer.as_default(step=step):
-            for name, value in scalars.items():
-                tf.summary.scalar(name, value)
-            for prefix, arrays in (('weights', weights), ('gradients', gradients)):
-                for name, array in arrays.items():
-                    tf.summary.histogram(f'{prefix}/{name}', array)
-            for plane in ('xy', 'xz', 'yz'):
-                rows = [_row(walk, plane) for walk in self._walks]
-                if rows:
-                    tf.summary.image(f'patches/{plane}', np.stack(rows), max_outputs=_PICTURES)
         self._walks.clear()
-        self._writer.flush()
 
     def close(self) -> None:
         """Closes the event file."""
