@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 import subprocess
@@ -21,7 +20,6 @@ from ffn.training import checkpoints
 from tests.events import read_events
 
 REQUEST = 'configs/inference_training_sample2.pbtxt'
-MODEL_ARGS = {'depth': 12, 'fov_size': [33, 33, 33], 'deltas': [8, 8, 8]}
 
 
 def python(repository: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
@@ -114,16 +112,13 @@ def test_training_is_killed_and_goes_on(repository, folder):
     )  # fmt: skip
     python(
         repository, folder, str(repository / 'build_coordinates.py'),
-        '--partition_volumes=validation1:data/af.h5:af', '--coordinate_output=data/coordinates',
+        '--partition_volumes=validation1:data/af.h5:af', '--coordinate_output=data/coordinates.tfrecord.gz',
         '--margin=24,24,24', '--max_coordinates=100000',
     )  # fmt: skip
     arguments = [
-        str(repository / 'train.py'), '--train_coords=data/coordinates',
-        '--data_volumes=validation1:data/training_sample2.h5:raw',
-        '--label_volumes=validation1:data/training_sample2.h5:labels',
-        '--model_name=convstack_3d.ConvStack3DFFNModel', f'--model_args={json.dumps(MODEL_ARGS)}',
-        '--image_mean=128', '--image_stddev=33', '--batch_size=4', '--train_dir=trained',
-        '--max_steps=20', '--checkpoint_steps=5', '--summary_rate_secs=10',
+        str(repository / 'train.py'),
+        f'--flagfile={repository / "configs" / "train_training_sample2.flags"}',
+        '--train_dir=trained', '--max_steps=20', '--checkpoint_steps=5', '--summary_rate_secs=10',
     ]  # fmt: skip
     trained = folder / 'trained'
     process = subprocess.Popen([sys.executable, *arguments], cwd=folder)
