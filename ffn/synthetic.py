@@ -55,7 +55,7 @@ def generate(
     Args:
       size_zyx: voxels along z, y, x, each 16 or more.
       seed: samples of one seed are equal.
-      voxel_size_zyx: physical size of a voxel; neurites are 15 to 28 units thick, so (3, 1, 1)
+      voxel_size_zyx: physical size of a voxel; neurites are 18 to 32 units thick, so (3, 1, 1)
         gives sections three times as thick as pixels are wide.
 
     Raises:
@@ -220,10 +220,9 @@ def _mitochondria(
     shape: Sequence[int], voxel: np.ndarray, points: np.ndarray, radii: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:  # fmt: skip
-    """Bodies that follow the thicker neurites: float32 [z, y, x], 0 outside, 1 in their middle."""
+    """Bodies that follow neurites: float32 [z, y, x], 0 outside, 1 in their middle."""
     field = np.zeros(shape, dtype=np.float32)
-    thick = np.flatnonzero(radii > 7)
-    for first in rng.choice(thick, size=max(len(thick) // 60, 1)):
+    for first in rng.choice(len(radii), size=max(len(radii) // 60, 1)):
         neurite = points[first, 3]
         for i in range(first, min(first + int(rng.integers(5, 14)), len(points))):
             if points[i, 3] != neurite or np.linalg.norm(points[i, :3] - points[first, :3]) > 30:
