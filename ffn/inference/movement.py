@@ -54,8 +54,9 @@ class FaceMaxMovementPolicy:
         self._done: set[Position] = set()
 
     def _cell(self, pos_zyx: Sequence[int]) -> Position:
-        offset = [p - s for p, s in zip(pos_zyx, self._start, strict=True)]
-        return moves.quantize(offset, self._deltas)
+        z, y, x = pos_zyx
+        z0, y0, x0 = self._start
+        return moves.quantize((z - z0, y - y0, x - x0), self._deltas)
 
     def __iter__(self) -> Iterator[Position]:
         return self

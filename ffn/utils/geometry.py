@@ -9,10 +9,12 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from ffn.utils import bounding_box_pb2, vector_pb2
 from ffn.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from ffn.utils import bounding_box_pb2, vector_pb2
 
 
 def _parse_three(text: str | Sequence[str], what: str, order: str) -> list[int]:
@@ -56,6 +58,8 @@ class Xyz(NamedTuple):
 
     def to_proto(self) -> vector_pb2.Vector3j:
         """Makes a Vector3j."""
+        from ffn.utils import vector_pb2
+
         return vector_pb2.Vector3j(x=self.x, y=self.y, z=self.z)
 
     def __str__(self) -> str:
@@ -127,6 +131,8 @@ class Box:
 
     def to_proto(self) -> bounding_box_pb2.BoundingBox:
         """Makes a BoundingBox message."""
+        from ffn.utils import bounding_box_pb2
+
         return bounding_box_pb2.BoundingBox(start=self.start.to_proto(), size=self.size.to_proto())
 
     @property

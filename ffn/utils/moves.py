@@ -5,6 +5,8 @@ Inference and training move alike (Januszewski et al. 2018, Methods: field of vi
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,31 +29,49 @@ def face_maxima(
     Returns:
       (logit, offset from the centre z, y, x) of distinct offsets, greatest first.
     """
-    center = [n // 2 for n in logits.shape]
-    box = logits[tuple(slice(c - d, c + d + 1) for c, d in zip(center, deltas_zyx, strict=True))]
+    faces = _face_indices(logits.shape, tuple(deltas_zyx))
+    if not faces.size:
+        return []
+    values = logits.reshape(-1).take(faces)
+    _, height, width = logits.shape
+    cz, cy, cx = (n // 2 for n in logits.shape)
     found: dict[Offset, float] = {}
-    for axis, delta in enumerate(deltas_zyx):
-        if delta == 0:
-            continue
-        others = [other for other in range(3) if other != axis]
-        for sign in (-1, 1):
-            face = box[(slice(None),) * axis + (0 if sign < 0 else -1,)]
-            row, column = divmod(int(face.argmax()), face.shape[1])
-            score = float(face[row, column])
-            if not score >= threshold:
-                continue
-            offset = [0, 0, 0]
-            offset[axis] = sign * delta
-            offset[others[0]] = row - deltas_zyx[others[0]]
-            offset[others[1]] = column - deltas_zyx[others[1]]
-            found[tuple(offset)] = score
+    for face, best in enumerate(values.argmax(axis=1).tolist()):
+        score = float(values[face, best])
+        if score >= threshold:
+            z, within = divmod(int(faces[face, best]), height * width)
+            y, x = divmod(within, width)
+            found[z - cz, y - cy, x - cx] = score
     return sorted(((score, offset) for offset, score in found.items()), reverse=True)
+
+
+@functools.lru_cache(maxsize=16)
+def _face_indices(shape_zyx: tuple[int, ...], deltas_zyx: tuple[int, ...]) -> np.ndarray:
+    """Flat indices of the voxels of each face, in C order: intp [faces, voxels].
+
+    Smaller faces are filled up with their first voxel, which never wins over itself.
+    """
+    box = tuple(
+        slice(n // 2 - d, n // 2 + d + 1) for n, d in zip(shape_zyx, deltas_zyx, strict=True)
+    )
+    indices = np.arange(math.prod(shape_zyx)).reshape(shape_zyx)[box]
+    faces = [
+        indices.take(end, axis=axis).ravel()
+        for axis, delta in enumerate(deltas_zyx)
+        if delta
+        for end in (0, -1)
+    ]
+    largest = max((face.size for face in faces), default=0)
+    filled = [np.pad(face, (0, largest - face.size), constant_values=face[0]) for face in faces]
+    return np.array(filled, dtype=np.intp).reshape(len(faces), largest)
 
 
 def quantize(offset_zyx: Sequence[int], deltas_zyx: Sequence[int]) -> Offset:
     """Maps an offset from the start to its cell: one step of the field of view is made per cell."""
-    z, y, x = (
-        (offset + delta // 2) // max(delta, 1)
-        for offset, delta in zip(offset_zyx, deltas_zyx, strict=True)
+    z, y, x = offset_zyx
+    dz, dy, dx = deltas_zyx
+    return (
+        (z + dz // 2) // max(dz, 1),
+        (y + dy // 2) // max(dy, 1),
+        (x + dx // 2) // max(dx, 1),
     )
-    return z, y, x
