@@ -30,7 +30,7 @@ TOP_LEVEL = (
     *(f'{script}.py' for script in SCRIPTS),
 )  # fmt: skip
 NUMPY_ONLY = re.compile(
-    r'ffn/(inference/(canvas|movement|seed\w*|restrictor|storage|checkpoint|counters)|utils/masks)\.py'
+    r'ffn/(inference/(canvas\w*|movement|seed\w*|restrictor|storage|checkpoint|counters|options|executor)|utils/masks)\.py'
 )
 MACHINE_PATH = re.compile(r'(?:(?<![\w.~})>*/-])|(?<=://))/(?:work|root|home|Users)(?![\w.-])')
 PACKAGE_INDEX = re.compile(

@@ -55,7 +55,9 @@ def test_segments_a_box(repository, folder):
     done = run(repository, folder)
     assert done.returncode == 0, done.stderr
     objects = int(re.search(r'\d+ seeds: (\d+) objects kept; rejected \d+ weak', done.stdout)[1])
-    assert re.search(r'\d+ network steps, [\d.]+ ms each; [\d.]+ s, \d+ voxels/s', done.stdout)
+    assert re.search(
+        r'\d+ network steps, [\d.]+ ms each; [\d.]+ s, [\d.]+ steps/s, \d+ voxels/s', done.stdout
+    )
     assert 'runs on' in done.stderr
     found, origins = storage.load_segmentation(folder / 'results', (0, 0, 0))
     truth = flood.write_volume(folder)

@@ -5,57 +5,160 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from functools import partial
+from collections.abc import Mapping, Sequence
+from concurrent import futures
 from pathlib import Path
+from typing import Any
 
 from absl import logging
 
+from ffn import __version__
 from ffn.inference import report
-from ffn.inference.canvas import Interrupted
-from ffn.inference.request import read_box, read_request
+from ffn.inference.canvas_parts import Interrupted
+from ffn.inference.report import BoxReport
+from ffn.inference.request import read_box, read_boxes, read_request
+from ffn.inference.run_progress import RunProgress
 from ffn.inference.runner import Runner
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box
 from ffn.utils.signals import stop_on_signal
 
 
-def segment_box(
-    request_text: str, box_text: str, options_text: str = '', quiet: bool = False
-) -> None:
-    """Segments a box and says how it went.
+def segment(
+    request_text: str, box_text: str = '', boxes_text: str = '', options_text: str = '',
+    precision: str = '', report_path: str = '', quiet: bool = False,
+) -> None:  # fmt: skip
+    """Segments one box or several and says how it went.
 
     Args:
       request_text: InferenceRequest, text format or a file.
       box_text: BoundingBox, text format or a file.
+      boxes_text: BoundingBoxes instead, text format or a file.
       options_text: InferenceOptions that override the request's.
+      precision: overrides the request's.
+      report_path: where a report goes as JSON; '' for none.
       quiet: no progress bar.
 
     Raises:
-      UserError: what was given does not fit.
-      SystemExit: the run was stopped by a signal, after a checkpoint.
+      UserError: what was given does not fit, or a box failed; the others have been segmented.
+      SystemExit: the run was stopped by a signal, after checkpoints.
     """
     request = read_request(request_text, options_text)
-    box = read_box(box_text)
+    if precision:
+        request.precision = precision
+    if bool(box_text) == bool(boxes_text):
+        raise UserError('give --bounding_box for one box, or --bounding_boxes for several')
+    asked = [read_box(box_text)] if box_text else read_boxes(boxes_text)
     if not request.segmentation_output_dir:
         raise UserError('segmentation_output_dir is not set; it says where the result goes')
     if not request.seed_policy:
         raise UserError('seed_policy is not set; PolicyPeaks is the usual choice')
-    begin = time.monotonic()
-    with Runner(partial(report.progress_bar, quiet=quiet)) as runner:
+    with Runner() as runner:
         runner.start(request)
-        from ffn.inference.predictor import describe_device
+        from ffn.inference.precision import backend, describe_device
 
-        logging.info('the network runs on %s', describe_device())
-        with stop_on_signal(runner.stop):
-            try:
-                canvas = runner.run(box.start.zyx, box.size.zyx)
-            except Interrupted as interrupted:
-                print(interrupted, file=sys.stderr)
-                raise SystemExit(128 + signal.SIGTERM) from interrupted
-        if canvas is None:
-            print('the result exists; nothing to do')
-            return
-        print(report.summary(canvas, time.monotonic() - begin))
-        with atomic_path(Path(request.segmentation_output_dir, 'counters.txt')) as path:
-            lines = sorted(runner.counters.as_dict().items())
-            path.write_text(''.join(f'{name}: {value}\n' for name, value in lines))
+        device = describe_device()
+        logging.info('the network runs on %s', device)
+        boxes = _distinct([runner.clip(box) for box in asked])
+        begin = time.monotonic()
+        reports = segment_boxes(runner, boxes, quiet)
+        seconds = time.monotonic() - begin
+        if any(entry.status not in ('failed', 'interrupted') for entry in reports):
+            print(report.summary(reports, seconds))
+            _write_counters(Path(request.segmentation_output_dir), runner.counters.as_dict())
+        if report_path:
+            settings = {
+                'version': __version__,
+                'device': device,
+                'backend': backend(),
+                'precision': runner.precision,
+                'batch_size': request.batch_size,
+                'concurrent_requests': request.concurrent_requests,
+            }
+            report.write_json(report_path, reports, seconds, settings)
+    _raise_what_went_wrong(reports, request.segmentation_output_dir)
+
+
+def _write_counters(directory: Path, counters: Mapping[str, int]) -> None:
+    with atomic_path(directory / 'counters.txt') as path:
+        lines = sorted(counters.items())
+        path.write_text(''.join(f'{name}: {value}\n' for name, value in lines))
+
+
+def _distinct(boxes: Sequence[Box]) -> Sequence[Box]:
+    seen: dict[Any, int] = {}
+    for i, box in enumerate(boxes):
+        if box.start in seen:
+            raise UserError(
+                f'boxes {seen[box.start]} and {i} (from 0) both begin at {box.start}; results are '
+                'named after the corner, so there can be one only'
+            )
+        seen[box.start] = i
+    return boxes
+
+
+def segment_boxes(runner: Runner, boxes: Sequence[Box], quiet: bool = False) -> list[BoxReport]:
+    """Segments boxes, as many at a time as the request's concurrent_requests says.
+
+    A box that cannot be segmented does not keep the others from it. SIGTERM and SIGINT stop all of
+    them after checkpoints.
+
+    Args:
+      runner: started.
+      boxes: inside the volume, with different corners.
+      quiet: no progress bar.
+
+    Returns:
+      What became of them, in their order.
+
+    Raises:
+      Exception: what the network raised; every box has stopped then.
+    """
+    at_a_time = min(runner.request.concurrent_requests, len(boxes))
+    if runner.request.batch_size > at_a_time:
+        logging.info(
+            'batches hold at most %d of batch_size %d fields of view, one for each box at work',
+            at_a_time, runner.request.batch_size,
+        )  # fmt: skip
+    with (
+        RunProgress(len(boxes), quiet) as bar,
+        stop_on_signal(runner.stop),
+        futures.ThreadPoolExecutor(at_a_time, 'box') as pool,
+    ):
+        runner.on_canvas = bar.canvas
+        pending = [pool.submit(_segment_one, runner, box) for box in boxes]
+        try:
+            return [future.result() for future in pending]
+        except BaseException:
+            runner.stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _segment_one(runner: Runner, box: Box) -> BoxReport:
+    if runner.stop.is_set():
+        return BoxReport.without_canvas(box, 'interrupted')
+    try:
+        canvas = runner.run(box.start.zyx, box.size.zyx)
+    except Interrupted:
+        return BoxReport.without_canvas(box, 'interrupted')
+    except (UserError, OSError) as error:
+        logging.error('box %s: %s', box, error)
+        return BoxReport.without_canvas(box, 'failed', ' '.join(str(error).split()))
+    if canvas is None:
+        return BoxReport.without_canvas(box, 'exists')
+    return BoxReport.of_canvas(canvas)
+
+
+def _raise_what_went_wrong(reports: Sequence[BoxReport], directory: str) -> None:
+    failed = [entry for entry in reports if entry.status == 'failed']
+    if failed:
+        where = f'{len(failed)} of {len(reports)} boxes: ' if len(reports) > 1 else ''
+        raise UserError(f'{where}{failed[0].error}')
+    if any(entry.status == 'interrupted' for entry in reports):
+        print(
+            f'stopped; run again to go on from the checkpoints (.cpoint) in {directory}',
+            file=sys.stderr,
+        )
+        raise SystemExit(128 + signal.SIGTERM)

@@ -7,79 +7,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import expit
 
 from ffn.inference import movement, storage
+from ffn.inference.canvas_parts import CanvasView, FieldOfView, GrowingObject, Network, Position
 from ffn.inference.counters import Counters
-from ffn.inference.request import CanvasOptions
+from ffn.inference.options import CanvasOptions
 from ffn.inference.restrictor import Restrictor
-from ffn.inference.seed import SeedPolicy
-from ffn.utils.geometry import Xyz, Zyx
+from ffn.utils.geometry import Zyx
 from ffn.utils.logits import logit
+
+if TYPE_CHECKING:
+    from ffn.inference.seed import SeedPolicy
 
 # A voxel that was at least this likely and became background counts as deleted.
 DELETED_FROM = logit(0.8)
 
 Extent = tuple[slice, slice, slice]
-Position = tuple[int, int, int]
-
-
-class Network(Protocol):
-    """What the canvas needs of the executor."""
-
-    def predict(self, image: np.ndarray, seed: np.ndarray) -> np.ndarray:
-        """float32 [z, y, x] image and seed logits → new logits."""
-
-
-class FieldOfView(Protocol):
-    """Sizes of a model, x, y, z (ffn.training.model.ModelInfo)."""
-
-    deltas: Xyz
-    pred_mask_size: Xyz
-    input_seed_size: Xyz
-    input_image_size: Xyz
-
-
-@dataclass
-class GrowingObject:
-    """The object that is being grown.
-
-    Attributes:
-      start: its seed, z, y, x.
-      iters: network steps so far.
-      seconds: time so far.
-    """
-
-    start: Position
-    iters: int = 0
-    seconds: float = 0.0
-
-
-class Interrupted(Exception):  # noqa: N818 - not a failure
-    """The run was asked to stop; its state has been saved."""
-
-
-class CanvasView:
-    """What policies see: arrays that cannot be written to, and where one may go."""
-
-    def __init__(self, canvas: Canvas, corner_zyx: Zyx, voxel_size_zyx: tuple[float, float, float]):
-        self.image = _read_only(canvas.image)
-        self.segmentation = _read_only(canvas.segmentation)
-        self.mask = None if canvas.restrictor.mask is None else _read_only(canvas.restrictor.mask)
-        self.margin_zyx = canvas.margin_zyx
-        self.corner_zyx = corner_zyx
-        self.voxel_size_zyx = voxel_size_zyx
-        self.is_valid_pos = canvas.is_valid_pos
-
-
-def _read_only(array: np.ndarray) -> np.ndarray:
-    view = array.view()
-    view.flags.writeable = False
-    return view
 
 
 class Canvas:
@@ -96,6 +43,8 @@ class Canvas:
       growing: the object that is being grown, None between objects.
       visited: least and greatest centre of the field of view since `init_seed`, z, y, x.
       prefilled: number of segments that were there beforehand.
+      limited: segment id → the option that ended its growth.
+      resumed_steps: network steps before the checkpoint that this canvas goes on from.
     """
 
     def __init__(
@@ -137,6 +86,7 @@ class Canvas:
         self.margin_zyx = Zyx(*(n // 2 for n in self._fov))
         edge = [(n - m) // 2 for n, m in zip(self._fov, info.pred_mask_size.zyx, strict=True)]
         self._updated = tuple(slice(e, n - e) for e, n in zip(edge, self._fov, strict=True))
+        self._make_step_arrays()
 
         self.seed = np.full(self.shape, np.nan, dtype=np.float32)
         self.segmentation = np.zeros(self.shape, dtype=np.int32)
@@ -148,6 +98,8 @@ class Canvas:
         self.seed_policy: SeedPolicy | None = None
         self.visited: tuple[Position, Position] | None = None
         self.prefilled = 0
+        self.limited: dict[int, str] = {}
+        self.resumed_steps = 0
         self.view = CanvasView(self, self.corner_zyx, voxel_size_zyx)
         name, args = movement_policy
         self.movement_policy = movement.make_policy(
@@ -159,6 +111,16 @@ class Canvas:
             [n // 2 for n in info.pred_mask_size.zyx],
         )
         self.between_steps: Callable[[Canvas], None] = lambda canvas: None
+        # Timers of what is going on, so that a checkpoint in the middle has the time so far.
+        self._laps: dict[str, Callable[[], None]] = {}
+
+    def _make_step_arrays(self) -> None:
+        """Makes what a step needs once, to use it again and again."""
+        self._seed_fov = np.empty(self._fov, dtype=np.float32)
+        self._unvisited = np.empty(self._fov, dtype=bool)
+        self._kept = np.empty(self._fov, dtype=bool)[self._updated]
+        self._rising = np.empty_like(self._kept)
+        self._logits = np.empty(self._kept.shape, dtype=np.float32)
 
     def is_valid_pos(self, pos_zyx: Sequence[int], ignore_move_threshold: bool = False) -> bool:
         """Whether the field of view may be centred at a position.
@@ -167,21 +129,20 @@ class Canvas:
           pos_zyx: within the subvolume.
           ignore_move_threshold: do not ask for a likely voxel there, as for a start.
         """
-        pos = tuple(pos_zyx)
+        pos = z, y, x = tuple(pos_zyx)
         if not ignore_move_threshold and not self._reaches(pos):
             self.counters.add('skip_threshold')
             return False
-        for p, m, n in zip(pos, self.margin_zyx, self.shape, strict=True):
-            if p < m or p + m >= n:
-                self.counters.add('skip_invalid_pos')
-                return False
-        if self.segmentation[pos] > 0:
+        (mz, my, mx), (nz, ny, nx) = self.margin_zyx, self.shape
+        inside = mz <= z < nz - mz and my <= y < ny - my and mx <= x < nx - mx
+        if not inside or self.segmentation[pos] > 0:
             self.counters.add('skip_invalid_pos')
             return False
         return True
 
     def _reaches(self, pos: Position) -> bool:
-        inside = all(0 <= p < n for p, n in zip(pos, self.shape, strict=True))
+        (z, y, x), (nz, ny, nx) = pos, self.shape
+        inside = 0 <= z < nz and 0 <= y < ny and 0 <= x < nx
         return inside and bool(self.seed[pos] >= self.options.move_threshold)
 
     def visited_extent(self) -> Extent:
@@ -215,32 +176,51 @@ class Canvas:
           pos_zyx: centre of the field of view.
 
         Returns:
-          float32 [z, y, x] logits, as written.
+          float32 [z, y, x] logits, as written; overwritten by the next step.
         """
-        options = self.options
+        pos = tuple(pos_zyx)
         fov = tuple(
-            slice(p - m, p - m + n)
-            for p, m, n in zip(pos_zyx, self.margin_zyx, self._fov, strict=True)
+            slice(p - m, p - m + n) for p, m, n in zip(pos, self.margin_zyx, self._fov, strict=True)
         )
-        old = self.seed[fov]
-        seed = np.where(np.isnan(old), np.float32(options.pad_value), old)
+        seed = self.seed[fov]
+        np.copyto(self._seed_fov, seed)
+        np.isnan(self._seed_fov, out=self._unvisited)
+        np.copyto(self._seed_fov, self.options.pad_value, where=self._unvisited)
         begin = time.perf_counter_ns()
-        logits = self._network.predict(self.image[fov], seed)[self._updated]
+        new = self._network.predict(self.image[fov], self._seed_fov)
         self.counters.count_call('predict', time.perf_counter_ns() - begin)
 
-        old = old[self._updated]
-        if options.disco_seed_threshold >= 0:
-            reached = np.count_nonzero(logits >= options.move_threshold)
-            if reached > options.disco_seed_threshold * logits.size:
-                np.copyto(logits, old, where=(old < 0) & (logits > old))
+        np.copyto(self._logits, new[self._updated])
+        self._keep_background()
         if self.history is not None:
-            deleted = np.count_nonzero((old >= DELETED_FROM) & (logits < 0))
-            self.history.append((tuple(pos_zyx), int(deleted)))
-        old[...] = logits
-        pos = tuple(pos_zyx)
+            old = self._seed_fov[self._updated]
+            deleted = (old >= DELETED_FROM) & (self._logits < 0) & ~self._unvisited[self._updated]
+            self.history.append((pos, int(np.count_nonzero(deleted))))
+        if self.options.max_object_voxels and self.growing is not None:
+            self.growing.voxels += self._gained(seed[self._updated])
+        seed[self._updated] = self._logits
         first, last = self.visited or (pos, pos)
         self.visited = tuple(map(min, first, pos)), tuple(map(max, last, pos))
-        return logits
+        return self._logits
+
+    def _keep_background(self) -> None:
+        """Disconnected-seed bias: in a well-filled field of view, visited background stays so."""
+        options, logits = self.options, self._logits
+        if options.disco_seed_threshold < 0:
+            return
+        reached = np.count_nonzero(logits >= options.move_threshold)
+        if reached > options.disco_seed_threshold * logits.size:
+            old = self._seed_fov[self._updated]
+            np.less(old, 0, out=self._kept)
+            np.greater(self._kept, self._unvisited[self._updated], out=self._kept)
+            np.greater(logits, old, out=self._rising)
+            np.logical_and(self._kept, self._rising, out=self._kept)
+            np.copyto(logits, old, where=self._kept)
+
+    def _gained(self, old: np.ndarray) -> int:
+        threshold = self.options.segment_threshold
+        before, after = (np.count_nonzero(a >= threshold) for a in (old, self._logits))
+        return int(after) - int(before)
 
     def segment_at(
         self,
@@ -258,29 +238,53 @@ class Canvas:
         """
         self.init_seed(start_zyx)
         self.reset_state(start_zyx)
-        return self._grow(callback).iters
+        try:
+            return self._grow(callback).iters
+        finally:
+            self.growing = None
+            self._laps.clear()
 
     def _grow(self, callback: Callable[[Canvas, Position], None] | None = None) -> GrowingObject:
         growing = self.growing
         began = time.perf_counter() - growing.seconds
-        with self.counters.timed('segment_at-loop'):
-            for position in self.movement_policy:
-                if not self._reaches(growing.start):
-                    self.counters.add('seed_got_too_weak')
-                    break
-                if not self.restrictor.is_valid_pos(position):
-                    self.counters.add('skip_restricted_pos')
-                    continue
-                with self.counters.timed('update_at'):
-                    logits = self.update_at(position)
-                    self.movement_policy.update(logits, position)
-                growing.iters += 1
-                growing.seconds = time.perf_counter() - began
-                if callback is not None:
-                    callback(self, position)
-                self.between_steps(self)
+        self._laps['segment_at-loop'] = self.counters.lap_timer('segment_at-loop')
+        self.counters.add('segment_at-loop-calls')
+        for position in self.movement_policy:
+            if not self._reaches(growing.start):
+                self.counters.add('seed_got_too_weak')
+                break
+            growing.limit = self._limit_reached()
+            if growing.limit:
+                self.counters.add(f'stopped-by-{growing.limit}')
+                break
+            if not self.restrictor.is_valid_pos(position):
+                self.counters.add('skip_restricted_pos')
+                continue
+            begin = time.perf_counter_ns()
+            self.movement_policy.update(self.update_at(position), position)
+            self.counters.count_call('update_at', time.perf_counter_ns() - begin)
+            growing.iters += 1
+            growing.seconds = time.perf_counter() - began
+            if callback is not None:
+                callback(self, position)
+            self._pause()
+        self._laps.pop('segment_at-loop')()
         self.growing = None
         return growing
+
+    def _pause(self) -> None:
+        for lap in self._laps.values():
+            lap()
+        self.between_steps(self)
+
+    def _limit_reached(self) -> str:
+        """Name of the option that ends the growth of the object now, '' where none does."""
+        options, growing = self.options, self.growing
+        if 0 < options.max_object_steps <= growing.iters:
+            return 'max_object_steps'
+        if 0 < options.max_object_voxels <= growing.voxels:
+            return 'max_object_voxels'
+        return ''
 
     def segment_all(self, seed_policy: SeedPolicy | Callable[[Any], SeedPolicy]) -> None:
         """Grows an object from every seed of a policy and makes segments of them.
@@ -290,19 +294,20 @@ class Canvas:
         Args:
           seed_policy: the policy, or a function that makes it from the canvas' view.
         """
-        with self.counters.timed('segment_all'):
-            if self.seed_policy is None:
-                is_policy = isinstance(seed_policy, SeedPolicy)
-                self.seed_policy = seed_policy if is_policy else seed_policy(self.view)
-            if self.growing is not None:
+        self._laps['segment_all'] = self.counters.lap_timer('segment_all')
+        self.counters.add('segment_all-calls')
+        if self.seed_policy is None:
+            self.seed_policy = seed_policy(self.view) if callable(seed_policy) else seed_policy
+        if self.growing is not None:
+            self._finish(self._grow())
+        while (position := self._next_seed()) is not None:
+            if self._may_start(position):
+                self.init_seed(position)
+                self.reset_state(position)
                 self._finish(self._grow())
-            while (position := self._next_seed()) is not None:
-                if self._may_start(position):
-                    self.init_seed(position)
-                    self.reset_state(position)
-                    self._finish(self._grow())
-                self.between_steps(self)
+            self._pause()
         self.segmentation[self.segmentation < 0] = 0
+        self._laps.pop('segment_all')()
 
     def _next_seed(self) -> Position | None:
         with self.counters.timed('seed-policy'):
@@ -339,18 +344,21 @@ class Canvas:
         extent = self.visited_extent()
         logits, segments = self.seed[extent], self.segmentation[extent]
         mask = logits >= self.options.segment_threshold
-        ids, counts = np.unique(segments[mask & (segments > 0)], return_counts=True)
-        mask &= segments <= 0
+        taken = segments > 0
+        ids, counts = np.unique(segments[mask & taken], return_counts=True)
+        np.greater(mask, taken, out=mask)
         size = int(np.count_nonzero(mask))
         if size < self.options.min_segment_size:
             self._reject(grown.start, 'small')
             self.counters.add_time('invalid-small-time-ms', grown.seconds)
             return
         new_id = max(self.origins, default=self.prefilled) + 1
-        segments[mask] = new_id
+        np.copyto(segments, new_id, where=mask)
         self.seg_prob[extent][mask] = storage.quantize_probability(expit(logits[mask]))
         self.origins[new_id] = storage.OriginInfo(grown.start, grown.iters, grown.seconds)
         self.overlaps[new_id] = np.array([ids, counts], dtype=np.int64)
+        if grown.limit:
+            self.limited[new_id] = grown.limit
         self.counters.add('voxels-segmented', size)
         self.counters.add('voxels-overlapping', int(counts.sum()))
         self.counters.add_time('valid-time-ms', grown.seconds)
@@ -370,6 +378,6 @@ class Canvas:
         self.to_given_id = dict(enumerate(given.tolist()))
         self.to_canvas_id = {given_id: i for i, given_id in self.to_given_id.items()}
 
-    def segmented_fraction(self) -> float:
-        """Part of the voxels that belong to segments."""
-        return float(np.count_nonzero(self.segmentation > 0) / self.segmentation.size)
+    def segmented_voxels(self) -> int:
+        """Number of voxels that belong to segments."""
+        return int(np.count_nonzero(self.segmentation > 0))

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from ffn.inference.canvas import Canvas, GrowingObject, Interrupted
+from ffn.inference.canvas import Canvas
+from ffn.inference.canvas_parts import GrowingObject, Interrupted
 from ffn.inference.storage import OriginInfo, save_npz
 from ffn.inference.unpickling import read_npz
 from ffn.utils.errors import UserError
@@ -38,6 +39,7 @@ def save_checkpoint(canvas: Canvas, path: str | Path, settings: bytes = b'') -> 
         'visited': canvas.visited,
         'seed_index': policy['index'],
         'prefilled': canvas.prefilled,
+        'limited': canvas.limited,
     }
     members: dict[str, Any] = {
         'segmentation': canvas.segmentation,
@@ -75,7 +77,7 @@ def restore_checkpoint(canvas: Canvas, path: str | Path, settings: bytes = b'') 
             if data[name].shape != tuple(canvas.shape):
                 raise ValueError(f'its shape is {data[name].shape}, not {tuple(canvas.shape)}')
         if growing is not None:
-            growing = GrowingObject(tuple(growing['start']), growing['iters'], growing['seconds'])
+            growing = GrowingObject(**{**growing, 'start': tuple(growing['start'])})
             canvas.movement_policy.set_state(state['movement'])
             canvas.visited = tuple(map(tuple, state['visited']))
             canvas.seed[canvas.visited_extent()] = data['seed']
@@ -90,6 +92,7 @@ def restore_checkpoint(canvas: Canvas, path: str | Path, settings: bytes = b'') 
     canvas.segmentation[:] = data['segmentation']
     canvas.seg_prob[:] = data['seg_prob']
     canvas.prefilled = state['prefilled']
+    canvas.limited.update({int(i): limit for i, limit in state.get('limited', {}).items()})
     canvas.origins.update(origins)
     canvas.overlaps.update(overlaps)
     canvas.counters.merge(counters)

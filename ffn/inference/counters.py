@@ -6,7 +6,7 @@ import collections
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 
 class Counters:
@@ -30,6 +30,22 @@ class Counters:
         """Adds a duration to the counter `name`, which is shown in milliseconds."""
         with self._lock:
             self._nanoseconds[name] += round(seconds * 1e9)
+
+    def lap_timer(self, name: str) -> Callable[[], None]:
+        """Returns a function that adds the time since it was last called, or made, to name-time-ms.
+
+        Unlike with `timed`, the time is there while what is timed goes on.
+        """
+        last = time.perf_counter_ns()
+
+        def lap() -> None:
+            nonlocal last
+            now = time.perf_counter_ns()
+            with self._lock:
+                self._nanoseconds[f'{name}-time-ms'] += now - last
+            last = now
+
+        return lap
 
     @contextlib.contextmanager
     def timed(self, name: str) -> Iterator[None]:

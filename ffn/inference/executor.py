@@ -14,45 +14,64 @@ from ffn.inference.counters import Counters
 
 Predict = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
+# A batch is held back no longer than this for canvases that are on their way.
+LONGEST_HOLD_S = 0.1
+
 
 class _Job:
     """A field of view on its way through the network."""
+
+    __slots__ = ('_awake', 'counters', 'error', 'image', 'logits', 'seed', 'thread')
 
     def __init__(self, image: np.ndarray, seed: np.ndarray, counters: Counters | None):
         self.image, self.seed, self.counters = image, seed, counters
         self.logits: np.ndarray | None = None
         self.error: BaseException | None = None
+        self.thread = threading.get_ident()
+        # Held until somebody has news for the thread that waits. A bare lock, since waking up costs
+        # a thread less than with any of the other primitives.
+        self._awake = threading.Lock()
+        self._awake.acquire()
 
-    @property
-    def done(self) -> bool:
-        return self.logits is not None or self.error is not None
+    def sleep(self) -> None:
+        self._awake.acquire()
+
+    def wake(self) -> None:
+        self._awake.release()
 
 
 class Executor:
     """Runs fields of view of several threads through one network, up to `batch_size` together.
 
-    There is no thread of its own: whichever canvas finds the network idle runs the batch that
-    waits, its own field of view among it or not, and the others sleep until theirs is done. A lone
-    canvas therefore calls the network directly. When fewer than a batch wait while more canvases
-    are active, the batch is held back for a small part of the time that a batch takes, since those
-    that the last batch served are about to return.
+    There is no thread of its own. Whichever canvas finds the network idle leads: it runs the batch
+    that waits, and hands the lead to one of those that came meanwhile; the others sleep until their
+    field of view is done. A lone canvas therefore calls the network directly.
+
+    While some of the active canvases are expected back, the batch is held back for them, at most for
+    the time that a batch takes. A canvas that does not come in that time (it computes seeds, say, or
+    writes a result) is not expected any more until it has come.
     """
 
     def __init__(self, predict: Predict, batch_size: int = 1):
         """Makes an executor.
 
         Args:
-          predict: (images, seeds), both float32 [b, z, y, x, 1] → logits float32 of that shape.
+          predict: (images, seeds), both float32 [b, z, y, x, 1] → logits float32 of that shape, a new
+            array with every call. The arguments are only valid during the call.
           batch_size: fields of view that run together at the most.
         """
         self._predict = predict
         self._batch_size = batch_size
-        self._changed = threading.Condition()
+        self._mutex = threading.Lock()
+        self._arrived = threading.Condition(self._mutex)
         self._waiting: deque[_Job] = deque()
         self._busy = False
-        self._clients = 0
+        self._holding = False
+        self._active: set[int] = set()
+        self._expected: set[int] = set()
         self._batch_seconds = 0.0
         self._failure: BaseException | None = None
+        self._buffers: tuple[np.ndarray, np.ndarray] | None = None
 
     def client(self, counters: Counters) -> Client:
         """Makes the network that a canvas is given.
@@ -64,15 +83,17 @@ class Executor:
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
-        """Counts the caller among those whose requests are worth waiting for."""
-        with self._changed:
-            self._clients += 1
+        """Counts the calling thread among those whose requests are worth waiting for."""
+        thread = threading.get_ident()
+        with self._mutex:
+            self._active.add(thread)
         try:
             yield
         finally:
-            with self._changed:
-                self._clients -= 1
-                self._changed.notify_all()
+            with self._mutex:
+                self._active.discard(thread)
+                self._expected.discard(thread)
+                self._arrived.notify()
 
     def predict(
         self, image: np.ndarray, seed: np.ndarray, counters: Counters | None = None
@@ -85,60 +106,92 @@ class Executor:
           counters: where the call's share of the network's time is counted.
 
         Returns:
-          float32 [z, y, x] logits, the caller's own.
+          float32 [z, y, x] logits; not to be written to.
 
         Raises:
           Exception: whatever the network raised, here or for any other canvas.
         """
         job = _Job(image, seed, counters)
-        with self._changed:
+        with self._mutex:
+            if self._failure is not None:
+                raise self._failure
             self._waiting.append(job)
-            self._changed.notify_all()
-        while True:
-            with self._changed:
-                while self._busy and not job.done:
-                    self._changed.wait()
-                if self._failure is not None:
-                    raise self._failure
-                if job.logits is not None:
-                    return job.logits
-                self._busy = True
-                self._hold_back()
-                jobs = [
-                    self._waiting.popleft()
-                    for _ in range(min(self._batch_size, len(self._waiting)))
-                ]
-            try:
-                self._run(jobs)
-            finally:
-                with self._changed:
-                    self._busy = False
-                    self._changed.notify_all()
+            if job.thread in self._active:
+                self._expected.add(job.thread)
+            leads = not self._busy
+            self._busy = True
+            if self._holding and len(self._waiting) >= self._wanted():
+                self._arrived.notify()
+        if not leads:
+            job.sleep()
+        if job.logits is None and job.error is None:
+            self._lead(job)
+        if job.error is not None:
+            raise job.error
+        return job.logits
+
+    def _wanted(self) -> int:
+        return min(self._batch_size, len(self._expected))
+
+    def _lead(self, own: _Job) -> None:
+        """Runs the next batch, which has the leader's own job in it, and passes the lead on."""
+        with self._mutex:
+            self._hold_back()
+            size = min(self._batch_size, len(self._waiting))
+            jobs = [self._waiting.popleft() for _ in range(size)]
+        try:
+            self._run(jobs)
+        except BaseException as error:  # noqa: BLE001 - raised in every thread that waits
+            with self._mutex:
+                # After an interruption by hand, a notebook goes on with the same executor.
+                self._failure = error if isinstance(error, Exception) else None
+                jobs += self._waiting
+                self._waiting.clear()
+            for job in jobs:
+                job.error = error
+        with self._mutex:
+            heir = self._waiting[0] if self._waiting else None
+            self._busy = heir is not None
+        for job in jobs if heir is None else [heir, *jobs]:
+            if job is not own:
+                job.wake()
 
     def _hold_back(self) -> None:
-        """Waits, not for long, for the active canvases that could still fill the batch."""
-        deadline = time.monotonic() + 0.1 * self._batch_seconds
-        while len(self._waiting) < min(self._batch_size, self._clients):
+        """Waits, not for long, for the canvases that are expected and could fill the batch."""
+        deadline = time.monotonic() + min(self._batch_seconds, LONGEST_HOLD_S)
+        self._holding = True
+        while len(self._waiting) < self._wanted():
             left = deadline - time.monotonic()
-            if left <= 0 or not self._changed.wait(left):
-                break
+            if left <= 0 or not self._arrived.wait(left):
+                self._expected = {job.thread for job in self._waiting} & self._active
+        self._holding = False
 
     def _run(self, jobs: list[_Job]) -> None:
         begin = time.perf_counter_ns()
-        try:
-            images = np.stack([job.image for job in jobs])[..., np.newaxis]
-            seeds = np.stack([job.seed for job in jobs])[..., np.newaxis]
-            logits = np.array(self._predict(images, seeds), dtype=np.float32)[..., 0]
-        except BaseException as error:
-            # Whoever waits, now or later, gets the same error instead of waiting for ever.
-            self._failure = error
-            raise
+        images, seeds = self._batch(jobs)
+        logits = np.asarray(self._predict(images, seeds), dtype=np.float32)[..., 0]
+        if len(jobs) > 1 and any(np.may_share_memory(logits, buffer) for buffer in self._buffers):
+            logits = logits.copy()
         elapsed = time.perf_counter_ns() - begin
         self._batch_seconds = elapsed / 1e9
         for job, result in zip(jobs, logits, strict=True):
             if job.counters is not None:
                 job.counters.count_call('inference', elapsed // len(jobs))
             job.logits = result
+
+    def _batch(self, jobs: list[_Job]) -> tuple[np.ndarray, np.ndarray]:
+        """The fields of view as float32 [b, z, y, x, 1] images and seeds."""
+        first = jobs[0]
+        if len(jobs) == 1:
+            image, seed = np.ascontiguousarray(first.image), np.ascontiguousarray(first.seed)
+            return image[np.newaxis, ..., np.newaxis], seed[np.newaxis, ..., np.newaxis]
+        if self._buffers is None:
+            shape = (self._batch_size, *first.image.shape, 1)
+            self._buffers = np.empty(shape, np.float32), np.empty(shape, np.float32)
+        images, seeds = (buffer[: len(jobs)] for buffer in self._buffers)
+        for image, seed, job in zip(images, seeds, jobs, strict=True):
+            image[..., 0], seed[..., 0] = job.image, job.seed
+        return images, seeds
 
 
 class Client:

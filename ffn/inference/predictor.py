@@ -1,24 +1,32 @@
-"""Turns a model into a function of NumPy arrays; the one place where inference meets a framework."""
+"""Turns a model into a function of NumPy arrays; the one place where inference meets a framework.
+
+The active Keras backend runs it: TensorFlow, JAX or PyTorch (environment variable KERAS_BACKEND).
+"""
 
 from __future__ import annotations
 
-import keras
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import numpy as np
 from absl import logging
 
-from ffn.inference import inference_pb2
 from ffn.inference.executor import Predict
 from ffn.inference.movement import json_args
+from ffn.inference.precision import backend, choose_precision, gpu_capability
 from ffn.training import checkpoints
 from ffn.training.model import FFNModel, create_model
 from ffn.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from ffn.inference import inference_pb2
 
 # Request fields beside the training settings that they should agree with.
 _OPTIONS_LIKE_TRAINING = {'pad_value': 'seed_pad', 'move_threshold': 'threshold'}
 
 
 def load_model(request: inference_pb2.InferenceRequest) -> FFNModel:
-    """Makes the model of a request and loads its weights.
+    """Makes the model of a request, in the precision that it asks for, and loads its weights.
 
     Warns where the request contradicts the settings that the model was trained with, as far as
     these were saved with the checkpoint.
@@ -26,9 +34,11 @@ def load_model(request: inference_pb2.InferenceRequest) -> FFNModel:
     Raises:
       UserError: unknown model, arguments that it does not take, or weights that do not fit.
     """
-    model = create_model(request.model_name, json_args(request.model_args, 'model_args'))
+    precision = choose_precision(request.precision)
+    args = json_args(request.model_args, 'model_args')
+    model = create_model(request.model_name, args, precision)
     step = checkpoints.load_weights(model, request.model_checkpoint_path)
-    logging.info('loaded %s, step %d', request.model_checkpoint_path, step)
+    logging.info('loaded %s, step %d, as %s', request.model_checkpoint_path, step, precision)
     trained = checkpoints.read_settings(request.model_checkpoint_path) or {}
     given = {name: getattr(request, name) for name in ('image_mean', 'image_stddev')}
     expected = {name: trained.get(name) for name in given}
@@ -43,44 +53,94 @@ def load_model(request: inference_pb2.InferenceRequest) -> FFNModel:
     return model
 
 
-def make_predictor(model: FFNModel) -> Predict:
+def make_predictor(model: FFNModel, tf32: bool = False) -> Predict:
     """Compiles a model for inference on the active Keras backend.
 
     Args:
       model: the network with its weights.
+      tf32: lets a GPU multiply float32 numbers with 10 bits of mantissa, for the whole process.
 
     Returns:
-      (images, seeds), both float32 [b, z, y, x, 1] → new logits, float32 of the same shape.
+      (images, seeds), both float32 [b, z, y, x, 1] → new logits, float32 of the same shape, which
+      are not to be written to.
 
     Raises:
       UserError: a backend that is not supported.
     """
-    if keras.backend.backend() != 'tensorflow':
-        raise UserError(
-            f'Keras runs on {keras.backend.backend()}; expected tensorflow: unset KERAS_BACKEND'
-        )
+    makers = {'tensorflow': _tensorflow, 'jax': _jax, 'torch': _torch}
+    if backend() not in makers:
+        raise UserError(f'Keras runs on {backend()}; expected {", ".join(makers)} in KERAS_BACKEND')
+    return makers[backend()](model, tf32)
+
+
+def _tensorflow(model: FFNModel, tf32: bool) -> Predict:
     import tensorflow as tf
+    from tensorflow.python.framework import convert_to_constants
 
-    fov_zyx = model.info.input_image_size.zyx
-    spec = tf.TensorSpec((None, *fov_zyx, 1), tf.float32)
+    on_gpu = gpu_capability() is not None
+    if on_gpu:
+        tf.config.experimental.enable_tensor_float_32_execution(tf32)
+    spec = tf.TensorSpec((None, *model.info.input_image_size.zyx, 1), tf.float32)
 
-    @tf.function(input_signature=(spec, spec))
+    # XLA compiles for every size of batch; its 3-d convolutions are slow on a CPU.
+    @tf.function(input_signature=(spec, spec), jit_compile=on_gpu)
     def step(images, seeds):
         return model((images, seeds), training=False)
 
-    def predict(images: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-        return step(tf.constant(images), tf.constant(seeds)).numpy()
+    if on_gpu:
+        return _in_sizes_of_two(lambda *batch: step(*map(tf.constant, batch)).numpy())
+    # With constant weights, oneDNN brings them into its own order once and not with every step.
+    frozen = convert_to_constants.convert_variables_to_constants_v2(step.get_concrete_function())
+    return lambda *batch: frozen(*map(tf.constant, batch))[0].numpy()
 
-    return predict
 
+def _jax(model: FFNModel, tf32: bool) -> Predict:
+    import jax
 
-def describe_device() -> str:
-    """Says what the network runs on, for the log."""
-    import tensorflow as tf
-
-    gpus = tf.config.list_physical_devices('GPU')
-    if not gpus:
-        return 'CPU (no GPU was found)'
-    return ', '.join(
-        tf.config.experimental.get_device_details(g).get('device_name', g.name) for g in gpus
+    weights = (
+        [variable.value for variable in model.trainable_variables],
+        [variable.value for variable in model.non_trainable_variables],
     )
+
+    @jax.jit
+    def step(weights, images, seeds):
+        with jax.default_matmul_precision('tensorfloat32' if tf32 else 'float32'):
+            return model.stateless_call(*weights, (images, seeds), training=False)[0]
+
+    return _in_sizes_of_two(lambda images, seeds: np.asarray(step(weights, images, seeds)))
+
+
+def _torch(model: FFNModel, tf32: bool) -> Predict:
+    import torch
+
+    on_gpu = gpu_capability() is not None
+    device = 'cuda' if on_gpu else 'cpu'
+    call: Callable = model
+    if on_gpu:
+        torch.backends.cudnn.allow_tf32 = tf32
+        torch.backends.cudnn.benchmark = True
+        call = torch.compile(model)
+
+    def predict(images: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            batch = [torch.from_numpy(array).to(device) for array in (images, seeds)]
+            return call(batch, training=False).cpu().numpy()
+
+    return _in_sizes_of_two(predict) if on_gpu else predict
+
+
+def _in_sizes_of_two(predict: Predict) -> Predict:
+    """Fills batches up to a power of two, so that few sizes have to be compiled for."""
+
+    def filled(images: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        size = len(images)
+        missing = (1 << (size - 1).bit_length()) - size
+        if not missing:
+            return predict(images, seeds)
+        images, seeds = (
+            np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)])
+            for array in (images, seeds)
+        )
+        return predict(images, seeds)[:size]
+
+    return filled

@@ -1,71 +1,168 @@
-"""What a run of inference says of itself: a progress bar, and a summary at the end."""
+"""What a run of inference says of itself at its end: as text, and as JSON."""
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Iterator
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from ffn.inference.canvas import Canvas
-from ffn.utils.progress import progress
+from ffn.utils.atomic import atomic_path
+from ffn.utils.geometry import Box, Xyz
+
+REASONS = ('weak', 'small', 'close')
 
 
-@contextlib.contextmanager
-def progress_bar(canvas: Canvas, quiet: bool = False) -> Iterator[None]:
-    """Shows seeds done, objects, filled part and steps per second while a canvas is segmented.
+@dataclass
+class BoxReport:
+    """What became of one box.
 
-    Args:
-      canvas: its `between_steps` is extended.
-      quiet: shows nothing.
+    Attributes:
+      corner_xyz: first voxel.
+      size_xyz: voxels.
+      status: 'segmented', 'exists' (from an earlier run), 'masked', 'interrupted' or 'failed'.
+      error: why it failed.
+      seconds: time that segmenting took, in earlier runs too.
+      resumed_steps: network steps that earlier runs made.
+      seeds: seeds that were tried.
+      objects: objects kept.
+      rejected: reason → seeds whose object was too weak or too small, or that were too close to one.
+      stopped_at_limit: id → the option that ended the growth of an object that was kept.
+      filled_voxels: voxels of all objects, those that were there beforehand included.
+      steps: network steps.
+      step_ms: time of a step as a canvas sees it, waiting for others included.
+      counters: everything that was counted.
     """
-    inner = canvas.between_steps
-    begun, shown = time.monotonic(), 0.0
-    steps_before = canvas.counters['predict-calls']
-    filled_before = canvas.counters['voxels-segmented']
 
-    with progress(desc='seeds', unit='seed', quiet=quiet) as bar:
+    corner_xyz: Xyz
+    size_xyz: Xyz
+    status: str
+    error: str = ''
+    seconds: float = 0.0
+    resumed_steps: int = 0
+    seeds: int = 0
+    objects: int = 0
+    rejected: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
+    stopped_at_limit: dict[int, str] = field(default_factory=dict)
+    filled_voxels: int = 0
+    steps: int = 0
+    step_ms: float = 0.0
+    counters: dict[str, int] = field(default_factory=dict)
 
-        def update(canvas: Canvas) -> None:
-            nonlocal shown
-            now = time.monotonic()
-            if not bar.disable and now - shown > 0.2:
-                shown = now
-                steps = canvas.counters['predict-calls'] - steps_before
-                filled = canvas.counters['voxels-segmented'] - filled_before
-                bar.total = canvas.seed_policy.total
-                bar.set_postfix_str(
-                    f'{len(canvas.origins)} objects, {filled / canvas.image.size:.1%} filled, '
-                    f'{steps / (now - begun):.1f} steps/s'
-                    + (f', step {canvas.growing.iters} of this one' if canvas.growing else ''),
-                    refresh=False,
-                )
-                bar.n = canvas.seed_policy.index
-                bar.refresh()
-            inner(canvas)
+    @property
+    def voxels(self) -> int:
+        """Size of the box."""
+        return self.size_xyz.x * self.size_xyz.y * self.size_xyz.z
 
-        canvas.between_steps = update
-        try:
-            yield
-        finally:
-            canvas.between_steps = inner
+    @classmethod
+    def of_canvas(cls, canvas: Canvas, status: str = 'segmented') -> BoxReport:
+        """Reports on a canvas."""
+        counts = canvas.counters.as_dict()
+        steps = counts.get('predict-calls', 0)
+        return cls(
+            canvas.corner_zyx.xyz,
+            canvas.shape.xyz,
+            'masked' if canvas.restrictor.everything_masked else status,
+            seconds=counts.get('segment_all-time-ms', 0) / 1e3,
+            resumed_steps=canvas.resumed_steps,
+            seeds=counts.get('seeds', 0),
+            objects=len(canvas.origins),
+            rejected={why: counts.get(f'rejected-{why}', 0) for why in REASONS},
+            stopped_at_limit=dict(canvas.limited),
+            filled_voxels=canvas.segmented_voxels(),
+            steps=steps,
+            step_ms=counts.get('predict-time-ms', 0) / max(steps, 1),
+            counters=counts,
+        )
+
+    @classmethod
+    def without_canvas(cls, box: Box, status: str, error: str = '') -> BoxReport:
+        """Reports on a box that was not segmented."""
+        return cls(box.start, box.size, status, error)
 
 
-def summary(canvas: Canvas, seconds: float) -> str:
+def _total(boxes: Sequence[BoxReport]) -> dict[str, Any]:
+    done = [box for box in boxes if box.status in ('segmented', 'masked')]
+    steps = sum(box.steps for box in done)
+    return {
+        'boxes': {
+            status: sum(box.status == status for box in boxes)
+            for status in sorted({box.status for box in boxes})
+        },
+        'voxels': sum(box.voxels for box in done),
+        'filled_voxels': sum(box.filled_voxels for box in done),
+        'seeds': sum(box.seeds for box in done),
+        'objects': sum(box.objects for box in done),
+        'rejected': {why: sum(box.rejected[why] for box in done) for why in REASONS},
+        'stopped_at_limit': sum(len(box.stopped_at_limit) for box in done),
+        'steps': steps,
+        'step_ms': sum(box.step_ms * box.steps for box in done) / max(steps, 1),
+        'resumed_steps': sum(box.resumed_steps for box in done),
+    }
+
+
+def summary(boxes: Sequence[BoxReport], seconds: float) -> str:
     """Says in a few lines what became of the seeds and how fast the network ran.
 
     Args:
-      canvas: segmented.
-      seconds: time that the run took.
+      boxes: all boxes of the run.
+      seconds: wall time of this run.
     """
-    counts = canvas.counters.as_dict()
-    steps = counts.get('predict-calls', 0)
-    rejected = {why: counts.get(f'rejected-{why}', 0) for why in ('weak', 'small', 'close')}
-    per_step = counts.get('predict-time-ms', 0) / max(steps, 1)
-    return (
-        f'{counts.get("seeds", 0)} seeds: {len(canvas.origins)} objects kept; rejected {rejected["weak"]} weak, '
+    total = _total(boxes)
+    if not total['voxels']:
+        return 'the result exists; nothing to do' if len(boxes) == 1 else _statuses(total)
+    rejected, rates = total['rejected'], _rates(total, seconds)
+    lines = [_statuses(total)] if len(boxes) > 1 else []
+    lines += [
+        f'{total["seeds"]} seeds: {total["objects"]} objects kept; rejected {rejected["weak"]} weak, '
         f'{rejected["small"]} small, {rejected["close"]} too close to a segment; the others were '
-        f'taken or out of reach\n'
-        f'{canvas.segmented_fraction():.1%} of {canvas.image.size} voxels filled\n'
-        f'{steps} network steps, {per_step:.1f} ms each; {seconds:.1f} s, '
-        f'{canvas.image.size / max(seconds, 1e-9):.0f} voxels/s'
-    )
+        'taken or out of reach',
+        f'{total["filled_voxels"] / total["voxels"]:.1%} of {total["voxels"]} voxels filled',
+        f'{total["steps"]} network steps, {total["step_ms"]:.1f} ms each; {seconds:.1f} s, '
+        f'{rates["steps_per_second"]:.1f} steps/s, {rates["voxels_per_second"]:.0f} voxels/s',
+    ]
+    if total['resumed_steps']:
+        lines.append(f'{total["resumed_steps"]} of the steps were made by earlier runs')
+    if total['stopped_at_limit']:
+        lines.append(
+            f'{total["stopped_at_limit"]} objects stopped growing at max_object_steps or '
+            'max_object_voxels and were kept; --report lists them'
+        )
+    return '\n'.join(lines)
+
+
+def _rates(total: Mapping[str, Any], seconds: float) -> dict[str, float]:
+    """What this run did per second; of voxels, its share in the network steps counts."""
+    steps = total['steps'] - total['resumed_steps']
+    share = steps / total['steps'] if total['steps'] else 1.0
+    return {
+        'steps_per_second': steps / max(seconds, 1e-9),
+        'voxels_per_second': share * total['voxels'] / max(seconds, 1e-9),
+    }
+
+
+def _statuses(total: Mapping[str, Any]) -> str:
+    counts = ', '.join(f'{count} {status}' for status, count in total['boxes'].items())
+    return f'{sum(total["boxes"].values())} boxes: {counts}'
+
+
+def write_json(
+    path: str | Path, boxes: Sequence[BoxReport], seconds: float, settings: Mapping[str, Any]
+) -> None:
+    """Writes the report of a run.
+
+    Args:
+      path: the file.
+      boxes: all boxes of the run.
+      seconds: wall time of this run.
+      settings: what it ran with, such as the device.
+    """
+    total = _total(boxes)
+    filled = total['filled_voxels'] / max(total['voxels'], 1)
+    total |= {'seconds': seconds, 'filled_fraction': filled, **_rates(total, seconds)}
+    report = {**settings, 'total': total, 'boxes': [dataclasses.asdict(box) for box in boxes]}
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(report, indent=2) + '\n')

@@ -2,69 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from ffn.inference import inference_pb2
+from ffn.inference.options import CanvasOptions
 from ffn.utils import bounding_box_pb2, protos
 from ffn.utils.errors import UserError
-from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
-from ffn.utils.logits import logit
+from ffn.utils.geometry import Box, Xyz, both_orders
 
 _NEEDED = ('image', 'image_mean', 'image_stddev', 'model_name', 'model_checkpoint_path',
            'inference_options')  # fmt: skip
-_NEEDED_OPTIONS = ('init_activation', 'pad_value', 'move_threshold', 'segment_threshold')
-
-
-ZERO = Xyz(0, 0, 0)
-
-
-@dataclass(frozen=True)
-class CanvasOptions:
-    """How objects grow; thresholds are logits.
-
-    Attributes:
-      init_activation: value of the starting voxel.
-      pad_value: what the network sees where no field of view has been.
-      move_threshold: least value of a voxel to move to.
-      segment_threshold: least value of a voxel of the object.
-      disco_seed_threshold: fraction of the field of view, see the request; negative is off.
-      min_boundary_dist: least distance of a seed from a segment.
-      min_segment_size: voxels.
-    """
-
-    init_activation: float
-    pad_value: float
-    move_threshold: float
-    segment_threshold: float
-    disco_seed_threshold: float = -1.0
-    min_boundary_dist: Xyz = ZERO
-    min_segment_size: int = 0
-
-    @classmethod
-    def from_proto(cls, options: inference_pb2.InferenceOptions) -> CanvasOptions:
-        """Converts the probabilities of a request.
-
-        Raises:
-          UserError: a field that is missing, or no probability.
-        """
-        return cls(
-            *(_logit_field(options, name) for name in _NEEDED_OPTIONS),
-            disco_seed_threshold=options.disco_seed_threshold,
-            min_boundary_dist=Xyz.from_proto(options.min_boundary_dist),
-            min_segment_size=options.min_segment_size,
-        )
-
-
-def _logit_field(options: inference_pb2.InferenceOptions, name: str) -> float:
-    if not options.HasField(name):
-        raise UserError(f'inference_options.{name} is not set; it is needed, as a probability')
-    value = getattr(options, name)
-    if not 0 < value < 1:
-        raise UserError(
-            f'inference_options.{name} is {value:g}; expected a probability between 0 and 1'
-        )
-    return logit(value)
 
 
 def read_request(text_or_path: str, options: str = '') -> inference_pb2.InferenceRequest:
@@ -91,15 +38,40 @@ def read_box(text_or_path: str) -> Box:
       UserError: it cannot be parsed, or has no positive size.
     """
     proto = _read(text_or_path, bounding_box_pb2.BoundingBox(), '--bounding_box')
+    return _box(proto, f'--bounding_box {text_or_path!r}')
+
+
+def read_boxes(text_or_path: str) -> list[Box]:
+    """Reads BoundingBoxes in text format.
+
+    Raises:
+      UserError: it cannot be parsed, holds no box, or one without a positive size.
+    """
+    proto = _read(text_or_path, bounding_box_pb2.BoundingBoxes(), '--bounding_boxes')
+    if not proto.box:
+        raise UserError(
+            '--bounding_boxes holds no box; expected box { start { ... } size { ... } }'
+        )
+    return [_box(box, f'--bounding_boxes, box {i} from 0') for i, box in enumerate(proto.box)]
+
+
+def _box(proto: bounding_box_pb2.BoundingBox, what: str) -> Box:
     if not proto.HasField('start') or not proto.HasField('size'):
         raise UserError(
-            f'--bounding_box {text_or_path!r} must have start and size, such as '
+            f'{what} must have start and size, such as '
             "'start { x:0 y:0 z:0 } size { x:100 y:100 z:100 }'"
         )
     box = Box.from_proto(proto)
     if box.empty:
-        raise UserError(f'--bounding_box has size {both_orders(box.size)}; expected positive sizes')
+        raise UserError(f'{what} has size {both_orders(box.size)}; expected positive sizes')
     return box
+
+
+def voxel_size_zyx(request: inference_pb2.InferenceRequest) -> tuple[float, float, float]:
+    """Physical size of a voxel; voxels are cubes where the request does not say."""
+    if not request.HasField('voxel_size'):
+        return (1.0, 1.0, 1.0)
+    return (request.voxel_size.z, request.voxel_size.y, request.voxel_size.x)
 
 
 def _read(text_or_path: str, into, what: str):
@@ -134,6 +106,9 @@ def check_request(request: inference_pb2.InferenceRequest) -> None:
             'alignment_options asks for an alignment, which is not supported; use NO_ALIGNMENT '
             'without save_raw and align the volume beforehand'
         )
+    if not all(size > 0 for size in voxel_size_zyx(request)):
+        z, y, x = voxel_size_zyx(request)
+        raise UserError(f'voxel_size is x,y,z {x:g},{y:g},{z:g}; expected positive sizes')
     for name in ('batch_size', 'concurrent_requests'):
         if getattr(request, name) < 1:
             raise UserError(f'{name} is {getattr(request, name)}; expected 1 or more')
@@ -169,8 +144,3 @@ def clip_box(box: Box, volume: Box, fov: Xyz, name: str) -> tuple[Box, bool]:
             f'{both_orders(fov)}; choose a larger box'
         )
     return clipped, clipped != box
-
-
-def margin_of(fov: Xyz) -> Zyx:
-    """Half the field of view: how near to the border of a subvolume it may be centred."""
-    return Zyx(*(n // 2 for n in fov.zyx))

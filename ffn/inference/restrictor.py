@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ffn.inference import inference_pb2
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
-from ffn.utils.masks import MaskBuilder
-from ffn.utils.volumes import open_decorated
+
+if TYPE_CHECKING:
+    from ffn.inference import inference_pb2
+    from ffn.utils.masks import MaskBuilder
 
 
 class ShiftMask:
@@ -109,6 +111,8 @@ def make_restrictor(
 
 
 def _shift_mask(request: inference_pb2.InferenceRequest, box: Box, fov: Xyz) -> ShiftMask:
+    from ffn.utils.volumes import open_decorated
+
     around = Box(Xyz(*(-(n // 2) for n in fov)), fov)
     if request.HasField('shift_mask_fov'):
         around = Box.from_proto(request.shift_mask_fov)

@@ -16,7 +16,8 @@ from ffn.inference import checkpoint, histogram, inference_pb2, seed_combine, st
 from ffn.inference.canvas import Canvas
 from ffn.inference.counters import Counters
 from ffn.inference.executor import Executor
-from ffn.inference.request import CanvasOptions, check_request, clip_box
+from ffn.inference.options import CanvasOptions
+from ffn.inference.request import check_request, clip_box, voxel_size_zyx
 from ffn.inference.restrictor import make_restrictor
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Zyx
@@ -44,6 +45,9 @@ class Runner:
       request: the request, after `start`.
       counters: sums over all subvolumes.
       stop: set it to end a run after saving a checkpoint.
+      on_canvas: see `__init__`.
+      info: sizes of the model, after `start`.
+      precision: what the network computes in, after `start`.
     """
 
     def __init__(
@@ -57,7 +61,7 @@ class Runner:
         """
         self.counters = Counters()
         self.stop = threading.Event()
-        self._on_canvas = on_canvas or (lambda canvas: contextlib.nullcontext())
+        self.on_canvas = on_canvas or (lambda canvas: contextlib.nullcontext())
         self._resources = contextlib.ExitStack()
 
     def __enter__(self) -> Runner:
@@ -79,6 +83,7 @@ class Runner:
         Raises:
           UserError: something in the request does not fit.
         """
+        from ffn.inference.precision import choose_precision
         from ffn.inference.predictor import load_model, make_predictor
 
         check_request(request)
@@ -95,6 +100,7 @@ class Runner:
         self._masks = self._resources.enter_context(MaskBuilder())
         model = load_model(request)
         self.info = model.info
+        self.precision = choose_precision(request.precision)
         self.executor = Executor(make_predictor(model), request.batch_size)
 
     def _open(self, decorated: inference_pb2.DecoratedVolume, what: str) -> Volume:
@@ -158,6 +164,7 @@ class Runner:
             restrictor=restrictor,
             movement_policy=(self.request.movement_policy_name, self.request.movement_policy_args),
             corner_zyx=box.start.zyx,
+            voxel_size_zyx=voxel_size_zyx(self.request),
             counters=counters,
             keep_history=keep_history,
         )
@@ -194,7 +201,7 @@ class Runner:
             canvas.between_steps = checkpoint.Checkpointer(
                 saved, self.request.checkpoint_interval, self.stop, self._settings()
             )
-            with self._on_canvas(canvas), self.executor.active():
+            with self.on_canvas(canvas), self.executor.active():
                 canvas.segment_all(canvas.seed_policy)
         self._save(canvas, directory)
         saved.unlink(missing_ok=True)
@@ -227,6 +234,7 @@ class Runner:
         try:
             checkpoint.restore_checkpoint(canvas, path, self._settings())
             logging.info('going on from %s: %d objects', path, len(canvas.origins))
+            canvas.resumed_steps = canvas.counters['predict-calls']
             return canvas
         except UserError as error:
             aside = path.with_suffix('.cpoint.aside')

@@ -11,15 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cc3d
-import fastremap
 import numpy as np
 
 from ffn.inference.unpickling import read_npz
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Zyx
-from ffn.utils.masks import MaskBuilder
 
 
 class OriginInfo(NamedTuple):
@@ -188,8 +185,12 @@ def load_segmentation(
         too_low = dequantize_probability(np.arange(256)) < threshold
         labels[too_low[_load_qprob(segmentation_dir, corner_zyx, labels.shape)]] = 0
     if mask_config is not None and len(mask_config.masks):
+        from ffn.utils.masks import MaskBuilder
+
         with MaskBuilder() as masks:
             labels[masks.build(mask_config.masks, Box.from_zyx(corner_zyx, labels.shape))] = 0
+    import fastremap
+
     if split_cc:
         labels, origins = split_components(labels, origins)
     if min_size > 0:
@@ -211,6 +212,9 @@ def split_components(
     Returns:
       uint64 [z, y, x] with ids 1..n, and the origins under the new ids.
     """
+    import cc3d
+    import fastremap
+
     small, to_original = fastremap.renumber(labels, preserve_zero=True)
     components = cc3d.connected_components(small, connectivity=6)
     pairs = fastremap.component_map(components, small) if components.any() else {}

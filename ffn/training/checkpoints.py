@@ -2,6 +2,8 @@
 
 A checkpoint `model.ckpt-N` is two files, `.index` and `.data-00000-of-00001`, that hold
 `seed_update/<layer>/weights` and `/biases`, `global_step`, and, in ours, the optimizer's state.
+TensorFlow is imported where such a file is read or written; where it is not installed, weights come
+from Keras files (`ffn.training.keras_weights`).
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from absl import logging
 
+from ffn.training import keras_weights
 from ffn.training.model import FFNModel
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
@@ -93,6 +95,13 @@ def read_variables(path: str | Path) -> dict[str, np.ndarray]:
     """
     found = _find(path)
     try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise UserError(
+            f'{found} can only be read with TensorFlow, which is not installed here; convert it '
+            'elsewhere: python -m ffn.training.keras_weights --checkpoint PATH --output NAME.weights.h5'
+        ) from error
+    try:
         reader = tf.train.load_checkpoint(found)
         return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
     except (tf.errors.OpError, RuntimeError, ValueError, IndexError) as error:
@@ -106,7 +115,7 @@ def load_weights(model: FFNModel, path: str | Path) -> int:
 
     Args:
       model: the network.
-      path: see `read_variables`.
+      path: see `read_variables`; or NAME.weights.h5, a Keras file.
 
     Returns:
       The training step of the checkpoint.
@@ -114,6 +123,8 @@ def load_weights(model: FFNModel, path: str | Path) -> int:
     Raises:
       UserError: see `read_variables`; also variables that are missing or have another shape.
     """
+    if keras_weights.is_keras_file(path):
+        return keras_weights.load(model, path)
     stored = read_variables(path)
     assign(model.named_variables(), stored, f'checkpoint {path}')
     return int(stored.get(STEP, 0))
@@ -163,7 +174,10 @@ def read_settings(path: str | Path) -> dict[str, Any] | None:
     Returns:
       model_name, model_args, image_mean, image_stddev, seed_pad, threshold, …
     """
-    file = Path(_find(path)).parent / SETTINGS
+    if keras_weights.is_keras_file(path):
+        file = keras_weights.settings_path(path)
+    else:
+        file = Path(_find(path)).parent / SETTINGS
     if not file.exists():
         return None
     try:
@@ -210,6 +224,8 @@ class CheckpointWriter:
         Returns:
           Path of the checkpoint.
         """
+        import tensorflow as tf
+
         path = self._directory / f'{PREFIX}-{step}'
         tensors = {name: tf.convert_to_tensor(value) for name, value in variables.items()}
         tensors[STEP] = tf.constant(step, tf.int64)

@@ -54,7 +54,8 @@ class FFNModel(keras.Model):
         Raises:
           UserError: sizes that are impossible.
         """
-        super().__init__()
+        # The layers compute in the precision that `create_model` was asked for; logits do not.
+        super().__init__(dtype='float32')
         check_sizes(info.input_image_size, info.deltas)
         self.info = info
 
@@ -86,7 +87,7 @@ class FFNModel(keras.Model):
           float32 [b, z, y, x, 1]: the seed plus the update, which covers the seed's centre.
         """
         image, seed = inputs
-        update = self.update(image, seed)
+        update = keras.ops.cast(self.update(image, seed), 'float32')
         edges = [
             (outer - inner) // 2
             for outer, inner in zip(
@@ -164,12 +165,14 @@ def model_class(name: str) -> type[FFNModel]:
     return found
 
 
-def create_model(name: str, args: Mapping[str, Any]) -> FFNModel:
+def create_model(name: str, args: Mapping[str, Any], precision: str = 'float32') -> FFNModel:
     """Makes a network with fresh weights.
 
     Args:
       name: see `model_class`.
       args: arguments of its class.
+      precision: what its layers hold and compute in: 'float32', 'bfloat16' or 'float16'. Logits stay
+        float32.
 
     Raises:
       UserError: unknown network, or arguments that it does not take.
@@ -182,4 +185,9 @@ def create_model(name: str, args: Mapping[str, Any]) -> FFNModel:
         raise UserError(
             f'model_args do not fit {name}: {error}; it takes {", ".join(signature.parameters)}'
         ) from error
-    return cls(**args)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        return cls(**args)
+    finally:
+        keras.config.set_dtype_policy(before)

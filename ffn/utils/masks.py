@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,11 +16,15 @@ from ffn.utils.volumes import Volume, open_decorated
 
 
 class MaskBuilder(contextlib.ExitStack):
-    """Builds masks; keeps the volumes they are made from open until it is closed."""
+    """Builds masks; keeps the volumes they are made from open until it is closed.
+
+    Threads may share one.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._volumes: dict[bytes, Volume] = {}
+        self._opening = threading.Lock()
 
     def build(
         self, configs: Iterable[Any], box: Box, image: np.ndarray | None = None
@@ -58,9 +63,10 @@ class MaskBuilder(contextlib.ExitStack):
 
     def _volume(self, decorated: Any) -> Volume:
         key = decorated.SerializeToString()
-        if key not in self._volumes:
-            self._volumes[key] = self.enter_context(open_decorated(decorated, 'mask'))
-        return self._volumes[key]
+        with self._opening:
+            if key not in self._volumes:
+                self._volumes[key] = self.enter_context(open_decorated(decorated, 'mask'))
+            return self._volumes[key]
 
 
 def coordinate_mask(text: str, box: Box) -> np.ndarray:

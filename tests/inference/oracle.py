@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from ffn.inference.canvas import Canvas
-from ffn.inference.request import CanvasOptions
+from ffn.inference.options import CanvasOptions
 from ffn.utils.geometry import Xyz
 from ffn.utils.logits import logit
 

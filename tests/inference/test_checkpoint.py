@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ffn.inference.canvas import Interrupted
+from ffn.inference.canvas_parts import Interrupted
 from ffn.inference.checkpoint import Checkpointer, restore_checkpoint
 from ffn.inference.seed_combine import make_policy
 from ffn.utils.errors import UserError

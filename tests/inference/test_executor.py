@@ -91,12 +91,52 @@ def test_a_failure_reaches_every_client_as_it_was():
         executor.predict(np.zeros((3, 4, 5), np.float32), np.zeros((3, 4, 5), np.float32))
 
 
-def test_results_belong_to_the_caller():
-    kept = np.zeros((1, 3, 4, 5, 1), np.float32)
-    kept.flags.writeable = False
-    logits = Executor(lambda images, seeds: kept).predict(kept[0, ..., 0], kept[0, ..., 0])
-    logits += 1
-    assert not kept.any()
+def test_a_network_that_returns_what_it_was_given_does_not_mix_results_up():
+    """The arrays that hold a batch are used again for the next."""
+    results, errors = run_clients(Executor(lambda images, seeds: images, 3), 6, 30)
+    assert not errors
+    assert {n: set(np.unique(seed).tolist()) for n, seed in results.items()} == {
+        n: {n} for n in range(6)
+    }
+
+
+def test_an_interruption_by_hand_is_not_for_ever():
+    """In a notebook, the same executor is used again after Ctrl-C."""
+
+    def predict(images, seeds):
+        if np.any(images == 2):
+            raise KeyboardInterrupt
+        return seeds
+
+    executor, patch = Executor(predict), np.zeros((3, 4, 5), np.float32)
+    with pytest.raises(KeyboardInterrupt):
+        executor.predict(patch + 2, patch)
+    assert not executor.predict(patch, patch).any()
+
+
+def test_a_client_that_stays_away_is_not_waited_for_again_and_again():
+    """It is active, but computes something for long; the others must not stop at every batch."""
+    steps, seconds = 60, 0.02
+    executor = Executor(lambda images, seeds: (time.sleep(seconds), seeds)[1], 2)
+    patch, ready, done = np.zeros((3, 4, 5), np.float32), threading.Event(), threading.Event()
+
+    def away():
+        with executor.active():
+            executor.predict(patch, patch)
+            ready.set()
+            done.wait(30)
+
+    thread = threading.Thread(target=away)
+    thread.start()
+    assert ready.wait(30)
+    begin = time.monotonic()
+    with executor.active():
+        for _ in range(steps):
+            executor.predict(patch, patch)
+    elapsed = time.monotonic() - begin
+    done.set()
+    thread.join(timeout=30)
+    assert elapsed < 1.5 * steps * seconds
 
 
 def test_every_client_is_charged_its_share():

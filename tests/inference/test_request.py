@@ -1,6 +1,7 @@
 import pytest
 
-from ffn.inference.request import CanvasOptions, clip_box, read_box, read_request
+from ffn.inference.options import CanvasOptions
+from ffn.inference.request import clip_box, read_box, read_request
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.logits import logit

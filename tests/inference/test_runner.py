@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ffn.inference import report, seed_combine, storage
-from ffn.inference.canvas import Interrupted
+from ffn.inference.canvas_parts import Interrupted
 from ffn.inference.checkpoint import save_checkpoint
 from ffn.inference.request import read_request
 from ffn.inference.runner import Runner
@@ -160,7 +160,7 @@ def test_the_summary_says_what_became_of_the_seeds(folder):
     canvas = run(folder, min_segment_size=1500)
     rejected = canvas.counters['rejected-small']
     assert rejected > 0
-    text = report.summary(canvas, 2.0)
+    text = report.summary([report.BoxReport.of_canvas(canvas)], 2.0)
     assert f'{canvas.counters["seeds"]} seeds: {len(canvas.origins)} objects kept' in text
     assert f'{rejected} small' in text
     assert f'{canvas.counters["predict-calls"]} network steps' in text

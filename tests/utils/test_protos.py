@@ -131,12 +131,20 @@ def written(text: str) -> Fields:
     return found
 
 
+def _number(field: str) -> int:
+    """Fields from 101 are this project's own."""
+    return int(field.rpartition('=')[2])
+
+
 @pytest.mark.parametrize(('module', 'expected'), [*zip(MODULES, contract(), strict=True)])
 def test_fields(module, expected):
-    assert described(module) == expected
+    published = {
+        m: {f for f in fields if _number(f) <= 100} for m, fields in described(module).items()
+    }
+    assert published == expected
     assert all(hasattr(module, name) for name in expected)
     text = ROOT.joinpath(module.DESCRIPTOR.name).read_text()
-    assert written(text) == expected
+    assert written(text) == described(module)
 
 
 def test_every_proto_file_has_a_module():

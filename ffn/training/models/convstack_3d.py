@@ -59,7 +59,8 @@ class ConvStack3DFFNModel(FFNModel):
             (_conv(f'conv{i}_a', channels[2 * i], 'relu'), _conv(f'conv{i}_b', channels[2 * i + 1]))
             for i in range(depth)
         ]
-        self._last = _conv('conv_lom', 1, size=1)
+        # Logits are not rounded to a lower precision.
+        self._last = _conv('conv_lom', 1, size=1, dtype='float32')
         self.finish()
 
     def update(self, image: Any, seed: Any) -> Any:
@@ -67,11 +68,13 @@ class ConvStack3DFFNModel(FFNModel):
         first, second = self._pairs[0]
         net = second(first(keras.ops.concatenate([image, seed], axis=-1)))
         for first, second in self._pairs[1:]:
-            net = net + second(first(keras.ops.relu(net)))
+            # A sum, to the last bit. TensorFlow's graph optimizer joins convolutions with bias and
+            # relu, but gives up on the whole network when it meets a chain of additions.
+            net = net - -second(first(keras.ops.relu(net)))
         return self._last(keras.ops.relu(net))
 
 
-def _conv(name: str, channels: int, activation: str | None = None, size: int = 3):
+def _conv(name: str, channels: int, activation: str | None = None, size: int = 3, dtype=None):
     return keras.layers.Conv3D(
         channels,
         size,
@@ -80,5 +83,6 @@ def _conv(name: str, channels: int, activation: str | None = None, size: int = 3
         kernel_initializer='glorot_uniform',
         bias_initializer='zeros',
         data_format='channels_last',
+        dtype=dtype,
         name=name,
     )

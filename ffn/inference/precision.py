@@ -1,0 +1,97 @@
+"""What the network computes in, and on what."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ffn.utils.errors import UserError
+
+PRECISIONS = ('float32', 'bfloat16', 'float16')
+
+
+def choose_precision(asked: str) -> str:
+    """Turns a precision that was asked for into one of PRECISIONS.
+
+    Args:
+      asked: one of them, '' for float32, or 'auto' for the fastest that the device does well.
+
+    Raises:
+      UserError: anything else.
+    """
+    if asked == 'auto':
+        return _fastest()
+    if asked and asked not in PRECISIONS:
+        raise UserError(f'precision is {asked!r}; expected {", ".join(PRECISIONS)} or auto')
+    return asked or 'float32'
+
+
+def _fastest() -> str:
+    capability = gpu_capability()
+    if capability is None:
+        return 'bfloat16' if cpu_has_bfloat16() else 'float32'
+    # Tensor cores: bfloat16 since 8.0 (A100), float16 since 7.0 (V100).
+    return 'bfloat16' if capability >= (8, 0) else 'float16' if capability >= (7, 0) else 'float32'
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the processor multiplies in bfloat16 by itself; only Linux tells."""
+    try:
+        flags = Path('/proc/cpuinfo').read_text()
+    except OSError:
+        return False
+    return re.search(r'\b(avx512_bf16|amx_bf16|bf16)\b', flags) is not None
+
+
+def backend() -> str:
+    """Name of the active Keras backend."""
+    import keras
+
+    return keras.config.backend()
+
+
+def gpu_capability() -> tuple[int, int] | None:
+    """Compute capability of the first GPU of the active Keras backend, None without one.
+
+    A device that does not tell counts as (8, 0).
+    """
+    name = backend()
+    if name == 'tensorflow':
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices('GPU')
+        details = tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
+        return details.get('compute_capability', (8, 0)) if gpus else None
+    if name == 'torch':
+        import torch
+
+        return torch.cuda.get_device_capability(0) if torch.cuda.is_available() else None
+    import jax
+
+    device = jax.devices()[0]
+    if device.platform == 'cpu':
+        return None
+    major, _, minor = str(getattr(device, 'compute_capability', '8.0')).partition('.')
+    return int(major), int(minor or 0)
+
+
+def describe_device() -> str:
+    """Says what the network runs on, for the log."""
+    name = backend()
+    if gpu_capability() is None:
+        return f'CPU (no GPU was found), {name}'
+    if name == 'tensorflow':
+        import tensorflow as tf
+
+        gpus = tf.config.list_physical_devices('GPU')
+        details = (tf.config.experimental.get_device_details(gpu) for gpu in gpus)
+        found = ', '.join(d.get('device_name', g.name) for g, d in zip(gpus, details, strict=True))
+    elif name == 'torch':
+        import torch
+
+        found = torch.cuda.get_device_name(0)
+    else:
+        import jax
+
+        found = jax.devices()[0].device_kind
+    return f'{found}, {name}'

@@ -1,0 +1,114 @@
+"""The progress bar of a run of inference: seeds, objects, filled part, steps per second, ETA."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from types import TracebackType
+
+from ffn.inference.canvas import Canvas
+from ffn.utils.progress import progress
+
+REFRESH_S = 0.2
+
+
+class _Shown:
+    """What a canvas adds to the bar."""
+
+    def __init__(self, canvas: Canvas):
+        self._canvas = canvas
+        self.steps_before = canvas.counters['predict-calls']
+        self.seeds_before = canvas.seed_policy.index
+        self.next_update = 0.0
+        self.update()
+
+    def update(self) -> None:
+        canvas = self._canvas
+        counts = canvas.counters.as_dict()
+        self.total, self.seeds = canvas.seed_policy.total, canvas.seed_policy.index
+        self.steps = counts.get('predict-calls', 0) - self.steps_before
+        self.objects, self.voxels = len(canvas.origins), canvas.image.size
+        self.filled = counts.get('voxels-segmented', 0)
+        self.growing = canvas.growing.iters if canvas.growing else None
+
+
+class RunProgress:
+    """One bar for all boxes of a run; a context manager."""
+
+    def __init__(self, boxes: int, quiet: bool = False):
+        """Makes the bar.
+
+        Args:
+          boxes: number of boxes that will be segmented.
+          quiet: shows nothing.
+        """
+        self._bar = progress(desc='seeds', unit='seed', quiet=quiet, smoothing=0)
+        self._boxes, self._done = boxes, 0
+        self._shown: list[_Shown] = []
+        self._mutex = threading.Lock()
+        self._begin = time.monotonic()
+
+    def __enter__(self) -> RunProgress:
+        return self
+
+    def __exit__(
+        self, kind: type | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    @contextlib.contextmanager
+    def canvas(self, canvas: Canvas) -> Iterator[None]:
+        """Counts a canvas in while it is segmented; extends its `between_steps`."""
+        inner, shown = canvas.between_steps, _Shown(canvas)
+        with self._mutex:
+            self._shown.append(shown)
+            if not self._bar.disable:
+                # What earlier runs have done does not count for the rate.
+                self._bar.initial += shown.seeds_before
+
+        def update(canvas: Canvas) -> None:
+            now = time.monotonic()
+            if not self._bar.disable and now >= shown.next_update:
+                shown.next_update = now + REFRESH_S
+                shown.update()
+                self._draw()
+            inner(canvas)
+
+        canvas.between_steps = update
+        try:
+            yield
+        finally:
+            canvas.between_steps = inner
+            shown.update()
+            with self._mutex:
+                self._done += 1
+            if not self._bar.disable:
+                self._draw()
+
+    def _draw(self) -> None:
+        with self._mutex:
+            shown = self._shown
+            totals = [s.total for s in shown if s.total is not None]
+            # Boxes that have not begun are taken to have as many seeds as the others.
+            self._bar.total = round(sum(totals) / len(totals) * self._boxes) if totals else None
+            self._bar.n = sum(s.seeds for s in shown)
+            self._bar.set_postfix_str(self.text(), refresh=False)
+            self._bar.refresh()
+
+    def text(self) -> str:
+        """What stands behind the bar."""
+        shown = self._shown
+        filled = sum(s.filled for s in shown) / max(sum(s.voxels for s in shown), 1)
+        steps = sum(s.steps for s in shown) / max(time.monotonic() - self._begin, 1e-9)
+        parts = [
+            f'{sum(s.objects for s in shown)} objects',
+            f'{filled:.1%} filled',
+            f'{steps:.1f} steps/s',
+        ]
+        if self._boxes > 1:
+            parts.insert(0, f'{self._done}/{self._boxes} boxes')
+        elif shown and shown[-1].growing is not None:
+            parts.append(f'step {shown[-1].growing} of this one')
+        return ', '.join(parts)
