@@ -71,7 +71,7 @@ def command(arguments: Sequence[str | Path], repeats: int) -> tuple[float, float
     for _ in range(repeats):
         start = time.perf_counter()
         process = subprocess.Popen([sys.executable, *map(str, arguments)], cwd=ROOT,
-                                   stderr=subprocess.PIPE, text=True)  # fmt: skip
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)  # fmt: skip
         while process.poll() is None:
             # Read off the process itself: ru_maxrss of a child counts the parent it came from.
             status = Path(f'/proc/{process.pid}/status').read_text()

@@ -378,6 +378,12 @@ class Canvas:
         self.to_given_id = dict(enumerate(given.tolist()))
         self.to_canvas_id = {given_id: i for i, given_id in self.to_given_id.items()}
 
+    def given_ids(self) -> np.ndarray | None:
+        """Ids that segments 0, 1, … had before `prefill`, uint64 [n + 1], or None without."""
+        if not self.prefilled:
+            return None
+        return np.array([self.to_given_id[i] for i in range(self.prefilled + 1)], dtype=np.uint64)
+
     def segmented_voxels(self) -> int:
         """Number of voxels that belong to segments."""
         return int(np.count_nonzero(self.segmentation > 0))

@@ -125,13 +125,20 @@ class Checkpointer:
 
         Raises:
           Interrupted: the run is to stop; the canvas has been saved.
+          OSError: the run is to stop, and the canvas cannot be saved.
         """
         stopping = self._stop.is_set()
         due = 0 < self._interval <= time.monotonic() - self._last
         if not (stopping or due):
             return
-        save_checkpoint(canvas, self._path, self._settings)
-        logging.info('saved checkpoint %s', self._path)
+        try:
+            save_checkpoint(canvas, self._path, self._settings)
+            logging.info('saved checkpoint %s', self._path)
+        except OSError as error:
+            if stopping:
+                raise
+            # The disk may have room again by the next time; the run is not worth less until then.
+            logging.warning('checkpoint %s cannot be written: %s', self._path, error)
         self._last = time.monotonic()
         if stopping:
             raise Interrupted(f'stopped; run again to go on from {self._path}')

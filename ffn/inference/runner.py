@@ -257,4 +257,5 @@ class Runner:
             canvas.counters.as_dict(),
             canvas.overlaps,
             canvas.seg_prob,
+            canvas.given_ids(),
         )

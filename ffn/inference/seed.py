@@ -7,7 +7,11 @@ also seed_image (intensity), seed_grid (regular) and seed_combine (earlier runs,
 
 from __future__ import annotations
 
+import functools
+import itertools
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import edt
@@ -124,7 +128,31 @@ def edges(image: np.ndarray) -> np.ndarray:
       image: float32 [z, y, x] or [y, x].
     """
     gradient = ndimage.generic_gradient_magnitude(image, ndimage.sobel)
-    return gradient > ndimage.gaussian_filter(gradient, 49 / 6, mode='reflect')
+    return gradient > _smoothed(gradient, 49 / 6)
+
+
+def _smoothed(array: np.ndarray, sigma: float) -> np.ndarray:
+    """`ndimage.gaussian_filter`, bit for bit, on several cores: lines along an axis are filtered alone."""
+    workers = min(os.cpu_count() or 1, 8)
+    with ThreadPoolExecutor(workers) as pool:
+        for axis in range(array.ndim):
+            across = 1 if axis == 0 else 0
+            bounds = np.linspace(0, array.shape[across], workers + 1, dtype=int)
+            parts = [
+                (slice(None),) * across + (slice(a, b),)
+                for a, b in itertools.pairwise(bounds.tolist())
+                if a < b
+            ]
+            source, array = array, np.empty_like(array)
+            filter_part = functools.partial(_filter_part, source, array, sigma, axis)
+            list(pool.map(filter_part, parts))
+    return array
+
+
+def _filter_part(
+    source: np.ndarray, target: np.ndarray, sigma: float, axis: int, part: tuple[slice, ...]
+) -> None:
+    ndimage.gaussian_filter1d(source[part], sigma, axis, output=target[part], mode='reflect')
 
 
 def distance(free: np.ndarray, voxel_size: tuple[float, ...]) -> np.ndarray:
@@ -132,7 +160,10 @@ def distance(free: np.ndarray, voxel_size: tuple[float, ...]) -> np.ndarray:
 
     Where everything is free, the distance to the border.
     """
-    return edt.edt(np.ascontiguousarray(free), anisotropy=voxel_size, black_border=bool(free.all()))
+    return edt.edt(
+        np.ascontiguousarray(free), anisotropy=voxel_size, black_border=bool(free.all()),
+        parallel=os.cpu_count() or 1,
+    )  # fmt: skip
 
 
 def _edge_peaks(

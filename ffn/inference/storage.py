@@ -105,6 +105,7 @@ def save_result(
     counters: Mapping[str, int],
     overlaps: Mapping[int, np.ndarray],
     qprob: np.ndarray | None = None,
+    given_ids: np.ndarray | None = None,
 ) -> None:
     """Writes the files of a finished subvolume; the segmentation last, as it marks completion.
 
@@ -117,7 +118,9 @@ def save_result(
       counters: name → value.
       overlaps: segment id → [ids, counts] of the earlier segments that it ran into.
       qprob: uint8 [z, y, x] quantised probabilities, if kept.
+      given_ids: uint64 [n + 1], what segments 1..n are called in init_segmentation, if there is one.
     """
+    extra = {} if given_ids is None else {'init_segmentation_ids': given_ids}
     if qprob is not None:
         save_npz(subvolume_path(directory, corner_zyx, 'prob'), qprob=qprob)
     save_npz(
@@ -127,6 +130,7 @@ def save_result(
         request=request,
         counters=json.dumps(dict(counters)).encode(),
         overlaps=np.array(dict(overlaps), dtype=object),
+        **extra,
     )
 
 

@@ -72,6 +72,15 @@ def run_again(folder, *arguments, **options):
     return run(folder, *arguments, **options)
 
 
+def test_distances_of_seeds_are_measured_in_the_size_of_a_voxel(folder):
+    with Runner() as runner:
+        runner.start(
+            read_text(read_request(flood.write_request(folder)), 'voxel_size { x: 1 y: 2 z: 3 }')
+        )
+        canvas, _ = runner.make_canvas((0, 0, 0), SIZE_ZYX)
+    assert canvas.view.voxel_size_zyx == (3, 2, 1)
+
+
 def test_a_subvolume_that_is_masked_everywhere_has_an_empty_result(folder):
     run(folder, 'masks { coordinate_expression { expression: "x >= 0" } }')
     labels, origins = storage.load_segmentation(folder / 'results', (0, 0, 0))
@@ -88,6 +97,9 @@ def test_what_is_segmented_already_stays_and_the_rest_is_filled(folder):
         file['given'] = given
     canvas = run(folder, f'init_segmentation {{ hdf5: "{folder}/volume.h5:given" }}')
     assert canvas.to_given_id[1] == 2**40
+    path = storage.subvolume_path(folder / 'results', (0, 0, 0), 'npz')
+    with np.load(path) as result:
+        assert result['init_segmentation_ids'].tolist() == [0, 2**40]
     np.testing.assert_array_equal(canvas.segmentation == 1, truth == 2)
     assert set(canvas.origins) == set(range(2, canvas.segmentation.max() + 1))
     assert np.mean(canvas.segmentation[truth > 0] > 0) > 0.8
@@ -148,6 +160,7 @@ def test_a_request_unlike_the_training_is_warned_of(folder, flood_network, caplo
     ('movement_policy_args: "{\\"deltas\\": [4, 1, 1]}"', 'x,y,z 3,2,2'),
     ('seed_policy: "PolicyGrid3d" seed_policy_args: "{\\"step\\": 0}"', 'PolicyGrid3d cannot compute'),
     ('shift_mask { hdf5: "volume.h5:raw" } shift_mask_scale: 1', 'shift_mask_threshold is 0'),
+    ('voxel_size { x: 1 y: 0 z: 1 }', 'voxel_size is x,y,z 1,0,1'),
     ('seed_policy_args: "{\\"step\\": 3}"', 'PolicyPeaks'),
 ])  # fmt: skip
 def test_errors(folder, extra, message):
