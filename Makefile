@@ -37,8 +37,11 @@ bench: $(READY)  ## the measurements of doc/performance.md
 	@set -e; for file in benchmarks/bench_*.py; do \
 	  echo "== $$file"; $(RUN) -m benchmarks.$$(basename $$file .py); done
 
-docs: demo  ## the picture in README.md, from the demo's result
+docs: demo  ## the pictures in README.md, from the demo's result
 	cp demo/overview.png doc/demo.png
+	$(RUN) -m ffn.visualization.animate --request demo/request.pbtxt --start 70,63,56 \
+	  --bounding_box 'start { x:16 y:24 z:30 } size { x:90 y:72 z:56 }' \
+	  --max_frames 60 --output doc/flood.gif
 
 protos: $(PROTOC_VENV)/.ready  ## ffn/utils/protos.binpb from the .proto files
 	$(PROTOC_VENV)/bin/python -m grpc_tools.protoc --proto_path=. --include_imports \
