@@ -10,7 +10,6 @@ import ast
 import io
 import re
 import subprocess
-import sys
 import tokenize
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -24,7 +23,7 @@ FRAMEWORKS = ('tensorflow', 'keras', 'tf_keras', 'jax', 'torch')
 MAX_MODULE_LINES, MAX_FUNCTION_LINES = 400, 70
 TOP_LEVEL = (
     '.ci/run', 'LICENSE', 'Makefile', 'pyproject.toml', 'requirements.txt', 'configs', 'third_party',
-    'doc/manual.md', 'doc/formats.md', 'doc/design.md', 'benchmarks', 'tests', 'ffn/synthetic.py',
+    'doc/manual.md', 'doc/formats.md', 'doc/design.md', 'benchmarks', 'notebooks', 'tests', 'ffn/synthetic.py',
     *(f'ffn/{package}/__init__.py' for package in ('utils', 'training', 'inference', 'evaluation',
                                                    'visualization')),
     *(f'{script}.py' for script in SCRIPTS),
@@ -310,32 +309,6 @@ def test_rules_look_at_every_part(sources):
         assert any(path.startswith(f'ffn/{package}/') for path in paths)
     assert sum(bool(NUMPY_ONLY.match(path)) for path in paths) >= 10
     assert [source.path for source in sources if source.is_script] == [f'{s}.py' for s in SCRIPTS]
-
-
-# What is loaded at run time: an import of an import counts as well.
-
-
-def loaded_frameworks(code: str) -> list[str]:
-    """Runs Python code in a new process and returns the frameworks that it has loaded."""
-    shown = subprocess.run(
-        [sys.executable, '-c', f'{code}\nimport sys; print(*sys.modules)'],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return sorted(set(FRAMEWORKS) & set(shown.stdout.split()))
-
-
-@pytest.mark.parametrize('modules', [
-    'ffn.inference.canvas, ffn.inference.checkpoint, ffn.inference.storage, ffn.inference.seed, '
-    'ffn.inference.seed_combine, ffn.inference.restrictor, ffn.inference.movement',
-    'compute_partitions',
-    'build_coordinates',
-])  # fmt: skip
-def test_no_framework_is_loaded(modules):
-    assert loaded_frameworks(f'import {modules}') == []
-
-
-def test_loaded_framework_is_noticed():
-    assert loaded_frameworks('import sys; sys.modules["keras"] = sys') == ['keras']
 
 
 # Files.

@@ -1,0 +1,62 @@
+"""What is loaded at run time, where an import of an import counts as well."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.test_architecture import FRAMEWORKS
+
+
+def loaded_frameworks(code: str) -> list[str]:
+    """Runs Python code in a new process and returns the frameworks that it has loaded."""
+    shown = subprocess.run(
+        [sys.executable, '-c', f'{code}\nimport sys; print(*sys.modules)'],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return sorted(set(FRAMEWORKS) & set(shown.stdout.split()))
+
+
+@pytest.mark.parametrize('modules', [
+    'ffn.inference.canvas, ffn.inference.checkpoint, ffn.inference.storage, ffn.inference.seed, '
+    'ffn.inference.seed_combine, ffn.inference.restrictor, ffn.inference.movement',
+    'compute_partitions',
+    'build_coordinates',
+])  # fmt: skip
+def test_no_framework_is_loaded(modules):
+    assert loaded_frameworks(f'import {modules}') == []
+
+
+HIDDEN = (
+    'google', 'skimage', 'edt', 'cc3d', 'fastremap', 'tqdm', 'tensorstore', 'PIL', 'matplotlib',
+    'tensorflow',
+)  # fmt: skip
+
+
+def imports_without(hidden: tuple[str, ...], code: str) -> subprocess.CompletedProcess:
+    """Runs Python code in a new process that lacks some packages."""
+    hide = ''.join(f'sys.modules[{name!r}] = None; ' for name in hidden)
+    return subprocess.run(
+        [sys.executable, '-c', f'import sys; {hide}{code}'], cwd=ROOT, capture_output=True, text=True,
+        check=False, env={'KERAS_BACKEND': 'jax'},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(('hidden', 'modules'), [
+    ((*HIDDEN, 'h5py', 'absl', *FRAMEWORKS), 'ffn.inference.canvas, ffn.inference.executor'),
+    (HIDDEN, 'benchmarks.device'),
+])  # fmt: skip
+def test_little_is_needed(hidden, modules):
+    done = imports_without(hidden, f'import {modules}')
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_is_hidden_is_missed():
+    assert imports_without(('skimage',), 'import ffn.inference.seed').returncode == 1
+
+
+def test_loaded_framework_is_noticed():
+    assert loaded_frameworks('import sys; sys.modules["keras"] = sys') == ['keras']
