@@ -88,9 +88,10 @@ class Canvas:
         self._updated = tuple(slice(e, n - e) for e, n in zip(edge, self._fov, strict=True))
         self._make_step_arrays()
 
+        # Filled, since the memory of np.zeros is handed out page by page, in the midst of the steps.
         self.seed = np.full(self.shape, np.nan, dtype=np.float32)
-        self.segmentation = np.zeros(self.shape, dtype=np.int32)
-        self.seg_prob = np.zeros(self.shape, dtype=np.uint8)
+        self.segmentation = np.full(self.shape, 0, dtype=np.int32)
+        self.seg_prob = np.full(self.shape, 0, dtype=np.uint8)
         self.origins: dict[int, storage.OriginInfo] = {}
         self.overlaps: dict[int, np.ndarray] = {}
         self.history: list[tuple[Position, int]] | None = [] if keep_history else None
@@ -208,7 +209,8 @@ class Canvas:
         options, logits = self.options, self._logits
         if options.disco_seed_threshold < 0:
             return
-        reached = np.count_nonzero(logits >= options.move_threshold)
+        np.greater_equal(logits, options.move_threshold, out=self._rising)
+        reached = np.count_nonzero(self._rising)
         if reached > options.disco_seed_threshold * logits.size:
             old = self._seed_fov[self._updated]
             np.less(old, 0, out=self._kept)
@@ -306,7 +308,7 @@ class Canvas:
                 self.reset_state(position)
                 self._finish(self._grow())
             self._pause()
-        self.segmentation[self.segmentation < 0] = 0
+        np.maximum(self.segmentation, 0, out=self.segmentation)
         self._laps.pop('segment_all')()
 
     def _next_seed(self) -> Position | None:

@@ -67,15 +67,20 @@ def quantize_probability(prob: np.ndarray) -> np.ndarray:
       prob: float array of any shape.
     """
     prob = np.asarray(prob)
+    unknown = np.isnan(prob)
+    if unknown.any():
+        return np.where(unknown, 0, quantize_probability(np.where(unknown, 0, prob))).astype(
+            np.uint8
+        )
     # The same as digitize(prob, linspace(0, 1, 255)), whose steps are equal, but for rounding at the
-    # steps themselves; those are set right against the table.
-    steps = np.linspace(0, 1, 255)
-    known = ~np.isnan(prob)
-    value = np.clip(np.where(known, prob, 0), -1, 2).astype(np.float64)
-    index = np.clip(np.floor(value * 254) + 1, 0, 255).astype(np.intp)
-    index -= (index > 0) & (value < steps[np.clip(index - 1, 0, 254)])
-    index += (index < 255) & (value >= steps[np.clip(index, 0, 254)])
-    return np.where(known, index, 0).astype(np.uint8)
+    # steps themselves: what is next to one is looked up.
+    value = np.atleast_1d(prob).astype(np.float64) * 254
+    below = np.floor(value)
+    quantized = np.clip(below + 1, 0, 255).astype(np.uint8)
+    value -= below
+    near = (value < 1e-9) | (value > 1 - 1e-9)
+    quantized[near] = np.digitize(np.atleast_1d(prob)[near], np.linspace(0, 1, 255))
+    return quantized.reshape(prob.shape)
 
 
 def dequantize_probability(qprob: np.ndarray) -> np.ndarray:
