@@ -255,13 +255,13 @@ class Canvas:
             if not self._reaches(growing.start):
                 self.counters.add('seed_got_too_weak')
                 break
+            if not self.restrictor.is_valid_pos(position):
+                self.counters.add('skip_restricted_pos')
+                continue
             growing.limit = self._limit_reached()
             if growing.limit:
                 self.counters.add(f'stopped-by-{growing.limit}')
                 break
-            if not self.restrictor.is_valid_pos(position):
-                self.counters.add('skip_restricted_pos')
-                continue
             begin = time.perf_counter_ns()
             self.movement_policy.update(self.update_at(position), position)
             self.counters.count_call('update_at', time.perf_counter_ns() - begin)

@@ -72,7 +72,8 @@ class FaceMaxMovementPolicy:
         """Takes in the result of a step.
 
         Args:
-          logits: float32 [z, y, x] around the position, as written to the canvas.
+          logits: float32 [z, y, x] around the position, as written to the canvas; only valid during
+            the call.
           position_zyx: centre of the field of view.
         """
         self._done.add(self._cell(position_zyx))

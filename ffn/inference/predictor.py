@@ -119,6 +119,8 @@ def _torch(model: FFNModel, tf32: bool) -> Predict:
     if on_gpu:
         torch.backends.cudnn.allow_tf32 = tf32
         torch.backends.cudnn.benchmark = True
+        # What its compiler cannot do runs as it is.
+        torch._dynamo.config.suppress_errors = True
         call = torch.compile(model)
 
     def predict(images: np.ndarray, seeds: np.ndarray) -> np.ndarray:
