@@ -106,7 +106,7 @@ def seconds_of(call: Callable[[], object], at_least_s: float) -> float:
 
 def matmul_rate(kind: str, size: int, at_least_s: float) -> float:
     """Operations per second of multiplying square matrices on the active backend."""
-    dtype = 'bfloat16' if kind == 'bfloat16' else 'float32'
+    dtype = 'float32' if kind == 'tf32' else kind
     # Several in a row, so that starting them does not count.
     repeats = 8
     name = precisions.backend()
@@ -189,7 +189,8 @@ def main() -> None:
     parser.add_argument('--files', type=Path, required=True, help='folder that --prepare wrote')
     parser.add_argument('--prepare', action='store_true', help='write the folder and stop')
     parser.add_argument('--data', type=Path, default=measure.ROOT.parent / 'shared' / 'data')
-    parser.add_argument('--precisions', nargs='+', default=['float32', 'tf32', 'bfloat16'])
+    parser.add_argument('--precisions', nargs='+', default=['float32', 'tf32', 'bfloat16'],
+                        choices=['float32', 'tf32', 'bfloat16', 'float16'])  # fmt: skip
     parser.add_argument('--batches', nargs='+', type=int, default=[1, 2, 4, 8, 16])
     parser.add_argument('--seconds', type=float, default=3.0, help='for every figure')
     parser.add_argument('--matrix', type=int, default=8192, help='size of the matrices')

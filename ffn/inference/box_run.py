@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -61,11 +62,14 @@ def segment(
         device = describe_device()
         logging.info('the network runs on %s', device)
         boxes = _distinct([runner.clip(box) for box in asked])
+        if report_path:
+            _check_writable(Path(report_path))
         begin = time.monotonic()
         reports = segment_boxes(runner, boxes, quiet)
         seconds = time.monotonic() - begin
-        if any(entry.status not in ('failed', 'interrupted') for entry in reports):
+        if any(entry.status != 'failed' for entry in reports):
             print(report.summary(reports, seconds))
+        if any(entry.counters for entry in reports):
             _write_counters(Path(request.segmentation_output_dir), runner.counters.as_dict())
         if report_path:
             settings = {
@@ -78,6 +82,13 @@ def segment(
             }
             report.write_json(report_path, reports, seconds, settings)
     _raise_what_went_wrong(reports, request.segmentation_output_dir)
+
+
+def _check_writable(path: Path) -> None:
+    """Fails now and not after hours where a report cannot be written."""
+    folder = path.parent
+    if not folder.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
+        raise UserError(f'--report {path} cannot be written: {folder} is no folder for it')
 
 
 def _write_counters(directory: Path, counters: Mapping[str, int]) -> None:
@@ -115,7 +126,7 @@ def segment_boxes(runner: Runner, boxes: Sequence[Box], quiet: bool = False) -> 
     Raises:
       Exception: what the network raised; every box has stopped then.
     """
-    at_a_time = min(runner.request.concurrent_requests, len(boxes))
+    at_a_time, before = min(runner.request.concurrent_requests, len(boxes)), runner.on_canvas
     if runner.request.batch_size > at_a_time:
         logging.info(
             'batches hold at most %d of batch_size %d fields of view, one for each box at work',
@@ -127,24 +138,38 @@ def segment_boxes(runner: Runner, boxes: Sequence[Box], quiet: bool = False) -> 
         futures.ThreadPoolExecutor(at_a_time, 'box') as pool,
     ):
         runner.on_canvas = bar.canvas
-        pending = [pool.submit(_segment_one, runner, box) for box in boxes]
+
+        def segment_one(box: Box) -> BoxReport:
+            entry = _segment_one(runner, box, say=len(boxes) > 1)
+            bar.box_ended(box.start.zyx)
+            return entry
+
+        pending = [pool.submit(segment_one, box) for box in boxes]
         try:
+            futures.wait(pending, return_when=futures.FIRST_EXCEPTION)
+            # What went wrong first is raised, not what it led to.
+            for future in pending:
+                if future.done() and future.exception() is not None:
+                    future.result()
             return [future.result() for future in pending]
         except BaseException:
             runner.stop.set()
             pool.shutdown(cancel_futures=True)
             raise
+        finally:
+            runner.on_canvas = before
 
 
-def _segment_one(runner: Runner, box: Box) -> BoxReport:
+def _segment_one(runner: Runner, box: Box, say: bool) -> BoxReport:
     if runner.stop.is_set():
         return BoxReport.without_canvas(box, 'interrupted')
     try:
         canvas = runner.run(box.start.zyx, box.size.zyx)
-    except Interrupted:
-        return BoxReport.without_canvas(box, 'interrupted')
+    except Interrupted as interrupted:
+        return BoxReport.of_canvas(interrupted.canvas, 'interrupted')
     except (UserError, OSError) as error:
-        logging.error('box %s: %s', box, error)
+        if say:
+            logging.error('box %s: %s', box, error)
         return BoxReport.without_canvas(box, 'failed', ' '.join(str(error).split()))
     if canvas is None:
         return BoxReport.without_canvas(box, 'exists')

@@ -13,7 +13,14 @@ import numpy as np
 from scipy.special import expit
 
 from ffn.inference import movement, storage
-from ffn.inference.canvas_parts import CanvasView, FieldOfView, GrowingObject, Network, Position
+from ffn.inference.canvas_parts import (
+    CanvasView,
+    FieldOfView,
+    GrowingObject,
+    Network,
+    Places,
+    Position,
+)
 from ffn.inference.counters import Counters
 from ffn.inference.options import CanvasOptions
 from ffn.inference.restrictor import Restrictor
@@ -97,11 +104,18 @@ class Canvas:
         self.history: list[tuple[Position, int]] | None = [] if keep_history else None
         self.growing: GrowingObject | None = None
         self.seed_policy: SeedPolicy | None = None
+        self._all_seeds_tried = False
         self.visited: tuple[Position, Position] | None = None
         self.prefilled = 0
         self.limited: dict[int, str] = {}
         self.resumed_steps = 0
-        self.view = CanvasView(self, self.corner_zyx, voxel_size_zyx)
+        self._places = Places(
+            self.seed, self.segmentation, self.margin_zyx, options.move_threshold, self.counters
+        )
+        self.view = CanvasView(
+            self.image, self.segmentation, self.restrictor.mask, self._places, self.corner_zyx,
+            voxel_size_zyx,
+        )  # fmt: skip
         name, args = movement_policy
         self.movement_policy = movement.make_policy(
             self.view,
@@ -130,21 +144,7 @@ class Canvas:
           pos_zyx: within the subvolume.
           ignore_move_threshold: do not ask for a likely voxel there, as for a start.
         """
-        pos = z, y, x = tuple(pos_zyx)
-        if not ignore_move_threshold and not self._reaches(pos):
-            self.counters.add('skip_threshold')
-            return False
-        (mz, my, mx), (nz, ny, nx) = self.margin_zyx, self.shape
-        inside = mz <= z < nz - mz and my <= y < ny - my and mx <= x < nx - mx
-        if not inside or self.segmentation[pos] > 0:
-            self.counters.add('skip_invalid_pos')
-            return False
-        return True
-
-    def _reaches(self, pos: Position) -> bool:
-        (z, y, x), (nz, ny, nx) = pos, self.shape
-        inside = 0 <= z < nz and 0 <= y < ny and 0 <= x < nx
-        return inside and bool(self.seed[pos] >= self.options.move_threshold)
+        return self._places.is_valid_pos(tuple(pos_zyx), ignore_move_threshold)
 
     def visited_extent(self) -> Extent:
         """The part of the canvas that the object's fields of view touched."""
@@ -166,7 +166,8 @@ class Canvas:
         """Begins a new object at a position: movement and history start afresh."""
         start = tuple(start_zyx)
         self.movement_policy.reset_state(start)
-        self.growing = GrowingObject(start)
+        begun = self.options.init_activation >= self.options.segment_threshold
+        self.growing = GrowingObject(start, voxels=int(begun))
         if self.history is not None:
             self.history.clear()
 
@@ -252,7 +253,7 @@ class Canvas:
         self._laps['segment_at-loop'] = self.counters.lap_timer('segment_at-loop')
         self.counters.add('segment_at-loop-calls')
         for position in self.movement_policy:
-            if not self._reaches(growing.start):
+            if not self._places.reaches(growing.start):
                 self.counters.add('seed_got_too_weak')
                 break
             if not self.restrictor.is_valid_pos(position):
@@ -298,7 +299,8 @@ class Canvas:
         """
         self._laps['segment_all'] = self.counters.lap_timer('segment_all')
         self.counters.add('segment_all-calls')
-        if self.seed_policy is None:
+        if self.seed_policy is None or self._all_seeds_tried:
+            self._all_seeds_tried = False
             self.seed_policy = seed_policy(self.view) if callable(seed_policy) else seed_policy
         if self.growing is not None:
             self._finish(self._grow())
@@ -308,6 +310,7 @@ class Canvas:
                 self.reset_state(position)
                 self._finish(self._grow())
             self._pause()
+        self._all_seeds_tried = True
         np.maximum(self.segmentation, 0, out=self.segmentation)
         self._laps.pop('segment_all')()
 
@@ -339,7 +342,7 @@ class Canvas:
 
     def _finish(self, grown: GrowingObject) -> None:
         """Makes a segment of the object in `seed`, or rejects it."""
-        if not self._reaches(grown.start):
+        if not self._places.reaches(grown.start):
             self._reject(grown.start, 'weak')
             self.counters.add_time('invalid-weak-time-ms', grown.seconds)
             return
@@ -354,7 +357,7 @@ class Canvas:
             self._reject(grown.start, 'small')
             self.counters.add_time('invalid-small-time-ms', grown.seconds)
             return
-        new_id = max(self.origins, default=self.prefilled) + 1
+        new_id = max(self.prefilled, *self.origins, 0) + 1
         np.copyto(segments, new_id, where=mask)
         self.seg_prob[extent][mask] = storage.quantize_probability(expit(logits[mask]))
         self.origins[new_id] = storage.OriginInfo(grown.start, grown.iters, grown.seconds)
@@ -370,8 +373,11 @@ class Canvas:
 
         Args:
           labels: integer [z, y, x], 0 or less is free. Its ids become 1..n; `to_given_id` maps
-            them back, `to_canvas_id` forth.
+            them back, `to_canvas_id` forth. Objects that were there before are forgotten.
         """
+        for known in (self.origins, self.overlaps, self.limited):
+            known.clear()
+        self.seg_prob[:] = 0
         given, canvas = np.unique(np.where(labels > 0, labels, 0), return_inverse=True)
         if given.size == 0 or given[0] != 0:
             given, canvas = np.insert(given, 0, 0), canvas + 1

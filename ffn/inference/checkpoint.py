@@ -141,4 +141,4 @@ class Checkpointer:
             logging.warning('checkpoint %s cannot be written: %s', self._path, error)
         self._last = time.monotonic()
         if stopping:
-            raise Interrupted(f'stopped; run again to go on from {self._path}')
+            raise Interrupted(f'stopped; run again to go on from {self._path}', canvas)

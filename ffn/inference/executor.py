@@ -135,11 +135,12 @@ class Executor:
 
     def _lead(self, own: _Job) -> None:
         """Runs the next batch, which has the leader's own job in it, and passes the lead on."""
-        with self._mutex:
-            self._hold_back()
-            size = min(self._batch_size, len(self._waiting))
-            jobs = [self._waiting.popleft() for _ in range(size)]
+        jobs: list[_Job] = []
         try:
+            with self._mutex:
+                self._hold_back()
+                for _ in range(min(self._batch_size, len(self._waiting))):
+                    jobs.append(self._waiting.popleft())
             self._run(jobs)
         except BaseException as error:  # noqa: BLE001 - raised in every thread that waits
             with self._mutex:
@@ -147,6 +148,7 @@ class Executor:
                 self._failure = error if isinstance(error, Exception) else None
                 jobs += self._waiting
                 self._waiting.clear()
+                self._holding = False
             for job in jobs:
                 job.error = error
         with self._mutex:

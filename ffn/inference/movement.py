@@ -166,7 +166,9 @@ def make_policy(
     kwargs.setdefault('score_threshold', score_threshold)
     try:
         return cls(view, deltas_zyx, **kwargs)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(
             f'movement_policy_args {args!r} do not fit {cls.__name__}: {error}'
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -47,18 +48,25 @@ class CanvasOptions:
         """Converts the probabilities of a request.
 
         Raises:
-          UserError: a field that is missing, no probability, or a limit below 0.
+          UserError: a field that is missing, no probability, or negative where that means nothing.
         """
-        for name in ('max_object_steps', 'max_object_voxels'):
+        for name in ('max_object_steps', 'max_object_voxels', 'min_segment_size'):
             if getattr(options, name) < 0:
                 raise UserError(
                     f'inference_options.{name} is {getattr(options, name)}; expected 1 or more, or 0 '
                     'for no limit'
                 )
+        distance = Xyz.from_proto(options.min_boundary_dist)
+        if min(distance) < 0:
+            raise UserError(
+                f'inference_options.min_boundary_dist is {distance}; expected 0 or more voxels'
+            )
+        if math.isnan(options.disco_seed_threshold):
+            raise UserError('inference_options.disco_seed_threshold is nan; expected a fraction')
         return cls(
             *(_logit_field(options, name) for name in _NEEDED),
             disco_seed_threshold=options.disco_seed_threshold,
-            min_boundary_dist=Xyz.from_proto(options.min_boundary_dist),
+            min_boundary_dist=distance,
             min_segment_size=options.min_segment_size,
             max_object_steps=options.max_object_steps,
             max_object_voxels=options.max_object_voxels,

@@ -8,6 +8,7 @@ from pathlib import Path
 from ffn.utils.errors import UserError
 
 PRECISIONS = ('float32', 'bfloat16', 'float16')
+BACKENDS = ('tensorflow', 'jax', 'torch')
 
 
 def choose_precision(asked: str) -> str:
@@ -29,7 +30,8 @@ def choose_precision(asked: str) -> str:
 def _fastest() -> str:
     capability = gpu_capability()
     if capability is None:
-        return 'bfloat16' if cpu_has_bfloat16() else 'float32'
+        # JAX gains nothing from the processor's bfloat16 multiplication.
+        return 'bfloat16' if cpu_has_bfloat16() and backend() != 'jax' else 'float32'
     # Tensor cores: bfloat16 since 8.0 (A100), float16 since 7.0 (V100).
     return 'bfloat16' if capability >= (8, 0) else 'float16' if capability >= (7, 0) else 'float32'
 
@@ -44,10 +46,22 @@ def cpu_has_bfloat16() -> bool:
 
 
 def backend() -> str:
-    """Name of the active Keras backend."""
-    import keras
+    """Name of the active Keras backend.
 
-    return keras.config.backend()
+    Raises:
+      UserError: one that inference does not know, or that is not installed.
+    """
+    try:
+        import keras
+    except (ImportError, ValueError) as error:
+        raise UserError(
+            f'Keras cannot load its backend ({error}); set KERAS_BACKEND to one that is installed: '
+            f'{", ".join(BACKENDS)}'
+        ) from error
+    name = keras.config.backend()
+    if name not in BACKENDS:
+        raise UserError(f'Keras runs on {name}; expected {", ".join(BACKENDS)} in KERAS_BACKEND')
+    return name
 
 
 def gpu_capability() -> tuple[int, int] | None:

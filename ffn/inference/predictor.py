@@ -16,7 +16,6 @@ from ffn.inference.movement import json_args
 from ffn.inference.precision import backend, choose_precision, gpu_capability
 from ffn.training import checkpoints
 from ffn.training.model import FFNModel, create_model
-from ffn.utils.errors import UserError
 
 if TYPE_CHECKING:
     from ffn.inference import inference_pb2
@@ -68,8 +67,6 @@ def make_predictor(model: FFNModel, tf32: bool = False) -> Predict:
       UserError: a backend that is not supported.
     """
     makers = {'tensorflow': _tensorflow, 'jax': _jax, 'torch': _torch}
-    if backend() not in makers:
-        raise UserError(f'Keras runs on {backend()}; expected {", ".join(makers)} in KERAS_BACKEND')
     return makers[backend()](model, tf32)
 
 
@@ -118,7 +115,6 @@ def _torch(model: FFNModel, tf32: bool) -> Predict:
     call: Callable = model
     if on_gpu:
         torch.backends.cudnn.allow_tf32 = tf32
-        torch.backends.cudnn.benchmark = True
         # What its compiler cannot do runs as it is.
         torch._dynamo.config.suppress_errors = True
         call = torch.compile(model)

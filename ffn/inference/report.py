@@ -85,7 +85,7 @@ class BoxReport:
 
 
 def _total(boxes: Sequence[BoxReport]) -> dict[str, Any]:
-    done = [box for box in boxes if box.status in ('segmented', 'masked')]
+    done = [box for box in boxes if box.counters]
     steps = sum(box.steps for box in done)
     return {
         'boxes': {
@@ -119,7 +119,7 @@ def summary(boxes: Sequence[BoxReport], seconds: float) -> str:
     lines += [
         f'{total["seeds"]} seeds: {total["objects"]} objects kept; rejected {rejected["weak"]} weak, '
         f'{rejected["small"]} small, {rejected["close"]} too close to a segment; the others were '
-        'taken or out of reach',
+        'taken, masked or out of reach',
         f'{total["filled_voxels"] / total["voxels"]:.1%} of {total["voxels"]} voxels filled',
         f'{total["steps"]} network steps, {total["step_ms"]:.1f} ms each; {seconds:.1f} s, '
         f'{rates["steps_per_second"]:.1f} steps/s, {rates["voxels_per_second"]:.0f} voxels/s',

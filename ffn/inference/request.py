@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from ffn.inference import inference_pb2
@@ -98,20 +99,27 @@ def check_request(request: inference_pb2.InferenceRequest) -> None:
         if not request.HasField(name):
             raise UserError(f'the inference request does not set {name}, which is needed')
     CanvasOptions.from_proto(request.inference_options)
-    if not request.image_stddev > 0:
+    if not 0 < request.image_stddev < math.inf:
         raise UserError(f'image_stddev is {request.image_stddev:g}; expected a positive number')
+    if not math.isfinite(request.image_mean):
+        raise UserError(f'image_mean is {request.image_mean:g}; expected a number')
     alignment = request.alignment_options
     if alignment.type != inference_pb2.AlignmentOptions.NO_ALIGNMENT or alignment.save_raw:
         raise UserError(
             'alignment_options asks for an alignment, which is not supported; use NO_ALIGNMENT '
             'without save_raw and align the volume beforehand'
         )
-    if not all(size > 0 for size in voxel_size_zyx(request)):
+    if not all(0 < size < math.inf for size in voxel_size_zyx(request)):
         z, y, x = voxel_size_zyx(request)
         raise UserError(f'voxel_size is x,y,z {x:g},{y:g},{z:g}; expected positive sizes')
     for name in ('batch_size', 'concurrent_requests'):
         if getattr(request, name) < 1:
             raise UserError(f'{name} is {getattr(request, name)}; expected 1 or more')
+    if request.histogram_masks and not request.reference_histogram:
+        raise UserError('histogram_masks is set without reference_histogram, which it belongs to')
+    if request.HasField('shift_mask_fov') and Box.from_proto(request.shift_mask_fov).empty:
+        size = both_orders(Xyz.from_proto(request.shift_mask_fov.size))
+        raise UserError(f'shift_mask_fov has size {size}; expected positive sizes')
     if request.HasField('shift_mask'):
         for name in ('shift_mask_scale', 'shift_mask_threshold'):
             if getattr(request, name) < 1:

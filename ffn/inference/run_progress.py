@@ -9,28 +9,28 @@ from collections.abc import Iterator
 from types import TracebackType
 
 from ffn.inference.canvas import Canvas
+from ffn.utils.geometry import Zyx
 from ffn.utils.progress import progress
 
 REFRESH_S = 0.2
 
 
 class _Shown:
-    """What a canvas adds to the bar."""
+    """What a canvas adds to the bar; numbers only, since it outlives the canvas."""
 
     def __init__(self, canvas: Canvas):
-        self._canvas = canvas
         self.steps_before = canvas.counters['predict-calls']
         self.seeds_before = canvas.seed_policy.index
         self.next_update = 0.0
-        self.update()
+        self._given = canvas.segmented_voxels() - canvas.counters['voxels-segmented']
+        self.update(canvas)
 
-    def update(self) -> None:
-        canvas = self._canvas
+    def update(self, canvas: Canvas) -> None:
         counts = canvas.counters.as_dict()
         self.total, self.seeds = canvas.seed_policy.total, canvas.seed_policy.index
         self.steps = counts.get('predict-calls', 0) - self.steps_before
         self.objects, self.voxels = len(canvas.origins), canvas.image.size
-        self.filled = counts.get('voxels-segmented', 0)
+        self.filled = self._given + counts.get('voxels-segmented', 0)
         self.growing = canvas.growing.iters if canvas.growing else None
 
 
@@ -45,8 +45,9 @@ class RunProgress:
           quiet: shows nothing.
         """
         self._bar = progress(desc='seeds', unit='seed', quiet=quiet, smoothing=0)
-        self._boxes, self._done = boxes, 0
+        self._boxes, self._done, self._without_steps = boxes, 0, 0
         self._shown: list[_Shown] = []
+        self._corners: set[Zyx] = set()
         self._mutex = threading.Lock()
         self._begin = time.monotonic()
 
@@ -64,6 +65,7 @@ class RunProgress:
         inner, shown = canvas.between_steps, _Shown(canvas)
         with self._mutex:
             self._shown.append(shown)
+            self._corners.add(canvas.corner_zyx)
             if not self._bar.disable:
                 # What earlier runs have done does not count for the rate.
                 self._bar.initial += shown.seeds_before
@@ -72,7 +74,7 @@ class RunProgress:
             now = time.monotonic()
             if not self._bar.disable and now >= shown.next_update:
                 shown.next_update = now + REFRESH_S
-                shown.update()
+                shown.update(canvas)
                 self._draw()
             inner(canvas)
 
@@ -81,18 +83,29 @@ class RunProgress:
             yield
         finally:
             canvas.between_steps = inner
-            shown.update()
+            shown.update(canvas)
             with self._mutex:
                 self._done += 1
             if not self._bar.disable:
                 self._draw()
+
+    def box_ended(self, corner_zyx: Zyx) -> None:
+        """Counts a box as done that may not have come to a canvas with seeds."""
+        with self._mutex:
+            if corner_zyx in self._corners:
+                return
+            self._done += 1
+            self._without_steps += 1
+        if not self._bar.disable:
+            self._draw()
 
     def _draw(self) -> None:
         with self._mutex:
             shown = self._shown
             totals = [s.total for s in shown if s.total is not None]
             # Boxes that have not begun are taken to have as many seeds as the others.
-            self._bar.total = round(sum(totals) / len(totals) * self._boxes) if totals else None
+            boxes = self._boxes - self._without_steps
+            self._bar.total = round(sum(totals) / len(totals) * boxes) if totals else None
             self._bar.n = sum(s.seeds for s in shown)
             self._bar.set_postfix_str(self.text(), refresh=False)
             self._bar.refresh()

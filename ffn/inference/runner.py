@@ -101,6 +101,7 @@ class Runner:
         model = load_model(request)
         self.info = model.info
         self.precision = choose_precision(request.precision)
+        self._weights = _weights_of(request.model_checkpoint_path)
         self.executor = Executor(make_predictor(model), request.batch_size)
 
     def _open(self, decorated: inference_pb2.DecoratedVolume, what: str) -> Volume:
@@ -188,11 +189,13 @@ class Runner:
         """
         directory = self._output_dir()
         corner = self._clip(Box.from_zyx(corner_zyx, size_zyx))[0].start.zyx
+        saved = storage.subvolume_path(directory, corner, 'cpoint')
         if (there := storage.existing_path(directory, corner, 'npz')) is not None:
             logging.info('%s exists; the subvolume is skipped', there)
+            # Left behind by a run that was killed between writing the one and removing the other.
+            saved.unlink(missing_ok=True)
             return None
         canvas, _ = self.make_canvas(corner_zyx, size_zyx)
-        saved = storage.subvolume_path(directory, corner, 'cpoint')
         if canvas.restrictor.everything_masked:
             logging.info('every voxel of the subvolume is masked')
             canvas.counters.add('everything-masked')
@@ -221,8 +224,11 @@ class Runner:
         """The parts of the request that decide the result."""
         deciding = inference_pb2.InferenceRequest()
         deciding.CopyFrom(self.request)
-        for name in ('checkpoint_interval', 'batch_size', 'concurrent_requests'):
+        for name in ('checkpoint_interval', 'batch_size', 'concurrent_requests', 'precision'):
             deciding.ClearField(name)
+        if self.precision != 'float32':
+            deciding.precision = self.precision
+        deciding.model_checkpoint_path = self._weights
         return deciding.SerializeToString(deterministic=True)
 
     def _restored(self, canvas: Canvas, path: Path) -> Canvas:
@@ -237,7 +243,7 @@ class Runner:
             canvas.resumed_steps = canvas.counters['predict-calls']
             return canvas
         except UserError as error:
-            aside = path.with_suffix('.cpoint.aside')
+            aside = _free_name(path.with_suffix('.cpoint.aside'))
             path.replace(aside)
             logging.warning('%s; it is moved to %s and the subvolume starts afresh', error, aside)
             afresh, _ = self.make_canvas(canvas.corner_zyx, canvas.shape)
@@ -259,3 +265,20 @@ class Runner:
             canvas.seg_prob,
             canvas.given_ids(),
         )
+
+
+def _weights_of(path: str) -> str:
+    """The checkpoint that a folder stands for now; training may go on in it."""
+    if not Path(path).is_dir():
+        return path
+    from ffn.training.checkpoints import latest_checkpoint
+
+    return latest_checkpoint(path) or path
+
+
+def _free_name(path: Path) -> Path:
+    """The path, or with a number behind it where there is such a file already."""
+    number = 1
+    while (free := path.with_name(f'{path.name}{number}' if number > 1 else path.name)).exists():
+        number += 1
+    return free

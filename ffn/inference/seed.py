@@ -67,7 +67,14 @@ class SeedPolicy:
             points = np.asarray(self.points(), dtype=np.int32).reshape(-1, 3)
         except UserError:
             raise
-        except (TypeError, ValueError, ZeroDivisionError) as error:
+        except (
+            TypeError,
+            ValueError,
+            ZeroDivisionError,
+            RuntimeError,
+            IndexError,
+            AttributeError,
+        ) as error:
             raise UserError(
                 f'{name} cannot compute its points: {error}; do seed_policy_args fit?'
             ) from error

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,14 +51,31 @@ def load(model: FFNModel, path: str | Path) -> int:
     if not Path(path).is_file():
         raise UserError(f'no such file: {path}')
     try:
-        model.load_weights(path)
+        with warnings.catch_warnings():
+            # What it leaves out it also complains of.
+            warnings.simplefilter('ignore')
+            model.load_weights(path)
     except (ValueError, KeyError, OSError) as error:
         reason = ' '.join(str(error).split())
         raise UserError(
             f'{path} does not fit the model; do model_name and model_args fit? ({reason})'
         ) from error
+    return step_of(path)
+
+
+def step_of(path: str | Path) -> int:
+    """The training step of NAME.weights.h5, 0 where it is not known.
+
+    Raises:
+      UserError: settings that are damaged.
+    """
     settings = settings_path(path)
-    return int(json.loads(settings.read_text()).get('step', 0)) if settings.exists() else 0
+    if not settings.exists():
+        return 0
+    try:
+        return int(dict(json.loads(settings.read_text())).get('step', 0))
+    except (ValueError, TypeError) as error:
+        raise UserError(f'{settings} is damaged: {error}') from error
 
 
 def save(model: FFNModel, path: str | Path) -> None:

@@ -37,6 +37,11 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            # A full disk says nothing of where.
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -65,12 +65,11 @@ def animate(
       UserError: what was given does not fit.
     """
     with startup_messages_hidden():
-        import tensorflow as tf
-
+        from ffn.inference import precision
         from ffn.inference.request import read_box, read_request
         from ffn.inference.runner import Runner
 
-        tf.config.list_physical_devices()
+        precision.gpu_capability()
     request, box = read_request(request_text), read_box(box_text)
     with Runner() as runner:
         runner.start(request)
