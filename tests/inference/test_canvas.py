@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import numpy as np
 import pytest
 from absl import logging
@@ -229,3 +232,38 @@ def test_seeds_whose_field_of_view_leaves_the_subvolume_are_dropped(caplog):
     policy = Points(oracle_canvas(two_blocks()).view,
                     [(2, 3, 4), (1, 3, 4), (2, 2, 4), (2, 3, 3), (17, 20, 25), (18, 20, 25)])  # fmt: skip
     assert list(policy) == [(2, 3, 4), (17, 20, 25)]
+
+
+def test_a_second_list_of_seeds_goes_on_with_what_is_free():
+    canvas = oracle_canvas(two_blocks())
+    segment(canvas, [(8, 10, 6)])
+    assert set(canvas.origins) == {1}
+    segment(canvas, [(9, 12, 22)])
+    assert set(canvas.origins) == {1, 2}
+    assert np.array_equal(canvas.segmentation, two_blocks())
+
+
+def test_filling_again_forgets_the_objects_before():
+    labels = two_blocks()
+    canvas = segment(oracle_canvas(labels), [(8, 10, 6)])
+    given = np.where(labels == 2, np.arange(labels.shape[0])[:, None, None] + 1, 0)
+    canvas.prefill(given)
+    count = len(np.unique(given)) - 1
+    assert not canvas.origins
+    assert not canvas.overlaps
+    assert not canvas.seg_prob.any()
+    segment(canvas, [(8, 10, 6)])
+    assert set(canvas.origins) == {count + 1}
+    assert np.array_equal(canvas.segmentation == count + 1, labels == 1)
+
+
+def test_a_canvas_is_gone_with_its_last_reference():
+    """Its arrays are large, and the garbage collector may not come by for hours."""
+    canvas = segment(oracle_canvas(two_blocks()), [(8, 10, 6), (9, 12, 22)])
+    gone = weakref.ref(canvas)
+    gc.disable()
+    try:
+        del canvas
+        assert gone() is None
+    finally:
+        gc.enable()

@@ -1,18 +1,19 @@
 """The runner, with a network whose weights are set by hand."""
 
 import logging
+import shutil
 
 import h5py
 import numpy as np
 import pytest
 
-from ffn.inference import report, seed_combine, storage
+from ffn.inference import precision, report, seed_combine, storage
 from ffn.inference.canvas_parts import Interrupted
 from ffn.inference.checkpoint import save_checkpoint
 from ffn.inference.request import read_request
 from ffn.inference.runner import Runner
 from ffn.inference.unpickling import read_npz
-from ffn.training.checkpoints import write_settings
+from ffn.training.checkpoints import CheckpointWriter, write_settings
 from ffn.utils.errors import UserError
 from tests.inference import flood
 
@@ -151,11 +152,68 @@ def test_a_request_unlike_the_training_is_warned_of(folder, flood_network, caplo
     ]
 
 
+def test_what_is_set_aside_is_kept(folder):
+    """Two requests in turn, each stopped: neither loses what it has done."""
+    saved = storage.subvolume_path(folder / 'results', (0, 0, 0), 'cpoint')
+    made = []
+    for policy in ('PolicyPeaks', 'PolicyGrid3d', 'PolicyPeaks', 'PolicyGrid3d'):
+        with Runner() as runner:
+            request = read_request(flood.write_request(folder))
+            runner.start(read_text(request, f'seed_policy: "{policy}"'))
+            runner.stop.set()
+            with pytest.raises(Interrupted):
+                runner.run((0, 0, 0), SIZE_ZYX)
+        made.append(saved.read_bytes())
+    aside = [saved.with_suffix(f'.cpoint.aside{i}') for i in ('', '2', '3')]
+    assert [path.read_bytes() for path in aside] == made[:3]
+
+
+def test_a_folder_of_weights_means_those_that_were_there_at_the_start(folder, caplog, tmp_path):
+    """While training goes on, a resumed box must not continue with other weights."""
+    shutil.copytree((folder / 'flood').resolve(), tmp_path / 'training')
+    request = read_request(flood.write_request(folder))
+    request.model_checkpoint_path = str(tmp_path / 'training')
+    for step in (1, 2):
+        with Runner() as runner:
+            runner.start(request)
+            runner.stop.set()
+            caplog.clear()
+            with caplog.at_level(logging.INFO), pytest.raises(Interrupted):
+                runner.run((0, 0, 0), SIZE_ZYX)
+        assert ('made with another request' in caplog.text) == (step == 2)
+        CheckpointWriter(tmp_path / 'training').save(flood.make_network().named_variables(), 2)
+
+
+def test_auto_is_what_it_was_taken_for(folder, caplog, monkeypatch):
+    request = read_text(read_request(flood.write_request(folder)), 'precision: "auto"')
+    for fastest in ('float32', 'float32', 'bfloat16'):
+        monkeypatch.setattr(precision, '_fastest', lambda fastest=fastest: fastest)
+        with Runner() as runner:
+            runner.start(request)
+            assert runner.precision == fastest
+            runner.stop.set()
+            caplog.clear()
+            with caplog.at_level(logging.INFO), pytest.raises(Interrupted):
+                runner.run((0, 0, 0), SIZE_ZYX)
+        assert ('made with another request' in caplog.text) == (fastest == 'bfloat16')
+
+
 @pytest.mark.parametrize(('extra', 'message'), [
     ('image { volinfo: "a" }', 'volinfo'),
     ('image { decorator_specs: "a" }', 'decorator_specs'),
     ('init_segmentation { hdf5: "volume.h5:none" }', 'volume.h5'),
     ('reference_histogram: "none.npz"', 'none.npz'),
+    ('movement_policy_args: "{\\"score_threshold\\": \\"high\\"}"', 'do not fit'),
+    ('seed_policy: "PolicyImagePeaks2DDisk" seed_policy_args: "{\\"disk_radius\\": -1}"',
+     'PolicyImagePeaks2DDisk'),
+    ('image_mean: nan', 'image_mean is nan'),
+    ('image_stddev: inf', 'image_stddev is inf'),
+    ('inference_options { min_boundary_dist { x: -1 } }', 'min_boundary_dist is x,y,z -1,'),
+    ('inference_options { min_segment_size: -1 }', 'min_segment_size is -1'),
+    ('inference_options { disco_seed_threshold: nan }', 'disco_seed_threshold is nan'),
+    ('histogram_masks { coordinate_expression { expression: "x < 1" } }', 'reference_histogram'),
+    ('shift_mask { hdf5: "a" } shift_mask_scale: 1 shift_mask_threshold: 1 '
+     'shift_mask_fov { start { x: 0 y: 0 z: 0 } size { x: 0 y: 1 z: 1 } }', 'shift_mask_fov has size'),
     ('movement_policy_name: "Jump"', 'FaceMaxMovementPolicy'),
     ('movement_policy_args: "{\\"deltas\\": [4, 1, 1]}"', 'x,y,z 3,2,2'),
     ('seed_policy: "PolicyGrid3d" seed_policy_args: "{\\"step\\": 0}"', 'PolicyGrid3d cannot compute'),

@@ -1,7 +1,7 @@
 """python -m ffn.visualization.animate as a user calls it."""
 
-import re
 import os
+import re
 import subprocess
 import sys
 
