@@ -18,7 +18,10 @@ for arguments in json.load(sys.stdin):
     for flag in script.FLAGS.flags_by_module_dict()[script.__name__]:
         flag.unparse()
     script.FLAGS([sys.argv[1], *arguments])
-    with contextlib.redirect_stderr(io.StringIO()) as shown:
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()) as shown,
+    ):
         status = errors._run(script.main)
     results.append((status, shown.getvalue()))
 json.dump(results, sys.stdout)

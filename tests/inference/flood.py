@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from ffn.training.checkpoints import CheckpointWriter
-from ffn.training.model import create_model
+from ffn.training.model import FFNModel, create_model
 
 NAME = 'convstack_3d.ConvStack3DFFNModel'
 ARGS = '{"depth": 1, "features": [4, 3], "fov_size": [7, 5, 5], "deltas": [1, 1, 1]}'
@@ -45,7 +45,13 @@ def write_request(folder: Path) -> str:
 
 
 def write_network(folder: Path) -> None:
-    """Writes the network as folder/flood/model.ckpt-1.
+    """Writes the network as folder/flood/model.ckpt-1."""
+    (folder / 'flood').mkdir()
+    CheckpointWriter(folder / 'flood').save(make_network().named_variables(), 1)
+
+
+def make_network() -> FFNModel:
+    """Makes the network.
 
     A voxel's logit becomes 8 above the padding where the image is bright and any logit in the
     5 x 5 x 5 voxels around is above it; it falls to the padding elsewhere.
@@ -64,8 +70,9 @@ def write_network(folder: Path) -> None:
     second[1, 1, 1, 3, 2] = 1
     bias[1] = -8
     weights['seed_update/conv_lom/weights'][0, 0, 0, :, 0] = 1, -1, -1
-    (folder / 'flood').mkdir()
-    CheckpointWriter(folder / 'flood').save(weights, 1)
+    for name, variable in model.named_variables().items():
+        variable.assign(weights[name])
+    return model
 
 
 def write_volume(folder: Path) -> np.ndarray:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import numpy as np
+from scipy import ndimage
 
 from ffn.inference.canvas import Canvas
+from ffn.inference.executor import Predict
 from ffn.inference.options import CanvasOptions
 from ffn.utils.geometry import Xyz
 from ffn.utils.logits import logit
@@ -17,6 +19,27 @@ OPTIONS = {
     'move_threshold': logit(0.9),
     'segment_threshold': logit(0.6),
 }
+
+# For volume.h5 of a folder and `stand_in`.
+REQUEST = """
+image {{ hdf5: "{folder}/volume.h5:raw" }}
+image_mean: 0
+image_stddev: 1
+checkpoint_interval: 1
+seed_policy: "SequentialPolicies"
+seed_policy_args: '{{"policies": [["PolicyGrid3d", {{"step": 9}}], ["PolicyFillEmptySpace", {{}}]]}}'
+model_checkpoint_path: "none"
+model_name: "none"
+segmentation_output_dir: "{folder}/results"
+inference_options {{
+  init_activation: 0.95
+  pad_value: 0.05
+  move_threshold: 0.9
+  segment_threshold: 0.6
+  disco_seed_threshold: -1
+  min_segment_size: 30
+}}
+"""
 
 
 def model_info() -> SimpleNamespace:
@@ -42,6 +65,34 @@ class OracleNetwork:
         # A little less away from the centre, so that the middles of the faces are the maxima.
         away = sum(abs(i - c) for i, c in zip(np.ogrid[tuple(map(slice, image.shape))], center))
         return np.where(inside, self.high - 0.001 * away, self.low).astype(np.float32)
+
+
+class SeedNetwork:
+    """Grows what is as bright as the centre, by a few voxels a step: what was there before decides."""
+
+    def predict(self, image: np.ndarray, seed: np.ndarray) -> np.ndarray:
+        """See `ffn.inference.canvas.Network`."""
+        center = tuple(n // 2 for n in image.shape)
+        near = ndimage.maximum_filter(seed, (3, 5, 7)) > 0
+        inside = near & (image == image[center]) & (image > 0)
+        step = np.where(inside, 8 + image / 16, -2)
+        return np.clip(seed + step, -5, 6 + image / 8).astype(np.float32)
+
+
+def batched(network) -> Predict:
+    """A network of single fields of view as the executor takes it."""
+
+    def predict(images: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        pairs = zip(images[..., 0], seeds[..., 0], strict=True)
+        return np.stack([network.predict(*pair) for pair in pairs])[..., np.newaxis]
+
+    return predict
+
+
+def stand_in(predict: Predict) -> SimpleNamespace:
+    """Stands in for ffn.inference.predictor, so that a runner needs no framework."""
+    model = SimpleNamespace(info=model_info())
+    return SimpleNamespace(load_model=lambda request: model, make_predictor=lambda model: predict)
 
 
 def oracle_canvas(labels: np.ndarray, network=None, **kwargs) -> Canvas:
