@@ -13,7 +13,6 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.inference import flood
 from tests.inference.results import check_same, whole_result
 
 MOMENTS = [f'{when}:{ending}' for ending in ('cpoint', 'prob', 'npz')
@@ -85,15 +84,18 @@ def test_a_checkpoint_does_not_outlive_its_result(repository, tmp_path):
 # The same through the script, whose every start takes seconds.
 
 
-def write_large_volume(folder: Path) -> str:
-    """Writes four of the flood network's volumes side by side as one; returns its box."""
+def write_large_volume(folder: Path) -> tuple[Path, str]:
+    """Writes four of the flood network's volumes side by side as one; returns request and box."""
+    from tests.inference import flood  # loads Keras
+
     flood.write_volume(folder)
     with h5py.File(folder / 'volume.h5', 'r+') as file:
         one = file['raw'][:]
         del file['raw']
         file['raw'] = whole = np.tile(one, (1, 2, 2))
     z, y, x = whole.shape
-    return f'start {{ x: 0 y: 0 z: 0 }} size {{ x: {x} y: {y} z: {z} }}'
+    box = f'start {{ x: 0 y: 0 z: 0 }} size {{ x: {x} y: {y} z: {z} }}'
+    return Path(flood.write_request(folder)), box
 
 
 class ScriptKiller:
@@ -146,8 +148,7 @@ class ScriptKiller:
 @pytest.mark.parametrize(('boxes', 'kills'), [(1, 20), (2, 5)])
 def test_the_script_is_killed(repository, tmp_path, flood_network, boxes, kills):
     (tmp_path / 'flood').symlink_to(flood_network)
-    box = write_large_volume(tmp_path)
-    request = Path(flood.write_request(tmp_path))
+    request, box = write_large_volume(tmp_path)
     arguments, corners = [f'--bounding_box={box}'], [(0, 0, 0)]
     if boxes == 2:
         request.write_text(request.read_text() + 'concurrent_requests: 2 batch_size: 2\n')

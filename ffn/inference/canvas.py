@@ -94,7 +94,6 @@ class Canvas:
         edge = [(n - m) // 2 for n, m in zip(self._fov, info.pred_mask_size.zyx, strict=True)]
         self._updated = tuple(slice(e, n - e) for e, n in zip(edge, self._fov, strict=True))
         self._make_step_arrays()
-
         # Filled, since the memory of np.zeros is handed out page by page, in the midst of the steps.
         self.seed = np.full(self.shape, np.nan, dtype=np.float32)
         self.segmentation = np.full(self.shape, 0, dtype=np.int32)
@@ -117,13 +116,9 @@ class Canvas:
             voxel_size_zyx,
         )  # fmt: skip
         name, args = movement_policy
+        reach = [n // 2 for n in info.pred_mask_size.zyx]
         self.movement_policy = movement.make_policy(
-            self.view,
-            name,
-            args,
-            info.deltas.zyx,
-            options.move_threshold,
-            [n // 2 for n in info.pred_mask_size.zyx],
+            self.view, name, args, info.deltas.zyx, options.move_threshold, reach
         )
         self.between_steps: Callable[[Canvas], None] = lambda canvas: None
         # Timers of what is going on, so that a checkpoint in the middle has the time so far.
