@@ -39,6 +39,15 @@ def flood_network(tmp_path_factory) -> Path:
     return folder / 'flood'
 
 
+@pytest.fixture
+def flood_folder(tmp_path, flood_network) -> Path:
+    """A folder with that network, volume.h5 and request.pbtxt."""
+    from tests.inference import flood  # loads Keras
+
+    flood.fill_folder(tmp_path, flood_network)
+    return tmp_path
+
+
 @pytest.fixture(scope='session')
 def repository() -> Path:
     """Root of the checkout."""

@@ -45,20 +45,16 @@ def write_request(folder: Path, more: str = '', deltas: str = '[2, 2, 2]') -> st
 
 
 @pytest.fixture
-def folder(tmp_path, flood_network):
-    """A folder with the network, volume.h5 and request.pbtxt."""
-    (tmp_path / 'flood').symlink_to(flood_network)
-    flood.write_volume(tmp_path)
-    write_request(tmp_path)
-    return tmp_path
+def folder(flood_folder):
+    write_request(flood_folder)
+    return flood_folder
 
 
 @pytest.fixture(scope='module')
 def one_by_one(tmp_path_factory, flood_network):
     """Results of three runs of one box each, by corner x,y,z."""
     folder = tmp_path_factory.mktemp('one')
-    (folder / 'flood').symlink_to(flood_network)
-    flood.write_volume(folder)
+    flood.fill_folder(folder, flood_network)
     request = write_request(folder)
     for box in BOXES:
         box_run.segment(request, box_text=box_text(*box), quiet=True)
@@ -358,6 +354,7 @@ def test_stopped_with_two_boxes_at_work(repository, folder):
     assert sorted(path.name for path in folder.rglob('*.cpoint')) == [
         'seg-0_0_0.cpoint', 'seg-1_2_0.cpoint']  # fmt: skip
     assert not list(folder.rglob('*.npz'))
+    assert not (folder / 'results' / 'counters.txt').exists()
     told = read_report(folder)
     assert [box['status'] for box in told['boxes']] == ['interrupted'] * 2
     check_total(told)

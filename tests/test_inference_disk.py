@@ -38,20 +38,16 @@ def write_request(folder: Path, more: str = '') -> str:
 
 
 @pytest.fixture
-def folder(tmp_path, flood_network):
-    """A folder with the network, volume.h5 and request.pbtxt."""
-    (tmp_path / 'flood').symlink_to(flood_network)
-    flood.write_volume(tmp_path)
-    write_request(tmp_path)
-    return tmp_path
+def folder(flood_folder):
+    write_request(flood_folder)
+    return flood_folder
 
 
 @pytest.fixture(scope='module')
 def undisturbed(tmp_path_factory, flood_network):
     """The result where nothing goes wrong."""
     folder = tmp_path_factory.mktemp('undisturbed')
-    (folder / 'flood').symlink_to(flood_network)
-    flood.write_volume(folder)
+    flood.fill_folder(folder, flood_network)
     box_run.segment(write_request(folder), BOX, quiet=True)
     return whole_result(folder / 'results', CORNER)
 

@@ -22,12 +22,8 @@ BOX = 'start { x: 0 y: 0 z: 0 } size { x: 38 y: 26 z: 20 }'
 
 
 @pytest.fixture
-def folder(tmp_path, flood_network):
-    """A folder with the network, volume.h5 and request.pbtxt."""
-    (tmp_path / 'flood').symlink_to(flood_network)
-    flood.write_volume(tmp_path)
-    flood.write_request(tmp_path)
-    return tmp_path
+def folder(flood_folder):
+    return flood_folder
 
 
 def command(repository: Path, *arguments: str, box: str = BOX) -> list[str]:

@@ -69,7 +69,7 @@ def segment(
         seconds = time.monotonic() - begin
         if any(entry.status != 'failed' for entry in reports):
             print(report.summary(reports, seconds))
-        if any(entry.counters for entry in reports):
+        if any(entry.status in ('segmented', 'masked') for entry in reports):
             _write_counters(Path(request.segmentation_output_dir), runner.counters.as_dict())
         if report_path:
             settings = {

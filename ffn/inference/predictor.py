@@ -72,7 +72,6 @@ def make_predictor(model: FFNModel, tf32: bool = False) -> Predict:
 
 def _tensorflow(model: FFNModel, tf32: bool) -> Predict:
     import tensorflow as tf
-    from tensorflow.python.framework import convert_to_constants
 
     on_gpu = gpu_capability() is not None
     if on_gpu:
@@ -84,11 +83,10 @@ def _tensorflow(model: FFNModel, tf32: bool) -> Predict:
     def step(images, seeds):
         return model((images, seeds), training=False)
 
-    if on_gpu:
-        return _in_sizes_of_two(lambda *batch: step(*map(tf.constant, batch)).numpy())
-    # With constant weights, oneDNN brings them into its own order once and not with every step.
-    frozen = convert_to_constants.convert_variables_to_constants_v2(step.get_concrete_function())
-    return lambda *batch: frozen(*map(tf.constant, batch))[0].numpy()
+    def predict(images: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        return step(tf.constant(images), tf.constant(seeds)).numpy()
+
+    return _in_sizes_of_two(predict) if on_gpu else predict
 
 
 def _jax(model: FFNModel, tf32: bool) -> Predict:

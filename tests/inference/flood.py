@@ -44,6 +44,18 @@ def write_request(folder: Path) -> str:
     return str(folder / 'request.pbtxt')
 
 
+def fill_folder(folder: Path, network: Path) -> None:
+    """Brings the network, volume.h5 and request.pbtxt to a folder.
+
+    Args:
+      folder: where.
+      network: folder of the checkpoint that `write_network` made.
+    """
+    (folder / 'flood').symlink_to(network)
+    write_volume(folder)
+    write_request(folder)
+
+
 def write_network(folder: Path) -> None:
     """Writes the network as folder/flood/model.ckpt-1."""
     (folder / 'flood').mkdir()

@@ -21,10 +21,8 @@ SIZE_ZYX = (20, 26, 38)
 
 
 @pytest.fixture
-def folder(tmp_path, flood_network):
-    (tmp_path / 'flood').symlink_to(flood_network)
-    flood.write_volume(tmp_path)
-    return tmp_path
+def folder(flood_folder):
+    return flood_folder
 
 
 def run(folder, extra='', corner_zyx=(0, 0, 0), size_zyx=SIZE_ZYX, **options):

@@ -5,21 +5,8 @@ import pytest
 import tensorflow as tf
 
 from ffn.training import checkpoints
-from ffn.training.model import create_model
 from ffn.utils.errors import UserError
-
-NAME = 'convstack_3d.ConvStack3DFFNModel'
-ARGS = {'fov_size': [9, 7, 5], 'deltas': [2, 2, 1], 'depth': 2, 'features': 3}
-
-
-def make(seed=0, **args):
-    model = create_model(NAME, {**ARGS, **args})
-    model.initialize(np.random.default_rng(seed))
-    return model
-
-
-def values(model):
-    return {name: np.asarray(variable) for name, variable in model.named_variables().items()}
+from tests.training.small_network import ARGS, NAME, make, values
 
 
 @pytest.fixture

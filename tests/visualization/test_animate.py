@@ -19,13 +19,10 @@ START = '10,18,5'  # in body 2
 
 
 @pytest.fixture
-def folder(tmp_path, flood_network, monkeypatch):
-    """A folder with the network, volume.h5 and request.pbtxt, from which everything is called."""
-    (tmp_path / 'flood').symlink_to(flood_network)
-    flood.write_volume(tmp_path)
-    flood.write_request(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def folder(flood_folder, monkeypatch):
+    """Where everything is called from."""
+    monkeypatch.chdir(flood_folder)
+    return flood_folder
 
 
 def arguments(*more, box=BOX, start=START, output='flood.gif'):
