@@ -334,7 +334,8 @@ def test_what_the_network_computes_in_is_not_what_it_gives_out(folder):
 def test_stopped_with_two_boxes_at_work(repository, folder):
     """Both leave a checkpoint, and the same command goes on from them."""
     boxes = [((0, 0, 0), (37, 26, 14)), ((1, 2, 0), (37, 24, 13))]
-    write_request(folder, 'concurrent_requests: 2 batch_size: 2', deltas='[2, 1, 1]')
+    # The smallest deltas: seconds of steps, so that neither ends before the signal.
+    write_request(folder, 'concurrent_requests: 2 batch_size: 2', deltas='[1, 1, 1]')
     arguments = [f'--bounding_boxes={boxes_text(boxes)}', '--report=report.json']
     process = subprocess.Popen(
         script(repository, *arguments), cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -344,7 +345,7 @@ def test_stopped_with_two_boxes_at_work(repository, folder):
         begun = 0
         while begun < 2 and (line := process.stderr.readline()):
             begun += 'PolicyPeaks:' in line
-        time.sleep(0.3)
+        time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
         shown, errors = process.communicate(timeout=120)
     finally:

@@ -85,14 +85,14 @@ def test_a_checkpoint_does_not_outlive_its_result(repository, tmp_path):
 
 
 def write_large_volume(folder: Path) -> tuple[Path, str]:
-    """Writes four of the flood network's volumes side by side as one; returns request and box."""
+    """Writes twelve of the flood network's volumes side by side as one; returns request and box."""
     from tests.inference import flood  # loads Keras
 
     flood.write_volume(folder)
     with h5py.File(folder / 'volume.h5', 'r+') as file:
         one = file['raw'][:]
         del file['raw']
-        file['raw'] = whole = np.tile(one, (1, 2, 2))
+        file['raw'] = whole = np.tile(one, (1, 3, 4))
     z, y, x = whole.shape
     box = f'start {{ x: 0 y: 0 z: 0 }} size {{ x: {x} y: {y} z: {z} }}'
     return Path(flood.write_request(folder)), box
