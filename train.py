@@ -32,9 +32,10 @@ flags.DEFINE_integer('max_steps', 10000, 'Steps to train for.')
 flags.DEFINE_float('summary_rate_secs', 120, 'Seconds between summaries.')
 flags.DEFINE_float('seed_pad', 0.05, 'Probability that the seed begins with.')
 flags.DEFINE_float('threshold', 0.9, 'Probability from which on the field of view moves.')
-flags.DEFINE_string('fov_policy', 'fixed', 'fixed, max_pred_moves or no_step.')
+flags.DEFINE_string('fov_policy', 'fixed', 'fixed, window, max_pred_moves or no_step.')
 flags.DEFINE_integer('fov_moves', 1, 'Deltas that the field of view may go from the centre.')
-flags.DEFINE_bool('shuffle_moves', True, 'Random order of the moves of fov_policy fixed.')
+flags.DEFINE_bool('shuffle_moves', True, 'Random order of the moves of fixed and window.')
+flags.DEFINE_integer('fov_window_radius', 1, 'How near to its target window looks, in voxels.')
 flags.DEFINE_float('image_mean', None, 'Subtracted from the image.', required=True)
 flags.DEFINE_float('image_stddev', None, 'Divides the image.', required=True)
 flags.DEFINE_list(
@@ -42,15 +43,45 @@ flags.DEFINE_list(
 )
 flags.DEFINE_list('permutable_axes', ['1', '2'], 'Axes that look alike; indices in z,y,x.')
 flags.DEFINE_list('reflectable_axes', ['0', '1', '2'], 'Axes that may be reversed; z,y,x.')
-flags.DEFINE_string('optimizer', 'sgd', 'sgd, momentum, adagrad, adam or rmsprop.')
+flags.DEFINE_string(
+    'augmentation', '', 'Further random changes: a JSON object, or a file with one.'
+)
+flags.DEFINE_list(
+    'volume_weights', [], 'name:share of the examples; default: as frequent as their coordinates.'
+)
+flags.DEFINE_list(
+    'loss_weight_volumes', [], 'name:path:dataset of weights of each voxel in the loss.'
+)
+flags.DEFINE_bool('skip_corrupt_records', False, 'Leave out what is damaged of --train_coords.')
+flags.DEFINE_string('optimizer', 'sgd', 'sgd, momentum, adagrad, adam, adamw or rmsprop.')
 flags.DEFINE_float('learning_rate', 0.001, 'At the beginning.')
 flags.DEFINE_float('momentum', 0.9, 'Of momentum and rmsprop.')
-flags.DEFINE_float('learning_rate_decay_factor', None, 'Multiplies the rate every decay_steps.')
-flags.DEFINE_integer('decay_steps', None, 'Steps between decays of the learning rate.')
+flags.DEFINE_string('learning_rate_schedule', 'exponential', 'exponential (a staircase) or cosine.')
+flags.DEFINE_float(
+    'learning_rate_decay_factor', None,
+    'Multiplies the rate every decay_steps; of cosine: what is left of it at decay_steps (0).',
+)  # fmt: skip
+flags.DEFINE_integer('decay_steps', None, 'Steps between decays; of cosine: until its end.')
+flags.DEFINE_integer('warmup_steps', 0, 'The rate rises from 0 over so many steps.')
 flags.DEFINE_float('rmsprop_decay', 0.9, 'Discount of old squared gradients.')
 flags.DEFINE_float('adam_beta1', 0.9, 'Discount of old gradients.')
 flags.DEFINE_float('adam_beta2', 0.999, 'Discount of old squared gradients.')
-flags.DEFINE_float('epsilon', 1e-8, 'Of adam and rmsprop.')
+flags.DEFINE_float('epsilon', 1e-8, 'Of adam, adamw and rmsprop.')
+flags.DEFINE_float('weight_decay', 0.004, 'Of adamw.')
+flags.DEFINE_float('gradient_clip_value', 0.7, 'Limit of each entry of the gradient; 0: none.')
+flags.DEFINE_float('gradient_clip_norm', 0, 'Then limit of the norm of all together; 0: none.')
+flags.DEFINE_float(
+    'ema_decay', 0, 'Keeps a running average of the weights with this discount, as 0.999; 0: none.'
+)
+flags.DEFINE_string(
+    'precision', 'float32', 'What the network computes in: float32, bfloat16 or float16.'
+)
+flags.DEFINE_string(
+    'strategy', 'auto',
+    'one_device, mirrored (all GPUs), multi_worker (TF_CONFIG), slurm, or auto: what there is.',
+)  # fmt: skip
+flags.DEFINE_string('init_checkpoint', '', 'Begin with its weights; a folder: its last one.')
+flags.DEFINE_list('voxel_size', [], 'x,y,z in nm, noted for inference.')
 flags.DEFINE_integer('checkpoint_steps', 0, 'Steps between checkpoints; 0: by time alone.')
 flags.DEFINE_float('checkpoint_minutes', 10, 'Minutes between checkpoints; 0: by steps alone.')
 flags.DEFINE_integer('keep_checkpoints', 5, 'Newest checkpoints kept; 0: all.')
@@ -70,17 +101,19 @@ def main() -> None:
     with startup_messages_hidden():
         import tensorflow as tf
 
-        from ffn.training import train_loop
+        from ffn.training import distribution, train_loop
 
         tf.config.list_physical_devices()
-    train_loop.save_flags(FLAGS.train_dir, flags_text)
-    step = train_loop.train(config)
+    replicas = distribution.make_replicas(FLAGS.strategy)
+    step = train_loop.train(config, replicas=replicas, flags=flags_text)
     logging.info('trained to step %d; checkpoints are in %s', step, FLAGS.train_dir)
 
 
 def make_config():
     """Turns the flags into a TrainConfig."""
-    from ffn.training.config import DataConfig, OptimizerConfig, TrainConfig, WalkConfig
+    from ffn.training.augmentation_config import parse_augmentation
+    from ffn.training.config import CheckpointConfig, DataConfig, TrainConfig, WalkConfig
+    from ffn.training.optimizer_config import OptimizerConfig
 
     return TrainConfig(
         data=DataConfig(
@@ -92,6 +125,14 @@ def make_config():
             offset_scale=dict(map(_offset_scale, FLAGS.image_offset_scale_map)),
             permutable_axes=_axes('permutable_axes'),
             reflectable_axes=_axes('reflectable_axes'),
+            augmentation=parse_augmentation(FLAGS.augmentation),
+            volume_weights=dict(map(_volume_weight, FLAGS.volume_weights)),
+            loss_weight_volumes=(
+                split_named(FLAGS.loss_weight_volumes, '--loss_weight_volumes')
+                if FLAGS.loss_weight_volumes
+                else {}
+            ),
+            skip_corrupt_records=FLAGS.skip_corrupt_records,
         ),
         walk=WalkConfig(
             fov_policy=FLAGS.fov_policy,
@@ -99,17 +140,24 @@ def make_config():
             shuffle_moves=FLAGS.shuffle_moves,
             seed_pad=FLAGS.seed_pad,
             threshold=FLAGS.threshold,
+            window_radius=FLAGS.fov_window_radius,
         ),
         optimizer=OptimizerConfig(
             optimizer=FLAGS.optimizer,
             learning_rate=FLAGS.learning_rate,
             momentum=FLAGS.momentum,
+            schedule=FLAGS.learning_rate_schedule,
             decay_factor=FLAGS.learning_rate_decay_factor,
             decay_steps=FLAGS.decay_steps,
             rmsprop_decay=FLAGS.rmsprop_decay,
             adam_beta1=FLAGS.adam_beta1,
             adam_beta2=FLAGS.adam_beta2,
             epsilon=FLAGS.epsilon,
+            warmup_steps=FLAGS.warmup_steps,
+            weight_decay=FLAGS.weight_decay,
+            clip_value=FLAGS.gradient_clip_value,
+            clip_norm=FLAGS.gradient_clip_norm,
+            ema_decay=FLAGS.ema_decay,
         ),
         model_name=FLAGS.model_name,
         model_args=_json_object(FLAGS.model_args),
@@ -117,10 +165,15 @@ def make_config():
         batch_size=FLAGS.batch_size,
         max_steps=FLAGS.max_steps,
         summary_seconds=FLAGS.summary_rate_secs,
-        checkpoint_steps=FLAGS.checkpoint_steps,
-        checkpoint_minutes=FLAGS.checkpoint_minutes,
-        keep_checkpoints=FLAGS.keep_checkpoints,
-        keep_every_hours=FLAGS.keep_checkpoint_every_n_hours,
+        checkpoints=CheckpointConfig(
+            steps=FLAGS.checkpoint_steps,
+            minutes=FLAGS.checkpoint_minutes,
+            keep=FLAGS.keep_checkpoints,
+            keep_every_hours=FLAGS.keep_checkpoint_every_n_hours,
+        ),
+        precision=FLAGS.precision,
+        init_checkpoint=FLAGS.init_checkpoint,
+        voxel_size=_voxel_size(),
         seed=FLAGS.seed,
         quiet=FLAGS.quiet,
     )
@@ -141,6 +194,26 @@ def _axes(flag: str) -> tuple[int, ...]:
     if not all(text.strip().isdigit() for text in texts):
         raise UserError(f'--{flag} is {",".join(texts)!r}; expected indices such as 1,2')
     return tuple(int(text) for text in texts)
+
+
+def _voxel_size() -> tuple[float, float, float] | None:
+    if not FLAGS.voxel_size:
+        return None
+    try:
+        x, y, z = map(float, FLAGS.voxel_size)
+    except ValueError as error:
+        raise UserError(
+            f'--voxel_size is {",".join(FLAGS.voxel_size)!r}; expected three numbers x,y,z'
+        ) from error
+    return x, y, z
+
+
+def _volume_weight(text: str) -> tuple[str, float]:
+    name, _, share = text.rpartition(':')
+    try:
+        return name, float(share)
+    except ValueError as error:
+        raise UserError(f'--volume_weights: {text!r} is not of the form name:share') from error
 
 
 def _offset_scale(text: str) -> tuple[str, tuple[float, float]]:

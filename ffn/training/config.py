@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ffn.training.augmentation_config import AugmentationConfig
+from ffn.training.optimizer_config import OptimizerConfig
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Zyx
 
@@ -13,8 +16,8 @@ from ffn.utils.geometry import Zyx
 if TYPE_CHECKING:
     from ffn.training.model import ModelInfo
 
-POLICIES = ('fixed', 'max_pred_moves', 'no_step')
-OPTIMIZERS = ('sgd', 'momentum', 'adagrad', 'adam', 'rmsprop')
+POLICIES = ('fixed', 'window', 'max_pred_moves', 'no_step')
+PRECISIONS = ('float32', 'bfloat16', 'float16')
 # What voxels of the object and of everything else are trained towards.
 SOFT_LABELS = (0.95, 0.05)
 
@@ -32,6 +35,11 @@ class DataConfig:
       offset_scale: name → (mean, stddev) of volumes that differ.
       permutable_axes: z, y, x indices of axes that may be exchanged.
       reflectable_axes: z, y, x indices of axes that may be reversed.
+      augmentation: further random changes.
+      volume_weights: name → share of the examples that come from it, in any unit; empty: volumes are
+        as frequent as their coordinates.
+      loss_weight_volumes: name → volume of weights of each voxel in the loss; others count 1.
+      skip_corrupt_records: leaves out what is damaged of a coordinate file, instead of an error.
     """
 
     train_coords: str
@@ -42,6 +50,10 @@ class DataConfig:
     offset_scale: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     permutable_axes: tuple[int, ...] = (1, 2)
     reflectable_axes: tuple[int, ...] = (0, 1, 2)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    volume_weights: Mapping[str, float] = field(default_factory=dict)
+    loss_weight_volumes: Mapping[str, str] = field(default_factory=dict)
+    skip_corrupt_records: bool = False
 
     def __post_init__(self) -> None:
         for name, axes in (
@@ -65,11 +77,22 @@ class DataConfig:
                 raise UserError(
                     f'{what} lacks {", ".join(sorted(missing))}: every volume needs image and labels'
                 )
-        unknown = set(self.offset_scale) - set(self.data_volumes)
-        if unknown:
+        for what, names in (
+            ('image_offset_scale_map', self.offset_scale),
+            ('volume_weights', self.volume_weights),
+            ('loss_weight_volumes', self.loss_weight_volumes),
+        ):
+            unknown = set(names) - set(self.data_volumes)
+            if unknown:
+                raise UserError(
+                    f'--{what} names {", ".join(sorted(unknown))}, which --data_volumes lacks'
+                )
+        if self.volume_weights and not (
+            all(0 <= weight < math.inf for weight in self.volume_weights.values())
+            and sum(self.volume_weights.values()) > 0
+        ):
             raise UserError(
-                f'--image_offset_scale_map names {", ".join(sorted(unknown))}, which --data_volumes '
-                'lacks'
+                f'--volume_weights are {dict(self.volume_weights)}; expected numbers from 0, not all 0'
             )
 
     def normalization(self, name: str) -> tuple[float, float]:
@@ -87,6 +110,8 @@ class WalkConfig:
       shuffle_moves: whether the order of the fixed moves is random.
       seed_pad: probability that the seed begins with.
       threshold: probability from which on a voxel can be moved to.
+      window_radius: of policy window: a move is possible where any voxel so near to its target, on
+        the shell that the targets lie on, reaches the threshold.
     """
 
     fov_policy: str = 'fixed'
@@ -94,18 +119,21 @@ class WalkConfig:
     shuffle_moves: bool = True
     seed_pad: float = 0.05
     threshold: float = 0.9
+    window_radius: int = 1
 
     def __post_init__(self) -> None:
         if self.fov_policy not in POLICIES:
             raise UserError(
                 f'--fov_policy is {self.fov_policy!r}; expected one of {", ".join(POLICIES)}'
             )
-        least = 1 if self.fov_policy == 'fixed' else 0
+        least = 1 if self.fov_policy in ('fixed', 'window') else 0
         if self.fov_moves < least:
             raise UserError(
                 f'--fov_moves is {self.fov_moves}; expected {least} or more with --fov_policy '
                 f'{self.fov_policy}'
             )
+        if self.window_radius < 0:
+            raise UserError(f'--fov_window_radius is {self.window_radius}; expected 0 or more')
         for name in ('seed_pad', 'threshold'):
             if not 0 < getattr(self, name) < 1:
                 raise UserError(
@@ -126,47 +154,30 @@ class WalkConfig:
 
 
 @dataclass(frozen=True)
-class OptimizerConfig:
-    """How weights follow gradients.
+class CheckpointConfig:
+    """When a run is saved, and what is kept.
 
     Attributes:
-      optimizer: one of OPTIMIZERS.
-      learning_rate: at the beginning.
-      momentum: of momentum and rmsprop.
-      decay_factor: the learning rate is multiplied by it every decay_steps; None: constant.
-      decay_steps: training steps.
-      rmsprop_decay: discount of old squared gradients.
-      adam_beta1: discount of old gradients.
-      adam_beta2: discount of old squared gradients.
-      epsilon: keeps rmsprop and adam from dividing by nothing.
+      steps: steps between checkpoints; 0: by time alone.
+      minutes: minutes between checkpoints; 0: by steps alone.
+      keep: number of newest ones kept; 0: all.
+      keep_every_hours: one is kept for good whenever so long has passed; 0: none.
     """
 
-    optimizer: str = 'sgd'
-    learning_rate: float = 0.001
-    momentum: float = 0.9
-    decay_factor: float | None = None
-    decay_steps: int | None = None
-    rmsprop_decay: float = 0.9
-    adam_beta1: float = 0.9
-    adam_beta2: float = 0.999
-    epsilon: float = 1e-8
+    steps: int = 0
+    minutes: float = 10
+    keep: int = 5
+    keep_every_hours: float = 0
 
     def __post_init__(self) -> None:
-        if self.optimizer not in OPTIMIZERS:
-            raise UserError(
-                f'--optimizer is {self.optimizer!r}; expected one of {", ".join(OPTIMIZERS)}'
-            )
-        if not self.learning_rate > 0:
-            raise UserError(f'--learning_rate is {self.learning_rate:g}; expected more than 0')
-        if (self.decay_factor is None) != (self.decay_steps is None):
-            raise UserError('--learning_rate_decay_factor and --decay_steps are needed together')
-        if self.decay_steps is not None and self.decay_steps < 1:
-            raise UserError(f'--decay_steps is {self.decay_steps}; expected 1 or more')
-        for name in ('momentum', 'rmsprop_decay', 'adam_beta1', 'adam_beta2'):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f'--{name} is {getattr(self, name):g}; expected 0 or more, below 1')
-        if not self.epsilon > 0:
-            raise UserError(f'--epsilon is {self.epsilon:g}; expected more than 0')
+        for flag, value in (
+            ('checkpoint_steps', self.steps),
+            ('checkpoint_minutes', self.minutes),
+            ('keep_checkpoints', self.keep),
+            ('keep_checkpoint_every_n_hours', self.keep_every_hours),
+        ):
+            if value < 0:
+                raise UserError(f'--{flag} is {value:g}; expected 0 or more')
 
 
 @dataclass(frozen=True)
@@ -180,13 +191,14 @@ class TrainConfig:
       model_name: '[package.]module.Class'.
       model_args: its arguments.
       train_dir: folder for checkpoints and event files.
-      batch_size: examples that are walked at the same time.
+      checkpoints: when to save.
+      batch_size: examples that are walked at the same time, on each device.
       max_steps: when to end.
       summary_seconds: time between summaries for TensorBoard.
-      checkpoint_steps: steps between checkpoints; 0: by time alone.
-      checkpoint_minutes: minutes between checkpoints; 0: by steps alone.
-      keep_checkpoints: number of newest ones kept; 0: all.
-      keep_every_hours: one is kept for good whenever so long has passed; 0: none.
+      precision: what the network computes in, one of PRECISIONS; weights and logits stay float32.
+      init_checkpoint: weights to begin with, where train_dir has no checkpoint yet.
+      eval_steps: steps between evaluations of a held-out box; 0: none.
+      voxel_size: physical size x, y, z of a voxel, noted for inference; None: not known.
       seed: of initial weights, order of examples and augmentation.
       quiet: no progress bar.
     """
@@ -197,13 +209,14 @@ class TrainConfig:
     model_name: str
     model_args: Mapping[str, Any]
     train_dir: str
+    checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
     batch_size: int = 4
     max_steps: int = 10000
     summary_seconds: float = 120
-    checkpoint_steps: int = 0
-    checkpoint_minutes: float = 10
-    keep_checkpoints: int = 5
-    keep_every_hours: float = 0
+    precision: str = 'float32'
+    init_checkpoint: str = ''
+    eval_steps: int = 0
+    voxel_size: tuple[float, float, float] | None = None
     seed: int = 0
     quiet: bool = False
 
@@ -213,6 +226,14 @@ class TrainConfig:
                 raise UserError(f'--{name} is {getattr(self, name)}; expected 1 or more')
         if self.seed < 0:
             raise UserError(f'--seed is {self.seed}; expected 0 or more')
+        if self.precision not in PRECISIONS:
+            raise UserError(
+                f'--precision is {self.precision!r}; expected one of {", ".join(PRECISIONS)}'
+            )
+        if self.voxel_size is not None and not all(0 < n < math.inf for n in self.voxel_size):
+            raise UserError(
+                f'--voxel_size is {",".join(map(str, self.voxel_size))}; expected positive x,y,z'
+            )
 
     def check_model(self, info: ModelInfo) -> None:
         """Checks the model's sizes against the augmentation.

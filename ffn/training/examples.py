@@ -5,20 +5,29 @@ Januszewski et al., arXiv:1611.00421, section on training.
 
 from __future__ import annotations
 
-import collections
-import itertools
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from ffn.training.config import SOFT_LABELS, WalkConfig
+from ffn.training.fov_moves import CENTER, Offset, Surroundings, make_policy
 from ffn.training.inputs import Example
 from ffn.training.model import ModelInfo
-from ffn.utils import moves
+from ffn.utils.geometry import Xyz
 from ffn.utils.logits import logit
 
-Offset = tuple[int, int, int]
+
+class Source(Protocol):
+    """Where examples come from."""
+
+    def __next__(self) -> Example:
+        """The next example; there is no end."""
+        ...
+
+    def load(self, number: int, center: Xyz, volume: str) -> Example:
+        """An example that was taken before."""
+        ...
 
 
 class Batch(NamedTuple):
@@ -46,27 +55,20 @@ class Walk:
       offset: from the centre, z, y, x: where the field of view is.
     """
 
-    def __init__(
-        self, example: Example, info: ModelInfo, config: WalkConfig, rng: np.random.Generator
-    ):
+    def __init__(self, example: Example, info: ModelInfo, config: WalkConfig):
+        """Begins in the centre; the order of moves depends on the example alone."""
         self.example = example
         self._fov = info.input_image_size.zyx
-        self._deltas = info.deltas.zyx
         self._config = config
         self._threshold = logit(config.threshold)
-        self._rng = rng
         shape = example.image.shape
         self._center = tuple(n // 2 for n in shape)
         self.canvas = np.full(shape, logit(config.seed_pad), dtype=np.float32)
         self.canvas[self._center] = logit(SOFT_LABELS[0])
-        policies = {
-            'fixed': self._fixed,
-            'max_pred_moves': self._max_pred,
-            'no_step': lambda: iter([(0, 0, 0)]),
-        }
-        self._offsets = policies[config.fov_policy]()
-        self._last_logits: np.ndarray | None = None
-        self.offset: Offset = next(self._offsets)
+        self._policy = make_policy(config, info, np.random.default_rng(example.walk_seed))
+        reach = tuple((n - f) // 2 for n, f in zip(shape, self._fov, strict=True))
+        self._around = Surroundings(self.is_valid, self.is_wanted, self._any_valid, reach)
+        self.offset: Offset = CENTER
 
     def _at(self, offset: Offset) -> Offset:
         z, y, x = (c + o for c, o in zip(self._center, offset, strict=True))
@@ -80,33 +82,9 @@ class Walk:
         """Whether the object is there."""
         return bool(self.example.labels[self._at(offset)] >= self._config.threshold)
 
-    def _fixed(self) -> Iterator[Offset]:
-        yield 0, 0, 0
-        neighbours = fixed_offsets(self._deltas)
-        if self._config.shuffle_moves:
-            self._rng.shuffle(neighbours)
-        for offset in map(tuple, neighbours):
-            if self.is_valid(offset):
-                yield offset
-
-    def _max_pred(self) -> Iterator[Offset]:
-        reach = [(n - f) // 2 for n, f in zip(self.canvas.shape, self._fov, strict=True)]
-        queue: collections.deque[Offset] = collections.deque([(0, 0, 0)])
-        done: set[Offset] = set()
-        while queue:
-            offset = queue.popleft()
-            cell = moves.quantize(offset, self._deltas)
-            at_center = offset == (0, 0, 0)
-            if cell in done or not (
-                at_center or (self.is_valid(offset) and self.is_wanted(offset))
-            ):
-                continue
-            done.add(cell)
-            yield offset
-            for _, step in moves.face_maxima(self._last_logits, self._deltas, self._threshold):
-                target = tuple(o + s for o, s in zip(offset, step, strict=True))
-                if all(abs(t) <= r for t, r in zip(target, reach, strict=True)):
-                    queue.append(target)
+    def _any_valid(self, offsets: np.ndarray) -> bool:
+        z, y, x = (offsets + self._center).T
+        return bool((self.canvas[z, y, x] >= self._threshold).any())
 
     def field_of_view(self) -> tuple[slice, slice, slice]:
         """The part of the patch that the field of view covers."""
@@ -119,48 +97,55 @@ class Walk:
     def advance(self, logits: np.ndarray) -> bool:
         """Takes in a step's logits [z, y, x] and moves; returns False when there is nowhere to go."""
         self.canvas[self.field_of_view()] = logits
-        self._last_logits = logits
-        offset = next(self._offsets, None)
+        self._policy.saw(self.offset, logits)
+        offset = self._policy.next(self._around)
         if offset is None:
             return False
         self.offset = offset
         return True
 
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything that is needed to go on, besides the example's image and labels."""
+        return {
+            'number': np.int64(self.example.number),
+            'center': np.array(self.example.center, np.int64),
+            'volume': np.array(self.example.volume),
+            'canvas': self.canvas,
+            'offset': np.array(self.offset, np.int64),
+            **self._policy.state(),
+        }
 
-def fixed_offsets(deltas_zyx: tuple[int, int, int]) -> list[Offset]:
-    """The neighbours of the centre at ±delta: 26, fewer where a delta is 0; without the centre."""
-    steps = ((-d, 0, d) if d else (0,) for d in deltas_zyx)
-    return [offset for offset in itertools.product(*steps) if any(offset)]
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Takes over what `state` gave."""
+        self.canvas[:] = state['canvas']
+        z, y, x = state['offset'].tolist()
+        self.offset = (z, y, x)
+        self._policy.restore(state)
 
 
 class BatchWalker:
     """Walks over as many examples as there are elements in a batch, each at its own pace."""
 
-    def __init__(
-        self,
-        source: Iterator[Example],
-        info: ModelInfo,
-        config: WalkConfig,
-        batch_size: int,
-        rng: np.random.Generator,
-    ):
-        """Loads the first examples.
+    def __init__(self, source: Source, info: ModelInfo, config: WalkConfig, batch_size: int):
+        """Loads the first examples when they are needed.
 
         Args:
           source: examples without end.
           info: sizes of the network.
           config: how to move.
           batch_size: number of walks.
-          rng: shuffles the moves.
         """
-        self._source, self._info, self._config, self._rng = source, info, config, rng
-        self._walks = [self._new_walk() for _ in range(batch_size)]
+        self._source, self._info, self._config = source, info, config
+        self._size = batch_size
+        self._walks: list[Walk] = []
 
     def _new_walk(self) -> Walk:
-        return Walk(next(self._source), self._info, self._config, self._rng)
+        return Walk(next(self._source), self._info, self._config)
 
     def batch(self) -> Batch:
         """What the network sees next."""
+        while len(self._walks) < self._size:
+            self._walks.append(self._new_walk())
         parts = []
         for walk in self._walks:
             fov, example = walk.field_of_view(), walk.example
@@ -187,3 +172,33 @@ class BatchWalker:
     def volumes(self) -> list[str]:
         """Names of the volumes in the batch, for messages."""
         return sorted({walk.example.volume for walk in self._walks})
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All walks as arrays, named 'INDEX/what'."""
+        return {
+            f'{i}/{name}': array
+            for i, walk in enumerate(self._walks)
+            for name, array in walk.state().items()
+        }
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Takes over what `state` gave; examples are loaded again.
+
+        Raises:
+          KeyError, ValueError: it is of another batch size, policy or patch size.
+        """
+        walks = []
+        for i in range(len({name.partition('/')[0] for name in state})):
+            own = {
+                name.partition('/')[2]: array
+                for name, array in state.items()
+                if name.startswith(f'{i}/')
+            }
+            center = Xyz(*own['center'].tolist())
+            example = self._source.load(int(own['number']), center, str(own['volume']))
+            walk = Walk(example, self._info, self._config)
+            walk.restore(own)
+            walks.append(walk)
+        if len(walks) != self._size:
+            raise ValueError(f'{len(walks)} examples, not {self._size}')
+        self._walks = walks

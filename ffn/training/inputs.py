@@ -1,22 +1,18 @@
-"""Examples: coordinates from TFRecords, and the patches around them."""
+"""Examples: patches around coordinates, read and changed ahead of time by a tf.data pipeline."""
 
 from __future__ import annotations
 
 import collections
 import contextlib
-import glob
-import re
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
-from google.protobuf.message import DecodeError
 
-from ffn.training.augmentation import permute_and_reflect
+from ffn.training import coordinate_stream
+from ffn.training.augmentation import augment, permute_and_reflect
 from ffn.training.config import SOFT_LABELS, DataConfig
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
@@ -24,11 +20,8 @@ from ffn.utils.volumes import Volume, open_volume
 
 # Volumes up to this size are kept in memory while training.
 _CACHED_BYTES = 2**30
-_SHUFFLE_BUFFER = 2**14
 _GIVE_UP_AFTER = 2000
 _LOADERS = 4
-
-Coordinate = tuple[Xyz, str]
 
 
 @dataclass(frozen=True)
@@ -41,6 +34,8 @@ class Example:
       weights: float32 [z, y, x], of each voxel in the loss.
       center: where it was taken.
       volume: from which volume.
+      number: of its coordinate in the stream.
+      walk_seed: of chance in the walk over it.
     """
 
     image: np.ndarray
@@ -48,101 +43,24 @@ class Example:
     weights: np.ndarray
     center: Xyz
     volume: str
-
-
-def coordinate_files(spec: str) -> list[str]:
-    """Finds coordinate files.
-
-    Args:
-      spec: a glob, a comma-separated list, or 'path@N' for path-00000-of-0000N and so on.
-
-    Raises:
-      UserError: one that is not there.
-    """
-    files: list[str] = []
-    for part in spec.split(','):
-        sharded = re.fullmatch(r'(.+)@(\d+)', part)
-        if sharded and not Path(part).exists():
-            path, count = sharded[1], int(sharded[2])
-            files += [f'{path}-{i:05d}-of-{count:05d}' for i in range(count)]
-        else:
-            files += sorted(glob.glob(part)) or [part]
-    for file in files:
-        if not Path(file).is_file():
-            raise UserError(f'no coordinate file {file} (--train_coords {spec!r})')
-    return files
-
-
-def read_coordinates(files: list[str], seed: int) -> Iterator[Coordinate]:
-    """Yields coordinates without end, shuffled anew on every pass.
-
-    Args:
-      files: GZIP TFRecords of tf.train.Example.
-      seed: of the order.
-
-    Raises:
-      UserError: a file that is damaged, of another kind, or all are empty.
-    """
-    features = {
-        'center': tf.io.FixedLenFeature([3], tf.int64),
-        'label_volume_name': tf.io.FixedLenFeature([1], tf.string),
-    }
-    options = tf.data.Options()
-    options.threading.private_threadpool_size = 1
-    records = tf.data.Dataset.from_tensor_slices(files).shuffle(
-        len(files), seed=seed, reshuffle_each_iteration=True
-    )
-    records = records.interleave(
-        lambda file: tf.data.TFRecordDataset(file, compression_type='GZIP'),
-        cycle_length=min(len(files), 16),
-    )
-    records = records.shuffle(_SHUFFLE_BUFFER, seed=seed).batch(256)
-    parsed = records.map(lambda batch: tf.io.parse_example(batch, features)).with_options(options)
-    try:
-        while True:
-            empty = True
-            for batch in parsed.as_numpy_iterator():
-                empty = False
-                names = [name.decode() for name in batch['label_volume_name'][:, 0]]
-                for center, name in zip(batch['center'].tolist(), names, strict=True):
-                    yield Xyz(*center), name
-            if empty:
-                raise UserError(f'{", ".join(files)} hold no coordinates')
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
-        raise UserError(
-            f'{_damaged(files)} is no whole GZIP TFRecord of coordinates: {_one_line(error)}'
-        ) from error
-
-
-def _one_line(error: Exception) -> str:
-    # TensorFlow puts the record itself into the message, which may be no text at all.
-    if isinstance(error, UnicodeDecodeError):
-        return 'a record is no tf.train.Example'
-    return str(error).splitlines()[0][:200]
-
-
-def _damaged(files: list[str]) -> str:
-    """Names the file that cannot be read to its end."""
-    for file in files:
-        try:
-            for record in tf.data.TFRecordDataset(
-                file, compression_type='GZIP'
-            ).as_numpy_iterator():
-                example = tf.train.Example.FromString(record)
-                if len(example.features.feature['center'].int64_list.value) != 3:
-                    return file
-        except (tf.errors.OpError, DecodeError):
-            return file
-    return ', '.join(files)
+    number: int = 0
+    walk_seed: tuple[int, ...] = (0,)
 
 
 class ExampleSource(contextlib.ExitStack):
     """Loads examples ahead of time, in threads; a context manager and an endless iterator.
 
-    The same seed gives the same examples in the same order.
+    An example depends on the seed and on its number in the stream of coordinates alone, so that the
+    stream can be taken up anywhere.
+
+    Attributes:
+      position: number of the coordinate that comes after the examples given out so far.
+      skipped: coordinates left out because their patch leaves the volume.
     """
 
-    def __init__(self, config: DataConfig, size: Zyx, seed: int, ahead: int):
+    def __init__(
+        self, config: DataConfig, size: Zyx, seed: int, ahead: int, shard: tuple[int, int] = (0, 1)
+    ):  # fmt: skip
         """Opens the volumes.
 
         Args:
@@ -150,33 +68,47 @@ class ExampleSource(contextlib.ExitStack):
           size: of the patches.
           seed: of order and augmentation.
           ahead: number of examples that are loaded before they are asked for.
+          shard: (i, n): of every n coordinates, take the one after i.
 
         Raises:
           UserError: volumes that do not fit each other or the patches.
         """
         super().__init__()
-        self._config, self._size, self._seed = config, size, seed
+        self._config, self._size, self._seed, self._ahead = config, size, seed, ahead
+        self._shard = shard
+        self._margin = config.augmentation.margin(size)
         self._images = {n: self._open(spec) for n, spec in config.data_volumes.items()}
         self._labels = {n: self._open(spec) for n, spec in config.label_volumes.items()}
+        self._weights = {n: self._open(spec) for n, spec in config.loss_weight_volumes.items()}
         for name, labels in self._labels.items():
-            self._check(name, self._images[name], labels.volume.require_labels())
-        self._coordinates = read_coordinates(coordinate_files(config.train_coords), seed)
-        self._ahead = ahead
-        self._number = 0
+            labels.volume.require_labels()
+            for what, volumes in (('image', self._images), ('loss weights', self._weights)):
+                if name in volumes:
+                    self._check(name, what, volumes[name].volume, labels.volume)
+        self._check_types()
+        self._files = coordinate_stream.coordinate_files(config.train_coords)
+        self._usable = (
+            coordinate_stream.usable_records(self._files) if config.skip_corrupt_records else {}
+        )
+        with self._stream_errors():
+            coordinate_stream.check_not_empty(self._files, shard[1])
+            if config.volume_weights:
+                named = [name for name, weight in config.volume_weights.items() if weight > 0]
+                coordinate_stream.check_volumes(self._files, named)
+        self._failure: Exception | None = None
         self._used = collections.Counter()
+        self._iterator: Iterator | None = None
+        self.position = 0
         self.skipped = 0
-        self._pending: collections.deque[Future[Example]] = collections.deque()
-        self._pool = self.enter_context(ThreadPoolExecutor(_LOADERS))
-        self.callback(self._pool.shutdown, wait=False, cancel_futures=True)
 
     def _open(self, spec: str) -> _PatchReader:
         return _PatchReader(self.enter_context(open_volume(spec)).single_channel())
 
-    def _check(self, name: str, image: _PatchReader, labels: Volume) -> None:
-        if image.box != labels.box:
+    def _check(self, name: str, what: str, volume: Volume, labels: Volume) -> None:
+        if volume.box != labels.box:
             raise UserError(
-                f'volume {name!r}: the image covers {image.box}, its labels cover {labels.box}; they '
-                'must be equal'
+                f'volume {name!r}: the {what} cover{"s" if what == "image" else ""} {volume.box}, its '
+                f'labels cover {labels.box}; they must be equal'
             )
         if any(n < p for n, p in zip(labels.shape_zyx, self._size, strict=True)):
             raise UserError(
@@ -184,70 +116,179 @@ class ExampleSource(contextlib.ExitStack):
                 f'{both_orders(self._size)} that the model needs'
             )
 
+    def _check_types(self) -> None:
+        """Images of different types rarely belong to one mean and standard deviation."""
+        types = {
+            name: str(image.volume.dtype)
+            for name, image in self._images.items()
+            if name not in self._config.offset_scale
+        }
+        if len(set(types.values())) > 1:
+            raise UserError(
+                f'images of different types share one mean and stddev: {types}; convert them to one '
+                'type, or give --image_offset_scale_map for those that differ'
+            )
+
+    def seek(self, position: int) -> None:
+        """Goes on from a position of an earlier run."""
+        self.position = position
+        self._iterator = None
+
+    def _start(self) -> Iterator:
+        dataset = coordinate_stream.coordinate_dataset(
+            self._files, self._seed, self.position, self._config.volume_weights, self._usable,
+            self._shard,
+        )  # fmt: skip
+        kinds = (tf.int64, tf.int64, tf.string, tf.float32, tf.float32, tf.float32)
+        dataset = dataset.map(
+            lambda *coordinate: tf.numpy_function(self._load_next, coordinate, kinds),
+            num_parallel_calls=_LOADERS,
+        )
+        options = tf.data.Options()
+        options.threading.private_threadpool_size = _LOADERS
+        options.deterministic = True
+        return dataset.prefetch(self._ahead).with_options(options).as_numpy_iterator()
+
     def __iter__(self) -> Iterator[Example]:
         return self
 
     def __next__(self) -> Example:
-        while len(self._pending) < self._ahead:
-            center, name = self._next_coordinate()
-            rng = np.random.default_rng((self._seed, self._number))
-            self._number += 1
-            self._pending.append(self._pool.submit(self._load, center, name, rng))
-        example = self._pending.popleft().result()
-        self._used[example.volume] += 1
-        return example
-
-    def _next_coordinate(self) -> Coordinate:
+        if self._iterator is None:
+            self._iterator = self._start()
         while True:
-            center, name = next(self._coordinates)
+            with self._stream_errors():
+                number, center, volume, *arrays = next(self._iterator)
+            self.position = int(number) + 1
+            center, name = Xyz(*center.tolist()), volume.decode()
+            if self._failure is not None:
+                raise self._failure
+            if not arrays[0].size:
+                self._count_skipped(center, name)
+                continue
+            self._used[name] += 1
+            return self._example(int(number), center, name, arrays)
+
+    @contextlib.contextmanager
+    def _stream_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (tf.errors.OpError, UnicodeDecodeError) as error:
+            raise UserError(coordinate_stream.describe_damage(self._files, error)) from error
+
+    def _count_skipped(self, center: Xyz, name: str) -> None:
+        self.skipped += 1
+        if self.skipped == 1:
+            logging.warning(
+                'the patch around %s of %r leaves the volume; such coordinates are skipped '
+                '(build_coordinates --margin avoids them)', center, name,
+            )  # fmt: skip
+        if self.skipped >= _GIVE_UP_AFTER and not self._used:
+            raise UserError(
+                f'the first {self.skipped} coordinates are out of bounds for patches of '
+                f'{both_orders(self._size)}; were they built for other volumes, or with too '
+                'small a --margin?'
+            )
+
+    def _example(self, number: int, center: Xyz, name: str, arrays: list[np.ndarray]) -> Example:
+        return Example(*arrays, center, name, number, (self._seed, number, 1))
+
+    def _load_next(self, number: np.int64, center: np.ndarray, volume: bytes) -> tuple:
+        """What the pipeline calls; arrays are empty where the patch leaves the volume."""
+        try:
+            name = volume.decode()
             if name not in self._labels:
                 raise UserError(
                     f'the coordinates name volume {name!r}, which --data_volumes and '
                     f'--label_volumes lack; they have {", ".join(self._labels)}'
                 )
-            if self._labels[name].box.contains(self._patch(center)):
-                return center, name
-            self.skipped += 1
-            if self.skipped == 1:
-                logging.warning(
-                    'the patch around %s of %r leaves the volume; such coordinates are skipped '
-                    '(build_coordinates --margin avoids them)', center, name,
-                )  # fmt: skip
-            if self.skipped >= _GIVE_UP_AFTER and not self._number:
-                raise UserError(
-                    f'the first {self.skipped} coordinates are out of bounds for patches of '
-                    f'{both_orders(self._size)}; were they built for other volumes, or with too '
-                    'small a --margin?'
-                )
+            place = Xyz(*center.tolist())
+            if self._labels[name].box.contains(self._patch(place)):
+                arrays = self._load(int(number), place, name)
+            else:
+                arrays = (np.zeros((0, 0, 0), np.float32),) * 3
+        except Exception as error:  # noqa: BLE001
+            # TensorFlow would print it, and turn it into one of its own.
+            self._failure = error
+            arrays = (np.zeros((0, 0, 0), np.float32),) * 3
+        return number, center, volume, *arrays
+
+    def load(self, number: int, center: Xyz, volume: str) -> Example:
+        """Loads an example again that was given out before.
+
+        Args:
+          number: of its coordinate.
+          center: where it was taken.
+          volume: from which volume.
+
+        Raises:
+          UserError: there is no such volume any more.
+        """
+        if volume not in self._labels:
+            raise UserError(f'there is no volume {volume!r} any more')
+        return self._example(number, center, volume, list(self._load(number, center, volume)))
 
     def _patch(self, center: Xyz) -> Box:
         start = [c - (n - 1) // 2 for c, n in zip(center, self._size.xyz, strict=True)]
         return Box(Xyz(*start), self._size.xyz)
 
-    def _load(self, center: Xyz, name: str, rng: np.random.Generator) -> Example:
+    def _load(self, number: int, center: Xyz, name: str) -> tuple[np.ndarray, ...]:
+        rng = np.random.default_rng((self._seed, number))
+        config, margin = self._config, self._margin
         box = self._patch(center)
-        labels = self._labels[name].read(box)
-        own = labels[tuple((n - 1) // 2 for n in self._size)]
-        mean, stddev = self._config.normalization(name)
-        image = self._images[name].read(box).astype(np.float32)
+        labels, inside = self._labels[name].read_around(box, margin)
+        image, _ = self._images[name].read_around(box, margin)
+        image = image.astype(np.float32)
         if not np.isfinite(image).all():
             raise UserError(
                 f'the image of volume {name!r} holds values that are no numbers around {center}'
             )
-        image = (image - mean) / np.float32(stddev)
-        soft = np.where((labels == own) & (labels > 0), *map(np.float32, SOFT_LABELS))
-        weights = np.ones(labels.shape, dtype=np.float32)
-        image, soft, weights = permute_and_reflect(
-            [image, soft, weights],
-            self._config.permutable_axes,
-            self._config.reflectable_axes,
-            rng,
+        mean, stddev = config.normalization(name)
+        image = (image - np.float32(mean)) / np.float32(stddev)
+        weights = inside.astype(np.float32)
+        if name in self._weights:
+            weights *= self._weights[name].read_around(box, margin)[0].astype(np.float32)
+        image, labels, weights = augment(
+            image, labels, weights, self._size, config.augmentation, rng
         )
-        return Example(image, soft, weights, center, name)
+        own = labels[tuple((n - 1) // 2 for n in self._size)]
+        soft = np.where((labels == own) & (labels > 0), *map(np.float32, SOFT_LABELS))
+        arrays = permute_and_reflect(
+            [image, soft, weights], config.permutable_axes, config.reflectable_axes, rng
+        )
+        return tuple(np.ascontiguousarray(array) for array in arrays)
 
     def counts(self) -> dict[str, int]:
         """Number of examples taken from each volume so far."""
-        return dict(self._used)
+        return {name: self._used[name] for name in self._labels}
+
+    def labelled_voxels(self) -> int | None:
+        """Number of voxels with a label, None where volumes are too large to be counted."""
+        counts = [labels.count_positive() for labels in self._labels.values()]
+        return None if None in counts else sum(counts)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Where the stream is, and what was taken from it."""
+        return {
+            'seed': np.int64(self._seed),
+            'position': np.int64(self.position),
+            'skipped': np.int64(self.skipped),
+            **{f'used/{name}': np.int64(count) for name, count in self._used.items()},
+        }
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Takes over what `state` gave.
+
+        Raises:
+          KeyError, ValueError: it is of another seed, so that the position means nothing.
+        """
+        if int(state['seed']) != self._seed:
+            raise ValueError(f'--seed was {int(state["seed"])}')
+        self.skipped = int(state['skipped'])
+        prefix = 'used/'
+        for name, count in state.items():
+            if name.startswith(prefix):
+                self._used[name.removeprefix(prefix)] = int(count)
+        self.seek(int(state['position']))
 
 
 class _PatchReader:
@@ -264,3 +305,25 @@ class _PatchReader:
         if self._whole is None:
             return self.volume.read(box)
         return self._whole[box.relative_to(self.box.start).slices_zyx]
+
+    def read_around(self, box: Box, margin: Zyx) -> tuple[np.ndarray, np.ndarray]:
+        """Reads a box and a margin around it.
+
+        Returns:
+          The voxels, the last ones repeated where the margin leaves the volume, and where they are
+          inside, bool of the same shape.
+        """
+        grown = box.grow(margin.xyz)
+        there = grown.intersection(self.box)
+        voxels = self.read(there)
+        before = [a - b for a, b in zip(there.start.zyx, grown.start.zyx, strict=True)]
+        after = [b - a for a, b in zip(there.end.zyx, grown.end.zyx, strict=True)]
+        if not any(before) and not any(after):
+            return voxels, np.ones(voxels.shape, bool)
+        widths = list(zip(before, after, strict=True))
+        return np.pad(voxels, widths, 'edge'), np.pad(np.ones(voxels.shape, bool), widths)
+
+    def count_positive(self) -> int | None:
+        if self._whole is None:
+            return None
+        return int(np.count_nonzero(self._whole > 0))

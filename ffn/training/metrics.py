@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import collections
+import math
 
 import numpy as np
 
 from ffn.training.config import WalkConfig
-from ffn.training.examples import Walk, fixed_offsets
+from ffn.training.examples import Walk
+from ffn.training.fov_moves import fixed_offsets
 from ffn.training.model import ModelInfo
 from ffn.utils.logits import logit
 
@@ -50,6 +52,8 @@ class PatchMetrics:
         sums = self._sums
         sums['patches'] += 1
         sums['loss'] += float(np.mean(cross_entropy(logits, soft) * weights))
+        sums['labels'] += float(np.mean(soft * weights))
+        sums['weights'] += float(np.mean(weights))
         sums['masked'] += float(np.mean(weights == 0))
         sums['tp'] += np.count_nonzero(predicted & true)
         sums['fp'] += np.count_nonzero(predicted & ~true)
@@ -77,6 +81,7 @@ class PatchMetrics:
         return {
             'eval/patches': patches,
             'eval/patch_loss': sums['loss'] / patches,
+            'eval/constant_loss': _constant_loss(sums['labels'], sums['weights']) / patches,
             'eval/all/accuracy': (tp + tn) / (tp + fp + fn + tn),
             'eval/all/precision': precision,
             'eval/all/recall': recall,
@@ -90,6 +95,14 @@ class PatchMetrics:
                 for kind in ('correct', 'spurious', 'missed')
             },
         }
+
+
+def _constant_loss(labels: float, weights: float) -> float:
+    """Loss of the best answer that is the same for every voxel: labels' sum, weights' sum."""
+    mean = labels / weights if weights else 0.0
+    if not 0 < mean < 1:
+        return 0.0
+    return -weights * (mean * math.log(mean) + (1 - mean) * math.log(1 - mean))
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -1,19 +1,59 @@
-"""Optimizers by name, and their state under names for checkpoints."""
+"""Optimizers by name, their learning rates, and their state under names for checkpoints."""
 
 from __future__ import annotations
 
-import keras
+from typing import Any
 
-from ffn.training.config import OptimizerConfig
+import keras
+from keras import ops
+from keras.optimizers import schedules
+
+from ffn.training.optimizer_config import OptimizerConfig
+
+
+class WarmUp(schedules.LearningRateSchedule):
+    """A schedule that rises from 0 in a line during its first steps."""
+
+    def __init__(self, after: schedules.LearningRateSchedule | float, steps: int):
+        """Makes a schedule.
+
+        Args:
+          after: the rate without warm-up, itself counted from step 0.
+          steps: number of steps that are lower; the first one of them is 1 / steps of the rate.
+        """
+        super().__init__()
+        self._after, self._steps = after, steps
+
+    def __call__(self, step: Any) -> Any:
+        """The rate of a step, counted from 0."""
+        rate = self._after(step) if callable(self._after) else self._after
+        return rate * ops.minimum((ops.cast(step, 'float32') + 1) / self._steps, 1.0)
+
+    def get_config(self) -> dict[str, Any]:
+        """See base class."""
+        return {'after': self._after, 'steps': self._steps}
+
+
+def learning_rate(config: OptimizerConfig) -> schedules.LearningRateSchedule | float:
+    """The learning rate as a number, or as a schedule of the step."""
+    rate = config.learning_rate
+    if config.schedule == 'cosine':
+        rate = schedules.CosineDecay(rate, config.decay_steps, alpha=config.decay_factor or 0.0)
+    elif config.decay_steps is not None:
+        rate = schedules.ExponentialDecay(
+            rate, config.decay_steps, config.decay_factor, staircase=True
+        )
+    return WarmUp(rate, config.warmup_steps) if config.warmup_steps else rate
 
 
 def make_optimizer(config: OptimizerConfig) -> keras.optimizers.Optimizer:
-    """Makes an optimizer with its learning-rate schedule."""
-    rate = config.learning_rate
-    if config.decay_steps is not None:
-        rate = keras.optimizers.schedules.ExponentialDecay(
-            rate, config.decay_steps, config.decay_factor, staircase=True
-        )
+    """Makes an optimizer with its learning-rate schedule; gradients come to it clipped."""
+    rate = learning_rate(config)
+    adam = {
+        'beta_1': config.adam_beta1,
+        'beta_2': config.adam_beta2,
+        'epsilon': config.epsilon,
+    }
     if config.optimizer == 'sgd':
         return keras.optimizers.SGD(rate)
     if config.optimizer == 'momentum':
@@ -21,9 +61,9 @@ def make_optimizer(config: OptimizerConfig) -> keras.optimizers.Optimizer:
     if config.optimizer == 'adagrad':
         return keras.optimizers.Adagrad(rate)
     if config.optimizer == 'adam':
-        return keras.optimizers.Adam(
-            rate, beta_1=config.adam_beta1, beta_2=config.adam_beta2, epsilon=config.epsilon
-        )
+        return keras.optimizers.Adam(rate, **adam)
+    if config.optimizer == 'adamw':
+        return keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, **adam)
     return keras.optimizers.RMSprop(
         rate, rho=config.rmsprop_decay, momentum=config.momentum, epsilon=config.epsilon
     )

@@ -31,8 +31,8 @@ class Summaries:
         self,
         step: int,
         scalars: Mapping[str, float],
-        weights: Mapping[str, np.ndarray],
-        gradients: Mapping[str, np.ndarray],
+        weights: Mapping[str, np.ndarray] | None = None,
+        gradients: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         """Writes one summary.
 
@@ -50,7 +50,7 @@ class Summaries:
                 for name, value in scalars.items():
                     tf.summary.scalar(name, value)
                 for prefix, arrays in (('weights', weights), ('gradients', gradients)):
-                    for name, array in arrays.items():
+                    for name, array in (arrays or {}).items():
                         tf.summary.histogram(f'{prefix}/{name}', array)
                 for plane in ('xy', 'xz', 'yz'):
                     rows = [_row(walk, plane) for walk in self._walks]

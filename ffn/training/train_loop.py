@@ -2,41 +2,52 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from ffn.training import checkpoints
-from ffn.training.config import TrainConfig
-from ffn.training.examples import Batch, BatchWalker
+import ffn
+from ffn.training import checkpoints, guidance
+from ffn.training.config import SOFT_LABELS, TrainConfig
+from ffn.training.distribution import Replicas
+from ffn.training.examples import BatchWalker
 from ffn.training.inputs import ExampleSource
 from ffn.training.metrics import PatchMetrics
-from ffn.training.model import FFNModel, create_model
-from ffn.training.optimizer import make_optimizer, named_state
+from ffn.training.model import create_model
 from ffn.training.summaries import Summaries
+from ffn.training.train_step import StepResult, TrainStep
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
 from ffn.utils.progress import progress
 from ffn.utils.signals import stop_on_signal
 
-# Each entry of the gradient is limited to this, as in training of the published models.
-_CLIP = 0.7
+# Processes that learn together read different coordinates, with different augmentation.
+_SEEDS_PER_RUN = 1000
+
+Evaluate = Callable[[str], Mapping[str, float]]
+"""Judges a checkpoint, given by its path: name → score."""
 
 
-def train(config: TrainConfig, stop: threading.Event | None = None) -> int:
+def train(
+    config: TrainConfig, stop: threading.Event | None = None, replicas: Replicas | None = None,
+    evaluate: Evaluate | None = None, flags: str = '',
+) -> int:  # fmt: skip
     """Trains until max_steps, or until asked to stop, going on from the last checkpoint.
 
     Args:
       config: what to do.
       stop: set it to end the run after saving a checkpoint; SIGTERM and SIGINT do so as well.
+      replicas: devices to train on; default: one.
+      evaluate: called every config.eval_steps with a checkpoint; its scores are logged.
+      flags: kept as train.flags beside the checkpoints.
 
     Returns:
       The step that was reached.
@@ -44,20 +55,25 @@ def train(config: TrainConfig, stop: threading.Event | None = None) -> int:
     Raises:
       UserError: what is given does not fit, or the loss is not finite any more.
     """
-    model = create_model(config.model_name, config.model_args)
-    config.check_model(model.info)
-    model.initialize(np.random.default_rng((config.seed, 0)))
-    optimizer = make_optimizer(config.optimizer)
-    optimizer.build(model.trainable_variables)
-    run = _Run(config, model, optimizer, stop or threading.Event())
+    replicas = replicas or Replicas(tf.distribute.get_strategy())
+    precision = config.precision
+    policy = precision if precision == 'float32' else f'mixed_{precision}'
+    with replicas.strategy.scope():
+        model = create_model(config.model_name, config.model_args, policy)
+        config.check_model(model.info)
+        model.initialize(np.random.default_rng((config.seed, 0)))
+    step = TrainStep(model, config.optimizer, replicas, loss_scaling=precision == 'float16')
+    batch_size = config.batch_size * replicas.local
     size = config.walk.patch_size(model.info)
-    seed = config.seed + run.step
-    with ExampleSource(config.data, size, seed, 2 * config.batch_size) as source, run:
-        walker = BatchWalker(
-            source, model.info, config.walk, config.batch_size, np.random.default_rng((seed, 1))
-        )
-        with stop_on_signal(run.stop):
-            run.loop(walker)
+    seed = config.seed * _SEEDS_PER_RUN + replicas.worker
+    shard = (replicas.worker, replicas.workers)
+    with ExampleSource(config.data, size, seed, 2 * batch_size, shard) as source:
+        walker = BatchWalker(source, model.info, config.walk, batch_size)
+        with _Run(config, step, replicas, source, walker, stop or threading.Event()) as run:
+            if flags and replicas.is_chief:
+                save_flags(config.train_dir, flags)
+            with stop_on_signal(run.stop), _one_line_for_lost_peers(run):
+                run.loop(evaluate)
         logging.info('examples used: %s; out of bounds: %d', source.counts(), source.skipped)
     return run.step
 
@@ -65,165 +81,230 @@ def train(config: TrainConfig, stop: threading.Event | None = None) -> int:
 class _Run:
     """A run of the loop: what is learned, saved and reported; a context manager."""
 
-    def __init__(self, config: TrainConfig, model: FFNModel, optimizer: Any, stop: threading.Event):
-        self.config, self.model, self.optimizer, self.stop = config, model, optimizer, stop
+    def __init__(
+        self, config: TrainConfig, train_step: TrainStep, replicas: Replicas,
+        source: ExampleSource, walker: BatchWalker, stop: threading.Event,
+    ):  # fmt: skip
+        self.config, self.train_step, self.replicas = config, train_step, replicas
+        self.source, self.walker, self.stop = source, walker, stop
+        self.info = train_step.model.info
         os.makedirs(config.train_dir, exist_ok=True)
         self.step = self._restore()
+        self.fovs_per_step = config.batch_size * replicas.total
+        keep = config.checkpoints
         self.writer = checkpoints.CheckpointWriter(
-            config.train_dir, config.keep_checkpoints, config.keep_every_hours
+            config.train_dir, keep.keep, keep.keep_every_hours
         )
-        checkpoints.write_settings(
-            config.train_dir,
-            {
-                'model_name': config.model_name,
-                'model_args': dict(config.model_args),
-                'image_mean': config.data.image_mean,
-                'image_stddev': config.data.image_stddev,
-                'seed_pad': config.walk.seed_pad,
-                'threshold': config.walk.threshold,
-            },
-        )
-        self.metrics = PatchMetrics(model.info, config.walk)
+        self.summaries = None
+        if replicas.is_chief:
+            checkpoints.write_settings(config.train_dir, self._settings())
+            self.summaries = Summaries(config.train_dir)
+            guidance.log_suggestion(source.labelled_voxels(), self.fovs_per_step, config.max_steps)
+        self.metrics = PatchMetrics(self.info, config.walk)
+        self._watch = guidance.Watch()
         self._shown = {'precision': 0.0, 'recall': 0.0}
-        self.summaries = Summaries(config.train_dir)
-        self._train_step = make_train_step(model, optimizer)
-        self._saved_step, self._saved_at = self.step, time.monotonic()
+        self.saved_step, self._saved_at = self.step, time.monotonic()
         self._summary_step, self._summary_at = self.step, time.monotonic()
 
     def __enter__(self) -> _Run:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.summaries.close()
+        if self.summaries is not None:
+            self.summaries.close()
+
+    def _settings(self) -> dict[str, Any]:
+        """What inference has to know."""
+        config = self.config
+        settings = {
+            'model_name': config.model_name,
+            'model_args': dict(config.model_args),
+            'image_mean': config.data.image_mean,
+            'image_stddev': config.data.image_stddev,
+            'init_activation': SOFT_LABELS[0],
+            'seed_pad': config.walk.seed_pad,
+            'threshold': config.walk.threshold,
+            'precision': config.precision,
+            'version': ffn.__version__,
+        }
+        if config.voxel_size is not None:
+            settings['voxel_size'] = list(config.voxel_size)
+        if config.data.offset_scale:
+            settings['image_offset_scale'] = dict(config.data.offset_scale)
+        return settings
 
     def _restore(self) -> int:
         latest = checkpoints.latest_checkpoint(self.config.train_dir)
         if latest is None:
+            if self.config.init_checkpoint:
+                step = checkpoints.load_weights(self.train_step.model, self.config.init_checkpoint)
+                self.train_step.start_averages()
+                logging.info('beginning with %s, step %d', self.config.init_checkpoint, step)
             return 0
         stored = checkpoints.read_variables(latest)
-        checkpoints.assign(self.model.named_variables(), stored, f'checkpoint {latest}')
-        state = named_state(self.optimizer)
-        of_optimizer = {n: array.shape for n, array in stored.items() if n.startswith('optimizer/')}
-        if of_optimizer == {name: tuple(variable.shape) for name, variable in state.items()}:
-            checkpoints.assign(state, stored, f'checkpoint {latest}')
-        else:
+        what = f'checkpoint {latest}'
+        checkpoints.assign(self.train_step.model.named_variables(), stored, what)
+        self._restore_group('ema/', self.train_step.averages(), stored, latest)
+        self._restore_group('optimizer/', self.train_step.state(), stored, latest)
+        step = int(stored[checkpoints.STEP])
+        self._restore_input(latest, step)
+        logging.info('going on from %s, step %d', latest, step)
+        return step
+
+    def _restore_group(
+        self, prefix: str, variables: Mapping[str, Any], stored: Mapping[str, np.ndarray],
+        latest: str,
+    ) -> None:  # fmt: skip
+        there = {name: array.shape for name, array in stored.items() if name.startswith(prefix)}
+        if there == {name: tuple(variable.shape) for name, variable in variables.items()}:
+            checkpoints.assign(variables, stored, f'checkpoint {latest}')
+        elif prefix == 'optimizer/':
             logging.warning(
                 '%s holds no state of the optimizer %s: it starts afresh',
                 latest, self.config.optimizer.optimizer,
             )  # fmt: skip
-        step = int(stored[checkpoints.STEP])
-        logging.info('going on from %s, step %d', latest, step)
-        return step
+            # Schedules go on where they were.
+            self.train_step.optimizer.iterations.assign(int(stored[checkpoints.STEP]))
+        elif variables:
+            logging.warning('%s holds no averaged weights: the average begins now', latest)
+            self.train_step.start_averages()
 
-    def loop(self, walker: BatchWalker) -> None:
-        config = self.config
+    def _restore_input(self, latest: str, step: int) -> None:
+        state = checkpoints.read_input_state(latest, self.replicas.worker, self.replicas.workers)
+        try:
+            if state is None:
+                raise ValueError('none was saved by a run of as many processes')
+            walks = {n.removeprefix('walk/'): a for n, a in state.items() if n.startswith('walk/')}
+            self.walker.restore(walks)
+            self.source.restore(state)
+        except (KeyError, ValueError) as error:
+            logging.warning(
+                '%s: the examples that were under way are not taken up again (%s); new ones begin',
+                latest, error,
+            )  # fmt: skip
+            self.source.seek(step * self.config.batch_size)
+
+    def loop(self, evaluate: Evaluate | None) -> None:
+        config, eval_steps = self.config, self.config.eval_steps if evaluate else 0
+        want_gradients = False
         with progress(
             total=config.max_steps, initial=self.step, desc='training', unit='step',
-            quiet=config.quiet,
+            quiet=config.quiet or not self.replicas.is_chief,
         ) as bar:  # fmt: skip
-            while self.step < config.max_steps and not self.stop.is_set():
-                batch = walker.batch()
-                due = time.monotonic() - self._summary_at >= config.summary_seconds
-                loss, logits, gradients = self._train_step(batch, due)
-                if not np.isfinite(loss):
-                    raise UserError(
-                        f'the loss is {loss} at step {self.step + 1}, training on '
-                        f'{", ".join(walker.volumes())}; the last checkpoint is that of step '
-                        f'{self._saved_step}. A lower --learning_rate usually helps'
-                    )
+            while self.step < config.max_steps:
+                late = time.monotonic() - self._summary_at >= config.summary_seconds
+                # Gradients are asked for one step ahead, by all processes alike.
+                votes = (self._save_is_due(), self.stop.is_set(), late and not want_gradients)
+                result = self.train_step(self.walker.batch(), want_gradients, votes)
+                self._check_loss(result.loss)
                 self.step += 1
-                for walk in walker.advance(logits):
+                for walk in self.walker.advance(result.logits):
                     self.metrics.add(walk)
-                    self.summaries.keep(walk)
+                    if self.summaries is not None:
+                        self.summaries.keep(walk)
                 bar.update()
-                if due or self.step == config.max_steps:
-                    self._summarize(loss, gradients, bar)
-                self._maybe_save()
-        if self._saved_step != self.step:
+                if want_gradients or self.step == config.max_steps:
+                    self._summarize(result, bar)
+                # All processes do the same, whoever asked for it.
+                save, stopping, want_gradients = (result.votes > 0).tolist()
+                evaluating = bool(eval_steps) and self.step % eval_steps == 0
+                if save or stopping or evaluating or self.step == config.max_steps:
+                    path = self._save()
+                    if evaluating and self.replicas.is_chief:
+                        self._evaluate(evaluate, path)
+                if stopping:
+                    break
+        if self.saved_step != self.step:
             self._save()
 
-    def _maybe_save(self) -> None:
-        every, minutes = self.config.checkpoint_steps, self.config.checkpoint_minutes
+    def _check_loss(self, loss: float) -> None:
+        if not np.isfinite(loss):
+            raise UserError(
+                f'the loss is {loss} at step {self.step + 1}, training on '
+                f'{", ".join(self.walker.volumes())}; the last checkpoint is that of step '
+                f'{self.saved_step}. A lower --learning_rate usually helps'
+            )
+
+    def _save_is_due(self) -> bool:
+        every, minutes = self.config.checkpoints.steps, self.config.checkpoints.minutes
         late = minutes > 0 and time.monotonic() - self._saved_at >= minutes * 60
-        if late or (every > 0 and self.step - self._saved_step >= every):
-            self._save()
+        return late or (every > 0 and self.step + 1 - self.saved_step >= every)
 
-    def _save(self) -> None:
-        variables = {**self.model.named_variables(), **named_state(self.optimizer)}
+    def _save(self) -> str:
+        variables = {**self.train_step.weights(), **self.train_step.state()}
         if not all(np.isfinite(variable).all() for variable in variables.values()):
             raise UserError(
                 f'the weights are not finite after step {self.step}; the last checkpoint is that of '
-                f'step {self._saved_step}. A lower --learning_rate usually helps'
+                f'step {self.saved_step}. A lower --learning_rate usually helps'
             )
-        self.writer.save(variables, self.step)
-        self._saved_step, self._saved_at = self.step, time.monotonic()
+        replicas, directory = self.replicas, self.config.train_dir
+        walks = {f'walk/{name}': array for name, array in self.walker.state().items()}
+        checkpoints.write_input_state(
+            directory, self.step, replicas.worker, replicas.workers, self.source.state() | walks
+        )
+        if replicas.is_chief:
+            self.writer.write(variables, self.step)
+        replicas.wait_for_all()
+        if replicas.is_chief:
+            self.writer.commit(self.step)
+        self.saved_step, self._saved_at = self.step, time.monotonic()
+        return str(Path(directory, f'{checkpoints.PREFIX}-{self.step}'))
 
-    def _summarize(self, loss: float, gradients: dict[str, np.ndarray], bar: Any) -> None:
+    def _evaluate(self, evaluate: Evaluate, path: str) -> None:
+        begin = time.monotonic()
+        scores = evaluate(path)
+        self.summaries.write(self.step, {f'heldout/{n}': v for n, v in scores.items()})
+        shown = ', '.join(f'{name} {value:.4g}' for name, value in scores.items())
+        logging.info('held-out box at step %d: %s', self.step, shown)
+        self._summary_at += time.monotonic() - begin
+
+    def _summarize(self, result: StepResult, bar: Any) -> None:
         now = time.monotonic()
         rate = (self.step - self._summary_step) / max(now - self._summary_at, 1e-9)
         scalars = {
-            'pixel_loss': loss,
-            'learning_rate': float(keras.ops.convert_to_numpy(self.optimizer.learning_rate)),
+            'pixel_loss': result.loss,
+            'learning_rate': self.train_step.learning_rate,
             'steps/s': rate,
+            'fov/seen': self.step * self.fovs_per_step,
             **self.metrics.scalars(),
         }
-        weights = {name: np.asarray(v) for name, v in self.model.named_variables().items()}
-        self.summaries.write(self.step, scalars, weights, gradients)
+        counts = self.source.counts()
+        scalars |= {f'examples/{name}': count for name, count in counts.items()}
+        if self.summaries is not None:
+            weights = {n: np.asarray(v) for n, v in self.train_step.weights().items()}
+            self.summaries.write(self.step, scalars, weights, result.gradients)
+            for warning in self._watch.check(self.step, scalars):
+                logging.warning('%s', warning)
         for name in ('precision', 'recall'):  # of the last summary that had finished patches
             self._shown[name] = scalars.get(f'eval/all/{name}', self._shown[name])
-        shown = self._shown
-        bar.set_postfix(loss=f'{loss:.4f}', **{name: f'{v:.2f}' for name, v in shown.items()})
+        shown, fovs = self._shown, self.step * self.fovs_per_step
+        bar.set_postfix(
+            loss=f'{result.loss:.4f}', **{name: f'{v:.2f}' for name, v in shown.items()}, FOVs=fovs
+        )
         left = (self.config.max_steps - self.step) / max(rate, 1e-9)
         logging.log(
             logging.DEBUG if not bar.disable else logging.INFO,
-            'step %d of %d, loss %.4f, precision %.3f, recall %.3f, %.2f steps/s, %.0f s left',
-            self.step, self.config.max_steps, loss, shown['precision'], shown['recall'], rate, left,
+            'step %d of %d, %d FOVs, loss %.4f, precision %.3f, recall %.3f, %.2f steps/s, '
+            '%.0f s left', self.step, self.config.max_steps, fovs, result.loss,
+            shown['precision'], shown['recall'], rate, left,
         )  # fmt: skip
         self.metrics.clear()
         self._summary_step, self._summary_at = self.step, now
 
 
-def make_train_step(
-    model: FFNModel, optimizer: Any
-) -> Callable[[Batch, bool], tuple[float, np.ndarray, dict[str, np.ndarray]]]:
-    """Compiles a training step.
-
-    Args:
-      model: the network.
-      optimizer: built for its variables.
-
-    Returns:
-      Function of a batch, and of whether gradients are wanted, that returns the loss (the mean over
-      batch and voxels of weighted sigmoid cross-entropy), float32 logits [b, z, y, x, 1], and the
-      gradients by variable name.
-    """
-    variables = model.trainable_variables
-    names = list(model.named_variables())
-    spec = tf.TensorSpec((None, *model.info.input_image_size.zyx, 1), tf.float32)
-
-    def compute(images, seeds, labels, weights):
-        with tf.GradientTape() as tape:
-            logits = model((images, seeds), training=True)
-            loss = tf.reduce_mean(
-                tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits) * weights
-            )
-        gradients = [tf.clip_by_value(g, -_CLIP, _CLIP) for g in tape.gradient(loss, variables)]
-        optimizer.apply(gradients, variables)
-        return loss, logits, gradients
-
-    with_gradients = tf.function(compute, input_signature=[spec] * 4)
-    without = tf.function(lambda *batch: compute(*batch)[:2], input_signature=[spec] * 4)
-
-    def step(batch: Batch, want_gradients: bool):
-        tensors = [tf.constant(array) for array in batch]
-        if not want_gradients:
-            loss, logits = without(*tensors)
-            return float(loss), logits.numpy(), {}
-        loss, logits, gradients = with_gradients(*tensors)
-        named = {name: g.numpy() for name, g in zip(names, gradients, strict=True)}
-        return float(loss), logits.numpy(), named
-
-    return step
+@contextlib.contextmanager
+def _one_line_for_lost_peers(run: _Run):
+    """A process of several that is gone ends the others."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if run.replicas.workers == 1:
+            raise
+        raise UserError(
+            f'another process of the {run.replicas.workers} is gone after step {run.step}; the last '
+            f'checkpoint is that of step {run.saved_step}: start all of them again '
+            f'({str(error).splitlines()[0][:150]})'
+        ) from error
 
 
 def save_flags(train_dir: str | Path, text: str) -> None:

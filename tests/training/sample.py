@@ -9,7 +9,8 @@ import h5py
 import numpy as np
 import tensorflow as tf
 
-from ffn.training.config import DataConfig, OptimizerConfig, TrainConfig, WalkConfig
+from ffn.training.config import DataConfig, TrainConfig, WalkConfig
+from ffn.training.optimizer_config import OptimizerConfig
 
 SHAPE_ZYX = (24, 28, 34)
 MODEL = 'convstack_3d.ConvStack3DFFNModel'

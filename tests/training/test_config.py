@@ -5,13 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ffn.training.config import (
-    DataConfig,
-    OptimizerConfig,
-    TrainConfig,
-    WalkConfig,
-)
+from ffn.training.config import CheckpointConfig, DataConfig, TrainConfig, WalkConfig
 from ffn.training.model import ModelInfo
+from ffn.training.optimizer_config import OptimizerConfig
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz, Zyx
 from ffn.utils.logits import logit
@@ -22,6 +18,10 @@ DATA = {
     'train_coords': 'c', 'data_volumes': {'v': 'a:b'}, 'label_volumes': {'v': 'a:c'},
     'image_mean': 128.0, 'image_stddev': 33.0,
 }  # fmt: skip
+
+
+def train_config(**kwargs):
+    return TrainConfig(DataConfig(**DATA), WalkConfig(), OptimizerConfig(), 'm', {}, 'd', **kwargs)
 
 
 @given(st.floats(0.001, 0.999))
@@ -47,7 +47,10 @@ def test_a_volume_may_have_its_own_normalisation():
 @pytest.mark.parametrize(
     ('make', 'words'),
     [
-        (lambda: WalkConfig(fov_policy='random'), ['random', 'fixed, max_pred_moves, no_step']),
+        (
+            lambda: WalkConfig(fov_policy='random'),
+            ['random', 'fixed, window, max_pred_moves, no_step'],
+        ),
         (lambda: WalkConfig('no_step', fov_moves=-1), ['fov_moves', '-1']),
         (lambda: WalkConfig(fov_moves=0), ['fov_moves', '1 or more', 'fixed']),
         (lambda: OptimizerConfig(momentum=2), ['momentum', '2']),
@@ -55,8 +58,29 @@ def test_a_volume_may_have_its_own_normalisation():
         (lambda: OptimizerConfig(epsilon=0), ['epsilon', '0']),
         (lambda: WalkConfig(seed_pad=0), ['seed_pad', '0', 'probability']),
         (lambda: WalkConfig(threshold=1.5), ['threshold', '1.5', 'probability']),
-        (lambda: OptimizerConfig('lamb'), ['lamb', 'sgd, momentum, adagrad, adam, rmsprop']),
+        (lambda: OptimizerConfig('lamb'), ['lamb', 'sgd, momentum, adagrad, adam, adamw, rmsprop']),
         (lambda: OptimizerConfig(learning_rate=0), ['learning_rate', '0']),
+        (lambda: OptimizerConfig(schedule='linear'), ['schedule', 'linear', 'exponential, cosine']),
+        (lambda: OptimizerConfig(schedule='cosine'), ['cosine', 'decay_steps']),
+        (lambda: OptimizerConfig(decay_factor=-1, decay_steps=2), ['decay_factor', '-1']),
+        (lambda: OptimizerConfig(ema_decay=1), ['ema_decay', '1']),
+        (lambda: OptimizerConfig(clip_value=-1), ['gradient_clip_value', '-1']),
+        (lambda: OptimizerConfig(clip_norm=math.nan), ['gradient_clip_norm', 'nan']),
+        (lambda: OptimizerConfig(warmup_steps=-2), ['warmup_steps', '-2']),
+        (lambda: OptimizerConfig(weight_decay=-1), ['weight_decay', '-1']),
+        (lambda: WalkConfig('window', fov_moves=0), ['fov_moves', 'window']),
+        (lambda: WalkConfig(window_radius=-1), ['fov_window_radius', '-1']),
+        (lambda: CheckpointConfig(steps=-1), ['checkpoint_steps', '-1']),
+        (lambda: CheckpointConfig(keep=-1), ['keep_checkpoints', '-1']),
+        (lambda: DataConfig(**DATA, volume_weights={'w': 1}), ['volume_weights', 'w']),
+        (lambda: DataConfig(**DATA, volume_weights={'v': 0}), ['volume_weights', '0']),
+        (lambda: DataConfig(**DATA, volume_weights={'v': math.inf}), ['volume_weights', 'inf']),
+        (
+            lambda: DataConfig(**DATA, loss_weight_volumes={'w': 'a:b'}),
+            ['loss_weight_volumes', 'w'],
+        ),
+        (lambda: train_config(precision='half'), ['precision', 'half', 'bfloat16']),
+        (lambda: train_config(voxel_size=(1, 0, 2)), ['voxel_size', '1,0,2']),
         (lambda: OptimizerConfig(learning_rate=math.nan), ['learning_rate', 'nan']),
         (lambda: OptimizerConfig(decay_steps=5), ['decay_factor', 'decay_steps']),
         (lambda: OptimizerConfig(decay_factor=0.5), ['decay_factor', 'decay_steps']),

@@ -1,10 +1,14 @@
+import dataclasses
 import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ffn.training.config import WalkConfig
-from ffn.training.examples import BatchWalker, Walk, fixed_offsets
+from ffn.training.examples import BatchWalker, Walk
+from ffn.training.fov_moves import fixed_offsets, shell_window
 from ffn.training.inputs import Example
 from ffn.training.model import ModelInfo
 from ffn.utils.geometry import Xyz
@@ -15,17 +19,17 @@ INFO = ModelInfo(DELTAS, FOV, FOV, FOV)
 HIGH, LOW = logit(0.97), logit(0.03)
 
 
-def example(config: WalkConfig, inside=None, volume='v') -> Example:
+def example(config: WalkConfig, inside=None, volume='v', seed=0) -> Example:
     """A patch of the size that is needed; everything is inside the object unless said otherwise."""
     shape = config.patch_size(INFO)
     inside = np.ones(shape, bool) if inside is None else inside(np.indices(shape))
     soft = np.where(inside, np.float32(0.95), np.float32(0.05))
     image = np.arange(soft.size, dtype=np.float32).reshape(shape)
-    return Example(image, soft, np.ones(shape, np.float32), Xyz(1, 2, 3), volume)
+    return Example(image, soft, np.ones(shape, np.float32), Xyz(1, 2, 3), volume, walk_seed=(seed,))
 
 
 def walk(config: WalkConfig, seed: int = 0, **kwargs) -> Walk:
-    return Walk(example(config, **kwargs), INFO, config, np.random.default_rng(seed))
+    return Walk(example(config, seed=seed, **kwargs), INFO, config)
 
 
 def offsets(path: Walk, answer=lambda path: HIGH) -> list:
@@ -147,7 +151,8 @@ def test_batch_elements_walk_at_their_own_pace():
     config = WalkConfig()
     names = (f'v{i}' for i in itertools.count())
     source = (example(config, volume=name) for name in names)
-    walker = BatchWalker(source, INFO, config, 3, np.random.default_rng(0))
+    walker = BatchWalker(source, INFO, config, 3)
+    walker.batch()
     assert walker.volumes() == ['v0', 'v1', 'v2']
     ended = []
     for _ in range(27):
@@ -163,16 +168,102 @@ def test_batch_elements_walk_at_their_own_pace():
     assert [path.example.volume for path in ended[-1]] == ['v0', 'v28', 'v2']
 
 
-@pytest.mark.parametrize('policy', ['fixed', 'max_pred_moves', 'no_step'])
+@pytest.mark.parametrize('policy', ['fixed', 'window', 'max_pred_moves', 'no_step'])
 def test_image_labels_and_seed_are_cut_at_the_same_place(policy):
     config = WalkConfig(policy)
-    walker = BatchWalker(itertools.repeat(example(config)), INFO, config, 1,
-                         np.random.default_rng(3))  # fmt: skip
+    walker = BatchWalker(itertools.repeat(example(config)), INFO, config, 1)
     image = example(config).image
     for _ in range(8):
+        batch = walker.batch()
         path = walker._walks[0]
         center = [n // 2 + o for n, o in zip(image.shape, path.offset)]
-        batch = walker.batch()
         assert batch.images[0, 3, 4, 5, 0] == image[tuple(center)]
         assert batch.seeds[0, 3, 4, 5, 0] == path.canvas[tuple(center)]
         walker.advance(np.full_like(batch.seeds, HIGH))
+
+
+def test_window_moves_where_one_voxel_of_the_shell_nearby_is_high():
+    """On the face z+, beside its middle: enough for the window, not for the neighbour itself."""
+    logits = np.full(FOV.zyx, LOW, np.float32)
+    logits[3 + 2, 4 + 1, 5 + 1] = HIGH
+    assert offsets(walk(WalkConfig()), lambda path: logits) == [(0, 0, 0)]
+    path = walk(WalkConfig('window', window_radius=1))
+    path.advance(logits)
+    assert path.offset == (2, 0, 0)
+    assert offsets(walk(WalkConfig('window', window_radius=0)), lambda path: logits) == [(0, 0, 0)]
+    # Inside of the shell, as near: not enough.
+    inside = np.full(FOV.zyx, LOW, np.float32)
+    inside[3 + 1, 4, 5] = HIGH
+    assert offsets(walk(WalkConfig('window')), lambda path: inside) == [(0, 0, 0)]
+
+
+@given(st.integers(0, 3), st.sampled_from(fixed_offsets(DELTAS.zyx)))
+def test_a_window_is_the_part_of_the_shell_that_is_near(radius, offset):
+    window = {tuple(voxel) for voxel in shell_window(offset, DELTAS.zyx, radius).tolist()}
+    for voxel in itertools.product(*(range(-d - 1, d + 2) for d in DELTAS.zyx)):
+        on_shell = all(abs(v) <= d for v, d in zip(voxel, DELTAS.zyx)) and any(
+            abs(v) == d for v, d in zip(voxel, DELTAS.zyx)
+        )
+        near = all(abs(v - o) <= radius for v, o in zip(voxel, offset))
+        assert (voxel in window) == (on_shell and near)
+
+
+def answers(batch):
+    """What some network would say: depends on image and seed, and makes moves."""
+    wave = np.sin(batch.images * 0.7 + batch.seeds)
+    return (wave * 1.5 + 2).astype(np.float32)
+
+
+class Source:
+    """Examples that differ by their number."""
+
+    def __init__(self, config, position=0):
+        self.config, self.position = config, position
+
+    def __next__(self):
+        self.position += 1
+        return self.load(self.position - 1, Xyz(1, 2, 3), 'v')
+
+    def load(self, number, center, volume):
+        made = example(self.config, lambda where: where[0] > number % 5, volume, number)
+        return dataclasses.replace(made, number=number, image=made.image + number)
+
+
+@pytest.mark.parametrize('policy', ['fixed', 'window', 'max_pred_moves', 'no_step'])
+@pytest.mark.parametrize('cut', [0, 1, 7, 23])
+def test_walks_that_are_cut_in_two_go_on_as_if_they_were_not(policy, cut):
+    config = WalkConfig(policy)
+
+    def steps(walker, count):
+        seen = []
+        for _ in range(count):
+            batch = walker.batch()
+            seen.append(batch)
+            walker.advance(answers(batch))
+        return seen
+
+    whole = steps(BatchWalker(Source(config), INFO, config, 3), 40)
+    first = Source(config)
+    walker = BatchWalker(first, INFO, config, 3)
+    parts = steps(walker, cut)
+    # As a file has it: copies.
+    state = {name: np.array(array) for name, array in walker.state().items()}
+    again = BatchWalker(Source(config, first.position), INFO, config, 3)
+    if cut:
+        again.restore(state)
+    parts += steps(again, 40 - cut)
+    for one, other in zip(whole, parts, strict=True):
+        for a, b in zip(one, other):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_walks_of_another_batch_size_or_policy_are_not_taken_up():
+    config = WalkConfig('fixed')
+    walker = BatchWalker(Source(config), INFO, config, 3)
+    walker.advance(answers(walker.batch()))
+    state = walker.state()
+    with pytest.raises(ValueError, match='3 examples, not 2'):
+        BatchWalker(Source(config), INFO, config, 2).restore(state)
+    other = WalkConfig('max_pred_moves')
+    with pytest.raises((KeyError, ValueError)):
+        BatchWalker(Source(other), INFO, other, 3).restore(state)

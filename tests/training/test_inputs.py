@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 from absl import logging
 
-from ffn.training.inputs import ExampleSource, coordinate_files, read_coordinates
+from ffn.training.coordinate_stream import coordinate_dataset, coordinate_files
+from ffn.training.inputs import ExampleSource
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz, Zyx
 from tests.training import sample
@@ -103,10 +104,11 @@ def test_same_seed_same_examples_in_the_same_order(folder):
 
 
 def test_every_pass_over_the_coordinates_has_all_of_them(folder):
-    coordinates = read_coordinates([str(folder / 'coordinates.tfrecord')], seed=1)
-    passes = [take(coordinates, len(sample.CENTERS_XYZ)) for _ in range(3)]
+    dataset = coordinate_dataset([str(folder / 'coordinates.tfrecord')], seed=1)
+    records = [(tuple(xyz), name) for _, xyz, name in take(dataset.as_numpy_iterator(), 108)]
+    passes = [records[start : start + 36] for start in (0, 36, 72)]
     for one in passes:
-        assert sorted(one) == sorted((Xyz(*center), 'v') for center in sample.CENTERS_XYZ)
+        assert sorted(one) == sorted((center, b'v') for center in sample.CENTERS_XYZ)
     assert passes[0] != passes[1] != passes[2]
 
 
@@ -154,8 +156,8 @@ def test_names_that_the_volumes_lack(folder):
 
 def test_no_coordinates(folder):
     sample.write_coordinates(folder / 'coordinates.tfrecord', [])
-    with source(folder) as examples, pytest.raises(UserError, match='no coordinates'):
-        next(examples)
+    with pytest.raises(UserError, match='no coordinates'):
+        source(folder)
 
 
 def test_damaged_and_foreign_coordinate_files(folder):
@@ -179,8 +181,8 @@ def test_damaged_and_foreign_coordinate_files(folder):
     for what, content in contents.items():
         path.write_bytes(content)
         with (
-            source(folder, Zyx(3, 3, 3)) as examples,
             pytest.raises(UserError, match=r'coordinates\.tfrecord') as raised,
+            source(folder, Zyx(3, 3, 3)) as examples,
         ):
             take(examples, 2 * len(many))
         assert '\n' not in str(raised.value), what

@@ -16,10 +16,7 @@ CONFIG = WalkConfig()
 
 def finished(soft: np.ndarray, canvas: np.ndarray, weights=None, config=CONFIG) -> Walk:
     weights = np.ones_like(soft) if weights is None else weights
-    walk = Walk(
-        Example(np.zeros_like(soft), soft, weights, Xyz(1, 2, 3), 'v'), INFO, config,
-        np.random.default_rng(0),
-    )  # fmt: skip
+    walk = Walk(Example(np.zeros_like(soft), soft, weights, Xyz(1, 2, 3), 'v'), INFO, config)
     walk.canvas[:] = canvas
     return walk
 
@@ -114,3 +111,15 @@ def test_clear_begins_again():
 def test_cross_entropy_of_great_logits():
     values = cross_entropy(np.array([1e4, -1e4, 0.0]), np.array([1.0, 1.0, 0.5]))
     np.testing.assert_allclose(values, [0, 1e4, np.log(2)])
+
+
+def test_the_loss_of_looking_at_nothing_is_that_of_the_best_constant():
+    metrics = PatchMetrics(INFO, CONFIG)
+    rng = np.random.default_rng(4)
+    soft = soft_labels(rng.random((2, *CONFIG.patch_size(INFO))) < 0.3)
+    weights = rng.random(soft.shape).astype(np.float32)
+    for one, weight in zip(soft, weights):
+        metrics.add(finished(one, np.zeros_like(one), weight))
+    constants = np.linspace(-3, 3, 601, dtype=np.float32)
+    losses = [np.mean(cross_entropy(constant, soft) * weights) for constant in constants]
+    assert metrics.scalars()['eval/constant_loss'] == pytest.approx(min(losses), rel=1e-4)

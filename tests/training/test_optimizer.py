@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from ffn.training.config import OptimizerConfig
 from ffn.training.optimizer import make_optimizer, named_state
+from ffn.training.optimizer_config import OptimizerConfig
 
 GRADIENTS = np.array([[0.5, -0.2], [0.1, 0.7], [-0.3, 0.4]], np.float32)
 START = np.array([1.0, -2.0], np.float32)

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import ffn
 from ffn.training import checkpoints, train_loop
-from ffn.training.config import OptimizerConfig, WalkConfig
+from ffn.training.config import CheckpointConfig, WalkConfig
 from ffn.training.examples import Batch
 from ffn.training.model import create_model
-from ffn.training.optimizer import make_optimizer
+from ffn.training.optimizer_config import OptimizerConfig
+from ffn.training.train_step import TrainStep
 from ffn.utils.errors import UserError
 from tests.events import read_events
 from tests.training import sample
@@ -54,9 +56,8 @@ def values(model):
 def test_one_step_is_gradient_descent_on_the_weighted_cross_entropy():
     model = make_model()
     batch, before = make_batch(model), values(model)
-    optimizer = make_optimizer(OptimizerConfig('sgd', learning_rate=0.5))
-    optimizer.build(model.trainable_variables)
-    loss, logits, gradients = train_loop.make_train_step(model, optimizer)(batch, True)
+    step = TrainStep(model, OptimizerConfig('sgd', learning_rate=0.5))
+    loss, logits, gradients, _ = step(batch, want_gradients=True)
     # The loss as the papers have it, from the step's own logits.
     z, y = logits.astype(np.float64), batch.labels
     entropy = -(y * np.log(1 / (1 + np.exp(-z))) + (1 - y) * np.log(1 / (1 + np.exp(z))))
@@ -78,10 +79,9 @@ def test_one_step_is_gradient_descent_on_the_weighted_cross_entropy():
 
 def test_gradients_are_limited_entry_by_entry():
     model = make_model()
-    optimizer = make_optimizer(OptimizerConfig('sgd', learning_rate=1e-9))
-    optimizer.build(model.trainable_variables)
+    step = TrainStep(model, OptimizerConfig('sgd', learning_rate=1e-9))
     batch = make_batch(model)._replace(weights=np.full_like(make_batch(model).weights, 1e4))
-    _, _, gradients = train_loop.make_train_step(model, optimizer)(batch, True)
+    gradients = step(batch, want_gradients=True).gradients
     entries = np.concatenate([g.ravel() for g in gradients.values()])
     assert np.abs(entries).max() == np.float32(0.7)
     assert (np.abs(entries) < 0.7).any()
@@ -116,7 +116,8 @@ def test_settings_and_checkpoint_lie_in_the_folder(folder):
     settings = json.loads((folder / 'model' / 'model.json').read_text())
     assert settings == {
         'model_name': sample.MODEL, 'model_args': sample.MODEL_ARGS, 'image_mean': 140.0,
-        'image_stddev': 50.0, 'seed_pad': 0.05, 'threshold': 0.9,
+        'image_stddev': 50.0, 'init_activation': 0.95, 'seed_pad': 0.05, 'threshold': 0.9,
+        'precision': 'float32', 'version': ffn.__version__,
     }  # fmt: skip
 
 
@@ -185,7 +186,7 @@ def test_stopping_saves_a_checkpoint(folder):
 
 def test_checkpoints_every_so_many_steps(folder):
     train_loop.train(
-        sample.train_config(folder, max_steps=7, checkpoint_steps=2, keep_checkpoints=3)
+        sample.train_config(folder, max_steps=7, checkpoints=CheckpointConfig(steps=2, keep=3))
     )
     kept = sorted(int(p.stem.split('-')[1]) for p in (folder / 'model').glob('*.index'))
     assert kept == [4, 6, 7]
@@ -206,7 +207,8 @@ def test_another_optimizer_goes_on_with_fresh_state(folder, caplog):
     assert train_loop.train(sample.train_config(folder, max_steps=4, optimizer=momentum)) == 4
     assert 'holds no state of the optimizer momentum' in caplog.text
     after = checkpoints.read_variables(folder / 'model')
-    assert int(after['optimizer/000_iteration']) == 2
+    # Schedules go on where they were.
+    assert int(after['optimizer/000_iteration']) == 4
     key = 'seed_update/conv0_a/weights'
     np.testing.assert_array_equal(after[key], before[key])
     decaying = OptimizerConfig('momentum', 1e-30, decay_factor=0.5, decay_steps=2)
@@ -221,6 +223,8 @@ def test_weights_that_are_not_finite_are_not_saved(folder):
     far = OptimizerConfig('sgd', learning_rate=3e38 * 10)
     with pytest.raises(UserError, match=r'not finite after step 3; .* that of step 2'):
         train_loop.train(
-            sample.train_config(folder, max_steps=9, optimizer=far, checkpoint_steps=1)
+            sample.train_config(
+                folder, max_steps=9, optimizer=far, checkpoints=CheckpointConfig(steps=1)
+            )
         )
     assert checkpoints.load_weights(make_model(), folder / 'model') == 2

@@ -1,0 +1,224 @@
+"""Coordinates as an endless stream: read from shards, mixed by volume, shuffled, reproducible."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import tensorflow as tf
+from absl import logging
+from google.protobuf.message import DecodeError
+
+from ffn.utils.errors import UserError
+
+_SHUFFLE_BUFFER = 2**14
+_FILES_AT_ONCE = 16
+_FEATURES = {
+    'center': tf.io.FixedLenFeature([3], tf.int64),
+    'label_volume_name': tf.io.FixedLenFeature([], tf.string),
+}
+
+
+def coordinate_files(spec: str) -> list[str]:
+    """Finds coordinate files.
+
+    Args:
+      spec: a glob, a comma-separated list, or 'path@N' for path-00000-of-0000N and so on.
+
+    Raises:
+      UserError: one that is not there.
+    """
+    files: list[str] = []
+    for part in spec.split(','):
+        sharded = re.fullmatch(r'(.+)@(\d+)', part)
+        if sharded and not Path(part).exists():
+            path, count = sharded[1], int(sharded[2])
+            files += [f'{path}-{i:05d}-of-{count:05d}' for i in range(count)]
+        else:
+            files += sorted(glob.glob(part)) or [part]
+    for file in files:
+        if not Path(file).is_file():
+            raise UserError(f'no coordinate file {file} (--train_coords {spec!r})')
+    return files
+
+
+def coordinate_dataset(
+    files: Sequence[str],
+    seed: int,
+    skip: int = 0,
+    volume_weights: Mapping[str, float] | None = None,
+    usable: Mapping[str, int] | None = None,
+    shard: tuple[int, int] = (0, 1),
+) -> tf.data.Dataset:
+    """Coordinates without end, shuffled anew on every pass.
+
+    Equal arguments give the same coordinates in the same order; with `skip` they are what follows
+    after so many.
+
+    Args:
+      files: GZIP TFRecords of tf.train.Example.
+      seed: of the order.
+      skip: number of coordinates to leave out at the beginning.
+      volume_weights: name → share of the coordinates; empty: as frequent as they are in the files.
+      usable: file → number of records to read of it; others are read to their end.
+      shard: (i, n): of every n coordinates, those of process i.
+
+    Returns:
+      Dataset of (number int64, center int64 [3] x, y, z, volume name), numbers counted from `skip`.
+    """
+    if volume_weights:
+        names = sorted(name for name, weight in volume_weights.items() if weight > 0)
+        streams = [
+            _stream(files, seed, usable, shard).filter(
+                lambda record, name=name: _of_volume(record, name)
+            )
+            for name in names
+        ]
+        total = sum(volume_weights.values())
+        mixed = tf.data.Dataset.sample_from_datasets(
+            [stream.repeat() for stream in streams],
+            [volume_weights[name] / total for name in names],
+            seed=seed,
+        )
+    else:
+        mixed = _stream(files, seed, usable, shard).repeat()
+    parsed = (
+        mixed.skip(skip)
+        .batch(64)
+        .map(lambda records: tf.io.parse_example(records, _FEATURES))
+        .unbatch()
+    )
+    return parsed.enumerate(skip).map(
+        lambda number, features: (number, features['center'], features['label_volume_name'])
+    )
+
+
+def _stream(
+    files: Sequence[str], seed: int, usable: Mapping[str, int] | None, shard: tuple[int, int]
+) -> tf.data.Dataset:
+    """The records of all files once, in another order whenever it is repeated."""
+    counts = [(usable or {}).get(file, -1) for file in files]
+    return (
+        tf.data.Dataset.from_tensor_slices((list(files), tf.constant(counts, tf.int64)))
+        .shuffle(len(files), seed=seed, reshuffle_each_iteration=True)
+        .interleave(
+            lambda file, count: tf.data.TFRecordDataset(file, compression_type='GZIP').take(count),
+            cycle_length=min(len(files), _FILES_AT_ONCE),
+        )
+        .shard(shard[1], shard[0])
+        .shuffle(_SHUFFLE_BUFFER, seed=seed, reshuffle_each_iteration=True)
+    )
+
+
+def _of_volume(record: tf.Tensor, name: str) -> tf.Tensor:
+    feature = {'label_volume_name': _FEATURES['label_volume_name']}
+    return tf.io.parse_single_example(record, feature)['label_volume_name'] == name
+
+
+def check_not_empty(files: Sequence[str], workers: int = 1) -> None:
+    """Checks that there is a coordinate for each process; a stream of nothing would never end.
+
+    Raises:
+      UserError: there are fewer.
+    """
+    records = _readable(files).take(workers)
+    if sum(1 for _ in records.as_numpy_iterator()) < workers:
+        for file in files:
+            if count_usable(file)[1]:
+                raise UserError(describe_damage(files))
+        raise UserError(
+            f'{", ".join(files)} hold no coordinates'
+            + (f' for each of {workers} processes' if workers > 1 else '')
+        )
+
+
+def _readable(files: Sequence[str]) -> tf.data.Dataset:
+    """Records of all files one after the other, without what is damaged."""
+    return tf.data.TFRecordDataset(list(files), compression_type='GZIP').ignore_errors()
+
+
+def check_volumes(files: Sequence[str], names: Sequence[str]) -> None:
+    """Checks that each volume has coordinates among the first of the files.
+
+    Filtering a stream for a volume that is nowhere in it would never end.
+
+    Raises:
+      UserError: a volume has none.
+    """
+    wanted = set(names)
+    found: set[str] = set()
+    for record in _readable(files).as_numpy_iterator():
+        found.add(_name_of(record))
+        if wanted <= found:
+            return
+    raise UserError(
+        f'--volume_weights names {", ".join(sorted(wanted - found))}, of which the coordinates hold '
+        f'none; they hold {", ".join(sorted(found)) or "nothing"}'
+    )
+
+
+def _name_of(record: bytes) -> str:
+    feature = tf.train.Example.FromString(record).features.feature
+    return feature['label_volume_name'].bytes_list.value[0].decode()
+
+
+def count_usable(file: str) -> tuple[int, str]:
+    """Reads a file as far as it can be read.
+
+    Returns:
+      Number of whole records before the first that is damaged or no coordinate, and what is wrong
+      there, '' if nothing is.
+    """
+    count = 0
+    try:
+        for record in tf.data.TFRecordDataset(file, compression_type='GZIP').as_numpy_iterator():
+            features = tf.train.Example.FromString(record).features.feature
+            if len(features['center'].int64_list.value) != 3:
+                return count, 'a record has no center of three numbers'
+            if len(features['label_volume_name'].bytes_list.value) != 1:
+                return count, 'a record has no label_volume_name'
+            count += 1
+    except DecodeError:
+        return count, 'a record is no tf.train.Example'
+    except tf.errors.OpError as error:
+        return count, str(error).splitlines()[0].rpartition('}} ')[2][:200]
+    return count, ''
+
+
+def usable_records(files: Sequence[str]) -> dict[str, int]:
+    """Finds out how much of each file can be read, for --skip_corrupt_records.
+
+    Reads all files once; warns of each that is damaged.
+
+    Returns:
+      File → number of records, of the damaged ones.
+
+    Raises:
+      UserError: nothing can be read of any.
+    """
+    with ThreadPoolExecutor(4) as pool:
+        results = dict(zip(files, pool.map(count_usable, files), strict=True))
+    damaged = {file: found for file, found in results.items() if found[1]}
+    for file, (count, reason) in damaged.items():
+        logging.warning(
+            '%s is damaged after %d records, which are used; the rest is skipped (%s)',
+            file, count, reason,
+        )  # fmt: skip
+    if not any(count for count, _ in results.values()):
+        raise UserError(f'no record of {", ".join(files)} can be read')
+    return {file: count for file, (count, _) in damaged.items()}
+
+
+def describe_damage(files: Sequence[str], error: Exception | str = '') -> str:
+    """Names the file that could not be read to its end, for the error message."""
+    for file in files:
+        count, reason = count_usable(file)
+        if reason:
+            return (
+                f'{file} is no whole GZIP TFRecord of coordinates: {reason}, after {count} records; '
+                '--skip_corrupt_records leaves the rest of it out'
+            )
+    return f'{", ".join(files)}: {str(error).splitlines()[0][:200]}'
