@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import fastremap
 import numpy as np
 from skimage.metrics import adapted_rand_error
 
-from ffn.utils.errors import UserError
+from ffn.evaluation.counted import Counted, counted_labels
 
 
 class RandScore(NamedTuple):
@@ -25,8 +24,10 @@ class RandScore(NamedTuple):
     recall: float
 
 
-def rand_score(truth: np.ndarray, segmentation: np.ndarray) -> RandScore:
-    """Compares two label volumes over the voxels that are labelled in either.
+def rand_score(
+    truth: np.ndarray, segmentation: np.ndarray, counted: Counted = 'either'
+) -> RandScore:
+    """Compares two label volumes.
 
     Background counts as a segment of its own where the other volume has a label, so that leaving
     an object out costs as much as merging it with the rest that is left out.
@@ -34,19 +35,12 @@ def rand_score(truth: np.ndarray, segmentation: np.ndarray) -> RandScore:
     Args:
       truth: integer [z, y, x], 0 is unlabelled.
       segmentation: integer [z, y, x], 0 is unlabelled.
+      counted: over which voxels: those labelled in 'either', in the 'truth', or in 'both'.
 
     Raises:
-      UserError: different shapes, or nothing labelled in either.
+      UserError: different shapes, or no voxel counts.
     """
-    if truth.shape != segmentation.shape:
-        raise UserError(
-            f'ground truth has shape {truth.shape}, segmentation has {segmentation.shape}; they '
-            'must be of the same box'
-        )
-    counted = (truth > 0) | (segmentation > 0)
-    if not counted.any():
-        raise UserError('neither ground truth nor segmentation has a label')
-    labels = [fastremap.renumber(volume[counted])[0] for volume in (truth, segmentation)]
+    labels = counted_labels(truth, segmentation, counted)
     # scikit-image divides its "precision" by the pairs of the first volume and its "recall" by those
     # of the second; with the truth first, the two names change places.
     error, of_truth, of_segmentation = adapted_rand_error(*labels, ignore_labels=())
