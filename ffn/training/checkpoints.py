@@ -8,10 +8,12 @@ from Keras files (`ffn.training.keras_weights`).
 
 from __future__ import annotations
 
-import itertools
+import glob
 import json
 import re
 import time
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from ffn.utils.errors import UserError
 
 PREFIX = 'model.ckpt'
 STEP = 'global_step'
+EMA = 'ema/'
 SETTINGS = 'model.json'
 
 
@@ -110,12 +113,13 @@ def read_variables(path: str | Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-def load_weights(model: FFNModel, path: str | Path) -> int:
+def load_weights(model: FFNModel, path: str | Path, ema: bool = False) -> int:
     """Fills a network with the weights of a checkpoint.
 
     Args:
       model: the network.
       path: see `read_variables`; or NAME.weights.h5, a Keras file.
+      ema: take the running averages of the weights, which training with --ema_decay saves as well.
 
     Returns:
       The training step of the checkpoint.
@@ -124,10 +128,24 @@ def load_weights(model: FFNModel, path: str | Path) -> int:
       UserError: see `read_variables`; also variables that are missing or have another shape.
     """
     if keras_weights.is_keras_file(path):
-        return keras_weights.load(model, path)
+        return keras_weights.load(model, path, ema)
     stored = read_variables(path)
-    assign(model.named_variables(), stored, f'checkpoint {path}')
+    weights, what = stored, f'checkpoint {path}'
+    if ema:
+        weights, what = _averages(stored, what), f'the averaged weights of {what}'
+    assign(model.named_variables(), weights, what)
     return int(stored.get(STEP, 0))
+
+
+def _averages(stored: Mapping[str, np.ndarray], what: str) -> dict[str, np.ndarray]:
+    """The averaged weights of a checkpoint under the names of the weights themselves."""
+    found = {name.removeprefix(EMA): v for name, v in stored.items() if name.startswith(EMA)}
+    if not found:
+        raise UserError(
+            f'{what} holds no averaged weights ({EMA}…), which train.py --ema_decay saves; leave '
+            'use_ema (--ema) out'
+        )
+    return found
 
 
 def assign(variables: Mapping[str, Any], stored: Mapping[str, np.ndarray], what: str) -> None:
@@ -192,6 +210,34 @@ def write_settings(directory: str | Path, settings: Mapping[str, Any]) -> None:
         temporary.write_text(json.dumps(settings, indent=2) + '\n')
 
 
+def write_input_state(
+    directory: str | Path, step: int, worker: int, workers: int, state: Mapping[str, np.ndarray]
+) -> None:
+    """Writes where the input of one process stands, beside the checkpoint of the same step.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    path = _input_path(Path(directory, f'{PREFIX}-{step}'), worker, workers)
+    with atomic_path(path) as temporary, open(temporary, 'wb') as file:
+        np.savez(file, **state)
+
+
+def read_input_state(
+    checkpoint: str | Path, worker: int, workers: int
+) -> dict[str, np.ndarray] | None:
+    """Reads what `write_input_state` wrote, None where there is none or it is damaged."""
+    try:
+        with np.load(_input_path(Path(checkpoint), worker, workers), allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error):
+        return None
+
+
+def _input_path(checkpoint: Path, worker: int, workers: int) -> Path:
+    return checkpoint.with_name(f'{checkpoint.name}.input-{worker:05d}-of-{workers:05d}')
+
+
 class CheckpointWriter:
     """Saves checkpoints and removes old ones.
 
@@ -215,7 +261,7 @@ class CheckpointWriter:
         )
 
     def save(self, variables: Mapping[str, Any], step: int) -> str:
-        """Saves variables and the step.
+        """Writes variables and the step, and makes them the last checkpoint.
 
         Args:
           variables: name → variable or array.
@@ -223,7 +269,15 @@ class CheckpointWriter:
 
         Returns:
           Path of the checkpoint.
+
+        Raises:
+          UserError: it cannot be written; the last one stays.
         """
+        self.write(variables, step)
+        return self.commit(step)
+
+    def write(self, variables: Mapping[str, Any], step: int) -> None:
+        """The first half of `save`: the files are there, but do not count yet."""
         import tensorflow as tf
 
         path = self._directory / f'{PREFIX}-{step}'
@@ -237,7 +291,12 @@ class CheckpointWriter:
                 tensors=list(tensors.values()),
             )
         except tf.errors.OpError as error:
+            self._remove(path)
             raise UserError(f'{path} cannot be written: {str(error).splitlines()[0]}') from error
+
+    def commit(self, step: int) -> str:
+        """The second half of `save`."""
+        path = self._directory / f'{PREFIX}-{step}'
         old = self._old_ones()
         with atomic_path(self._directory / 'checkpoint') as temporary:
             temporary.write_text(
@@ -245,9 +304,15 @@ class CheckpointWriter:
                 f'last_preserved_timestamp: {self._last_kept!r}\n'
             )
         logging.info('saved %s', path)
-        for file in itertools.chain.from_iterable(map(_files, old)):
-            file.unlink(missing_ok=True)
+        for checkpoint in old:
+            self._remove(checkpoint)
         return str(path)
+
+    def _remove(self, path: Path) -> None:
+        # A temporary folder is what a failure leaves of the data.
+        for file in [*_files(path), *path.parent.glob(f'{glob.escape(path.name)}.input-*'),
+                     *path.parent.glob(f'{glob.escape(path.name)}.data-*.tempstate*')]:  # fmt: skip
+            file.unlink(missing_ok=True)
 
     def _old_ones(self) -> list[Path]:
         """Chooses what to remove, and remembers what is kept for good."""

@@ -15,6 +15,7 @@ import shutil
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import logging
 
@@ -35,21 +36,27 @@ def settings_path(path: str | Path) -> Path:
     return Path(str(path).removesuffix(ENDING) + '.json')
 
 
-def load(model: FFNModel, path: str | Path) -> int:
+def load(model: FFNModel, path: str | Path, ema: bool = False) -> int:
     """Fills a network with weights.
 
     Args:
       model: the network.
       path: NAME.weights.h5.
+      ema: they are to be averaged ones; the file has one set of weights, and its settings say which.
 
     Returns:
       The training step, 0 where it is not known.
 
     Raises:
-      UserError: no such file, or weights that do not fit the network.
+      UserError: no such file, weights that do not fit the network, or that are not averaged.
     """
     if not Path(path).is_file():
         raise UserError(f'no such file: {path}')
+    if ema and not _settings_of(path).get('ema'):
+        raise UserError(
+            f'{path} holds no averaged weights: convert the checkpoint with --ema, or leave use_ema '
+            'out'
+        )
     try:
         with warnings.catch_warnings():
             # What it leaves out it also complains of.
@@ -69,11 +76,18 @@ def step_of(path: str | Path) -> int:
     Raises:
       UserError: settings that are damaged.
     """
+    try:
+        return int(_settings_of(path).get('step', 0))
+    except (ValueError, TypeError) as error:
+        raise UserError(f'{settings_path(path)} is damaged: {error}') from error
+
+
+def _settings_of(path: str | Path) -> dict[str, Any]:
     settings = settings_path(path)
     if not settings.exists():
-        return 0
+        return {}
     try:
-        return int(dict(json.loads(settings.read_text())).get('step', 0))
+        return dict(json.loads(settings.read_text()))
     except (ValueError, TypeError) as error:
         raise UserError(f'{settings} is damaged: {error}') from error
 
@@ -96,8 +110,9 @@ def save(model: FFNModel, path: str | Path) -> None:
 
 
 def convert(
-    checkpoint: str, output: str, model_name: str | None = None, model_args: str | None = None
-) -> int:
+    checkpoint: str, output: str, model_name: str | None = None, model_args: str | None = None,
+    ema: bool = False,
+) -> int:  # fmt: skip
     """Writes the weights of a checkpoint as a Keras file.
 
     Args:
@@ -105,12 +120,14 @@ def convert(
       output: NAME.weights.h5.
       model_name: the network; default: what was saved with the checkpoint.
       model_args: its arguments, JSON; default as for model_name.
+      ema: write the running averages of the weights in their place.
 
     Returns:
       The training step of the checkpoint.
 
     Raises:
-      UserError: the network is not known, does not fit, or the output has another ending.
+      UserError: the network is not known, does not fit, the output has another ending, or the
+        checkpoint holds no averages.
     """
     from ffn.training import checkpoints
 
@@ -132,9 +149,11 @@ def convert(
     except json.JSONDecodeError as error:
         raise UserError(f'model_args is not JSON: {error}; given was {args!r}') from error
     model = create_model(settings['model_name'], args)
-    step = checkpoints.load_weights(model, checkpoint)
+    step = checkpoints.load_weights(model, checkpoint, ema)
     save(model, output)
     settings |= {'model_args': args, 'step': step}
+    if ema:
+        settings['ema'] = True
     with atomic_path(settings_path(output)) as temporary:
         temporary.write_text(json.dumps(settings, indent=2) + '\n')
     logging.info('%s: step %d', output, step)
@@ -150,9 +169,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--output', required=True, help=f'NAME{ENDING}')
     parser.add_argument('--model_name', help='if it was not saved with the checkpoint')
     parser.add_argument('--model_args', help='JSON, if it was not saved with the checkpoint')
+    parser.add_argument(
+        '--ema', action='store_true', help='the running averages that train.py --ema_decay saves'
+    )
     args = parser.parse_args(argv)
-    step = convert(args.checkpoint, args.output, args.model_name, args.model_args)
-    print(f'{args.output}: the weights of step {step}')
+    step = convert(args.checkpoint, args.output, args.model_name, args.model_args, args.ema)
+    print(f'{args.output}: the {"averaged " if args.ema else ""}weights of step {step}')
 
 
 if __name__ == '__main__':

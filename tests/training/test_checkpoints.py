@@ -152,3 +152,34 @@ def test_files_of_another_kind(saved):
     folder, _ = saved
     (folder / 'model.ckpt-20.index').write_text('no checkpoint at all, but long enough to be ' * 9)
     check_refused(make(), folder / 'model.ckpt-20', 'model.ckpt-20')
+
+
+def test_averaged_weights_beside_the_weights(tmp_path):
+    """Training with --ema_decay saves both; which are loaded is for the reader to say."""
+    plain, averaged = make(1), make(2)
+    named = {f'ema/{name}': value for name, value in values(averaged).items()}
+    state = {'optimizer/000_momentum': np.ones((2, 3), np.float32)}
+    path = checkpoints.CheckpointWriter(tmp_path).save({**values(plain), **named, **state}, 5)
+    for ema, expected in ((False, plain), (True, averaged)):
+        other = make(3)
+        assert checkpoints.load_weights(other, path, ema) == 5
+        for name, value in values(other).items():
+            np.testing.assert_array_equal(value, values(expected)[name])
+    check_refused(make(depth=1), path, 'conv1_a')  # with the layers of the averages or without
+    with pytest.raises(UserError, match=r'averaged weights of .* has layers that this model lacks'):
+        checkpoints.load_weights(make(depth=1), path, ema=True)
+
+
+def test_no_averaged_weights(saved):
+    folder, model = saved
+    other = make(3)
+    with pytest.raises(UserError, match=r'holds no averaged weights \(ema/…\).*use_ema'):
+        checkpoints.load_weights(other, folder, ema=True)
+    part = {f'ema/{n}': v for n, v in values(model).items() if 'conv0_a' in n}
+    checkpoints.CheckpointWriter(folder).save({**values(model), **part}, 30)
+    with pytest.raises(
+        UserError, match=r'averaged weights of .* has no variable seed_update/conv0_b'
+    ):
+        checkpoints.load_weights(other, folder, ema=True)
+    for name, value in values(other).items():
+        np.testing.assert_array_equal(value, values(make(3))[name])

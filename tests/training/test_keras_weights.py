@@ -95,6 +95,33 @@ def test_without_settings_they_come_from_what_was_given(weights):
     assert checkpoints.read_settings(output) == expected
 
 
+def test_averaged_weights(tmp_path, checkpoint, weights):
+    """The file has them in the place of the weights, and its settings say so."""
+    plain, averaged = make(7), make(11)
+    named = {f'ema/{name}': value for name, value in values(averaged).items()}
+    path = checkpoints.CheckpointWriter(tmp_path / 'ema').save({**values(plain), **named}, 5)
+    output = str(tmp_path / 'my_ema.weights.h5')
+    assert keras_weights.convert(path, output, NAME, json.dumps(ARGS), ema=True) == 5
+    assert checkpoints.read_settings(output)['ema'] is True
+    for ema in (True, False):
+        other = make(1)
+        assert checkpoints.load_weights(other, output, ema) == 5
+        check_equal(averaged, other)
+    output = str(tmp_path / 'my_plain.weights.h5')
+    keras_weights.main(['--checkpoint', path, '--output', output, '--model_name', NAME,
+                        '--model_args', json.dumps(ARGS)])  # fmt: skip
+    other = make(1)
+    keras_weights.load(other, output)
+    check_equal(plain, other)
+    with refused('my_plain', 'no averaged weights', '--ema'):
+        checkpoints.load_weights(other, output, ema=True)
+    with refused('no averaged weights'):
+        keras_weights.main(['--checkpoint', checkpoint[0], '--output', output, '--ema',
+                            '--model_name', NAME, '--model_args', json.dumps(ARGS)])  # fmt: skip
+    keras_weights.load(other, output)
+    check_equal(plain, other)
+
+
 def test_weights_alone_have_no_step(weights):
     output, model = weights
     keras_weights.settings_path(output).unlink()

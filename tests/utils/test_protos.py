@@ -147,6 +147,19 @@ def test_fields(module, expected):
     assert written(text) == described(module)
 
 
+def test_additions():
+    """Requests in results hold them; their numbers stay as well."""
+    added = {
+        m: {f for f in fields if _number(f) > 100}
+        for module in MODULES
+        for m, fields in described(module).items()
+    }
+    assert {m: fields for m, fields in added.items() if fields} == {
+        'InferenceOptions': {'int32 max_object_steps=101', 'int64 max_object_voxels=102'},
+        'InferenceRequest': {'Vector3f voxel_size=101', 'string precision=102', 'bool use_ema=103'},
+    }
+
+
 def test_every_proto_file_has_a_module():
     files = {path.relative_to(ROOT).as_posix() for path in ROOT.glob('ffn/*/*.proto')}
     assert files == {module.DESCRIPTOR.name for module in MODULES}
