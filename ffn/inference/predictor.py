@@ -5,7 +5,8 @@ The active Keras backend runs it: TensorFlow, JAX or PyTorch (environment variab
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,14 +15,12 @@ from absl import logging
 from ffn.inference.executor import Predict
 from ffn.inference.movement import json_args
 from ffn.inference.precision import backend, choose_precision, gpu_capability
+from ffn.inference.trained_settings import contradictions
 from ffn.training import checkpoints
 from ffn.training.model import FFNModel, create_model
 
 if TYPE_CHECKING:
     from ffn.inference import inference_pb2
-
-# Request fields beside the training settings that they should agree with.
-_OPTIONS_LIKE_TRAINING = {'pad_value': 'seed_pad', 'move_threshold': 'threshold'}
 
 
 def load_model(request: inference_pb2.InferenceRequest) -> FFNModel:
@@ -35,28 +34,61 @@ def load_model(request: inference_pb2.InferenceRequest) -> FFNModel:
     """
     precision = choose_precision(request.precision)
     args = json_args(request.model_args, 'model_args')
+    for line in contradictions(request):
+        logging.warning('%s', line)
     model = create_model(request.model_name, args, precision)
-    step = checkpoints.load_weights(model, request.model_checkpoint_path)
-    logging.info('loaded %s, step %d, as %s', request.model_checkpoint_path, step, precision)
-    trained = checkpoints.read_settings(request.model_checkpoint_path) or {}
-    given = {name: getattr(request, name) for name in ('image_mean', 'image_stddev')}
-    expected = {name: trained.get(name) for name in given}
-    for option, setting in _OPTIONS_LIKE_TRAINING.items():
-        given[f'inference_options.{option}'] = getattr(request.inference_options, option)
-        expected[f'inference_options.{option}'] = trained.get(setting)
-    for name, value in given.items():
-        if expected[name] is not None and not np.isclose(value, expected[name]):
-            logging.warning(
-                '%s is %g, but the model was trained with %g', name, value, expected[name]
-            )
+    step = load_weights(model, request)
+    averaged = ', averaged weights' if request.use_ema else ''
+    path = request.model_checkpoint_path
+    logging.info('loaded %s, step %d%s, as %s', path, step, averaged, precision)
     return model
+
+
+def load_weights(model: FFNModel, request: inference_pb2.InferenceRequest) -> int:
+    """Fills a network with the weights that a request names.
+
+    Returns:
+      The training step that they are of.
+
+    Raises:
+      UserError: there are none, or they do not fit.
+    """
+    return checkpoints.load_weights(model, request.model_checkpoint_path, request.use_ema)
+
+
+@contextlib.contextmanager
+def using_tf32(allowed: bool) -> Iterator[None]:
+    """Sets for a while, and the whole process, whether GPUs round float32 factors to 10 bits.
+
+    `make_predictor` sets the same for good; this is for inference in the midst of a training.
+    """
+    if backend() == 'tensorflow':
+        import tensorflow as tf
+
+        settings = tf.config.experimental
+        get, put = (
+            settings.tensor_float_32_execution_enabled, settings.enable_tensor_float_32_execution,
+        )  # fmt: skip
+    elif backend() == 'torch':
+        from torch.backends import cudnn
+
+        get, put = (lambda: cudnn.allow_tf32), (lambda on: setattr(cudnn, 'allow_tf32', on))
+    else:  # JAX has it as part of what is compiled
+        yield
+        return
+    before = get()
+    put(allowed)
+    try:
+        yield
+    finally:
+        put(before)
 
 
 def make_predictor(model: FFNModel, tf32: bool = False) -> Predict:
     """Compiles a model for inference on the active Keras backend.
 
     Args:
-      model: the network with its weights.
+      model: the network; its weights are used as they are in each call.
       tf32: lets a GPU multiply float32 numbers with 10 bits of mantissa, for the whole process.
 
     Returns:
@@ -92,17 +124,18 @@ def _tensorflow(model: FFNModel, tf32: bool) -> Predict:
 def _jax(model: FFNModel, tf32: bool) -> Predict:
     import jax
 
-    weights = (
-        [variable.value for variable in model.trainable_variables],
-        [variable.value for variable in model.non_trainable_variables],
-    )
+    variables = model.trainable_variables, model.non_trainable_variables
 
     @jax.jit
     def step(weights, images, seeds):
         with jax.default_matmul_precision('tensorfloat32' if tf32 else 'float32'):
             return model.stateless_call(*weights, (images, seeds), training=False)[0]
 
-    return _in_sizes_of_two(lambda images, seeds: np.asarray(step(weights, images, seeds)))
+    def predict(images: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        weights = tuple([variable.value for variable in group] for group in variables)
+        return np.asarray(step(weights, images, seeds))
+
+    return _in_sizes_of_two(predict)
 
 
 def _torch(model: FFNModel, tf32: bool) -> Predict:

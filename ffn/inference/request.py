@@ -7,16 +7,17 @@ from pathlib import Path
 
 from ffn.inference import inference_pb2
 from ffn.inference.options import CanvasOptions
+from ffn.inference.trained_settings import fill_from_training
 from ffn.utils import bounding_box_pb2, protos
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, both_orders
 
-_NEEDED = ('image', 'image_mean', 'image_stddev', 'model_name', 'model_checkpoint_path',
-           'inference_options')  # fmt: skip
+_OF_MODEL = ('model_name', 'model_checkpoint_path')
+_NEEDED = ('image', 'image_mean', 'image_stddev', *_OF_MODEL, 'inference_options')
 
 
 def read_request(text_or_path: str, options: str = '') -> inference_pb2.InferenceRequest:
-    """Reads an InferenceRequest in text format.
+    """Reads an InferenceRequest in text format and completes it from the training of its network.
 
     Args:
       text_or_path: the text, or the path of a file with it.
@@ -25,11 +26,34 @@ def read_request(text_or_path: str, options: str = '') -> inference_pb2.Inferenc
     Raises:
       UserError: it cannot be parsed, or is incomplete.
     """
+    request = parse_request(text_or_path, options)
+    complete_request(request)
+    return request
+
+
+def parse_request(text_or_path: str, options: str = '') -> inference_pb2.InferenceRequest:
+    """Reads an InferenceRequest in text format, complete or not; see `read_request`.
+
+    Raises:
+      UserError: it cannot be parsed.
+    """
     request = _read(text_or_path, inference_pb2.InferenceRequest(), '--inference_request')
     if options:
         _read(options, request.inference_options, '--inference_options')
-    check_request(request)
     return request
+
+
+def complete_request(request: inference_pb2.InferenceRequest) -> None:
+    """Sets what a request leaves out and the training of its network knows, and checks it.
+
+    Args:
+      request: is changed.
+
+    Raises:
+      UserError: it is incomplete even so.
+    """
+    fill_from_training(request)
+    check_request(request)
 
 
 def read_box(text_or_path: str) -> Box:
@@ -89,14 +113,18 @@ def _is_file(text: str) -> bool:
         return False
 
 
-def check_request(request: inference_pb2.InferenceRequest) -> None:
+def check_request(request: inference_pb2.InferenceRequest, has_model: bool = False) -> None:
     """Checks that a request has all that inference needs and nothing that it cannot do.
+
+    Args:
+      request: what to check.
+      has_model: there is a network already, so that the request need not name one.
 
     Raises:
       UserError: names the field.
     """
     for name in _NEEDED:
-        if not request.HasField(name):
+        if not request.HasField(name) and not (has_model and name in _OF_MODEL):
             raise UserError(f'the inference request does not set {name}, which is needed')
     CanvasOptions.from_proto(request.inference_options)
     if not 0 < request.image_stddev < math.inf:

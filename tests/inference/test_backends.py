@@ -142,6 +142,29 @@ def test_the_flood_network_segments_the_same_on_every_backend(repository, backen
     assert (probability[found['segmentation'] > 0] >= 0.6).all()
 
 
+WEIGHTS_THAT_CHANGE = """
+import numpy as np
+from ffn.inference.predictor import make_predictor
+from tests.inference import flood
+model = flood.make_network()
+predict = make_predictor(model)
+image, seed = np.ones((1, 5, 5, 7, 1), np.float32), np.full((1, 5, 5, 7, 1), -3, np.float32)
+seed[0, 2, 2, 3] = 3
+before = predict(image, seed)
+for name, variable in model.named_variables().items():
+    variable.assign(np.zeros(variable.shape))
+after = predict(image, seed)
+print((before > 0).sum(), np.abs(after - seed).max())
+"""
+
+
+def test_weights_that_change_are_seen(repository, backend, tmp_path):
+    printed = python(repository, backend, tmp_path, '-c', WEIGHTS_THAT_CHANGE)
+    grown, difference = printed.split()[-2:]
+    assert int(grown) > 26
+    assert float(difference) == 0
+
+
 @pytest.mark.parametrize('name', ['tensorflow', 'jax'])
 def test_a_backend_that_is_not_installed(repository, tmp_path, name):
     """TensorFlow is what Keras takes where nothing is said."""
