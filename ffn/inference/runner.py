@@ -8,12 +8,14 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from absl import logging
 
 from ffn.inference import checkpoint, histogram, inference_pb2, seed_combine, storage
 from ffn.inference.canvas import Canvas
+from ffn.inference.canvas_parts import Interrupted
 from ffn.inference.counters import Counters
 from ffn.inference.executor import Executor
 from ffn.inference.options import CanvasOptions
@@ -23,6 +25,9 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Zyx
 from ffn.utils.masks import MaskBuilder
 from ffn.utils.volumes import Volume, open_decorated
+
+if TYPE_CHECKING:
+    from ffn.training.model import FFNModel
 
 
 @dataclass(frozen=True)
@@ -74,11 +79,13 @@ class Runner:
         """Closes the volumes."""
         self._resources.close()
 
-    def start(self, request: inference_pb2.InferenceRequest) -> None:
+    def start(self, request: inference_pb2.InferenceRequest, model: FFNModel | None = None) -> None:
         """Opens the volumes and loads the model.
 
         Args:
           request: what to do.
+          model: a network that is there already, instead of the request's; its weights are used as
+            they are in each step.
 
         Raises:
           UserError: something in the request does not fit.
@@ -86,7 +93,7 @@ class Runner:
         from ffn.inference.precision import choose_precision
         from ffn.inference.predictor import load_model, make_predictor
 
-        check_request(request)
+        check_request(request, has_model=model is not None)
         self.request = request
         self._options = CanvasOptions.from_proto(request.inference_options)
         self._image = self._open(request.image, 'image').single_channel()
@@ -98,11 +105,28 @@ class Runner:
         if request.reference_histogram:
             self._reference_cdf = histogram.load_reference(request.reference_histogram)
         self._masks = self._resources.enter_context(MaskBuilder())
-        model = load_model(request)
+        self._model = model = model or load_model(request)
         self.info = model.info
         self.precision = choose_precision(request.precision)
         self._weights = _weights_of(request.model_checkpoint_path)
         self.executor = Executor(make_predictor(model), request.batch_size)
+
+    def use_checkpoint(self, path: str) -> None:
+        """Takes other weights for the network that is there; what has been compiled stays.
+
+        Args:
+          path: see `model_checkpoint_path` of a request.
+
+        Raises:
+          UserError: no such weights, or they do not fit; the runner is of no use then.
+        """
+        from ffn.inference.predictor import load_weights
+
+        request = inference_pb2.InferenceRequest()
+        request.CopyFrom(self.request)
+        request.model_checkpoint_path = path
+        load_weights(self._model, request)
+        self.request, self._weights = request, _weights_of(path)
 
     def _open(self, decorated: inference_pb2.DecoratedVolume, what: str) -> Volume:
         return self._resources.enter_context(open_decorated(decorated, what))
@@ -201,15 +225,49 @@ class Runner:
             canvas.counters.add('everything-masked')
         else:
             canvas = self._restored(canvas, saved)
-            canvas.between_steps = checkpoint.Checkpointer(
+            between_steps = checkpoint.Checkpointer(
                 saved, self.request.checkpoint_interval, self.stop, self._settings()
             )
-            with self.on_canvas(canvas), self.executor.active():
-                canvas.segment_all(canvas.seed_policy)
+            self._segment(canvas, between_steps)
         self._save(canvas, directory)
         saved.unlink(missing_ok=True)
         self.counters.merge(canvas.counters.as_dict())
         return canvas
+
+    def run_in_memory(
+        self, corner_zyx: Sequence[int], size_zyx: Sequence[int],
+        between_steps: Callable[[Canvas], None] = lambda canvas: None,
+    ) -> Canvas:  # fmt: skip
+        """Segments a subvolume and writes nothing.
+
+        Args:
+          corner_zyx: first voxel of the subvolume.
+          size_zyx: its shape; what leaves the volume is clipped.
+          between_steps: called with the canvas after every step and every seed; to end the run, it
+            raises Interrupted.
+
+        Returns:
+          The canvas; of a run that was ended, with the objects that were finished.
+
+        Raises:
+          UserError: see `make_canvas`.
+        """
+        canvas, _ = self.make_canvas(corner_zyx, size_zyx)
+        if not canvas.restrictor.everything_masked:
+            self._give_seed_policy(canvas)
+            with contextlib.suppress(Interrupted):
+                self._segment(canvas, between_steps)
+        np.maximum(canvas.segmentation, 0, out=canvas.segmentation)
+        return canvas
+
+    def _segment(self, canvas: Canvas, between_steps: Callable[[Canvas], None]) -> None:
+        canvas.between_steps = between_steps
+        with self.on_canvas(canvas), self.executor.active():
+            canvas.segment_all(canvas.seed_policy)
+
+    def _give_seed_policy(self, canvas: Canvas) -> None:
+        policy = (self.request.seed_policy, self.request.seed_policy_args)
+        canvas.seed_policy = seed_combine.make_policy(canvas.view, *policy)
 
     def _output_dir(self) -> Path:
         if not self.request.segmentation_output_dir:
@@ -233,8 +291,7 @@ class Runner:
 
     def _restored(self, canvas: Canvas, path: Path) -> Canvas:
         """Gives a canvas its seed policy and the state of its checkpoint, if there is one."""
-        policy = (self.request.seed_policy, self.request.seed_policy_args)
-        canvas.seed_policy = seed_combine.make_policy(canvas.view, *policy)
+        self._give_seed_policy(canvas)
         if not path.exists():
             return canvas
         try:
@@ -269,7 +326,7 @@ class Runner:
 
 def _weights_of(path: str) -> str:
     """The checkpoint that a folder stands for now; training may go on in it."""
-    if not Path(path).is_dir():
+    if not path or not Path(path).is_dir():
         return path
     from ffn.training.checkpoints import latest_checkpoint
 
