@@ -10,6 +10,7 @@ Run again with the same train_dir, it goes on from the last checkpoint. See doc/
 
 import json
 import tempfile
+import threading
 
 from absl import flags, logging
 
@@ -82,6 +83,13 @@ flags.DEFINE_string(
 )  # fmt: skip
 flags.DEFINE_string('init_checkpoint', '', 'Begin with its weights; a folder: its last one.')
 flags.DEFINE_list('voxel_size', [], 'x,y,z in nm, noted for inference.')
+flags.DEFINE_string(
+    'eval_request', '',
+    'InferenceRequest, text or file, to segment a held-out box with; what it leaves out is as here.',
+)  # fmt: skip
+flags.DEFINE_string('eval_labels', '', 'Labels of the held-out box, path:dataset.')
+flags.DEFINE_string('eval_box', '', 'The held-out box: BoundingBox in text format, or a file.')
+flags.DEFINE_integer('eval_steps', 0, 'Steps between evaluations of the held-out box; 0: none.')
 flags.DEFINE_integer('checkpoint_steps', 0, 'Steps between checkpoints; 0: by time alone.')
 flags.DEFINE_float('checkpoint_minutes', 10, 'Minutes between checkpoints; 0: by steps alone.')
 flags.DEFINE_integer('keep_checkpoints', 5, 'Newest checkpoints kept; 0: all.')
@@ -105,8 +113,28 @@ def main() -> None:
 
         tf.config.list_physical_devices()
     replicas = distribution.make_replicas(FLAGS.strategy)
-    step = train_loop.train(config, replicas=replicas, flags=flags_text)
+    stop = threading.Event()
+    evaluate = make_evaluation(stop) if replicas.is_chief else None
+    step = train_loop.train(config, stop, replicas, evaluate, flags_text)
     logging.info('trained to step %d; checkpoints are in %s', step, FLAGS.train_dir)
+
+
+def make_evaluation(stop: threading.Event):
+    """Makes the function that scores a checkpoint on the held-out box, None where none is given."""
+    given = (FLAGS.eval_request, FLAGS.eval_labels, FLAGS.eval_box, FLAGS.eval_steps)
+    if not any(given):
+        return None
+    if not all(given) or FLAGS.eval_steps < 0:
+        raise UserError(
+            '--eval_request, --eval_labels, --eval_box and --eval_steps (1 or more) are needed '
+            'together'
+        )
+    from ffn.evaluation.held_out import HeldOutBox
+    from ffn.inference.request import parse_request, read_box
+
+    request = parse_request(FLAGS.eval_request)
+    box = HeldOutBox(request, FLAGS.eval_labels, read_box(FLAGS.eval_box), stop=stop)
+    return lambda checkpoint: box.evaluate(checkpoint).scalars()
 
 
 def make_config():
@@ -173,6 +201,7 @@ def make_config():
         ),
         precision=FLAGS.precision,
         init_checkpoint=FLAGS.init_checkpoint,
+        eval_steps=FLAGS.eval_steps,
         voxel_size=_voxel_size(),
         seed=FLAGS.seed,
         quiet=FLAGS.quiet,

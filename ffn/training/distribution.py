@@ -49,14 +49,12 @@ class Replicas:
         """Cuts arrays along their first axis, a part for each local replica."""
         if self.total == 1:
             return [tf.constant(array) for array in arrays]
-        return [
-            self.strategy.experimental_distribute_values_from_function(
-                lambda context, parts=np.split(array, self.local): tf.constant(
-                    parts[context.replica_id_in_sync_group % self.local]
-                )
-            )
-            for array in arrays
-        ]
+        return [self._distribute(np.split(array, self.local)) for array in arrays]
+
+    def _distribute(self, parts: Sequence[np.ndarray]):
+        return self.strategy.experimental_distribute_values_from_function(
+            lambda context: tf.constant(parts[context.replica_id_in_sync_group % self.local])
+        )
 
     def join(self, values) -> np.ndarray:
         """Puts the results of the local replicas one after the other again."""

@@ -1,0 +1,42 @@
+"""Trains in processes of their own, with as many devices as asked for: run by test_distribution.
+
+python -m tests.training.distributed FOLDER MODEL_DIR DEVICES STRATEGY BATCH STEPS
+"""
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+
+import tensorflow as tf
+from absl import logging as absl_logging
+
+from ffn.training import train_loop
+from ffn.training.config import CheckpointConfig
+from ffn.training.distribution import make_replicas
+from ffn.utils.errors import _run
+from tests.training import sample
+
+
+def main() -> None:
+    folder, directory, devices, strategy, batch, steps = sys.argv[1:7]
+    absl_logging.use_absl_handler()
+    absl_logging.set_verbosity(logging.INFO)
+    cpu = tf.config.list_physical_devices('CPU')[0]
+    tf.config.set_logical_device_configuration(
+        cpu, [tf.config.LogicalDeviceConfiguration()] * int(devices)
+    )
+    replicas = make_replicas(strategy)
+    config = sample.train_config(
+        Path(folder), train_dir=directory, batch_size=int(batch), max_steps=int(steps),
+        checkpoints=CheckpointConfig(steps=5), summary_seconds=0.5,
+    )  # fmt: skip
+    train_loop.train(config, replicas=replicas)
+    print(json.dumps({'worker': replicas.worker, 'total': replicas.total}))
+
+
+if __name__ == '__main__':
+    sys.exit(_run(main))
