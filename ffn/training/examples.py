@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from ffn.training.config import SOFT_LABELS, WalkConfig
-from ffn.training.fov_moves import CENTER, Offset, Surroundings, make_policy
+from ffn.training.fov_moves import CENTER, Offset, make_policy
 from ffn.training.inputs import Example
 from ffn.training.model import ModelInfo
 from ffn.utils.geometry import Xyz
@@ -53,6 +53,7 @@ class Walk:
       example: what is walked over.
       canvas: float32 [z, y, x] logits.
       offset: from the centre, z, y, x: where the field of view is.
+      reach: how far from the centre it may go, z, y, x.
     """
 
     def __init__(self, example: Example, info: ModelInfo, config: WalkConfig):
@@ -66,8 +67,8 @@ class Walk:
         self.canvas = np.full(shape, logit(config.seed_pad), dtype=np.float32)
         self.canvas[self._center] = logit(SOFT_LABELS[0])
         self._policy = make_policy(config, info, np.random.default_rng(example.walk_seed))
-        reach = tuple((n - f) // 2 for n, f in zip(shape, self._fov, strict=True))
-        self._around = Surroundings(self.is_valid, self.is_wanted, self._any_valid, reach)
+        z, y, x = ((n - f) // 2 for n, f in zip(shape, self._fov, strict=True))
+        self.reach: Offset = (z, y, x)
         self.offset: Offset = CENTER
 
     def _at(self, offset: Offset) -> Offset:
@@ -82,7 +83,8 @@ class Walk:
         """Whether the object is there."""
         return bool(self.example.labels[self._at(offset)] >= self._config.threshold)
 
-    def _any_valid(self, offsets: np.ndarray) -> bool:
+    def any_valid(self, offsets: np.ndarray) -> bool:
+        """Whether the canvas allows to move to any of some offsets, int [n, 3]."""
         z, y, x = (offsets + self._center).T
         return bool((self.canvas[z, y, x] >= self._threshold).any())
 
@@ -98,7 +100,7 @@ class Walk:
         """Takes in a step's logits [z, y, x] and moves; returns False when there is nowhere to go."""
         self.canvas[self.field_of_view()] = logits
         self._policy.saw(self.offset, logits)
-        offset = self._policy.next(self._around)
+        offset = self._policy.next(self)
         if offset is None:
             return False
         self.offset = offset

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import collections
 import itertools
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -22,20 +22,26 @@ Offset = tuple[int, int, int]
 CENTER: Offset = (0, 0, 0)
 
 
-class Surroundings(NamedTuple):
+class Surroundings(Protocol):
     """What a policy may ask about an example.
 
     Attributes:
-      is_valid: whether the canvas at an offset (z, y, x from the centre) reaches the threshold.
-      is_wanted: whether the object is there.
-      window_is_valid: whether any of some offsets [n, 3] is valid.
       reach: how far the field of view may go from the centre, z, y, x.
     """
 
-    is_valid: Callable[[Offset], bool]
-    is_wanted: Callable[[Offset], bool]
-    window_is_valid: Callable[[np.ndarray], bool]
     reach: Offset
+
+    def is_valid(self, offset: Offset) -> bool:
+        """Whether the canvas at an offset (z, y, x from the centre) reaches the threshold."""
+        ...
+
+    def is_wanted(self, offset: Offset) -> bool:
+        """Whether the object is there."""
+        ...
+
+    def any_valid(self, offsets: np.ndarray) -> bool:
+        """Whether any of some offsets, int [n, 3], is valid."""
+        ...
 
 
 class NoStep:
@@ -98,7 +104,7 @@ class WindowMoves(FixedMoves):
         self._deltas, self._radius = deltas, radius
 
     def _is_valid(self, offset: Offset, around: Surroundings) -> bool:
-        return around.window_is_valid(shell_window(offset, self._deltas, self._radius))
+        return around.any_valid(shell_window(offset, self._deltas, self._radius))
 
 
 class MaxPredMoves(NoStep):

@@ -1,5 +1,7 @@
 import dataclasses
+import gc
 import itertools
+import weakref
 
 import numpy as np
 import pytest
@@ -267,3 +269,17 @@ def test_walks_of_another_batch_size_or_policy_are_not_taken_up():
     other = WalkConfig('max_pred_moves')
     with pytest.raises((KeyError, ValueError)):
         BatchWalker(Source(other), INFO, other, 3).restore(state)
+
+
+@pytest.mark.parametrize('policy', ['fixed', 'window', 'max_pred_moves', 'no_step'])
+def test_a_finished_walk_is_freed_at_once(policy):
+    """Patches are large, and the garbage collector counts objects, not bytes."""
+    path = walk(WalkConfig(policy))
+    offsets(path)
+    gone = weakref.ref(path)
+    gc.disable()
+    try:
+        del path
+        assert gone() is None
+    finally:
+        gc.enable()
