@@ -3,6 +3,7 @@
 python -m tests.training.distributed FOLDER MODEL_DIR DEVICES STRATEGY BATCH STEPS
 """
 
+import hashlib
 import json
 import logging
 import os
@@ -17,8 +18,31 @@ from absl import logging as absl_logging
 from ffn.training import train_loop
 from ffn.training.config import CheckpointConfig
 from ffn.training.distribution import make_replicas
+from ffn.training.train_step import TrainStep
 from ffn.utils.errors import _run
 from tests.training import sample
+
+
+class KeptStep(TrainStep):
+    """Remembers itself, so that its weights can be looked at afterwards."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        KeptStep.last = self
+
+
+def digests(replicas) -> list[str]:
+    """One for the weights of each replica in this process."""
+    copies = zip(
+        *(
+            [
+                part.numpy().tobytes()
+                for part in replicas.strategy.experimental_local_results(v.value)
+            ]
+            for v in KeptStep.last.model.trainable_variables
+        )
+    )
+    return [hashlib.sha256(b''.join(parts)).hexdigest() for parts in copies]
 
 
 def main() -> None:
@@ -34,8 +58,13 @@ def main() -> None:
         Path(folder), train_dir=directory, batch_size=int(batch), max_steps=int(steps),
         checkpoints=CheckpointConfig(steps=5), summary_seconds=0.5,
     )  # fmt: skip
+    train_loop.TrainStep = KeptStep
     train_loop.train(config, replicas=replicas)
-    print(json.dumps({'worker': replicas.worker, 'total': replicas.total}))
+    print(
+        json.dumps(
+            {'worker': replicas.worker, 'total': replicas.total, 'weights': digests(replicas)}
+        )
+    )
 
 
 if __name__ == '__main__':

@@ -87,7 +87,11 @@ def test_two_devices_learn_as_one_with_the_batch_of_both(repository, folder):
         Worker(repository, folder, 'one', 1, 'one_device', 4, 12),
         Worker(repository, folder, 'two', 2, 'auto', 2, 12),
     ]
-    assert [finish(process)['total'] for process in processes] == [1, 2]
+    results = [finish(process) for process in processes]
+    assert [result['total'] for result in results] == [1, 2]
+    # Both devices have the same weights, to the last bit.
+    assert len(results[1]['weights']) == 2
+    assert len(set(results[1]['weights'])) == 1
     one, two = (checkpoints.read_variables(folder / name) for name in ('one', 'two'))
     assert set(one) == set(two)
     for name, value in one.items():
@@ -100,7 +104,9 @@ def test_two_processes_learn_together(repository, folder):
         for config in cluster(2)
     ]
     single = Worker(repository, folder, 'single', 1, 'one_device', 4, 60)
-    assert sorted(finish(worker)['worker'] for worker in workers) == [0, 1]
+    results = [finish(worker) for worker in workers]
+    assert sorted(result['worker'] for result in results) == [0, 1]
+    assert results[0]['weights'] == results[1]['weights']
     finish(single)
     path = checkpoints.latest_checkpoint(folder / 'model')
     assert path.endswith('-60')
