@@ -21,7 +21,7 @@ from ffn.inference.movement import json_args
 from ffn.utils.errors import UserError
 
 # Field of the request, or of its inference_options → name in the settings.
-_FIELDS = {name: name for name in ('image_mean', 'image_stddev')}
+_FIELDS = {name: name for name in ('model_name', 'image_mean', 'image_stddev')}
 _OPTIONS = {'init_activation': 'init_activation', 'pad_value': 'seed_pad',
             'move_threshold': 'threshold'}  # fmt: skip
 _SIZE = ('x', 'y', 'z')
@@ -85,14 +85,13 @@ def contradictions(request: inference_pb2.InferenceRequest) -> list[str]:
     trained = dict(_leaves(_as_request(settings, request.model_checkpoint_path)))
     given = dict(_leaves(request))
     if _normalized_as_one_volume(request, settings):
-        given.pop('image_mean'), given.pop('image_stddev')
+        trained = {name: v for name, v in trained.items() if not name.startswith('image_')}
     found = [
-        (name, given[name], trained[name])
-        for name in ('model_name', 'image_mean', 'image_stddev', 'voxel_size',
-                     *(f'inference_options.{option}' for option in _OPTIONS))
-        if name in given and name in trained and not _same(name, given[name], trained[name])
-    ]  # fmt: skip
-    if 'model_args' in trained and not any(name == 'model_name' for name, *_ in found):
+        (name, given[name], expected)
+        for name, expected in trained.items()
+        if name in given and name != 'model_args' and not _same(name, given[name], expected)
+    ]
+    if 'model_args' in trained and 'model_name' not in (name for name, *_ in found):
         args = [json_args(a, 'model_args') for a in (request.model_args, trained['model_args'])]
         found[:0] = _other_args(request.model_name, *args)
     return [
@@ -121,8 +120,7 @@ def _settings_of(request: inference_pb2.InferenceRequest) -> dict[str, Any]:
 def _as_request(settings: Mapping[str, Any], path: str) -> inference_pb2.InferenceRequest:
     """A request that sets what the settings know and nothing else."""
     request = inference_pb2.InferenceRequest()
-    for into, fields in ((request, {'model_name': 'model_name'} | _FIELDS),
-                         (request.inference_options, _OPTIONS)):  # fmt: skip
+    for into, fields in ((request, _FIELDS), (request.inference_options, _OPTIONS)):
         for field, name in fields.items():
             if (value := settings.get(name)) is not None:
                 with _checked(path, name, value):
@@ -150,7 +148,7 @@ def _checked(path: str, name: str, value: Any) -> Iterator[None]:
 
 def _leaves(request: inference_pb2.InferenceRequest) -> Iterator[tuple[str, Any]]:
     """Names and values of the fields that training knows and the request sets."""
-    for name in ('model_name', 'model_args', *_FIELDS):
+    for name in (*_FIELDS, 'model_args'):
         if request.HasField(name):
             yield name, getattr(request, name)
     if request.HasField('voxel_size'):
