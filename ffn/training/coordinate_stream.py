@@ -16,6 +16,8 @@ from ffn.utils.errors import UserError
 
 _SHUFFLE_BUFFER = 2**14
 _FILES_AT_ONCE = 16
+# Bytes of a GZIP file that holds nothing.
+_SMALLEST_GZIP = 20
 _FEATURES = {
     'center': tf.io.FixedLenFeature([3], tf.int64),
     'label_volume_name': tf.io.FixedLenFeature([], tf.string),
@@ -64,24 +66,19 @@ def coordinate_dataset(
       skip: number of coordinates to leave out at the beginning.
       volume_weights: name → share of the coordinates; empty: as frequent as they are in the files.
       usable: file → number of records to read of it; others are read to their end.
-      shard: (i, n): of every n coordinates, those of process i.
+      shard: (i, n): of every n coordinates (of a volume that has a weight), those of process i;
+        with one seed, the processes have every coordinate once in a pass.
 
     Returns:
       Dataset of (number int64, center int64 [3] x, y, z, volume name), numbers counted from `skip`.
     """
     if volume_weights:
         names = sorted(name for name, weight in volume_weights.items() if weight > 0)
-        streams = [
-            _stream(files, seed, usable, shard).filter(
-                lambda record, name=name: _of_volume(record, name)
-            )
-            for name in names
-        ]
         total = sum(volume_weights.values())
         mixed = tf.data.Dataset.sample_from_datasets(
-            [stream.repeat() for stream in streams],
+            [_stream(files, seed, usable, shard, name).repeat() for name in names],
             [volume_weights[name] / total for name in names],
-            seed=seed,
+            seed=seed + shard[0],
         )
     else:
         mixed = _stream(files, seed, usable, shard).repeat()
@@ -97,20 +94,29 @@ def coordinate_dataset(
 
 
 def _stream(
-    files: Sequence[str], seed: int, usable: Mapping[str, int] | None, shard: tuple[int, int]
-) -> tf.data.Dataset:
-    """The records of all files once, in another order whenever it is repeated."""
-    counts = [(usable or {}).get(file, -1) for file in files]
-    return (
-        tf.data.Dataset.from_tensor_slices((list(files), tf.constant(counts, tf.int64)))
+    files: Sequence[str], seed: int, usable: Mapping[str, int] | None, shard: tuple[int, int],
+    name: str = '',
+) -> tf.data.Dataset:  # fmt: skip
+    """Records of all files, or those of one volume, in another order whenever it is repeated."""
+    records = (
+        _with_counts(files, usable)
         .shuffle(len(files), seed=seed, reshuffle_each_iteration=True)
         .interleave(
             lambda file, count: tf.data.TFRecordDataset(file, compression_type='GZIP').take(count),
             cycle_length=min(len(files), _FILES_AT_ONCE),
         )
-        .shard(shard[1], shard[0])
-        .shuffle(_SHUFFLE_BUFFER, seed=seed, reshuffle_each_iteration=True)
     )
+    if name:
+        # Before it is shared out: one process might get all of a volume otherwise.
+        records = records.filter(lambda record: _of_volume(record, name))
+    records = records.shard(shard[1], shard[0])
+    return records.shuffle(_SHUFFLE_BUFFER, seed=seed, reshuffle_each_iteration=True)
+
+
+def _with_counts(files: Sequence[str], usable: Mapping[str, int] | None) -> tf.data.Dataset:
+    """Files, each with the number of records to read of it, -1 for all."""
+    counts = [(usable or {}).get(file, -1) for file in files]
+    return tf.data.Dataset.from_tensor_slices((list(files), tf.constant(counts, tf.int64)))
 
 
 def _of_volume(record: tf.Tensor, name: str) -> tf.Tensor:
@@ -118,13 +124,23 @@ def _of_volume(record: tf.Tensor, name: str) -> tf.Tensor:
     return tf.io.parse_single_example(record, feature)['label_volume_name'] == name
 
 
-def check_not_empty(files: Sequence[str], workers: int = 1) -> None:
+def check_not_empty(
+    files: Sequence[str], workers: int = 1, usable: Mapping[str, int] | None = None
+) -> None:
     """Checks that there is a coordinate for each process; a stream of nothing would never end.
 
+    Args:
+      files: see `coordinate_dataset`.
+      workers: number of processes.
+      usable: see `coordinate_dataset`.
+
     Raises:
-      UserError: there are fewer.
+      UserError: there are fewer, or TensorFlow would take a file that is cut short for an empty one.
     """
-    records = _readable(files).take(workers)
+    for file in files:
+        if _is_cut_short(file) and file not in (usable or {}):
+            raise UserError(describe_damage([file]))
+    records = _readable(files, usable).take(workers)
     if sum(1 for _ in records.as_numpy_iterator()) < workers:
         for file in files:
             if count_usable(file)[1]:
@@ -135,28 +151,54 @@ def check_not_empty(files: Sequence[str], workers: int = 1) -> None:
         )
 
 
-def _readable(files: Sequence[str]) -> tf.data.Dataset:
+def _is_cut_short(file: str) -> bool:
+    return Path(file).stat().st_size < _SMALLEST_GZIP
+
+
+def _readable(files: Sequence[str], usable: Mapping[str, int] | None) -> tf.data.Dataset:
     """Records of all files one after the other, without what is damaged."""
-    return tf.data.TFRecordDataset(list(files), compression_type='GZIP').ignore_errors()
+    return _with_counts(files, usable).flat_map(
+        lambda file, count: (
+            tf.data.TFRecordDataset(file, compression_type='GZIP').ignore_errors().take(count)
+        )
+    )
 
 
-def check_volumes(files: Sequence[str], names: Sequence[str]) -> None:
-    """Checks that each volume has coordinates among the first of the files.
+def check_volumes(
+    files: Sequence[str],
+    names: Sequence[str],
+    workers: int = 1,
+    usable: Mapping[str, int] | None = None,
+) -> None:
+    """Checks that each volume has a coordinate for each process.
 
     Filtering a stream for a volume that is nowhere in it would never end.
 
+    Args:
+      files: see `coordinate_dataset`.
+      names: of volumes.
+      workers: number of processes.
+      usable: see `coordinate_dataset`.
+
     Raises:
-      UserError: a volume has none.
+      UserError: a volume has fewer, or a record is no coordinate.
     """
-    wanted = set(names)
+    left = dict.fromkeys(names, workers)
     found: set[str] = set()
-    for record in _readable(files).as_numpy_iterator():
-        found.add(_name_of(record))
-        if wanted <= found:
+    for record in _readable(files, usable).as_numpy_iterator():
+        try:
+            name = _name_of(record)
+        except (DecodeError, IndexError, UnicodeDecodeError) as error:
+            raise UserError(describe_damage(files, error)) from error
+        found.add(name)
+        left[name] = left.get(name, 0) - 1
+        if all(left[name] <= 0 for name in names):
             return
+    lacking = sorted(name for name in names if left[name] > 0)
     raise UserError(
-        f'--volume_weights names {", ".join(sorted(wanted - found))}, of which the coordinates hold '
-        f'none; they hold {", ".join(sorted(found)) or "nothing"}'
+        f'--volume_weights names {", ".join(lacking)}, of which the coordinates hold '
+        + (f'fewer than the {workers} processes' if workers > 1 else 'none')
+        + f'; they hold {", ".join(sorted(found)) or "nothing"}'
     )
 
 
@@ -173,6 +215,8 @@ def count_usable(file: str) -> tuple[int, str]:
       there, '' if nothing is.
     """
     count = 0
+    if _is_cut_short(file):
+        return count, 'the file is cut short'
     try:
         for record in tf.data.TFRecordDataset(file, compression_type='GZIP').as_numpy_iterator():
             features = tf.train.Example.FromString(record).features.feature

@@ -66,7 +66,7 @@ class ExampleSource(contextlib.ExitStack):
         Args:
           config: volumes, coordinates, augmentation.
           size: of the patches.
-          seed: of order and augmentation.
+          seed: of order and augmentation; processes that train together share it.
           ahead: number of examples that are loaded before they are asked for.
           shard: (i, n): of every n coordinates, take the one after i.
 
@@ -91,15 +91,20 @@ class ExampleSource(contextlib.ExitStack):
             coordinate_stream.usable_records(self._files) if config.skip_corrupt_records else {}
         )
         with self._stream_errors():
-            coordinate_stream.check_not_empty(self._files, shard[1])
+            coordinate_stream.check_not_empty(self._files, shard[1], self._usable)
             if config.volume_weights:
                 named = [name for name, weight in config.volume_weights.items() if weight > 0]
-                coordinate_stream.check_volumes(self._files, named)
+                coordinate_stream.check_volumes(self._files, named, shard[1], self._usable)
         self._failure: Exception | None = None
         self._used = collections.Counter()
         self._iterator: Iterator | None = None
         self.position = 0
         self.skipped = 0
+        self.callback(self._stop)
+
+    def _stop(self) -> None:
+        """Ends the threads, which would go on to read volumes that are closed."""
+        self._iterator = None
 
     def _open(self, spec: str) -> _PatchReader:
         return _PatchReader(self.enter_context(open_volume(spec)).single_channel())
@@ -190,7 +195,8 @@ class ExampleSource(contextlib.ExitStack):
             )
 
     def _example(self, number: int, center: Xyz, name: str, arrays: list[np.ndarray]) -> Example:
-        return Example(*arrays, center, name, number, (self._seed, number, 1))
+        chance = (self._seed, number, 2 * self._shard[0] + 1)
+        return Example(*arrays, center, name, number, chance)
 
     def _load_next(self, number: np.int64, center: np.ndarray, volume: bytes) -> tuple:
         """What the pipeline calls; arrays are empty where the patch leaves the volume."""
@@ -232,7 +238,7 @@ class ExampleSource(contextlib.ExitStack):
         return Box(Xyz(*start), self._size.xyz)
 
     def _load(self, number: int, center: Xyz, name: str) -> tuple[np.ndarray, ...]:
-        rng = np.random.default_rng((self._seed, number))
+        rng = np.random.default_rng((self._seed, number, 2 * self._shard[0]))
         config, margin = self._config, self._margin
         box = self._patch(center)
         labels, inside = self._labels[name].read_around(box, margin)

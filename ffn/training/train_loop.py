@@ -29,9 +29,6 @@ from ffn.utils.errors import UserError
 from ffn.utils.progress import progress
 from ffn.utils.signals import stop_on_signal
 
-# Processes that learn together read different coordinates, with different augmentation.
-_SEEDS_PER_RUN = 1000
-
 Evaluate = Callable[[str], Mapping[str, float]]
 """Judges a checkpoint, given by its path: name → score."""
 
@@ -65,9 +62,8 @@ def train(
     step = TrainStep(model, config.optimizer, replicas, loss_scaling=precision == 'float16')
     batch_size = config.batch_size * replicas.local
     size = config.walk.patch_size(model.info)
-    seed = config.seed * _SEEDS_PER_RUN + replicas.worker
     shard = (replicas.worker, replicas.workers)
-    with ExampleSource(config.data, size, seed, 2 * batch_size, shard) as source:
+    with ExampleSource(config.data, size, config.seed, 2 * batch_size, shard) as source:
         walker = BatchWalker(source, model.info, config.walk, batch_size)
         with _Run(config, step, replicas, source, walker, stop or threading.Event()) as run:
             if flags and replicas.is_chief:

@@ -1,4 +1,5 @@
 import itertools
+import time
 
 import h5py
 import numpy as np
@@ -6,6 +7,9 @@ import pytest
 import tensorflow as tf
 from absl import logging
 
+from ffn.training import inputs
+from ffn.training.augmentation import augment
+from ffn.training.augmentation_config import parse_augmentation
 from ffn.training.coordinate_stream import coordinate_dataset, coordinate_files
 from ffn.training.inputs import ExampleSource
 from ffn.utils.errors import UserError
@@ -14,6 +18,9 @@ from tests.training import sample
 
 SIZE = Zyx(5, 7, 9)
 PLAIN = {'permutable_axes': (), 'reflectable_axes': ()}
+AUGMENTATION = (
+    '{"rotation_3d": {}, "elastic": {"amplitude": 2}, "noise": {}, "missing_section": {}}'
+)
 
 
 @pytest.fixture
@@ -223,3 +230,72 @@ def test_images_with_values_that_are_no_numbers(folder, value):
     with source(folder, data_volumes=broken) as examples:
         with pytest.raises(UserError, match=r"'v'.*no numbers around x,y,z"):
             take(examples, 40)
+
+
+def check_equal(one, other):
+    assert (one.center, one.volume, one.number) == (other.center, other.volume, other.number)
+    assert one.walk_seed == other.walk_seed
+    for name in ('image', 'labels', 'weights'):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+
+
+def test_volumes_too_large_for_memory_give_the_same_examples(folder, monkeypatch):
+    with source(folder) as examples:
+        expected = take(examples, 10)
+    monkeypatch.setattr(inputs, '_CACHED_BYTES', 0)
+    with source(folder) as examples:
+        for one, other in zip(take(examples, 10), expected):
+            check_equal(one, other)
+
+
+def test_an_example_can_be_loaded_again(folder):
+    """What chance changes in it depends on the seed and its number alone."""
+    config = {'augmentation': parse_augmentation(AUGMENTATION)}
+    with source(folder, seed=2, **config) as examples:
+        drawn = take(examples, 12)
+    with source(folder, seed=2, ahead=1, **config) as examples:
+        for example in reversed(drawn):
+            again = examples.load(example.number, example.center, example.volume)
+            check_equal(again, example)
+        example = drawn[0]
+        other = examples.load(example.number + 1, example.center, example.volume)
+        assert not np.array_equal(other.image, example.image)
+        with pytest.raises(UserError, match="no volume 'gone' any more"):
+            examples.load(0, example.center, 'gone')
+    with source(folder, seed=3, **config) as examples:
+        again = examples.load(example.number, example.center, example.volume)
+        assert not np.array_equal(again.image, example.image)
+
+
+def test_it_goes_on_from_any_position(folder):
+    config = {'augmentation': parse_augmentation(AUGMENTATION)}
+    with source(folder, **config) as examples:
+        first = take(examples, 5)
+        state = examples.state()
+        rest = take(examples, 10)
+    assert [example.number for example in first + rest] == list(range(15))
+    with source(folder, **config) as examples:
+        examples.restore(state)
+        for one, other in zip(take(examples, 10), rest):
+            check_equal(one, other)
+        assert examples.counts() == {'v': 15}
+    with source(folder, seed=1) as examples, pytest.raises(ValueError, match='--seed was 0'):
+        examples.restore(state)
+
+
+def test_closed_it_loads_nothing_more(folder, monkeypatch):
+    """Its threads would read volumes that are closed."""
+    loads = []
+
+    def slow(*args):
+        loads.append(1)
+        time.sleep(0.02)
+        return augment(*args)
+
+    monkeypatch.setattr(inputs, 'augment', slow)
+    with source(folder, ahead=100) as examples:
+        next(examples)
+    count = len(loads)
+    assert 1 <= count < 90
+    time.sleep(0.2)
+    assert len(loads) == count

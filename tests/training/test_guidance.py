@@ -1,0 +1,160 @@
+"""What a training says about itself: how long it takes, and what looks wrong."""
+
+import pytest
+
+from ffn.training import guidance, train_loop
+from ffn.training.optimizer_config import OptimizerConfig
+from tests.events import read_events
+from tests.training import sample
+
+GOOD = {
+    'eval/patches': 20, 'eval/patch_loss': 0.4, 'eval/constant_loss': 0.6,
+    'eval/all/precision': 0.9, 'eval/all/recall': 0.8, 'moves/total': 50,
+    'moves/all/correct': 0.5, 'moves/all/spurious': 0.1, 'moves/all/missed': 0.4,
+}  # fmt: skip
+# By a word of the warning: what shows it, and what just does not.
+PATTERNS = {
+    'nothing learned': ({'eval/patch_loss': 0.55}, {'eval/patch_loss': 0.53}),
+    'only where it is sure': ({'eval/all/recall': 0.09}, {'eval/all/recall': 0.11}),
+    'lead out of the object': (
+        {'moves/all/correct': 0.05, 'moves/all/spurious': 0.55},
+        {'moves/all/correct': 0.06, 'moves/all/spurious': 0.5},
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ('voxels', 'fovs', 'steps'), [(1000, 10, 100), (1001, 10, 101), (1, 64, 1), (10**12, 1, 10**12)]
+)
+def test_steps_until_as_many_fovs_as_labelled_voxels_were_seen(voxels, fovs, steps):
+    assert guidance.suggested_steps(voxels, fovs) == steps
+
+
+def test_the_suggestion_is_logged(caplog):
+    caplog.set_level('INFO')
+    guidance.log_suggestion(1001, 10, 55)
+    (message,) = caplog.messages
+    assert '1001 voxels are labelled' in message
+    assert '101 steps of 10; max_steps is 55' in message
+
+
+@pytest.mark.parametrize('voxels', [None, 0])
+def test_without_a_count_the_rule_is_logged(caplog, voxels):
+    caplog.set_level('INFO')
+    guidance.log_suggestion(voxels, 10, 55)
+    (message,) = caplog.messages
+    assert 'each step sees 10 fields of view' in message
+    assert 'as many as there are labelled voxels' in message
+
+
+def check(watch, *changes, start=2000):
+    """How many warnings each of some summaries in a row gives."""
+    return [
+        len(watch.check(start + i, {**GOOD, **change})) for i, change in enumerate(changes)
+    ]  # fmt: skip
+
+
+def test_nothing_is_said_of_a_good_run():
+    assert check(guidance.Watch(), *[{}] * 4) == [0] * 4
+
+
+@pytest.mark.parametrize('word', PATTERNS)
+def test_a_warning_comes_with_the_second_summary_and_once(word):
+    bad, _ = PATTERNS[word]
+    watch = guidance.Watch()
+    summary = {**GOOD, **bad}
+    assert watch.check(3000, summary) == []
+    (warning,) = watch.check(3100, summary)
+    assert word in warning
+    assert '3100' in warning
+    assert '\n' not in warning
+    assert check(watch, *[bad] * 3) == [0] * 3
+
+
+@pytest.mark.parametrize('word', PATTERNS)
+def test_it_comes_back_after_it_has_gone_away(word):
+    bad, good = PATTERNS[word]
+    watch = guidance.Watch()
+    assert check(watch, bad, good, bad, bad, bad, good, bad, good, bad, bad) == [
+        0, 0, 0, 1, 0, 0, 0, 0, 0, 1,
+    ]  # fmt: skip
+
+
+def test_patterns_are_counted_each_by_itself():
+    timid, flooding = (PATTERNS[word][0] for word in list(PATTERNS)[1:])
+    watch = guidance.Watch()
+    assert check(watch, timid, {**timid, **flooding}, flooding, {**timid, **flooding}) == [
+        0, 1, 1, 0,
+    ]  # fmt: skip
+    both = guidance.Watch()
+    assert check(both, *[{**timid, **flooding}] * 2) == [0, 2]
+
+
+def test_who_has_learned_nothing_is_not_called_timid_as_well():
+    bad = {**PATTERNS['nothing learned'][0], **PATTERNS['only where it is sure'][0]}
+    assert check(guidance.Watch(), bad, bad) == [0, 1]
+
+
+def test_low_precision_is_not_called_timid():
+    assert check(guidance.Watch(), *[{'eval/all/recall': 0, 'eval/all/precision': 0.7}] * 3) == [
+        0, 0, 0,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize('word', PATTERNS)
+def test_nothing_is_said_before_its_time_or_of_few_patches(word):
+    bad, _ = PATTERNS[word]
+    assert check(guidance.Watch(), *[bad] * 3, start=guidance.PATIENCE_STEPS - 3) == [0] * 3
+    assert check(guidance.Watch(), bad, bad, start=guidance.PATIENCE_STEPS) == [0, 1]
+    assert check(guidance.Watch(5), bad, bad, bad, start=4) == [0, 0, 1]
+    assert check(guidance.Watch(), *[{**bad, 'eval/patches': 19}] * 3) == [0] * 3
+    # A summary without finished patches lacks all of this.
+    assert guidance.Watch().check(9000, {'pixel_loss': 3.0}) == []
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        {'moves/total': 0, 'moves/all/correct': 0, 'moves/all/spurious': 0},
+        {'moves/all/correct': 0, 'moves/all/spurious': 0, 'moves/all/missed': 1},
+        {'eval/constant_loss': 0.6, 'eval/patch_loss': 0},
+    ],
+)
+def test_no_moves_are_no_warning(change):
+    assert check(guidance.Watch(), change, change) == [0, 0]
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(guidance.Watch.__init__, '__defaults__', (1,))
+    monkeypatch.setattr(guidance, '_FEWEST_PATCHES', 1)
+
+
+def train(folder, **optimizer):
+    """No summary but those of these few steps: each sees some finished patches."""
+    sample.write_sample(folder)
+    config = sample.train_config(
+        folder, max_steps=8, summary_seconds=0, batch_size=4,
+        optimizer=OptimizerConfig(**optimizer),
+    )  # fmt: skip
+    train_loop.train(config)
+    return read_events(folder / 'model')
+
+
+def test_a_run_that_learns_nothing_is_warned_of(tmp_path, impatient, caplog):
+    caplog.set_level('INFO')
+    shown = train(tmp_path, optimizer='sgd', learning_rate=1e-9)
+    warnings = [record for record in caplog.records if 'nothing learned' in record.message]
+    assert warnings
+    assert all(record.levelname == 'WARNING' for record in warnings)
+    assert 'labelled: a network is usually trained' in caplog.text
+    voxels = int((sample.labels() > 0).sum())
+    assert f'{voxels} voxels are labelled' in caplog.text
+    assert f'{guidance.suggested_steps(voxels, 4)} steps of 4; max_steps is 8' in caplog.text
+    losses = shown['eval/patch_loss']
+    assert min(losses.values()) > 0.9 * min(shown['eval/constant_loss'].values())
+
+
+def test_the_same_run_is_not_warned_of_by_default(tmp_path, caplog):
+    train(tmp_path, optimizer='sgd', learning_rate=1e-9)
+    assert 'nothing learned' not in caplog.text
