@@ -1,6 +1,6 @@
 """Fine-tuning: the published model goes on for some hundred steps, and must not lose what it knows.
 
-    python -m benchmarks.finetune --data FOLDER [--steps 300] [--learning_rate 1e-4]
+    python -m benchmarks.finetune --data FOLDER [--steps 300] [--learning_rate 1e-5]
 
 Trains on training_sample2 from z = 0 to 150 with train.py and --init_checkpoint, in bfloat16, batch 4,
 and compares the loss before and after on walks over the same held-out examples (z from 150), with the
@@ -75,7 +75,7 @@ def main() -> None:
     """Prints the two losses."""
     parser = measure.parser(__doc__)
     parser.add_argument('--steps', type=int, default=300)
-    parser.add_argument('--learning_rate', default='0.0001')
+    parser.add_argument('--learning_rate', default='0.00001')
     parser.add_argument('--examples', type=int, default=40, help='held-out examples')
     args = parser.parse_args()
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
