@@ -209,7 +209,7 @@ ALL_FLAGS = {
     'augmentation': 'augmentation.json', 'volume_weights': 'v:2',
     'loss_weight_volumes': 'v:volume.h5:weights', 'optimizer': 'adamw', 'weight_decay': '0.01',
     'learning_rate': '0.02', 'learning_rate_schedule': 'cosine', 'decay_steps': '10',
-    'learning_rate_decay_factor': '0.1', 'warmup_steps': '3', 'ema_decay': '0.9',
+    'learning_rate_decay_factor': '0.1', 'warmup_steps': '6', 'ema_decay': '0.9',
     'precision': 'bfloat16', 'fov_policy': 'window', 'fov_window_radius': '2',
     'gradient_clip_value': '0.5', 'gradient_clip_norm': '1', 'voxel_size': '8,8,33',
     'init_checkpoint': 'model', 'strategy': 'one_device', 'skip_corrupt_records': 'true',
@@ -270,7 +270,7 @@ def test_every_flag_of_training_has_its_effect(runs):
     assert len(rates) == 4
     for step, rate in rates.items():  # of the step after
         part = 0.1 + 0.9 * (1 + math.cos(math.pi * step / 10)) / 2
-        assert rate == pytest.approx(0.02 * part * min((step + 1) / 3, 1), rel=1e-4)
+        assert rate == pytest.approx(0.02 * part * min((step + 1) / 6, 1), rel=1e-4)
     stored = checkpoints.read_variables(folder)
     first = checkpoints.read_variables(runs.folder / 'model')
     names = [name for name in first if name.startswith('seed_update/')]
