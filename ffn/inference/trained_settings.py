@@ -11,14 +11,16 @@ import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from absl import logging
 
-from ffn.inference import inference_pb2
 from ffn.inference.movement import json_args
 from ffn.utils.errors import UserError
+
+if TYPE_CHECKING:
+    from ffn.inference import inference_pb2
 
 # Field of the request, or of its inference_options → name in the settings.
 _FIELDS = {name: name for name in ('model_name', 'image_mean', 'image_stddev')}
@@ -44,6 +46,8 @@ def fill_from_training(request: inference_pb2.InferenceRequest, quiet: bool = Fa
       UserError: settings that are damaged.
     """
     settings = _settings_of(request)
+    if not settings:
+        return []
     trained = _as_request(settings, request.model_checkpoint_path)
     if request.HasField('voxel_size'):
         trained.ClearField('voxel_size')  # which would be completed axis by axis
@@ -82,6 +86,8 @@ def contradictions(request: inference_pb2.InferenceRequest) -> list[str]:
       UserError: settings that are damaged.
     """
     settings = _settings_of(request)
+    if not settings:
+        return []
     trained = dict(_leaves(_as_request(settings, request.model_checkpoint_path)))
     given = dict(_leaves(request))
     if _normalized_as_one_volume(request, settings):
@@ -119,6 +125,9 @@ def _settings_of(request: inference_pb2.InferenceRequest) -> dict[str, Any]:
 
 def _as_request(settings: Mapping[str, Any], path: str) -> inference_pb2.InferenceRequest:
     """A request that sets what the settings know and nothing else."""
+    # protobuf is only needed where there are settings.
+    from ffn.inference import inference_pb2
+
     request = inference_pb2.InferenceRequest()
     for into, fields in ((request, _FIELDS), (request.inference_options, _OPTIONS)):
         for field, name in fields.items():

@@ -56,7 +56,7 @@ def main() -> None:
     replicas = make_replicas(strategy)
     config = sample.train_config(
         Path(folder), train_dir=directory, batch_size=int(batch), max_steps=int(steps),
-        checkpoints=CheckpointConfig(steps=5), summary_seconds=0.5,
+        checkpoints=CheckpointConfig(steps=5), summary_seconds=1e-9,
     )  # fmt: skip
     train_loop.TrainStep = KeptStep
     train_loop.train(config, replicas=replicas)
