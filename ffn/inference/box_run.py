@@ -14,7 +14,7 @@ from typing import Any
 from absl import logging
 
 from ffn import __version__
-from ffn.inference import report
+from ffn.inference import inference_pb2, report
 from ffn.inference.canvas_parts import Interrupted
 from ffn.inference.report import BoxReport
 from ffn.inference.request import read_box, read_boxes, read_request
@@ -51,6 +51,21 @@ def segment(
     if bool(box_text) == bool(boxes_text):
         raise UserError('give --bounding_box for one box, or --bounding_boxes for several')
     asked = [read_box(box_text)] if box_text else read_boxes(boxes_text)
+    segment_request(request, asked, report_path, quiet)
+
+
+def segment_request(
+    request: inference_pb2.InferenceRequest, asked: Sequence[Box], report_path: str = '',
+    quiet: bool = False,
+) -> None:  # fmt: skip
+    """Segments boxes as a request says; see `segment`.
+
+    Args:
+      request: complete.
+      asked: the boxes.
+      report_path: where a report goes as JSON; '' for none.
+      quiet: no progress bar.
+    """
     if not request.segmentation_output_dir:
         raise UserError('segmentation_output_dir is not set; it says where the result goes')
     if not request.seed_policy:

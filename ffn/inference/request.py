@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 from ffn.inference import inference_pb2
 from ffn.inference.options import CanvasOptions
@@ -37,9 +36,11 @@ def parse_request(text_or_path: str, options: str = '') -> inference_pb2.Inferen
     Raises:
       UserError: it cannot be parsed.
     """
-    request = _read(text_or_path, inference_pb2.InferenceRequest(), '--inference_request')
+    request = protos.read_text_or_file(
+        text_or_path, inference_pb2.InferenceRequest(), '--inference_request'
+    )
     if options:
-        _read(options, request.inference_options, '--inference_options')
+        protos.read_text_or_file(options, request.inference_options, '--inference_options')
     return request
 
 
@@ -62,7 +63,7 @@ def read_box(text_or_path: str) -> Box:
     Raises:
       UserError: it cannot be parsed, or has no positive size.
     """
-    proto = _read(text_or_path, bounding_box_pb2.BoundingBox(), '--bounding_box')
+    proto = protos.read_text_or_file(text_or_path, bounding_box_pb2.BoundingBox(), '--bounding_box')
     return _box(proto, f'--bounding_box {text_or_path!r}')
 
 
@@ -72,7 +73,9 @@ def read_boxes(text_or_path: str) -> list[Box]:
     Raises:
       UserError: it cannot be parsed, holds no box, or one without a positive size.
     """
-    proto = _read(text_or_path, bounding_box_pb2.BoundingBoxes(), '--bounding_boxes')
+    proto = protos.read_text_or_file(
+        text_or_path, bounding_box_pb2.BoundingBoxes(), '--bounding_boxes'
+    )
     if not proto.box:
         raise UserError(
             '--bounding_boxes holds no box; expected box { start { ... } size { ... } }'
@@ -97,20 +100,6 @@ def voxel_size_zyx(request: inference_pb2.InferenceRequest) -> tuple[float, floa
     if not request.HasField('voxel_size'):
         return (1.0, 1.0, 1.0)
     return (request.voxel_size.z, request.voxel_size.y, request.voxel_size.x)
-
-
-def _read(text_or_path: str, into, what: str):
-    # Text format always has a ':' or a '{' in it; a path rarely has, and then it exists.
-    if _is_file(text_or_path) or not set(':{<') & set(text_or_path):
-        return protos.read_text(text_or_path, into)
-    return protos.parse_text(text_or_path, into, what)
-
-
-def _is_file(text: str) -> bool:
-    try:
-        return Path(text).is_file()
-    except (OSError, ValueError):  # longer than a path can be
-        return False
 
 
 def check_request(request: inference_pb2.InferenceRequest, has_model: bool = False) -> None:

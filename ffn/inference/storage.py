@@ -7,6 +7,9 @@ members.
 from __future__ import annotations
 
 import json
+import re
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +20,8 @@ from ffn.inference.unpickling import read_npz
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Zyx
+
+_NAME = re.compile(r'seg-(-?\d+)_(-?\d+)_(-?\d+)\.npz')
 
 
 class OriginInfo(NamedTuple):
@@ -58,6 +63,49 @@ def existing_path(directory: str | Path, corner_zyx: Sequence[int], suffix: str)
         if path.exists():
             return path
     return None
+
+
+def subvolumes(directory: str | Path) -> dict[Zyx, Path]:
+    """Finds the finished subvolumes of a segmentation, in either layout.
+
+    Args:
+      directory: the segmentation's folder.
+
+    Returns:
+      Corner of each, sorted by z, y, x → its file.
+
+    Raises:
+      UserError: there is none.
+    """
+    found: dict[Zyx, Path] = {}
+    for pattern in ('seg-*.npz', '*/*/seg-*.npz'):  # the usual layout goes before the older one
+        for path in Path(directory).glob(pattern):
+            if match := _NAME.fullmatch(path.name):
+                x, y, z = map(int, match.groups())
+                found[Zyx(z, y, x)] = path
+    if not found:
+        raise UserError(f'{directory} holds no segmented subvolume, X/Y/seg-X_Y_Z.npz')
+    return dict(sorted(found.items()))
+
+
+def segmentation_shape(path: str | Path) -> Zyx:
+    """Shape of a segmented subvolume, without reading it.
+
+    Args:
+      path: the npz file.
+
+    Raises:
+      UserError: no such file, or one that is damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open('segmentation.npy') as file:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0
+            if version != (1, 0):
+                read = np.lib.format.read_array_header_2_0
+            return Zyx.of(read(file)[0])
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError) as error:
+        raise UserError(f'{path} holds no 3-d segmentation ({error})') from error
 
 
 def quantize_probability(prob: np.ndarray) -> np.ndarray:

@@ -72,3 +72,24 @@ def read_text(path: str | Path, into: M) -> M:
     except UnicodeDecodeError as error:
         raise UserError(f'{path} is not a text file; expected a text-format message') from error
     return parse_text(text, into, str(path))
+
+
+def read_text_or_file(text_or_path: str, into: M, what: str) -> M:
+    """Fills a message from text format, or from a file with it; see `parse_text`.
+
+    Args:
+      text_or_path: the text, or the path of a file.
+      into: message to fill, returned.
+      what: the flag, for errors.
+    """
+    # Text format always has a ':' or a '{' in it; a path rarely has, and then it exists.
+    if _is_file(text_or_path) or not set(':{<') & set(text_or_path):
+        return read_text(text_or_path, into)
+    return parse_text(text_or_path, into, what)
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # longer than a path can be
+        return False

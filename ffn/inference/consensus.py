@@ -1,0 +1,99 @@
+"""Oversegmentation consensus: splits objects wherever one of two segmentations does.
+
+Two segmentations of one subvolume seldom make the same merge error. What both put into one object
+stays together; where one has a border, the result has it too. Januszewski et al. 2018, Methods,
+"Oversegmentation consensus".
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import fastremap
+import numpy as np
+
+from ffn.inference.storage import smallest_unsigned
+from ffn.utils.errors import UserError
+
+
+class Consensus(NamedTuple):
+    """What a consensus of two segmentations is.
+
+    Attributes:
+      labels: unsigned [z, y, x], the smallest type; 0 is background.
+      split_off: ids that are new → ids of the objects of the first segmentation that they were of.
+      dropped_voxels: voxels of intersections that were too small.
+    """
+
+    labels: np.ndarray
+    split_off: dict[int, int]
+    dropped_voxels: int
+
+
+def split_consensus(a: np.ndarray, b: np.ndarray, min_size: int = 0) -> Consensus:
+    """Splits the objects of one segmentation where another one does.
+
+    Every object of `a` falls apart into its intersections with the labels of `b`, background among
+    them. The largest intersection (the least label of `b` where several are) keeps the object's id,
+    the others that are large enough get ids above all of `a`, in the order of (label of `b`, label of
+    `a`).
+
+    Args:
+      a: integer [z, y, x], 0 is background.
+      b: integer [z, y, x], of the same shape.
+      min_size: intersections with fewer voxels become background.
+
+    Raises:
+      UserError: different shapes, labels that are no integers.
+    """
+    if a.shape != b.shape:
+        raise UserError(
+            f'the segmentations have shapes {a.shape} and {b.shape}; they must be equal'
+        )
+    for labels in (a, b):
+        if labels.dtype.kind not in 'iu':
+            raise UserError(f'a segmentation is {labels.dtype}; labels are integers')
+    small_a, ids_a = small_ids(a)
+    small_b, ids_b = small_ids(b)
+    width = np.uint64(len(ids_b))
+    pair = small_a.astype(np.uint64)
+    pair *= width
+    pair += small_b
+    part_of_voxel, of_pair = fastremap.renumber(pair, preserve_zero=False, in_place=True)
+    pairs = np.zeros(len(of_pair) + 1, np.uint64)
+    pairs[list(of_pair.values())] = list(of_pair)
+    voxels = np.bincount(part_of_voxel.ravel(), minlength=len(pairs))
+    part_a, part_b = np.divmod(pairs, width)
+
+    by_size = np.lexsort((part_b, -voxels, part_a))
+    largest = np.zeros(len(pairs), bool)
+    largest[by_size[np.unique(part_a[by_size], return_index=True)[1]]] = True
+    enough = (part_a > 0) & (voxels >= min_size)
+    ids = np.where(enough & largest, ids_a[part_a], 0)
+    new = np.flatnonzero(enough & ~largest)
+    new = new[np.lexsort((part_a[new], part_b[new]))]
+    first = int(ids_a.max()) + 1
+    ids[new] = np.arange(first, first + len(new), dtype=np.uint64)
+    return Consensus(
+        smallest_unsigned(ids)[part_of_voxel],
+        dict(zip(ids[new].tolist(), ids_a[part_a[new]].tolist(), strict=True)),
+        int(voxels[(part_a > 0) & ~enough].sum()),
+    )
+
+
+def small_ids(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers the labels that occur 0, 1, ….
+
+    Args:
+      labels: integer [z, y, x]; 0 or less is background.
+
+    Returns:
+      Unsigned [z, y, x] in the smallest type, and what each number stands for, uint64 [n]; in the
+      order of the labels, background first.
+    """
+    ids = fastremap.unique(labels)
+    ids = ids[ids > 0]
+    small, numbers = fastremap.renumber(np.where(labels > 0, labels, 0), preserve_zero=True)
+    table = np.zeros(len(ids) + 1, np.min_scalar_type(len(ids)))
+    table[[numbers[i] for i in ids.tolist()]] = np.arange(1, len(ids) + 1)
+    return table[small], np.insert(ids.astype(np.uint64), 0, 0)

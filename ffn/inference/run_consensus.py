@@ -1,0 +1,234 @@
+"""Consensus of two segmentations, over all their subvolumes.
+
+    python -m ffn.inference.run_consensus --consensus_request '
+      segmentation1 { directory: "forward" } segmentation2 { directory: "reverse" }
+      segmentation_output_dir: "consensus" type: CONSENSUS_SPLIT split_min_size: 1000' \
+      --inference_request REQUEST.pbtxt
+
+writes, for every subvolume of segmentation1, one to segmentation_output_dir that is split wherever
+one of the two is. With --inference_request, which is that of segmentation1, subvolumes that
+segmentation2 lacks are segmented first: from the seeds of segmentation1, the last one first. Merge
+errors depend on the order, so that few are left (Januszewski et al. 2018, Methods, "Oversegmentation
+consensus"). What exists already is not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+from collections.abc import Mapping, Sequence
+from concurrent import futures
+from pathlib import Path
+
+import fastremap
+from absl import logging
+
+from ffn.inference import consensus_pb2, inference_pb2, storage
+from ffn.inference.consensus import split_consensus
+from ffn.inference.unpickling import read_npz
+from ffn.utils import protos
+from ffn.utils.errors import UserError, run_tool
+from ffn.utils.geometry import Box, Zyx
+from ffn.utils.progress import progress
+
+
+def run(
+    request: consensus_pb2.ConsensusRequest, workers: int = 1, quiet: bool = False
+) -> dict[str, int]:
+    """Makes the consensus of every subvolume.
+
+    Args:
+      request: what to do.
+      workers: processes.
+      quiet: no progress bar.
+
+    Returns:
+      Sums over the subvolumes that were made now: how many, objects before and after, voxels that
+      became background.
+
+    Raises:
+      UserError: the request is incomplete, subvolumes are missing or do not fit, or the output
+        holds something else. Subvolumes that are finished stay.
+    """
+    check_request(request)
+    corners = list(storage.subvolumes(request.segmentation1.directory))
+    other = storage.subvolumes(request.segmentation2.directory)
+    missing = [corner for corner in corners if corner not in other]
+    if missing:
+        raise UserError(
+            f'{request.segmentation2.directory} lacks {len(missing)} of the {len(corners)} '
+            f'subvolumes of {request.segmentation1.directory}, among them that of x,y,z '
+            f'{missing[0].xyz}; --inference_request segments them in reverse order'
+        )
+    todo = [corner for corner in corners if not _exists(request, corner)]
+    if len(todo) < len(corners):
+        logging.info('%d of %d subvolumes exist already', len(corners) - len(todo), len(corners))
+    total = dict.fromkeys(('objects', 'objects-split-off', 'voxels-dropped'), 0)
+    text = request.SerializeToString()
+    with (
+        # Fresh processes: a network that is loaded in this one does not survive a fork.
+        futures.ProcessPoolExecutor(workers, multiprocessing.get_context('spawn')) as pool,
+        progress(total=len(todo), desc='consensus', unit='subvolume', quiet=quiet) as bar,
+    ):
+        pending = [pool.submit(make_subvolume, text, corner) for corner in todo]
+        try:
+            for done in futures.as_completed(pending):
+                for name, value in done.result().items():
+                    total[name] += value
+                bar.update()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return {'subvolumes': len(todo), **total}
+
+
+def check_request(request: consensus_pb2.ConsensusRequest) -> None:
+    """Checks that a request is complete.
+
+    Raises:
+      UserError: names the field.
+    """
+    for name in ('segmentation1', 'segmentation2'):
+        if not getattr(request, name).directory:
+            raise UserError(f'the consensus request does not set {name}.directory')
+    if not request.segmentation_output_dir:
+        raise UserError('the consensus request does not set segmentation_output_dir')
+    if request.split_min_size < 0:
+        raise UserError(f'split_min_size is {request.split_min_size}; expected 0 or more')
+
+
+def _exists(request: consensus_pb2.ConsensusRequest, corner: Zyx) -> bool:
+    """Whether a subvolume has been made, with the same request."""
+    path = storage.existing_path(request.segmentation_output_dir, corner, 'npz')
+    if path is None:
+        return False
+    stored = read_npz(path, ['request'], []).get('request')
+    # NumPy drops zeros at the end of bytes.
+    if stored is None or stored.item() != request.SerializeToString().rstrip(b'\0'):
+        raise UserError(
+            f'{path} is the result of another request; give a segmentation_output_dir of its own'
+        )
+    return True
+
+
+def make_subvolume(request: bytes, corner_zyx: Sequence[int]) -> Mapping[str, int]:
+    """Makes and writes the consensus of one subvolume.
+
+    Args:
+      request: serialised ConsensusRequest.
+      corner_zyx: first voxel of the subvolume.
+
+    Returns:
+      Counters of what was done.
+
+    Raises:
+      UserError: a subvolume that cannot be read, or shapes that differ.
+    """
+    asked = consensus_pb2.ConsensusRequest.FromString(request)
+    (first, origins), (second, _) = (
+        load_source(source, corner_zyx) for source in (asked.segmentation1, asked.segmentation2)
+    )
+    try:
+        result = split_consensus(first, second, asked.split_min_size)
+    except UserError as error:
+        raise UserError(f'subvolume x,y,z {Zyx.of(corner_zyx).xyz}: {error}') from error
+    left = set(fastremap.unique(result.labels).tolist()) - {0}
+    counters = {
+        'objects': len(left), 'objects-split-off': len(result.split_off),
+        'voxels-dropped': result.dropped_voxels,
+    }  # fmt: skip
+    storage.save_result(
+        asked.segmentation_output_dir, corner_zyx, result.labels,
+        {i: origin for i, origin in origins.items() if i in left}, request, counters, {},
+    )  # fmt: skip
+    return counters
+
+
+def load_source(source: inference_pb2.SegmentationSource, corner_zyx: Sequence[int]):
+    """Loads a subvolume as a SegmentationSource says; see `ffn.inference.storage`.
+
+    Returns:
+      uint64 [z, y, x] labels and {id: OriginInfo}.
+    """
+    return storage.load_segmentation(
+        source.directory, corner_zyx, split_cc=source.split_cc, min_size=source.min_size,
+        threshold=source.threshold if source.HasField('threshold') else None,
+        mask_config=source.mask if source.HasField('mask') else None,
+    )  # fmt: skip
+
+
+def segment_reversed(
+    request: inference_pb2.InferenceRequest, forward: str, reverse: str, quiet: bool = False
+) -> None:
+    """Segments the subvolumes of a segmentation once more, from its seeds in falling order.
+
+    Args:
+      request: that of the segmentation.
+      forward: its folder.
+      reverse: folder of the result; what is there already stays.
+      quiet: no progress bar.
+
+    Raises:
+      UserError: something does not fit, or a subvolume failed; the others have been segmented.
+      SystemExit: stopped by a signal, after checkpoints.
+    """
+    from ffn.inference import box_run
+
+    todo = {
+        corner: path
+        for corner, path in storage.subvolumes(forward).items()
+        if storage.existing_path(reverse, corner, 'npz') is None
+    }
+    if not todo:
+        return
+    reversed_ = inference_pb2.InferenceRequest()
+    reversed_.CopyFrom(request)
+    reversed_.seed_policy = 'PolicyInvertOrigins'
+    reversed_.seed_policy_args = json.dumps({'segmentation_dir': forward})
+    reversed_.segmentation_output_dir = reverse
+    boxes = [Box.from_zyx(c, storage.segmentation_shape(path)) for c, path in todo.items()]
+    box_run.segment_request(reversed_, boxes, quiet=quiet)
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, int]:
+    """Makes a consensus as the command line says.
+
+    Returns:
+      See `run`.
+
+    Raises:
+      UserError: see `run`.
+    """
+    parser = argparse.ArgumentParser(
+        prog='python -m ffn.inference.run_consensus', description=__doc__.splitlines()[0]
+    )
+    parser.add_argument('--consensus_request', required=True, metavar='REQUEST',
+                        help='ConsensusRequest, text format or a file')  # fmt: skip
+    parser.add_argument('--inference_request', default='', metavar='REQUEST',
+                        help='InferenceRequest of segmentation1, text format or a file: segments in '
+                        'reverse order what segmentation2 lacks')  # fmt: skip
+    parser.add_argument('--workers', type=int, default=min(os.cpu_count() or 1, 4), metavar='N',
+                        help='processes (one per core, 4 at the most)')  # fmt: skip
+    parser.add_argument('--quiet', action='store_true', help='no progress bar')
+    args = parser.parse_args(argv)
+    if args.workers < 1:
+        raise UserError(f'--workers is {args.workers}; expected 1 or more')
+    request = protos.read_text_or_file(
+        args.consensus_request, consensus_pb2.ConsensusRequest(), '--consensus_request'
+    )
+    check_request(request)
+    if args.inference_request:
+        from ffn.inference.request import read_request
+
+        directories = request.segmentation1.directory, request.segmentation2.directory
+        segment_reversed(read_request(args.inference_request), *directories, args.quiet)
+    done = run(request, args.workers, args.quiet)
+    print(', '.join(f'{name} {value}' for name, value in done.items()))
+    print(f'written to {Path(request.segmentation_output_dir)}')
+    return done
+
+
+if __name__ == '__main__':
+    run_tool(main)
