@@ -53,7 +53,7 @@ def test_the_largest_part_keeps_its_id(a, b):
     labels = split_consensus(a, b).labels
     for label in set(a[a > 0]):
         sizes = np.bincount(b[a == label])
-        assert np.sum((labels == label)) == sizes.max()
+        assert np.sum(labels == label) == sizes.max()
     assert not set(labels[(labels != a)].tolist()) & set(range(int(a.max()) + 1))
 
 
