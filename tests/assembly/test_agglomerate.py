@@ -1,0 +1,110 @@
+"""Agglomeration from a volume of pieces to a table of merges, with a network that floods."""
+
+import csv
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+from ffn.assembly import agglomerate, merges
+from ffn.utils.errors import UserError
+
+CUT, OTHER = (10, 2**40), 30
+
+
+@pytest.fixture
+def folder(flood_folder):
+    """The flood sample, its body along x cut in two, and pieces that touch but are apart."""
+    labels = np.zeros((20, 26, 38), np.uint64)
+    labels[2:18, 2:10, 2:20] = CUT[0]
+    labels[2:18, 2:10, 20:36] = CUT[1]
+    labels[3:9, 13:24, 4:33] = OTHER
+    with h5py.File(flood_folder / 'labels.h5', 'w') as file:
+        file['split'] = labels
+    inference = (flood_folder / 'request.pbtxt').read_text()
+    (flood_folder / 'again.pbtxt').write_text(f"""
+      output_directory: "{flood_folder}/again" radius {{ x: 16 y: 8 z: 10 }}
+      analysis_radius {{ x: 10 y: 6 z: 8 }} segment_recovery_fraction: 0.6
+      inference {{ {inference} concurrent_requests: 2 batch_size: 2
+        init_segmentation {{ hdf5: "{flood_folder}/labels.h5:split" }} }}
+    """)
+    return flood_folder
+
+
+def run(folder, *more):
+    return agglomerate.main(
+        ['--resegmentation_request', str(folder / 'again.pbtxt'), '--max_distance', '4',
+         '--block_size', '16,26,12', '--quiet', *more]
+    )  # fmt: skip
+
+
+def rows(path):
+    with open(path, newline='') as file:
+        return list(csv.DictReader(file))
+
+
+def test_pieces_of_one_body_are_joined(folder, repository):
+    done = subprocess.run(
+        [sys.executable, '-m', 'ffn.assembly.agglomerate', '--resegmentation_request',
+         str(folder / 'again.pbtxt'), '--max_distance', '4', '--quiet'],
+        cwd=repository, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert '1 accepted; 2 segments become 1' in done.stdout
+    table = rows(folder / 'again' / 'merges.csv')
+    accepted = {(int(row['id_a']), int(row['id_b'])): row['accepted'] for row in table}
+    assert accepted == {CUT: '1', (CUT[0], OTHER): '0', (OTHER, CUT[1]): '0'}
+    joined = next(row for row in table if row['accepted'] == '1')
+    assert float(joined['iou']) == 1
+    assert float(joined['b_in_from_a']) > 0.6
+    assert (folder / 'again' / 'equivalences.csv').read_text().split() == [
+        'id,joined_id', '10,10', f'{2**40},10',
+    ]  # fmt: skip
+
+
+def test_what_is_finished_is_not_done_again(folder):
+    first = run(folder)
+    results = sorted((folder / 'again').glob('*.npz'))
+    assert len(results) == len(first) == 3
+    before = [path.stat().st_mtime_ns for path in results]
+    results[1].unlink()
+    assert run(folder) == first
+    after = [path.stat().st_mtime_ns for path in results]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [True, False, True]
+
+
+def test_thresholds_may_change_the_rest_may_not(folder):
+    run(folder)
+    assert not any(one.accepted for one in run(folder, '--min_consistency', '0.99'))
+    with pytest.raises(UserError, match=r'other settings \(block_size differ'):
+        run(folder, '--block_size', '9,9,9')
+
+
+def test_a_pair_that_cannot_be_done_keeps_none_from_it(folder):
+    text = (folder / 'again.pbtxt').read_text()
+    (folder / 'again.pbtxt').write_text(text.replace('radius { x: 16 y: 8 z: 10 }',
+                                                     'radius { x: 16 y: 2 z: 10 }', 1))  # fmt: skip
+    judged = run(folder)
+    notes = {one.candidate[:2]: one.note for one in judged}
+    # Between the bodies, a box of ±2 voxels holds the border of one of them only.
+    assert notes[CUT] == ''
+    assert any('is not in the segmentation' in note for note in notes.values())
+    table = rows(folder / 'again' / 'merges.csv')
+    assert {row['note'] for row in table} == set(notes.values())
+
+
+def test_bad_input(folder):
+    with pytest.raises(UserError, match='outside the segmentation'):
+        run(folder, '--bounding_box', 'start { x:99 y:0 z:0 } size { x:9 y:9 z:9 }')
+    run(folder)
+    (folder / 'again' / 'settings.json').write_text('[]')
+    with pytest.raises(UserError, match=r'settings\.json is damaged'):
+        run(folder)
+
+
+def test_joined_by_hand():
+    pairs = [(5, 9), (2**63 + 1, 9), (3, 4)]
+    assert merges.joined(pairs) == {5: 5, 9: 5, 2**63 + 1: 5, 3: 3, 4: 3}
+    assert merges.joined([]) == {}
