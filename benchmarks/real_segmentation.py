@@ -24,7 +24,7 @@ def published(data: Path) -> np.ndarray:
 
 def truth_error(truth: np.ndarray, labels: np.ndarray) -> float:
     """Adapted Rand error over the voxels that the segmentation labels."""
-    return rand_score(truth[labels > 0], labels[labels > 0]).error
+    return rand_score(truth, labels, 'segmentation').error
 
 
 def stored(results: Path, corner_zyx: tuple[int, int, int]) -> np.ndarray:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ffn.evaluation.counted import Counted
-from ffn.evaluation.rand import rand_score
-from ffn.evaluation.voi import voi_score
+from ffn.evaluation.contingency import Contingency, Counted
+from ffn.evaluation.rand import rand_of
+from ffn.evaluation.voi import voi_of
 
 # Heading, name of the field, format; all columns are equally wide.
 _COLUMNS = (
@@ -73,13 +73,13 @@ class HeldOutScore:
         Args:
           truth: integer [z, y, x], 0 is unlabelled.
           found: the segmentation.
-          counted: over which voxels, see `ffn.evaluation.counted`.
+          counted: over which voxels, see `Contingency.counted`.
 
         Raises:
           UserError: different shapes, or no voxel counts.
         """
-        rand = rand_score(truth, found.labels, counted)
-        voi = voi_score(truth, found.labels, counted)
+        table = Contingency.of(truth, found.labels).counted(counted)
+        rand, voi = rand_of(table), voi_of(table)
         filled = found.labels > 0
         return cls(
             rand.error, rand.precision, rand.recall, voi.split, voi.merge,

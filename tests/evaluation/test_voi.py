@@ -88,7 +88,7 @@ def test_errors():
         voi_score(empty, truth, 'truth')
     with pytest.raises(UserError, match='labelled in both'):
         voi_score(truth, empty, 'both')
-    with pytest.raises(UserError, match="'all'; expected either, truth, both"):
+    with pytest.raises(UserError, match="'all'; expected either, truth, segmentation, both"):
         voi_score(truth, truth, 'all')
 
 

@@ -1,0 +1,240 @@
+"""Which objects and segments share how many voxels: the sparse table that all voxel scores come from.
+
+Labels are taken as runs along x, which are long, so that a table costs little more than a comparison of
+every voxel with its neighbour. Tables of parts of a volume add up to the table of the volume.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz, Zyx
+
+Counted = Literal['either', 'truth', 'segmentation', 'both']
+"""Voxels that are labelled in truth or segmentation, in the truth, in the segmentation, in both."""
+
+_NOTHING = {
+    'either': 'neither ground truth nor segmentation has a label',
+    'truth': 'the ground truth has no label',
+    'segmentation': 'the segmentation has no label',
+    'both': 'no voxel is labelled in both ground truth and segmentation',
+}
+
+# A place is a weight, a length along x, above a position in the box: the greater of two places is
+# the better one.
+_POSITION_BITS = 51
+_MAX_WEIGHT = 2**12 - 1
+# Two pieces meet where no more than this many voxels along x are between them.
+_MEETING_GAP = 8
+
+
+@dataclass(frozen=True)
+class Contingency:
+    """Voxels by pairs of truth object and segment, one row for each pair; id 0 is unlabelled.
+
+    Attributes:
+      box: what was compared, in coordinates of the ground truth.
+      truth: uint64 [n], ids of objects, ascending.
+      segmentation: uint64 [n], ids of segments, ascending for each object.
+      voxels: int64 [n], what the two share.
+      inner: int64 [n], how many of them are not in the boundary band.
+      place: int64 [n], where the overlap is longest along x; see `at`.
+      cut_place: int64 [n], where another segment goes on with the object; 0 if nowhere.
+      joint_place: int64 [n], where the segment goes on into another object; 0 if nowhere.
+    """
+
+    box: Box
+    truth: np.ndarray
+    segmentation: np.ndarray
+    voxels: np.ndarray
+    inner: np.ndarray
+    place: np.ndarray
+    cut_place: np.ndarray
+    joint_place: np.ndarray
+
+    @classmethod
+    def of(cls, truth: np.ndarray, segmentation: np.ndarray) -> Contingency:
+        """Compares two label volumes that are in memory.
+
+        Args:
+          truth: integer [z, y, x]; what is not positive is unlabelled.
+          segmentation: the same.
+
+        Raises:
+          UserError: different shapes.
+        """
+        if truth.shape != segmentation.shape:
+            raise UserError(
+                f'ground truth has shape {truth.shape}, segmentation has {segmentation.shape}; they '
+                'must be of the same box'
+            )
+        box = Box.of_shape(truth.shape)
+        return count_block(truth, segmentation, box, box)
+
+    def where(self, counted: Counted) -> np.ndarray:
+        """Which rows are of voxels that count: bool [n].
+
+        Raises:
+          UserError: no such kind.
+        """
+        if counted not in _NOTHING:
+            raise UserError(f'counted is {counted!r}; expected {", ".join(get_args(Counted))}')
+        return {
+            'either': (self.truth > 0) | (self.segmentation > 0),
+            'truth': self.truth > 0,
+            'segmentation': self.segmentation > 0,
+            'both': (self.truth > 0) & (self.segmentation > 0),
+        }[counted]
+
+    def counted(self, counted: Counted) -> Contingency:
+        """The rows of those voxels that count.
+
+        Where a counted voxel has no label in one of the volumes, that background is a segment like any
+        other: leaving objects out costs as much as merging them with each other.
+
+        Raises:
+          UserError: no such kind, or no voxel counts.
+        """
+        rows = self.where(counted)
+        if not rows.any():
+            raise UserError(_NOTHING[counted])
+        return self.rows(rows)
+
+    def without_boundary(self) -> Contingency:
+        """The table of the voxels that are not in the boundary band."""
+        rows = self.inner > 0
+        return self.rows(rows, voxels=self.inner[rows])
+
+    def swapped(self) -> Contingency:
+        """The same with truth and segmentation in each other's place; the order of rows stays."""
+        return dataclasses.replace(
+            self, truth=self.segmentation, segmentation=self.truth, cut_place=self.joint_place,
+            joint_place=self.cut_place,
+        )  # fmt: skip
+
+    def rows(self, which: np.ndarray, **changed: np.ndarray) -> Contingency:
+        """Some of the rows.
+
+        Args:
+          which: index or bool [n].
+          **changed: columns that replace those of the chosen rows.
+        """
+        return Contingency(
+            self.box, **{name: getattr(self, name)[which] for name in _COLUMNS} | changed
+        )
+
+    def at(self, place: int) -> Xyz:
+        """The voxel of a place, in coordinates of the ground truth."""
+        z, y, x = np.unravel_index(place & (2**_POSITION_BITS - 1), self.box.size.zyx)
+        start = self.box.start
+        return Xyz(int(x) + start.x, int(y) + start.y, int(z) + start.z)
+
+
+_COLUMNS = ('truth', 'segmentation', 'voxels', 'inner', 'place', 'cut_place', 'joint_place')
+
+
+def add_up(tables: Sequence[Contingency]) -> Contingency:
+    """Adds the tables of parts of a box.
+
+    Args:
+      tables: at least one; they share their box.
+    """
+    columns = (np.concatenate([getattr(t, name) for t in tables]) for name in _COLUMNS)
+    return _grouped(tables[0].box, *columns)
+
+
+def _grouped(
+    box: Box, truth: np.ndarray, segmentation: np.ndarray, voxels: np.ndarray, inner: np.ndarray,
+    *places: np.ndarray,
+) -> Contingency:  # fmt: skip
+    """Makes one row of all that have the same pair."""
+    if not len(truth):
+        return Contingency(box, truth, segmentation, voxels, inner, *places)
+    order = np.lexsort((segmentation, truth))
+    truth, segmentation = truth[order], segmentation[order]
+    new = np.ones(len(order), bool)
+    new[1:] = (truth[1:] != truth[:-1]) | (segmentation[1:] != segmentation[:-1])
+    first = np.flatnonzero(new)
+    return Contingency(
+        box, truth[first], segmentation[first],
+        *(np.add.reduceat(a[order], first) for a in (voxels, inner)),
+        *(np.maximum.reduceat(a[order], first) for a in places),
+    )  # fmt: skip
+
+
+def count_block(
+    truth: np.ndarray,
+    segmentation: np.ndarray,
+    block: Box,
+    box: Box,
+    band: np.ndarray | None = None,
+) -> Contingency:
+    """Counts a part of a box.
+
+    Args:
+      truth: integer [z, y, x]; what is not positive is unlabelled.
+      segmentation: integer, of that shape.
+      block: where they are.
+      box: what all blocks together make up.
+      band: bool, of that shape, the boundary band; None: there is none.
+    """
+    shape = truth.shape
+    volumes = [np.ascontiguousarray(a).reshape(-1) for a in (truth, segmentation)]
+    begins = np.zeros(truth.size, bool)
+    begins[:: shape[-1]] = True
+    for volume in volumes:
+        begins[1:] |= volume[1:] != volume[:-1]
+    start = np.flatnonzero(begins)
+    length = np.diff(start, append=truth.size)
+    ids = [np.where(a > 0, a, 0).astype(np.uint64) for a in (v[start] for v in volumes)]
+    inner = length
+    if band is not None:
+        inner = length - np.add.reduceat(band.reshape(-1), start, dtype=np.int64)
+    places = (
+        _place(length, start + length // 2),
+        _meetings(start, length, shape[-1], same=ids[0], other=ids[1]),
+        _meetings(start, length, shape[-1], same=ids[1], other=ids[0]),
+    )
+    table = _grouped(box, *ids, length, inner, *places)
+    moved = {
+        name: _moved(getattr(table, name), shape, block, box)
+        for name in ('place', 'cut_place', 'joint_place')
+    }
+    return table.rows(np.arange(len(table.truth)), **moved)
+
+
+def _place(weight: np.ndarray, position: np.ndarray) -> np.ndarray:
+    return np.minimum(weight, _MAX_WEIGHT) << _POSITION_BITS | position
+
+
+def _moved(places: np.ndarray, shape: Sequence[int], block: Box, box: Box) -> np.ndarray:
+    """Places that counted in the block, counted in the box."""
+    inside = np.unravel_index(places & (2**_POSITION_BITS - 1), shape)
+    shift = Zyx(*(b - a for a, b in zip(box.start.zyx, block.start.zyx, strict=True)))
+    _, ny, nx = box.size.zyx
+    z, y, x = (i + s for i, s in zip(inside, shift, strict=True))
+    return np.where(places > 0, _place(places >> _POSITION_BITS, (z * ny + y) * nx + x), 0)
+
+
+def _meetings(
+    start: np.ndarray, length: np.ndarray, row_length: int, *, same: np.ndarray, other: np.ndarray
+) -> np.ndarray:
+    """For each run, a place at its end where `same` goes on and `other` changes; 0: neither end."""
+    places = np.zeros(len(start), np.int64)
+    labelled = np.flatnonzero((same > 0) & (other > 0))
+    left, right = labelled[:-1], labelled[1:]
+    end = start + length
+    meet = (same[left] == same[right]) & (other[left] != other[right])
+    meet &= start[right] - end[left] <= _MEETING_GAP
+    meet &= start[left] // row_length == start[right] // row_length
+    left, right = left[meet], right[meet]
+    weight = np.minimum(length[left], length[right])
+    places[right] = _place(weight, start[right])
+    places[left] = np.maximum(places[left], _place(weight, end[left] - 1))
+    return places

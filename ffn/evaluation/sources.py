@@ -1,0 +1,220 @@
+"""Opening what is compared: volumes, results of inference, and the box that two of them share."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from absl import logging
+
+from ffn.inference.storage import OriginInfo, split_components
+from ffn.inference.unpickling import read_npz
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
+from ffn.utils.import_labels import Transforms
+from ffn.utils.volumes import Volume, open_hdf5, open_volume, split_spec
+
+_RESULT = re.compile(r'seg-(\d+)_(\d+)_(\d+)\.npz')
+# Ids of subvolume i of several are i times this greater than they are stored.
+SUBVOLUME_IDS = 2**32
+# Attribute of a volume whose position is that in the ground truth.
+_PLACED = 'placed'
+
+
+def open_segmentation(spec: str, split_cc: bool = False) -> Volume:
+    """Opens a segmentation for reading.
+
+    Args:
+      spec: a folder of results of inference (seg-X_Y_Z.npz), one such file, or a volume,
+        'path:dataset'. A result lies where its name says, else at 0,0,0. Of several results in a
+        folder each has ids of its own: SUBVOLUME_IDS times its number in the order of their names
+        is added.
+      split_cc: every 6-connected component gets an id of its own; a volume is read into memory for it.
+
+    Raises:
+      UserError: nothing is there, it is damaged, or holds no integer labels.
+    """
+    path = Path(spec)
+    if path.suffix == '.npz':
+        return _result_volume(path, split_cc)
+    found = _results(path) if path.is_dir() else []
+    if len(found) == 1:
+        return _result_volume(found[0], split_cc)
+    if found:
+        logging.warning(
+            '%s holds %d results whose ids are not joined: objects that cross their borders count as '
+            'split; evaluate a joined volume for scores of the whole',
+            spec, len(found),
+        )  # fmt: skip
+        return _joined(spec, found, split_cc)
+    try:
+        volume = open_volume(spec).require_labels()
+    except UserError as error:
+        if not path.is_dir():
+            raise
+        raise UserError(f'{spec} holds no results of inference, seg-X_Y_Z.npz; {error}') from error
+    if not split_cc:
+        return volume
+    return Volume(spec, _components(volume.read(volume.box)), {}, volume.box.start.zyx)
+
+
+def open_truth(spec: str, transforms: str | None = None) -> Volume:
+    """Opens ground truth for reading.
+
+    Args:
+      spec: 'path:dataset', or a folder or file as `open_segmentation` takes it.
+      transforms: 'path:dataset' in HDF5 of integers, N×2: id in the volume, id of the object that it
+        belongs to.
+
+    Raises:
+      UserError: as `open_segmentation`; transforms of another form.
+    """
+    volume = open_segmentation(spec)
+    if transforms is None:
+        return volume
+    path, dataset = split_spec(transforms)
+    with open_hdf5(path) as file:
+        if dataset not in file:
+            raise UserError(f'{path} holds no dataset {dataset!r}')
+        table = Transforms.of_table(file[dataset][:], transforms)
+    return _derived(volume, lambda labels: table.apply(labels, spec), table.bodies.dtype)
+
+
+def moved(volume: Volume, start: Xyz) -> Volume:
+    """The same volume, beginning elsewhere."""
+    return _derived(volume, start=start)
+
+
+class _Derived:
+    """An array whose parts are read from a volume and changed."""
+
+    def __init__(self, volume: Volume, change: Callable[[np.ndarray], np.ndarray], dtype: np.dtype):
+        self.shape, self.dtype = volume.shape_zyx, dtype
+        self._volume, self._change = volume, change
+
+    def __getitem__(self, index: tuple[slice, slice, slice]) -> np.ndarray:
+        begin = self._volume.box.start.zyx
+        start = [s.start + b for s, b in zip(index, begin, strict=True)]
+        return self._change(
+            self._volume.read(Box.from_zyx(start, [s.stop - s.start for s in index]))
+        )
+
+
+def _derived(
+    volume: Volume, change: Callable[[np.ndarray], np.ndarray] = lambda labels: labels,
+    dtype: np.dtype | None = None, start: Xyz | None = None,
+) -> Volume:  # fmt: skip
+    array = _Derived(volume, change, dtype or volume.dtype)
+    begin = volume.box.start if start is None else start
+    return Volume(volume.name, array, volume.attrs, begin.zyx, volume.close)
+
+
+def _results(folder: Path) -> list[Path]:
+    """Results below a folder in either layout, by position."""
+    paths = [*folder.glob('seg-*.npz'), *folder.glob('*/*/seg-*.npz')]
+    return sorted((p for p in paths if _RESULT.fullmatch(p.name)), key=lambda p: _corner_zyx(p))
+
+
+def _corner_zyx(path: Path) -> Zyx:
+    named = _RESULT.fullmatch(path.name)
+    return Xyz(*map(int, named.groups())).zyx if named else Zyx(0, 0, 0)
+
+
+def _components(labels: np.ndarray) -> np.ndarray:
+    return split_components(np.where(labels > 0, labels, 0).astype(np.uint64), {})[0]
+
+
+def _read_result(path: Path, split_cc: bool) -> np.ndarray:
+    labels = read_npz(path, ['segmentation'], [OriginInfo]).get('segmentation')
+    if labels is None or labels.ndim != 3:
+        raise UserError(f'{path} holds no 3-d segmentation')
+    if labels.dtype.kind not in 'iub':
+        raise UserError(f'{path} holds {labels.dtype}; labels must be integers')
+    return _components(labels) if split_cc else labels
+
+
+def _result_volume(path: Path, split_cc: bool) -> Volume:
+    attrs = {_PLACED: True} if _RESULT.fullmatch(path.name) else {}
+    return Volume(str(path), _read_result(path, split_cc), attrs, _corner_zyx(path))
+
+
+def _joined(name: str, paths: list[Path], split_cc: bool) -> Volume:
+    boxes = [Box.from_zyx(_corner_zyx(p), _read_result(p, False).shape) for p in paths]
+    start = Xyz(*(min(b.start[i] for b in boxes) for i in range(3)))
+    end = Xyz(*(max(b.end[i] for b in boxes) for i in range(3)))
+    array = _Subvolumes(paths, [b.relative_to(start) for b in boxes], split_cc)
+    array.shape = tuple(e - s for s, e in zip(start.zyx, end.zyx, strict=True))
+    return Volume(name, array, {_PLACED: True}, start.zyx)
+
+
+class _Subvolumes:
+    """Results of several boxes as one array; the first of them counts where they overlap."""
+
+    shape: tuple[int, ...]
+    dtype = np.dtype(np.uint64)
+
+    def __init__(self, paths: list[Path], boxes: list[Box], split_cc: bool):
+        self._paths, self._boxes, self._split_cc = paths, boxes, split_cc
+        self._read = functools.lru_cache(maxsize=4)(self._numbered)
+
+    def _numbered(self, number: int) -> np.ndarray:
+        labels = _read_result(self._paths[number], self._split_cc)
+        if labels.max(initial=0) >= SUBVOLUME_IDS:
+            raise UserError(
+                f'{self._paths[number]} has id {labels.max()}; several results can be read '
+                f'together only where ids are below {SUBVOLUME_IDS}'
+            )
+        return np.where(labels > 0, labels.astype(np.uint64) + number * SUBVOLUME_IDS, 0)
+
+    def __getitem__(self, index: tuple[slice, slice, slice]) -> np.ndarray:
+        wanted = Box.from_zyx([s.start for s in index], [s.stop - s.start for s in index])
+        joined = np.zeros(wanted.size.zyx, np.uint64)
+        for number in reversed(range(len(self._boxes))):
+            part = wanted.intersection(self._boxes[number])
+            if part is not None:
+                labels = self._read(number)[part.relative_to(self._boxes[number].start).slices_zyx]
+                joined[part.relative_to(wanted.start).slices_zyx] = labels
+        return joined
+
+
+def shared_box(
+    truth: Volume, segmentation: Volume, offset: Xyz | None = None, box: Box | None = None
+) -> tuple[Volume, Box]:
+    """Lays a segmentation over the ground truth.
+
+    Args:
+      truth: the ground truth.
+      segmentation: the segmentation.
+      offset: where its first voxel lies in the ground truth; None: where the segmentation says that it
+        lies.
+      box: what to compare, in coordinates of the ground truth; None: the whole segmentation.
+
+    Returns:
+      The segmentation in coordinates of the ground truth, and the box to compare.
+
+    Raises:
+      UserError: nothing says how volumes of different shapes lie, or they do not overlap.
+    """
+    if offset is not None:
+        segmentation = moved(segmentation, offset)
+    both = f'ground truth covers {truth.box}; segmentation covers {segmentation.box}'
+    common = truth.box.intersection(segmentation.box)
+    if common is None:
+        raise UserError(f'{both}; they do not overlap: say where it lies with --offset X,Y,Z')
+    if box is not None:
+        if not common.contains(box):
+            raise UserError(f'--bounding_box {box} is not inside of both: {both}')
+        return segmentation, box
+    # A result of inference says where it lies, and so does a volume that does not begin at 0,0,0.
+    placed = segmentation.attrs.get(_PLACED) or segmentation.box.start != (0, 0, 0)
+    fits = offset is not None or (placed and common == segmentation.box)
+    if segmentation.box != truth.box and not fits:
+        raise UserError(
+            f'shapes differ: ground truth has {both_orders(truth.shape_zyx)}, segmentation has '
+            f'{both_orders(segmentation.shape_zyx)}; {both}: say where it lies with --offset X,Y,Z, '
+            'or choose a --bounding_box'
+        )
+    return segmentation, common
