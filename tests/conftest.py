@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,6 +49,28 @@ def flood_folder(tmp_path, flood_network) -> Path:
 
     flood.fill_folder(tmp_path, flood_network)
     return tmp_path
+
+
+@pytest.fixture
+def trained_folder(flood_folder, flood_network) -> Path:
+    """A folder with volume.h5 (raw, labels), request.pbtxt and the checkpoints of a training.
+
+    Step 1 floods what is bright, 2 grows nothing, 3 does not stop at anything.
+    """
+    from ffn.training.checkpoints import CheckpointWriter
+    from tests.inference import flood  # loads Keras
+
+    (flood_folder / 'flood').unlink()
+    shutil.copytree(flood_network, flood_folder / 'flood')
+    weights = {n: np.array(v) for n, v in flood.make_network().named_variables().items()}
+    writer = CheckpointWriter(flood_folder / 'flood')
+    writer.save({name: np.zeros_like(v) for name, v in weights.items()}, 2)
+    weights['seed_update/conv_lom/biases'] += 20
+    writer.save(weights, 3)
+    labels = flood.write_volume(flood_folder)
+    with h5py.File(flood_folder / 'volume.h5', 'a') as file:
+        file['labels'] = labels.astype(np.int64) * 2**40 - (labels == 0)  # background is -1
+    return flood_folder
 
 
 @pytest.fixture(scope='session')

@@ -197,8 +197,16 @@ class _Limits:
             raise Interrupted('a limit was reached', canvas)
 
 
-def _checkpoints(given: Sequence[str], request: inference_pb2.InferenceRequest) -> list[str]:
-    """Names without endings, each once: `model.ckpt-*` finds all files of a checkpoint."""
+def checkpoint_names(given: Sequence[str], request: inference_pb2.InferenceRequest) -> list[str]:
+    """Checkpoints of a command line: names without endings, each once.
+
+    Args:
+      given: names; `model.ckpt-*` finds all files of a checkpoint.
+      request: whose own checkpoint is taken where none is given.
+
+    Raises:
+      UserError: there is none.
+    """
     names = given or [request.model_checkpoint_path]
     if not all(names):
         raise UserError('no checkpoint: give --checkpoint, or model_checkpoint_path in the request')
@@ -247,7 +255,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, HeldOutScore]:
     parser.add_argument('--quiet', action='store_true', help='no progress bar')
     args = parser.parse_args(argv)
     request = parse_request(args.inference_request, args.inference_options)
-    names, box = _checkpoints(args.checkpoint, request), read_box(args.bounding_box)
+    names, box = checkpoint_names(args.checkpoint, request), read_box(args.bounding_box)
     with startup_messages_hidden():
         from ffn.inference import precision
 

@@ -93,3 +93,8 @@ def _is_file(text: str) -> bool:
         return Path(text).is_file()
     except (OSError, ValueError):  # longer than a path can be
         return False
+
+
+def to_text(proto: M) -> str:
+    """A message in text format."""
+    return text_format.MessageToString(proto)

@@ -37,22 +37,8 @@ BOX_TEXT = 'start { x: 2 y: 0 z: 1 } size { x: 36 y: 26 z: 19 }'
 
 
 @pytest.fixture
-def folder(flood_folder, flood_network):
-    """A folder with volume.h5 (raw, labels), request.pbtxt and the checkpoints of a training:
-
-    step 1 floods what is bright, 2 grows nothing, 3 does not stop at anything.
-    """
-    (flood_folder / 'flood').unlink()
-    shutil.copytree(flood_network, flood_folder / 'flood')
-    weights = {n: np.array(v) for n, v in flood.make_network().named_variables().items()}
-    writer = CheckpointWriter(flood_folder / 'flood')
-    writer.save({name: np.zeros_like(v) for name, v in weights.items()}, 2)
-    weights['seed_update/conv_lom/biases'] += 20
-    writer.save(weights, 3)
-    labels = flood.write_volume(flood_folder)
-    with h5py.File(flood_folder / 'volume.h5', 'a') as file:
-        file['labels'] = labels.astype(np.int64) * 2**40 - (labels == 0)  # background is -1
-    return flood_folder
+def folder(trained_folder):
+    return trained_folder
 
 
 def step(folder: Path, number: int) -> str:

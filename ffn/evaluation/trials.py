@@ -1,0 +1,158 @@
+"""Trials of a selection: one checkpoint with one setting of inference, on one box."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ffn.evaluation.held_out_score import HeldOutScore
+from ffn.inference import inference_pb2
+from ffn.utils.atomic import atomic_path
+from ffn.utils.errors import UserError
+from ffn.utils.protos import parse_text
+
+# Of a trial → whether more is better.
+METRICS = {
+    'voi': False, 'voi_split': False, 'voi_merge': False, 'rand_error': False, 'erl': True,
+    'normalised_erl': True,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is tried.
+
+    Attributes:
+      checkpoint: path, as `model_checkpoint_path` of a request.
+      setting: name of the setting.
+      request: the request, with that checkpoint.
+    """
+
+    checkpoint: str
+    setting: str
+    request: inference_pb2.InferenceRequest
+
+    def key(self, conditions: Mapping[str, Any]) -> str:
+        """Name of the file with the result.
+
+        Args:
+          conditions: what else the result depends on, as JSON can hold it.
+        """
+        digest = hashlib.sha256(self.request.SerializeToString(deterministic=True))
+        digest.update(json.dumps(conditions, sort_keys=True).encode())
+        return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a trial went.
+
+    Attributes:
+      checkpoint: see `Trial`.
+      setting: see `Trial`.
+      scores: name → number: the fields of HeldOutScore, voi, and with skeletons erl and
+        normalised_erl.
+    """
+
+    checkpoint: str
+    setting: str
+    scores: Mapping[str, float]
+
+    def rank(self, metric: str) -> float:
+        """A number that is least for the best."""
+        value = self.scores[metric]
+        return -value if METRICS[metric] else value
+
+
+def settings_of(options: Sequence[str], vary: Sequence[str]) -> dict[str, str]:
+    """Makes the settings: every one of `options` with every combination of `vary`.
+
+    Args:
+      options: 'NAME=TEXT', the text being a part of an InferenceRequest that overrides it.
+      vary: 'FIELD=VALUE,VALUE', such as 'inference_options.segment_threshold=0.4,0.6'.
+
+    Returns:
+      Name → text; one that changes nothing, 'as given', where nothing is asked for.
+
+    Raises:
+      UserError: one that is not of this form, or a name twice.
+    """
+    named = dict(_pair(text, '--options', 'NAME=TEXT') for text in options)
+    if len(named) < len(options):
+        raise UserError('--options has a name twice; every setting needs a name of its own')
+    axes = []
+    for text in vary:
+        name, values = _pair(text, '--vary', 'FIELD=VALUE,VALUE')
+        axes.append(
+            [(f'{name.rpartition(".")[2]}={v}', _as_text(name, v)) for v in values.split(',')]
+        )
+    settings = {}
+    for (name, text), *changes in itertools.product(named.items() or [('', '')], *axes):
+        whole = ' '.join(filter(None, [name, *(label for label, _ in changes)]))
+        settings[whole or 'as given'] = ' '.join([text, *(change for _, change in changes)])
+    return settings
+
+
+def _pair(text: str, flag: str, form: str) -> tuple[str, str]:
+    name, equals, value = text.partition('=')
+    if not equals or not name.strip() or not value.strip():
+        raise UserError(f'{flag} {text!r} is not of the form {form}')
+    return name.strip(), value.strip()
+
+
+def _as_text(field: str, value: str) -> str:
+    """A field of a message in a message, in text format."""
+    *outer, last = field.split('.')
+    return ''.join(f'{name} {{ ' for name in outer) + f'{last}: {value.strip()}' + ' }' * len(outer)
+
+
+def make_trials(
+    request: inference_pb2.InferenceRequest, checkpoints: Iterable[str], settings: Mapping[str, str]
+) -> list[Trial]:
+    """Makes the trials of all checkpoints with all settings.
+
+    Args:
+      request: what they have in common.
+      checkpoints: paths.
+      settings: name → part of a request.
+
+    Raises:
+      UserError: a setting that cannot be parsed.
+    """
+    trials = []
+    for name, text in settings.items():
+        changed = inference_pb2.InferenceRequest()
+        changed.CopyFrom(request)
+        changed.MergeFrom(parse_text(text, inference_pb2.InferenceRequest(), f'setting {name!r}'))
+        for checkpoint in checkpoints:
+            own = inference_pb2.InferenceRequest()
+            own.CopyFrom(changed)
+            own.model_checkpoint_path = checkpoint
+            trials.append(Trial(checkpoint, name, own))
+    return trials
+
+
+def scores_of(score: HeldOutScore, erl: Mapping[str, float]) -> dict[str, float]:
+    """The numbers of a result."""
+    numbers = dataclasses.asdict(score)
+    return {**numbers, 'voi': score.voi_split + score.voi_merge, **erl}
+
+
+def write_result(path: Path, result: Result) -> None:
+    """Writes a result as JSON, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(dataclasses.asdict(result), indent=2) + '\n')
+
+
+def read_result(path: Path) -> Result | None:
+    """Reads a result, None where there is none or it is damaged."""
+    try:
+        return Result(**json.loads(path.read_text()))
+    except (OSError, TypeError, ValueError):
+        return None

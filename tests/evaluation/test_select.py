@@ -1,0 +1,136 @@
+"""Choosing a checkpoint and settings, with a network that floods what is bright."""
+
+import csv
+import subprocess
+import sys
+
+import pytest
+
+from ffn.evaluation import select, trials
+from ffn.inference.request import parse_request
+from ffn.utils.errors import UserError
+from tests.inference import flood
+
+BOX = 'start { x: 2 y: 0 z: 1 } size { x: 36 y: 26 z: 19 }'
+
+
+@pytest.fixture
+def folder(trained_folder):
+    flood.write_request(trained_folder)
+    return trained_folder
+
+
+def arguments(folder, *more, steps=(1, 2, 3)):
+    return [
+        '--inference_request', str(folder / 'request.pbtxt'), '--bounding_box', BOX,
+        '--labels', f'{folder}/volume.h5:labels', '--output', str(folder / 'out'), '--quiet',
+        '--checkpoint', *(f'{folder}/flood/model.ckpt-{n}.index' for n in steps), *more,
+    ]  # fmt: skip
+
+
+def rows(folder):
+    with open(folder / 'out' / 'selection.csv', newline='') as file:
+        return list(csv.DictReader(file))
+
+
+VARY = ('--vary', 'inference_options.min_segment_size=50,3000')
+
+
+def test_the_best_of_checkpoints_and_settings(folder, repository):
+    done = subprocess.run(
+        [sys.executable, '-m', 'ffn.evaluation.select', *arguments(folder, *VARY)], cwd=repository,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    table = rows(folder)
+    assert len(table) == 6
+    assert (table[0]['checkpoint'], table[0]['setting']) == (
+        f'{folder}/flood/model.ckpt-1', 'min_segment_size=50',
+    )  # fmt: skip
+    vois = [float(row['voi']) for row in table]
+    assert vois == sorted(vois)
+    assert vois[0] < vois[1]
+    for row in table:
+        split, merge = float(row['voi_split']), float(row['voi_merge'])
+        assert float(row['voi']) == pytest.approx(split + merge)
+    assert 'model.ckpt-1, min_segment_size=50' in done.stdout.splitlines()[1]
+    selected = parse_request(str(folder / 'out' / 'selected.pbtxt'))
+    assert selected.model_checkpoint_path.endswith('model.ckpt-1')
+    assert selected.inference_options.min_segment_size == 50
+    assert selected.inference_options.move_threshold == pytest.approx(0.9)  # as given
+    assert (folder / 'out' / 'selection.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_only_what_is_missing_is_done(folder):
+    select.main(arguments(folder, steps=(1, 2)))
+    kept = sorted((folder / 'out' / 'trials').iterdir())
+    before = [path.stat().st_mtime_ns for path in kept]
+    kept[0].write_text('{')  # damaged
+    assert len(select.main(arguments(folder))) == 3
+    assert [p.stat().st_mtime_ns == t for p, t in zip(kept, before, strict=True)] == [False, True]
+    assert len(list((folder / 'out' / 'trials').iterdir())) == 3
+    # Under other conditions, nothing of it counts.
+    select.main(arguments(folder, '--max_steps', '5', steps=(1,)))
+    assert len(list((folder / 'out' / 'trials').iterdir())) == 4
+
+
+def test_dask_workers_find_the_same(folder):
+    pytest.importorskip('distributed')
+    alone = select.main(arguments(folder, *VARY))
+    more = ['--output', str(folder / 'together'), '--scheduler', 'local', '--workers', '2']
+    together = select.main(arguments(folder, *VARY, *more))
+    for one, other in zip(alone, together, strict=True):
+        assert (one.checkpoint, one.setting) == (other.checkpoint, other.setting)
+        assert {**one.scores, 'seconds': 0} == {**other.scores, 'seconds': 0}
+
+
+def test_expected_run_length_decides_with_skeletons(folder):
+    # Through body 2, and one that leaves the box.
+    (folder / 'two.swc').write_text('1 0 6 18 6 1 -1\n2 0 18 18 6 1 1\n3 0 30 18 6 1 2\n')
+    (folder / 'one.swc').write_text('1 0 4 5 9 1 -1\n2 0 30 5 9 1 1\n3 0 60 5 9 1 2\n')
+    ranked = select.main(
+        arguments(folder, '--skeletons', str(folder / 'one.swc'), str(folder / 'two.swc'))
+    )
+    erls = [result.scores['erl'] for result in ranked]
+    assert erls == sorted(erls, reverse=True)
+    assert ranked[0].checkpoint.endswith('-1')
+    # 24 and 26 voxels, all of them correct.
+    assert erls[0] == pytest.approx((24**2 + 26**2) / 50)
+    assert erls[-1] == 0
+
+
+def test_a_trial_that_fails_keeps_none_from_it(folder):
+    bad = 'no model=model_checkpoint_path: "x" model_args: "{\\"depth\\": 7}"'
+    options = ['--options', bad, '--options', 'as it is=min_segment_size: 1'.replace(
+        'min_segment_size: 1', 'inference_options { min_segment_size: 50 }')]  # fmt: skip
+    with pytest.raises(UserError, match='1 of 2 trials failed'):
+        select.main(arguments(folder, *options, steps=(1,)))
+    assert [row['setting'] for row in rows(folder)] == ['as it is']
+
+
+@pytest.mark.parametrize(
+    ('more', 'message'),
+    [(['--vary', 'x'], 'not of the form FIELD=VALUE'), (['--options', '=y'], 'not of the form'),
+     (['--vary', 'inference_options.nothing=1'], 'no field named "nothing"'),
+     (['--options', 'a=batch_size: 1', '--options', 'a=batch_size: 2'], 'name twice'),
+     (['--metric', 'erl'], 'needs --skeletons'), (['--workers', '0'], '--workers is 0'),
+     (['--scheduler', 'tcp://127.0.0.1:1'], 'no Dask scheduler'),
+     (['--labels', 'none.h5:x'], 'none.h5')],
+)  # fmt: skip
+def test_bad_input(folder, more, message):
+    with pytest.raises(UserError, match=message):
+        select.main(arguments(folder, *more, steps=(1,)))
+
+
+def test_settings_are_all_combinations():
+    settings = trials.settings_of(
+        ['a=use_ema: true', 'b=use_ema: false'],
+        ['batch_size=1,2', 'inference_options.pad_value=0.1'],
+    )
+    assert settings == {
+        f'{name} batch_size={n} pad_value=0.1': f'use_ema: {value} batch_size: {n} '
+        'inference_options { pad_value: 0.1 }'
+        for name, value in (('a', 'true'), ('b', 'false'))
+        for n in (1, 2)
+    }
+    assert list(trials.settings_of([], [])) == ['as given']
