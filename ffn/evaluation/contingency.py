@@ -26,10 +26,10 @@ _NOTHING = {
     'both': 'no voxel is labelled in both ground truth and segmentation',
 }
 
-# A place is a weight, a length along x, above a position in the box: the greater of two places is
-# the better one.
-_POSITION_BITS = 51
-_MAX_WEIGHT = 2**12 - 1
+# A place is a rank above a position in the box, which has fewer than 2^48 voxels: the greater of two
+# places is the better one. Ranks go by length along x, and then by how central it is in its block.
+_POSITION_BITS = 48
+_MAX_LENGTH, _CENTRAL_BITS = 2**10 - 1, 5
 # Two pieces meet where no more than this many voxels along x are between them.
 _MEETING_GAP = 8
 
@@ -196,10 +196,11 @@ def count_block(
     inner = length
     if band is not None:
         inner = length - np.add.reduceat(band.reshape(-1), start, dtype=np.int64)
+    central = _central(start, shape)
     places = (
-        _place(length, start + length // 2),
-        _meetings(start, length, shape[-1], same=ids[0], other=ids[1]),
-        _meetings(start, length, shape[-1], same=ids[1], other=ids[0]),
+        _place(length, central, start + length // 2),
+        _meetings(start, length, central, shape[-1], same=ids[0], other=ids[1]),
+        _meetings(start, length, central, shape[-1], same=ids[1], other=ids[0]),
     )
     table = _grouped(box, *ids, length, inner, *places)
     moved = {
@@ -209,8 +210,20 @@ def count_block(
     return table.rows(np.arange(len(table.truth)), **moved)
 
 
-def _place(weight: np.ndarray, position: np.ndarray) -> np.ndarray:
-    return np.minimum(weight, _MAX_WEIGHT) << _POSITION_BITS | position
+def _place(length: np.ndarray, central: np.ndarray, position: np.ndarray) -> np.ndarray:
+    rank = np.minimum(length, _MAX_LENGTH) << _CENTRAL_BITS | central
+    return rank << _POSITION_BITS | position
+
+
+def _central(start: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """How far from the faces of the block rows are, from 0 to the greatest that has room."""
+    top = 2**_CENTRAL_BITS - 1
+    row = start // shape[-1]
+    of_axis = [
+        np.minimum(i, n - 1 - i) * 2 * top // n
+        for i, n in ((row // shape[1], shape[0]), (row % shape[1], shape[1]))
+    ]
+    return np.minimum(*of_axis)
 
 
 def _moved(places: np.ndarray, shape: Sequence[int], block: Box, box: Box) -> np.ndarray:
@@ -219,12 +232,15 @@ def _moved(places: np.ndarray, shape: Sequence[int], block: Box, box: Box) -> np
     shift = Zyx(*(b - a for a, b in zip(box.start.zyx, block.start.zyx, strict=True)))
     _, ny, nx = box.size.zyx
     z, y, x = (i + s for i, s in zip(inside, shift, strict=True))
-    return np.where(places > 0, _place(places >> _POSITION_BITS, (z * ny + y) * nx + x), 0)
+    return np.where(
+        places > 0, places >> _POSITION_BITS << _POSITION_BITS | (z * ny + y) * nx + x, 0
+    )
 
 
 def _meetings(
-    start: np.ndarray, length: np.ndarray, row_length: int, *, same: np.ndarray, other: np.ndarray
-) -> np.ndarray:
+    start: np.ndarray, length: np.ndarray, central: np.ndarray, row_length: int, *,
+    same: np.ndarray, other: np.ndarray,
+) -> np.ndarray:  # fmt: skip
     """For each run, a place at its end where `same` goes on and `other` changes; 0: neither end."""
     places = np.zeros(len(start), np.int64)
     labelled = np.flatnonzero((same > 0) & (other > 0))
@@ -235,6 +251,6 @@ def _meetings(
     meet &= start[left] // row_length == start[right] // row_length
     left, right = left[meet], right[meet]
     weight = np.minimum(length[left], length[right])
-    places[right] = _place(weight, start[right])
-    places[left] = np.maximum(places[left], _place(weight, end[left] - 1))
+    places[right] = _place(weight, central[right], start[right])
+    places[left] = np.maximum(places[left], _place(weight, central[left], end[left] - 1))
     return places

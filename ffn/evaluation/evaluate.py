@@ -12,7 +12,7 @@ import argparse
 import contextlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from ffn.evaluation.worst import Case, Missing
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError, run_tool
 from ffn.utils.geometry import Box, Xyz
-from ffn.utils.volumes import Volume
+from ffn.utils.volumes import Volume, open_volume
 
 DEFAULT_BOUNDARY = 2
 _PRINTED_CASES = 5
@@ -43,7 +43,7 @@ def add_volume_flags(parser: argparse.ArgumentParser) -> None:
                         help='where the first voxel of the second volume lies in the first')  # fmt: skip
     parser.add_argument('--split_cc', action='store_true',
                         help='give every 6-connected component an id of its own (ids as stored)')  # fmt: skip
-    parser.add_argument('--voxel_size', default='1,1,1', metavar='X,Y,Z',
+    parser.add_argument('--voxel_size', metavar='X,Y,Z',
                         help='physical size of a voxel, nm for links to the viewer (1,1,1)')  # fmt: skip
     parser.add_argument('--worst', type=int, default=10, metavar='N',
                         help='how many cases to list of each kind (10)')  # fmt: skip
@@ -136,6 +136,39 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
         temporary.write_text(json.dumps({'version': __version__, **content}, indent=2) + '\n')
 
 
+def open_image(args: argparse.Namespace, stack: contextlib.ExitStack) -> Volume | None:
+    """Opens --image, to be closed by `stack`.
+
+    Raises:
+      UserError: it cannot be opened, or has several channels.
+    """
+    return stack.enter_context(open_volume(args.image)).single_channel() if args.image else None
+
+
+def viewer_link(
+    args: argparse.Namespace, specs: tuple[str, str], names: tuple[str, str]
+) -> Callable[[Xyz, Sequence[int], Sequence[int]], str | None]:
+    """What makes links from a page to --viewer_url, if it is given.
+
+    Args:
+      args: the command line.
+      specs: the volumes that are the truth and the segmentation.
+      names: what they are called.
+    """
+    from ffn.visualization.neuroglancer_link import Layer, link
+
+    size = None if args.voxel_size is None else parse_size(args.voxel_size, '--voxel_size')
+
+    def make(at: Xyz, objects: Sequence[int], segments: Sequence[int]) -> str | None:
+        layers = [Layer('image', args.image)] if args.image else []
+        layers.append(Layer(names[0], specs[0], objects))
+        if args.offset is None:  # else it lies elsewhere in the viewer
+            layers.append(Layer(names[1], specs[1], segments))
+        return link(args.viewer_url, layers, at, size) if args.viewer_url else None
+
+    return make
+
+
 def _skeletons(
     args: argparse.Namespace, truth: Volume, box: Box, voxel_size: tuple[float, float, float]
 ) -> Skeletons | None:
@@ -201,6 +234,24 @@ def text_of(found: Evaluation) -> str:
     return '\n'.join(lines)
 
 
+def _write_page(
+    args: argparse.Namespace, found: Evaluation, truth: Volume, segmentation: Volume,
+    image: Volume | None, voxel_size: tuple[float, float, float],
+) -> None:  # fmt: skip
+    from ffn.visualization.field_report import Field, sections_of, write_field_report
+
+    facts = {
+        'segmentation': args.segmentation, 'ground truth': args.groundtruth, 'box': found.box,
+        'voxel size x, y, z': ', '.join(f'{size:g}' for size in voxel_size),
+    }  # fmt: skip
+    names = ('ground truth', 'segmentation')
+    link = viewer_link(args, (args.groundtruth, args.segmentation), names)
+    write_field_report(
+        args.html, 'Segmentation beside its ground truth', facts, found,
+        Field(truth, segmentation, image, voxel_size, names, link), sections_of(found), args.quiet,
+    )  # fmt: skip
+
+
 def main(argv: Sequence[str] | None = None) -> Evaluation:
     """Evaluates as the command line says.
 
@@ -213,12 +264,13 @@ def main(argv: Sequence[str] | None = None) -> Evaluation:
         raise UserError(f'--boundary is {args.boundary}; expected 0 or more')
     if args.merge_threshold is not None and not 0 <= args.merge_threshold < math.inf:
         raise UserError(f'--merge_threshold is {args.merge_threshold:g}; expected 0 or more')
-    voxel_size = parse_size(args.voxel_size, '--voxel_size')
+    voxel_size = parse_size(args.voxel_size or '1,1,1', '--voxel_size')
     wanted, offset = box_and_offset(args)
     with contextlib.ExitStack() as stack:
         truth = stack.enter_context(open_truth(args.groundtruth, args.groundtruth_transforms))
         segmentation = stack.enter_context(open_segmentation(args.segmentation, args.split_cc))
         segmentation, box = shared_box(truth, segmentation, offset, wanted)
+        image = open_image(args, stack)
         found = evaluate_volumes(
             truth, segmentation, box, boundary=args.boundary, worst=args.worst,
             skeletons=_skeletons(args, truth, box, voxel_size), voxel_size_xyz=voxel_size,
@@ -230,6 +282,8 @@ def main(argv: Sequence[str] | None = None) -> Evaluation:
                 'segmentation': args.segmentation, 'groundtruth': args.groundtruth,
                 'split_cc': args.split_cc, **found.as_json(),
             })  # fmt: skip
+        if args.html:
+            _write_page(args, found, truth, segmentation, image, voxel_size)
     return found
 
 

@@ -1,0 +1,153 @@
+"""A place where a segmentation errs, in three planes: the image, and the image with both sides on it.
+
+Segments are areas, objects of the ground truth are outlines; those that a case is about stand out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from PIL import Image
+
+from ffn.utils.geometry import Box, Xyz
+from ffn.utils.volumes import Volume
+from ffn.visualization.overlay import boundaries, label_colors, orthogonal_planes
+
+Rgb = tuple[int, int, int]
+SEGMENT_COLORS: tuple[Rgb, ...] = (
+    (235, 80, 50), (50, 130, 245), (70, 190, 80), (190, 90, 230), (250, 170, 30),
+)  # fmt: skip
+OBJECT_COLORS: tuple[Rgb, ...] = (
+    (255, 240, 0), (0, 255, 255), (255, 120, 255), (150, 255, 120), (255, 190, 130),
+)  # fmt: skip
+_CROSS = (255, 255, 255)
+_OUTSIDE = (60, 60, 70)
+_FLAT_GRAY = 120
+# Pixels of a plane, and how many of them a voxel's shortest edge has.
+_TILE, _ZOOM, _GAP, _CROSS_GAP = 291, 3, 6, 18
+_FOCUS_ALPHA, _OTHER_ALPHA = 0.5, 0.18
+
+
+def window(at: Xyz, voxel_size_xyz: Sequence[float] = (1, 1, 1)) -> Box:
+    """The box around a voxel that its picture shows, of one physical size along all axes."""
+    shortest = min(voxel_size_xyz)
+    half = [max(round(_TILE // _ZOOM // 2 * shortest / size), 1) for size in voxel_size_xyz]
+    return Box(
+        Xyz(*(a - h for a, h in zip(at, half, strict=True))), Xyz(*(2 * h + 1 for h in half))
+    )
+
+
+def read_window(volume: Volume, box: Box) -> tuple[np.ndarray, np.ndarray]:
+    """Reads a box that may leave the volume.
+
+    Returns:
+      [z, y, x], 0 outside; bool [z, y, x], what is inside.
+    """
+    values, inside = np.zeros(box.size.zyx, volume.dtype), np.zeros(box.size.zyx, bool)
+    part = volume.box.intersection(box)
+    if part is not None:
+        index = part.relative_to(box.start).slices_zyx
+        values[index], inside[index] = volume.read(part), True
+    return values, inside
+
+
+def as_gray(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Brings an image to uint8; 8-bit images stay as they are.
+
+    Args:
+      image: [z, y, x].
+      inside: bool [z, y, x], where it has values.
+    """
+    if image.dtype == np.uint8 or not inside.any():
+        return image.astype(np.uint8)
+    low, high = np.percentile(image[inside], (0.5, 99.5))
+    scaled = (image.astype(np.float64) - low) * 255 / max(high - low, 1e-9)
+    return np.clip(scaled, 0, 255).astype(np.uint8)
+
+
+def case_picture(
+    truth: Volume, segmentation: Volume, image: Volume | None, at: Xyz,
+    objects: Mapping[int, Rgb], segments: Mapping[int, Rgb],
+    voxel_size_xyz: Sequence[float] = (1, 1, 1),
+) -> Image.Image:  # fmt: skip
+    """Draws the planes xy, xz and yz through a voxel: the image above, both sides on it below.
+
+    Args:
+      truth: labels.
+      segmentation: labels, in the same coordinates.
+      image: one channel, in the same coordinates; None: grey.
+      at: where the planes meet, below the cross.
+      objects: id → colour of the outline.
+      segments: id → colour of the area.
+      voxel_size_xyz: physical size of a voxel.
+    """
+    box = window(at, voxel_size_xyz)
+    labels, inside = read_window(truth, box)
+    found, _ = read_window(segmentation, box)
+    gray = np.full(box.size.zyx, _FLAT_GRAY, np.uint8)
+    if image is not None:
+        gray = as_gray(*read_window(image, box))
+    center = [n // 2 for n in box.size.zyx]
+    sheet = np.full((2 * _TILE + _GAP, 3 * _TILE + 2 * _GAP, 3), 255, np.uint8)
+    planes = zip(
+        *(orthogonal_planes(v, center) for v in (gray, labels, found, inside)), strict=True
+    )
+    for column, plane in enumerate(planes):
+        left = column * (_TILE + _GAP)
+        tiles = _tiles(*map(_enlarged, plane), objects, segments)
+        for row, tile in enumerate(tiles):
+            _draw_cross(tile)
+            top = row * (_TILE + _GAP)
+            sheet[top : top + _TILE, left : left + _TILE] = tile
+    return Image.fromarray(sheet)
+
+
+def _enlarged(plane: np.ndarray) -> np.ndarray:
+    rows, columns = (np.arange(_TILE) * n // _TILE for n in plane.shape)
+    return plane[rows[:, np.newaxis], columns]
+
+
+def _tiles(
+    gray: np.ndarray, labels: np.ndarray, found: np.ndarray, inside: np.ndarray,
+    objects: Mapping[int, Rgb], segments: Mapping[int, Rgb],
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """The image alone, and the image with both sides: uint8 [rows, columns, 3]."""
+    plain = np.repeat(gray[..., np.newaxis], 3, axis=-1)
+    plain[~inside] = _OUTSIDE
+    found = np.where(found > 0, found, 0)
+    colors, alpha = label_colors(found), np.where(found > 0, _OTHER_ALPHA, 0.0)
+    for segment, color in segments.items():
+        colors[found == segment], alpha[found == segment] = color, _FOCUS_ALPHA
+    drawn = plain * (1 - alpha[..., np.newaxis]) + colors * alpha[..., np.newaxis]
+    drawn[boundaries(labels)] = (200, 200, 200)
+    for number, color in objects.items():
+        drawn[_outline(labels == number)] = color
+    drawn[~inside] = _OUTSIDE
+    return plain, drawn.astype(np.uint8)
+
+
+def _outline(mask: np.ndarray) -> np.ndarray:
+    """The pixels of a mask at its border, two wide."""
+    core = mask.copy()
+    for _ in range(2):
+        padded = np.pad(core, 1, mode='edge')
+        core = (
+            core & padded[2:, 1:-1] & padded[:-2, 1:-1] & padded[1:-1, 2:] & padded[1:-1, :-2]
+        )  # fmt: skip
+    return mask & ~core
+
+
+def _draw_cross(tile: np.ndarray) -> None:
+    middle = _TILE // 2
+    for part in (slice(0, middle - _CROSS_GAP), slice(middle + _CROSS_GAP, _TILE)):
+        tile[part, middle], tile[middle, part] = _CROSS, _CROSS
+
+
+def png_of(picture: Image.Image) -> bytes:
+    """A picture as a PNG file."""
+    import io
+
+    buffer = io.BytesIO()
+    picture.save(buffer, 'PNG', optimize=True)
+    return buffer.getvalue()
