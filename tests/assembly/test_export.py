@@ -1,0 +1,152 @@
+"""Export for Neuroglancer: scales, properties, resuming."""
+
+import json
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+from ffn.assembly import export
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz
+from ffn.utils.volumes import open_volume
+
+SHAPE = (70, 133, 150)
+SIZE = '8,8,30'
+
+
+@pytest.fixture
+def folder(tmp_path):
+    random = np.random.default_rng(2)
+    labels = np.kron(random.integers(0, 40, (18, 34, 38)), np.ones((4, 4, 4), int))
+    labels = labels[: SHAPE[0], : SHAPE[1], : SHAPE[2]] * 2**35
+    with h5py.File(tmp_path / 'volume.h5', 'w') as file:
+        file['raw'] = random.integers(0, 255, SHAPE).astype(np.uint8)
+        file['labels'] = np.where(labels, labels, -1)  # background is 0 or less
+    return tmp_path
+
+
+def call(folder, *more):
+    return export.main(
+        ['--output', str(folder / 'view'), '--voxel_size', SIZE, '--quiet', *more]
+    )  # fmt: skip
+
+
+def both(folder):
+    return ('--image', f'{folder}/volume.h5:raw', '--labels', f'{folder}/volume.h5:labels')
+
+
+def stored(folder, name):
+    with h5py.File(folder / 'volume.h5') as file:
+        return file[name][:]
+
+
+def scale(folder, name, index):
+    spec = {'driver': 'neuroglancer_precomputed', 'scale_index': index,
+            'kvstore': {'driver': 'file', 'path': str(folder / 'view' / name)}}  # fmt: skip
+    import tensorstore as ts
+
+    return ts.open(spec, open=True).result()[..., 0].read().result().T
+
+
+def test_image_and_labels(folder, repository):
+    done = subprocess.run(
+        [sys.executable, '-m', 'ffn.assembly.export', '--output', str(folder / 'view'),
+         '--voxel_size', SIZE, *both(folder)], cwd=repository, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    image, labels = stored(folder, 'raw'), np.maximum(stored(folder, 'labels'), 0)
+    np.testing.assert_array_equal(scale(folder, 'image', 0), image)
+    np.testing.assert_array_equal(scale(folder, 'labels', 0), labels.astype(np.uint64))
+    with open_volume(f'precomputed://{folder}/view/labels') as opened:
+        np.testing.assert_array_equal(opened.read(opened.box), labels.astype(np.uint64))
+    info = json.loads((folder / 'view/labels/info').read_text())
+    assert [s['resolution'] for s in info['scales']] == [[8, 8, 30], [16, 16, 30], [32, 32, 60]]
+    assert [s['size'] for s in info['scales']] == [[150, 133, 70], [75, 67, 70], [38, 34, 35]]
+    assert info['type'] == 'segmentation'
+    # z stays; x and y are halved: the mean of 4 for the image, the most frequent of labels, whose
+    # cubes of 4 voxels leave no doubt.
+    means = image[:, :132, :].reshape(70, 66, 2, 75, 2).mean((2, 4))
+    assert np.abs(scale(folder, 'image', 1)[:, :66] - means).max() <= 0.5
+    np.testing.assert_array_equal(scale(folder, 'labels', 1), labels[:, ::2, ::2].astype(np.uint64))
+    np.testing.assert_array_equal(
+        scale(folder, 'labels', 2), labels[::2, ::4, ::4].astype(np.uint64)
+    )
+
+
+def test_segment_properties(folder):
+    call(folder, *both(folder))
+    info = json.loads((folder / 'view/labels/info').read_text())
+    properties = json.loads(
+        (folder / 'view/labels' / info['segment_properties'] / 'info').read_text()
+    )
+    assert properties['@type'] == 'neuroglancer_segment_properties'
+    inline = properties['inline']
+    found = dict(zip(map(int, inline['ids']), inline['properties'][0]['values'], strict=True))
+    labels = stored(folder, 'labels')
+    ids, sizes = np.unique(labels[labels > 0], return_counts=True)
+    assert found == dict(zip(ids.tolist(), sizes.tolist(), strict=True))
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+    state = json.loads((folder / 'view/state.json').read_text())
+    assert [layer['name'] for layer in state['layers']] == ['image', 'labels']
+    assert state['position'] == [75, 66.5, 35]
+
+
+def test_it_goes_on_where_it_was(folder, monkeypatch):
+    monkeypatch.setattr(export, 'SAVE_SECONDS', 0)
+    monkeypatch.setattr(export, 'BLOCK_CHUNKS', 1)
+    whole, count = export.Pyramid._read, []
+
+    def three_then_stop(self, *args):
+        count.append(args)
+        if len(count) > 3:
+            raise KeyboardInterrupt
+        return whole(self, *args)
+
+    monkeypatch.setattr(export.Pyramid, '_read', three_then_stop)
+    with pytest.raises(KeyboardInterrupt):
+        call(folder, *both(folder)[2:])
+    begun = json.loads((folder / 'view/labels/export.json').read_text())
+    assert begun['blocks'] == 3
+    count.clear()
+    monkeypatch.setattr(export.Pyramid, '_read', lambda *args: count.append(args) or whole(*args))
+    call(folder, *both(folder)[2:])
+    assert len(count) == 2 * 3 * 3 + 2 * 2 * 2 + 1 - 3
+    np.testing.assert_array_equal(
+        scale(folder, 'labels', 0), np.maximum(stored(folder, 'labels'), 0).astype(np.uint64)
+    )
+    count.clear()
+    call(folder, *both(folder)[2:])
+    assert not count
+
+
+def test_scales_of_an_offset():
+    first = export.Scale(Box(Xyz(3, 4, 5), Xyz(200, 9, 10)), (10, 10, 10), Xyz(1, 1, 1))
+    assert first.next() == export.Scale(
+        Box(Xyz(1, 2, 2), Xyz(101, 5, 6)), (20, 20, 20), Xyz(2, 2, 2)
+    )
+    assert len(export.scales_of(first.box, (10, 10, 10))) == 3
+    assert len(export.scales_of(first.box, (10, 10, 10), at_most=2)) == 2
+
+
+@pytest.mark.parametrize(
+    ('more', 'message'),
+    [((), 'give --image'), (('--image', '{}/volume.h5:none'), 'none'),
+     (('--labels', '{}/volume.h5:raw', '--voxel_size', '8,8'), 'expected x,y,z'),
+     (('--labels', '{}/volume.h5:raw', '--voxel_size', '8,8,0'), 'positive nanometres')],
+)  # fmt: skip
+def test_bad_input(folder, more, message):
+    with pytest.raises(UserError, match=message):
+        call(folder, *(word.format(folder) for word in more))
+
+
+def test_another_volume_is_refused(folder):
+    call(folder, *both(folder))
+    with pytest.raises(UserError, match='export of something else'):
+        call(folder, '--labels', f'{folder}/volume.h5:raw')
+    (folder / 'view/labels/export.json').write_text('{')
+    with pytest.raises(UserError, match='is damaged'):
+        call(folder, *both(folder))
