@@ -32,7 +32,7 @@ from ffn.utils.geometry import Box, Xyz
 from ffn.utils.volumes import Volume, open_volume
 
 DEFAULT_BOUNDARY = 2
-_PRINTED_CASES = 5
+PRINTED_CASES = 5
 
 
 def add_volume_flags(parser: argparse.ArgumentParser) -> None:
@@ -195,7 +195,8 @@ def _score_rows(title: str, scores: dict[str, Scores | None]) -> list[str]:
     return rows
 
 
-def _case_row(case: Case | Missing) -> str:
+def case_row(case: Case | Missing) -> str:
+    """A case as a line of text."""
     if isinstance(case, Missing):
         what = f'{case.missing} of {case.voxels} voxels'
     else:
@@ -230,7 +231,7 @@ def text_of(found: Evaluation) -> str:
         ('objects that are missing', found.missing),
     ):  # fmt: skip
         if cases:
-            lines += [f'{title}, the worst:', *map(_case_row, cases[:_PRINTED_CASES])]
+            lines += [f'{title}, the worst:', *map(case_row, cases[:PRINTED_CASES])]
     return '\n'.join(lines)
 
 
@@ -238,7 +239,12 @@ def _write_page(
     args: argparse.Namespace, found: Evaluation, truth: Volume, segmentation: Volume,
     image: Volume | None, voxel_size: tuple[float, float, float],
 ) -> None:  # fmt: skip
-    from ffn.visualization.field_report import Field, sections_of, write_field_report
+    from ffn.visualization.field_report import (
+        Field,
+        numbers_of,
+        sections_of,
+        write_field_report,
+    )
 
     facts = {
         'segmentation': args.segmentation, 'ground truth': args.groundtruth, 'box': found.box,
@@ -247,7 +253,7 @@ def _write_page(
     names = ('ground truth', 'segmentation')
     link = viewer_link(args, (args.groundtruth, args.segmentation), names)
     write_field_report(
-        args.html, 'Segmentation beside its ground truth', facts, found,
+        args.html, 'Segmentation beside its ground truth', facts, numbers_of(found),
         Field(truth, segmentation, image, voxel_size, names, link), sections_of(found), args.quiet,
     )  # fmt: skip
 

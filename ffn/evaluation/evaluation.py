@@ -137,19 +137,20 @@ class Evaluation:
         """Plain numbers, lists and dicts; formats.md says what is what."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         box = {'start_xyz': list(self.box.start), 'size_xyz': list(self.box.size)}
-        return _plain(
+        return plain(
             {'box': box, 'boundary_voxels': fields.pop('boundary')}
             | {name: value for name, value in fields.items() if name != 'box'}
         )
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Turns dataclasses and tuples in a value into dicts and lists, as JSON has them."""
     if dataclasses.is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):
-        return {name: _plain(entry) for name, entry in value.items()}
+        return {name: plain(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     return value
 
 

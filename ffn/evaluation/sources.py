@@ -181,8 +181,9 @@ class _Subvolumes:
 
 
 def shared_box(
-    truth: Volume, segmentation: Volume, offset: Xyz | None = None, box: Box | None = None
-) -> tuple[Volume, Box]:
+    truth: Volume, segmentation: Volume, offset: Xyz | None = None, box: Box | None = None,
+    names: tuple[str, str] = ('ground truth', 'segmentation'),
+) -> tuple[Volume, Box]:  # fmt: skip
     """Lays a segmentation over the ground truth.
 
     Args:
@@ -191,6 +192,7 @@ def shared_box(
       offset: where its first voxel lies in the ground truth; None: where the segmentation says that it
         lies.
       box: what to compare, in coordinates of the ground truth; None: the whole segmentation.
+      names: what the two are called, for errors.
 
     Returns:
       The segmentation in coordinates of the ground truth, and the box to compare.
@@ -200,7 +202,7 @@ def shared_box(
     """
     if offset is not None:
         segmentation = moved(segmentation, offset)
-    both = f'ground truth covers {truth.box}; segmentation covers {segmentation.box}'
+    both = f'{names[0]} covers {truth.box}; {names[1]} covers {segmentation.box}'
     common = truth.box.intersection(segmentation.box)
     if common is None:
         raise UserError(f'{both}; they do not overlap: say where it lies with --offset X,Y,Z')
@@ -213,7 +215,7 @@ def shared_box(
     fits = offset is not None or (placed and common == segmentation.box)
     if segmentation.box != truth.box and not fits:
         raise UserError(
-            f'shapes differ: ground truth has {both_orders(truth.shape_zyx)}, segmentation has '
+            f'shapes differ: {names[0]} has {both_orders(truth.shape_zyx)}, {names[1]} has '
             f'{both_orders(segmentation.shape_zyx)}; {both}: say where it lies with --offset X,Y,Z, '
             'or choose a --bounding_box'
         )

@@ -1,4 +1,4 @@
-"""A page on a segmentation beside its ground truth: scores, and pictures of where it errs most."""
+"""A page on two label volumes side by side: numbers, and pictures of where they differ most."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def sections_of(found: Evaluation) -> list[Section]:
 
 
 def write_field_report(
-    path: str | Path, title: str, facts: Mapping[str, object], found: Evaluation, field: Field,
-    sections: Sequence[Section], quiet: bool = True,
+    path: str | Path, title: str, facts: Mapping[str, object], numbers: Sequence[str],
+    field: Field, sections: Sequence[Section], quiet: bool = True,
 ) -> None:  # fmt: skip
     """Writes the page.
 
@@ -79,7 +79,7 @@ def write_field_report(
       path: the HTML file.
       title: heading.
       facts: rows of a table at the top.
-      found: the numbers.
+      numbers: HTML that comes before the pictures.
       field: what the pictures are made of.
       sections: what is shown.
       quiet: no progress bar.
@@ -87,7 +87,7 @@ def write_field_report(
     Raises:
       UserError: a volume cannot be read.
     """
-    body = [table([(text(name), text(value)) for name, value in facts.items()]), *_numbers(found)]
+    body = [table([(text(name), text(value)) for name, value in facts.items()]), *numbers]
     cases = [(section, case) for section in sections for case in section.cases]
     shown = {
         id(case): _case(section, case, field)
@@ -103,7 +103,8 @@ def write_field_report(
     write_html(path, title, body)
 
 
-def _numbers(found: Evaluation) -> list[str]:
+def numbers_of(found: Evaluation) -> list[str]:
+    """The numbers of an evaluation, HTML."""
     header = ['voxels', 'number', 'VOI split', 'VOI merge', 'Rand error', 'precision', 'recall']
     rows = [_score_row(f'labelled in {name}', s) for name, s in found.scores.items()]
     for name, s in (found.inner_scores or {}).items():
