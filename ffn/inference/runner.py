@@ -108,7 +108,7 @@ class Runner:
         self._model = model = model or load_model(request)
         self.info = model.info
         self.precision = choose_precision(request.precision)
-        self._weights = _weights_of(request.model_checkpoint_path)
+        self._weights = weights_of(request.model_checkpoint_path)
         self.executor = Executor(make_predictor(model), request.batch_size)
 
     def use_checkpoint(self, path: str) -> None:
@@ -126,7 +126,7 @@ class Runner:
         request.CopyFrom(self.request)
         request.model_checkpoint_path = path
         load_weights(self._model, request)
-        self.request, self._weights = request, _weights_of(path)
+        self.request, self._weights = request, weights_of(path)
 
     def _open(self, decorated: inference_pb2.DecoratedVolume, what: str) -> Volume:
         return self._resources.enter_context(open_decorated(decorated, what))
@@ -324,8 +324,12 @@ class Runner:
         )
 
 
-def _weights_of(path: str) -> str:
-    """The checkpoint that a folder stands for now; training may go on in it."""
+def weights_of(path: str) -> str:
+    """The checkpoint that a folder stands for now; training may go on in it.
+
+    Args:
+      path: model_checkpoint_path of a request.
+    """
     if not path or not Path(path).is_dir():
         return path
     from ffn.training.checkpoints import latest_checkpoint

@@ -1,0 +1,1 @@
+"""From subvolumes to a whole volume: tiling, running them all, one id space, one output."""

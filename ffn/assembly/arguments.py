@@ -1,0 +1,153 @@
+"""The flags that the commands of this package share."""
+
+from __future__ import annotations
+
+import argparse
+
+from absl import logging
+
+from ffn.assembly.matching import CONFLICTS, Matching
+from ffn.assembly.outputs import OutputSpec, absolute_spec
+from ffn.assembly.tiling import Tiling
+from ffn.assembly.write import check_chunk, default_chunk
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz
+
+
+def add_arguments(parser: argparse.ArgumentParser, box_required: bool) -> None:
+    """Adds the flags of tiling, matching, output and cluster."""
+    add = parser.add_argument
+    add(
+        '--bounding_box',
+        required=box_required,
+        default='',
+        metavar='BOX',
+        help='BoundingBox, text format or a file' + ('' if box_required else '; the whole image'),
+    )
+    add('--subvolume_size', required=True, metavar='X,Y,Z', help='voxels, overlaps included')
+    add('--overlap', required=True, metavar='X,Y,Z', help='voxels that two neighbours share')
+    add(
+        '--mask',
+        default='',
+        metavar='MASKS',
+        help='MaskConfigs, text format or a file; subvolumes that are masked everywhere are left out',
+    )
+    add(
+        '--output',
+        required=True,
+        metavar='VOLUME',
+        help='FILE.h5:DATASET, or zarr://, zarr3://, n5:// or precomputed:// before a path or URL',
+    )
+    add(
+        '--chunk_size',
+        default='',
+        metavar='X,Y,Z',
+        help='of the output; chosen so that cores end with chunks, 64 at most',
+    )
+    add('--voxel_size', default='', metavar='X,Y,Z', help='nanometres, for precomputed volumes')
+    default = Matching()
+    add(
+        '--min_overlap_voxels',
+        type=int,
+        default=default.min_voxels,
+        metavar='N',
+        help='voxels that two ids share at least to be one object (%(default)s)',
+    )
+    add(
+        '--min_fraction_smaller',
+        type=float,
+        default=default.min_fraction_smaller,
+        metavar='F',
+        help='least part of the smaller one in the overlap that is shared (%(default)s)',
+    )
+    add(
+        '--min_fraction_larger',
+        type=float,
+        default=default.min_fraction_larger,
+        metavar='F',
+        help='the same of the larger one (%(default)s)',
+    )
+    add(
+        '--conflicts',
+        choices=CONFLICTS,
+        default=default.conflicts,
+        help='where an id matches several of a neighbour: keep the largest match, or join all',
+    )
+    add(
+        '--assembly_dir',
+        default='',
+        metavar='FOLDER',
+        help='tables, statistics and records; default: assembly in the folder of the subvolumes',
+    )
+    add(
+        '--scheduler',
+        default='none',
+        metavar='WHERE',
+        help='none: this process; local: processes of this machine; the address or the file of a '
+        'Dask scheduler; slurm, lsf, …: jobs by dask-jobqueue',
+    )
+    add(
+        '--workers',
+        type=int,
+        default=0,
+        metavar='N',
+        help='processes or jobs (default: one per GPU, at least one)',
+    )
+    add('--quiet', action='store_true', help='no progress bar')  # fmt: skip
+
+
+def show_log() -> None:
+    """Shows what a command says of its progress, such as the address of Dask's dashboard."""
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.INFO)
+
+
+def tiling_of(args: argparse.Namespace, box: Box) -> Tiling:
+    """Makes the tiling that the flags ask for.
+
+    Raises:
+      UserError: sizes that do not fit.
+    """
+    if args.workers < 0:
+        raise UserError(f'--workers is {args.workers}; expected 1 or more')
+    size = Xyz.parse(args.subvolume_size, '--subvolume_size')
+    return Tiling(box, size, Xyz.parse(args.overlap, '--overlap'))
+
+
+def matching_of(args: argparse.Namespace) -> Matching:
+    """Makes the thresholds that the flags ask for.
+
+    Raises:
+      UserError: out of range.
+    """
+    return Matching(
+        args.min_overlap_voxels, args.min_fraction_smaller, args.min_fraction_larger, args.conflicts
+    )
+
+
+def output_of(
+    args: argparse.Namespace, tiling: Tiling, voxel_size: tuple[float, float, float] | None = None
+) -> OutputSpec:
+    """Makes the description of the output that the flags ask for.
+
+    Args:
+      args: parsed.
+      tiling: what is written.
+      voxel_size: x, y, z where the flags say none.
+
+    Raises:
+      UserError: a chunk or voxel size that is none.
+    """
+    chunk = Xyz.parse(args.chunk_size, '--chunk_size') if args.chunk_size else default_chunk(tiling)
+    check_chunk(chunk)
+    size = voxel_size or (1.0, 1.0, 1.0)
+    if args.voxel_size:
+        try:
+            size = tuple(float(part) for part in args.voxel_size.split(','))
+        except ValueError:
+            size = ()
+        if len(size) != 3 or min(size) <= 0:
+            raise UserError(
+                f'--voxel_size is {args.voxel_size!r}; expected three numbers x,y,z, such as 8,8,8'
+            )
+    return OutputSpec(absolute_spec(args.output), tiling.box, chunk, size)

@@ -1,0 +1,267 @@
+"""Segmented subvolumes made one volume: overlaps matched, ids reconciled, chunks written.
+
+    python -m ffn.assembly.assemble --segmentation results --output zarr://whole.zarr \
+      --bounding_box 'start { x:0 y:0 z:0 } size { x:2000 y:2000 z:1000 }' \
+      --subvolume_size 544,544,544 --overlap 32,32,32
+
+for subvolumes that run_inference.py, run_consensus or anything else left as X/Y/seg-X_Y_Z.npz;
+ffn.assembly.segment_volume does this and segments before. Every step leaves a file, and a run that
+was stopped goes on with what is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from ffn.assembly import manifest
+from ffn.assembly.arguments import (
+    add_arguments,
+    matching_of,
+    output_of,
+    show_log,
+    tiling_of,
+)
+from ffn.assembly.matching import Matching
+from ffn.assembly.outputs import OutputSpec
+from ffn.assembly.overlaps import match_row
+from ffn.assembly.reconcile import overlaps_of, reconcile
+from ffn.assembly.tasks import Pool, open_pool, run_stage
+from ffn.assembly.tiling import Places, Tiling
+from ffn.assembly.write import write_block, write_hdf5
+from ffn.inference import inference_pb2, storage
+from ffn.inference.request import read_box
+from ffn.utils import protos
+from ffn.utils.atomic import atomic_path
+from ffn.utils.errors import UserError, run_tool
+from ffn.utils.masks import MaskBuilder
+from ffn.utils.progress import progress
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """What is put together.
+
+    Attributes:
+      directory: the segmentation's folder.
+      tiling: where its subvolumes are.
+      masks: subvolumes that are masked everywhere do not exist.
+      matching: which ids are one object.
+      output: what is written.
+      folder: where tables, statistics and records go; '' for `assembly` in the directory.
+    """
+
+    directory: Path
+    tiling: Tiling
+    masks: inference_pb2.MaskConfigs
+    matching: Matching
+    output: OutputSpec
+    folder: Path
+
+    @property
+    def overlaps(self) -> Path:
+        """Folder of the overlaps, which other thresholds and outputs share."""
+        return self.directory / 'overlaps'
+
+    def configuration(self) -> dict[str, Any]:
+        """What decides the output, as JSON."""
+        return {
+            **tiled(self.tiling, self.masks), 'matching': self.matching.as_dict(),
+            'output': self.output.spec, 'chunk_xyz': list(self.output.chunk),
+            'voxel_size_xyz': list(self.output.voxel_size),
+        }  # fmt: skip
+
+
+def tiled(tiling: Tiling, masks: inference_pb2.MaskConfigs) -> dict[str, Any]:
+    """The configuration that decides which subvolumes there are."""
+    return {'tiling': tiling.as_dict(), 'masks': str(masks)}
+
+
+def places_of(
+    tiling: Tiling, masks: inference_pb2.MaskConfigs, folder: Path, quiet: bool = False
+) -> Places:
+    """Finds the subvolumes that are not masked everywhere; keeps the answer in a folder.
+
+    Raises:
+      UserError: the folder belongs to another tiling; masks that do not cover the box.
+    """
+    manifest.claim(folder, tiled(tiling, masks))
+    places, path = Places(tiling), folder / 'present.npy'
+    if not masks.masks:
+        return places
+    if path.exists():
+        places.there = np.load(path)
+        return places
+    with MaskBuilder() as builder:
+        for place in progress(tiling.places(), total=len(tiling), desc='masks', quiet=quiet):
+            mask = builder.build(masks.masks, tiling.subvolume(place))
+            places.there[place.zyx] = not mask.all()
+    with atomic_path(path) as temporary, open(temporary, 'wb') as file:
+        np.save(file, places.there)
+    return places
+
+
+def run(assembly: Assembly, pool: Pool, quiet: bool = False) -> dict[str, Any]:
+    """Puts the subvolumes together; does what is missing.
+
+    Args:
+      assembly: what to do.
+      pool: what carries out the tasks.
+      quiet: no progress bars.
+
+    Returns:
+      The statistics of the reconciliation.
+
+    Raises:
+      UserError: subvolumes that are missing, damaged or do not fit; an output that exists; folders
+        that hold results of other settings.
+    """
+    places = places_of(assembly.tiling, assembly.masks, assembly.overlaps, quiet)
+    _check_there(assembly, places)
+    claim_output(assembly)
+    _match(assembly, places, pool, quiet)
+    statistics = _reconcile(assembly, places, quiet)
+    _write(assembly, places, pool, quiet)
+    return statistics
+
+
+def _check_there(assembly: Assembly, places: Places) -> None:
+    corners = (assembly.tiling.corner_zyx(place) for place in places)
+    missing = [c for c in corners if storage.existing_path(assembly.directory, c, 'npz') is None]
+    if missing:
+        raise UserError(
+            f'{assembly.directory} lacks {len(missing)} of {len(places)} subvolumes, among them that '
+            f'at {missing[0].xyz}: {storage.subvolume_path("", missing[0], "npz")}'
+        )
+
+
+def claim_output(assembly: Assembly) -> None:
+    """Makes sure that what is at the output is this run's, or nothing.
+
+    Raises:
+      UserError: it is another's.
+    """
+    output, there = assembly.output, assembly.output.exists()
+    if there and not (assembly.folder / manifest.NAME).exists():
+        raise UserError(
+            f'--output {output.spec} exists, and was not begun in {assembly.folder}; remove it, or '
+            'give another one'
+        )
+    manifest.claim(assembly.folder, assembly.configuration())
+    if not there:
+        shutil.rmtree(assembly.folder / 'written', ignore_errors=True)
+
+
+def _match(assembly: Assembly, places: Places, pool: Pool, quiet: bool) -> None:
+    tiling = assembly.tiling
+
+    def tasks() -> Iterator[tuple]:
+        for _, row in itertools.groupby(tiling.places(), key=lambda place: place[1:]):
+            row = [place for place in row if place in places]
+            near = [tiling.next_place(place, axis) for place in row for axis in range(3)]
+            present = {place for place in (*row, *near) if place is not None and place in places}
+            yield assembly.directory, tiling, assembly.overlaps, row, present
+
+    count = sum(run_stage(
+        pool, match_row, tasks(), len(places), 'overlaps', quiet, weight=lambda task: len(task[3])
+    ))  # fmt: skip
+    logging.info('overlaps of %d subvolumes counted, %d were there', count, len(places) - count)
+
+
+def _reconcile(assembly: Assembly, places: Places, quiet: bool) -> dict[str, Any]:
+    path = assembly.folder / 'statistics.json'
+    if path.exists():
+        return json.loads(path.read_text())
+    with progress(total=len(places), desc='ids', unit='subvolume', quiet=quiet) as bar:
+        overlaps = overlaps_of(assembly.tiling, places, assembly.overlaps)
+        return reconcile(
+            assembly.tiling, overlaps, assembly.matching, assembly.folder, bar.update
+        )  # fmt: skip
+
+
+def _write(assembly: Assembly, places: Places, pool: Pool, quiet: bool) -> None:
+    tiling, output, folder = assembly.tiling, assembly.output, assembly.folder
+    written = folder / 'written'
+    if not output.parallel:
+        if (written / 'whole').exists():
+            return
+        with progress(total=len(tiling), desc='writing', unit='subvolume', quiet=quiet) as bar:
+            write_hdf5(assembly.directory, tiling, folder, output, places, bar.update)
+        written.mkdir(exist_ok=True)
+        (written / 'whole').touch()
+        return
+    output.create()
+
+    def tasks() -> Iterator[tuple]:
+        for place in tiling.places():
+            block = output.blocks_of(tiling.core(place))
+            owners = (
+                set() if block.empty else set(filter(places.__contains__, tiling.owners(block)))
+            )
+            if owners:
+                done = written / str(place.z) / str(place.y) / str(place.x)
+                yield assembly.directory, tiling, folder, output, owners, done, place
+
+    count = sum(run_stage(pool, write_block, tasks(), len(places), 'writing', quiet))
+    logging.info('blocks of %d subvolumes written', count)
+
+
+def describe(statistics: dict[str, Any], assembly: Assembly) -> str:
+    """Says in a few lines what came out."""
+    s = statistics
+    return (
+        f'{s["subvolumes"]} subvolumes, {s["ids"]} ids in them; {s["pairs_of_subvolumes"]} pairs of '
+        f'neighbours share {s["candidates"]} pairs of ids, of which {s["edges"]} are one object\n'
+        f'{s["conflicts"]} ids matched several of a neighbour; {s["joined_within_subvolumes"]} were '
+        f'joined with another one of their subvolume\n'
+        f'{s["objects_in_cores"]} objects, {s["voxels"] / max(_size(assembly), 1):.1%} of the box; '
+        f'written to {assembly.output.spec}; statistics in {assembly.folder / "statistics.json"}'
+    )
+
+
+def _size(assembly: Assembly) -> int:
+    x, y, z = assembly.tiling.box.size
+    return x * y * z
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Assembles as the command line says.
+
+    Raises:
+      UserError: see `run`.
+    """
+    parser = argparse.ArgumentParser(
+        prog='python -m ffn.assembly.assemble', description=__doc__.splitlines()[0]
+    )
+    parser.add_argument('--segmentation', required=True, metavar='FOLDER',
+                        help='segmentation_output_dir of the subvolumes')  # fmt: skip
+    add_arguments(parser, box_required=True)
+    args = parser.parse_args(argv)
+    show_log()
+    masks = inference_pb2.MaskConfigs()
+    if args.mask:
+        protos.read_text_or_file(args.mask, masks, '--mask')
+    tiling = tiling_of(args, read_box(args.bounding_box))
+    manifest.absolute(masks)
+    directory = Path(args.segmentation).absolute()
+    assembly = Assembly(
+        directory, tiling, masks, matching_of(args), output_of(args, tiling),
+        Path(args.assembly_dir or directory / 'assembly'),
+    )  # fmt: skip
+    logging.info('%s', tiling)
+    with open_pool(args.scheduler, args.workers) as pool:
+        statistics = run(assembly, pool, args.quiet)
+    print(describe(statistics, assembly))
+
+
+if __name__ == '__main__':
+    run_tool(main)

@@ -1,0 +1,145 @@
+"""What a folder of results was made with, so that results of different settings never mix."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import json_format, message
+
+from ffn.inference import inference_pb2
+from ffn.utils.atomic import atomic_path
+from ffn.utils.errors import UserError
+
+NAME = 'manifest.json'
+# How a request is carried out, not what comes out.
+_HOW = ('checkpoint_interval', 'batch_size', 'concurrent_requests')
+_PATHS = ('hdf5', 'model_checkpoint_path', 'segmentation_output_dir', 'reference_histogram',
+          'directory')  # fmt: skip
+
+
+def claim(folder: str | Path, configuration: Mapping[str, Any]) -> bool:
+    """Makes a folder that of a configuration, or checks that it is already.
+
+    Args:
+      folder: made where it is missing.
+      configuration: plain JSON.
+
+    Returns:
+      Whether there was a run with this configuration before.
+
+    Raises:
+      UserError: the folder belongs to another configuration; names what differs.
+    """
+    path = Path(folder, NAME)
+    given = json.loads(json.dumps(configuration))
+    if path.exists():
+        there = read(path)
+        if there != given:
+            raise UserError(f'{folder} holds results of other settings: {differences(there, given)}'
+                            '; give another folder, or the same settings')  # fmt: skip
+        return True
+    stored = {'sha256': digest(given), 'configuration': given}
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(stored, indent=2) + '\n')
+    return False
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """Reads the configuration in a manifest.
+
+    Raises:
+      UserError: none, or one that was changed or damaged.
+    """
+    try:
+        stored = json.loads(Path(path).read_text(encoding='utf-8'))
+        configuration = stored['configuration']
+        if stored['sha256'] == digest(configuration):
+            return configuration
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f'{path} is no manifest: {error}') from error
+    raise UserError(f'{path} was changed by hand: its sha256 does not fit')
+
+
+def digest(configuration: Mapping[str, Any]) -> str:
+    """SHA-256 of a configuration, independent of the order of its keys."""
+    return hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()
+
+
+def differences(there: Any, given: Any, at_most: int = 3) -> str:
+    """Names what differs between two configurations, in one line."""
+    first, second = dict(_leaves(there)), dict(_leaves(given))
+    names = [name for name in {**first, **second} if first.get(name) != second.get(name)]
+    shown = [
+        f'{name} is {first.get(name, "not set")} there and {second.get(name, "not set")} here'
+        for name in names[:at_most]
+    ]
+    more = [f'{len(names) - at_most} more'] if len(names) > at_most else []
+    return ', '.join(shown + more)
+
+
+def _leaves(value: Any, name: str = '') -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from _leaves(part, f'{name}.{key}' if name else key)
+    else:
+        yield name, value
+
+
+def absolute(proto: message.Message) -> None:
+    """Makes the paths in a request absolute, for processes that run elsewhere.
+
+    Args:
+      proto: InferenceRequest or a message in one; is changed. Paths inside of JSON stay.
+    """
+    for field, value in proto.ListFields():
+        if field.message_type is not None:
+            for part in [value] if isinstance(value, message.Message) else value:
+                absolute(part)
+        elif field.name in _PATHS and value and '://' not in value:
+            setattr(proto, field.name, str(Path(value).absolute()))
+
+
+def deciding(request: inference_pb2.InferenceRequest) -> dict[str, Any]:
+    """The parts of a request that decide the result, as JSON."""
+    copy = inference_pb2.InferenceRequest()
+    copy.CopyFrom(request)
+    for name in _HOW:
+        copy.ClearField(name)
+    return json_format.MessageToDict(copy, preserving_proto_field_name=True)
+
+
+def request_digest(serialized: bytes) -> str:
+    """SHA-256 of what decides the result in a request that is stored with a subvolume.
+
+    Args:
+      serialized: InferenceRequest, or the request of another stage.
+    """
+    for zeros in range(9):  # NumPy drops those at the end of bytes
+        try:
+            request = inference_pb2.InferenceRequest.FromString(serialized + zeros * b'\0')
+        except message.DecodeError:
+            continue
+        for name in (*_HOW, 'segmentation_output_dir'):
+            request.ClearField(name)
+        serialized = request.SerializeToString(deterministic=True)
+        break
+    return hashlib.sha256(serialized).hexdigest()
+
+
+def model_digest(path: str) -> str:
+    """SHA-256 of the files of a checkpoint.
+
+    Args:
+      path: the checkpoint's prefix, or its only file.
+    """
+    hashed = hashlib.sha256()
+    place = Path(path)
+    files = [place] if place.is_file() else sorted(place.parent.glob(f'{place.name}.*'))
+    for file in files:
+        if file.suffix != '.meta':
+            hashed.update(file.read_bytes())
+    return hashed.hexdigest()

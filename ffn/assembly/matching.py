@@ -1,0 +1,95 @@
+"""Which ids of two neighbouring subvolumes are the same object."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ffn.utils.errors import UserError
+
+CONFLICTS = ('join', 'largest')
+
+
+@dataclass(frozen=True)
+class Matching:
+    """When two ids of neighbouring subvolumes are one object.
+
+    Attributes:
+      min_voxels: voxels that both have in common at least.
+      min_fraction_smaller: these, as a part of the one with fewer voxels in the overlap, at least.
+      min_fraction_larger: the same for the one with more voxels there.
+      conflicts: where an id matches several of a neighbour, 'join' makes all of them one object,
+        'largest' keeps a pair only if neither of the two shares more with another one.
+    """
+
+    min_voxels: int = 50
+    min_fraction_smaller: float = 0.5
+    min_fraction_larger: float = 0.0
+    conflicts: str = 'largest'
+
+    def __post_init__(self) -> None:
+        if self.min_voxels < 1:
+            raise UserError(f'min_overlap_voxels is {self.min_voxels}; expected 1 or more')
+        for name in ('min_fraction_smaller', 'min_fraction_larger'):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f'{name} is {getattr(self, name):g}; expected 0 to 1')
+        if self.conflicts not in CONFLICTS:
+            raise UserError(f'conflicts is {self.conflicts!r}; expected {" or ".join(CONFLICTS)}')
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+class Matched(NamedTuple):
+    """The pairs of ids of two neighbours that are one object.
+
+    Attributes:
+      pairs: uint64 [m, 2].
+      candidates: pairs that share voxels.
+      conflicts: uint64 [c, 2], side (0 or 1) and id of those that matched several of the other side.
+    """
+
+    pairs: np.ndarray
+    candidates: int
+    conflicts: np.ndarray
+
+
+def match_ids(shared: np.ndarray, matching: Matching) -> Matched:
+    """Picks the pairs of ids that are one object.
+
+    Args:
+      shared: uint64 [m, 3], see `ffn.assembly.overlaps.contingency`.
+      matching: thresholds.
+    """
+    totals = [_totals(shared[:, side], shared[:, 2]) for side in (0, 1)]
+    both = (shared[:, 0] > 0) & (shared[:, 1] > 0)
+    voxels, first, second = shared[both, 2], totals[0][both], totals[1][both]
+    pairs = shared[both, :2]
+    kept = (
+        (voxels >= matching.min_voxels)
+        & (voxels >= matching.min_fraction_smaller * np.minimum(first, second))
+        & (voxels >= matching.min_fraction_larger * np.maximum(first, second))
+    )
+    pairs, voxels = pairs[kept], voxels[kept]
+    conflicts, best = [np.zeros((0, 2), np.uint64)], np.ones(len(pairs), bool)
+    for side in (0, 1):
+        ids, numbers, counts = np.unique(pairs[:, side], return_inverse=True, return_counts=True)
+        several = ids[counts > 1]
+        conflicts.append(np.stack([np.full_like(several, side), several], axis=1))
+        # The largest one of each id; of equal ones, the first in the order of ids.
+        order = np.lexsort((-np.arange(len(voxels)), voxels, numbers))
+        largest = np.zeros(len(pairs), bool)
+        largest[order[np.cumsum(counts) - 1]] = True
+        best &= largest
+    if matching.conflicts == 'largest':
+        pairs = pairs[best]
+    return Matched(pairs, int(both.sum()), np.concatenate(conflicts))
+
+
+def _totals(ids: np.ndarray, voxels: np.ndarray) -> np.ndarray:
+    """For each row, the voxels of all rows with its id."""
+    _, numbers = np.unique(ids, return_inverse=True)
+    return np.bincount(numbers, voxels.astype(np.float64))[numbers]

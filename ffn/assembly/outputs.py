@@ -1,0 +1,210 @@
+"""The whole volume on disk: HDF5, or Zarr, N5 and Neuroglancer precomputed through TensorStore.
+
+Coordinates stay absolute: a voxel has the index that it has in the image. HDF5, Zarr and N5 arrays
+therefore begin at 0 and end with the box, and what lies before the box is background that takes no
+space; precomputed volumes have an offset.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import h5py
+import numpy as np
+
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz
+from ffn.utils.hdf5_output import replaced_dataset, split_output
+from ffn.utils.tensorstores import spec_of_url
+from ffn.utils.volumes import open_hdf5, split_spec
+
+
+class Target(Protocol):
+    """Where blocks of labels go."""
+
+    def write(self, box: Box, labels: np.ndarray) -> None:
+        """Writes uint64 [z, y, x] labels of a box."""
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """What is written where.
+
+    Attributes:
+      spec: 'path:dataset' for HDF5, or a URL, see `ffn.utils.volumes`.
+      box: the voxels.
+      chunk: x, y, z voxels of a chunk.
+      voxel_size: x, y, z nanometres, for precomputed volumes.
+    """
+
+    spec: str
+    box: Box
+    chunk: Xyz
+    voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    @property
+    def parallel(self) -> bool:
+        """Whether several processes may write at a time, each its own chunks."""
+        return '://' in self.spec
+
+    @property
+    def origin(self) -> Xyz:
+        """First voxel of the first chunk."""
+        return self.box.start if self.spec.startswith('precomputed://') else Xyz(0, 0, 0)
+
+    def blocks_of(self, core: Box) -> Box:
+        """The chunks that belong to a core: those with their first voxel in it.
+
+        The chunks of the first cores begin before these. May be empty.
+        """
+        start, end = (
+            Xyz(*(
+                o + -(-(v - o) // c) * c
+                for v, c, o in zip(corner, self.chunk, self.origin, strict=True)
+            ))
+            for corner in (core.start, core.end)
+        )  # fmt: skip
+        start = Xyz(*(
+            s - c if first == low and s > first else s
+            for s, c, first, low in zip(start, self.chunk, core.start, self.box.start, strict=True)
+        ))  # fmt: skip
+        whole = Box(start, Xyz(*(max(b - a, 0) for a, b in zip(start, end, strict=True))))
+        return whole.intersection(self.box) or Box(core.start, Xyz(0, 0, 0))
+
+    def exists(self) -> bool:
+        """Whether there is something at the place already."""
+        if self.parallel:
+            return any(place.exists() for place in self._folders())
+        path, dataset = split_output(self.spec, '--output')
+        if not Path(path).exists():
+            return False
+        with open_hdf5(path) as file:
+            return dataset in file
+
+    def remove(self) -> None:
+        """Removes what is there, which this run made."""
+        for place in self._folders():
+            shutil.rmtree(place, ignore_errors=True)
+
+    def _folders(self) -> list[Path]:
+        kvstore = self._spec()['kvstore']
+        return [Path(kvstore['path'])] if isinstance(kvstore, dict) else []
+
+    def _spec(self) -> dict[str, Any]:
+        return spec_of_url(*split_spec(self.spec))
+
+    def create(self) -> None:
+        """Makes an empty volume for `open_parallel`.
+
+        Raises:
+          UserError: it cannot be made.
+        """
+        import tensorstore as ts
+
+        spec = {**self._spec(), **self._schema()}
+        try:
+            ts.open(spec, create=True, open=True).result()
+        except (ValueError, OSError, NotImplementedError) as error:
+            raise UserError(f'--output {self.spec} cannot be made: {_first(error)}') from error
+
+    def _schema(self) -> dict[str, Any]:
+        shape, chunk = list(self.box.end.zyx), list(self.chunk.zyx)
+        names = ['z', 'y', 'x']
+        driver = self._spec()['driver']
+        if driver == 'zarr':
+            return {'metadata': {
+                'shape': shape, 'chunks': chunk, 'dtype': '<u8', 'dimension_separator': '/',
+                'compressor': {'id': 'blosc', 'cname': 'zstd', 'clevel': 3, 'shuffle': 1},
+            }}  # fmt: skip
+        if driver == 'zarr3':
+            grid = {'name': 'regular', 'configuration': {'chunk_shape': chunk}}
+            codecs = [
+                {'name': 'bytes', 'configuration': {'endian': 'little'}},
+                {'name': 'zstd', 'configuration': {'level': 3}},
+            ]
+            return {'metadata': {'shape': shape, 'data_type': 'uint64', 'chunk_grid': grid,
+                                 'codecs': codecs, 'dimension_names': names}}  # fmt: skip
+        if driver == 'n5':
+            return {'metadata': {
+                'dimensions': shape[::-1], 'blockSize': chunk[::-1], 'dataType': 'uint64',
+                'axes': names[::-1], 'compression': {'type': 'gzip', 'level': 1},
+            }}  # fmt: skip
+        return {
+            'multiscale_metadata': {
+                'type': 'segmentation', 'data_type': 'uint64', 'num_channels': 1
+            },
+            'scale_metadata': {
+                'size': list(self.box.size), 'voxel_offset': list(self.box.start),
+                'resolution': list(self.voxel_size), 'chunk_size': list(self.chunk),
+                'encoding': 'compressed_segmentation',
+                'compressed_segmentation_block_size': [8, 8, 8],
+            },
+        }  # fmt: skip
+
+    def open_parallel(self) -> Target:
+        """Opens the volume that `create` made.
+
+        Raises:
+          UserError: it is not there.
+        """
+        import tensorstore as ts
+
+        try:
+            store = ts.open(self._spec(), open=True, read=True, write=True).result()
+        except (ValueError, OSError, NotImplementedError) as error:
+            raise UserError(f'--output {self.spec} cannot be opened: {_first(error)}') from error
+        return _Store(store)
+
+    @contextlib.contextmanager
+    def replace_hdf5(self) -> Iterator[Target]:
+        """Yields an HDF5 dataset that takes its place when the block succeeds; one writer.
+
+        Raises:
+          UserError: see `ffn.utils.hdf5_output.replaced_dataset`.
+        """
+        with replaced_dataset(self.spec, '--output') as (file, name):
+            chunks = tuple(min(c, n) for c, n in zip(self.chunk.zyx, self.box.end.zyx, strict=True))
+            yield _Dataset(file.create_dataset(
+                name, self.box.end.zyx, np.uint64, chunks=chunks, compression='gzip',
+                compression_opts=1, shuffle=True,
+            ))  # fmt: skip
+
+
+class _Dataset:
+    def __init__(self, dataset: h5py.Dataset):
+        self._dataset = dataset
+
+    def write(self, box: Box, labels: np.ndarray) -> None:
+        self._dataset[box.slices_zyx] = labels
+
+
+class _Store:
+    def __init__(self, store: Any):
+        import tensorstore as ts
+
+        labels = list(store.domain.labels)
+        order = [labels.index(axis) for axis in 'zyx'] if 'x' in labels else [0, 1, 2]
+        if store.rank == 4:
+            store = store[..., 0]
+        self._store = store[ts.d[order].transpose[:]]
+
+    def write(self, box: Box, labels: np.ndarray) -> None:
+        self._store[box.slices_zyx].write(labels).result()
+
+
+def absolute_spec(spec: str) -> str:
+    """The string of a volume with an absolute path; URLs stay."""
+    scheme, mark, path = spec.partition('://')
+    if not mark:
+        return os.path.abspath(spec)
+    return spec if '://' in path else f'{scheme}://{os.path.abspath(path)}'
+
+
+def _first(error: Exception) -> str:
+    return str(error).splitlines()[0].partition(' [tensorstore_spec')[0]

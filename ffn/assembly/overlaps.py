@@ -1,0 +1,263 @@
+"""What neighbouring subvolumes call the voxels that they share.
+
+For each subvolume one npz, `overlap-X_Y_Z.npz`: its ids, how many voxels each has in the core, and
+for each of the next subvolumes along x, y and z how many shared voxels have which pair of ids. No
+threshold has been applied, so that another one costs no second look at the voxels.
+
+Neighbours along the three axes suffice: what two diagonal neighbours share, their common neighbours
+along the axes share as well, and an object that goes from one to the other does so through these.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from collections.abc import Container
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import fastremap
+import numpy as np
+
+from ffn.assembly.manifest import request_digest
+from ffn.assembly.tiling import AXES, Tiling
+from ffn.inference import storage
+from ffn.inference.unpickling import read_npz
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz, Zyx
+
+# Pairs of ids that are counted in a table; more of them are sorted.
+_TABLE = 1 << 22
+
+
+@dataclass
+class Overlap:
+    """What the npz of a subvolume holds.
+
+    Attributes:
+      ids: uint64 [n], its ids in any voxel, ascending, without 0.
+      voxels: int64 [n], voxels in the core.
+      shared: axis (0 is x) → uint64 [m, 3]: own id, id of the next subvolume, voxels that both give
+        these; 0 is background.
+      settings: digest of the request that it was segmented with.
+    """
+
+    ids: np.ndarray
+    voxels: np.ndarray
+    shared: dict[int, np.ndarray] = field(default_factory=dict)
+    settings: str = ''
+
+    def save(self, path: Path) -> None:
+        """Writes the npz."""
+        tables = {f'shared_{AXES[axis]}': table for axis, table in self.shared.items()}
+        storage.save_npz(
+            path, ids=self.ids, voxels=self.voxels, settings=np.array(self.settings), **tables
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> Overlap:
+        """Reads the npz.
+
+        Raises:
+          UserError: none, or a damaged one.
+        """
+        names = {f'shared_{name}': axis for axis, name in enumerate(AXES)}
+        data = read_npz(path, ['ids', 'voxels', 'settings', *names], [])
+        if not {'ids', 'voxels', 'settings'} <= set(data):
+            raise UserError(f'{path} holds no overlaps; remove it, and it is made again')
+        shared = {axis: data[name] for name, axis in names.items() if name in data}
+        return cls(data['ids'], data['voxels'], shared, str(data['settings']))
+
+
+class Subvolumes:
+    """Reads the segmented subvolumes of a tiling; keeps the one that was read last.
+
+    Attributes:
+      directory: the segmentation's folder.
+      tiling: where they are.
+    """
+
+    def __init__(self, directory: str | Path, tiling: Tiling):
+        self.directory, self.tiling = Path(directory), tiling
+        self._last: tuple[Xyz, np.ndarray] | None = None
+
+    def path(self, place: Xyz) -> Path:
+        """File of a subvolume.
+
+        Raises:
+          UserError: there is none.
+        """
+        corner = self.tiling.corner_zyx(place)
+        path = storage.existing_path(self.directory, corner, 'npz')
+        if path is None:
+            expected = storage.subvolume_path(self.directory, corner, 'npz')
+            raise UserError(f'the subvolume at {corner.xyz} is missing: no {expected}')
+        return path
+
+    def read(self, place: Xyz) -> np.ndarray:
+        """Labels of a subvolume, [z, y, x] of any integer type, background is 0 or less.
+
+        Raises:
+          UserError: missing, damaged, or of another shape.
+        """
+        if self._last is None or self._last[0] != place:
+            self._last = None  # one at a time
+            self._last = place, self._read(place, self.tiling.subvolume(place).size.z)
+        return self._last[1]
+
+    def read_box(self, place: Xyz, box: Box) -> np.ndarray:
+        """Labels of a box inside of a subvolume; see `read`. The subvolume itself is not kept."""
+        whole = self.tiling.subvolume(place)
+        index = box.relative_to(whole.start).slices_zyx
+        if self._last is not None and self._last[0] == place:
+            return self._last[1][index]
+        return self._read(place, index[0].stop)[index]
+
+    def _read(self, place: Xyz, sections: int) -> np.ndarray:
+        """The first sections of a subvolume; what lies behind them is not unpacked."""
+        path, shape = self.path(place), self.tiling.subvolume(place).size.zyx
+        try:
+            with zipfile.ZipFile(path) as archive, archive.open('segmentation.npy') as file:
+                version = np.lib.format.read_magic(file)
+                header = np.lib.format.read_array_header_1_0
+                if version != (1, 0):
+                    header = np.lib.format.read_array_header_2_0
+                there, fortran, dtype = header(file)
+                if len(there) != 3 or dtype.kind not in 'iu':
+                    raise UserError(f'{path} holds {dtype} of shape {there}; expected 3-d labels')
+                if there != shape:
+                    raise UserError(
+                        f'{path} has shape {Zyx.of(there)}; the subvolume there has {shape}: it was '
+                        'made with another bounding box, subvolume size or overlap'
+                    )
+                count = math.prod(shape if fortran else (sections, *shape[1:]))
+                data = file.read(count * dtype.itemsize)
+                labels = np.frombuffer(data, dtype, count)
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(
+                f'{path} is damaged ({error}); remove it and run again to segment it anew'
+            ) from error
+        if fortran:
+            return labels.reshape(shape[::-1]).T
+        return labels.reshape(sections, *shape[1:])
+
+    def settings(self, place: Xyz) -> str:
+        """Digest of the request that a subvolume was segmented with."""
+        stored = read_npz(self.path(place), ['request'], []).get('request')
+        return request_digest(stored.item() if stored is not None else b'')
+
+
+def overlap_path(folder: str | Path, corner_zyx: Zyx) -> Path:
+    """Path of a subvolume's overlaps."""
+    x, y, z = corner_zyx.xyz
+    return Path(folder, str(x), str(y), f'overlap-{x}_{y}_{z}.npz')
+
+
+def match_row(
+    directory: str | Path,
+    tiling: Tiling,
+    folder: str | Path,
+    row: list[Xyz],
+    present: Container[Xyz],
+) -> int:
+    """Writes the overlaps of subvolumes that follow each other along x, so that each is read once.
+
+    Args:
+      directory: the segmentation's folder.
+      tiling: where the subvolumes are.
+      folder: where the overlaps go; what is there already stays.
+      row: the places.
+      present: the row's places and their neighbours, without those that are masked everywhere.
+
+    Returns:
+      How many were written.
+
+    Raises:
+      UserError: a subvolume that is missing, damaged or of another shape.
+    """
+    subvolumes, written = Subvolumes(directory, tiling), 0
+    for place in row:
+        path = overlap_path(folder, tiling.corner_zyx(place))
+        if path.exists():
+            continue
+        match(subvolumes, place, present).save(path)
+        written += 1
+    return written
+
+
+def match(subvolumes: Subvolumes, place: Xyz, present: Container[Xyz]) -> Overlap:
+    """Counts the ids of a subvolume and what it shares with those next to it.
+
+    Args:
+      subvolumes: reads them.
+      place: which one.
+      present: the places that were segmented.
+
+    Raises:
+      UserError: see `Subvolumes.read`.
+    """
+    tiling = subvolumes.tiling
+    box, labels = tiling.subvolume(place), subvolumes.read(place)
+    core = labels[tiling.core(place).relative_to(box.start).slices_zyx]
+    ids = _positive(*fastremap.unique(labels, return_counts=True))[0]
+    core_ids, counts = _positive(*fastremap.unique(core, return_counts=True))
+    voxels = np.zeros(len(ids), np.int64)
+    voxels[np.searchsorted(ids, core_ids)] = counts
+    found = Overlap(ids, voxels, settings=subvolumes.settings(place))
+    for axis in (2, 1, 0):  # the last one that is read is the next one of the row
+        other = tiling.next_place(place, axis)
+        if other is None or other not in present:
+            continue
+        region = box.intersection(tiling.subvolume(other))
+        own = labels[region.relative_to(box.start).slices_zyx]
+        if axis == 0:
+            subvolumes.read(other)
+        found.shared[axis] = contingency(own, subvolumes.read_box(other, region))
+    return found
+
+
+def _positive(ids: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Leaves out background; ids as uint64."""
+    return ids[ids > 0].astype(np.uint64), counts[ids > 0]
+
+
+def contingency(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Counts the pairs of ids of two labellings of the same voxels.
+
+    Args:
+      first: integer [z, y, x]; values below 0 count as 0.
+      second: another one of its shape.
+
+    Returns:
+      uint64 [m, 3]: id of the first, id of the second, voxels; ascending, without (0, 0).
+    """
+    (a, a_ids), (b, b_ids) = _numbered(first), _numbered(second)
+    keys = a.astype(np.int64)
+    keys *= len(b_ids)
+    keys += b
+    if len(a_ids) * len(b_ids) <= _TABLE:
+        table = np.bincount(keys)
+        keys = np.flatnonzero(table)
+        counts = table[keys]
+    else:
+        keys, counts = fastremap.unique(keys, return_counts=True)
+    rows, columns = np.divmod(keys, len(b_ids))
+    result = np.stack([a_ids[rows], b_ids[columns], counts.astype(np.uint64)], axis=1)
+    return result[(result[:, :2] > 0).any(axis=1)]
+
+
+def _numbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labels as numbers of their ids, integer [n], and the ids, uint64 [m], ascending from 0."""
+    flat = np.ascontiguousarray(labels).ravel()
+    if flat.dtype.kind == 'i':
+        flat = np.maximum(flat, 0)
+    greatest = int(flat.max(initial=0))
+    if greatest < 1 << 11:
+        return flat, np.arange(greatest + 1, dtype=np.uint64)
+    ids = fastremap.unique(flat)
+    ids = ids if ids[0] == 0 else np.concatenate([ids[:1] * 0, ids])
+    numbers = dict(zip(ids.tolist(), range(len(ids)), strict=True))
+    return fastremap.remap(flat, numbers).astype(np.int64), ids.astype(np.uint64)

@@ -1,0 +1,223 @@
+"""One id space for all subvolumes: which ids of neighbours are the same object, and its number.
+
+Nodes of the graph are the ids of all subvolumes, counted through in the order of the grid; edges are
+pairs of ids of neighbours that share enough of their overlap. What is connected is one object. All
+tables of the size of the volume lie in files, of which a block at a time is in memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Container, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ffn.assembly.matching import Matched, Matching, match_ids
+from ffn.assembly.overlaps import Overlap, overlap_path
+from ffn.assembly.tiling import AXES, Tiling
+from ffn.assembly.union import Components
+from ffn.utils.atomic import atomic_path
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Xyz
+
+_BLOCK = 1 << 22
+_EXAMPLES = 20
+
+
+class Tables:
+    """The files of a reconciliation.
+
+    Attributes:
+      offsets: int64 [subvolumes + 1], number of the first id of each, in the order of the grid.
+      ids: uint64 [n], ids within their subvolumes.
+      objects: int64 [n], number of the object of each id, from 1.
+      sizes: int64 [objects + 1], voxels of each object; of 0, none.
+    """
+
+    def __init__(self, folder: str | Path):
+        """Opens the files.
+
+        Raises:
+          UserError: they are not there.
+        """
+        try:
+            self.offsets = _mapped(Path(folder, 'offsets.bin'), np.int64)
+            self.ids = _mapped(Path(folder, 'ids.bin'), np.uint64)
+            self.objects = _mapped(Path(folder, 'objects.bin'), np.int64)
+            self.sizes = _mapped(Path(folder, 'sizes.bin'), np.int64)
+        except (OSError, ValueError) as error:
+            raise UserError(f'{folder} holds no reconciled ids: {error}') from error
+
+    def of_subvolume(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Ids of a subvolume, ascending, and their objects."""
+        begin, end = self.offsets[number : number + 2]
+        return self.ids[begin:end], self.objects[begin:end]
+
+
+def _mapped(path: Path, dtype: type) -> np.ndarray:
+    if path.stat().st_size == 0:  # which cannot be mapped
+        return np.zeros(0, dtype)
+    return np.memmap(path, dtype, 'r')
+
+
+def overlaps_of(
+    tiling: Tiling, present: Container[Xyz], folder: str | Path
+) -> Iterator[tuple[Xyz, Overlap]]:
+    """Reads the overlaps of all subvolumes in the order of the grid.
+
+    Raises:
+      UserError: one is missing or damaged.
+    """
+    for place in tiling.places():
+        if place in present:
+            yield place, Overlap.load(overlap_path(folder, tiling.corner_zyx(place)))
+
+
+def reconcile(
+    tiling: Tiling, overlaps: Iterable[tuple[Xyz, Overlap]], matching: Matching, folder: str | Path,
+    tick: Callable[[], object] = lambda: None, block: int = _BLOCK,
+) -> dict[str, Any]:  # fmt: skip
+    """Numbers the objects of all subvolumes.
+
+    Args:
+      tiling: where the subvolumes are.
+      overlaps: place → its overlaps, in the order of the grid; masked subvolumes are left out.
+      matching: when two ids are one object.
+      folder: where the files of `Tables` go, and statistics.json, the last one.
+      tick: called after each subvolume.
+      block: rows of tables that are in memory at a time.
+
+    Returns:
+      The statistics.
+
+    Raises:
+      UserError: subvolumes that were segmented with different settings.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    counts = dict.fromkeys(('subvolumes', 'pairs_of_subvolumes', 'candidates', 'edges'), 0)
+    conflicts = _Conflicts(tiling)
+    offsets, settings = np.zeros(len(tiling) + 1, np.int64), None
+    paths = {name: folder / f'{name}.bin' for name in ('ids', 'voxels', 'edges')}
+    with (
+        paths['ids'].open('wb') as ids, paths['voxels'].open('wb') as voxels,
+        paths['edges'].open('wb') as edges,
+    ):  # fmt: skip
+        for place, overlap in overlaps:
+            settings = _same_settings(tiling, settings, place, overlap)
+            number = tiling.number(place)
+            offsets[number + 1] = len(overlap.ids)
+            overlap.ids.astype(np.uint64).tofile(ids)
+            overlap.voxels.astype(np.int64).tofile(voxels)
+            counts['subvolumes'] += 1
+            for axis, shared in overlap.shared.items():
+                found = match_ids(shared, matching)
+                conflicts.add(place, axis, found)
+                counts['pairs_of_subvolumes'] += 1
+                counts['candidates'] += found.candidates
+                counts['edges'] += len(found.pairs)
+                other = tiling.number(tiling.next_place(place, axis))
+                ends = np.array([[number, other]], np.uint64).repeat(len(found.pairs), axis=0)
+                np.concatenate([ends, found.pairs], axis=1).tofile(edges)
+            tick()
+    np.cumsum(offsets, out=offsets)
+    offsets.tofile(folder / 'offsets.bin')
+    components = Components(folder / 'objects.bin', int(offsets[-1]), block)
+    _join(components, paths, offsets, block)
+    objects = components.number()
+    del components
+    paths['edges'].unlink()
+    sizes = _sizes(folder, objects, paths['voxels'], block)
+    paths['voxels'].unlink()
+    statistics = {**counts, **conflicts.as_dict(), 'ids': int(offsets[-1]), 'objects': objects,
+                  'joined_within_subvolumes': _joined_within(Tables(folder)), **sizes}  # fmt: skip
+    with atomic_path(folder / 'statistics.json') as path:
+        path.write_text(json.dumps(statistics, indent=2) + '\n')
+    return statistics
+
+
+class _Conflicts:
+    """Counts the ids that match several of a neighbour, and keeps some as examples."""
+
+    def __init__(self, tiling: Tiling):
+        self._tiling, self._count, self._examples = tiling, 0, []
+
+    def add(self, place: Xyz, axis: int, found: Matched) -> None:
+        self._count += len(found.conflicts)
+        for side, i in found.conflicts[: _EXAMPLES - len(self._examples)].tolist():
+            other = self._tiling.next_place(place, axis)
+            own, next_to = (place, other) if side == 0 else (other, place)
+            self._examples.append({
+                'id': i,
+                'subvolume_xyz': list(self._tiling.subvolume(own).start),
+                'neighbour_xyz': list(self._tiling.subvolume(next_to).start),
+                'along': AXES[axis],
+            })  # fmt: skip
+
+    def as_dict(self) -> dict[str, Any]:
+        return {'conflicts': self._count, 'conflict_examples': self._examples}
+
+
+def _same_settings(
+    tiling: Tiling, known: tuple[Xyz, str] | None, place: Xyz, overlap: Overlap
+) -> tuple[Xyz, str]:
+    if known is not None and known[1] != overlap.settings:
+        raise UserError(
+            f'the subvolumes at {tiling.subvolume(known[0]).start} and '
+            f'{tiling.subvolume(place).start} were segmented with different requests; segment '
+            'them with one'
+        )
+    return known or (place, overlap.settings)
+
+
+def _join(components: Components, paths: dict[str, Path], offsets: np.ndarray, block: int) -> None:
+    """Joins the ends of all edges, which are rows of two subvolumes and their ids."""
+    rows, ids = _mapped(paths['edges'], np.uint64).reshape(-1, 4), _mapped(paths['ids'], np.uint64)
+    for begin in range(0, len(rows), block):
+        part = np.asarray(rows[begin : begin + block])
+        nodes = np.empty((len(part), 2), np.int64)
+        for side in (0, 1):
+            numbers = part[:, side].astype(np.int64)
+            order = np.argsort(numbers, kind='stable')
+            borders = np.flatnonzero(np.diff(numbers[order])) + 1
+            for which in np.split(order, borders):
+                first, last = offsets[numbers[which[0]] : numbers[which[0]] + 2]
+                places = np.searchsorted(ids[first:last], part[which, 2 + side])
+                nodes[which, side] = first + places
+        components.join(nodes)
+
+
+def _sizes(folder: Path, objects: int, voxels_path: Path, block: int) -> dict[str, Any]:
+    """Sums the voxels of each object into sizes.bin, and says how large they are."""
+    numbers = _mapped(folder / 'objects.bin', np.int64)
+    voxels = _mapped(voxels_path, np.int64)
+    sizes = np.memmap(folder / 'sizes.bin', np.int64, 'w+', shape=(objects + 1,))
+    for begin in range(0, len(numbers), block):
+        part, inverse = np.unique(numbers[begin : begin + block], return_inverse=True)
+        sizes[part] += np.bincount(inverse, voxels[begin : begin + block]).astype(np.int64)
+    sizes.flush()
+    histogram = np.zeros(20, np.int64)
+    total, largest = 0, np.zeros(0, np.int64)
+    for begin in range(1, objects + 1, block):
+        part = np.asarray(sizes[begin : begin + block])
+        total += int(part.sum())
+        digits = np.searchsorted(10 ** np.arange(1, 19, dtype=np.int64), part[part > 0], 'right')
+        histogram += np.bincount(digits, minlength=20)
+        largest = np.sort(np.concatenate([largest, part]))[::-1][:10]
+    return {
+        'voxels': total,
+        'objects_in_cores': int(histogram.sum()),
+        'sizes': {f'{10**n} to {10 ** (n + 1) - 1}': int(c) for n, c in enumerate(histogram) if c},
+        'largest': largest.tolist(),
+    }
+
+
+def _joined_within(tables: Tables) -> int:
+    """How many ids share their object with another one of the same subvolume."""
+    count = 0
+    for number in range(len(tables.offsets) - 1):
+        objects = tables.of_subvolume(number)[1]
+        count += len(objects) - len(np.unique(objects))
+    return count

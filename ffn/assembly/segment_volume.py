@@ -1,0 +1,241 @@
+"""A whole volume segmented: subvolume by subvolume, then one id space, one output.
+
+    python -m ffn.assembly.segment_volume --inference_request REQUEST.pbtxt \
+      --subvolume_size 544,544,544 --overlap 32,32,32 --output zarr://whole.zarr --scheduler local
+
+segments the subvolumes as run_inference.py does, into the request's segmentation_output_dir, and puts
+them together as ffn.assembly.assemble does. Killed at any time and started again, it goes on: what is
+finished stays, begun subvolumes continue from their checkpoints, and results of other settings are
+refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import logging
+
+from ffn.assembly import assemble, manifest
+from ffn.assembly.arguments import (
+    add_arguments,
+    matching_of,
+    output_of,
+    show_log,
+    tiling_of,
+)
+from ffn.assembly.assemble import Assembly
+from ffn.assembly.tasks import InProcess, Pool, open_pool, run_stage
+from ffn.assembly.tiling import Places, Tiling
+from ffn.inference import inference_pb2, storage
+from ffn.inference.request import read_box, read_request, voxel_size_zyx
+from ffn.inference.runner import Runner, weights_of
+from ffn.utils import protos
+from ffn.utils.atomic import atomic_path
+from ffn.utils.errors import UserError, run_tool
+from ffn.utils.geometry import Box, Xyz
+from ffn.utils.startup import startup_messages_hidden
+
+
+class Network(NamedTuple):
+    """What a loaded network says of itself.
+
+    Attributes:
+      fov: field of view.
+      deltas: a move.
+      precision: what it computes in.
+      volume: the image.
+    """
+
+    fov: Xyz
+    deltas: Xyz
+    precision: str
+    volume: Box
+
+    @classmethod
+    def of(cls, runner: Runner) -> Network:
+        """Asks a started runner."""
+        info = runner.info
+        return cls(info.input_image_size, info.deltas, runner.precision, runner.volume_box)
+
+
+def ask_network() -> Network:
+    """Asks the network of the worker that this is called in."""
+    from ffn.assembly.cluster import worker_runner
+
+    return Network.of(worker_runner())
+
+
+def segment_subvolume(corner_zyx: Sequence[int], size_zyx: Sequence[int]) -> Mapping[str, int]:
+    """Segments a subvolume with the network of the worker that this is called in.
+
+    Args:
+      corner_zyx: its first voxel.
+      size_zyx: its shape.
+
+    Returns:
+      Counters, or nothing where the result was there.
+    """
+    from ffn.assembly.cluster import worker_runner
+
+    canvas = worker_runner().run(corner_zyx, size_zyx)
+    return {} if canvas is None else {**canvas.counters.as_dict(), 'objects': len(canvas.origins)}
+
+
+class _Segmentation:
+    """The first stage of a run: whatever says where, all subvolumes of its tiling are segmented."""
+
+    def __init__(self, request: inference_pb2.InferenceRequest, args: argparse.Namespace):
+        self._request, self._args = request, args
+        self._folder = Path(request.segmentation_output_dir)
+
+    def run(self, pool: Pool) -> Assembly:
+        """Segments what is missing; returns what is to be put together."""
+        if isinstance(pool, InProcess):
+            with startup_messages_hidden():
+                from ffn.inference import precision
+
+                logging.info('the network runs on %s', precision.describe_device())
+            with Runner() as runner:
+                runner.start(self._request)
+                assembly, places = self._prepare(Network.of(runner))
+                self._here(runner, assembly.tiling, places)
+            return assembly
+        pool.give_network(self._request)
+        assembly, places = self._prepare(pool.call(ask_network))
+        self._distributed(pool, assembly.tiling, places)
+        return assembly
+
+    def _prepare(self, network: Network) -> tuple[Assembly, Places]:
+        """Cuts the box and makes the folder that of this configuration."""
+        request, args = self._request, self._args
+        box = network.volume
+        if args.bounding_box:
+            asked = read_box(args.bounding_box)
+            box = asked.intersection(network.volume)
+            if box is None:
+                raise UserError(f'--bounding_box {asked} lies outside the image, {network.volume}')
+            if box != asked:
+                logging.warning('box %s leaves the image; clipped to %s', asked, box)
+        tiling = tiling_of(args, box)
+        tiling.check_network(network.fov, network.deltas)
+        self._warn_of_small_overlap(tiling, network)
+        masks = _masks(request, args.mask)
+        z, y, x = voxel_size_zyx(request)
+        assembly = Assembly(
+            self._folder, tiling, masks, matching_of(args), output_of(args, tiling, (x, y, z)),
+            Path(args.assembly_dir or self._folder / 'assembly'),
+        )  # fmt: skip
+        manifest.claim(self._folder, {
+            'request': manifest.deciding(request), 'precision': network.precision,
+            'model_sha256': manifest.model_digest(weights_of(request.model_checkpoint_path)),
+            **assemble.tiled(tiling, masks),
+        })  # fmt: skip
+        assemble.claim_output(assembly)
+        places = assemble.places_of(tiling, masks, assembly.overlaps, args.quiet)
+        logging.info('%s; %d are masked everywhere', tiling, len(tiling) - len(places))
+        return assembly, places
+
+    @staticmethod
+    def _warn_of_small_overlap(tiling: Tiling, network: Network) -> None:
+        for axis in range(3):
+            if tiling.grid[axis] > 1 and tiling.overlap[axis] < network.fov[axis] - 1:
+                logging.warning(
+                    'overlap %s is smaller than the field of view, %s: voxels beside the borders '
+                    'between subvolumes are never in the middle of a field of view',
+                    tiling.overlap, network.fov,
+                )  # fmt: skip
+                return
+
+    def _missing(self, tiling: Tiling, places: Places) -> Iterator[Box]:
+        for place in places:
+            box = tiling.subvolume(place)
+            if storage.existing_path(self._folder, box.start.zyx, 'npz') is None:
+                yield box
+
+    def _here(self, runner: Runner, tiling: Tiling, places: Places) -> None:
+        from ffn.inference.box_run import segment_boxes
+
+        boxes = list(self._missing(tiling, places))
+        self._say(len(boxes), len(places))
+        if not boxes:
+            return
+        reports = segment_boxes(runner, boxes, self._args.quiet)
+        failed = [report.error for report in reports if report.status == 'failed']
+        if failed:
+            raise UserError(f'{len(failed)} of {len(boxes)} subvolumes failed: {failed[0]}')
+        if any(report.status == 'interrupted' for report in reports):
+            print('stopped; run again to go on', file=sys.stderr)
+            raise SystemExit(128 + signal.SIGTERM)
+        self._count(runner.counters.as_dict() | {'objects': sum(r.objects for r in reports)})
+
+    def _distributed(self, pool: Pool, tiling: Tiling, places: Places) -> None:
+        missing = sum(1 for _ in self._missing(tiling, places))
+        self._say(missing, len(places))
+        tasks = ((box.start.zyx, box.size.zyx) for box in self._missing(tiling, places))
+        total: dict[str, int] = {}
+        for counters in run_stage(
+            pool, segment_subvolume, tasks, missing, 'segmenting', self._args.quiet
+        ):
+            for name, value in counters.items():
+                total[name] = total.get(name, 0) + value
+        self._count(total)
+
+    @staticmethod
+    def _say(missing: int, count: int) -> None:
+        logging.info('%d subvolumes to segment, %d are there', missing, count - missing)
+
+    def _count(self, counters: Mapping[str, int]) -> None:
+        """Writes the sums of what this run did."""
+        if counters.get('predict-calls'):
+            with atomic_path(self._folder / 'counters.json') as path:
+                path.write_text(json.dumps(dict(sorted(counters.items())), indent=2) + '\n')
+
+
+def _masks(request: inference_pb2.InferenceRequest, text: str) -> inference_pb2.MaskConfigs:
+    """The masks that leave out subvolumes: those of the request that need no image, and --mask."""
+    masks = inference_pb2.MaskConfigs()
+    if text:
+        protos.read_text_or_file(text, masks, '--mask')
+        manifest.absolute(masks)
+    masks.masks.extend(mask for mask in request.masks if mask.WhichOneof('source') != 'image')
+    return masks
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Segments and assembles as the command line says.
+
+    Returns:
+      The statistics of the reconciliation.
+
+    Raises:
+      UserError: see `ffn.assembly.assemble.run`; also a request that is incomplete.
+      SystemExit: stopped by a signal, after checkpoints.
+    """
+    parser = argparse.ArgumentParser(
+        prog='python -m ffn.assembly.segment_volume', description=__doc__.splitlines()[0]
+    )
+    parser.add_argument('--inference_request', required=True, metavar='REQUEST',
+                        help='InferenceRequest, text format or a file')  # fmt: skip
+    add_arguments(parser, box_required=False)
+    args = parser.parse_args(argv)
+    show_log()
+    request = read_request(args.inference_request)
+    for name in ('segmentation_output_dir', 'seed_policy'):
+        if not getattr(request, name):
+            raise UserError(f'the inference request does not set {name}, which is needed')
+    manifest.absolute(request)
+    with open_pool(args.scheduler, args.workers, request.concurrent_requests) as pool:
+        assembly = _Segmentation(request, args).run(pool)
+        statistics = assemble.run(assembly, pool, args.quiet)
+    print(assemble.describe(statistics, assembly))
+    return statistics
+
+
+if __name__ == '__main__':
+    run_tool(main)

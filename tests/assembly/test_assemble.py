@@ -1,0 +1,106 @@
+"""Known labels, cut into subvolumes with ids of their own, come back whole."""
+
+from __future__ import annotations
+
+import cc3d
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ffn.assembly import assemble
+from ffn.assembly.assemble import Assembly
+from ffn.assembly.matching import Matching
+from ffn.assembly.outputs import OutputSpec
+from ffn.assembly.tasks import InProcess
+from ffn.assembly.tiling import Tiling
+from ffn.inference import inference_pb2
+from ffn.utils.geometry import Box, Xyz
+from ffn.utils.volumes import open_volume
+from tests.assembly.cut import blobs, check_same_objects, cut
+
+SHAPE = (21, 30, 45)
+JOIN = Matching(min_voxels=1, min_fraction_smaller=0, conflicts='join')
+
+
+def assembly_of(folder, tiling, spec, chunk=(16, 16, 16), matching=JOIN) -> Assembly:
+    output = OutputSpec(spec, tiling.box, Xyz(*chunk))
+    return Assembly(folder / 'results', tiling, inference_pb2.MaskConfigs(), matching, output,
+                    folder / 'results' / 'assembly')  # fmt: skip
+
+
+def read(spec: str, box: Box) -> np.ndarray:
+    with open_volume(spec) as volume:
+        assert volume.dtype == np.uint64
+        return volume.read(box)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    size=st.tuples(st.integers(9, 46), st.integers(9, 31), st.integers(9, 22)),
+    overlap=st.tuples(*[st.integers(2, 4)] * 3), chunk=st.tuples(*[st.integers(4, 20)] * 3),
+    start=st.tuples(*[st.integers(0, 5)] * 3), count=st.integers(1, 25), seed=st.integers(0, 999),
+)  # fmt: skip
+def test_any_tiling_restores_the_labels(tmp_path_factory, size, overlap, chunk, start, count, seed):
+    folder = tmp_path_factory.mktemp('any')
+    labels = blobs(SHAPE, count, seed)
+    start = Xyz(*start)
+    tiling = Tiling(
+        Box(start, Xyz(*(n - s for n, s in zip(SHAPE[::-1], start)))), Xyz(*size), Xyz(*overlap)
+    )
+    # One label in two places is two objects, unless the places are in one subvolume.
+    labels[tiling.box.slices_zyx] = cc3d.connected_components(
+        labels[tiling.box.slices_zyx], connectivity=6
+    )
+    cut(folder / 'results', labels, tiling, seed)
+    spec = f'zarr://{folder}/out.zarr'
+    statistics = assemble.run(assembly_of(folder, tiling, spec, chunk), InProcess(), quiet=True)
+    found = read(spec, tiling.box)
+    check_same_objects(found, labels[tiling.box.slices_zyx])
+    assert statistics['voxels'] == np.count_nonzero(found)
+    assert statistics['objects_in_cores'] == len(np.unique(found[found > 0]))
+    assert statistics['conflicts'] == 0
+
+
+@pytest.mark.parametrize('form', ['h5', 'zarr', 'zarr3', 'n5', 'precomputed'])
+def test_every_format(tmp_path, form):
+    labels = blobs(SHAPE, 12, 3)
+    tiling = Tiling(Box.of_shape(SHAPE), Xyz(22, 17, 15), Xyz(6, 5, 7))
+    cut(tmp_path / 'results', labels, tiling)
+    spec = f'{tmp_path}/out.h5:whole/labels' if form == 'h5' else f'{form}://{tmp_path}/out'
+    assemble.run(assembly_of(tmp_path, tiling, spec), InProcess(), quiet=True)
+    check_same_objects(read(spec, tiling.box), labels)
+
+
+def test_absolute_coordinates(tmp_path):
+    labels = blobs(SHAPE, 12, 3)
+    box = Box(Xyz(7, 5, 3), Xyz(30, 22, 16))
+    tiling = Tiling(box, Xyz(22, 17, 11), Xyz(6, 5, 5))
+    cut(tmp_path / 'results', labels, tiling)
+    for form in ('zarr', 'precomputed'):
+        folder = tmp_path / form
+        folder.mkdir()
+        (folder / 'results').symlink_to(tmp_path / 'results')
+        given = assembly_of(folder, tiling, f'{form}://{folder}/out')
+        own = Assembly(given.directory, tiling, given.masks, given.matching, given.output,
+                       folder / 'assembly')  # fmt: skip
+        assemble.run(own, InProcess(), quiet=True)
+        with open_volume(own.output.spec) as volume:
+            assert volume.box.end == box.end
+            assert volume.box.start == (box.start if form == 'precomputed' else (0, 0, 0))
+            check_same_objects(volume.read(box), labels[box.slices_zyx])
+            if form == 'zarr':
+                assert not volume.read(volume.box)[:3].any()
+
+
+def test_hdf5_keeps_what_else_the_file_holds(tmp_path):
+    labels = blobs(SHAPE, 5, 1)
+    tiling = Tiling(Box.of_shape(SHAPE), Xyz(30, 30, 30), Xyz(8, 8, 8))
+    cut(tmp_path / 'results', labels, tiling)
+    with h5py.File(tmp_path / 'out.h5', 'w') as file:
+        file['image'] = np.arange(5)
+    assemble.run(assembly_of(tmp_path, tiling, f'{tmp_path}/out.h5:seg'), InProcess(), quiet=True)
+    with h5py.File(tmp_path / 'out.h5') as file:
+        assert file['image'][:].tolist() == [0, 1, 2, 3, 4]
+        check_same_objects(file['seg'][:], labels)
