@@ -1,37 +1,38 @@
 """Joins the pieces of a whole segmentation: candidates, resegmentation, scores, merges.
 
     python -m ffn.assembly.agglomerate --resegmentation_request REQUEST.pbtxt \
-      --bounding_box 'start { x:0 y:0 z:0 } size { x:250 y:250 z:250 }' --max_distance 60
+      --max_distance 60 --output_volume joined.h5:labels
 
 looks in the volume of inference.init_segmentation for segments that are near each other, segments every
 such pair again around the point where they are nearest, and joins those that grow into each other
 (Januszewski et al. 2018, Methods, "Agglomeration"). In the request's output_directory are then
-candidates.csv, the results of resegmentation, merges.csv and equivalences.csv. Run again, it goes on
-where it was.
+candidates.csv, the results of resegmentation, merges.csv and equivalences.csv; --output_volume gets
+the labels with joined ids. Run again, it goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
-import json
 import threading
 from collections.abc import Sequence
 from concurrent import futures
 from pathlib import Path
+from typing import Any
 
 from absl import logging
+from google.protobuf import json_format
 
 from ffn.assembly import candidates as candidates_of
-from ffn.assembly import merges
+from ffn.assembly import manifest, merges
 from ffn.assembly.candidates import Candidate
+from ffn.assembly.joined_volume import write_joined
 from ffn.assembly.merges import Judged
+from ffn.assembly.outputs import OutputSpec, absolute_spec
 from ffn.inference import inference_pb2, resegmentation
 from ffn.inference.request import complete_request, read_box, voxel_size_zyx
 from ffn.inference.resegmentation_analysis import Thresholds, evaluate_pair
 from ffn.inference.runner import Runner
-from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError, run_tool
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.progress import progress
@@ -39,6 +40,8 @@ from ffn.utils.protos import read_text_or_file
 from ffn.utils.signals import stop_on_signal
 from ffn.utils.startup import startup_messages_hidden
 from ffn.utils.volumes import open_decorated
+
+CHUNK = Xyz(64, 64, 64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +81,7 @@ def agglomerate(
     resegmentation.check_request(request)
     directory = Path(request.output_directory)
     directory.mkdir(parents=True, exist_ok=True)
-    _check_settings(directory / 'settings.json', request, options)
+    manifest.claim(directory, _configuration(request, options))
     with open_decorated(request.inference.init_segmentation, 'init_segmentation') as volume:
         labels = volume.require_labels()
         table = directory / 'candidates.csv'
@@ -179,35 +182,20 @@ def _leave_if_stopped(stop: threading.Event, directory: str) -> None:
         raise SystemExit(128 + 15)
 
 
-def _check_settings(
-    path: Path, request: inference_pb2.ResegmentationRequest, options: Options
-) -> None:
-    """Keeps what results depend on, and refuses to mix those of different settings."""
+def _configuration(
+    request: inference_pb2.ResegmentationRequest, options: Options
+) -> dict[str, Any]:
+    """What the results of resegmentation depend on, as JSON."""
     deciding = inference_pb2.ResegmentationRequest()
     deciding.CopyFrom(request)
-    del deciding.points[:]
-    for name in ('batch_size', 'concurrent_requests', 'checkpoint_interval'):
-        deciding.inference.ClearField(name)
-    settings = {
-        'request': hashlib.sha256(deciding.SerializeToString(deterministic=True)).hexdigest(),
-        'box': str(options.box),
-        'max_distance': options.max_distance,
+    for name in ('points', 'inference', 'output_directory'):
+        deciding.ClearField(name)
+    return {
+        'resegmentation': json_format.MessageToDict(deciding, preserving_proto_field_name=True),
+        'inference': manifest.deciding(request.inference),
+        'box': str(options.box), 'max_distance': options.max_distance,
         'block_size': list(options.block_size),
-    }
-    if not path.exists():
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(settings, indent=2) + '\n')
-        return
-    try:
-        stored = json.loads(path.read_text())
-        changed = [name for name, value in settings.items() if stored.get(name) != value]
-    except (ValueError, AttributeError) as error:
-        raise UserError(f'{path} is damaged: {error}') from error
-    if changed:
-        raise UserError(
-            f'{path.parent} holds results of other settings ({", ".join(changed)} differ); choose '
-            'another output_directory'
-        )
+    }  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> list[Judged]:
@@ -243,6 +231,14 @@ def main(argv: Sequence[str] | None = None) -> list[Judged]:
         Thresholds(args.min_iou, args.min_consistency, args.max_deleted),
     )  # fmt: skip
     judged = agglomerate(request, options, args.quiet)
+    if args.output_volume:
+        size = voxel_size_zyx(request.inference)[::-1]
+        output = OutputSpec(absolute_spec(args.output_volume), box, CHUNK, size)
+        with open_decorated(request.inference.init_segmentation, 'init_segmentation') as volume:
+            write_joined(
+                volume.require_labels(), equivalences(judged), output,
+                Path(request.output_directory, 'joined_volume.json'), args.quiet,
+            )  # fmt: skip
     accepted, table = sum(one.accepted for one in judged), equivalences(judged)
     print(
         f'{len(judged)} pairs, {accepted} accepted; {len(table)} segments become '
@@ -272,6 +268,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--max_deleted', type=float, default=defaults.max_deleted, metavar='F',
                         help='voxels taken back over voxels, of one result, must be below '
                         f'({defaults.max_deleted})')  # fmt: skip
+    parser.add_argument('--output_volume', default='', metavar='VOLUME', help='the labels with joined '
+                        'ids: FILE.h5:DATASET, or zarr://, zarr3://, n5:// or precomputed:// before a '
+                        'path; voxel_size is in nanometres for the last (none)')  # fmt: skip
     parser.add_argument('--quiet', action='store_true', help='no progress bars')
     return parser
 

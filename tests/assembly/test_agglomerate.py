@@ -10,6 +10,7 @@ import pytest
 
 from ffn.assembly import agglomerate, merges
 from ffn.utils.errors import UserError
+from ffn.utils.volumes import open_volume
 
 CUT, OTHER = (10, 2**40), 30
 
@@ -78,7 +79,7 @@ def test_what_is_finished_is_not_done_again(folder):
 def test_thresholds_may_change_the_rest_may_not(folder):
     run(folder)
     assert not any(one.accepted for one in run(folder, '--min_consistency', '0.99'))
-    with pytest.raises(UserError, match=r'other settings \(block_size differ'):
+    with pytest.raises(UserError, match=r'other settings: block_size is'):
         run(folder, '--block_size', '9,9,9')
 
 
@@ -99,9 +100,24 @@ def test_bad_input(folder):
     with pytest.raises(UserError, match='outside the segmentation'):
         run(folder, '--bounding_box', 'start { x:99 y:0 z:0 } size { x:9 y:9 z:9 }')
     run(folder)
-    (folder / 'again' / 'settings.json').write_text('[]')
-    with pytest.raises(UserError, match=r'settings\.json is damaged'):
+    (folder / 'again' / 'manifest.json').write_text('[]')
+    with pytest.raises(UserError, match=r'manifest\.json is no manifest'):
         run(folder)
+
+
+@pytest.mark.parametrize('spec', ['joined.h5:labels', 'zarr://joined.zarr', 'precomputed://joined'])
+def test_the_joined_volume(folder, monkeypatch, spec):
+    monkeypatch.chdir(folder)
+    run(folder, '--output_volume', spec)
+    with open_volume(spec) as joined, open_volume('labels.h5:split') as split:
+        expected = split.read(split.box)
+        expected[expected == CUT[1]] = CUT[0]
+        np.testing.assert_array_equal(joined.read(joined.box), expected)
+    before = sorted((p, p.stat().st_mtime_ns) for p in folder.glob('joined*/**/*'))
+    run(folder, '--output_volume', spec)
+    assert sorted((p, p.stat().st_mtime_ns) for p in folder.glob('joined*/**/*')) == before
+    with pytest.raises(UserError, match='exists and is not of this run'):
+        run(folder, '--output_volume', 'labels.h5:split')
 
 
 def test_joined_by_hand():
