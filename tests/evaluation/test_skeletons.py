@@ -112,6 +112,15 @@ def test_bars_of_any_thickness(shape):
     assert 12 <= found.lengths((1, 1, 1)).sum() <= 25
 
 
+def test_a_short_branch_of_a_thin_object_stays():
+    """Its radius ends at the faces of the box, outside of which it is not."""
+    truth = np.zeros((5, 13, 41), np.uint8)
+    truth[:, :5] = 1
+    truth[:, :, 18:23] = 1
+    found = skeletons_of_truth(truth, Box.of_shape(truth.shape), min_voxels=100)
+    assert np.count_nonzero(np.bincount(found.edges.ravel()) == 1) == 3
+
+
 def test_bumps_get_no_branch():
     truth = np.zeros((21, 21, 80), np.uint8)
     z, y = np.ogrid[:21, :21]
