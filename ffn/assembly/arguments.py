@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 from absl import logging
 
@@ -15,90 +16,55 @@ from ffn.utils.geometry import Box, Xyz
 
 
 def add_arguments(parser: argparse.ArgumentParser, box_required: bool) -> None:
-    """Adds the flags of tiling, matching, output and cluster."""
-    add = parser.add_argument
-    add(
-        '--bounding_box',
-        required=box_required,
-        default='',
-        metavar='BOX',
-        help='BoundingBox, text format or a file' + ('' if box_required else '; the whole image'),
-    )
+    """Adds the flags of tiling, output, matching and cluster."""
+    _add_volume(parser.add_argument, box_required)
+    _add_matching(parser.add_argument)
+    _add_run(parser.add_argument)
+
+
+def _add_volume(add: Callable[..., object], box_required: bool) -> None:
+    add('--bounding_box', required=box_required, default='', metavar='BOX',
+        help='BoundingBox, text format or a file' + ('' if box_required else '; the whole image'))  # fmt: skip
     add('--subvolume_size', required=True, metavar='X,Y,Z', help='voxels, overlaps included')
     add('--overlap', required=True, metavar='X,Y,Z', help='voxels that two neighbours share')
-    add(
-        '--mask',
-        default='',
-        metavar='MASKS',
-        help='MaskConfigs, text format or a file; subvolumes that are masked everywhere are left out',
-    )
-    add(
-        '--output',
-        required=True,
-        metavar='VOLUME',
-        help='FILE.h5:DATASET, or zarr://, zarr3://, n5:// or precomputed:// before a path or URL',
-    )
-    add(
-        '--chunk_size',
-        default='',
-        metavar='X,Y,Z',
-        help='of the output; chosen so that cores end with chunks, 64 at most',
-    )
+    add('--mask', default='', metavar='MASKS',
+        help='MaskConfigs, text format or a file; subvolumes masked everywhere are left out')  # fmt: skip
+    add('--output', required=True, metavar='VOLUME',
+        help='FILE.h5:DATASET, or zarr://, zarr3://, n5:// or precomputed:// before a path or URL')  # fmt: skip
+    add('--chunk_size', default='', metavar='X,Y,Z',
+        help='of the output; chosen so that cores end with chunks, 64 at most')  # fmt: skip
     add('--voxel_size', default='', metavar='X,Y,Z', help='nanometres, for precomputed volumes')
+
+
+def _add_matching(add: Callable[..., object]) -> None:
     default = Matching()
-    add(
-        '--min_overlap_voxels',
-        type=int,
-        default=default.min_voxels,
-        metavar='N',
-        help='voxels that two ids share at least to be one object (%(default)s)',
-    )
-    add(
-        '--min_fraction_smaller',
-        type=float,
-        default=default.min_fraction_smaller,
-        metavar='F',
-        help='least part of the smaller one in the overlap that is shared (%(default)s)',
-    )
-    add(
-        '--min_fraction_larger',
-        type=float,
-        default=default.min_fraction_larger,
-        metavar='F',
-        help='the same of the larger one (%(default)s)',
-    )
-    add(
-        '--conflicts',
-        choices=CONFLICTS,
-        default=default.conflicts,
-        help='where an id matches several of a neighbour: keep the largest match, or join all',
-    )
-    add(
-        '--assembly_dir',
-        default='',
-        metavar='FOLDER',
-        help='tables, statistics and records; default: assembly in the folder of the subvolumes',
-    )
-    add(
-        '--scheduler',
-        default='none',
-        metavar='WHERE',
+    add('--min_overlap_voxels', type=int, default=default.min_voxels, metavar='N',
+        help='voxels that two ids share at least to be one object (%(default)s)')  # fmt: skip
+    add('--min_fraction_smaller', type=float, default=default.min_fraction_smaller, metavar='F',
+        help='least part of the smaller one in the overlap that is shared (%(default)s)')  # fmt: skip
+    add('--min_fraction_larger', type=float, default=default.min_fraction_larger, metavar='F',
+        help='the same of the larger one (%(default)s)')  # fmt: skip
+    add('--conflicts', choices=CONFLICTS, default=default.conflicts,
+        help='where an id matches several of a neighbour: keep the largest match, or join all')  # fmt: skip
+
+
+def _add_run(add: Callable[..., object]) -> None:
+    add('--assembly_dir', default='', metavar='FOLDER',
+        help='tables, statistics and records; default: assembly in the folder of the subvolumes')  # fmt: skip
+    add('--scheduler', default='none', metavar='WHERE',
         help='none: this process; local: processes of this machine; the address or the file of a '
-        'Dask scheduler; slurm, lsf, …: jobs by dask-jobqueue',
-    )
-    add(
-        '--workers',
-        type=int,
-        default=0,
-        metavar='N',
-        help='processes or jobs (default: one per GPU, at least one)',
-    )
-    add('--quiet', action='store_true', help='no progress bar')  # fmt: skip
+        'Dask scheduler; slurm, lsf, …: jobs by dask-jobqueue')  # fmt: skip
+    add('--workers', type=int, default=0, metavar='N',
+        help='processes or jobs (default: one per GPU, at least one)')  # fmt: skip
+    add('--quiet', action='store_true', help='no progress bar')
 
 
 def show_log() -> None:
     """Shows what a command says of its progress, such as the address of Dask's dashboard."""
-    logging.use_absl_handler()
+    logger = logging.get_absl_logger()
+    if not logger.handlers:  # the root's would show all that Dask has to say as well
+        logger.addHandler(logging.get_absl_handler())
+        logger.propagate = False
     logging.set_verbosity(logging.INFO)
 
 

@@ -78,7 +78,7 @@ def differences(there: Any, given: Any, at_most: int = 3) -> str:
         for name in names[:at_most]
     ]
     more = [f'{len(names) - at_most} more'] if len(names) > at_most else []
-    return ', '.join(shown + more)
+    return ' '.join(', '.join(shown + more).split())
 
 
 def _leaves(value: Any, name: str = '') -> Iterator[tuple[str, Any]]:

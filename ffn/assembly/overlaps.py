@@ -237,7 +237,7 @@ def contingency(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     (a, a_ids), (b, b_ids) = _numbered(first), _numbered(second)
     keys = a.astype(np.int64)
     keys *= len(b_ids)
-    keys += b
+    keys += b.astype(np.int64, copy=False)
     if len(a_ids) * len(b_ids) <= _TABLE:
         table = np.bincount(keys)
         keys = np.flatnonzero(table)

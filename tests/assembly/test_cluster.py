@@ -1,0 +1,164 @@
+"""Assembling on Dask: a scheduler that runs already, and jobs of a batch system."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import dask
+import dask_jobqueue
+import numpy as np
+import pytest
+import yaml
+
+from ffn.assembly.cluster import gpu_of
+from ffn.assembly.tasks import InProcess, open_pool, run_stage
+from ffn.assembly.tiling import Tiling
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz
+from tests.assembly.cut import blobs, check_same_objects, cut
+from tests.assembly.test_assemble import read
+
+SHAPE = (20, 40, 50)
+TILING = Tiling(Box.of_shape(SHAPE), Xyz(20, 24, 20), Xyz(8, 8, 8))
+
+
+@pytest.fixture
+def labels(tmp_path):
+    """Labels whose subvolumes are in `results`."""
+    made = blobs(SHAPE, 9, 2)
+    cut(tmp_path / 'results', made, TILING)
+    return made
+
+
+def assemble(repository: Path, folder: Path, scheduler: str, **environment: str) -> str:
+    """Calls the command; returns what it logged."""
+    done = subprocess.run(
+        [sys.executable, '-m', 'ffn.assembly.assemble', '--segmentation', 'results',
+         '--bounding_box', str(TILING.box.to_proto()), '--subvolume_size', '20,24,20',
+         '--overlap', '8,8,8', '--output', 'precomputed://whole', '--scheduler', scheduler,
+         '--min_overlap_voxels', '1', '--min_fraction_smaller', '0', '--conflicts', 'join'],
+        cwd=folder, env={**os.environ, 'PYTHONPATH': str(repository), **environment},
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def test_a_scheduler_that_runs_already(repository, tmp_path, labels):
+    file, environment = tmp_path / 'scheduler.json', {**os.environ, 'PYTHONPATH': str(repository)}
+    dask_command = [sys.executable, '-m', 'dask']
+    own = ('--scheduler-file', str(file), '--dashboard-address', ':0')
+    processes = [
+        subprocess.Popen([*dask_command, *command, *own], cwd=tmp_path, env=environment,
+                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for command in (('scheduler', '--port', '0'), ('worker', '--nthreads', '2'))
+    ]  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while not file.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert "Dask's dashboard" in assemble(repository, tmp_path, str(file))
+        check_same_objects(read(f'precomputed://{tmp_path}/whole', TILING.box), labels)
+        assert all(process.poll() is None for process in processes)
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(60)
+
+
+def test_jobs_of_slurm(repository, tmp_path, labels):
+    """The recipe of the manual, with an `sbatch` that starts the job's script at once."""
+    programs = tmp_path / 'bin'
+    programs.mkdir()
+    (programs / 'sbatch').write_text(
+        '#!/bin/sh\nfor script; do :; done\n'  # the last argument
+        f'cp "$script" {tmp_path}/job\nsetsid bash {tmp_path}/job >{tmp_path}/log 2>&1 &\necho $!\n'
+    )
+    (programs / 'scancel').write_text('#!/bin/sh\nkill -- -"$1"\n')
+    for program in programs.iterdir():
+        program.chmod(0o755)
+    assemble(
+        repository, tmp_path, 'slurm', PATH=f'{programs}:{os.environ["PATH"]}',
+        DASK_CONFIG=str(repository / 'configs' / 'jobqueue.yaml'),
+    )  # fmt: skip
+    check_same_objects(read(f'precomputed://{tmp_path}/whole', TILING.box), labels)
+    script = (tmp_path / 'job').read_text()
+    assert '#SBATCH --gres=gpu:1' in script
+
+
+@pytest.mark.parametrize(
+    ('name', 'lines'),
+    [
+        (
+            'SLURMCluster',
+            ('#SBATCH --gres=gpu:1', '#SBATCH --cpus-per-task=8', '#SBATCH -t 24:00:00'),
+        ),
+        ('LSFCluster', ('#BSUB -gpu "num=1"', '#BSUB -n 8', '#BSUB -W 24:00', '#BSUB -M 64000')),
+    ],
+)
+def test_job_scripts_of_the_recipe(repository, tmp_path, monkeypatch, name, lines):
+    monkeypatch.chdir(tmp_path)
+    recipe = yaml.safe_load((repository / 'configs' / 'jobqueue.yaml').read_text())
+    merged = dask.config.merge(dask.config.config, recipe)
+    with dask.config.set(merged), getattr(dask_jobqueue, name)(
+        scheduler_options={'dashboard_address': ':0'}
+    ) as cluster:  # fmt: skip
+        script = cluster.job_script()
+    for line in lines:
+        assert line in script.splitlines()
+    assert '--nthreads 4' in script
+    assert '--lifetime 23h' in script
+
+
+def test_one_gpu_for_each_local_worker():
+    assert [gpu_of(i, '', 4) for i in range(5)] == ['0', '1', '2', '3', '0']
+    assert [gpu_of(i, '3,5', 8) for i in range(3)] == ['3', '5', '3']
+    assert gpu_of(1, 'GPU-a,GPU-b', 8) == 'GPU-b'
+    # Nothing to choose from, or workers that somebody else started.
+    assert gpu_of(0, '', 0) is gpu_of(1, '2', 8) is gpu_of('SLURMCluster-1', '', 4) is None
+
+
+def fail_at(limit: int, number: int) -> int:
+    """A task that fails from a number on."""
+    if number >= limit:
+        raise UserError(f'number {number} is not below {limit}')
+    return number
+
+
+@pytest.mark.parametrize('scheduler', ['none', 'local'])
+def test_a_task_that_fails_does_not_keep_the_others_from_it(scheduler, monkeypatch):
+    monkeypatch.setenv('FFN_DASHBOARD', ':0')
+    done = []
+
+    def run(pool):
+        for result in run_stage(pool, fail_at, ((3, i) for i in (5, 0, 4, 1, 2)), 5, 'n', True):
+            done.append(result)
+
+    with open_pool(scheduler, 1) as pool:
+        with pytest.raises(UserError, match=r'n: number . is not below 3; 1 more tasks failed'):
+            run(pool)
+    assert sorted(done) == [0, 1, 2]
+
+
+def test_more_tasks_than_are_submitted_at_a_time(monkeypatch):
+    monkeypatch.setenv('FFN_DASHBOARD', ':0')
+    with open_pool('local', 1) as pool:
+        found = list(run_stage(pool, fail_at, ((999, i) for i in range(300)), 300, 'n', quiet=True))
+    assert sorted(found) == list(range(300))
+    here = run_stage(InProcess(), fail_at, ((999, i) for i in range(3)), 3, 'n', quiet=True)
+    assert list(here) == [0, 1, 2]
+
+
+def test_no_such_scheduler():
+    with pytest.raises(UserError, match='neither a file nor known'), open_pool('nowhere'):
+        pass
+    with pytest.raises(UserError, match='does not answer'), dask.config.set(
+        {'distributed.comm.timeouts.connect': '1s'}
+    ), open_pool(f'tcp://127.0.0.1:{np.random.default_rng().integers(20000, 60000)}'):  # fmt: skip
+        pass

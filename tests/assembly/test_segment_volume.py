@@ -1,0 +1,264 @@
+"""ffn.assembly.segment_volume as a user calls it: here, on Dask, killed and started again."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import psutil
+import pytest
+
+from ffn.assembly import segment_volume
+from ffn.inference import storage
+from ffn.utils.errors import UserError
+from ffn.utils.volumes import open_volume
+from tests.calls import check_one_line
+from tests.inference import flood
+
+CUT = ('--subvolume_size', '46,30,20', '--overlap', '12,12,10', '--chunk_size', '17,18,20')
+"""Of a volume of x,y,z 76,52,20: three by three subvolumes, whose cores do not end with chunks."""
+
+
+def fill(folder: Path, network: Path) -> np.ndarray:
+    """Brings network, request and a volume of four times three bodies; returns their labels."""
+    flood.fill_folder(folder, network)
+    one = flood.write_volume(folder)
+    labels = np.block([[one + 10 * i * (one > 0) + 40 * j * (one > 0) for i in range(2)]
+                       for j in range(2)])  # fmt: skip
+    with h5py.File(folder / 'volume.h5', 'w') as file:
+        file['raw'] = np.where(labels > 0, 255, 1).astype(np.uint8)
+    return labels
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, '-m', 'ffn.assembly.segment_volume', '--inference_request',
+            'request.pbtxt', *arguments]  # fmt: skip
+
+
+def call(repository: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        command(*arguments), cwd=folder, env=environment(repository), capture_output=True,
+        text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
+def environment(repository: Path) -> dict[str, str]:
+    return {**os.environ, 'PYTHONPATH': str(repository), 'FFN_DASHBOARD': ':0'}
+
+
+def read(spec: str) -> np.ndarray:
+    with open_volume(spec) as volume:
+        return volume.read(volume.box)
+
+
+def finished(folder: Path) -> dict[str, tuple[int, int]]:
+    """The results that are there, and when they were written."""
+    found = {}
+    for path in (folder / 'results').glob('*/*/seg-*.npz'):
+        stat = path.stat()
+        found[path.name] = stat.st_ino, stat.st_mtime_ns
+    return found
+
+
+@pytest.fixture(scope='module')
+def alone(repository, tmp_path_factory, flood_network):
+    """The folder of a run in one process, its truth and its command's output."""
+    folder = tmp_path_factory.mktemp('alone')
+    labels = fill(folder, flood_network)
+    done = call(repository, folder, *CUT, '--output', 'zarr3://whole')
+    assert done.returncode == 0, done.stderr
+    return folder, labels, done
+
+
+def test_one_process(alone):
+    folder, labels, done = alone
+    found = read(f'zarr3://{folder}/whole')
+    assert found.shape == labels.shape
+    for i in np.unique(found[found > 0]):
+        assert len(np.unique(labels[found == i])) == 1
+        assert labels[found == i][0] > 0
+    assert np.mean(found[labels > 0] > 0) > 0.8
+    assert len(finished(folder)) == 9
+    statistics = json.loads((folder / 'results/assembly/statistics.json').read_text())
+    assert statistics['subvolumes'] == 9
+    assert statistics['pairs_of_subvolumes'] == 6 + 6
+    assert statistics['voxels'] == np.count_nonzero(found)
+    sizes = np.unique(found[found > 0], return_counts=True)[1]
+    assert statistics['largest'] == sorted(sizes.tolist(), reverse=True)[:10]
+    assert statistics['objects_in_cores'] == len(sizes)
+    assert f'{len(sizes)} objects, {np.mean(found > 0):.1%} of the box' in done.stdout
+    assert '3×3×1 subvolumes' in done.stderr
+    # Bodies that go through several subvolumes are one object: most of each is.
+    for body in np.unique(labels[labels > 0]):
+        parts = np.bincount(found[(labels == body) & (found > 0)].astype(int))
+        assert parts.max() > 0.6 * parts.sum()
+
+
+def test_again_with_nothing_to_do(repository, alone):
+    folder, _, _ = alone
+    before, written = finished(folder), (folder / 'whole').stat().st_mtime_ns
+    done = call(repository, folder, *CUT, '--output', 'zarr3://whole')
+    assert done.returncode == 0, done.stderr
+    assert '0 subvolumes to segment, 9 are there' in done.stderr
+    assert 'overlaps of 0 subvolumes counted' in done.stderr
+    assert 'blocks of 0 subvolumes written' in done.stderr
+    assert (finished(folder), (folder / 'whole').stat().st_mtime_ns) == (before, written)
+
+
+def test_worker_and_client_killed_on_dask(repository, tmp_path, flood_network, alone):
+    """Two processes give what one gives, whatever is killed, and nothing is made twice."""
+    folder, _, _ = alone
+    fill(tmp_path, flood_network)
+    arguments = (*CUT, '--output', 'zarr3://whole', '--scheduler', 'local', '--workers', '2')
+    with (tmp_path / 'log').open('w') as log:
+        client = subprocess.Popen(
+            command(*arguments), cwd=tmp_path, env=environment(repository), stdout=log, stderr=log
+        )
+        try:
+            wait_for(tmp_path, client, 2)
+            workers = [child for child in psutil.Process(client.pid).children(recursive=True)
+                       if 'spawn_main' in ' '.join(child.cmdline())]  # fmt: skip
+            assert len(workers) == 2
+            after_two = finished(tmp_path)
+            workers[0].kill()
+            wait_for(tmp_path, client, 4)
+            workers = psutil.Process(client.pid).children(recursive=True)
+        finally:
+            client.kill()
+            client.wait()
+    assert 1 <= 9 - len(finished(tmp_path)) <= 5
+    # The workers notice that they are alone.
+    assert not psutil.wait_procs(workers, timeout=60)[1]
+    before = finished(tmp_path)
+    assert len(before) < 9
+    done = call(repository, tmp_path, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert f'{9 - len(before)} subvolumes to segment, {len(before)} are there' in done.stderr
+    assert re.search(r"Dask's dashboard: http://\S+", done.stderr)
+    after = finished(tmp_path)
+    assert {**after, **before} == after
+    assert {**after, **after_two} == after
+    assert len(after) == 9
+    assert (read(f'zarr3://{tmp_path}/whole') == read(f'zarr3://{folder}/whole')).all()
+    assert not list((tmp_path / 'results').rglob('*.tmp'))
+
+
+def wait_for(folder: Path, client: subprocess.Popen, count: int) -> None:
+    """Waits until so many subvolumes are finished."""
+    deadline = time.monotonic() + 200
+    while len(finished(folder)) < count:
+        assert client.poll() is None, (folder / 'log').read_text()
+        assert time.monotonic() < deadline, (folder / 'log').read_text()
+        time.sleep(0.02)
+
+
+def test_stopped_by_sigterm(repository, tmp_path, flood_network, alone):
+    folder, _, _ = alone
+    fill(tmp_path, flood_network)
+    with (tmp_path / 'log').open('w') as log:
+        client = subprocess.Popen(
+            command(*CUT, '--output', 'out.h5:seg'), cwd=tmp_path, env=environment(repository),
+            stdout=log, stderr=log,
+        )  # fmt: skip
+        wait_for(tmp_path, client, 1)
+        client.send_signal(signal.SIGTERM)
+        assert client.wait(60) == 128 + signal.SIGTERM
+    assert 'stopped; run again to go on' in (tmp_path / 'log').read_text()
+    assert not (tmp_path / 'out.h5').exists()
+    done = call(repository, tmp_path, *CUT, '--output', 'out.h5:seg')
+    assert done.returncode == 0, done.stderr
+    assert (read(f'{tmp_path}/out.h5:seg') == read(f'zarr3://{folder}/whole')).all()
+
+
+# Mistakes.
+
+
+def refused(folder: Path, *arguments: str, request: str = '') -> str:
+    """Calls the command in this process; returns what it refuses with."""
+    text = (folder / 'request.pbtxt').read_text() + request
+    with pytest.raises(UserError) as caught:
+        segment_volume.main(['--inference_request', text, '--quiet', *arguments])
+    assert '\n' not in str(caught.value)
+    return str(caught.value)
+
+
+def test_other_settings_are_refused(alone):
+    folder, _, _ = alone
+    whole = ('--output', f'zarr3://{folder}/whole')
+    other = refused(folder, *CUT, *whole, request='inference_options { move_threshold: 0.8 }')
+    assert 'request.inference_options.move_threshold is 0.9 there and 0.8 here' in other
+    other = refused(folder, *CUT[:3], '12,14,10', *CUT[4:], *whole)
+    assert 'tiling.overlap_xyz is [12, 12, 10] there and [12, 14, 10] here' in other
+    other = refused(folder, *CUT, *whole, '--min_overlap_voxels', '7')
+    assert 'matching.min_voxels is 50 there and 7 here' in other
+    mask = 'masks { coordinate_expression { expression: "x < 5" } }'
+    assert 'masks is' in refused(folder, *CUT, *whole, '--mask', mask)
+
+
+def test_an_output_that_exists_is_refused(alone, tmp_path):
+    folder, _, _ = alone
+    (tmp_path / 'there').mkdir()
+    elsewhere = ('--assembly_dir', str(tmp_path / 'assembly'))
+    said = refused(folder, *CUT, '--output', f'zarr://{tmp_path}/there', *elsewhere)
+    assert f'--output zarr://{tmp_path}/there exists' in said
+    with h5py.File(tmp_path / 'a.h5', 'w') as file:
+        file['seg'] = np.zeros(3)
+    assert 'exists' in refused(folder, *CUT, '--output', f'{tmp_path}/a.h5:seg', *elsewhere)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        (('--subvolume_size', '46,30,20', '--overlap', '0,12,10'), 'overlap is 0 along x'),
+        (('--subvolume_size', '46,30,20', '--overlap', '12,31,10'), 'more than half'),
+        (('--subvolume_size', '8,30,20', '--overlap', '4,12,10'), 'smaller than the field of view'),
+        (('--subvolume_size', '8,30', '--overlap', '4,12,10'), '--subvolume_size'),
+        ((*CUT[:4], '--min_fraction_smaller', '2'), 'min_fraction_smaller'),
+        ((*CUT[:4], '--chunk_size', '0,1,1'), 'chunk size'),
+        ((*CUT[:4], '--voxel_size', '1,2'), '--voxel_size'),
+        ((*CUT[:4], '--workers', '-1'), '--workers'),
+        ((*CUT, '--bounding_box', 'start {x:900 y:0 z:0} size {x:9 y:9 z:9}'), 'lies outside'),
+    ],
+)
+def test_sizes_that_do_not_fit(alone, tmp_path, arguments, words):
+    folder, _, _ = alone
+    assert words in refused(folder, *arguments, '--output', f'{tmp_path}/out.h5:seg')
+    assert not (tmp_path / 'out.h5').exists()
+
+
+def test_mistakes_are_one_line(repository, alone, tmp_path):
+    folder, _, _ = alone
+    done = call(repository, folder, *CUT, '--output', f'{tmp_path}/out.h5')
+    check_one_line(done.returncode, done.stderr, '--output', 'path:dataset')
+    done = call(
+        repository, folder, *CUT, '--output', f'{tmp_path}/out.h5:a', '--scheduler', 'nowhere'
+    )
+    check_one_line(done.returncode, done.stderr, '--scheduler nowhere', 'none, local, slurm')
+
+
+def test_subvolumes_that_are_masked_everywhere_are_left_out(tmp_path, flood_network):
+    labels = fill(tmp_path, flood_network)
+    text = (tmp_path / 'request.pbtxt').read_text() + (
+        'masks { coordinate_expression { expression: "x < 50" } }'
+    )
+    statistics = segment_volume.main([
+        '--inference_request', text, '--quiet', *CUT, '--output', f'n5://{tmp_path}/out',
+        '--mask', 'masks { coordinate_expression { expression: "y < 20" } }',
+    ])  # fmt: skip
+    # x from 0 to 40 is masked, and y from 0 to 24 is not.
+    assert sorted(c.xyz for c in storage.subvolumes(tmp_path / 'results')) == sorted(
+        (x, y, 0) for x in (28, 30) for y in (0, 12, 22)
+    )
+    assert statistics['subvolumes'] == 6
+    found = read(f'n5://{tmp_path}/out')
+    assert found.any()
+    assert not found[:, :, :34].any()
+    assert (labels[found > 0] > 0).all()
