@@ -104,3 +104,30 @@ def test_an_image_of_several_channels_is_refused_before_anything_is_done(folder)
     with pytest.raises(UserError, match='3 channels'):
         report(folder, '--image', f'{folder}/v.h5:rgb')
     assert not (folder / 'out').exists()
+
+
+def test_the_golden_box(data_dir, goldens_dir, tmp_path):
+    """A real segmentation of a part of the volume: the image below the cross is that of the position."""
+    from ffn.utils.import_labels import import_labels
+    from ffn.utils.import_stack import main as import_stack
+
+    sample = data_dir / 'fib25' / 'training_sample2'
+    import_labels(sample / 'groundtruth.h5.gz', f'{tmp_path}/t.h5:labels')
+    import_stack([
+        '--images', f'{sample}/grayscale_maps/iso.*.png', '--output', f'{tmp_path}/t.h5:raw'
+    ])  # fmt: skip
+    found = main([
+        '--segmentation', f'{goldens_dir}/segmentation_box.npz', '--offset', '60,60,60',
+        '--groundtruth', f'{tmp_path}/t.h5:labels', '--image', f'{tmp_path}/t.h5:raw',
+        '--html', f'{tmp_path}/a.html', '--worst', '3',
+    ])  # fmt: skip
+    assert found.box.start == (60, 60, 60)
+    assert found.scores['segmentation'].rand_error == pytest.approx(0.0414, abs=1e-4)
+    cases = [*found.splits, *found.mergers, *found.missing]
+    drawn = pictures((tmp_path / 'a.html').read_text())
+    assert len(cases) == len(drawn) == 9
+    with h5py.File(tmp_path / 't.h5') as file:
+        for case, picture in zip(cases, drawn):
+            assert picture[145, 145].tolist() == [file['raw'][tuple(case.at_xyz.zyx)]] * 3
+        for case in (*found.splits, *found.missing):
+            assert file['labels'][tuple(case.at_xyz.zyx)] == case.id
