@@ -196,12 +196,12 @@ def main(argv: Sequence[str] | None = None) -> Comparison:
         found = Comparison.of(compare_volumes(a, b, box, quiet=args.quiet), args.worst)
         if not found.objects_a and not found.objects_b:
             raise UserError(f'neither A nor B has a label in box {box}')
-        print(text_of(found))
         if args.json:
             numbers = plain(found)
             numbers['box'] = {'start_xyz': list(box.start), 'size_xyz': list(box.size)}
             given = {'a': args.a, 'b': args.b, 'split_cc': args.split_cc}
             write_json(args.json, given | numbers)
+        print(text_of(found), flush=True)
         if args.html:
             _write_page(args, found, (a, b), image)
     return found

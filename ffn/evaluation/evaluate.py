@@ -282,12 +282,12 @@ def main(argv: Sequence[str] | None = None) -> Evaluation:
             skeletons=_skeletons(args, truth, box, voxel_size), voxel_size_xyz=voxel_size,
             merge_threshold=args.merge_threshold, quiet=args.quiet,
         )  # fmt: skip
-        print(text_of(found))
         if args.json:
             write_json(args.json, {
                 'segmentation': args.segmentation, 'groundtruth': args.groundtruth,
                 'split_cc': args.split_cc, **found.as_json(),
             })  # fmt: skip
+        print(text_of(found), flush=True)
         if args.html:
             _write_page(args, found, truth, segmentation, image, voxel_size)
     return found
