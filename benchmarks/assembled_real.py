@@ -87,7 +87,7 @@ def report(labels: dict[str, np.ndarray], truth: np.ndarray, core: int) -> None:
     )
     for name, found in labels.items():
         whole = voi_score(truth, found, 'truth')
-        parts = [voi_score(truth[where], found[where], 'truth').total for where in (near, ~near)]
+        parts = [voi_score(truth * where, found, 'truth').total for where in (near, ~near)]
         print(
             f'{name:14s} {len(np.unique(found)) - 1:8d} {np.mean(found > 0):7.1%} '
             f'{real_segmentation.truth_error(truth, found):11.4f} {whole.split:10.4f} '

@@ -128,9 +128,9 @@ def run(assembly: Assembly, pool: Pool, quiet: bool = False) -> dict[str, Any]:
     places = places_of(assembly.tiling, assembly.masks, assembly.overlaps, quiet)
     _check_there(assembly, places)
     claim_output(assembly)
-    _match(assembly, places, pool, quiet)
-    statistics = _reconcile(assembly, places, quiet)
-    _write(assembly, places, pool, quiet)
+    match(assembly, places, pool, quiet)
+    statistics = number(assembly, places, quiet)
+    write(assembly, places, pool, quiet)
     return statistics
 
 
@@ -161,7 +161,8 @@ def claim_output(assembly: Assembly) -> None:
         shutil.rmtree(assembly.folder / 'written', ignore_errors=True)
 
 
-def _match(assembly: Assembly, places: Places, pool: Pool, quiet: bool) -> None:
+def match(assembly: Assembly, places: Places, pool: Pool, quiet: bool = False) -> None:
+    """Counts the overlaps of all subvolumes; the first step of `run`."""
     tiling = assembly.tiling
 
     def tasks() -> Iterator[tuple]:
@@ -177,7 +178,8 @@ def _match(assembly: Assembly, places: Places, pool: Pool, quiet: bool) -> None:
     logging.info('overlaps of %d subvolumes counted, %d were there', count, len(places) - count)
 
 
-def _reconcile(assembly: Assembly, places: Places, quiet: bool) -> dict[str, Any]:
+def number(assembly: Assembly, places: Places, quiet: bool = False) -> dict[str, Any]:
+    """Numbers the objects, the second step of `run`; returns the statistics."""
     path = assembly.folder / 'statistics.json'
     if path.exists():
         return json.loads(path.read_text())
@@ -188,7 +190,8 @@ def _reconcile(assembly: Assembly, places: Places, quiet: bool) -> dict[str, Any
         )  # fmt: skip
 
 
-def _write(assembly: Assembly, places: Places, pool: Pool, quiet: bool) -> None:
+def write(assembly: Assembly, places: Places, pool: Pool, quiet: bool = False) -> None:
+    """Writes the output, the third step of `run`."""
     tiling, output, folder = assembly.tiling, assembly.output, assembly.folder
     written = folder / 'written'
     if not output.parallel:

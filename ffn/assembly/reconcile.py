@@ -22,7 +22,7 @@ from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz
 
-_BLOCK = 1 << 22
+_BLOCK = 1 << 20
 _EXAMPLES = 20
 
 
@@ -174,9 +174,8 @@ def _same_settings(
 
 def _join(components: Components, paths: dict[str, Path], offsets: np.ndarray, block: int) -> None:
     """Joins the ends of all edges, which are rows of two subvolumes and their ids."""
-    rows, ids = _mapped(paths['edges'], np.uint64).reshape(-1, 4), _mapped(paths['ids'], np.uint64)
-    for begin in range(0, len(rows), block):
-        part = np.asarray(rows[begin : begin + block])
+    ids = _mapped(paths['ids'], np.uint64)
+    for part in _rows(paths['edges'], block):
         nodes = np.empty((len(part), 2), np.int64)
         for side in (0, 1):
             numbers = part[:, side].astype(np.int64)
@@ -187,6 +186,13 @@ def _join(components: Components, paths: dict[str, Path], offsets: np.ndarray, b
                 places = np.searchsorted(ids[first:last], part[which, 2 + side])
                 nodes[which, side] = first + places
         components.join(nodes)
+
+
+def _rows(path: Path, block: int) -> Iterator[np.ndarray]:
+    """Reads a table of four columns in blocks."""
+    with path.open('rb') as file:
+        while len(part := np.fromfile(file, np.uint64, 4 * block)):
+            yield part.reshape(-1, 4)
 
 
 def _sizes(folder: Path, objects: int, voxels_path: Path, block: int) -> dict[str, Any]:

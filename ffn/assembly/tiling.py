@@ -4,7 +4,7 @@ Cores begin at the box's start and repeat every size − overlap voxels, so they
 anything but these numbers. The subvolume of a core reaches half the overlap further on both sides,
 as far as the box goes: two neighbours share `overlap` voxels, and the border between their cores is
 in the middle of these, as far from the rim of either as can be. The last subvolume of an axis would
-be thin where the box does not end with a core; it reaches back instead, until it has the full size.
+be thin where the box does not end with a core; it reaches back instead, until it has half the size.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Tiling:
         low, high = self.box.start[axis], self.box.end[axis]
         end = min(end + self.overlap[axis] - before, high)
         if i == self.grid[axis] - 1:
-            begin = min(begin, end - self.size[axis] + before)
+            begin = min(begin, end - (self.size[axis] + 1) // 2 + before)
         return max(begin - before, low), end
 
     def corner_zyx(self, place: Xyz) -> Zyx:

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-_BLOCK = 1 << 22
+_BLOCK = 1 << 20
 
 
 class Components:

@@ -25,11 +25,11 @@ BOX = 'start { x:0 y:0 z:0 } size { x:50 y:24 z:20 }'
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder whose `results` are four subvolumes along x: at 0, 8, 20 and 30."""
+    """A folder whose `results` are four subvolumes along x: at 0, 8, 20 and 32."""
     labels = blobs(SHAPE, 9, 2)
     cut(tmp_path / 'results', labels, TILING)
     np.save(tmp_path / 'labels.npy', labels)
-    assert [c.x for c in storage.subvolumes(tmp_path / 'results')] == [0, 8, 20, 30]
+    assert [c.x for c in storage.subvolumes(tmp_path / 'results')] == [0, 8, 20, 32]
     return tmp_path
 
 
@@ -111,10 +111,10 @@ def test_other_thresholds_need_another_folder_and_output(folder):
 
 def test_different_requests(folder):
     labels = np.load(folder / 'labels.npy')
-    for x, batch, threshold in ((0, 1, 0.9), (8, 2, 0.9), (20, 3, 0.8), (30, 1, 0.9)):
+    for x, batch, threshold in ((0, 1, 0.9), (8, 2, 0.9), (20, 3, 0.8), (32, 1, 0.9)):
         request = inference_pb2.InferenceRequest(batch_size=batch)
         request.inference_options.move_threshold = threshold
-        box = Box(Xyz(x, 0, 0), Xyz(16 if x == 0 else 20, 24, 20))
+        box = Box(Xyz(x, 0, 0), Xyz({0: 16, 32: 18}.get(x, 20), 24, 20))
         write(folder / 'results', box, labels[box.slices_zyx], request.SerializeToString())
     said = refused(folder)
     # Another batch size is no other request.
@@ -138,8 +138,8 @@ def test_an_output_that_was_removed_is_written_again(folder):
 
 def test_large_ids(folder):
     labels = np.load(folder / 'labels.npy').astype(np.uint64)
-    for x, add in ((0, 2**33), (8, 2**40), (20, 2**63), (30, 7)):
-        box = Box(Xyz(x, 0, 0), Xyz(16 if x == 0 else 20, 24, 20))
+    for x, add in ((0, 2**33), (8, 2**40), (20, 2**63), (32, 7)):
+        box = Box(Xyz(x, 0, 0), Xyz({0: 16, 32: 18}.get(x, 20), 24, 20))
         part = labels[box.slices_zyx]
         write(
             folder / 'results', box, np.where(part > 0, part + np.uint64(add), 0).astype(np.uint64)

@@ -45,7 +45,9 @@ def test_cores_part_the_box(tiling):
 @given(tilings())
 def test_neighbours_overlap_as_asked(tiling):
     for place, axis in itertools.product(tiling.places(), range(3)):
-        assert tiling.subvolume(place).size[axis] <= tiling.size[axis]
+        size = tiling.subvolume(place).size[axis]
+        assert size <= tiling.size[axis]
+        assert 2 * size >= min(tiling.size[axis], 2 * tiling.box.size[axis])
         other = tiling.next_place(place, axis)
         if other is None:
             assert place[axis] == tiling.grid[axis] - 1
@@ -86,8 +88,7 @@ def test_an_example():
     assert tiling.grid == (3, 3, 1)
     x = [(tiling.subvolume(Xyz(i, 0, 0)).start.x, tiling.subvolume(Xyz(i, 0, 0)).end.x)
          for i in range(3)]  # fmt: skip
-    # The last one reaches back to the full size.
-    assert x == [(0, 105), (95, 205), (140, 250)]
+    assert x == [(0, 105), (95, 205), (195, 250)]  # the last one has half the size
     assert [tiling.core(Xyz(i, 0, 0)).start.x for i in range(3)] == [0, 100, 200]
     assert tiling.subvolume(Xyz(1, 1, 0)) == Box(Xyz(95, 40, 0), Xyz(110, 60, 20))
     assert str(tiling).startswith('3×3×1 subvolumes of x,y,z 110,60,40')
@@ -116,9 +117,9 @@ def test_no_overlap_is_needed_where_there_is_one_subvolume():
 
 
 def test_room_for_the_network():
-    tiling = Tiling(BOX, Xyz(50, 60, 50), Xyz(10, 20, 10))
+    tiling = Tiling(BOX, Xyz(50, 100, 50), Xyz(10, 20, 10))
     tiling.check_network(Xyz(33, 33, 33), (6, 8, 8))  # the first one is 45 along x
-    with pytest.raises(UserError, match=r'x,y,z 45,50,50.*smaller than the field of view'):
+    with pytest.raises(UserError, match=r'x,y,z 45,100,50.*smaller than the field of view'):
         tiling.check_network(Xyz(33, 33, 33), (8, 8, 8))
     # A volume that is as thin as the field of view cannot be cut differently.
     tiling.check_network(Xyz(25, 25, 49), (4, 4, 4))
