@@ -20,16 +20,15 @@ _MAX_ROWS = 4_000_000
 _MAX_THREADS = 4
 
 
-def blocks_of(box: Box, block_zyx: Zyx = BLOCK_ZYX) -> Iterator[Box]:
-    """Cuts a box into blocks, z slowest."""
-    starts = (
+def columns_of(box: Box, block_zyx: Zyx = BLOCK_ZYX) -> Iterator[list[Box]]:
+    """Cuts a box into columns along z, and these into blocks, from the least z on."""
+    z, y, x = (
         range(a, b, step)
         for a, b, step in zip(box.start.zyx, box.end.zyx, block_zyx, strict=True)
     )  # fmt: skip
-    for start in itertools.product(*starts):
-        block = Box.from_zyx(start, block_zyx).intersection(box)
-        if block is not None:
-            yield block
+    for corner in itertools.product(y, x):
+        blocks = (Box.from_zyx((k, *corner), block_zyx).intersection(box) for k in z)
+        yield [block for block in blocks if block is not None]
 
 
 def boundary_band(labels: np.ndarray, width: int) -> np.ndarray:
@@ -79,36 +78,68 @@ def compare_volumes(
     Raises:
       UserError: a volume cannot be read.
     """
-    blocks = list(blocks_of(box, block_zyx))
+    columns = list(columns_of(box, block_zyx))
+    bar = progress(total=sum(map(len, columns)), desc='comparing', unit='block', quiet=quiet)
 
-    def count(block: Box) -> Contingency:
-        labels, band = truth_and_band(truth, block, boundary)
-        return count_block(labels, segmentation.read(block), block, box, band)
+    def count(column: list[Box]) -> Contingency:
+        tables: list[Contingency] = []
+        for block, labels, band in truth_in_blocks(truth, column, boundary):
+            table = count_block(labels, segmentation.read(block), block, box, band)
+            _collect(tables, table)
+            bar.update()
+        return add_up(tables)
 
+    threads = min(os.cpu_count() or 1, _MAX_THREADS, len(columns))
     tables: list[Contingency] = []
-    threads = min(os.cpu_count() or 1, _MAX_THREADS, len(blocks))
-    with ThreadPool(threads) as pool:
-        found = pool.imap_unordered(count, blocks)
-        for table in progress(
-            found, total=len(blocks), desc='comparing', unit='block', quiet=quiet
-        ):
-            tables.append(table)
-            if sum(len(t.truth) for t in tables) > _MAX_ROWS:
-                tables = [add_up(tables)]
+    with bar, ThreadPool(threads) as pool:
+        for table in pool.imap_unordered(count, columns):
+            _collect(tables, table)
     return add_up(tables)
 
 
-def truth_and_band(
-    truth: Volume, block: Box, boundary: int
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Reads a block of the truth, and the boundary band in it, which what is around it tells.
+def _collect(tables: list[Contingency], table: Contingency) -> None:
+    tables.append(table)
+    if sum(len(t.truth) for t in tables) > _MAX_ROWS:
+        tables[:] = [add_up(tables)]
 
-    Returns:
-      Integer [z, y, x], and bool [z, y, x] or None.
+
+def truth_in_blocks(
+    truth: Volume, column: list[Box], boundary: int
+) -> Iterator[tuple[Box, np.ndarray, np.ndarray | None]]:
+    """Reads the truth block by block, with the boundary band, which what is around a block tells.
+
+    No section is read twice: what the next block has in common with this one is kept.
+
+    Args:
+      truth: labels.
+      column: blocks that follow each other along z.
+      boundary: width of the band; 0: none.
+
+    Yields:
+      Block, integer [z, y, x], and bool [z, y, x] or None.
     """
     if not boundary:
-        return truth.read(block), None
-    around = block.grow(Xyz(boundary, boundary, boundary)).intersection(truth.box)
-    labels = truth.read(around)
-    inside = block.relative_to(around.start).slices_zyx
-    return labels[inside], np.ascontiguousarray(boundary_band(labels, boundary)[inside])
+        yield from ((block, truth.read(block), None) for block in column)
+        return
+    around = [
+        block.grow(Xyz(boundary, boundary, boundary)).intersection(truth.box) for block in column
+    ]
+    ends = sorted({*(block.end.z for block in column[:-1]), around[-1].end.z})
+    part = around[0]
+    sections = np.zeros((0, part.size.y, part.size.x), truth.dtype)
+    first = last = part.start.z
+    for block, wide in zip(column, around, strict=True):
+        read = [sections[wide.start.z - first :]]
+        first = wide.start.z
+        while last < wide.end.z:
+            end = next(end for end in ends if end > last)
+            start, size = (
+                Xyz(part.start.x, part.start.y, last),
+                Xyz(part.size.x, part.size.y, end - last),
+            )
+            read.append(truth.read(Box(start, size)))
+            last = end
+        sections = np.concatenate(read)
+        inside = block.relative_to(Xyz(part.start.x, part.start.y, first)).slices_zyx
+        near = boundary_band(sections[: wide.end.z - first], boundary)
+        yield block, sections[inside], np.ascontiguousarray(near[inside])

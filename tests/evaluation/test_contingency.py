@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from skimage.metrics import adapted_rand_error, variation_of_information
 
-from ffn.evaluation.blocks import blocks_of, boundary_band, compare_volumes
+from ffn.evaluation.blocks import boundary_band, columns_of, compare_volumes
 from ffn.evaluation.contingency import Contingency, add_up
 from ffn.evaluation.rand import rand_of
 from ffn.evaluation.voi import voi_of
@@ -145,13 +145,39 @@ def test_the_band_knows_what_is_outside_of_the_box():
     assert inner.voxels.tolist() == [3]
 
 
-def test_blocks_cover_the_box_once():
+def test_columns_cover_the_box_once():
     box = Box(Xyz(3, 1, 2), Xyz(7, 5, 4))
     seen = np.zeros(box.end.zyx, int)
-    for block in blocks_of(box, Zyx(2, 3, 4)):
-        seen[block.slices_zyx] += 1
+    for column in columns_of(box, Zyx(3, 3, 4)):
+        assert [block.size.z for block in column] == [3, 1]
+        for block in column:
+            seen[block.slices_zyx] += 1
     assert seen.sum() == 7 * 5 * 4
     assert (seen[box.slices_zyx] == 1).all()
+
+
+class Counting:
+    """An array that knows how often each of its sections is read."""
+
+    def __init__(self, labels):
+        self.labels, self.shape, self.dtype = labels, labels.shape, labels.dtype
+        self.reads = np.zeros(labels.shape[0], int)
+
+    def __getitem__(self, index):
+        self.reads[index[0]] += 1
+        return self.labels[index]
+
+
+@pytest.mark.parametrize('boundary', [0, 1, 2, 5])
+def test_no_section_is_read_twice(boundary):
+    array = Counting(np.random.default_rng(1).integers(0, 4, (23, 5, 6)))
+    truth = Volume('t', array, {})
+    box = Box(Xyz(0, 0, 3), Xyz(6, 5, 17))
+    compare_volumes(truth, Volume('s', array.labels, {}), box, boundary=boundary,
+                    block_zyx=Zyx(4, 9, 9))  # fmt: skip
+    expected = np.zeros(23, int)
+    expected[max(3 - boundary, 0) : 20 + boundary] = 1
+    np.testing.assert_array_equal(array.reads, expected)
 
 
 def test_large_counts_do_not_overflow():
