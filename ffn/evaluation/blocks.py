@@ -84,8 +84,8 @@ def compare_volumes(
     def count(column: list[Box]) -> Contingency:
         tables: list[Contingency] = []
         for block, labels, band in truth_in_blocks(truth, column, boundary):
-            table = count_block(labels, segmentation.read(block), block, box, band)
-            _collect(tables, table)
+            _collect(tables, count_block(labels, segmentation.read(block), block, box, band))
+            del labels, band  # not kept while the next ones are read
             bar.update()
         return add_up(tables)
 
@@ -129,17 +129,20 @@ def truth_in_blocks(
     sections = np.zeros((0, part.size.y, part.size.x), truth.dtype)
     first = last = part.start.z
     for block, wide in zip(column, around, strict=True):
-        read = [sections[wide.start.z - first :]]
-        first = wide.start.z
+        read, sections = [sections], None  # what is not needed is freed
         while last < wide.end.z:
             end = next(end for end in ends if end > last)
-            start, size = (
-                Xyz(part.start.x, part.start.y, last),
-                Xyz(part.size.x, part.size.y, end - last),
+            piece = Box(
+                Xyz(part.start.x, part.start.y, last), Xyz(part.size.x, part.size.y, end - last)
             )
-            read.append(truth.read(Box(start, size)))
+            read.append(truth.read(piece))
             last = end
         sections = np.concatenate(read)
+        del read
         inside = block.relative_to(Xyz(part.start.x, part.start.y, first)).slices_zyx
         near = boundary_band(sections[: wide.end.z - first], boundary)
-        yield block, sections[inside], np.ascontiguousarray(near[inside])
+        labels, band = (np.ascontiguousarray(a[inside]) for a in (sections, near))
+        next_first = max(block.end.z - boundary, first)
+        sections, first = sections[next_first - first :].copy(), next_first
+        yield block, labels, band
+        del labels, band, near
