@@ -11,6 +11,7 @@ from ffn.assembly.matching import CONFLICTS, Matching
 from ffn.assembly.outputs import OutputSpec, absolute_spec
 from ffn.assembly.tiling import Tiling
 from ffn.assembly.write import check_chunk, default_chunk
+from ffn.utils.cluster import SCHEDULER_HELP
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 
@@ -51,9 +52,7 @@ def _add_matching(add: Callable[..., object]) -> None:
 def _add_run(add: Callable[..., object]) -> None:
     add('--assembly_dir', default='', metavar='FOLDER',
         help='tables, statistics and records; default: assembly in the folder of the subvolumes')  # fmt: skip
-    add('--scheduler', default='none', metavar='WHERE',
-        help='none: this process; local: processes of this machine; the address or the file of a '
-        'Dask scheduler; slurm, lsf, …: jobs by dask-jobqueue')  # fmt: skip
+    add('--scheduler', default='none', metavar='WHERE', help=SCHEDULER_HELP)
     add('--workers', type=int, default=0, metavar='N',
         help='processes or jobs (default: one per GPU, at least one)')  # fmt: skip
     add('--quiet', action='store_true', help='no progress bar')

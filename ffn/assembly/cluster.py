@@ -6,11 +6,9 @@ its file is there, so one that is carried out twice does no harm.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import distributed
@@ -19,14 +17,13 @@ from distributed.diagnostics.plugin import WorkerPlugin
 
 from ffn.inference import inference_pb2
 from ffn.inference.runner import Runner
+from ffn.utils.cluster import count_gpus
 from ffn.utils.errors import UserError
 
 # A task is tried so many times more, also where its worker was lost.
 RETRIES = 3
 # Tasks that Dask knows of at a time, for each thread: it need not know of millions.
 _WINDOW = 8
-_BATCH_SYSTEMS = {'slurm': 'SLURMCluster', 'lsf': 'LSFCluster', 'pbs': 'PBSCluster',
-                  'sge': 'SGECluster', 'htcondor': 'HTCondorCluster', 'oar': 'OARCluster'}  # fmt: skip
 NETWORK = 'ffn-network'
 
 
@@ -49,7 +46,7 @@ class DaskPool:
         def submit_next() -> distributed.Future | None:
             if (task := next(left, None)) is None:
                 return None
-            future = self.client.submit(function, *task, pure=False, retries=RETRIES)
+            future = self.client.submit(attempt, function, *task, pure=False, retries=RETRIES)
             of[future] = task
             return future
 
@@ -62,8 +59,8 @@ class DaskPool:
             task, error = of.pop(future), future.exception()
             if isinstance(error, distributed.scheduler.KilledWorker):
                 error = UserError(
-                    f'{function.__name__} {task[-1]} ended its worker {RETRIES + 1} times; the '
-                    "worker's log says why (out of memory?)"
+                    f'{function.__name__}{str(task)[:200]} ended its worker {RETRIES + 1} times; '
+                    "the worker's log says why (out of memory?)"
                 )
             if error is not None and not isinstance(error, UserError | OSError):
                 raise error
@@ -76,8 +73,24 @@ class DaskPool:
         self.client.register_plugin(NetworkPlugin(request.SerializeToString()), name=NETWORK)
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Calls a function on one worker."""
-        return self.client.submit(function, *arguments, pure=False, retries=RETRIES).result()
+        """Calls a function on one worker.
+
+        Raises:
+          UserError: the function did.
+        """
+        submit = self.client.submit
+        result = submit(attempt, function, *arguments, pure=False, retries=RETRIES).result()
+        if isinstance(result, UserError):
+            raise result
+        return result
+
+
+def attempt(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls a function; a UserError is its result, as trying again does not help against it."""
+    try:
+        return function(*arguments)
+    except UserError as error:
+        return error
 
 
 class NetworkPlugin(WorkerPlugin):
@@ -119,11 +132,6 @@ def worker_runner() -> Runner:
     return distributed.get_worker().plugins[NETWORK].runner()
 
 
-def count_gpus() -> int:
-    """GPUs of this machine, as NVIDIA's driver lists them."""
-    return len(list(Path('/proc/driver/nvidia/gpus').glob('*')))
-
-
 def gpu_of(worker_name: Any, visible: str, count: int) -> str | None:
     """Chooses one GPU for a worker of a local cluster, whose workers have the names 0, 1, ….
 
@@ -139,41 +147,3 @@ def gpu_of(worker_name: Any, visible: str, count: int) -> str | None:
     if not isinstance(worker_name, int) or len(devices) < 2:
         return None
     return devices[worker_name % len(devices)]
-
-
-@contextlib.contextmanager
-def open_dask(scheduler: str, workers: int = 0, threads: int = 1) -> Iterator[DaskPool]:
-    """Connects to a Dask cluster, or starts one; see `ffn.assembly.tasks.open_pool`."""
-    with contextlib.ExitStack() as stack:
-        if scheduler == 'local':
-            cluster = stack.enter_context(distributed.LocalCluster(
-                n_workers=workers or max(count_gpus(), 1), threads_per_worker=threads,
-                memory_limit=0, silence_logs='ERROR',
-                dashboard_address=os.environ.get('FFN_DASHBOARD', ':8787'),
-            ))  # fmt: skip
-            client = distributed.Client(cluster)
-        elif scheduler in _BATCH_SYSTEMS:
-            import dask_jobqueue
-
-            cluster = stack.enter_context(getattr(dask_jobqueue, _BATCH_SYSTEMS[scheduler])())
-            cluster.scale(jobs=workers or 1)
-            client = distributed.Client(cluster)
-        else:
-            client = _connect(scheduler)
-        stack.enter_context(client)
-        logging.info("Dask's dashboard: %s", client.dashboard_link)
-        yield DaskPool(client)
-
-
-def _connect(scheduler: str) -> distributed.Client:
-    known = (
-        f'none, local, {", ".join(_BATCH_SYSTEMS)}, an address such as tcp://HOST:8786, or a file'
-    )
-    if '://' not in scheduler and not Path(scheduler).is_file():
-        raise UserError(f'--scheduler {scheduler} is neither a file nor known; expected {known}')
-    try:
-        if '://' in scheduler:
-            return distributed.Client(scheduler)
-        return distributed.Client(scheduler_file=scheduler)
-    except (OSError, ValueError) as error:
-        raise UserError(f'--scheduler {scheduler} does not answer: {error}') from error

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from absl import logging
 
+from ffn.utils.cluster import open_client
 from ffn.utils.errors import UserError
 from ffn.utils.progress import progress
 
@@ -84,9 +85,7 @@ def open_pool(scheduler: str, workers: int = 0, threads: int = 1) -> Iterator[Po
     """Opens what --scheduler names.
 
     Args:
-      scheduler: 'none' for this process; 'local' for processes of this machine; an address such as
-        tcp://HOST:8786; the file that `dask scheduler --scheduler-file` writes; or a batch system
-        that dask-jobqueue knows, such as slurm or lsf.
+      scheduler: see `ffn.utils.cluster`.
       workers: processes for local, jobs for a batch system; 0: one per GPU, at least one.
       threads: tasks that a process has at a time, for local.
 
@@ -96,14 +95,7 @@ def open_pool(scheduler: str, workers: int = 0, threads: int = 1) -> Iterator[Po
     if scheduler == 'none':
         yield InProcess()
         return
-    try:
-        import distributed  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            f'--scheduler {scheduler} needs Dask: pip install "flood-filling-networks[cluster]"; '
-            'or --scheduler none'
-        ) from error
-    from ffn.assembly.cluster import open_dask
+    with open_client(scheduler, workers, threads) as client:
+        from ffn.assembly.cluster import DaskPool
 
-    with open_dask(scheduler, workers, threads) as pool:
-        yield pool
+        yield DaskPool(client)

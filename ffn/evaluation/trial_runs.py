@@ -17,7 +17,7 @@ from ffn.evaluation.held_out_score import HeldOutScore
 from ffn.evaluation.skeletons import Skeletons, read_skeletons
 from ffn.evaluation.trials import Result, Trial, read_result, scores_of, write_result
 from ffn.inference.request import voxel_size_zyx
-from ffn.utils.cluster import connected
+from ffn.utils.cluster import open_client
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
 from ffn.utils.progress import progress
@@ -153,8 +153,8 @@ def run_trials(
       trials: what is tried; those of a setting after each other.
       conditions: the box and its truth.
       directory: results are kept there.
-      scheduler: 'none' for one after the other in this process, 'local' for Dask workers on this
-        machine, or the address or scheduler file of a Dask cluster that shares the file system.
+      scheduler: 'none' for one after the other in this process, or where a Dask cluster is, see
+        `ffn.utils.cluster`; it shares the file system.
       workers: number of local workers.
       quiet: no progress bar.
 
@@ -186,7 +186,7 @@ def _on_cluster(
     done: Callable[[int], object],
 ) -> list[str]:  # fmt: skip
     failed: list[str] = []
-    with connected(scheduler, workers) as client:
+    with open_client(scheduler, workers) as client:
         # A worker compiles the network once for each part: few parts, but enough for all workers.
         size = max(1, len(todo) // (2 * max(len(client.nthreads()), 1)))
         parts = [
@@ -195,7 +195,7 @@ def _on_cluster(
             for group in [list(equal)]
             for i in range(0, len(group), size)
         ]
-        from dask.distributed import as_completed
+        from distributed import as_completed
 
         futures = {client.submit(carry_out, part, conditions): len(part) for part in parts}
         for future in as_completed(futures):

@@ -1,8 +1,12 @@
-"""Where work that does not fit into one process is done: Dask workers here or on a cluster."""
+"""A Dask cluster: processes of this machine, a scheduler that runs already, or jobs of a batch system.
+
+Needs the extra [cluster].
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,47 +16,72 @@ from absl import logging
 from ffn.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from dask.distributed import Client
+    from distributed import Client
 
+_BATCH_SYSTEMS = {'slurm': 'SLURMCluster', 'lsf': 'LSFCluster', 'pbs': 'PBSCluster',
+                  'sge': 'SGECluster', 'htcondor': 'HTCondorCluster', 'oar': 'OARCluster'}  # fmt: skip
 SCHEDULER_HELP = (
-    "'none': one after the other in this process; 'local': Dask workers on this machine; or a Dask "
-    "scheduler's address, such as tcp://host:8786, or its scheduler file"
+    "'none' for this process; 'local' for processes of this machine; an address such as "
+    'tcp://HOST:8786; the file that `dask scheduler --scheduler-file` writes; or a batch system that '
+    f'dask-jobqueue knows ({", ".join(_BATCH_SYSTEMS)})'
 )
 
 
 @contextlib.contextmanager
-def connected(scheduler: str, workers: int) -> Iterator[Client]:
-    """Connects to a Dask scheduler, or starts one on this machine for as long as the context lasts.
+def open_client(scheduler: str, workers: int = 0, threads: int = 1) -> Iterator[Client]:
+    """Connects to what --scheduler names, or starts it for as long as the context lasts.
 
     Args:
-      scheduler: 'local', an address or a file, see SCHEDULER_HELP.
-      workers: processes of a local one, each with one thread.
+      scheduler: see SCHEDULER_HELP; not 'none'.
+      workers: processes for local, jobs for a batch system; 0: one per GPU, at least one.
+      threads: tasks that a process has at a time, for local.
 
     Raises:
       UserError: Dask is not installed, or there is no such scheduler.
     """
     try:
-        from dask import distributed
+        import distributed
     except ImportError as error:
         raise UserError(
-            f'--scheduler {scheduler} needs Dask; install flood-filling-networks[cluster], or use '
-            '--scheduler none'
+            f'--scheduler {scheduler} needs Dask: pip install "flood-filling-networks[cluster]"; '
+            'or --scheduler none'
         ) from error
     with contextlib.ExitStack() as stack:
         if scheduler == 'local':
-            cluster = distributed.LocalCluster(n_workers=workers, threads_per_worker=1)
-            client = stack.enter_context(distributed.Client(stack.enter_context(cluster)))
+            cluster = stack.enter_context(distributed.LocalCluster(
+                n_workers=workers or max(count_gpus(), 1), threads_per_worker=threads,
+                memory_limit=0, silence_logs='ERROR',
+                dashboard_address=os.environ.get('FFN_DASHBOARD', ':8787'),
+            ))  # fmt: skip
+            client = distributed.Client(cluster)
+        elif scheduler in _BATCH_SYSTEMS:
+            import dask_jobqueue
+
+            cluster = stack.enter_context(getattr(dask_jobqueue, _BATCH_SYSTEMS[scheduler])())
+            cluster.scale(jobs=workers or 1)
+            client = distributed.Client(cluster)
         else:
-            where = (
-                {'scheduler_file': scheduler}
-                if Path(scheduler).is_file()
-                else {'address': scheduler}
-            )
-            try:
-                client = stack.enter_context(distributed.Client(**where))
-            except (OSError, ValueError) as error:
-                raise UserError(
-                    f'no Dask scheduler answers at {scheduler}: {error}; expected {SCHEDULER_HELP}'
-                ) from error
-        logging.info('Dask dashboard: %s', client.dashboard_link)
+            client = _connect(scheduler)
+        stack.enter_context(client)
+        logging.info("Dask's dashboard: %s", client.dashboard_link)
         yield client
+
+
+def count_gpus() -> int:
+    """GPUs of this machine, as NVIDIA's driver lists them."""
+    return len(list(Path('/proc/driver/nvidia/gpus').glob('*')))
+
+
+def _connect(scheduler: str) -> Client:
+    import distributed
+
+    if '://' not in scheduler and not Path(scheduler).is_file():
+        raise UserError(
+            f'--scheduler {scheduler} is neither a file nor known; expected {SCHEDULER_HELP}'
+        )
+    try:
+        if '://' in scheduler:
+            return distributed.Client(scheduler)
+        return distributed.Client(scheduler_file=scheduler)
+    except (OSError, ValueError) as error:
+        raise UserError(f'--scheduler {scheduler} does not answer: {error}') from error

@@ -162,3 +162,15 @@ def test_no_such_scheduler():
         {'distributed.comm.timeouts.connect': '1s'}
     ), open_pool(f'tcp://127.0.0.1:{np.random.default_rng().integers(20000, 60000)}'):  # fmt: skip
         pass
+
+
+def end_process(number: int) -> None:
+    """A task that takes its worker with it, as one that needs too much memory does."""
+    os._exit(number)
+
+
+def test_a_task_that_ends_its_worker_again_and_again(monkeypatch):
+    monkeypatch.setenv('FFN_DASHBOARD', ':0')
+    with open_pool('local', 1) as pool:
+        with pytest.raises(UserError, match=r'end_process\(3,\) ended its worker 4 times'):
+            list(run_stage(pool, end_process, [(3,)], 1, 'n', quiet=True))

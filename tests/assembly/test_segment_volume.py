@@ -241,7 +241,16 @@ def test_mistakes_are_one_line(repository, alone, tmp_path):
     done = call(
         repository, folder, *CUT, '--output', f'{tmp_path}/out.h5:a', '--scheduler', 'nowhere'
     )
-    check_one_line(done.returncode, done.stderr, '--scheduler nowhere', 'none, local, slurm')
+    check_one_line(done.returncode, done.stderr, '--scheduler nowhere', 'slurm, lsf')
+
+
+def test_a_mistake_that_a_worker_finds(repository, tmp_path, flood_network):
+    fill(tmp_path, flood_network)
+    (tmp_path / 'flood').unlink()
+    arguments = (*CUT, '--output', 'zarr://out', '--scheduler', 'local')
+    done = call(repository, tmp_path, *arguments)
+    check_one_line(done.returncode, done.stderr, 'no checkpoint at')
+    assert not (tmp_path / 'out').exists()
 
 
 def test_subvolumes_that_are_masked_everywhere_are_left_out(tmp_path, flood_network):

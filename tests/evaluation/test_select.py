@@ -114,7 +114,7 @@ def test_a_trial_that_fails_keeps_none_from_it(folder):
      (['--vary', 'inference_options.nothing=1'], 'no field named "nothing"'),
      (['--options', 'a=batch_size: 1', '--options', 'a=batch_size: 2'], 'name twice'),
      (['--metric', 'erl'], 'needs --skeletons'), (['--workers', '0'], '--workers is 0'),
-     (['--scheduler', 'tcp://127.0.0.1:1'], 'no Dask scheduler'),
+     (['--scheduler', 'nowhere'], 'neither a file nor known'),
      (['--labels', 'none.h5:x'], 'none.h5')],
 )  # fmt: skip
 def test_bad_input(folder, more, message):
