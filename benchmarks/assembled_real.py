@@ -82,20 +82,24 @@ def report(labels: dict[str, np.ndarray], truth: np.ndarray, core: int) -> None:
     near = np.zeros(truth.shape, bool)
     for axis in range(3):
         np.moveaxis(near, axis, 0)[core - BAND : core + BAND] = True
-    print(
-        '                objects  filled  Rand error  VOI split merge  |  near borders   elsewhere'
-    )
+    print(f'{"":52s} |    within {BAND} of a border |                elsewhere')
+    head = '    VOI  labelled   filled'
+    print(f'{"":14s} objects Rand error  VOI split   merge  |{head} |{head}')
     for name, found in labels.items():
-        whole = voi_score(truth, found, 'truth')
-        parts = [voi_score(truth * where, found, 'truth').total for where in (near, ~near)]
+        whole, text = voi_score(truth, found, 'truth'), ''
+        for where in (near, ~near):
+            # Of all voxels of the truth, and of those that the segmentation labels as well.
+            every, both = (voi_score(truth * where, found, of).total for of in ('truth', 'both'))
+            filled = np.mean(found[where & (truth > 0)] > 0)
+            text += f' | {every:6.3f} {both:9.3f} {filled:8.1%}'
+        error = real_segmentation.truth_error(truth, found)
+        objects = len(np.unique(found)) - 1
         print(
-            f'{name:14s} {len(np.unique(found)) - 1:8d} {np.mean(found > 0):7.1%} '
-            f'{real_segmentation.truth_error(truth, found):11.4f} {whole.split:10.4f} '
-            f'{whole.merge:5.4f}  | {parts[0]:13.4f} {parts[1]:11.4f}'
+            f'{name:14s} {objects:7d} {error:10.4f} {whole.split:10.3f} {whole.merge:7.3f} {text}'
         )
-        if name != 'one box':
-            print(f'{"":14s} error against the one box '
-                  f'{rand_score(labels["one box"], found).error:.4f}')  # fmt: skip
+    for name in list(labels)[1:]:
+        error = rand_score(labels['one box'], labels[name]).error
+        print(f'{name:14s} against the one box: {error:.4f}')
 
 
 if __name__ == '__main__':

@@ -53,9 +53,9 @@ def labels() -> np.ndarray:
     return coarse
 
 
-def tiling_of(side: int) -> Tiling:
-    """Cores of 128 voxels a side, in a cube."""
-    size, overlap = CORE + OVERLAP, OVERLAP
+def tiling_of(side: int, core: int = CORE) -> Tiling:
+    """Cores of 128 voxels a side, or as said, in a cube."""
+    size, overlap = core + OVERLAP, OVERLAP
     return Tiling(Box.of_shape(3 * (side,)), Xyz(*3 * [size]), Xyz(*3 * [overlap]))
 
 
@@ -136,8 +136,8 @@ def check(assembly: Assembly, whole: np.ndarray) -> None:
 def memory(folder: Path, whole: np.ndarray) -> None:
     """Prints the peak memory of the command for 64 and for 512 subvolumes."""
     peaks = []
-    for side in (PERIOD, 2 * PERIOD):
-        tiling, results = tiling_of(side), folder / f'results-{side}'
+    for side, core in ((PERIOD, CORE), (2 * PERIOD, CORE), (3 * 288, 288)):
+        tiling, results = tiling_of(side, core), folder / f'results-{side}'
         write_subvolumes(results, whole, tiling)
         seconds, peak = measure.command(
             ['-m', 'ffn.assembly.assemble', '--segmentation', results, '--bounding_box',
@@ -146,8 +146,12 @@ def memory(folder: Path, whole: np.ndarray) -> None:
              '--output', f'zarr://{folder}/whole-{side}'], 1,
         )  # fmt: skip
         peaks.append(peak)
-        print(f'{len(tiling):4d} subvolumes: {seconds:7.1f} s, peak {peak:6.0f} MB', flush=True)
+        print(f'{len(tiling):4d} subvolumes of {tiling.size}: {seconds:7.1f} s, peak {peak:6.0f} MB',
+              flush=True)  # fmt: skip
+        shutil.rmtree(results)
+    more = (peaks[2] - peaks[1]) * 1e6 / ((288 + OVERLAP) ** 3 - (CORE + OVERLAP) ** 3)
     print(f'peak of 512 by that of 64 subvolumes {peaks[1] / peaks[0]:8.2f}')
+    print(f'bytes for each voxel of a larger subvolume {more:5.1f}')
 
 
 def simulated(tiling: Tiling) -> Iterator[tuple[Xyz, Overlap]]:

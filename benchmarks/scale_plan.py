@@ -10,7 +10,11 @@ reconciliation are those of doc/performance.md, given below.
 from __future__ import annotations
 
 import json
+import resource
+import subprocess
+import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +25,7 @@ from ffn.assembly import assemble
 from ffn.assembly.assemble import Assembly
 from ffn.assembly.matching import Matching
 from ffn.assembly.outputs import OutputSpec
+from ffn.assembly.overlaps import Overlap, overlap_path
 from ffn.assembly.tasks import InProcess
 from ffn.assembly.tiling import Tiling
 from ffn.inference import inference_pb2, storage
@@ -28,12 +33,17 @@ from ffn.utils.geometry import Box, Xyz
 
 # Side of a subvolume, and overlap: cores of 512 voxels.
 SIZE, OVERLAP = 544, 32
-# doc/performance.md: network steps for 250³ voxels, a step of the published network on one GPU in the
-# batches that it is fastest with, processor time of assembling, and of ids per pair of neighbours.
+# doc/performance.md: network steps of the published network for 250³ voxels; processor time of overlaps
+# and writing; pairs of neighbours and edges that are reconciled in a second, without reading; its memory.
 STEPS, VOXELS = 25_803, 250**3
-GPU_STEP_S = 1 / 1000
-ASSEMBLY_VOXELS_PER_CORE_S = 40e6
-PAIRS_PER_S = 2_500
+ASSEMBLY_VOXELS_PER_CORE_S = 50e6
+PAIRS_PER_S, EDGES_PER_S, RECONCILIATION_BYTES = 4_800, 480e3, 260e6
+# Peak memory of assembling, less 11.2 bytes for each voxel of a subvolume; see there.
+PROGRAM_BYTES, ASSEMBLY_BYTES_PER_VOXEL = 293e6, 11.2
+# seg-X_Y_Z.prob by voxel, of the box of benchmarks.assembled_real: 575,381 bytes for 120³ voxels.
+PROBABILITY_BYTES = 575_381 / 120**3
+# An assumption, not a measurement: see "On a GPU" there for how to measure yours.
+STEP_S = 1e-3
 VOLUMES = {
     '250³': (250,) * 3,
     '10 Gvx': (2154,) * 3,
@@ -47,11 +57,13 @@ class Measured:
     """Figures of real subvolumes.
 
     Attributes:
-      result_bytes: npz and prob by voxel.
+      result_bytes: npz by voxel.
       ids: by voxel.
       edges: by voxel of an overlap.
       table_bytes: overlap files by voxel of an overlap.
       output_bytes: of the written volume by voxel (precomputed).
+      read_s: to read the overlaps of a subvolume.
+      canvas_bytes: peak of a canvas and its seed policy by voxel.
     """
 
     result_bytes: float
@@ -59,21 +71,20 @@ class Measured:
     edges: float
     table_bytes: float
     output_bytes: float
+    read_s: float
+    canvas_bytes: float
 
 
 def measured(data: Path) -> Measured:
     """Cuts the published segmentation in eight and assembles it."""
     labels = real_segmentation.published(data)
-    with np.load(data / 'fib25' / 'sample-training2.npz', allow_pickle=False) as members:
-        qprob = members['qprob'] if 'qprob' in members.files else None
-    tiling = Tiling(Box.of_shape(labels.shape), Xyz(141, 141, 141), Xyz(32, 32, 32))
+    tiling = Tiling(Box.of_shape(labels.shape), Xyz(157, 157, 157), Xyz(32, 32, 32))
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         for place in tiling.places():
             box = tiling.subvolume(place)
-            part = box.slices_zyx
-            storage.save_result(folder / 'results', box.start.zyx, labels[part], {}, b'', {}, {},
-                                None if qprob is None else qprob[part])  # fmt: skip
+            part = labels[box.slices_zyx]
+            storage.save_result(folder / 'results', box.start.zyx, part, {}, b'', {}, {})
         output = OutputSpec(f'precomputed://{folder}/out', tiling.box, Xyz(64, 64, 64))
         assembly = Assembly(folder / 'results', tiling, inference_pb2.MaskConfigs(), Matching(),
                             output, folder / 'assembly')  # fmt: skip
@@ -84,13 +95,50 @@ def measured(data: Path) -> Measured:
                 if (other := tiling.next_place(place, axis)) is not None:
                     both = tiling.subvolume(place).intersection(tiling.subvolume(other))
                     shared += int(np.prod(both.size))
+        begin = time.perf_counter()
+        for _ in range(25):
+            for place in tiling.places():
+                Overlap.load(overlap_path(assembly.overlaps, tiling.corner_zyx(place)))
+        read = (time.perf_counter() - begin) / 25 / len(tiling)
         return Measured(
             _bytes(folder / 'results', 'seg-*') / tiling.computed_voxels,
             statistics['ids'] / tiling.computed_voxels,
             statistics['edges'] / shared,
             _bytes(folder / 'results', 'overlap-*') / shared,
             _bytes(folder / 'out', '*') / labels.size,
+            read,
+            canvas_bytes(data),
         )
+
+
+def canvas_bytes(data: Path) -> float:
+    """Peak memory of a canvas of 250³ voxels while its seeds are found, by voxel."""
+    with tempfile.TemporaryDirectory() as made:
+        real_segmentation.write_image(data, Path(made, 'volume.h5'))
+        done = subprocess.run(
+            [sys.executable, '-m', 'benchmarks.scale_plan', '--canvas_in', made, '--data', data],
+            check=True, stdout=subprocess.PIPE, text=True, cwd=measure.ROOT,
+        )  # fmt: skip
+    return float(done.stdout.split()[-1])
+
+
+def print_canvas_bytes(folder: str, data: Path) -> None:
+    """Prints what `canvas_bytes` returns; run in a process of its own."""
+    from ffn.inference import seed_combine
+    from ffn.inference.request import read_request
+    from ffn.inference.runner import Runner
+
+    request = read_request(str(measure.ROOT / 'configs' / 'inference_training_sample2.pbtxt'))
+    request.model_checkpoint_path = str(Path(data, 'fib25/model/model.ckpt-27465036'))
+    request.image.hdf5 = f'{folder}/volume.h5:raw'
+    with Runner() as runner:
+        runner.start(request)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        canvas, _ = runner.make_canvas((0, 0, 0), (250, 250, 250))
+        next(iter(seed_combine.make_policy(canvas.view, 'PolicyPeaks', '')))
+        canvas.seed[...] = 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print((peak - before) * 1024 / VOXELS)
 
 
 def _bytes(folder: Path, pattern: str) -> int:
@@ -109,25 +157,29 @@ def plan(shape: tuple[int, int, int], of: Measured) -> dict[str, str]:
         shared += (tiling.grid[axis] - 1) * OVERLAP * faces[0] * faces[1]
     ids, edges = of.ids * computed, of.edges * shared
     largest = float(np.prod([min(SIZE, n) for n in shape]))
-    seconds = computed / VOXELS * STEPS * GPU_STEP_S
+    steps = computed / VOXELS * STEPS
+    reconciling = max(pairs / PAIRS_PER_S, edges / EDGES_PER_S) + len(tiling) * of.read_s
     return {
-        'voxels': short(voxels),
-        'subvolumes (tasks of segmentation and writing)': f'{len(tiling):,}',
+        'subvolumes: tasks of segmentation, and of writing': f'{len(tiling):,}',
         'voxels computed, by those of the volume': f'{computed / voxels:.2f}',
         'image, uint8': size(voxels),
-        'results of the subvolumes': size(of.result_bytes * computed),
-        'overlap files': size(of.table_bytes * shared),
+        'results of the subvolumes (npz)': size(of.result_bytes * computed),
+        'their probabilities (prob)': size(PROBABILITY_BYTES * computed),
+        'files of overlaps': size(of.table_bytes * shared),
+        'tables of ids': size(32 * ids + 32 * edges),
         'written volume, precomputed': size(of.output_bytes * voxels),
         'pairs of neighbours': f'{pairs:,}',
         'ids of subvolumes': short(ids),
         'edges': short(edges),
-        'tables of ids on disk': size(40 * ids + 32 * edges),
-        'memory of a worker, segmenting (canvas)': size(14 * largest),
-        'memory of a worker, writing (one block)': size(12 * largest),
-        'memory of reconciliation': size(0.7e9 if ids > 4e6 else 0.3e9),
-        'segmenting': hours(seconds, 'GPU'),
+        'memory of a worker that segments, for each canvas': size(of.canvas_bytes * largest),
+        'memory of a worker that assembles': size(
+            PROGRAM_BYTES + ASSEMBLY_BYTES_PER_VOXEL * largest
+        ),
+        'memory of reconciliation': size(RECONCILIATION_BYTES + 10.0 * len(tiling)),
+        'network steps': short(steps),
+        'segmenting, at 1 ms a step (assumed)': hours(steps * STEP_S, 'GPU'),
         'overlaps and writing': hours(computed / ASSEMBLY_VOXELS_PER_CORE_S, 'core'),
-        'reconciliation, one process': hours(pairs / PAIRS_PER_S, ''),
+        'reconciliation, one process': hours(reconciling, ''),
     }
 
 
@@ -154,7 +206,13 @@ def hours(seconds: float, of: str) -> str:
 
 def main() -> None:
     """Prints the tables."""
-    of = measured(measure.parser(__doc__).parse_args().data)
+    parser = measure.parser(__doc__)
+    parser.add_argument('--canvas_in', default='', help='folder; used by the script itself')
+    args = parser.parse_args()
+    if args.canvas_in:
+        print_canvas_bytes(args.canvas_in, args.data)
+        return
+    of = measured(args.data)
     print(json.dumps(of.__dict__, indent=2), end='\n\n')
     columns = {name: plan(shape, of) for name, shape in VOLUMES.items()}
     print('| | ' + ' | '.join(columns) + ' |')
