@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.hdf5_output import replaced_dataset, split_output
-from ffn.utils.tensorstores import spec_of_url
+from ffn.utils.tensorstores import context, spec_of_url
 from ffn.utils.volumes import open_hdf5, split_spec
 
 
@@ -80,21 +79,23 @@ class OutputSpec:
     def exists(self) -> bool:
         """Whether there is something at the place already."""
         if self.parallel:
-            return any(place.exists() for place in self._folders())
+            kvstore = self._spec()['kvstore']
+            return Path(kvstore['path']).exists() if isinstance(kvstore, dict) else self._opens()
         path, dataset = split_output(self.spec, '--output')
         if not Path(path).exists():
             return False
         with open_hdf5(path) as file:
             return dataset in file
 
-    def remove(self) -> None:
-        """Removes what is there, which this run made."""
-        for place in self._folders():
-            shutil.rmtree(place, ignore_errors=True)
+    def _opens(self) -> bool:
+        """Whether there is a volume at a URL."""
+        import tensorstore as ts
 
-    def _folders(self) -> list[Path]:
-        kvstore = self._spec()['kvstore']
-        return [Path(kvstore['path'])] if isinstance(kvstore, dict) else []
+        try:
+            ts.open(self._spec(), context=context(), open=True, read=True).result()
+        except (ValueError, OSError, NotImplementedError):
+            return False
+        return True
 
     def _spec(self) -> dict[str, Any]:
         return spec_of_url(*split_spec(self.spec))
@@ -109,7 +110,7 @@ class OutputSpec:
 
         spec = {**self._spec(), **self._schema()}
         try:
-            ts.open(spec, create=True, open=True).result()
+            ts.open(spec, context=context(), create=True, open=True).result()
         except (ValueError, OSError, NotImplementedError) as error:
             raise UserError(f'--output {self.spec} cannot be made: {_first(error)}') from error
 
@@ -156,7 +157,9 @@ class OutputSpec:
         import tensorstore as ts
 
         try:
-            store = ts.open(self._spec(), open=True, read=True, write=True).result()
+            store = ts.open(
+                self._spec(), context=context(), open=True, read=True, write=True
+            ).result()
         except (ValueError, OSError, NotImplementedError) as error:
             raise UserError(f'--output {self.spec} cannot be opened: {_first(error)}') from error
         return _Store(store)

@@ -105,6 +105,13 @@ class _StoreArray:
         return self._store[index].read().result()
 
 
+def context() -> Any:
+    """A TensorStore context that gives up after seconds on servers that do not answer."""
+    import tensorstore as ts
+
+    return ts.Context({kind: {'max_retries': _RETRIES} for kind in _RETRY_KINDS})
+
+
 def open_array(name: str, spec: dict[str, Any]) -> tuple[_StoreArray, tuple[int, ...]]:
     """Opens a TensorStore spec for reading, its axes brought into [z, y, x] or [c, z, y, x].
 
@@ -124,9 +131,8 @@ def open_array(name: str, spec: dict[str, Any]) -> tuple[_StoreArray, tuple[int,
     """
     import tensorstore as ts
 
-    context = ts.Context({kind: {'max_retries': _RETRIES} for kind in _RETRY_KINDS})
     try:
-        store = ts.open(spec, context=context, open=True, read=True, write=False).result()
+        store = ts.open(spec, context=context(), open=True, read=True, write=False).result()
     except (ValueError, OSError, NotImplementedError) as error:
         reason = str(error).splitlines()[0].partition(' [tensorstore_spec')[0]
         raise UserError(f'{name} cannot be opened: {reason}') from error

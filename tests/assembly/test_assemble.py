@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import cc3d
 import h5py
 import numpy as np
@@ -16,6 +18,7 @@ from ffn.assembly.outputs import OutputSpec
 from ffn.assembly.tasks import InProcess
 from ffn.assembly.tiling import Tiling
 from ffn.inference import inference_pb2
+from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.volumes import open_volume
 from tests.assembly.cut import blobs, check_same_objects, cut
@@ -104,3 +107,30 @@ def test_hdf5_keeps_what_else_the_file_holds(tmp_path):
     with h5py.File(tmp_path / 'out.h5') as file:
         assert file['image'][:].tolist() == [0, 1, 2, 3, 4]
         check_same_objects(file['seg'][:], labels)
+
+
+def test_a_url(tmp_path):
+    labels = blobs(SHAPE, 12, 3)
+    tiling = Tiling(Box.of_shape(SHAPE), Xyz(22, 17, 15), Xyz(6, 5, 7))
+    cut(tmp_path / 'results', labels, tiling)
+    given = assembly_of(tmp_path, tiling, f'zarr3://file://{tmp_path}/out/')
+    assert not given.output.exists()
+    for _ in range(2):
+        assemble.run(given, InProcess(), quiet=True)
+        check_same_objects(read(f'zarr3://{tmp_path}/out', tiling.box), labels)
+    assert given.output.exists()
+    chunks = {path: path.stat().st_mtime_ns for path in (tmp_path / 'out').rglob('*')}
+    assemble.run(given, InProcess(), quiet=True)
+    assert chunks == {path: path.stat().st_mtime_ns for path in (tmp_path / 'out').rglob('*')}
+    other = dataclasses.replace(given, folder=tmp_path / 'other')
+    with pytest.raises(UserError, match='exists, and was not begun in'):
+        assemble.run(other, InProcess(), quiet=True)
+
+
+@pytest.mark.parametrize('spec', ['tiff://a', 'zarr://file:///proc/none/a'])
+def test_an_output_that_cannot_be_made(tmp_path, spec):
+    labels = blobs(SHAPE, 3, 3)
+    tiling = Tiling(Box.of_shape(SHAPE), Xyz(*SHAPE[::-1]), Xyz(0, 0, 0))
+    cut(tmp_path / 'results', labels, tiling)
+    with pytest.raises(UserError, match=r'unknown kind of volume|cannot be made'):
+        assemble.run(assembly_of(tmp_path, tiling, spec), InProcess(), quiet=True)

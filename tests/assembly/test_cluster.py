@@ -21,6 +21,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from tests.assembly.cut import blobs, check_same_objects, cut
 from tests.assembly.test_assemble import read
+from tests.calls import check_one_line
 
 SHAPE = (20, 40, 50)
 TILING = Tiling(Box.of_shape(SHAPE), Xyz(20, 24, 20), Xyz(8, 8, 8))
@@ -153,6 +154,27 @@ def test_more_tasks_than_are_submitted_at_a_time(monkeypatch):
     assert sorted(found) == list(range(300))
     here = run_stage(InProcess(), fail_at, ((999, i) for i in range(3)), 3, 'n', quiet=True)
     assert list(here) == [0, 1, 2]
+
+
+def test_without_dask(repository, tmp_path, labels):
+    """Dask is an extra: all but --scheduler works without."""
+    program = (
+        'import sys; sys.modules.update(dict.fromkeys(("dask", "distributed", "dask_jobqueue")))\n'
+        'from ffn.assembly.assemble import main; from ffn.utils.errors import run_tool\n'
+        'run_tool(lambda _: main(sys.argv[1:]))'
+    )
+    command = [
+        sys.executable, '-c', program, '--segmentation', 'results', '--quiet', '--bounding_box',
+        str(TILING.box.to_proto()), '--subvolume_size', '20,24,20', '--overlap', '8,8,8',
+        '--output', 'n5://whole', '--scheduler',
+    ]  # fmt: skip
+    done = [
+        subprocess.run([*command, scheduler], cwd=tmp_path, capture_output=True, text=True,
+                       env={**os.environ, 'PYTHONPATH': str(repository)}, check=False)
+        for scheduler in ('none', 'local')
+    ]  # fmt: skip
+    assert done[0].returncode == 0, done[0].stderr
+    check_one_line(done[1].returncode, done[1].stderr, 'needs Dask', '[cluster]')
 
 
 def test_no_such_scheduler():
