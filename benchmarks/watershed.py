@@ -50,12 +50,12 @@ class Settings(NamedTuple):
 def _grid() -> tuple[Settings, ...]:
     """Finest where it is best on training_sample2; a map's settings are neighbours."""
     fine = list(itertools.product((0.35, 0.4, 0.45, 0.5), (1, 1.5, 2)))
-    coarse = {'gradient': (0.5, 0.7), 'ridge': (0.5, 0.6)}
     grid = [Settings('dark', sigma, 'cores', *way) for sigma in (0.5, 0.75, 1.0) for way in fine]
-    for height, insides in coarse.items():
-        for way in itertools.product(insides, (2, 5)):
-            grid.append(Settings(height, 1.5, 'cores', *way))
-    grid += [Settings(height, 1.5, 'peaks', 0.8, 20) for height in ('dark', *coarse)]
+    coarse = itertools.product((1.5, 2.5), (0.4, 0.5, 0.6), (1, 2, 3))
+    grid += [Settings('gradient', sigma, 'cores', *way) for sigma, *way in coarse]
+    for way in itertools.product((0.5, 0.6), (2, 5)):
+        grid.append(Settings('ridge', 1.5, 'cores', *way))
+    grid += [Settings(height, 1.5, 'peaks', 0.8, 20) for height in ('dark', 'gradient', 'ridge')]
     return tuple(sorted(grid))
 
 

@@ -64,6 +64,24 @@ def test_import_gives_250_cubed_and_526_bodies(folder):
         assert len(np.unique(file['labels'][:])) == 526
 
 
+def test_the_model_that_comes_with_the_code(repository, folder):
+    """On a box that it has not been trained on, as README.md says."""
+    for file in (repository / 'models').glob('fib25_small.*'):
+        (folder / 'models' / file.name).symlink_to(file)
+    python(
+        repository, folder, str(repository / 'run_inference.py'), '--bounding_box='
+        'start { x:10 y:20 z:160 } size { x:110 y:120 z:70 }', '--inference_request='
+        f'{repository}/configs/inference_fib25_small.pbtxt',
+    )  # fmt: skip
+    labels, _ = storage.load_segmentation(
+        folder / 'results/fib25_small', (160, 20, 10), split_cc=False
+    )
+    with h5py.File(folder / 'data' / 'training_sample2.h5') as file:
+        truth = file['labels'][160:230, 20:140, 10:120]
+    assert (labels > 0).mean() > 0.6
+    assert rand_score(truth, labels, 'both').error < 0.2
+
+
 def test_small_box_as_stored(repository, folder, goldens_dir):
     printed = segment(repository, folder, 'start { x: 0 y: 0 z: 0 } size { x: 60 y: 60 z: 60 }')
     golden = np.load(goldens_dir / 'segmentation_small_box.npz')

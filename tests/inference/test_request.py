@@ -1,7 +1,9 @@
 import pytest
 
+from ffn.inference import inference_pb2, resegmentation
 from ffn.inference.options import CanvasOptions
-from ffn.inference.request import clip_box, read_box, read_request
+from ffn.inference.request import clip_box, complete_request, read_box, read_request
+from ffn.utils import protos
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.logits import logit
@@ -46,6 +48,23 @@ def test_from_a_file_with_options_on_top(tmp_path):
 
 def test_the_shipped_request_is_complete(repository):
     read_request(str(repository / 'configs' / 'inference_training_sample2.pbtxt'))
+
+
+def test_the_example_of_resegmentation_is_complete(repository):
+    path = repository / 'configs' / 'resegmentation_training_sample2.pbtxt'
+    request = inference_pb2.ResegmentationRequest()
+    protos.read_text_or_file(str(path), request, 'request')
+    resegmentation.check_request(request)
+    complete_request(request.inference)
+
+
+def test_the_request_of_the_model_that_comes_with_the_code_takes_all_from_it(
+    repository, monkeypatch
+):
+    monkeypatch.chdir(repository)
+    request = read_request('configs/inference_fib25_small.pbtxt')
+    assert request.model_name == 'convstack_3d.ConvStack3DFFNModel'
+    assert (request.image_mean, request.image_stddev) == (128, 33)
 
 
 @pytest.mark.parametrize(
