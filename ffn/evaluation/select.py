@@ -58,7 +58,10 @@ def write_plot(path: Path, results: Sequence[Result], metric: str) -> None:
     plane.set(xlabel='VOI split, bits', ylabel='VOI merge, bits')
     for axes in (curve, plane):
         axes.grid(alpha=0.3)
-    figure.legend(*curve.get_legend_handles_labels(), loc='outside lower center', fontsize='small')
+    curve.locator_params(axis='x', nbins=6)
+    figure.legend(
+        *curve.get_legend_handles_labels(), loc='outside lower center', ncols=4, fontsize='small'
+    )
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=120, format='png')
 

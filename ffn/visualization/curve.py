@@ -60,6 +60,7 @@ def plot_scalars(
                 steps, values = scalars[tag].T
                 axes.plot(steps, values, label=tag)
         axes.set_xlabel('step')
+        axes.locator_params(axis='x', nbins=6)
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(fontsize='small')
