@@ -249,7 +249,6 @@ def main(argv: Sequence[str] | None = None) -> None:
                         help='segmentation_output_dir of the subvolumes')  # fmt: skip
     add_arguments(parser, box_required=True)
     args = parser.parse_args(argv)
-    show_log()
     masks = inference_pb2.MaskConfigs()
     if args.mask:
         protos.read_text_or_file(args.mask, masks, '--mask')
@@ -267,4 +266,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
+    show_log()
     run_tool(main)

@@ -224,7 +224,6 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
                         help='InferenceRequest, text format or a file')  # fmt: skip
     add_arguments(parser, box_required=False)
     args = parser.parse_args(argv)
-    show_log()
     request = read_request(args.inference_request)
     for name in ('segmentation_output_dir', 'seed_policy'):
         if not getattr(request, name):
@@ -238,4 +237,5 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 
 
 if __name__ == '__main__':
+    show_log()
     run_tool(main)
