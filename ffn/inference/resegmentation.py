@@ -123,11 +123,13 @@ def process_point(
 
 
 def make_canvas(request: inference_pb2.ResegmentationRequest, runner: Runner, point: Xyz) -> Canvas:
-    """Makes the canvas around a point, filled with the segmentation; clipped to the volume."""
+    """Makes the canvas around a point, filled with the segmentation; clipped to both volumes."""
     radius = Xyz.from_proto(request.radius)
-    box = Box(point, Xyz(1, 1, 1)).grow(radius).intersection(runner.volume_box)
+    box = Box(point, Xyz(1, 1, 1)).grow(radius).intersection(runner.known_box)
     if box is None:
-        raise UserError(f'decision point {point} lies outside the image, {runner.volume_box}')
+        raise UserError(
+            f'decision point {point} lies outside the image and its segmentation, {runner.known_box}'
+        )
     return runner.make_canvas(box.start.zyx, box.size.zyx, keep_history=True)[0]
 
 

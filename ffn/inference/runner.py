@@ -136,6 +136,23 @@ class Runner:
         """The voxels of the image volume."""
         return self._image.box
 
+    @property
+    def known_box(self) -> Box:
+        """The voxels of the image volume that init_segmentation, if there is one, covers as well.
+
+        Raises:
+          UserError: the two do not overlap.
+        """
+        if self._init_segmentation is None:
+            return self.volume_box
+        both = self.volume_box.intersection(self._init_segmentation.box)
+        if both is None:
+            raise UserError(
+                f'init_segmentation, {self._init_segmentation.box}, lies outside the image, '
+                f'{self.volume_box}'
+            )
+        return both
+
     def clip(self, box: Box) -> Box:
         """Clips a box to the volume, with a warning.
 

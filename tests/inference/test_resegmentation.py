@@ -122,6 +122,17 @@ def test_a_result_that_exists_stays(folder):
     assert path.stat().st_mtime_ns == before
 
 
+def test_a_segmentation_smaller_than_the_image(folder):
+    with h5py.File(folder / 'labels.h5', 'r+') as file:
+        labels = file['split'][:19, :14, :35]
+        del file['split']
+        file['split'] = labels
+    (path,) = process(request(folder), point(*CUT))
+    data, _ = load_result(path)
+    assert data['probs'].shape == (2, 19, 14, 31)
+    assert evaluated(folder, path).eval.iou > 0.99
+
+
 def dark(folder, where):
     with h5py.File(folder / 'volume.h5', 'r+') as file:
         file['raw'][where] = 1
@@ -196,7 +207,7 @@ def test_bad_requests(folder, extra, message):
 def test_bad_points(folder):
     asked = request(folder)
     for one, message in ((point(10, 99), 'segment 99 is not in'), (point(0, 10), 'segment 0'),
-                         (point(*CUT, Xyz(99, 6, 9)), 'outside the image')):  # fmt: skip
+                         (point(*CUT, Xyz(99, 6, 9)), 'outside the image and its segmentation')):  # fmt: skip
         with pytest.raises(UserError, match=message):
             process(asked, one)
     (folder / 'bad.npz').write_bytes(b'PK')
