@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ffn.assembly.tiling import blocks
 from ffn.inference.decision_point import DecisionPoint, find_decision_points
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
@@ -33,23 +33,6 @@ class Candidate(NamedTuple):
     id_b: int
     distance: float
     point: Xyz
-
-
-def blocks(box: Box, size: Xyz) -> Iterator[Box]:
-    """Cuts a box into blocks of a size, smaller ones at the end of an axis.
-
-    Args:
-      box: what is cut.
-      size: of a block.
-
-    Raises:
-      UserError: a size below 1.
-    """
-    if min(size) < 1:
-        raise UserError(f'block size {size}; expected 1 or more voxels')
-    axes = (range(a, b, n) for a, b, n in zip(box.start.zyx, box.end.zyx, size.zyx, strict=True))
-    for start in itertools.product(*axes):
-        yield Box.from_zyx(start, size.zyx).intersection(box)
 
 
 def find_candidates(

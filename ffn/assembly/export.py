@@ -23,7 +23,7 @@ from typing import Any
 import fastremap
 import numpy as np
 
-from ffn.assembly.candidates import blocks
+from ffn.assembly.tiling import blocks
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError, run_tool
 from ffn.utils.geometry import Box, Xyz

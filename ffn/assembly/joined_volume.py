@@ -11,8 +11,8 @@ from pathlib import Path
 import fastremap
 import numpy as np
 
-from ffn.assembly.candidates import blocks
 from ffn.assembly.outputs import OutputSpec
+from ffn.assembly.tiling import blocks
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz

@@ -5,13 +5,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ffn.assembly.candidates import (
-    Candidate,
-    blocks,
-    find_candidates,
-    read_candidates,
-    write_candidates,
-)
+from ffn.assembly.candidates import Candidate, find_candidates, read_candidates, write_candidates
+from ffn.assembly.tiling import blocks
 from ffn.inference.decision_point import find_decision_points
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
