@@ -31,6 +31,7 @@ from ffn.inference.request import read_box, read_request
 from ffn.inference.resegmentation_analysis import Thresholds
 from ffn.utils.geometry import Xyz, Zyx
 from ffn.utils.startup import startup_messages_hidden
+from ffn.utils.tasks import InProcess
 
 PUBLISHED = measure.ROOT / 'configs' / 'inference_training_sample2.pbtxt'
 VOXEL_SIZE = Xyz(10, 10, 10)
@@ -78,7 +79,7 @@ def joined(
         read_box(args.box), args.max_distance, Xyz(256, 256, 256),
         Thresholds(args.min_iou, args.min_consistency, args.max_deleted),
     )  # fmt: skip
-    judged = agglomerate.agglomerate(again, options, args.quiet)
+    judged = agglomerate.agglomerate(again, options, InProcess(), args.quiet)
     table = agglomerate.equivalences(judged)
     return (
         fastremap.remap(labels, table, preserve_missing_labels=True),
@@ -101,9 +102,11 @@ def run(args, folder: Path) -> None:
 
     box_run.segment_request(request, [box], quiet=args.quiet)
     lap('forward')
-    run_consensus.segment_reversed(request, f'{folder}/forward', f'{folder}/reverse', args.quiet)
+    run_consensus.segment_reversed(
+        request, f'{folder}/forward', f'{folder}/reverse', InProcess(), args.quiet
+    )
     lap('reverse')
-    run_consensus.run(consensus_request(folder, args.split_min_size), 1, args.quiet)
+    run_consensus.run(consensus_request(folder, args.split_min_size), InProcess(), args.quiet)
     lap('consensus')
     corner = box.start.zyx
     labels = {

@@ -26,10 +26,10 @@ from ffn.assembly.assemble import Assembly
 from ffn.assembly.matching import Matching
 from ffn.assembly.outputs import OutputSpec
 from ffn.assembly.overlaps import Overlap, overlap_path
-from ffn.assembly.tasks import InProcess
 from ffn.assembly.tiling import Tiling
 from ffn.inference import inference_pb2, storage
 from ffn.utils.geometry import Box, Xyz
+from ffn.utils.tasks import InProcess
 
 # Side of a subvolume, and overlap: cores of 512 voxels.
 SIZE, OVERLAP = 544, 32

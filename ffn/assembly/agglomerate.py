@@ -14,31 +14,30 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import threading
 from collections.abc import Sequence
-from concurrent import futures
 from pathlib import Path
 from typing import Any
 
-from absl import logging
 from google.protobuf import json_format
 
-from ffn.assembly import candidates as candidates_of
-from ffn.assembly import manifest, merges
-from ffn.assembly.candidates import Candidate
+from ffn.assembly import candidates, manifest, merges
+from ffn.assembly.candidates import Search
 from ffn.assembly.joined_volume import write_joined
 from ffn.assembly.merges import Judged
 from ffn.assembly.outputs import OutputSpec, absolute_spec
+from ffn.assembly.resegment import resegment, score
 from ffn.inference import inference_pb2, resegmentation
-from ffn.inference.request import complete_request, read_box, voxel_size_zyx
-from ffn.inference.resegmentation_analysis import Thresholds, evaluate_pair
-from ffn.inference.runner import Runner
+from ffn.inference.request import (
+    absolute_paths,
+    complete_request,
+    read_box,
+    voxel_size_zyx,
+)
+from ffn.inference.resegmentation_analysis import Thresholds
 from ffn.utils.errors import UserError, run_tool
 from ffn.utils.geometry import Box, Xyz
-from ffn.utils.progress import progress
 from ffn.utils.protos import read_text_or_file
-from ffn.utils.signals import stop_on_signal
-from ffn.utils.startup import startup_messages_hidden
+from ffn.utils.tasks import Pool, add_where, open_pool
 from ffn.utils.volumes import open_decorated
 
 CHUNK = Xyz(64, 64, 64)
@@ -62,13 +61,14 @@ class Options:
 
 
 def agglomerate(
-    request: inference_pb2.ResegmentationRequest, options: Options, quiet: bool = False
+    request: inference_pb2.ResegmentationRequest, options: Options, pool: Pool, quiet: bool = False
 ) -> list[Judged]:
     """Finds, segments again and judges all pairs, and writes the tables.
 
     Args:
       request: its points are not used; with inference complete.
       options: see there.
+      pool: carries out the tasks.
       quiet: no progress bars.
 
     Returns:
@@ -82,24 +82,22 @@ def agglomerate(
     directory = Path(request.output_directory)
     directory.mkdir(parents=True, exist_ok=True)
     manifest.claim(directory, _configuration(request, options))
-    with open_decorated(request.inference.init_segmentation, 'init_segmentation') as volume:
-        labels = volume.require_labels()
-        table = directory / 'candidates.csv'
-        if not table.exists():
-            size = voxel_size_zyx(request.inference)[::-1]
-            found = candidates_of.find_candidates(
-                labels, options.box, size, options.max_distance, options.block_size, quiet
-            )
-            candidates_of.write_candidates(table, found)
-        pairs = candidates_of.read_candidates(table)
-        notes = resegment(request, pairs, quiet)
-        judged = []
-        for pair in progress(pairs, desc='judging', unit='pair', quiet=quiet):
-            if pair in notes:
-                judged.append(Judged(pair, None, accepted=False, note=notes[pair]))
-                continue
-            path = resegmentation.result_path(request, point_of(pair))
-            judged.append(merges.judge(pair, evaluate_pair(path, labels).eval, options.thresholds))
+    table = directory / 'candidates.csv'
+    if not table.exists():
+        x, y, z = voxel_size_zyx(request.inference)[::-1]
+        source = request.inference.init_segmentation.SerializeToString()
+        search = Search(source, options.box, (x, y, z), options.max_distance, options.block_size)
+        found = candidates.find_candidates(search, directory / 'candidates', pool, quiet)
+        candidates.write_candidates(table, found)
+    pairs = candidates.read_candidates(table)
+    notes = resegment(request, pairs, pool, quiet)
+    scores = score(request, [pair for pair in pairs if pair not in notes], pool, quiet)
+    judged = [
+        Judged(pair, None, accepted=False, note=notes[pair])
+        if pair in notes
+        else merges.judge(pair, scores[pair], options.thresholds)
+        for pair in pairs
+    ]
     merges.write_table(directory / 'merges.csv', judged)
     merges.write_equivalences(directory / 'equivalences.csv', equivalences(judged))
     return judged
@@ -109,77 +107,6 @@ def equivalences(judged: Sequence[Judged]) -> dict[int, int]:
     """Every id that is joined with another → the lowest id of those that it is one with."""
     accepted = [one.candidate for one in judged if one.accepted]
     return merges.joined([(pair.id_a, pair.id_b) for pair in accepted])
-
-
-def point_of(pair: Candidate) -> inference_pb2.ResegmentationPoint:
-    """A candidate as a point of a request."""
-    return inference_pb2.ResegmentationPoint(
-        id_a=pair.id_a, id_b=pair.id_b, point=pair.point.to_proto()
-    )
-
-
-def resegment(
-    request: inference_pb2.ResegmentationRequest, pairs: Sequence[Candidate], quiet: bool = False
-) -> dict[Candidate, str]:
-    """Segments pairs again, as many at a time as concurrent_requests says; what exists stays.
-
-    Args:
-      request: with inference complete.
-      pairs: the candidates.
-      quiet: no progress bar.
-
-    Returns:
-      Pairs for which it was not possible → why.
-
-    Raises:
-      SystemExit: stopped by a signal.
-      Exception: what the network raised.
-    """
-    todo = [p for p in pairs if not resegmentation.result_path(request, point_of(p)).exists()]
-    notes: dict[Candidate, str] = {}
-    if not todo:
-        return notes
-    with (
-        Runner() as runner,
-        stop_on_signal(runner.stop),
-        progress(total=len(todo), desc='resegmentation', unit='pair', quiet=quiet) as bar,
-    ):
-        runner.start(request.inference)
-        with futures.ThreadPoolExecutor(
-            min(request.inference.concurrent_requests, len(todo)), 'pair'
-        ) as pool:
-            pending = {pool.submit(_one, request, runner, pair): pair for pair in todo}
-            try:
-                for future in futures.as_completed(pending):
-                    if note := future.result():
-                        notes[pending[future]] = note
-                    bar.update()
-            except BaseException:
-                runner.stop.set()
-                pool.shutdown(cancel_futures=True)
-                raise
-        _leave_if_stopped(runner.stop, request.output_directory)
-    if notes:
-        logging.warning('%d of %d pairs could not be segmented again, among them %s',
-                        len(notes), len(todo), next(iter(notes.items())))  # fmt: skip
-    return notes
-
-
-def _one(request: inference_pb2.ResegmentationRequest, runner: Runner, pair: Candidate) -> str:
-    """Segments one pair again; returns why not, '' if all is well."""
-    if runner.stop.is_set():
-        return 'stopped'
-    try:
-        resegmentation.process_point(request, runner, point_of(pair))
-    except UserError as error:
-        return ' '.join(str(error).split())
-    return ''
-
-
-def _leave_if_stopped(stop: threading.Event, directory: str) -> None:
-    if stop.is_set():
-        print(f'stopped; run again to go on from the results in {directory}')
-        raise SystemExit(128 + 15)
 
 
 def _configuration(
@@ -214,10 +141,7 @@ def main(argv: Sequence[str] | None = None) -> list[Judged]:
         '--resegmentation_request',
     )
     resegmentation.check_request(request)
-    with startup_messages_hidden():
-        from ffn.inference import precision
-
-        precision.gpu_capability()
+    absolute_paths(request)
     complete_request(request.inference)
     with open_decorated(request.inference.init_segmentation, 'init_segmentation') as volume:
         whole = volume.require_labels().box
@@ -230,14 +154,14 @@ def main(argv: Sequence[str] | None = None) -> list[Judged]:
         box, args.max_distance, Xyz.parse(args.block_size, '--block_size'),
         Thresholds(args.min_iou, args.min_consistency, args.max_deleted),
     )  # fmt: skip
-    judged = agglomerate(request, options, args.quiet)
-    if args.output_volume:
-        size = voxel_size_zyx(request.inference)[::-1]
-        output = OutputSpec(absolute_spec(args.output_volume), box, CHUNK, size)
-        with open_decorated(request.inference.init_segmentation, 'init_segmentation') as volume:
+    with open_pool(args.scheduler, args.workers, request.inference.concurrent_requests) as pool:
+        judged = agglomerate(request, options, pool, args.quiet)
+        if args.output_volume:
+            size = voxel_size_zyx(request.inference)[::-1]
+            output = OutputSpec(absolute_spec(args.output_volume), box, CHUNK, size)
             write_joined(
-                volume.require_labels(), equivalences(judged), output,
-                Path(request.output_directory, 'joined_volume.json'), args.quiet,
+                request.inference.init_segmentation, equivalences(judged), output,
+                Path(request.output_directory), pool, args.quiet,
             )  # fmt: skip
     accepted, table = sum(one.accepted for one in judged), equivalences(judged)
     print(
@@ -271,7 +195,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--output_volume', default='', metavar='VOLUME', help='the labels with joined '
                         'ids: FILE.h5:DATASET, or zarr://, zarr3://, n5:// or precomputed:// before a '
                         'path; voxel_size is in nanometres for the last (none)')  # fmt: skip
-    parser.add_argument('--quiet', action='store_true', help='no progress bars')
+    add_where(parser.add_argument)
     return parser
 
 

@@ -11,9 +11,9 @@ from ffn.assembly.matching import CONFLICTS, Matching
 from ffn.assembly.outputs import OutputSpec, absolute_spec
 from ffn.assembly.tiling import Tiling
 from ffn.assembly.write import check_chunk, default_chunk
-from ffn.utils.cluster import SCHEDULER_HELP
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
+from ffn.utils.tasks import add_where
 
 
 def add_arguments(parser: argparse.ArgumentParser, box_required: bool) -> None:
@@ -52,10 +52,7 @@ def _add_matching(add: Callable[..., object]) -> None:
 def _add_run(add: Callable[..., object]) -> None:
     add('--assembly_dir', default='', metavar='FOLDER',
         help='tables, statistics and records; default: assembly in the folder of the subvolumes')  # fmt: skip
-    add('--scheduler', default='none', metavar='WHERE', help=SCHEDULER_HELP)
-    add('--workers', type=int, default=0, metavar='N',
-        help='processes or jobs (default: one per GPU, at least one)')  # fmt: skip
-    add('--quiet', action='store_true', help='no progress bar')
+    add_where(add)
 
 
 def show_log() -> None:
@@ -73,8 +70,6 @@ def tiling_of(args: argparse.Namespace, box: Box) -> Tiling:
     Raises:
       UserError: sizes that do not fit.
     """
-    if args.workers < 0:
-        raise UserError(f'--workers is {args.workers}; expected 1 or more')
     size = Xyz.parse(args.subvolume_size, '--subvolume_size')
     return Tiling(box, size, Xyz.parse(args.overlap, '--overlap'))
 

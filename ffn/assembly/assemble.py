@@ -35,16 +35,16 @@ from ffn.assembly.matching import Matching
 from ffn.assembly.outputs import OutputSpec
 from ffn.assembly.overlaps import match_row
 from ffn.assembly.reconcile import overlaps_of, reconcile
-from ffn.assembly.tasks import Pool, open_pool, run_stage
 from ffn.assembly.tiling import Places, Tiling
 from ffn.assembly.write import write_block, write_hdf5
 from ffn.inference import inference_pb2, storage
-from ffn.inference.request import read_box
+from ffn.inference.request import absolute_paths, read_box
 from ffn.utils import protos
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError, run_tool
 from ffn.utils.masks import MaskBuilder
 from ffn.utils.progress import progress
+from ffn.utils.tasks import Pool, open_pool, run_stage
 
 
 @dataclass(frozen=True)
@@ -253,7 +253,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.mask:
         protos.read_text_or_file(args.mask, masks, '--mask')
     tiling = tiling_of(args, read_box(args.bounding_box))
-    manifest.absolute(masks)
+    absolute_paths(masks)
     directory = Path(args.segmentation).absolute()
     assembly = Assembly(
         directory, tiling, masks, matching_of(args), output_of(args, tiling),

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from ffn.assembly.tiling import blocks
-from ffn.inference.decision_point import DecisionPoint, find_decision_points
+from ffn.inference import inference_pb2
+from ffn.inference.decision_point import find_decision_points
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
-from ffn.utils.progress import progress
-from ffn.utils.volumes import Volume
+from ffn.utils.tasks import Pool, run_stage
+from ffn.utils.volumes import open_decorated
 
 _COLUMNS = ('id_a', 'id_b', 'distance', 'x', 'y', 'z')
+_BLOCK_COLUMNS = ('touching', *_COLUMNS)
 
 
 class Candidate(NamedTuple):
@@ -35,10 +38,28 @@ class Candidate(NamedTuple):
     point: Xyz
 
 
+@dataclass(frozen=True)
+class Search:
+    """How candidates are found.
+
+    Attributes:
+      segmentation: DecoratedVolume of the labels, serialised.
+      box: part of it that is looked at.
+      voxel_size: x, y, z, in any unit.
+      max_distance: how far each segment grows, in that unit.
+      block_size: x, y, z voxels that are looked at in one go.
+    """
+
+    segmentation: bytes
+    box: Box
+    voxel_size: tuple[float, float, float]
+    max_distance: float
+    block_size: Xyz
+
+
 def find_candidates(
-    segmentation: Volume, box: Box, voxel_size_xyz: Sequence[float], max_distance: float,
-    block_size: Xyz, quiet: bool = False,
-) -> list[Candidate]:  # fmt: skip
+    search: Search, folder: Path, pool: Pool, quiet: bool = False
+) -> list[Candidate]:
     """Finds the decision points of all pairs in a volume of any size.
 
     Each block is read with what is around it as far as segments grow. Blocks show in the result only
@@ -47,42 +68,59 @@ def find_candidates(
     places.
 
     Args:
-      segmentation: labels.
-      box: part of it that is looked at.
-      voxel_size_xyz: x, y, z, in any unit.
-      max_distance: how far each segment grows, in that unit.
-      block_size: x, y, z.
+      search: where and how.
+      folder: takes a table for each block; those that are there already are not made again.
+      pool: carries out the tasks.
       quiet: no progress bar.
 
     Returns:
       One for every pair, by id.
 
     Raises:
-      UserError: see `ffn.inference.decision_point`.
+      UserError: see `ffn.inference.decision_point`; also a volume that cannot be read.
     """
-    if not max_distance > 0:
-        raise UserError(f'max_distance is {max_distance:g}; expected a positive distance')
-    around = Xyz(*(math.ceil(max_distance / size) + 1 for size in voxel_size_xyz))
-    found: dict[tuple[int, int], DecisionPoint] = {}
-    cores = list(blocks(box, block_size))
-    for core in progress(cores, desc='decision points', unit='block', quiet=quiet):
-        outer = core.grow(around).intersection(box)
-        labels = segmentation.read(outer)
-        here = find_decision_points(
-            labels, voxel_size_xyz, max_distance, core=core.relative_to(outer.start)
-        )
-        for pair, place in here.items():
-            point = Xyz(*(p + s for p, s in zip(place.point_xyz, outer.start, strict=True)))
-            place = place._replace(point_xyz=point)
-            if pair not in found or _rank(place) < _rank(found[pair]):
-                found[pair] = place
-    return [
-        Candidate(*pair, place.distance, place.point_xyz) for pair, place in sorted(found.items())
-    ]
+    if not search.max_distance > 0:
+        raise UserError(f'max_distance is {search.max_distance:g}; expected a positive distance')
+    cores = list(blocks(search.box, search.block_size))
+    paths = [folder / f'{core.start.x}_{core.start.y}_{core.start.z}.csv' for core in cores]
+    folder.mkdir(parents=True, exist_ok=True)
+    todo = [(search, *pair) for pair in zip(cores, paths, strict=True) if not pair[1].exists()]
+    for _ in run_stage(pool, search_block, todo, len(todo), 'decision points', quiet, unit='block'):
+        pass
+    best: dict[tuple[int, int], tuple[float, int, Xyz]] = {}
+    for path in paths:
+        for touching, one in _read(path, _BLOCK_COLUMNS):
+            pair, rank = (one.id_a, one.id_b), (one.distance, -int(touching))
+            if pair not in best or rank < best[pair][:2]:
+                best[pair] = (*rank, one.point)
+    return [Candidate(*pair, place[0], place[2]) for pair, place in sorted(best.items())]
 
 
-def _rank(place: DecisionPoint) -> tuple[float, int]:
-    return place.distance, -place.touching
+def search_block(search: Search, core: Box, path: Path) -> None:
+    """Writes the decision points of a block, with the number of places of each.
+
+    Args:
+      search: see there.
+      core: where the points are to be.
+      path: of the table.
+
+    Raises:
+      UserError: see `find_candidates`.
+    """
+    around = Xyz(*(math.ceil(search.max_distance / size) + 1 for size in search.voxel_size))
+    outer = core.grow(around).intersection(search.box)
+    source = inference_pb2.DecoratedVolume.FromString(search.segmentation)
+    with open_decorated(source, 'init_segmentation') as volume:
+        labels = volume.require_labels().read(outer)
+    found = find_decision_points(
+        labels, search.voxel_size, search.max_distance, core=core.relative_to(outer.start)
+    )
+    with atomic_path(path) as temporary, open(temporary, 'w', newline='') as file:
+        writer = csv.writer(file)
+        writer.writerow(_BLOCK_COLUMNS)
+        for pair, place in sorted(found.items()):
+            point = (p + s for p, s in zip(place.point_xyz, outer.start, strict=True))
+            writer.writerow([place.touching, *pair, float(place.distance), *point])
 
 
 def write_candidates(path: Path, candidates: Sequence[Candidate]) -> None:
@@ -100,16 +138,22 @@ def read_candidates(path: Path) -> list[Candidate]:
     Raises:
       UserError: another kind of file.
     """
+    return [candidate for _, candidate in _read(path, _COLUMNS)]
+
+
+def _read(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Candidate]]:
+    """Yields the candidates of a table, each behind what stands before it, '' if nothing does."""
+    before = columns.index('id_a')
     with open(path, newline='') as file:
         reader = csv.reader(file)
-        if tuple(next(reader, ())) != _COLUMNS:
+        if tuple(next(reader, ())) != columns:
             raise UserError(
-                f'{path} is no table of candidates; its columns are {",".join(_COLUMNS)}'
+                f'{path} is no table of candidates; its columns are {",".join(columns)}'
             )
         try:
-            return [
-                Candidate(int(a), int(b), float(distance), Xyz(*map(int, point)))
-                for a, b, distance, *point in reader
-            ]
+            for row in reader:
+                a, b, distance, *point = row[before:]
+                candidate = Candidate(int(a), int(b), float(distance), Xyz(*map(int, point)))
+                yield ''.join(row[:before]), candidate
         except (TypeError, ValueError) as error:
             raise UserError(f'{path}, line {reader.line_num}: {error}') from error

@@ -14,192 +14,32 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import fastremap
-import numpy as np
-
-from ffn.assembly.tiling import blocks
+from ffn.assembly.outputs import absolute_spec
+from ffn.assembly.pyramid import Pyramid, scales_of
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError, run_tool
-from ffn.utils.geometry import Box, Xyz
-from ffn.utils.progress import progress
+from ffn.utils.geometry import Box
+from ffn.utils.tasks import Pool, add_where, open_pool
 from ffn.utils.volumes import Volume, open_volume
 
-CHUNK = Xyz(64, 64, 64)
-# Chunks that are read and written in one go, along each axis.
-BLOCK_CHUNKS = 4
-# How often it is written down how far the export is.
-SAVE_SECONDS = 30
 PROPERTIES = 'segment_properties'
+_TYPES = ('uint8', 'uint16', 'uint32', 'uint64', 'int8', 'int16', 'int32', 'float32')
 
 
-@dataclass(frozen=True)
-class Scale:
-    """One resolution.
-
-    Attributes:
-      box: the voxels.
-      voxel_size: x, y, z nanometres.
-      factors: x, y, z voxels of the scale before that become one.
-    """
-
-    box: Box
-    voxel_size: tuple[float, float, float]
-    factors: Xyz
-
-    @property
-    def key(self) -> str:
-        """Name of the folder."""
-        return '_'.join(f'{size:g}' for size in self.voxel_size)
-
-    def next(self) -> Scale:
-        """The next coarser one."""
-        least = min(self.voxel_size)
-        factors = Xyz(*(2 if size < 2 * least else 1 for size in self.voxel_size))
-        start, end = (
-            Xyz(*(rounded(v / f) for v, f in zip(corner, factors, strict=True)))
-            for rounded, corner in ((math.floor, self.box.start), (math.ceil, self.box.end))
+def _type_of(volume: Volume, labels: bool) -> str:
+    """The type that is written, of those that Neuroglancer shows."""
+    if labels:
+        return 'uint64'
+    if volume.dtype.name not in _TYPES:
+        raise UserError(
+            f'{volume.name} is {volume.dtype.name}; an image for Neuroglancer has integers of up '
+            'to 32 bits, or float32'
         )
-        size = Xyz(*(b - a for a, b in zip(start, end, strict=True)))
-        x, y, z = (s * f for s, f in zip(self.voxel_size, factors, strict=True))
-        return Scale(Box(start, size), (x, y, z), factors)
-
-
-def scales_of(box: Box, voxel_size: Sequence[float], at_most: int = 0) -> list[Scale]:
-    """The scales of a volume, until one chunk holds it.
-
-    Args:
-      box: the voxels.
-      voxel_size: x, y, z nanometres.
-      at_most: number of scales; 0: no limit.
-    """
-    x, y, z = map(float, voxel_size)
-    scales = [Scale(box, (x, y, z), Xyz(1, 1, 1))]
-    while any(n > c for n, c in zip(scales[-1].box.size, CHUNK, strict=True)):
-        if len(scales) == at_most:
-            break
-        scales.append(scales[-1].next())
-    return scales
-
-
-class Pyramid:
-    """A precomputed volume of several scales on disk."""
-
-    def __init__(self, folder: Path, volume: Volume, scales: Sequence[Scale], labels: bool):
-        """Says what is written where.
-
-        Args:
-          folder: of the volume.
-          volume: what is exported.
-          scales: of `scales_of`.
-          labels: whether these are labels and no image.
-
-        Raises:
-          UserError: a type that Neuroglancer does not show.
-        """
-        self._folder, self._volume, self._scales, self._labels = folder, volume, scales, labels
-        self._dtype = np.dtype(np.uint64) if labels else volume.dtype
-        if self._dtype.name not in ('uint8', 'uint16', 'uint32', 'uint64', 'int8', 'int16', 'int32',
-                                    'float32'):  # fmt: skip
-            raise UserError(
-                f'{volume.name} is {self._dtype.name}; an image for Neuroglancer has integers of up '
-                'to 32 bits, or float32'
-            )
-
-    def write(self, quiet: bool = False) -> None:
-        """Writes all scales, what is missing of them.
-
-        Raises:
-          UserError: the folder holds the export of something else.
-        """
-        self._folder.mkdir(parents=True, exist_ok=True)
-        settings, path = self._settings(), self._folder / 'export.json'
-        todo = [
-            (level, block)
-            for level, scale in enumerate(self._scales)
-            for block in blocks(scale.box, Xyz(*(n * BLOCK_CHUNKS for n in CHUNK)))
-        ]
-        first, sizes = _read_progress(path, settings)
-        stores = [self._open(scale) for scale in self._scales]
-        saved = time.monotonic()
-        with progress(
-            total=len(todo), initial=first, desc=self._folder.name, unit='block', quiet=quiet
-        ) as bar:
-            for done, (level, block) in enumerate(todo[first:], first + 1):
-                data = self._read(stores, level, block)
-                stores[level][block.slices_zyx].write(data).result()
-                if self._labels and level == 0:
-                    ids, voxels = fastremap.unique(data, return_counts=True)
-                    for label, count in zip(ids.tolist(), voxels.tolist(), strict=True):
-                        sizes[label] = sizes.get(label, 0) + count
-                if done == len(todo) or time.monotonic() - saved > SAVE_SECONDS:
-                    _write_json(path, {'settings': settings, 'blocks': done, 'sizes': sizes})
-                    saved = time.monotonic()
-                bar.update()
-        if self._labels:
-            write_properties(self._folder, {i: n for i, n in sizes.items() if i > 0})
-
-    def _read(self, stores: Sequence[Any], level: int, block: Box) -> np.ndarray:
-        import tensorstore as ts
-
-        if level == 0:
-            data = self._volume.read(block)
-            return np.where(data > 0, data, 0).astype(self._dtype) if self._labels else data
-        factors = list(self._scales[level].factors.zyx)
-        method = 'mode' if self._labels else 'mean'
-        return ts.downsample(stores[level - 1], factors, method)[block.slices_zyx].read().result()
-
-    def _settings(self) -> dict[str, Any]:
-        scales = [
-            {'start': list(s.box.start), 'size': list(s.box.size), 'voxel_size': list(s.voxel_size)}
-            for s in self._scales
-        ]
-        return {'volume': self._volume.name, 'labels': self._labels, 'scales': scales}
-
-    def _open(self, scale: Scale) -> Any:
-        """Opens a scale as [z, y, x], and makes it where it is missing."""
-        import tensorstore as ts
-
-        metadata: dict[str, Any] = {
-            'key': scale.key, 'size': list(scale.box.size), 'voxel_offset': list(scale.box.start),
-            'resolution': list(scale.voxel_size), 'chunk_size': list(CHUNK), 'encoding': 'raw',
-        }  # fmt: skip
-        if self._labels:
-            metadata |= {
-                'encoding': 'compressed_segmentation',
-                'compressed_segmentation_block_size': [8, 8, 8],
-            }
-        spec = {
-            'driver': 'neuroglancer_precomputed',
-            'kvstore': {'driver': 'file', 'path': str(self._folder.absolute())},
-            'multiscale_metadata': {
-                'type': 'segmentation' if self._labels else 'image',
-                'data_type': self._dtype.name, 'num_channels': 1,
-            },
-            'scale_metadata': metadata,
-        }  # fmt: skip
-        store = ts.open(spec, create=True, open=True).result()
-        return store[..., 0].transpose([2, 1, 0])
-
-
-def _read_progress(path: Path, settings: dict[str, Any]) -> tuple[int, dict[int, int]]:
-    """Blocks that are written, and voxels of the segments in those of the first scale."""
-    if not path.exists():
-        return 0, {}
-    try:
-        stored = json.loads(path.read_text(encoding='utf-8'))
-        same = stored['settings'] == settings
-        known = int(stored['blocks']), {int(i): int(n) for i, n in stored['sizes'].items()}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f'{path} is damaged ({error}); remove the folder to begin anew') from error
-    if not same:
-        raise UserError(f'{path.parent} holds the export of something else; give another --output')
-    return known
+    return volume.dtype.name
 
 
 def _write_json(path: Path, content: Any) -> None:
@@ -250,8 +90,8 @@ def write_state(folder: Path, layers: Sequence[str], box: Box, voxel_size: Seque
 
 
 def export(
-    output: Path, volumes: dict[str, str], voxel_size: Sequence[float], at_most: int = 0,
-    quiet: bool = False,
+    output: Path, volumes: dict[str, str], voxel_size: Sequence[float], pool: Pool,
+    at_most: int = 0, quiet: bool = False,
 ) -> None:  # fmt: skip
     """Writes volumes for Neuroglancer.
 
@@ -259,6 +99,7 @@ def export(
       output: folder.
       volumes: 'image' or 'labels' → 'path:dataset'.
       voxel_size: x, y, z nanometres.
+      pool: carries out the tasks.
       at_most: number of scales; 0: until one chunk holds the volume.
       quiet: no progress bar.
 
@@ -274,9 +115,13 @@ def export(
         with open_volume(spec) as opened:
             labels = name == 'labels'
             volume = opened.require_labels() if labels else opened.single_channel()
-            scales = scales_of(volume.box, voxel_size, at_most)
-            Pyramid(output / name, volume, scales, labels).write(quiet)
+            scales, dtype = scales_of(volume.box, voxel_size, at_most), _type_of(volume, labels)
             box = box or volume.box
+        folder = output.absolute() / name
+        pyramid = Pyramid(folder, absolute_spec(spec), tuple(scales), labels, dtype)
+        pyramid.write(pool, quiet)
+        if labels:
+            write_properties(folder, pyramid.sizes())
     write_state(output, list(volumes), box, voxel_size)
 
 
@@ -295,14 +140,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--voxel_size', required=True, metavar='X,Y,Z', help='nanometres')
     parser.add_argument('--scales', type=int, default=0, metavar='N',
                         help='resolutions at the most (until one chunk holds the volume)')  # fmt: skip
-    parser.add_argument('--quiet', action='store_true', help='no progress bar')
+    add_where(parser.add_argument)
     args = parser.parse_args(argv)
     try:
         x, y, z = map(float, args.voxel_size.split(','))
     except ValueError as error:
         raise UserError(f'--voxel_size {args.voxel_size!r}; expected x,y,z nanometres') from error
     volumes = {name: spec for name in ('image', 'labels') if (spec := getattr(args, name))}
-    export(args.output, volumes, (x, y, z), args.scales, args.quiet)
+    with open_pool(args.scheduler, args.workers) as pool:
+        export(args.output, volumes, (x, y, z), pool, args.scales, args.quiet)
     print(f'written to {args.output}; serve it and open state.json, see doc/manual.md')
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,59 +13,117 @@ import numpy as np
 
 from ffn.assembly.outputs import OutputSpec
 from ffn.assembly.tiling import blocks
+from ffn.inference import inference_pb2
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
-from ffn.utils.geometry import Xyz
+from ffn.utils.geometry import Box, Xyz
 from ffn.utils.progress import progress
-from ffn.utils.volumes import Volume
+from ffn.utils.tasks import Pool, run_stage
+from ffn.utils.volumes import Volume, open_decorated
 
 # Chunks that are read and written in one go, along each axis.
 BLOCK_CHUNKS = 4
+RECORD, TABLE, WRITTEN = 'joined_volume.json', 'equivalences.npy', 'joined_blocks'
 
 
 def write_joined(
-    labels: Volume, equivalences: Mapping[int, int], output: OutputSpec, record: Path,
-    quiet: bool = False,
+    segmentation: inference_pb2.DecoratedVolume, equivalences: Mapping[int, int],
+    output: OutputSpec, folder: Path, pool: Pool, quiet: bool = False,
 ) -> None:  # fmt: skip
-    """Writes a label volume with ids replaced, block by block.
+    """Writes a label volume with ids replaced, block by block; blocks that are written stay.
 
     Args:
-      labels: what is read.
+      segmentation: what is read.
       equivalences: id → id; others stay.
       output: where and which box of it.
-      record: file that says which output this has begun, so that it may be begun again, and no other
-        one is overwritten.
+      folder: takes a record of what has been written, and where, so that no other volume is
+        overwritten.
+      pool: carries out the tasks, of outputs that several processes may write.
       quiet: no progress bar.
 
     Raises:
       UserError: there is another volume at the output, or it cannot be written.
     """
-    table = np.array(sorted(equivalences.items()), np.uint64)
+    table = np.array(sorted(equivalences.items()), np.uint64).reshape(-1, 2)
     wanted = {'output': output.spec, 'equivalences': hashlib.sha256(table.tobytes()).hexdigest()}
+    record, written = folder / RECORD, folder / WRITTEN
     known = json.loads(record.read_text()) if record.exists() else {}
-    if known == {**wanted, 'complete': True} and output.exists():
+    there = output.exists()
+    if known == {**wanted, 'complete': True} and there:
         return
-    if output.exists() and known.get('output') != output.spec:
+    if there and known.get('output') != output.spec:
         raise UserError(
             f'{output.spec} exists and is not of this run; choose another output volume'
         )
+    if known != {**wanted, 'complete': False} or not there:
+        shutil.rmtree(written, ignore_errors=True)
     _write_json(record, {**wanted, 'complete': False})
-    with contextlib.ExitStack() as stack:
-        if output.parallel:
-            output.create()
-            target = output.open_parallel()
-        else:
-            target = stack.enter_context(output.replace_hdf5())
-        size = Xyz(*(n * BLOCK_CHUNKS for n in output.chunk))
-        for block in progress(
-            list(blocks(output.box, size)), desc='joined volume', unit='block', quiet=quiet
+    with atomic_path(folder / TABLE) as path, open(path, 'wb') as file:
+        np.save(file, table)
+    size = Xyz(*(n * BLOCK_CHUNKS for n in output.chunk))
+    parts = (output.blocks_of(core) for core in blocks(output.box, size))
+    todo = [block for block in parts if not block.empty]
+    source = segmentation.SerializeToString()
+    if output.parallel:
+        output.create()
+        written.mkdir(exist_ok=True)
+        tasks = [(source, folder, output, block) for block in todo]
+        left = [task for task in tasks if not _mark(folder, task[3]).exists()]
+        for _ in run_stage(
+            pool, write_block, left, len(left), 'joined volume', quiet, unit='block'
         ):
-            data = labels.read(block)
-            data = np.where(data > 0, data, 0).astype(np.uint64)
-            target.write(
-                block, fastremap.remap(data, dict(equivalences), preserve_missing_labels=True)
-            )
+            pass
+    else:
+        with output.replace_hdf5() as target, _open(source) as volume:
+            for block in progress(todo, desc='joined volume', unit='block', quiet=quiet):
+                target.write(block, joined_labels(volume, table, block))
     _write_json(record, {**wanted, 'complete': True})
+
+
+def write_block(segmentation: bytes, folder: Path, output: OutputSpec, block: Box) -> None:
+    """Writes one block of an output that several processes may write, and marks it as written.
+
+    Args:
+      segmentation: DecoratedVolume, serialised.
+      folder: that of `write_joined`.
+      output: exists.
+      block: whole chunks.
+    """
+    table = np.load(folder / TABLE)
+    with _open(segmentation) as volume:
+        output.open_parallel().write(block, joined_labels(volume, table, block))
+    _mark(folder, block).touch()
+
+
+def joined_labels(volume: Volume, table: np.ndarray, block: Box) -> np.ndarray:
+    """Reads a block and replaces ids.
+
+    Args:
+      volume: labels.
+      table: uint64 [n, 2], id and what it becomes, by id.
+      block: what is read.
+
+    Returns:
+      uint64 [z, y, x].
+    """
+    data = volume.read(block)
+    data = np.where(data > 0, data, 0).astype(np.uint64)
+    ids = fastremap.unique(data)
+    at = np.searchsorted(table[:, 0], ids)
+    known = at < len(table)
+    known[known] = table[at[known], 0] == ids[known]
+    new = dict(zip(ids[known].tolist(), table[at[known], 1].tolist(), strict=True))
+    return fastremap.remap(data, new, preserve_missing_labels=True, in_place=True)
+
+
+def _mark(folder: Path, block: Box) -> Path:
+    x, y, z = block.start
+    return folder / WRITTEN / f'{x}_{y}_{z}'
+
+
+def _open(segmentation: bytes) -> Volume:
+    source = inference_pb2.DecoratedVolume.FromString(segmentation)
+    return open_decorated(source, 'init_segmentation').require_labels()
 
 
 def _write_json(path: Path, content: Mapping[str, object]) -> None:

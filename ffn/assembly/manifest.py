@@ -17,16 +17,15 @@ from ffn.utils.errors import UserError
 NAME = 'manifest.json'
 # How a request is carried out, not what comes out.
 _HOW = ('checkpoint_interval', 'batch_size', 'concurrent_requests')
-_PATHS = ('hdf5', 'model_checkpoint_path', 'segmentation_output_dir', 'reference_histogram',
-          'directory')  # fmt: skip
 
 
-def claim(folder: str | Path, configuration: Mapping[str, Any]) -> bool:
+def claim(folder: str | Path, configuration: Mapping[str, Any], name: str = NAME) -> bool:
     """Makes a folder that of a configuration, or checks that it is already.
 
     Args:
       folder: made where it is missing.
       configuration: plain JSON.
+      name: of the file that says so.
 
     Returns:
       Whether there was a run with this configuration before.
@@ -34,7 +33,7 @@ def claim(folder: str | Path, configuration: Mapping[str, Any]) -> bool:
     Raises:
       UserError: the folder belongs to another configuration; names what differs.
     """
-    path = Path(folder, NAME)
+    path = Path(folder, name)
     given = json.loads(json.dumps(configuration))
     if path.exists():
         there = read(path)
@@ -87,20 +86,6 @@ def _leaves(value: Any, name: str = '') -> Iterator[tuple[str, Any]]:
             yield from _leaves(part, f'{name}.{key}' if name else key)
     else:
         yield name, value
-
-
-def absolute(proto: message.Message) -> None:
-    """Makes the paths in a request absolute, for processes that run elsewhere.
-
-    Args:
-      proto: InferenceRequest or a message in one; is changed. Paths inside of JSON stay.
-    """
-    for field, value in proto.ListFields():
-        if field.message_type is not None:
-            for part in [value] if isinstance(value, message.Message) else value:
-                absolute(part)
-        elif field.name in _PATHS and value and '://' not in value:
-            setattr(proto, field.name, str(Path(value).absolute()))
 
 
 def deciding(request: inference_pb2.InferenceRequest) -> dict[str, Any]:

@@ -30,16 +30,16 @@ from ffn.assembly.arguments import (
     tiling_of,
 )
 from ffn.assembly.assemble import Assembly
-from ffn.assembly.tasks import InProcess, Pool, open_pool, run_stage
 from ffn.assembly.tiling import Places, Tiling
 from ffn.inference import inference_pb2, storage
-from ffn.inference.request import read_box, read_request, voxel_size_zyx
+from ffn.inference.request import absolute_paths, read_box, read_request, voxel_size_zyx
 from ffn.inference.runner import Runner, weights_of
 from ffn.utils import protos
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError, run_tool
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.startup import startup_messages_hidden
+from ffn.utils.tasks import Pool, open_pool, run_stage
 
 
 class Network(NamedTuple):
@@ -66,25 +66,10 @@ class Network(NamedTuple):
 
 def ask_network() -> Network:
     """Asks the network of the worker that this is called in."""
-    from ffn.assembly.cluster import worker_runner
+    from ffn.inference.worker_network import worker_runner
 
-    return Network.of(worker_runner())
-
-
-def segment_subvolume(corner_zyx: Sequence[int], size_zyx: Sequence[int]) -> Mapping[str, int]:
-    """Segments a subvolume with the network of the worker that this is called in.
-
-    Args:
-      corner_zyx: its first voxel.
-      size_zyx: its shape.
-
-    Returns:
-      Counters, or nothing where the result was there.
-    """
-    from ffn.assembly.cluster import worker_runner
-
-    canvas = worker_runner().run(corner_zyx, size_zyx)
-    return {} if canvas is None else {**canvas.counters.as_dict(), 'objects': len(canvas.origins)}
+    with worker_runner() as runner:
+        return Network.of(runner)
 
 
 class _Segmentation:
@@ -96,7 +81,7 @@ class _Segmentation:
 
     def run(self, pool: Pool) -> Assembly:
         """Segments what is missing; returns what is to be put together."""
-        if isinstance(pool, InProcess):
+        if not pool.distributed:
             with startup_messages_hidden():
                 from ffn.inference import precision
 
@@ -106,9 +91,11 @@ class _Segmentation:
                 assembly, places = self._prepare(Network.of(runner))
                 self._here(runner, assembly.tiling, places)
             return assembly
-        pool.give_network(self._request)
-        assembly, places = self._prepare(pool.call(ask_network))
-        self._distributed(pool, assembly.tiling, places)
+        from ffn.inference.worker_network import networks
+
+        with networks(pool, self._request):
+            assembly, places = self._prepare(pool.call(ask_network))
+            self._distributed(pool, assembly.tiling, places)
         return assembly
 
     def _prepare(self, network: Network) -> tuple[Assembly, Places]:
@@ -175,6 +162,8 @@ class _Segmentation:
         self._count(runner.counters.as_dict() | {'objects': sum(r.objects for r in reports)})
 
     def _distributed(self, pool: Pool, tiling: Tiling, places: Places) -> None:
+        from ffn.inference.worker_network import segment_subvolume
+
         missing = sum(1 for _ in self._missing(tiling, places))
         self._say(missing, len(places))
         tasks = ((box.start.zyx, box.size.zyx) for box in self._missing(tiling, places))
@@ -202,7 +191,7 @@ def _masks(request: inference_pb2.InferenceRequest, text: str) -> inference_pb2.
     masks = inference_pb2.MaskConfigs()
     if text:
         protos.read_text_or_file(text, masks, '--mask')
-        manifest.absolute(masks)
+        absolute_paths(masks)
     masks.masks.extend(mask for mask in request.masks if mask.WhichOneof('source') != 'image')
     return masks
 
@@ -228,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     for name in ('segmentation_output_dir', 'seed_policy'):
         if not getattr(request, name):
             raise UserError(f'the inference request does not set {name}, which is needed')
-    manifest.absolute(request)
+    absolute_paths(request)
     with open_pool(args.scheduler, args.workers, request.concurrent_requests) as pool:
         assembly = _Segmentation(request, args).run(pool)
         statistics = assemble.run(assembly, pool, args.quiet)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+
+from google.protobuf import message
 
 from ffn.inference import inference_pb2
 from ffn.inference.options import CanvasOptions
@@ -12,6 +15,8 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, both_orders
 
 _OF_MODEL = ('model_name', 'model_checkpoint_path')
+_PATHS = ('hdf5', 'model_checkpoint_path', 'segmentation_output_dir', 'reference_histogram',
+          'directory', 'output_directory')  # fmt: skip
 _NEEDED = ('image', 'image_mean', 'image_stddev', *_OF_MODEL, 'inference_options')
 
 
@@ -169,3 +174,18 @@ def clip_box(box: Box, volume: Box, fov: Xyz, name: str) -> tuple[Box, bool]:
             f'{both_orders(fov)}; choose a larger box'
         )
     return clipped, clipped != box
+
+
+def absolute_paths(proto: message.Message) -> None:
+    """Makes the paths in a request absolute, for processes that run elsewhere.
+
+    Args:
+      proto: InferenceRequest, ResegmentationRequest or a message in one; is changed. Paths inside of
+        JSON stay.
+    """
+    for field, value in proto.ListFields():
+        if field.message_type is not None:
+            for part in [value] if isinstance(value, message.Message) else value:
+                absolute_paths(part)
+        elif field.name in _PATHS and value and '://' not in value:
+            setattr(proto, field.name, str(Path(value).absolute()))

@@ -16,10 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
-import os
 from collections.abc import Mapping, Sequence
-from concurrent import futures
 from pathlib import Path
 
 import fastremap
@@ -27,21 +24,20 @@ from absl import logging
 
 from ffn.inference import consensus_pb2, inference_pb2, storage
 from ffn.inference.consensus import split_consensus
+from ffn.inference.request import absolute_paths, read_request
 from ffn.inference.unpickling import read_npz
 from ffn.utils import protos
 from ffn.utils.errors import UserError, run_tool
 from ffn.utils.geometry import Box, Zyx
-from ffn.utils.progress import progress
+from ffn.utils.tasks import Pool, add_where, open_pool, run_stage
 
 
-def run(
-    request: consensus_pb2.ConsensusRequest, workers: int = 1, quiet: bool = False
-) -> dict[str, int]:
+def run(request: consensus_pb2.ConsensusRequest, pool: Pool, quiet: bool = False) -> dict[str, int]:
     """Makes the consensus of every subvolume.
 
     Args:
       request: what to do.
-      workers: processes.
+      pool: carries out the tasks.
       quiet: no progress bar.
 
     Returns:
@@ -67,20 +63,10 @@ def run(
         logging.info('%d of %d subvolumes exist already', len(corners) - len(todo), len(corners))
     total = dict.fromkeys(('objects', 'objects-split-off', 'voxels-dropped'), 0)
     text = request.SerializeToString()
-    with (
-        # Fresh processes: a network that is loaded in this one does not survive a fork.
-        futures.ProcessPoolExecutor(workers, multiprocessing.get_context('spawn')) as pool,
-        progress(total=len(todo), desc='consensus', unit='subvolume', quiet=quiet) as bar,
-    ):
-        pending = [pool.submit(make_subvolume, text, corner) for corner in todo]
-        try:
-            for done in futures.as_completed(pending):
-                for name, value in done.result().items():
-                    total[name] += value
-                bar.update()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    tasks = ((text, corner) for corner in todo)
+    for counters in run_stage(pool, make_subvolume, tasks, len(todo), 'consensus', quiet):
+        for name, value in counters.items():
+            total[name] += value
     return {'subvolumes': len(todo), **total}
 
 
@@ -160,22 +146,22 @@ def load_source(source: inference_pb2.SegmentationSource, corner_zyx: Sequence[i
 
 
 def segment_reversed(
-    request: inference_pb2.InferenceRequest, forward: str, reverse: str, quiet: bool = False
-) -> None:
+    request: inference_pb2.InferenceRequest, forward: str, reverse: str, pool: Pool,
+    quiet: bool = False,
+) -> None:  # fmt: skip
     """Segments the subvolumes of a segmentation once more, from its seeds in falling order.
 
     Args:
       request: that of the segmentation.
       forward: its folder.
       reverse: folder of the result; what is there already stays.
+      pool: whose workers load the network, where they can; else it is done in this process.
       quiet: no progress bar.
 
     Raises:
       UserError: something does not fit, or a subvolume failed; the others have been segmented.
       SystemExit: stopped by a signal, after checkpoints.
     """
-    from ffn.inference import box_run
-
     todo = {
         corner: path
         for corner, path in storage.subvolumes(forward).items()
@@ -189,7 +175,17 @@ def segment_reversed(
     reversed_.seed_policy_args = json.dumps({'segmentation_dir': forward})
     reversed_.segmentation_output_dir = reverse
     boxes = [Box.from_zyx(c, storage.segmentation_shape(path)) for c, path in todo.items()]
-    box_run.segment_request(reversed_, boxes, quiet=quiet)
+    if not pool.distributed:
+        from ffn.inference import box_run
+
+        box_run.segment_request(reversed_, boxes, quiet=quiet)
+        return
+    from ffn.inference.worker_network import networks, segment_subvolume
+
+    tasks = [(box.start.zyx, box.size.zyx) for box in boxes]
+    with networks(pool, reversed_):
+        for _ in run_stage(pool, segment_subvolume, tasks, len(tasks), 'reverse', quiet):
+            pass
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, int]:
@@ -209,22 +205,21 @@ def main(argv: Sequence[str] | None = None) -> dict[str, int]:
     parser.add_argument('--inference_request', default='', metavar='REQUEST',
                         help='InferenceRequest of segmentation1, text format or a file: segments in '
                         'reverse order what segmentation2 lacks')  # fmt: skip
-    parser.add_argument('--workers', type=int, default=min(os.cpu_count() or 1, 4), metavar='N',
-                        help='processes (one per core, 4 at the most)')  # fmt: skip
-    parser.add_argument('--quiet', action='store_true', help='no progress bar')
+    add_where(parser.add_argument)
     args = parser.parse_args(argv)
-    if args.workers < 1:
-        raise UserError(f'--workers is {args.workers}; expected 1 or more')
     request = protos.read_text_or_file(
         args.consensus_request, consensus_pb2.ConsensusRequest(), '--consensus_request'
     )
     check_request(request)
-    if args.inference_request:
-        from ffn.inference.request import read_request
-
-        directories = request.segmentation1.directory, request.segmentation2.directory
-        segment_reversed(read_request(args.inference_request), *directories, args.quiet)
-    done = run(request, args.workers, args.quiet)
+    absolute_paths(request)
+    inference = read_request(args.inference_request) if args.inference_request else None
+    threads = 1 if inference is None else inference.concurrent_requests
+    with open_pool(args.scheduler, args.workers, threads) as pool:
+        if inference is not None:
+            absolute_paths(inference)
+            directories = request.segmentation1.directory, request.segmentation2.directory
+            segment_reversed(inference, *directories, pool, args.quiet)
+        done = run(request, pool, args.quiet)
     print(', '.join(f'{name} {value}' for name, value in done.items()))
     print(f'written to {Path(request.segmentation_output_dir)}')
     return done

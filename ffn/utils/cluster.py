@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from absl import logging
 
 from ffn.utils.errors import UserError
+from ffn.utils.signals import exit_on_sigterm
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -46,7 +47,7 @@ def open_client(scheduler: str, workers: int = 0, threads: int = 1) -> Iterator[
             f'--scheduler {scheduler} needs Dask: pip install "flood-filling-networks[cluster]"; '
             'or --scheduler none'
         ) from error
-    with contextlib.ExitStack() as stack:
+    with exit_on_sigterm(), contextlib.ExitStack() as stack:
         if scheduler == 'local':
             cluster = stack.enter_context(distributed.LocalCluster(
                 n_workers=workers or max(count_gpus(), 1), threads_per_worker=threads,

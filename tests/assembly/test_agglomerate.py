@@ -8,8 +8,12 @@ import h5py
 import numpy as np
 import pytest
 
-from ffn.assembly import agglomerate, merges
+from ffn.assembly import agglomerate, joined_volume, merges
+from ffn.assembly.outputs import OutputSpec
+from ffn.inference import inference_pb2
 from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz
+from ffn.utils.tasks import InProcess
 from ffn.utils.volumes import open_volume
 
 CUT, OTHER = (10, 2**40), 30
@@ -118,6 +122,57 @@ def test_the_joined_volume(folder, monkeypatch, spec):
     assert sorted((p, p.stat().st_mtime_ns) for p in folder.glob('joined*/**/*')) == before
     with pytest.raises(UserError, match='exists and is not of this run'):
         run(folder, '--output_volume', 'labels.h5:split')
+
+
+def test_on_dask(folder, monkeypatch):
+    monkeypatch.setenv('FFN_DASHBOARD', ':0')
+    monkeypatch.chdir(folder)
+    run(folder, '--scheduler', 'local', '--workers', '2', '--output_volume', 'zarr://on_dask')
+    tables = {path.name: path.read_bytes() for path in (folder / 'again').glob('*.csv')}
+    (folder / 'again').rename(folder / 'before')
+    run(folder, '--output_volume', 'alone.h5:labels')
+    assert tables == {path.name: path.read_bytes() for path in (folder / 'again').glob('*.csv')}
+    with open_volume('zarr://on_dask') as one, open_volume('alone.h5:labels') as other:
+        np.testing.assert_array_equal(one.read(one.box), other.read(other.box))
+
+
+def test_the_joined_volume_goes_on(folder, monkeypatch):
+    monkeypatch.setattr(joined_volume, 'BLOCK_CHUNKS', 1)
+    with h5py.File(folder / 'labels.h5') as file:
+        labels = file['split'][:]
+    source = inference_pb2.DecoratedVolume(hdf5=f'{folder}/labels.h5:split')
+    box = Box(Xyz(3, 5, 2), Xyz(33, 20, 17))
+    output = OutputSpec(f'zarr://{folder}/joined', box, Xyz(8, 8, 8))
+    arguments = (source, {CUT[1]: CUT[0]}, output, folder, InProcess(), True)
+    whole, done = joined_volume.joined_labels, []
+
+    def seven_then_stop(*args):
+        if len(done) == 7:
+            raise KeyboardInterrupt
+        done.append(args)
+        return whole(*args)
+
+    monkeypatch.setattr(joined_volume, 'joined_labels', seven_then_stop)
+    with pytest.raises(KeyboardInterrupt):
+        joined_volume.write_joined(*arguments)
+    monkeypatch.setattr(joined_volume, 'joined_labels', lambda *a: done.append(a) or whole(*a))
+    joined_volume.write_joined(*arguments)
+    # Chunks begin at 8, 16, 24 and 32 along x, 8, 16 and 24 along y, 8 and 16 along z; those that
+    # begin before the box belong to the next.
+    assert len(done) == 4 * 3 * 2
+    expected = np.where(labels == CUT[1], CUT[0], labels)[box.slices_zyx]
+    with open_volume(output.spec) as volume:
+        np.testing.assert_array_equal(volume.read(box), expected)
+    blocks = [args[2] for args in done]
+    assert len({block.start for block in blocks}) == len(blocks)
+    starts = {v for block in blocks for v, first in zip(block.start, box.start) if v != first}
+    assert starts == {16, 24, 32}
+    # Other merges are written anew.
+    done.clear()
+    joined_volume.write_joined(source, {}, *arguments[2:])
+    assert len(done) == len(blocks)
+    with open_volume(output.spec) as volume:
+        np.testing.assert_array_equal(volume.read(box), labels[box.slices_zyx])
 
 
 def test_joined_by_hand():

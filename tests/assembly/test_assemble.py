@@ -15,11 +15,11 @@ from ffn.assembly import assemble
 from ffn.assembly.assemble import Assembly
 from ffn.assembly.matching import Matching
 from ffn.assembly.outputs import OutputSpec
-from ffn.assembly.tasks import InProcess
 from ffn.assembly.tiling import Tiling
 from ffn.inference import inference_pb2
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
+from ffn.utils.tasks import InProcess
 from ffn.utils.volumes import open_volume
 from tests.assembly.cut import blobs, check_same_objects, cut
 

@@ -1,15 +1,25 @@
 """Candidates of a volume: whatever its blocks are, the same pairs."""
 
+import itertools
+
 import h5py
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from ffn.assembly.candidates import Candidate, find_candidates, read_candidates, write_candidates
+from ffn.assembly.candidates import (
+    Candidate,
+    Search,
+    find_candidates,
+    read_candidates,
+    write_candidates,
+)
 from ffn.assembly.tiling import blocks
+from ffn.inference import inference_pb2
 from ffn.inference.decision_point import find_decision_points
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
+from ffn.utils.tasks import InProcess, Processes
 from ffn.utils.volumes import open_volume
 
 SIZE = (4.0, 4.0, 8.0)  # x, y, z
@@ -30,20 +40,30 @@ def volume(tmp_path):
         yield opened
 
 
-def found(volume, block_size, box=None, distance=12.0):
-    return find_candidates(volume, box or volume.box, SIZE, distance, Xyz(*block_size), quiet=True)
+@pytest.fixture
+def found(volume, tmp_path):
+    """Finds the candidates of blocks of a size."""
+    source = inference_pb2.DecoratedVolume(hdf5=volume.name).SerializeToString()
+    count = itertools.count()
+
+    def find(block_size, box=None, distance=12.0, pool=None, folder=None):
+        search = Search(source, box or volume.box, SIZE, distance, Xyz(*block_size))
+        folder = folder or tmp_path / f'blocks{next(count)}'
+        return find_candidates(search, folder, pool or InProcess(), quiet=True)
+
+    return find
 
 
-def test_one_block_is_the_whole(volume):
+def test_one_block_is_the_whole(volume, found):
     whole = find_decision_points(volume.read(volume.box), SIZE, 12.0)
-    assert [(one.id_a, one.id_b) for one in found(volume, (99, 99, 99))] == sorted(whole)
+    assert [(one.id_a, one.id_b) for one in found((99, 99, 99))] == sorted(whole)
     assert len(whole) > 40
 
 
 @pytest.mark.parametrize('block_size', [(20, 99, 99), (13, 11, 9), (37, 8, 24)])
-def test_blocks_do_not_show(volume, block_size):
-    whole = {one[:2]: one for one in found(volume, (99, 99, 99))}
-    parts = {one[:2]: one for one in found(volume, block_size)}
+def test_blocks_do_not_show(found, block_size):
+    whole = {one[:2]: one for one in found((99, 99, 99))}
+    parts = {one[:2]: one for one in found(block_size)}
     # Who gets a voxel that is equally far from two may depend on the block; who touches does not.
     touching = {pair for pair, one in whole.items() if one.distance == 0}
     assert touching == {pair for pair, one in parts.items() if one.distance == 0}
@@ -54,12 +74,28 @@ def test_blocks_do_not_show(volume, block_size):
     assert np.mean(equal) > 0.9
 
 
-def test_points_are_in_the_volume_at_their_segments(volume):
+def test_points_are_in_the_volume_at_their_segments(volume, found):
     box = Box(Xyz(5, 3, 2), Xyz(30, 20, 21))
-    for one in found(volume, (9, 9, 9), box):
+    for one in found((9, 9, 9), box):
         assert box.contains(Box(one.point, Xyz(1, 1, 1)))
         near = Box(one.point, Xyz(1, 1, 1)).grow(Xyz(4, 4, 3)).intersection(box)
         assert {one.id_a, one.id_b} <= set(volume.read(near).ravel().tolist())
+
+
+def test_blocks_that_are_there_are_not_searched_again(found, tmp_path):
+    folder = tmp_path / 'blocks'
+    whole = found((20, 20, 20), pool=Processes(2), folder=folder)
+    assert whole == found((20, 20, 20))
+    tables = sorted(folder.iterdir())
+    assert len(tables) == 2 * 2 * 2
+    before = [path.stat().st_mtime_ns for path in tables]
+    tables[3].unlink()
+    assert found((20, 20, 20), folder=folder) == whole
+    after = [path.stat().st_mtime_ns for path in tables]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [i != 3 for i in range(8)]
+    tables[3].write_text('something\n')
+    with pytest.raises(UserError, match='no table of candidates'):
+        found((20, 20, 20), folder=folder)
 
 
 def test_the_table_comes_back(tmp_path):
@@ -74,8 +110,8 @@ def test_the_table_comes_back(tmp_path):
         read_candidates(tmp_path / 'c.csv')
 
 
-def test_bad_input(volume):
+def test_bad_input(volume, found):
     with pytest.raises(UserError, match='block size x,y,z 4,0,4'):
         list(blocks(volume.box, Xyz(4, 0, 4)))
     with pytest.raises(UserError, match='max_distance is 0'):
-        found(volume, (9, 9, 9), distance=0)
+        found((9, 9, 9), distance=0)

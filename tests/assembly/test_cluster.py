@@ -10,14 +10,10 @@ from pathlib import Path
 
 import dask
 import dask_jobqueue
-import numpy as np
 import pytest
 import yaml
 
-from ffn.assembly.cluster import gpu_of
-from ffn.assembly.tasks import InProcess, open_pool, run_stage
 from ffn.assembly.tiling import Tiling
-from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from tests.assembly.cut import blobs, check_same_objects, cut
 from tests.assembly.test_assemble import read
@@ -117,45 +113,6 @@ def test_job_scripts_of_the_recipe(repository, tmp_path, monkeypatch, name, line
     assert '--lifetime 23h' in script
 
 
-def test_one_gpu_for_each_local_worker():
-    assert [gpu_of(i, '', 4) for i in range(5)] == ['0', '1', '2', '3', '0']
-    assert [gpu_of(i, '3,5', 8) for i in range(3)] == ['3', '5', '3']
-    assert gpu_of(1, 'GPU-a,GPU-b', 8) == 'GPU-b'
-    # Nothing to choose from, or workers that somebody else started.
-    assert gpu_of(0, '', 0) is gpu_of(1, '2', 8) is gpu_of('SLURMCluster-1', '', 4) is None
-
-
-def fail_at(limit: int, number: int) -> int:
-    """A task that fails from a number on."""
-    if number >= limit:
-        raise UserError(f'number {number} is not below {limit}')
-    return number
-
-
-@pytest.mark.parametrize('scheduler', ['none', 'local'])
-def test_a_task_that_fails_does_not_keep_the_others_from_it(scheduler, monkeypatch):
-    monkeypatch.setenv('FFN_DASHBOARD', ':0')
-    done = []
-
-    def run(pool):
-        for result in run_stage(pool, fail_at, ((3, i) for i in (5, 0, 4, 1, 2)), 5, 'n', True):
-            done.append(result)
-
-    with open_pool(scheduler, 1) as pool:
-        with pytest.raises(UserError, match=r'n: number . is not below 3; 1 more tasks failed'):
-            run(pool)
-    assert sorted(done) == [0, 1, 2]
-
-
-def test_more_tasks_than_are_submitted_at_a_time(monkeypatch):
-    monkeypatch.setenv('FFN_DASHBOARD', ':0')
-    with open_pool('local', 1) as pool:
-        found = list(run_stage(pool, fail_at, ((999, i) for i in range(300)), 300, 'n', quiet=True))
-    assert sorted(found) == list(range(300))
-    here = run_stage(InProcess(), fail_at, ((999, i) for i in range(3)), 3, 'n', quiet=True)
-    assert list(here) == [0, 1, 2]
-
-
 def test_without_dask(repository, tmp_path, labels):
     """Dask is an extra: all but --scheduler works without."""
     program = (
@@ -175,24 +132,3 @@ def test_without_dask(repository, tmp_path, labels):
     ]  # fmt: skip
     assert done[0].returncode == 0, done[0].stderr
     check_one_line(done[1].returncode, done[1].stderr, 'needs Dask', '[cluster]')
-
-
-def test_no_such_scheduler():
-    with pytest.raises(UserError, match='neither a file nor known'), open_pool('nowhere'):
-        pass
-    with pytest.raises(UserError, match='does not answer'), dask.config.set(
-        {'distributed.comm.timeouts.connect': '1s'}
-    ), open_pool(f'tcp://127.0.0.1:{np.random.default_rng().integers(20000, 60000)}'):  # fmt: skip
-        pass
-
-
-def end_process(number: int) -> None:
-    """A task that takes its worker with it, as one that needs too much memory does."""
-    os._exit(number)
-
-
-def test_a_task_that_ends_its_worker_again_and_again(monkeypatch):
-    monkeypatch.setenv('FFN_DASHBOARD', ':0')
-    with open_pool('local', 1) as pool:
-        with pytest.raises(UserError, match=r'end_process\(3,\) ended its worker 4 times'):
-            list(run_stage(pool, end_process, [(3,)], 1, 'n', quiet=True))

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ffn.assembly import export
+from ffn.assembly import export, pyramid
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.volumes import open_volume
@@ -96,9 +96,8 @@ def test_segment_properties(folder):
 
 
 def test_it_goes_on_where_it_was(folder, monkeypatch):
-    monkeypatch.setattr(export, 'SAVE_SECONDS', 0)
-    monkeypatch.setattr(export, 'BLOCK_CHUNKS', 1)
-    whole, count = export.Pyramid._read, []
+    monkeypatch.setattr(pyramid, 'BLOCK_CHUNKS', 1)
+    whole, count = pyramid.Pyramid.read, []
 
     def three_then_stop(self, *args):
         count.append(args)
@@ -106,13 +105,12 @@ def test_it_goes_on_where_it_was(folder, monkeypatch):
             raise KeyboardInterrupt
         return whole(self, *args)
 
-    monkeypatch.setattr(export.Pyramid, '_read', three_then_stop)
+    monkeypatch.setattr(pyramid.Pyramid, 'read', three_then_stop)
     with pytest.raises(KeyboardInterrupt):
         call(folder, *both(folder)[2:])
-    begun = json.loads((folder / 'view/labels/export.json').read_text())
-    assert begun['blocks'] == 3
+    assert len(list((folder / 'view/labels/export_blocks').rglob('*.npy'))) == 3
     count.clear()
-    monkeypatch.setattr(export.Pyramid, '_read', lambda *args: count.append(args) or whole(*args))
+    monkeypatch.setattr(pyramid.Pyramid, 'read', lambda *args: count.append(args) or whole(*args))
     call(folder, *both(folder)[2:])
     assert len(count) == 2 * 3 * 3 + 2 * 2 * 2 + 1 - 3
     np.testing.assert_array_equal(
@@ -123,13 +121,22 @@ def test_it_goes_on_where_it_was(folder, monkeypatch):
     assert not count
 
 
+def test_several_processes(folder):
+    call(folder, *both(folder), '--workers', '2')
+    alone = folder / 'alone'
+    export.main(['--output', str(alone), '--voxel_size', SIZE, '--quiet', *both(folder)])
+    for path in alone.rglob('*'):
+        other = folder / 'view' / path.relative_to(alone)
+        assert path.is_dir() or path.read_bytes() == other.read_bytes()
+
+
 def test_scales_of_an_offset():
-    first = export.Scale(Box(Xyz(3, 4, 5), Xyz(200, 9, 10)), (10, 10, 10), Xyz(1, 1, 1))
-    assert first.next() == export.Scale(
+    first = pyramid.Scale(Box(Xyz(3, 4, 5), Xyz(200, 9, 10)), (10, 10, 10), Xyz(1, 1, 1))
+    assert first.next() == pyramid.Scale(
         Box(Xyz(1, 2, 2), Xyz(101, 5, 6)), (20, 20, 20), Xyz(2, 2, 2)
     )
-    assert len(export.scales_of(first.box, (10, 10, 10))) == 3
-    assert len(export.scales_of(first.box, (10, 10, 10), at_most=2)) == 2
+    assert len(pyramid.scales_of(first.box, (10, 10, 10))) == 3
+    assert len(pyramid.scales_of(first.box, (10, 10, 10), at_most=2)) == 2
 
 
 @pytest.mark.parametrize(
@@ -145,8 +152,10 @@ def test_bad_input(folder, more, message):
 
 def test_another_volume_is_refused(folder):
     call(folder, *both(folder))
-    with pytest.raises(UserError, match='export of something else'):
+    with pytest.raises(
+        UserError, match=r'results of other settings: volume is .*labels there and .*raw here'
+    ):
         call(folder, '--labels', f'{folder}/volume.h5:raw')
     (folder / 'view/labels/export.json').write_text('{')
-    with pytest.raises(UserError, match='is damaged'):
+    with pytest.raises(UserError, match='is no manifest'):
         call(folder, *both(folder))

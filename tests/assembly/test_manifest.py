@@ -29,21 +29,6 @@ def test_how_a_request_is_carried_out_decides_nothing():
     assert manifest.request_digest(b'\x09') != manifest.request_digest(b'\x0a')
 
 
-def test_paths_become_absolute(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    made = request(model_checkpoint_path='nets/a', reference_histogram='/h.npz')
-    made.masks.add().volume.mask.hdf5 = 'mask.h5:m'
-    made.init_segmentation.hdf5 = 'zarr://gs://bucket/a'
-    manifest.absolute(made)
-    assert made.image.hdf5 == f'{tmp_path}/a.h5:raw'
-    assert made.model_checkpoint_path == f'{tmp_path}/nets/a'
-    assert made.segmentation_output_dir == f'{tmp_path}/out'
-    assert made.masks[0].volume.mask.hdf5 == f'{tmp_path}/mask.h5:m'
-    assert (made.reference_histogram, made.init_segmentation.hdf5) == (
-        '/h.npz', 'zarr://gs://bucket/a',
-    )  # fmt: skip
-
-
 def test_weights_are_told_apart(tmp_path):
     for name in ('model.ckpt-1.index', 'model.ckpt-1.data-00000-of-00001', 'model.ckpt-10.index'):
         (tmp_path / name).write_bytes(name.encode())

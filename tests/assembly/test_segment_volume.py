@@ -160,21 +160,65 @@ def wait_for(folder: Path, client: subprocess.Popen, count: int) -> None:
         time.sleep(0.02)
 
 
-def test_stopped_by_sigterm(repository, tmp_path, flood_network, alone):
+@pytest.mark.parametrize('scheduler', ['none', 'local'])
+def test_stopped_by_sigterm(repository, tmp_path, flood_network, alone, scheduler):
     folder, _, _ = alone
     fill(tmp_path, flood_network)
+    arguments = (*CUT, '--output', 'out.h5:seg', '--scheduler', scheduler)
     with (tmp_path / 'log').open('w') as log:
         client = subprocess.Popen(
-            command(*CUT, '--output', 'out.h5:seg'), cwd=tmp_path, env=environment(repository),
-            stdout=log, stderr=log,
-        )  # fmt: skip
+            command(*arguments), cwd=tmp_path, env=environment(repository), stdout=log, stderr=log
+        )
         wait_for(tmp_path, client, 1)
         client.send_signal(signal.SIGTERM)
         assert client.wait(60) == 128 + signal.SIGTERM
     assert 'stopped; run again to go on' in (tmp_path / 'log').read_text()
     assert not (tmp_path / 'out.h5').exists()
-    done = call(repository, tmp_path, *CUT, '--output', 'out.h5:seg')
+    assert list((tmp_path / 'results').rglob('*.cpoint'))
+    done = call(repository, tmp_path, *arguments)
     assert done.returncode == 0, done.stderr
+    assert (read(f'{tmp_path}/out.h5:seg') == read(f'zarr3://{folder}/whole')).all()
+    assert not list((tmp_path / 'results').rglob('*.cpoint'))
+
+
+def test_a_worker_that_is_asked_to_end(repository, tmp_path, flood_network, alone):
+    """As a batch system does at the end of a job's time: another one goes on where it was."""
+    folder, _, _ = alone
+    fill(tmp_path, flood_network)
+    file, running = tmp_path / 'scheduler.json', []
+
+    def start(*words: str) -> subprocess.Popen:
+        running.append(
+            subprocess.Popen(
+                words, cwd=tmp_path, env=environment(repository), stdout=log, stderr=log
+            )
+        )
+        return running[-1]
+
+    def start_dask(*words: str) -> subprocess.Popen:
+        own = ('--scheduler-file', str(file), '--dashboard-address', ':0')
+        return start(sys.executable, '-m', 'dask', *words, *own)
+
+    with (tmp_path / 'log').open('w') as log:
+        try:
+            start_dask('scheduler', '--port', '0')
+            deadline = time.monotonic() + 60
+            while not file.exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            first = start_dask('worker', '--nthreads', '1')
+            client = start(*command(*CUT, '--output', 'out.h5:seg', '--scheduler', str(file)))
+            wait_for(tmp_path, client, 1)
+            first.terminate()
+            first.wait(60)
+            assert list((tmp_path / 'results').rglob('*.cpoint'))
+            start_dask('worker', '--nthreads', '1')
+            assert client.wait(200) == 0
+        finally:
+            for process in running:
+                process.terminate()
+            for process in running:
+                process.wait(60)
     assert (read(f'{tmp_path}/out.h5:seg') == read(f'zarr3://{folder}/whole')).all()
 
 

@@ -2,7 +2,7 @@ import pytest
 
 from ffn.inference import inference_pb2, resegmentation
 from ffn.inference.options import CanvasOptions
-from ffn.inference.request import clip_box, complete_request, read_box, read_request
+from ffn.inference.request import absolute_paths, clip_box, complete_request, read_box, read_request
 from ffn.utils import protos
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
@@ -120,3 +120,24 @@ def test_a_box_is_clipped_or_refused():
         clip_box(Box(Xyz(0, 0, 70), Xyz(33, 21, 33)), volume, fov, 'v')
     with pytest.raises(UserError, match=r'outside v, which covers .*z,y,x 80,90,100'):
         clip_box(Box(Xyz(100, 0, 0), Xyz(33, 33, 33)), volume, fov, 'v')
+
+
+def test_paths_become_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = inference_pb2.InferenceRequest(
+        model_checkpoint_path='nets/a', reference_histogram='/h.npz', segmentation_output_dir='out'
+    )
+    made.image.hdf5 = 'a.h5:raw'
+    made.masks.add().volume.mask.hdf5 = 'mask.h5:m'
+    made.init_segmentation.hdf5 = 'zarr://gs://bucket/a'
+    again = inference_pb2.ResegmentationRequest(output_directory='again', inference=made)
+    absolute_paths(again)
+    assert again.output_directory == f'{tmp_path}/again'
+    made = again.inference
+    assert made.image.hdf5 == f'{tmp_path}/a.h5:raw'
+    assert made.model_checkpoint_path == f'{tmp_path}/nets/a'
+    assert made.segmentation_output_dir == f'{tmp_path}/out'
+    assert made.masks[0].volume.mask.hdf5 == f'{tmp_path}/mask.h5:m'
+    assert (made.reference_histogram, made.init_segmentation.hdf5) == (
+        '/h.npz', 'zarr://gs://bucket/a',
+    )  # fmt: skip

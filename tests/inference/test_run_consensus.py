@@ -1,5 +1,6 @@
 """The consensus driver, called as a user calls it."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -101,7 +102,8 @@ def test_bad_input(folder):
         )
 
 
-def test_reverse_order_is_segmented_first(flood_folder, repository):
+@pytest.mark.parametrize('scheduler', ['none', 'local'])
+def test_reverse_order_is_segmented_first(flood_folder, repository, scheduler):
     from ffn.inference import box_run
 
     text = flood.write_request(flood_folder)
@@ -112,7 +114,9 @@ def test_reverse_order_is_segmented_first(flood_folder, repository):
     shutil.move(flood_folder / 'results', flood_folder / 'one')
     done = subprocess.run(
         [sys.executable, '-m', 'ffn.inference.run_consensus', '--quiet', '--inference_request', text,
-         '--consensus_request', request(flood_folder)], cwd=repository, capture_output=True, text=True, check=False,
+         '--consensus_request', request(flood_folder), '--scheduler', scheduler],
+        cwd=repository, env={**os.environ, 'FFN_DASHBOARD': ':0'}, capture_output=True, text=True,
+        check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert 'subvolumes 2' in done.stdout

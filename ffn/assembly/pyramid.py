@@ -1,0 +1,193 @@
+"""A precomputed volume of several resolutions, written block by block."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fastremap
+import numpy as np
+
+from ffn.assembly import manifest
+from ffn.assembly.tiling import blocks
+from ffn.utils.atomic import atomic_path
+from ffn.utils.geometry import Box, Xyz
+from ffn.utils.tasks import Pool, run_stage
+from ffn.utils.volumes import open_volume
+
+CHUNK = Xyz(64, 64, 64)
+# Chunks that are read and written in one go, along each axis.
+BLOCK_CHUNKS = 4
+RECORD, WRITTEN = 'export.json', 'export_blocks'
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One resolution.
+
+    Attributes:
+      box: the voxels.
+      voxel_size: x, y, z nanometres.
+      factors: x, y, z voxels of the scale before that become one.
+    """
+
+    box: Box
+    voxel_size: tuple[float, float, float]
+    factors: Xyz
+
+    @property
+    def key(self) -> str:
+        """Name of the folder."""
+        return '_'.join(f'{size:g}' for size in self.voxel_size)
+
+    def next(self) -> Scale:
+        """The next coarser one."""
+        least = min(self.voxel_size)
+        factors = Xyz(*(2 if size < 2 * least else 1 for size in self.voxel_size))
+        start, end = (
+            Xyz(*(rounded(v / f) for v, f in zip(corner, factors, strict=True)))
+            for rounded, corner in ((math.floor, self.box.start), (math.ceil, self.box.end))
+        )
+        size = Xyz(*(b - a for a, b in zip(start, end, strict=True)))
+        x, y, z = (s * f for s, f in zip(self.voxel_size, factors, strict=True))
+        return Scale(Box(start, size), (x, y, z), factors)
+
+
+def scales_of(box: Box, voxel_size: Sequence[float], at_most: int = 0) -> list[Scale]:
+    """The scales of a volume, until one chunk holds it.
+
+    Args:
+      box: the voxels.
+      voxel_size: x, y, z nanometres.
+      at_most: number of scales; 0: no limit.
+    """
+    x, y, z = map(float, voxel_size)
+    scales = [Scale(box, (x, y, z), Xyz(1, 1, 1))]
+    while any(n > c for n, c in zip(scales[-1].box.size, CHUNK, strict=True)):
+        if len(scales) == at_most:
+            break
+        scales.append(scales[-1].next())
+    return scales
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """A precomputed volume of several scales on disk.
+
+    Attributes:
+      folder: of the volume.
+      spec: 'path:dataset' of what is exported.
+      scales: of `scales_of`.
+      labels: whether these are labels and no image.
+      dtype: name of the type that is written.
+    """
+
+    folder: Path
+    spec: str
+    scales: tuple[Scale, ...]
+    labels: bool
+    dtype: str
+
+    def write(self, pool: Pool, quiet: bool = False) -> None:
+        """Writes all scales, what is missing of them, each from the one before.
+
+        Args:
+          pool: carries out the tasks.
+          quiet: no progress bar.
+
+        Raises:
+          UserError: the folder holds the export of something else.
+        """
+        manifest.claim(self.folder, self._settings(), RECORD)
+        for level, scale in enumerate(self.scales):
+            self.open(level)
+            mark = self.folder / WRITTEN / str(level)
+            mark.mkdir(parents=True, exist_ok=True)
+            cores = blocks(scale.box, Xyz(*(n * BLOCK_CHUNKS for n in CHUNK)))
+            tasks = [(self, level, core) for core in cores if not self.mark(level, core).exists()]
+            name = f'{self.folder.name} {scale.key}'
+            for _ in run_stage(pool, write_block, tasks, len(tasks), name, quiet, unit='block'):
+                pass
+
+    def read(self, level: int, block: Box) -> np.ndarray:
+        """Reads a block of the volume, or makes it from the scale before; [z, y, x]."""
+        import tensorstore as ts
+
+        if level == 0:
+            with open_volume(self.spec) as volume:
+                data = volume.single_channel().read(block)
+            return np.where(data > 0, data, 0).astype(self.dtype) if self.labels else data
+        factors = list(self.scales[level].factors.zyx)
+        method = 'mode' if self.labels else 'mean'
+        finer = ts.downsample(self.open(level - 1), factors, method)
+        return finer[block.slices_zyx].read().result()
+
+    def mark(self, level: int, block: Box) -> Path:
+        """The file that says that a block is written; of labels, with the sizes in it."""
+        x, y, z = block.start
+        return self.folder / WRITTEN / str(level) / f'{x}_{y}_{z}.npy'
+
+    def sizes(self) -> dict[int, int]:
+        """Id → voxels, of labels that have been written."""
+        sizes: dict[int, int] = {}
+        for path in sorted((self.folder / WRITTEN / '0').glob('*.npy')):
+            for label, count in np.load(path).T.tolist():
+                sizes[label] = sizes.get(label, 0) + count
+        sizes.pop(0, None)
+        return sizes
+
+    def _settings(self) -> dict[str, Any]:
+        scales = [
+            {'start': list(s.box.start), 'size': list(s.box.size), 'voxel_size': list(s.voxel_size)}
+            for s in self.scales
+        ]
+        return {'volume': self.spec, 'labels': self.labels, 'scales': scales}
+
+    def open(self, level: int) -> Any:
+        """Opens a scale as [z, y, x], and makes it where it is missing."""
+        import tensorstore as ts
+
+        scale = self.scales[level]
+        metadata: dict[str, Any] = {
+            'key': scale.key, 'size': list(scale.box.size), 'voxel_offset': list(scale.box.start),
+            'resolution': list(scale.voxel_size), 'chunk_size': list(CHUNK), 'encoding': 'raw',
+        }  # fmt: skip
+        if self.labels:
+            metadata |= {
+                'encoding': 'compressed_segmentation',
+                'compressed_segmentation_block_size': [8, 8, 8],
+            }
+        spec = {
+            'driver': 'neuroglancer_precomputed',
+            'kvstore': {'driver': 'file', 'path': str(self.folder.absolute())},
+            'multiscale_metadata': {
+                'type': 'segmentation' if self.labels else 'image',
+                'data_type': self.dtype, 'num_channels': 1,
+            },
+            'scale_metadata': metadata,
+        }  # fmt: skip
+        store = ts.open(spec, create=True, open=True).result()
+        return store[..., 0].transpose([2, 1, 0])
+
+
+def write_block(pyramid: Pyramid, level: int, block: Box) -> None:
+    """Writes a block of a scale and marks it as written.
+
+    Args:
+      pyramid: whose.
+      level: number of the scale; those before are complete.
+      block: whole chunks.
+
+    Raises:
+      UserError: the volume cannot be read.
+    """
+    data = pyramid.read(level, block)
+    pyramid.open(level)[block.slices_zyx].write(data).result()
+    sizes = np.zeros((2, 0), np.uint64)
+    if pyramid.labels and level == 0:
+        sizes = np.stack(fastremap.unique(data, return_counts=True)).astype(np.uint64)
+    with atomic_path(pyramid.mark(level, block)) as path, open(path, 'wb') as file:
+        np.save(file, sizes)

@@ -1,0 +1,144 @@
+"""Networks of the workers of a Dask cluster: each process loads one, which its threads share.
+
+Needs the extra [cluster].
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import distributed
+from absl import logging
+from distributed.diagnostics.plugin import WorkerPlugin
+
+from ffn.inference import inference_pb2
+from ffn.inference.canvas_parts import Interrupted
+from ffn.inference.runner import Runner
+from ffn.utils.cluster import count_gpus
+from ffn.utils.dask_pool import DaskPool
+
+NETWORK = 'ffn-network'
+
+
+@contextlib.contextmanager
+def networks(pool: DaskPool, request: inference_pb2.InferenceRequest) -> Iterator[None]:
+    """Has every worker load a request's network when a task needs it, for as long as the context lasts.
+
+    When it ends early, subvolumes that are at work are saved as checkpoints. So they are when a worker
+    is asked to end, as far as it is given time: `dask worker` has 8 seconds.
+
+    Args:
+      pool: the workers, also those that come later.
+      request: complete.
+    """
+    pool.client.register_plugin(NetworkPlugin(request.SerializeToString()), name=NETWORK)
+    try:
+        yield
+    finally:
+        pool.client.unregister_worker_plugin(NETWORK)
+
+
+@contextlib.contextmanager
+def worker_runner() -> Iterator[Runner]:
+    """The started runner of the worker that this is called in, by a task.
+
+    Raises:
+      distributed.Reschedule: the worker ends; another one is to do the task.
+    """
+    with distributed.get_worker().plugins[NETWORK].in_use() as runner:
+        try:
+            yield runner
+        except Interrupted:
+            raise distributed.Reschedule from None
+
+
+def segment_subvolume(corner_zyx: Sequence[int], size_zyx: Sequence[int]) -> Mapping[str, int]:
+    """Segments a subvolume with the network of the worker that this is called in.
+
+    Args:
+      corner_zyx: its first voxel.
+      size_zyx: its shape.
+
+    Returns:
+      Counters, or nothing where the result was there.
+    """
+    with worker_runner() as runner:
+        canvas = runner.run(corner_zyx, size_zyx)
+    return {} if canvas is None else {**canvas.counters.as_dict(), 'objects': len(canvas.origins)}
+
+
+class NetworkPlugin(WorkerPlugin):
+    """The network of a worker process, loaded once."""
+
+    def __init__(self, request: bytes):
+        self._request = request
+
+    def setup(self, worker: distributed.Worker) -> None:
+        """Called by Dask in the worker."""
+        self._runner, self._users, self._ending = None, 0, False
+        self._changed = threading.Condition()
+        name = gpu_of(worker.name, os.environ.get('CUDA_VISIBLE_DEVICES', ''), count_gpus())
+        if name is not None:
+            os.environ['CUDA_VISIBLE_DEVICES'] = name
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[Runner]:
+        """The runner, which is not closed while the context lasts."""
+        with self._changed:
+            if self._ending:
+                raise distributed.Reschedule
+            if self._runner is None:
+                self._runner = self._start()
+            self._users += 1
+        try:
+            yield self._runner
+        finally:
+            with self._changed:
+                self._users -= 1
+                self._changed.notify_all()
+
+    def _start(self) -> Runner:
+        from ffn.utils.startup import startup_messages_hidden
+
+        with startup_messages_hidden():
+            from ffn.inference import precision
+
+            logging.info('the network runs on %s', precision.describe_device())
+        runner = Runner()
+        runner.start(inference_pb2.InferenceRequest.FromString(self._request))
+        return runner
+
+    async def teardown(self, worker: distributed.Worker) -> None:
+        """Called by Dask in the worker: saves what is at work and closes the runner."""
+        await asyncio.to_thread(self._end)
+
+    def _end(self) -> None:
+        with self._changed:
+            self._ending = True
+            if self._runner is None:
+                return
+            self._runner.stop.set()
+            self._changed.wait_for(lambda: not self._users)
+            self._runner.close()
+
+
+def gpu_of(worker_name: Any, visible: str, count: int) -> str | None:
+    """Chooses one GPU for a worker of a local cluster, whose workers have the names 0, 1, ….
+
+    Args:
+      worker_name: its name; others than numbers are left alone.
+      visible: CUDA_VISIBLE_DEVICES.
+      count: GPUs that the machine has.
+
+    Returns:
+      What CUDA_VISIBLE_DEVICES is to be, or None to leave it as it is.
+    """
+    devices = [d for d in visible.split(',') if d] or [str(i) for i in range(count)]
+    if not isinstance(worker_name, int) or len(devices) < 2:
+        return None
+    return devices[worker_name % len(devices)]

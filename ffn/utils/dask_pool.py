@@ -1,0 +1,97 @@
+"""Tasks on the workers of a Dask cluster.
+
+Needs the extra [cluster]. Dask queues, retries and moves the tasks of lost workers; a task is done when
+its file is there, so one that is carried out twice does no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import distributed
+
+from ffn.utils.errors import UserError
+
+# A task is tried so many times more, also where its worker was lost.
+RETRIES = 3
+# Tasks that Dask knows of at a time, for each thread: it need not know of millions.
+_WINDOW = 8
+
+
+class DaskPool:
+    """Carries out tasks on the workers of a Dask cluster.
+
+    Attributes:
+      client: connected to its scheduler.
+    """
+
+    distributed = True
+
+    def __init__(self, client: distributed.Client):
+        self.client = client
+
+    def run(
+        self, function: Callable[..., Any], tasks: Iterable[tuple]
+    ) -> Iterator[tuple[tuple, Any]]:
+        """See `ffn.utils.tasks.Pool`."""
+        left, of = iter(tasks), {}
+
+        def submit_next() -> distributed.Future | None:
+            if (task := next(left, None)) is None:
+                return None
+            future = self.client.submit(attempt, function, *task, pure=False, retries=RETRIES)
+            of[future] = task
+            return future
+
+        done = distributed.as_completed()
+        for _ in range(max(_WINDOW * sum(self.client.nthreads().values()), 64)):
+            if (future := submit_next()) is None:
+                break
+            done.add(future)
+        try:
+            for future in done:
+                task = of.pop(future)
+                result = self._result(future, function, task)
+                if (more := submit_next()) is not None:
+                    done.add(more)
+                yield task, result
+        finally:
+            # Of a run that ends early, none is begun any more.
+            self.client.cancel(list(of))
+
+    @staticmethod
+    def _result(future: distributed.Future, function: Callable[..., Any], task: tuple) -> Any:
+        error = future.exception()
+        if isinstance(error, distributed.scheduler.KilledWorker):
+            return UserError(
+                f'{function.__name__}{str(task)[:200]} ended its worker {RETRIES + 1} times; '
+                "the worker's log says why (out of memory?)"
+            )
+        if error is not None and not isinstance(error, UserError | OSError):
+            raise error
+        return future.result() if error is None else error
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Calls a function on one worker.
+
+        Raises:
+          UserError: the function did.
+        """
+        submit = self.client.submit
+        result = submit(attempt, function, *arguments, pure=False, retries=RETRIES).result()
+        if isinstance(result, UserError):
+            raise result
+        return result
+
+
+def attempt(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls a function; a UserError is its result, as trying again does not help against it."""
+    try:
+        return function(*arguments)
+    except UserError as error:
+        return error
+    except distributed.Reschedule:
+        pass
+    # Anew, without what led to it, which may hold things that cannot be sent.
+    raise distributed.Reschedule
