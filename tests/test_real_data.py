@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 
 from ffn.evaluation.rand import rand_score
+from ffn.evaluation.voi import voi_score
 from ffn.inference import storage
 from ffn.inference.unpickling import read_npz
 from ffn.training import checkpoints
+from ffn.utils.geometry import Box, Xyz
+from ffn.utils.volumes import open_volume
 from tests.events import read_events
 
 REQUEST = 'configs/inference_training_sample2.pbtxt'
@@ -118,6 +121,34 @@ def test_published_segmentation_loads(data_dir, tmp_path):
     assert len(origins) == 254
     for i, origin in list(origins.items())[:20]:
         assert labels[tuple(origin.start_zyx)] == i
+
+
+@pytest.mark.slow
+def test_eight_subvolumes_are_as_good_as_one_box(repository, folder):
+    request = (repository / REQUEST).read_text() + 'precision: "bfloat16"'
+    box = Box(Xyz(60, 60, 60), Xyz(120, 120, 120))
+    found = {}
+    for name, size in (('one', 120), ('eight', 92)):
+        python(
+            repository, folder, '-m', 'ffn.assembly.segment_volume', '--inference_request',
+            request.replace('results/training_sample2', f'results/{name}'), '--bounding_box',
+            str(box.to_proto()), '--subvolume_size', f'{size},{size},{size}',
+            '--overlap', '32,32,32', '--output', f'zarr://{name}', '--quiet',
+        )  # fmt: skip
+        with open_volume(f'zarr://{folder}/{name}') as volume:
+            found[name] = volume.read(box)
+    assert len(storage.subvolumes(folder / 'results' / 'eight')) == 8
+    with h5py.File(folder / 'data' / 'training_sample2.h5') as file:
+        truth = file['labels'][box.slices_zyx]
+    one, eight = (rand_score(truth, labels, 'segmentation').error for labels in found.values())
+    assert eight == pytest.approx(one, abs=0.02)
+    # No seam: within 8 voxels of the borders, which are in the middle, it is no worse than elsewhere.
+    near = np.zeros(truth.shape, bool)
+    for axis in range(3):
+        np.moveaxis(near, axis, 0)[60 - 8 : 60 + 8] = True
+    voi = [voi_score(truth * where, found['eight'], 'truth').total for where in (near, ~near)]
+    assert voi[0] <= voi[1] + 0.1
+    assert rand_score(found['one'], found['eight']).error < 0.1
 
 
 @pytest.mark.slow

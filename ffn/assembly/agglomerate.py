@@ -24,7 +24,7 @@ from ffn.assembly import candidates, manifest, merges
 from ffn.assembly.candidates import Search
 from ffn.assembly.joined_volume import write_joined
 from ffn.assembly.merges import Judged
-from ffn.assembly.outputs import OutputSpec, absolute_spec
+from ffn.assembly.outputs import OutputSpec
 from ffn.assembly.resegment import resegment, score
 from ffn.inference import inference_pb2, resegmentation
 from ffn.inference.request import (
@@ -38,7 +38,7 @@ from ffn.utils.errors import UserError, run_tool
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.protos import read_text_or_file
 from ffn.utils.tasks import Pool, add_where, open_pool
-from ffn.utils.volumes import open_decorated
+from ffn.utils.volumes import absolute_spec, open_decorated
 
 CHUNK = Xyz(64, 64, 64)
 

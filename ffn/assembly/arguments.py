@@ -8,12 +8,13 @@ from collections.abc import Callable
 from absl import logging
 
 from ffn.assembly.matching import CONFLICTS, Matching
-from ffn.assembly.outputs import OutputSpec, absolute_spec
+from ffn.assembly.outputs import OutputSpec
 from ffn.assembly.tiling import Tiling
 from ffn.assembly.write import check_chunk, default_chunk
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.tasks import add_where
+from ffn.utils.volumes import absolute_spec
 
 
 def add_arguments(parser: argparse.ArgumentParser, box_required: bool) -> None:

@@ -18,13 +18,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ffn.assembly.outputs import absolute_spec
 from ffn.assembly.pyramid import Pyramid, scales_of
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError, run_tool
 from ffn.utils.geometry import Box
 from ffn.utils.tasks import Pool, add_where, open_pool
-from ffn.utils.volumes import Volume, open_volume
+from ffn.utils.volumes import Volume, absolute_spec, open_volume
 
 PROPERTIES = 'segment_properties'
 _TYPES = ('uint8', 'uint16', 'uint32', 'uint64', 'int8', 'int16', 'int32', 'float32')

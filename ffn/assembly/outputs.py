@@ -8,7 +8,6 @@ space; precomputed volumes have an offset.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,14 +198,6 @@ class _Store:
 
     def write(self, box: Box, labels: np.ndarray) -> None:
         self._store[box.slices_zyx].write(labels).result()
-
-
-def absolute_spec(spec: str) -> str:
-    """The string of a volume with an absolute path; URLs stay."""
-    scheme, mark, path = spec.partition('://')
-    if not mark:
-        return os.path.abspath(spec)
-    return spec if '://' in path else f'{scheme}://{os.path.abspath(path)}'
 
 
 def _first(error: Exception) -> str:

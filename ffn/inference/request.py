@@ -13,9 +13,10 @@ from ffn.inference.trained_settings import fill_from_training
 from ffn.utils import bounding_box_pb2, protos
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, both_orders
+from ffn.utils.volumes import absolute_spec
 
 _OF_MODEL = ('model_name', 'model_checkpoint_path')
-_PATHS = ('hdf5', 'model_checkpoint_path', 'segmentation_output_dir', 'reference_histogram',
+_PATHS = ('model_checkpoint_path', 'segmentation_output_dir', 'reference_histogram',
           'directory', 'output_directory')  # fmt: skip
 _NEEDED = ('image', 'image_mean', 'image_stddev', *_OF_MODEL, 'inference_options')
 
@@ -187,5 +188,7 @@ def absolute_paths(proto: message.Message) -> None:
         if field.message_type is not None:
             for part in [value] if isinstance(value, message.Message) else value:
                 absolute_paths(part)
+        elif field.name == 'hdf5' and value:
+            proto.hdf5 = absolute_spec(value)
         elif field.name in _PATHS and value and '://' not in value:
             setattr(proto, field.name, str(Path(value).absolute()))

@@ -7,6 +7,7 @@ elsewhere than at 0,0,0 (Neuroglancer precomputed volumes with a voxel offset do
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -139,6 +140,14 @@ def split_spec(spec: str) -> tuple[str, str]:
     if not colon or dataset.startswith('//') or port:
         return spec, ''
     return path, dataset
+
+
+def absolute_spec(spec: str) -> str:
+    """The string of a volume with an absolute path; URLs stay."""
+    scheme, mark, path = spec.partition('://')
+    if not mark:
+        return os.path.abspath(spec)
+    return spec if '://' in path else f'{scheme}://{os.path.abspath(path)}'
 
 
 def split_named(specs: Sequence[str], what: str = 'volumes') -> dict[str, str]:

@@ -130,6 +130,7 @@ def test_paths_become_absolute(tmp_path, monkeypatch):
     made.image.hdf5 = 'a.h5:raw'
     made.masks.add().volume.mask.hdf5 = 'mask.h5:m'
     made.init_segmentation.hdf5 = 'zarr://gs://bucket/a'
+    made.masks.add().volume.mask.hdf5 = 'precomputed://tissue'
     again = inference_pb2.ResegmentationRequest(output_directory='again', inference=made)
     absolute_paths(again)
     assert again.output_directory == f'{tmp_path}/again'
@@ -138,6 +139,7 @@ def test_paths_become_absolute(tmp_path, monkeypatch):
     assert made.model_checkpoint_path == f'{tmp_path}/nets/a'
     assert made.segmentation_output_dir == f'{tmp_path}/out'
     assert made.masks[0].volume.mask.hdf5 == f'{tmp_path}/mask.h5:m'
+    assert made.masks[1].volume.mask.hdf5 == f'precomputed://{tmp_path}/tissue'
     assert (made.reference_histogram, made.init_segmentation.hdf5) == (
         '/h.npz', 'zarr://gs://bucket/a',
     )  # fmt: skip
