@@ -99,11 +99,11 @@ def speed(folder: Path, whole: np.ndarray) -> None:
         assemble.claim_output(assembly)
         shutil.rmtree(assembly.overlaps, ignore_errors=True)
         times = [now()]
-        assemble.match(assembly, places, pool, quiet=True)
+        crcs = assemble.match(assembly, places, pool, quiet=True)
         times.append(now())
-        assemble.number(assembly, places, quiet=True)
+        assemble.number(assembly, places, crcs, quiet=True)
         times.append(now())
-        assemble.write(assembly, places, pool, quiet=True)
+        assemble.write(assembly, places, crcs, pool, quiet=True)
         times.append(now())
         if form == 'zarr':
             line('overlaps', voxels, times[0], times[1])

@@ -20,13 +20,14 @@ from typing import Any
 
 from google.protobuf import json_format
 
-from ffn.assembly import candidates, manifest, merges
+from ffn.assembly import candidates, merges
 from ffn.assembly.candidates import Search
 from ffn.assembly.joined_volume import write_joined
 from ffn.assembly.merges import Judged
 from ffn.assembly.outputs import OutputSpec
 from ffn.assembly.resegment import resegment, score
-from ffn.inference import inference_pb2, resegmentation
+from ffn.assembly.stamps import read_stamp
+from ffn.inference import inference_pb2, manifest, resegmentation
 from ffn.inference.request import (
     absolute_paths,
     complete_request,
@@ -36,7 +37,9 @@ from ffn.inference.request import (
 from ffn.inference.resegmentation_analysis import Thresholds
 from ffn.utils.errors import UserError, run_tool
 from ffn.utils.geometry import Box, Xyz
+from ffn.utils.lock import only_one
 from ffn.utils.protos import read_text_or_file
+from ffn.utils.startup import show_log
 from ffn.utils.tasks import Pool, add_where, open_pool
 from ffn.utils.volumes import absolute_spec, open_decorated
 
@@ -79,6 +82,7 @@ def agglomerate(
       SystemExit: stopped by a signal; what has been done is kept.
     """
     resegmentation.check_request(request)
+    manifest.settle(request.inference, pool)
     directory = Path(request.output_directory)
     directory.mkdir(parents=True, exist_ok=True)
     manifest.claim(directory, _configuration(request, options))
@@ -117,7 +121,10 @@ def _configuration(
     deciding.CopyFrom(request)
     for name in ('points', 'inference', 'output_directory'):
         deciding.ClearField(name)
+    source = request.inference.init_segmentation
     return {
+        'model_sha256': manifest.model_digest(request.inference.model_checkpoint_path),
+        'init_segmentation_made_from': read_stamp(source.hdf5) if source.hdf5 else '',
         'resegmentation': json_format.MessageToDict(deciding, preserving_proto_field_name=True),
         'inference': manifest.deciding(request.inference),
         'box': str(options.box), 'max_distance': options.max_distance,
@@ -154,7 +161,11 @@ def main(argv: Sequence[str] | None = None) -> list[Judged]:
         box, args.max_distance, Xyz.parse(args.block_size, '--block_size'),
         Thresholds(args.min_iou, args.min_consistency, args.max_deleted),
     )  # fmt: skip
-    with open_pool(args.scheduler, args.workers, request.inference.concurrent_requests) as pool:
+    threads = request.inference.concurrent_requests
+    with (
+        only_one(request.output_directory),
+        open_pool(args.scheduler, args.workers, threads, args.resource) as pool,
+    ):
         judged = agglomerate(request, options, pool, args.quiet)
         if args.output_volume:
             size = voxel_size_zyx(request.inference)[::-1]
@@ -164,8 +175,9 @@ def main(argv: Sequence[str] | None = None) -> list[Judged]:
                 Path(request.output_directory), pool, args.quiet,
             )  # fmt: skip
     accepted, table = sum(one.accepted for one in judged), equivalences(judged)
+    impossible = sum(one.scores is None for one in judged)
     print(
-        f'{len(judged)} pairs, {accepted} accepted; {len(table)} segments become '
+        f'{len(judged)} pairs, {accepted} accepted, {impossible} could not be segmented again; {len(table)} segments become '
         f'{len(set(table.values()))}; tables are in {request.output_directory}'
     )
     return judged
@@ -200,4 +212,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == '__main__':
+    show_log()
     run_tool(main)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from absl import logging
-
 from ffn.assembly.matching import CONFLICTS, Matching
 from ffn.assembly.outputs import OutputSpec
 from ffn.assembly.tiling import Tiling
@@ -21,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser, box_required: bool) -> None:
     """Adds the flags of tiling, output, matching and cluster."""
     _add_volume(parser.add_argument, box_required)
     _add_matching(parser.add_argument)
-    _add_run(parser.add_argument)
+    _add_run(parser.add_argument, network=not box_required)
 
 
 def _add_volume(add: Callable[..., object], box_required: bool) -> None:
@@ -50,19 +48,10 @@ def _add_matching(add: Callable[..., object]) -> None:
         help='where an id matches several of a neighbour: keep the largest match, or join all')  # fmt: skip
 
 
-def _add_run(add: Callable[..., object]) -> None:
+def _add_run(add: Callable[..., object], network: bool) -> None:
     add('--assembly_dir', default='', metavar='FOLDER',
         help='tables, statistics and records; default: assembly in the folder of the subvolumes')  # fmt: skip
-    add_where(add)
-
-
-def show_log() -> None:
-    """Shows what a command says of its progress, such as the address of Dask's dashboard."""
-    logger = logging.get_absl_logger()
-    if not logger.handlers:  # the root's would show all that Dask has to say as well
-        logger.addHandler(logging.get_absl_handler())
-        logger.propagate = False
-    logging.set_verbosity(logging.INFO)
+    add_where(add, network)
 
 
 def tiling_of(args: argparse.Namespace, box: Box) -> Tiling:

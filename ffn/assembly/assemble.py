@@ -12,6 +12,7 @@ was stopped goes on with what is missing.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import itertools
 import json
 import shutil
@@ -23,27 +24,28 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from ffn.assembly import manifest
 from ffn.assembly.arguments import (
     add_arguments,
     matching_of,
     output_of,
-    show_log,
     tiling_of,
 )
 from ffn.assembly.matching import Matching
 from ffn.assembly.outputs import OutputSpec
 from ffn.assembly.overlaps import match_row
-from ffn.assembly.reconcile import overlaps_of, reconcile
+from ffn.assembly.reconcile import Tables, overlaps_of, reconcile
+from ffn.assembly.stamps import read_stamp
 from ffn.assembly.tiling import Places, Tiling
-from ffn.assembly.write import write_block, write_hdf5
-from ffn.inference import inference_pb2, storage
+from ffn.assembly.write import CHANGED, write_block, write_hdf5
+from ffn.inference import inference_pb2, manifest, storage
 from ffn.inference.request import absolute_paths, read_box
 from ffn.utils import protos
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError, run_tool
+from ffn.utils.lock import only_one
 from ffn.utils.masks import MaskBuilder
 from ffn.utils.progress import progress
+from ffn.utils.startup import show_log
 from ffn.utils.tasks import Pool, open_pool, run_stage
 
 
@@ -94,7 +96,7 @@ def places_of(
     Raises:
       UserError: the folder belongs to another tiling; masks that do not cover the box.
     """
-    manifest.claim(folder, tiled(tiling, masks))
+    manifest.claim(folder, tiled(tiling, masks), advice='remove it, to count overlaps anew')
     places, path = Places(tiling), folder / 'present.npy'
     if not masks.masks:
         return places
@@ -125,12 +127,13 @@ def run(assembly: Assembly, pool: Pool, quiet: bool = False) -> dict[str, Any]:
       UserError: subvolumes that are missing, damaged or do not fit; an output that exists; folders
         that hold results of other settings.
     """
-    places = places_of(assembly.tiling, assembly.masks, assembly.overlaps, quiet)
-    _check_there(assembly, places)
-    claim_output(assembly)
-    match(assembly, places, pool, quiet)
-    statistics = number(assembly, places, quiet)
-    write(assembly, places, pool, quiet)
+    with only_one(assembly.folder):
+        places = places_of(assembly.tiling, assembly.masks, assembly.overlaps, quiet)
+        _check_there(assembly, places)
+        claim_output(assembly)
+        crcs = match(assembly, places, pool, quiet)
+        statistics = number(assembly, places, crcs, quiet)
+        write(assembly, places, crcs, pool, quiet)
     return statistics
 
 
@@ -150,19 +153,30 @@ def claim_output(assembly: Assembly) -> None:
     Raises:
       UserError: it is another's.
     """
-    output, there = assembly.output, assembly.output.exists()
-    if there and not (assembly.folder / manifest.NAME).exists():
+    output = assembly.output
+    if (assembly.folder / manifest.NAME).exists():
+        manifest.claim(assembly.folder, assembly.configuration())  # says what differs
+    if output.exists() and not read_stamp(output.spec).startswith(_stamp(assembly)):
         raise UserError(
-            f'--output {output.spec} exists, and was not begun in {assembly.folder}; remove it, or '
-            'give another one'
+            f'--output {output.spec} exists, and was not begun with {assembly.directory} and these '
+            'settings; remove it, or give another one'
         )
     manifest.claim(assembly.folder, assembly.configuration())
-    if not there:
-        shutil.rmtree(assembly.folder / 'written', ignore_errors=True)
 
 
-def match(assembly: Assembly, places: Places, pool: Pool, quiet: bool = False) -> None:
-    """Counts the overlaps of all subvolumes; the first step of `run`."""
+def _stamp(assembly: Assembly, crcs: np.ndarray | None = None) -> str:
+    """What the output is made from: folder and settings, and the labels where they are known."""
+    made_from = {**assembly.configuration(), 'segmentation': str(assembly.directory)}
+    labels = '' if crcs is None else hashlib.sha256(crcs.tobytes()).hexdigest()
+    return f'{manifest.digest(made_from)}-{labels}'
+
+
+def match(assembly: Assembly, places: Places, pool: Pool, quiet: bool = False) -> np.ndarray:
+    """Counts the overlaps of all subvolumes; the first step of `run`.
+
+    Returns:
+      uint32 [subvolumes], checksums of their labels.
+    """
     tiling = assembly.tiling
 
     def tasks() -> Iterator[tuple]:
@@ -172,16 +186,39 @@ def match(assembly: Assembly, places: Places, pool: Pool, quiet: bool = False) -
             present = {place for place in (*row, *near) if place is not None and place in places}
             yield assembly.directory, tiling, assembly.overlaps, row, present
 
-    count = sum(run_stage(
+    count, crcs = 0, np.zeros(len(tiling), np.uint32)
+    for written, found in run_stage(
         pool, match_row, tasks(), len(places), 'overlaps', quiet, weight=lambda task: len(task[3])
-    ))  # fmt: skip
+    ):
+        count += written
+        crcs[list(found)] = list(found.values())
     logging.info('overlaps of %d subvolumes counted, %d were there', count, len(places) - count)
+    return crcs
 
 
-def number(assembly: Assembly, places: Places, quiet: bool = False) -> dict[str, Any]:
-    """Numbers the objects, the second step of `run`; returns the statistics."""
+def number(
+    assembly: Assembly, places: Places, crcs: np.ndarray, quiet: bool = False
+) -> dict[str, Any]:
+    """Numbers the objects, the second step of `run`.
+
+    Args:
+      assembly: what is put together.
+      places: the subvolumes that there are.
+      crcs: of `match`.
+      quiet: no progress bar.
+
+    Returns:
+      The statistics.
+
+    Raises:
+      UserError: a subvolume is not the one that was reconciled before.
+    """
     path = assembly.folder / 'statistics.json'
     if path.exists():
+        changed = np.flatnonzero(Tables(assembly.folder).crcs != crcs)
+        if len(changed):
+            place = next(itertools.islice(assembly.tiling.places(), int(changed[0]), None))
+            raise UserError(f'the subvolume at {assembly.tiling.subvolume(place).start} {CHANGED}')
         return json.loads(path.read_text())
     with progress(total=len(places), desc='ids', unit='subvolume', quiet=quiet) as bar:
         overlaps = overlaps_of(assembly.tiling, places, assembly.overlaps)
@@ -190,19 +227,33 @@ def number(assembly: Assembly, places: Places, quiet: bool = False) -> dict[str,
         )  # fmt: skip
 
 
-def write(assembly: Assembly, places: Places, pool: Pool, quiet: bool = False) -> None:
-    """Writes the output, the third step of `run`."""
+def write(
+    assembly: Assembly, places: Places, crcs: np.ndarray, pool: Pool, quiet: bool = False
+) -> None:
+    """Writes the output, the third step of `run`.
+
+    Args:
+      assembly: what is put together.
+      places: the subvolumes that there are.
+      crcs: of `match`.
+      pool: carries out the tasks.
+      quiet: no progress bar.
+
+    Raises:
+      UserError: what is at the output was made from other labels; see also `write_block`.
+    """
     tiling, output, folder = assembly.tiling, assembly.output, assembly.folder
-    written = folder / 'written'
+    written, stamp, there = folder / 'written', _stamp(assembly, crcs), output.exists()
+    if there and read_stamp(output.spec) != stamp:
+        raise UserError(f'--output {output.spec} was made from other subvolumes; remove it')
     if not output.parallel:
-        if (written / 'whole').exists():
-            return
-        with progress(total=len(tiling), desc='writing', unit='subvolume', quiet=quiet) as bar:
-            write_hdf5(assembly.directory, tiling, folder, output, places, bar.update)
-        written.mkdir(exist_ok=True)
-        (written / 'whole').touch()
+        if not there:
+            with progress(total=len(tiling), desc='writing', unit='subvolume', quiet=quiet) as bar:
+                write_hdf5(assembly.directory, tiling, folder, output, stamp, places, bar.update)
         return
-    output.create()
+    if not there:
+        shutil.rmtree(written, ignore_errors=True)
+    output.create(stamp)
 
     def tasks() -> Iterator[tuple]:
         for place in tiling.places():
@@ -257,7 +308,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     directory = Path(args.segmentation).absolute()
     assembly = Assembly(
         directory, tiling, masks, matching_of(args), output_of(args, tiling),
-        Path(args.assembly_dir or directory / 'assembly'),
+        Path(args.assembly_dir or directory / 'assembly').absolute(),
     )  # fmt: skip
     logging.info('%s', tiling)
     with open_pool(args.scheduler, args.workers) as pool:

@@ -19,9 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from ffn.assembly.pyramid import Pyramid, scales_of
+from ffn.assembly.stamps import read_stamp
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError, run_tool
 from ffn.utils.geometry import Box
+from ffn.utils.lock import only_one
+from ffn.utils.startup import show_log
 from ffn.utils.tasks import Pool, add_where, open_pool
 from ffn.utils.volumes import Volume, absolute_spec, open_volume
 
@@ -117,10 +120,13 @@ def export(
             scales, dtype = scales_of(volume.box, voxel_size, at_most), _type_of(volume, labels)
             box = box or volume.box
         folder = output.absolute() / name
-        pyramid = Pyramid(folder, absolute_spec(spec), tuple(scales), labels, dtype)
-        pyramid.write(pool, quiet)
-        if labels:
-            write_properties(folder, pyramid.sizes())
+        pyramid = Pyramid(
+            folder, absolute_spec(spec), tuple(scales), labels, dtype, read_stamp(spec)
+        )
+        with only_one(folder):
+            pyramid.write(pool, quiet)
+            if labels:
+                write_properties(folder, pyramid.sizes())
     write_state(output, list(volumes), box, voxel_size)
 
 
@@ -139,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--voxel_size', required=True, metavar='X,Y,Z', help='nanometres')
     parser.add_argument('--scales', type=int, default=0, metavar='N',
                         help='resolutions at the most (until one chunk holds the volume)')  # fmt: skip
-    add_where(parser.add_argument)
+    add_where(parser.add_argument, network=False)
     args = parser.parse_args(argv)
     try:
         x, y, z = map(float, args.voxel_size.split(','))
@@ -152,4 +158,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
+    show_log()
     run_tool(main)

@@ -12,6 +12,7 @@ import fastremap
 import numpy as np
 
 from ffn.assembly.outputs import OutputSpec
+from ffn.assembly.stamps import read_stamp
 from ffn.assembly.tiling import blocks
 from ffn.inference import inference_pb2
 from ffn.utils.atomic import atomic_path
@@ -45,19 +46,21 @@ def write_joined(
       UserError: there is another volume at the output, or it cannot be written.
     """
     table = np.array(sorted(equivalences.items()), np.uint64).reshape(-1, 2)
-    wanted = {'output': output.spec, 'equivalences': hashlib.sha256(table.tobytes()).hexdigest()}
-    record, written = folder / RECORD, folder / WRITTEN
+    made_from = json.dumps([str(segmentation), read_stamp(segmentation.hdf5), repr(output)])
+    stamp = hashlib.sha256(made_from.encode() + table.tobytes()).hexdigest()
+    record, written = folder / RECORD, folder / WRITTEN / stamp
     known = json.loads(record.read_text()) if record.exists() else {}
-    there = output.exists()
-    if known == {**wanted, 'complete': True} and there:
-        return
-    if there and known.get('output') != output.spec:
+    ours = known.setdefault(output.spec, [])
+    there = read_stamp(output.spec) if output.exists() else None
+    if there is not None and there not in ours:
         raise UserError(
             f'{output.spec} exists and is not of this run; choose another output volume'
         )
-    if known != {**wanted, 'complete': False} or not there:
+    if there != stamp:
         shutil.rmtree(written, ignore_errors=True)
-    _write_json(record, {**wanted, 'complete': False})
+    if stamp not in ours:
+        ours.append(stamp)  # before it is at the output
+        _write_json(record, known)
     with atomic_path(folder / TABLE) as path, open(path, 'wb') as file:
         np.save(file, table)
     size = Xyz(*(n * BLOCK_CHUNKS for n in output.chunk))
@@ -65,34 +68,35 @@ def write_joined(
     todo = [block for block in parts if not block.empty]
     source = segmentation.SerializeToString()
     if output.parallel:
-        output.create()
-        written.mkdir(exist_ok=True)
-        tasks = [(source, folder, output, block) for block in todo]
-        left = [task for task in tasks if not _mark(folder, task[3]).exists()]
+        output.create(stamp)
+        written.mkdir(parents=True, exist_ok=True)
+        tasks = [(source, folder / TABLE, output, block, _mark(written, block)) for block in todo]
+        left = [task for task in tasks if not task[-1].exists()]
         for _ in run_stage(
             pool, write_block, left, len(left), 'joined volume', quiet, unit='block'
         ):
             pass
-    else:
-        with output.replace_hdf5() as target, _open(source) as volume:
+    elif there != stamp:
+        with output.replace_hdf5(stamp) as target, _open(source) as volume:
             for block in progress(todo, desc='joined volume', unit='block', quiet=quiet):
                 target.write(block, joined_labels(volume, table, block))
-    _write_json(record, {**wanted, 'complete': True})
 
 
-def write_block(segmentation: bytes, folder: Path, output: OutputSpec, block: Box) -> None:
+def write_block(
+    segmentation: bytes, table: Path, output: OutputSpec, block: Box, mark: Path
+) -> None:
     """Writes one block of an output that several processes may write, and marks it as written.
 
     Args:
       segmentation: DecoratedVolume, serialised.
-      folder: that of `write_joined`.
+      table: npy of the table that `joined_labels` takes.
       output: exists.
       block: whole chunks.
+      mark: file that is made then.
     """
-    table = np.load(folder / TABLE)
     with _open(segmentation) as volume:
-        output.open_parallel().write(block, joined_labels(volume, table, block))
-    _mark(folder, block).touch()
+        output.open_parallel().write(block, joined_labels(volume, np.load(table), block))
+    mark.touch()
 
 
 def joined_labels(volume: Volume, table: np.ndarray, block: Box) -> np.ndarray:
@@ -118,7 +122,7 @@ def joined_labels(volume: Volume, table: np.ndarray, block: Box) -> np.ndarray:
 
 def _mark(folder: Path, block: Box) -> Path:
     x, y, z = block.start
-    return folder / WRITTEN / f'{x}_{y}_{z}'
+    return folder / f'{x}_{y}_{z}'
 
 
 def _open(segmentation: bytes) -> Volume:

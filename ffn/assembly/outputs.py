@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import h5py
 import numpy as np
 
+from ffn.assembly.stamps import ATTRIBUTE, read_stamp, write_stamp
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.hdf5_output import replaced_dataset, split_output
@@ -99,14 +100,19 @@ class OutputSpec:
     def _spec(self) -> dict[str, Any]:
         return spec_of_url(*split_spec(self.spec))
 
-    def create(self) -> None:
-        """Makes an empty volume for `open_parallel`.
+    def create(self, stamp: str) -> None:
+        """Makes an empty volume for `open_parallel`, where there is none.
+
+        Args:
+          stamp: see `ffn.assembly.stamps`.
 
         Raises:
           UserError: it cannot be made.
         """
         import tensorstore as ts
 
+        if read_stamp(self.spec) != stamp:
+            write_stamp(self.spec, stamp)  # before the volume: what is there without is another's
         spec = {**self._spec(), **self._schema()}
         try:
             ts.open(spec, context=context(), create=True, open=True).result()
@@ -164,18 +170,23 @@ class OutputSpec:
         return _Store(store)
 
     @contextlib.contextmanager
-    def replace_hdf5(self) -> Iterator[Target]:
+    def replace_hdf5(self, stamp: str) -> Iterator[Target]:
         """Yields an HDF5 dataset that takes its place when the block succeeds; one writer.
+
+        Args:
+          stamp: see `ffn.assembly.stamps`.
 
         Raises:
           UserError: see `ffn.utils.hdf5_output.replaced_dataset`.
         """
         with replaced_dataset(self.spec, '--output') as (file, name):
             chunks = tuple(min(c, n) for c, n in zip(self.chunk.zyx, self.box.end.zyx, strict=True))
-            yield _Dataset(file.create_dataset(
+            dataset = file.create_dataset(
                 name, self.box.end.zyx, np.uint64, chunks=chunks, compression='gzip',
                 compression_opts=1, shuffle=True,
-            ))  # fmt: skip
+            )  # fmt: skip
+            dataset.attrs[ATTRIBUTE] = stamp
+            yield _Dataset(dataset)
 
 
 class _Dataset:
@@ -197,7 +208,10 @@ class _Store:
         self._store = store[ts.d[order].transpose[:]]
 
     def write(self, box: Box, labels: np.ndarray) -> None:
-        self._store[box.slices_zyx].write(labels).result()
+        try:
+            self._store[box.slices_zyx].write(labels).result()
+        except ValueError as error:  # TensorStore's for a disk that is full, and all else
+            raise UserError(f'{box} cannot be written: {_first(error)}') from error
 
 
 def _first(error: Exception) -> str:

@@ -20,9 +20,9 @@ from pathlib import Path
 import fastremap
 import numpy as np
 
-from ffn.assembly.manifest import request_digest
 from ffn.assembly.tiling import AXES, Tiling
 from ffn.inference import storage
+from ffn.inference.manifest import request_digest
 from ffn.inference.unpickling import read_npz
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
@@ -41,19 +41,23 @@ class Overlap:
       shared: axis (0 is x) → uint64 [m, 3]: own id, id of the next subvolume, voxels that both give
         these; 0 is background.
       settings: digest of the request that it was segmented with.
+      crcs: uint32 [4], checksums of the labels that were counted: its own, and those of the next
+        subvolumes along x, y and z, 0 where there is none.
     """
 
     ids: np.ndarray
     voxels: np.ndarray
     shared: dict[int, np.ndarray] = field(default_factory=dict)
     settings: str = ''
+    crcs: np.ndarray = field(default_factory=lambda: np.zeros(4, np.uint32))
 
     def save(self, path: Path) -> None:
         """Writes the npz."""
         tables = {f'shared_{AXES[axis]}': table for axis, table in self.shared.items()}
         storage.save_npz(
-            path, ids=self.ids, voxels=self.voxels, settings=np.array(self.settings), **tables
-        )
+            path, ids=self.ids, voxels=self.voxels, settings=np.array(self.settings),
+            crcs=self.crcs, **tables,
+        )  # fmt: skip
 
     @classmethod
     def load(cls, path: Path) -> Overlap:
@@ -63,11 +67,12 @@ class Overlap:
           UserError: none, or a damaged one.
         """
         names = {f'shared_{name}': axis for axis, name in enumerate(AXES)}
-        data = read_npz(path, ['ids', 'voxels', 'settings', *names], [])
-        if not {'ids', 'voxels', 'settings'} <= set(data):
+        needed = ['ids', 'voxels', 'settings', 'crcs']
+        data = read_npz(path, [*needed, *names], [])
+        if not set(needed) <= set(data):
             raise UserError(f'{path} holds no overlaps; remove it, and it is made again')
         shared = {axis: data[name] for name, axis in names.items() if name in data}
-        return cls(data['ids'], data['voxels'], shared, str(data['settings']))
+        return cls(data['ids'], data['voxels'], shared, str(data['settings']), data['crcs'])
 
 
 class Subvolumes:
@@ -94,6 +99,21 @@ class Subvolumes:
             expected = storage.subvolume_path(self.directory, corner, 'npz')
             raise UserError(f'the subvolume at {corner.xyz} is missing: no {expected}')
         return path
+
+    def crc(self, place: Xyz) -> int:
+        """Checksum of the labels of a subvolume, as its file has it.
+
+        Raises:
+          UserError: missing or damaged.
+        """
+        path = self.path(place)
+        try:
+            with zipfile.ZipFile(path) as archive:
+                return archive.getinfo('segmentation.npy').CRC
+        except (zipfile.BadZipFile, OSError, KeyError) as error:
+            raise UserError(
+                f'{path} is damaged ({error}); remove it and run again to segment it anew'
+            ) from error
 
     def read(self, place: Xyz) -> np.ndarray:
         """Labels of a subvolume, [z, y, x] of any integer type, background is 0 or less.
@@ -162,30 +182,43 @@ def match_row(
     folder: str | Path,
     row: list[Xyz],
     present: Container[Xyz],
-) -> int:
+) -> tuple[int, dict[int, int]]:
     """Writes the overlaps of subvolumes that follow each other along x, so that each is read once.
 
     Args:
       directory: the segmentation's folder.
       tiling: where the subvolumes are.
-      folder: where the overlaps go; what is there already stays.
+      folder: where the overlaps go; what is there already, of the same labels, stays.
       row: the places.
       present: the row's places and their neighbours, without those that are masked everywhere.
 
     Returns:
-      How many were written.
+      How many were written, and number of a place → checksum of its labels.
 
     Raises:
       UserError: a subvolume that is missing, damaged or of another shape.
     """
-    subvolumes, written = Subvolumes(directory, tiling), 0
+    subvolumes, written, crcs = Subvolumes(directory, tiling), 0, {}
     for place in row:
         path = overlap_path(folder, tiling.corner_zyx(place))
+        now = _crcs(subvolumes, place, present)
+        crcs[tiling.number(place)] = int(now[0])
         if path.exists():
-            continue
-        match(subvolumes, place, present).save(path)
+            stored = read_npz(path, ['crcs'], []).get('crcs')
+            if stored is not None and np.array_equal(stored, now):
+                continue
+        overlap = match(subvolumes, place, present)
+        overlap.crcs = now
+        overlap.save(path)
         written += 1
-    return written
+    return written, crcs
+
+
+def _crcs(subvolumes: Subvolumes, place: Xyz, present: Container[Xyz]) -> np.ndarray:
+    """The checksums that `Overlap` has."""
+    near = [subvolumes.tiling.next_place(place, axis) for axis in range(3)]
+    there = [None if p is None or p not in present else p for p in (place, *near)]
+    return np.array([0 if p is None else subvolumes.crc(p) for p in there], np.uint32)
 
 
 def match(subvolumes: Subvolumes, place: Xyz, present: Container[Xyz]) -> Overlap:

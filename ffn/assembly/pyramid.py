@@ -11,9 +11,10 @@ from typing import Any
 import fastremap
 import numpy as np
 
-from ffn.assembly import manifest
 from ffn.assembly.tiling import blocks
+from ffn.inference import manifest
 from ffn.utils.atomic import atomic_path
+from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.tasks import Pool, run_stage
 from ffn.utils.volumes import open_volume
@@ -83,6 +84,7 @@ class Pyramid:
       scales: of `scales_of`.
       labels: whether these are labels and no image.
       dtype: name of the type that is written.
+      made_from: stamp of what is exported, see `ffn.assembly.stamps`.
     """
 
     folder: Path
@@ -90,6 +92,7 @@ class Pyramid:
     scales: tuple[Scale, ...]
     labels: bool
     dtype: str
+    made_from: str = ''
 
     def write(self, pool: Pool, quiet: bool = False) -> None:
         """Writes all scales, what is missing of them, each from the one before.
@@ -101,6 +104,8 @@ class Pyramid:
         Raises:
           UserError: the folder holds the export of something else.
         """
+        if not (self.folder / RECORD).exists() and (self.folder / 'info').exists():
+            raise UserError(f'{self.folder} holds a volume of another kind; give another --output')
         manifest.claim(self.folder, self._settings(), RECORD)
         for level, scale in enumerate(self.scales):
             self.open(level)
@@ -144,7 +149,8 @@ class Pyramid:
             {'start': list(s.box.start), 'size': list(s.box.size), 'voxel_size': list(s.voxel_size)}
             for s in self.scales
         ]
-        return {'volume': self.spec, 'labels': self.labels, 'scales': scales}
+        return {'volume': self.spec, 'made_from': self.made_from, 'labels': self.labels,
+                'scales': scales}  # fmt: skip
 
     def open(self, level: int) -> Any:
         """Opens a scale as [z, y, x], and makes it where it is missing."""
@@ -185,7 +191,11 @@ def write_block(pyramid: Pyramid, level: int, block: Box) -> None:
       UserError: the volume cannot be read.
     """
     data = pyramid.read(level, block)
-    pyramid.open(level)[block.slices_zyx].write(data).result()
+    try:
+        pyramid.open(level)[block.slices_zyx].write(data).result()
+    except ValueError as error:  # TensorStore's for a disk that is full, and all else
+        reason = str(error).splitlines()[0]
+        raise UserError(f'{pyramid.folder}: {block} cannot be written: {reason}') from error
     sizes = np.zeros((2, 0), np.uint64)
     if pyramid.labels and level == 0:
         sizes = np.stack(fastremap.unique(data, return_counts=True)).astype(np.uint64)

@@ -34,6 +34,7 @@ class Tables:
       ids: uint64 [n], ids within their subvolumes.
       objects: int64 [n], number of the object of each id, from 1.
       sizes: int64 [objects + 1], voxels of each object; of 0, none.
+      crcs: uint32 [subvolumes], checksums of their labels; of those that are masked, 0.
     """
 
     def __init__(self, folder: str | Path):
@@ -47,6 +48,7 @@ class Tables:
             self.ids = _mapped(Path(folder, 'ids.bin'), np.uint64)
             self.objects = _mapped(Path(folder, 'objects.bin'), np.int64)
             self.sizes = _mapped(Path(folder, 'sizes.bin'), np.int64)
+            self.crcs = _mapped(Path(folder, 'crcs.bin'), np.uint32)
         except (OSError, ValueError) as error:
             raise UserError(f'{folder} holds no reconciled ids: {error}') from error
 
@@ -99,7 +101,8 @@ def reconcile(
     folder.mkdir(parents=True, exist_ok=True)
     counts = dict.fromkeys(('subvolumes', 'pairs_of_subvolumes', 'candidates', 'edges'), 0)
     conflicts = _Conflicts(tiling)
-    offsets, settings = np.zeros(len(tiling) + 1, np.int64), None
+    offsets, crcs = np.zeros(len(tiling) + 1, np.int64), np.zeros(len(tiling), np.uint32)
+    settings = None
     paths = {name: folder / f'{name}.bin' for name in ('ids', 'voxels', 'edges')}
     with (
         paths['ids'].open('wb') as ids, paths['voxels'].open('wb') as voxels,
@@ -108,7 +111,7 @@ def reconcile(
         for place, overlap in overlaps:
             settings = _same_settings(tiling, settings, place, overlap)
             number = tiling.number(place)
-            offsets[number + 1] = len(overlap.ids)
+            offsets[number + 1], crcs[number] = len(overlap.ids), overlap.crcs[0]
             overlap.ids.astype(np.uint64).tofile(ids)
             overlap.voxels.astype(np.int64).tofile(voxels)
             counts['subvolumes'] += 1
@@ -124,6 +127,7 @@ def reconcile(
             tick()
     np.cumsum(offsets, out=offsets)
     offsets.tofile(folder / 'offsets.bin')
+    crcs.tofile(folder / 'crcs.bin')
     components = Components(folder / 'objects.bin', int(offsets[-1]), block)
     _join(components, paths, offsets, block)
     objects = components.number()

@@ -66,18 +66,19 @@ def _distributed(
     from ffn.inference.worker_network import networks
 
     text = request.SerializeToString()
-    tasks = ((text, pair) for pair in todo)
-    with networks(pool, request.inference):
+    with networks(pool, request.inference) as known:
+        tasks = ((known.name, text, pair) for pair in todo)
         done = run_stage(
-            pool, segment_pair_again, tasks, len(todo), 'resegmentation', quiet, unit='pair'
+            known.pool, segment_pair_again, tasks, len(todo), 'resegmentation', quiet, unit='pair'
         )
         return {pair: note for pair, note in done if note}
 
 
-def segment_pair_again(request: bytes, pair: Candidate) -> tuple[Candidate, str]:
+def segment_pair_again(network: str, request: bytes, pair: Candidate) -> tuple[Candidate, str]:
     """Segments a pair again with the network of the worker that this is called in.
 
     Args:
+      network: its name.
       request: ResegmentationRequest, serialised.
       pair: the candidate.
 
@@ -87,7 +88,7 @@ def segment_pair_again(request: bytes, pair: Candidate) -> tuple[Candidate, str]
     from ffn.inference.worker_network import worker_runner
 
     asked = inference_pb2.ResegmentationRequest.FromString(request)
-    with worker_runner() as runner:
+    with worker_runner(network) as runner:
         return pair, _one(asked, runner, pair)
 
 
@@ -105,10 +106,14 @@ def _here(
         progress(total=len(todo), desc='resegmentation', unit='pair', quiet=quiet) as bar,
     ):
         runner.start(request.inference)
+
+        def unless_stopped(pair: Candidate) -> str:
+            return 'stopped' if runner.stop.is_set() else _one(request, runner, pair)
+
         with futures.ThreadPoolExecutor(
             min(request.inference.concurrent_requests, len(todo)), 'pair'
         ) as threads:
-            pending = {threads.submit(_one, request, runner, pair): pair for pair in todo}
+            pending = {threads.submit(unless_stopped, pair): pair for pair in todo}
             try:
                 for future in futures.as_completed(pending):
                     if note := future.result():
@@ -126,8 +131,6 @@ def _here(
 
 def _one(request: inference_pb2.ResegmentationRequest, runner: Runner, pair: Candidate) -> str:
     """Segments one pair again; returns why not, '' if all is well."""
-    if runner.stop.is_set():
-        return 'stopped'
     try:
         resegmentation.process_point(request, runner, point_of(pair))
     except UserError as error:

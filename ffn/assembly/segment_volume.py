@@ -17,29 +17,32 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import logging
 
-from ffn.assembly import assemble, manifest
+from ffn.assembly import assemble
 from ffn.assembly.arguments import (
     add_arguments,
     matching_of,
     output_of,
-    show_log,
     tiling_of,
 )
 from ffn.assembly.assemble import Assembly
 from ffn.assembly.tiling import Places, Tiling
-from ffn.inference import inference_pb2, storage
+from ffn.inference import inference_pb2, manifest, storage
 from ffn.inference.request import absolute_paths, read_box, read_request, voxel_size_zyx
-from ffn.inference.runner import Runner, weights_of
+from ffn.inference.runner import Runner
 from ffn.utils import protos
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError, run_tool
 from ffn.utils.geometry import Box, Xyz
-from ffn.utils.startup import startup_messages_hidden
+from ffn.utils.lock import only_one
+from ffn.utils.startup import show_log, startup_messages_hidden
 from ffn.utils.tasks import Pool, open_pool, run_stage
+
+if TYPE_CHECKING:
+    from ffn.inference.worker_network import Networks
 
 
 class Network(NamedTuple):
@@ -64,11 +67,11 @@ class Network(NamedTuple):
         return cls(info.input_image_size, info.deltas, runner.precision, runner.volume_box)
 
 
-def ask_network() -> Network:
-    """Asks the network of the worker that this is called in."""
+def ask_network(name: str) -> Network:
+    """Asks the network of a name, of the worker that this is called in."""
     from ffn.inference.worker_network import worker_runner
 
-    with worker_runner() as runner:
+    with worker_runner(name) as runner:
         return Network.of(runner)
 
 
@@ -81,6 +84,7 @@ class _Segmentation:
 
     def run(self, pool: Pool) -> Assembly:
         """Segments what is missing; returns what is to be put together."""
+        manifest.settle(self._request, pool)
         if not pool.distributed:
             with startup_messages_hidden():
                 from ffn.inference import precision
@@ -93,9 +97,9 @@ class _Segmentation:
             return assembly
         from ffn.inference.worker_network import networks
 
-        with networks(pool, self._request):
-            assembly, places = self._prepare(pool.call(ask_network))
-            self._distributed(pool, assembly.tiling, places)
+        with networks(pool, self._request) as known:
+            assembly, places = self._prepare(known.pool.call(ask_network, known.name))
+            self._distributed(known, assembly.tiling, places)
         return assembly
 
     def _prepare(self, network: Network) -> tuple[Assembly, Places]:
@@ -116,11 +120,11 @@ class _Segmentation:
         z, y, x = voxel_size_zyx(request)
         assembly = Assembly(
             self._folder, tiling, masks, matching_of(args), output_of(args, tiling, (x, y, z)),
-            Path(args.assembly_dir or self._folder / 'assembly'),
+            Path(args.assembly_dir or self._folder / 'assembly').absolute(),
         )  # fmt: skip
         manifest.claim(self._folder, {
             'request': manifest.deciding(request), 'precision': network.precision,
-            'model_sha256': manifest.model_digest(weights_of(request.model_checkpoint_path)),
+            'model_sha256': manifest.model_digest(request.model_checkpoint_path),
             **assemble.tiled(tiling, masks),
         })  # fmt: skip
         assemble.claim_output(assembly)
@@ -156,20 +160,20 @@ class _Segmentation:
         failed = [report.error for report in reports if report.status == 'failed']
         if failed:
             raise UserError(f'{len(failed)} of {len(boxes)} subvolumes failed: {failed[0]}')
-        if any(report.status == 'interrupted' for report in reports):
+        if runner.stop.is_set():
             print('stopped; run again to go on', file=sys.stderr)
             raise SystemExit(128 + signal.SIGTERM)
         self._count(runner.counters.as_dict() | {'objects': sum(r.objects for r in reports)})
 
-    def _distributed(self, pool: Pool, tiling: Tiling, places: Places) -> None:
+    def _distributed(self, known: Networks, tiling: Tiling, places: Places) -> None:
         from ffn.inference.worker_network import segment_subvolume
 
         missing = sum(1 for _ in self._missing(tiling, places))
         self._say(missing, len(places))
-        tasks = ((box.start.zyx, box.size.zyx) for box in self._missing(tiling, places))
+        tasks = ((known.name, box.start.zyx, box.size.zyx) for box in self._missing(tiling, places))
         total: dict[str, int] = {}
         for counters in run_stage(
-            pool, segment_subvolume, tasks, missing, 'segmenting', self._args.quiet
+            known.pool, segment_subvolume, tasks, missing, 'segmenting', self._args.quiet
         ):
             for name, value in counters.items():
                 total[name] = total.get(name, 0) + value
@@ -218,7 +222,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         if not getattr(request, name):
             raise UserError(f'the inference request does not set {name}, which is needed')
     absolute_paths(request)
-    with open_pool(args.scheduler, args.workers, request.concurrent_requests) as pool:
+    threads = request.concurrent_requests
+    with (
+        only_one(request.segmentation_output_dir),
+        open_pool(args.scheduler, args.workers, threads, args.resource) as pool,
+    ):
         assembly = _Segmentation(request, args).run(pool)
         statistics = assemble.run(assembly, pool, args.quiet)
     print(assemble.describe(statistics, assembly))

@@ -59,8 +59,8 @@ class Tiling:
 
     @property
     def stride(self) -> Xyz:
-        """Voxels from one core to the next."""
-        return Xyz(*(s - o for s, o in zip(self.size, self.overlap, strict=True)))
+        """Voxels from one core to the next; where there is one only, any number."""
+        return Xyz(*(max(s - o, 1) for s, o in zip(self.size, self.overlap, strict=True)))
 
     @property
     def grid(self) -> Xyz:

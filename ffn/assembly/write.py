@@ -23,6 +23,7 @@ from ffn.assembly.tiling import Tiling
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, both_orders
 
+CHANGED = 'has changed since its ids were reconciled; remove the output and the assembly folder, and run again'
 _CHUNK = 64
 _SMALLEST = 24
 
@@ -71,9 +72,11 @@ def relabelled(
         if place not in present:
             continue
         part = tiling.core(place).intersection(box)
+        if subvolumes.crc(place) != tables.crcs[tiling.number(place)]:
+            raise UserError(f'{subvolumes.path(place)} {CHANGED}')
         labels = subvolumes.read_box(place, part)
         ids, objects = tables.of_subvolume(tiling.number(place))
-        new = _apply(labels, ids, objects, subvolumes, place)
+        new = _apply(labels, ids, objects)
         if part == box:
             return new
         block = np.zeros(box.size.zyx, np.uint64) if block is None else block
@@ -81,19 +84,11 @@ def relabelled(
     return block
 
 
-def _apply(
-    labels: np.ndarray, ids: np.ndarray, objects: np.ndarray, subvolumes: Subvolumes, place: Xyz
-) -> np.ndarray:
+def _apply(labels: np.ndarray, ids: np.ndarray, objects: np.ndarray) -> np.ndarray:
     """Replaces the ids of a subvolume by their objects."""
     if labels.dtype.kind == 'i':
         labels = np.maximum(labels, 0)
     greatest = int(ids[-1]) if len(ids) else 0
-    there = fastremap.unique(labels)
-    if not np.isin(there[there > 0].astype(np.uint64), ids).all():
-        raise UserError(
-            f'{subvolumes.path(place)} has changed since its ids were reconciled; remove the '
-            'assembly folder and run again'
-        )
     if greatest < 1 << 24:
         table = np.zeros(greatest + 1, np.uint64)
         table[ids] = objects
@@ -136,7 +131,7 @@ def write_block(
 
 
 def write_hdf5(
-    directory: str | Path, tiling: Tiling, tables: str | Path, output: OutputSpec,
+    directory: str | Path, tiling: Tiling, tables: str | Path, output: OutputSpec, stamp: str,
     present: Container[Xyz], tick: Callable[[], object] = lambda: None,
 ) -> None:  # fmt: skip
     """Writes an HDF5 dataset, which appears whole or not at all.
@@ -146,6 +141,7 @@ def write_hdf5(
       tiling: where the subvolumes are.
       tables: folder of the reconciliation.
       output: the dataset.
+      stamp: see `ffn.assembly.stamps`.
       present: places that were segmented.
       tick: called after each core.
 
@@ -153,7 +149,7 @@ def write_hdf5(
       UserError: see `relabelled`; also a file that cannot be written to.
     """
     subvolumes, opened = Subvolumes(directory, tiling), Tables(tables)
-    with output.replace_hdf5() as target:
+    with output.replace_hdf5(stamp) as target:
         for place in tiling.places():
             box = output.blocks_of(tiling.core(place))
             labels = None if box.empty else relabelled(subvolumes, opened, present, box)

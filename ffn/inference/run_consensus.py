@@ -22,13 +22,16 @@ from pathlib import Path
 import fastremap
 from absl import logging
 
-from ffn.inference import consensus_pb2, inference_pb2, storage
+from ffn.inference import consensus_pb2, inference_pb2, manifest, storage
 from ffn.inference.consensus import split_consensus
 from ffn.inference.request import absolute_paths, read_request
+from ffn.inference.runner import weights_of
 from ffn.inference.unpickling import read_npz
 from ffn.utils import protos
 from ffn.utils.errors import UserError, run_tool
 from ffn.utils.geometry import Box, Zyx
+from ffn.utils.lock import only_one
+from ffn.utils.startup import show_log
 from ffn.utils.tasks import Pool, add_where, open_pool, run_stage
 
 
@@ -64,9 +67,10 @@ def run(request: consensus_pb2.ConsensusRequest, pool: Pool, quiet: bool = False
     total = dict.fromkeys(('objects', 'objects-split-off', 'voxels-dropped'), 0)
     text = request.SerializeToString()
     tasks = ((text, corner) for corner in todo)
-    for counters in run_stage(pool, make_subvolume, tasks, len(todo), 'consensus', quiet):
-        for name, value in counters.items():
-            total[name] += value
+    with only_one(request.segmentation_output_dir):
+        for counters in run_stage(pool, make_subvolume, tasks, len(todo), 'consensus', quiet):
+            for name, value in counters.items():
+                total[name] += value
     return {'subvolumes': len(todo), **total}
 
 
@@ -162,30 +166,69 @@ def segment_reversed(
       UserError: something does not fit, or a subvolume failed; the others have been segmented.
       SystemExit: stopped by a signal, after checkpoints.
     """
-    todo = {
-        corner: path
-        for corner, path in storage.subvolumes(forward).items()
-        if storage.existing_path(reverse, corner, 'npz') is None
-    }
-    if not todo:
-        return
     reversed_ = inference_pb2.InferenceRequest()
     reversed_.CopyFrom(request)
+    absolute_paths(reversed_)
+    forward, reverse = str(Path(forward).absolute()), str(Path(reverse).absolute())
     reversed_.seed_policy = 'PolicyInvertOrigins'
     reversed_.seed_policy_args = json.dumps({'segmentation_dir': forward})
     reversed_.segmentation_output_dir = reverse
-    boxes = [Box.from_zyx(c, storage.segmentation_shape(path)) for c, path in todo.items()]
-    if not pool.distributed:
-        from ffn.inference import box_run
+    manifest.settle(reversed_, pool)
+    there = storage.subvolumes(forward)
+    _warn_of_another_request(request, next(iter(there.values())))
+    with only_one(reverse):
+        _claim(reversed_, reverse)
+        boxes = [
+            Box.from_zyx(corner, storage.segmentation_shape(path))
+            for corner, path in there.items()
+            if storage.existing_path(reverse, corner, 'npz') is None
+        ]
+        if not boxes:
+            return
+        if not pool.distributed:
+            from ffn.inference import box_run
 
-        box_run.segment_request(reversed_, boxes, quiet=quiet)
+            box_run.segment_request(reversed_, boxes, quiet=quiet)
+            return
+        from ffn.inference.worker_network import networks, segment_subvolume
+
+        with networks(pool, reversed_) as known:
+            tasks = ((known.name, box.start.zyx, box.size.zyx) for box in boxes)
+            for _ in run_stage(known.pool, segment_subvolume, tasks, len(boxes), 'reverse', quiet):
+                pass
+
+
+def _claim(request: inference_pb2.InferenceRequest, folder: str) -> None:
+    """Makes a folder that of a request; one that holds results of another is refused."""
+    if not Path(folder, manifest.NAME).exists() and list(Path(folder).glob('**/seg-*.npz')):
+        raise UserError(
+            f'{folder} holds subvolumes that were not made by run_consensus; leave out '
+            '--inference_request if they are complete, or give another directory'
+        )
+    manifest.claim(folder, {
+        'request': manifest.deciding(request),
+        'model_sha256': manifest.model_digest(request.model_checkpoint_path),
+    })  # fmt: skip
+
+
+def _warn_of_another_request(request: inference_pb2.InferenceRequest, path: Path) -> None:
+    """Warns if a subvolume of the first segmentation was made with another request than is given."""
+    stored = read_npz(path, ['request'], []).get('request')
+    made_with = None if stored is None else manifest.stored_request(stored.item())
+    if made_with is None:
         return
-    from ffn.inference.worker_network import networks, segment_subvolume
-
-    tasks = [(box.start.zyx, box.size.zyx) for box in boxes]
-    with networks(pool, reversed_):
-        for _ in run_stage(pool, segment_subvolume, tasks, len(tasks), 'reverse', quiet):
-            pass
+    settings = []
+    for one in (made_with, request):
+        copy = inference_pb2.InferenceRequest()
+        copy.CopyFrom(one)
+        absolute_paths(copy)
+        copy.model_checkpoint_path = weights_of(copy.model_checkpoint_path)
+        for name in ('segmentation_output_dir', 'precision'):
+            copy.ClearField(name)
+        settings.append(manifest.deciding(copy))
+    if settings[0] != settings[1]:
+        logging.warning('%s was made with another request than --inference_request: %s', path,
+                        manifest.differences(*settings))  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, int]:
@@ -214,7 +257,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, int]:
     absolute_paths(request)
     inference = read_request(args.inference_request) if args.inference_request else None
     threads = 1 if inference is None else inference.concurrent_requests
-    with open_pool(args.scheduler, args.workers, threads) as pool:
+    with open_pool(args.scheduler, args.workers, threads, args.resource) as pool:
         if inference is not None:
             absolute_paths(inference)
             directories = request.segmentation1.directory, request.segmentation2.directory
@@ -226,4 +269,5 @@ def main(argv: Sequence[str] | None = None) -> dict[str, int]:
 
 
 if __name__ == '__main__':
+    show_log()
     run_tool(main)

@@ -9,8 +9,9 @@ import asyncio
 import contextlib
 import os
 import threading
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import distributed
 from absl import logging
@@ -21,13 +22,24 @@ from ffn.inference.canvas_parts import Interrupted
 from ffn.inference.runner import Runner
 from ffn.utils.cluster import count_gpus
 from ffn.utils.dask_pool import DaskPool
+from ffn.utils.errors import UserError
 
-NETWORK = 'ffn-network'
+
+class Networks(NamedTuple):
+    """What the tasks of a stage need to know of the networks of the workers.
+
+    Attributes:
+      name: what `worker_runner` is given.
+      pool: the workers that may have one.
+    """
+
+    name: str
+    pool: DaskPool
 
 
 @contextlib.contextmanager
-def networks(pool: DaskPool, request: inference_pb2.InferenceRequest) -> Iterator[None]:
-    """Has every worker load a request's network when a task needs it, for as long as the context lasts.
+def networks(pool: DaskPool, request: inference_pb2.InferenceRequest) -> Iterator[Networks]:
+    """Has workers load a request's network when a task needs it, for as long as the context lasts.
 
     When it ends early, subvolumes that are at work are saved as checkpoints. So they are when a worker
     is asked to end, as far as it is given time: `dask worker` has 8 seconds.
@@ -36,38 +48,52 @@ def networks(pool: DaskPool, request: inference_pb2.InferenceRequest) -> Iterato
       pool: the workers, also those that come later.
       request: complete.
     """
-    pool.client.register_plugin(NetworkPlugin(request.SerializeToString()), name=NETWORK)
+    # A name of its own, as other commands may use the same workers.
+    name = f'ffn-network-{uuid.uuid4().hex}'
+    pool.client.register_plugin(NetworkPlugin(request.SerializeToString()), name=name)
     try:
-        yield
+        yield Networks(name, pool.restricted())
     finally:
-        pool.client.unregister_worker_plugin(NETWORK)
+        try:
+            pool.client.unregister_worker_plugin(name)
+        except Exception as error:  # noqa: BLE001 - a worker that ended has none any more
+            logging.info('some workers did not end their network: %s', error)
 
 
 @contextlib.contextmanager
-def worker_runner() -> Iterator[Runner]:
+def worker_runner(network: str) -> Iterator[Runner]:
     """The started runner of the worker that this is called in, by a task.
+
+    Args:
+      network: its name.
 
     Raises:
       distributed.Reschedule: the worker ends; another one is to do the task.
     """
-    with distributed.get_worker().plugins[NETWORK].in_use() as runner:
+    plugin = distributed.get_worker().plugins.get(network)
+    if plugin is None:
+        raise distributed.Reschedule
+    with plugin.in_use() as runner:
         try:
             yield runner
         except Interrupted:
             raise distributed.Reschedule from None
 
 
-def segment_subvolume(corner_zyx: Sequence[int], size_zyx: Sequence[int]) -> Mapping[str, int]:
+def segment_subvolume(
+    network: str, corner_zyx: Sequence[int], size_zyx: Sequence[int]
+) -> Mapping[str, int]:
     """Segments a subvolume with the network of the worker that this is called in.
 
     Args:
-      corner_zyx: its first voxel.
+      network: its name.
+      corner_zyx: first voxel of the subvolume.
       size_zyx: its shape.
 
     Returns:
       Counters, or nothing where the result was there.
     """
-    with worker_runner() as runner:
+    with worker_runner(network) as runner:
         canvas = runner.run(corner_zyx, size_zyx)
     return {} if canvas is None else {**canvas.counters.as_dict(), 'objects': len(canvas.origins)}
 
@@ -94,9 +120,15 @@ class NetworkPlugin(WorkerPlugin):
                 raise distributed.Reschedule
             if self._runner is None:
                 self._runner = self._start()
+            runner = self._runner
             self._users += 1
         try:
-            yield self._runner
+            yield runner
+        except Exception as error:
+            if not isinstance(error, UserError | OSError | Interrupted):
+                # A network that failed once may do so for good: the next task loads another.
+                self._runner = None
+            raise
         finally:
             with self._changed:
                 self._users -= 1

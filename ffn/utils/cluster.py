@@ -59,7 +59,8 @@ def open_client(scheduler: str, workers: int = 0, threads: int = 1) -> Iterator[
             import dask_jobqueue
 
             cluster = stack.enter_context(getattr(dask_jobqueue, _BATCH_SYSTEMS[scheduler])())
-            cluster.scale(jobs=workers or 1)
+            # Jobs that end, at the end of their time or before, are replaced.
+            cluster.adapt(minimum_jobs=workers or 1, maximum_jobs=workers or 1)
             client = distributed.Client(cluster)
         else:
             client = _connect(scheduler)
@@ -84,5 +85,5 @@ def _connect(scheduler: str) -> Client:
         if '://' in scheduler:
             return distributed.Client(scheduler)
         return distributed.Client(scheduler_file=scheduler)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise UserError(f'--scheduler {scheduler} does not answer: {error}') from error

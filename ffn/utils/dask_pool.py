@@ -28,19 +28,33 @@ class DaskPool:
 
     distributed = True
 
-    def __init__(self, client: distributed.Client):
-        self.client = client
+    def __init__(self, client: distributed.Client, resource: str = '', needed: bool = False):
+        """Says which workers.
+
+        Args:
+          client: connected to the scheduler.
+          resource: Dask resource that workers with a network must have, '' for any worker.
+          needed: whether tasks need it.
+        """
+        self.client, self._resource, self._needed = client, resource, needed
+
+    def restricted(self) -> DaskPool:
+        """The workers that have the resource that a network needs."""
+        return DaskPool(self.client, self._resource, needed=bool(self._resource))
 
     def run(
         self, function: Callable[..., Any], tasks: Iterable[tuple]
     ) -> Iterator[tuple[tuple, Any]]:
-        """See `ffn.utils.tasks.Pool`."""
+        """See `ffn.utils.tasks.Pool`; what else a task raises is yielded as well."""
+        resources = {self._resource: 1} if self._needed else None
         left, of = iter(tasks), {}
 
         def submit_next() -> distributed.Future | None:
             if (task := next(left, None)) is None:
                 return None
-            future = self.client.submit(attempt, function, *task, pure=False, retries=RETRIES)
+            future = self.client.submit(
+                attempt, function, *task, pure=False, retries=RETRIES, resources=resources
+            )
             of[future] = task
             return future
 
@@ -62,25 +76,24 @@ class DaskPool:
 
     @staticmethod
     def _result(future: distributed.Future, function: Callable[..., Any], task: tuple) -> Any:
+        if future.cancelled():
+            raise UserError("Dask's scheduler was lost or restarted; run again to go on")
         error = future.exception()
         if isinstance(error, distributed.scheduler.KilledWorker):
             return UserError(
                 f'{function.__name__}{str(task)[:200]} ended its worker {RETRIES + 1} times; '
                 "the worker's log says why (out of memory?)"
             )
-        if error is not None and not isinstance(error, UserError | OSError):
-            raise error
         return future.result() if error is None else error
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Calls a function on one worker.
 
         Raises:
-          UserError: the function did.
+          Exception: the function did.
         """
-        submit = self.client.submit
-        result = submit(attempt, function, *arguments, pure=False, retries=RETRIES).result()
-        if isinstance(result, UserError):
+        [(_, result)] = self.run(function, [arguments])
+        if isinstance(result, Exception):
             raise result
         return result
 

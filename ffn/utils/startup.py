@@ -1,4 +1,4 @@
-"""Loading TensorFlow without the lines that its libraries print while they start."""
+"""What commands show: their own log, and not the lines that TensorFlow's libraries print."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+
+from absl import logging
 
 
 @contextlib.contextmanager
@@ -34,3 +36,12 @@ def startup_messages_hidden() -> Iterator[None]:
         finally:
             os.dup2(shown, 2)
             os.close(shown)
+
+
+def show_log() -> None:
+    """Shows what a command says of its progress, such as the address of Dask's dashboard."""
+    logger = logging.get_absl_logger()
+    if not logger.handlers:  # the root's would show all that Dask has to say as well
+        logger.addHandler(logging.get_absl_handler())
+        logger.propagate = False
+    logging.set_verbosity(logging.INFO)

@@ -17,6 +17,9 @@ from ffn.utils.cluster import SCHEDULER_HELP, open_client
 from ffn.utils.errors import UserError
 from ffn.utils.progress import progress
 
+# So many tasks may fail before one succeeds.
+_GIVE_UP = 16
+
 
 class Pool(Protocol):
     """What carries out tasks.
@@ -37,7 +40,8 @@ class Pool(Protocol):
           tasks: their arguments.
 
         Yields:
-          A task and what it returned, or the UserError or OSError that it raised.
+          A task and what it returned, or the exception that it raised: UserError or OSError, and on
+          other machines whatever it was.
         """
 
 
@@ -135,17 +139,21 @@ def run_stage(
       What the tasks return, in the order in which they end.
 
     Raises:
-      UserError: at the end, where tasks failed.
+      UserError: at the end, where tasks failed; at once, where the first ones all do.
     """
-    failed, first = 0, ''
+    failed, done, first = 0, 0, ''
     with progress(total=total, desc=what, unit=unit, quiet=quiet, smoothing=0.05) as bar:
         for task, result in pool.run(function, tasks):
             bar.update(weight(task))
             if isinstance(result, Exception):
                 failed += 1
-                first = first or ' '.join(str(result).split())
-                logging.error('%s: %s', what, result)
+                first = first or ' '.join(str(result).split()) or repr(result)
+                known = isinstance(result, UserError | OSError)
+                logging.error('%s: %s', what, result, exc_info=None if known else result)
+                if failed == _GIVE_UP and not done:
+                    raise UserError(f'{what}: {first}; so far all tasks failed')
             else:
+                done += 1
                 yield result
     if failed:
         more = f'; {failed - 1} more tasks failed' if failed > 1 else ''
@@ -153,7 +161,9 @@ def run_stage(
 
 
 @contextlib.contextmanager
-def open_pool(scheduler: str, workers: int = 0, threads: int = 1) -> Iterator[Pool]:
+def open_pool(
+    scheduler: str, workers: int = 0, threads: int = 1, resource: str = ''
+) -> Iterator[Pool]:
     """Opens what --scheduler names.
 
     Args:
@@ -161,6 +171,7 @@ def open_pool(scheduler: str, workers: int = 0, threads: int = 1) -> Iterator[Po
       workers: processes of this machine for none and local, jobs for a batch system; 0: this process
         for none, else one per GPU, at least one.
       threads: tasks that a process has at a time, for local.
+      resource: Dask resource that workers with a network must have; '': any worker.
 
     Raises:
       UserError: Dask is not installed, or there is no such scheduler.
@@ -173,16 +184,20 @@ def open_pool(scheduler: str, workers: int = 0, threads: int = 1) -> Iterator[Po
     with open_client(scheduler, workers, threads) as client:
         from ffn.utils.dask_pool import DaskPool
 
-        yield DaskPool(client)
+        yield DaskPool(client, resource)
 
 
-def add_where(add: Callable[..., object]) -> None:
+def add_where(add: Callable[..., object], network: bool = True) -> None:
     """Adds the flags that say what carries out the tasks.
 
     Args:
       add: add_argument of a parser.
+      network: whether some of them need a network.
     """
     add('--scheduler', default='none', metavar='WHERE', help=SCHEDULER_HELP)
     add('--workers', type=int, default=0, metavar='N',
         help='processes or jobs (default: for none, this process; else one per GPU, at least one)')  # fmt: skip
+    if network:
+        add('--resource', default='', metavar='NAME', help='only workers that were started with this '
+            'resource get the network: dask worker --resources NAME=4 (any worker)')  # fmt: skip
     add('--quiet', action='store_true', help='no progress bar')

@@ -122,8 +122,8 @@ def test_a_url(tmp_path):
     chunks = {path: path.stat().st_mtime_ns for path in (tmp_path / 'out').rglob('*')}
     assemble.run(given, InProcess(), quiet=True)
     assert chunks == {path: path.stat().st_mtime_ns for path in (tmp_path / 'out').rglob('*')}
-    other = dataclasses.replace(given, folder=tmp_path / 'other')
-    with pytest.raises(UserError, match='exists, and was not begun in'):
+    other = dataclasses.replace(given, folder=tmp_path / 'other', matching=Matching(7))
+    with pytest.raises(UserError, match='exists, and was not begun with'):
         assemble.run(other, InProcess(), quiet=True)
 
 

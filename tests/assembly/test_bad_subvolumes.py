@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from ffn.assembly import assemble, manifest
+from ffn.assembly import assemble
 from ffn.assembly.tiling import Tiling
-from ffn.inference import inference_pb2, storage
+from ffn.inference import inference_pb2, manifest, storage
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
+from ffn.utils.lock import only_one
 from tests.assembly.cut import blobs, check_same_objects, cut, write
 from tests.assembly.test_assemble import read
 from tests.calls import check_one_line
@@ -102,7 +104,9 @@ def test_other_thresholds_need_another_folder_and_output(folder):
         folder, '--min_overlap_voxels', '9'
     )
     own = ('--assembly_dir', str(folder / 'other'))
-    assert 'out.zarr exists, and was not begun in' in refused(folder, *own)
+    assert 'out.zarr exists, and was not begun with' in refused(
+        folder, *own, '--min_overlap_voxels', '9'
+    )
     assemble.main(
         arguments(folder, *own, '--output', f'n5://{folder}/b', '--min_overlap_voxels', '9')
     )
@@ -121,13 +125,74 @@ def test_different_requests(folder):
     assert 'x,y,z 0,0,0 and x,y,z 20,0,0 were segmented with different requests' in said
 
 
+def permuted(folder, x: int) -> None:
+    """Segments a subvolume anew, so to speak: the same ids in another order."""
+    labels = storage.load_segmentation(folder / 'results', (0, 0, x), split_cc=False)[0]
+    ids = np.unique(labels)
+    assert len(ids) > 3
+    names = np.concatenate([[0], np.roll(ids[1:], 1)])
+    size = Xyz({0: 16, 32: 18}.get(x, 20), 24, 20)
+    write(folder / 'results', Box(Xyz(x, 0, 0), size), names[np.searchsorted(ids, labels)])
+
+
 def test_changed_after_reconciliation(folder):
-    assemble.main(arguments(folder, '--output', f'{folder}/a.h5:seg'))
-    labels = storage.load_segmentation(folder / 'results', (0, 0, 20), split_cc=False)[0]
-    write(folder / 'results', Box(Xyz(20, 0, 0), Xyz(20, 24, 20)), labels + 1000)
-    (folder / 'results/assembly/written/whole').unlink()
-    with pytest.raises(UserError, match='has changed since its ids were reconciled'):
-        assemble.main(arguments(folder, '--output', f'{folder}/a.h5:seg'))
+    check_whole(folder)
+    overlaps = sorted((folder / 'results/overlaps').rglob('*.npz'), key=lambda path: path.name)
+    before = {path.name: path.stat().st_mtime_ns for path in overlaps}
+    permuted(folder, 20)
+    said = refused(folder)
+    assert 'the subvolume at x,y,z 20,0,0 has changed since its ids were reconciled' in said
+    # Its overlaps, and those of the one before it, are counted anew.
+    after = {path.name: path.stat().st_mtime_ns for path in overlaps}
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {'overlap-8_0_0.npz', 'overlap-20_0_0.npz'}
+    # As the message says.
+    shutil.rmtree(folder / 'out.zarr')
+    shutil.rmtree(folder / 'results/assembly')
+    check_whole(folder)
+
+
+def test_changed_while_it_is_written(folder, monkeypatch):
+    number = assemble.number
+
+    def and_change(*args):
+        found = number(*args)
+        permuted(folder, 20)
+        return found
+
+    monkeypatch.setattr(assemble, 'number', and_change)
+    assert f'{path(folder, 20)} has changed' in refused(folder)
+
+
+def test_another_run_at_the_same_output(folder):
+    """Whoever wrote last, it is not taken for the result of other settings."""
+    check_whole(folder)
+    shutil.rmtree(folder / 'out.zarr')
+    other = ('--assembly_dir', str(folder / 'other'), '--min_overlap_voxels', '9')
+    assemble.main(arguments(folder, *other))
+    assert 'out.zarr exists, and was not begun with' in refused(folder)
+    assemble.main(arguments(folder, *other))
+    # The same settings, of other subvolumes.
+    shutil.copytree(folder / 'results', folder / 'results2')
+    again = arguments(folder, *other[:1], str(folder / 'third'), *other[2:])
+    again[1] = f'{folder}/results2'
+    with pytest.raises(UserError, match='exists, and was not begun with'):
+        assemble.main(again)
+
+
+def test_two_at_a_time(folder):
+    with only_one(folder / 'results/assembly'):
+        assert 'another command works in' in refused(folder)
+    check_whole(folder)
+
+
+def test_a_relative_folder_of_tables(folder, monkeypatch):
+    """Workers may run elsewhere."""
+    monkeypatch.chdir(folder)
+    seen = []
+    monkeypatch.setattr(assemble, 'write', lambda assembly, *_: seen.append(assembly.folder))
+    assemble.main(arguments(folder, '--assembly_dir', 'tables'))
+    assert seen == [folder / 'tables']
 
 
 def test_an_output_that_was_removed_is_written_again(folder):

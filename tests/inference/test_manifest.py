@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ffn.assembly import manifest
-from ffn.inference import inference_pb2
+from ffn.inference import inference_pb2, manifest
 from ffn.utils.errors import UserError
 
 
@@ -44,9 +43,11 @@ def test_weights_are_told_apart(tmp_path):
 
 def test_claims(tmp_path):
     configuration = {'a': {'b': 1, 'c': (2, 3)}, 'd': 'x'}
-    assert not manifest.claim(tmp_path / 'new', configuration)
-    assert manifest.claim(tmp_path / 'new', configuration)
-    assert manifest.claim(tmp_path / 'new', {'d': 'x', 'a': {'c': [2, 3], 'b': 1}})
+    manifest.claim(tmp_path / 'new', configuration)
+    before = (tmp_path / 'new' / manifest.NAME).read_text()
+    manifest.claim(tmp_path / 'new', configuration)
+    manifest.claim(tmp_path / 'new', {'d': 'x', 'a': {'c': [2, 3], 'b': 1}})
+    assert (tmp_path / 'new' / manifest.NAME).read_text() == before
     with pytest.raises(
         UserError, match=r'a\.b is 1 there and 5 here, e is not set there and 6 here'
     ):

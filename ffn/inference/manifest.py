@@ -11,24 +11,28 @@ from typing import Any
 from google.protobuf import json_format, message
 
 from ffn.inference import inference_pb2
+from ffn.inference.runner import weights_of
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
+from ffn.utils.startup import startup_messages_hidden
+from ffn.utils.tasks import Pool
 
 NAME = 'manifest.json'
 # How a request is carried out, not what comes out.
 _HOW = ('checkpoint_interval', 'batch_size', 'concurrent_requests')
 
 
-def claim(folder: str | Path, configuration: Mapping[str, Any], name: str = NAME) -> bool:
+def claim(
+    folder: str | Path, configuration: Mapping[str, Any], name: str = NAME,
+    advice: str = 'give another folder, or the same settings',
+) -> None:  # fmt: skip
     """Makes a folder that of a configuration, or checks that it is already.
 
     Args:
       folder: made where it is missing.
       configuration: plain JSON.
       name: of the file that says so.
-
-    Returns:
-      Whether there was a run with this configuration before.
+      advice: what to do where it is that of another one.
 
     Raises:
       UserError: the folder belongs to another configuration; names what differs.
@@ -38,13 +42,13 @@ def claim(folder: str | Path, configuration: Mapping[str, Any], name: str = NAME
     if path.exists():
         there = read(path)
         if there != given:
-            raise UserError(f'{folder} holds results of other settings: {differences(there, given)}'
-                            '; give another folder, or the same settings')  # fmt: skip
-        return True
+            raise UserError(
+                f'{folder} holds results of other settings: {differences(there, given)}; {advice}'
+            )
+        return
     stored = {'sha256': digest(given), 'configuration': given}
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(stored, indent=2) + '\n')
-    return False
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -88,6 +92,25 @@ def _leaves(value: Any, name: str = '') -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
+def settle(request: inference_pb2.InferenceRequest, pool: Pool) -> None:
+    """Replaces what a request leaves to when and where it is carried out, so that all of a run agree.
+
+    Args:
+      request: is changed: the checkpoint that a folder stands for now; the precision for `auto`.
+      pool: what will carry it out.
+    """
+    request.model_checkpoint_path = weights_of(request.model_checkpoint_path)
+    if request.precision != 'auto':
+        return
+    with startup_messages_hidden():
+        from ffn.inference.precision import choose_precision
+
+        if pool.distributed:
+            request.precision = pool.restricted().call(choose_precision, 'auto')
+        else:
+            request.precision = choose_precision('auto')
+
+
 def deciding(request: inference_pb2.InferenceRequest) -> dict[str, Any]:
     """The parts of a request that decide the result, as JSON."""
     copy = inference_pb2.InferenceRequest()
@@ -97,21 +120,31 @@ def deciding(request: inference_pb2.InferenceRequest) -> dict[str, Any]:
     return json_format.MessageToDict(copy, preserving_proto_field_name=True)
 
 
+def stored_request(serialized: bytes) -> inference_pb2.InferenceRequest | None:
+    """Parses the request that is stored with a subvolume.
+
+    Args:
+      serialized: InferenceRequest; of the request of another stage, None is returned.
+    """
+    for zeros in range(9):  # NumPy drops those at the end of bytes
+        try:
+            return inference_pb2.InferenceRequest.FromString(serialized + zeros * b'\0')
+        except message.DecodeError:
+            continue
+    return None
+
+
 def request_digest(serialized: bytes) -> str:
     """SHA-256 of what decides the result in a request that is stored with a subvolume.
 
     Args:
       serialized: InferenceRequest, or the request of another stage.
     """
-    for zeros in range(9):  # NumPy drops those at the end of bytes
-        try:
-            request = inference_pb2.InferenceRequest.FromString(serialized + zeros * b'\0')
-        except message.DecodeError:
-            continue
+    request = stored_request(serialized)
+    if request is not None:
         for name in (*_HOW, 'segmentation_output_dir'):
             request.ClearField(name)
         serialized = request.SerializeToString(deterministic=True)
-        break
     return hashlib.sha256(serialized).hexdigest()
 
 

@@ -1,0 +1,65 @@
+"""A line of text in a written volume that says what it was made from, so that nobody takes it for another.
+
+In the folder of a Zarr, N5 or precomputed volume it is the file ffn.json, in HDF5 an attribute of the
+dataset.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ffn.utils.errors import UserError
+from ffn.utils.tensorstores import spec_of_directory, spec_of_url
+from ffn.utils.volumes import open_hdf5, split_spec
+
+NAME, ATTRIBUTE = 'ffn.json', 'ffn_made_from'
+
+
+def read_stamp(spec: str) -> str:
+    """Reads the stamp of a volume.
+
+    Args:
+      spec: 'path:dataset' or a URL, see `ffn.utils.volumes`.
+
+    Returns:
+      The stamp, '' of a volume that is not ours, or not there.
+    """
+    try:
+        path, dataset = split_spec(spec)
+        if '://' not in spec and not Path(path).is_dir():
+            with open_hdf5(path) as file:
+                return str(file[dataset].attrs.get(ATTRIBUTE, ''))
+        found = _store(spec).read(NAME).result()
+        return str(json.loads(found.value)['made_from']) if found.state == 'value' else ''
+    except (ValueError, OSError, KeyError, TypeError, NotImplementedError):  # nor readable at all
+        return ''
+
+
+def write_stamp(spec: str, stamp: str) -> None:
+    """Writes the stamp of a volume that is a folder.
+
+    Args:
+      spec: URL; the volume need not exist yet.
+      stamp: see `read_stamp`.
+
+    Raises:
+      UserError: it cannot be written there.
+    """
+    try:
+        _store(spec).write(NAME, json.dumps({'made_from': stamp}).encode()).result()
+    except (ValueError, OSError, NotImplementedError) as error:
+        raise UserError(f'{spec} cannot be made: {str(error).splitlines()[0]}') from error
+
+
+def _store(spec: str) -> Any:
+    import tensorstore as ts
+
+    find = spec_of_url if '://' in spec else spec_of_directory
+    place = find(*split_spec(spec))['kvstore']
+    if isinstance(place, dict):
+        place = {**place, 'path': place['path'].rstrip('/') + '/'}
+    else:
+        place = place.rstrip('/') + '/'
+    return ts.KvStore.open(place).result()
