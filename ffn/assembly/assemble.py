@@ -154,9 +154,10 @@ def claim_output(assembly: Assembly) -> None:
       UserError: it is another's.
     """
     output = assembly.output
+    there = output.exists()
     if (assembly.folder / manifest.NAME).exists():
         manifest.claim(assembly.folder, assembly.configuration())  # says what differs
-    if output.exists() and not read_stamp(output.spec).startswith(_stamp(assembly)):
+    if there and not read_stamp(output.spec).startswith(_stamp(assembly)):
         raise UserError(
             f'--output {output.spec} exists, and was not begun with {assembly.directory} and these '
             'settings; remove it, or give another one'

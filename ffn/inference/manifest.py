@@ -99,16 +99,14 @@ def settle(request: inference_pb2.InferenceRequest, pool: Pool) -> None:
       request: is changed: the checkpoint that a folder stands for now; the precision for `auto`.
       pool: what will carry it out.
     """
-    request.model_checkpoint_path = weights_of(request.model_checkpoint_path)
-    if request.precision != 'auto':
-        return
     with startup_messages_hidden():
         from ffn.inference.precision import choose_precision
 
-        if pool.distributed:
-            request.precision = pool.restricted().call(choose_precision, 'auto')
-        else:
+        request.model_checkpoint_path = weights_of(request.model_checkpoint_path)
+        if request.precision == 'auto' and not pool.distributed:
             request.precision = choose_precision('auto')
+    if request.precision == 'auto':
+        request.precision = pool.restricted().call(choose_precision, 'auto')
 
 
 def deciding(request: inference_pb2.InferenceRequest) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import cc3d
 import h5py
@@ -134,3 +135,28 @@ def test_an_output_that_cannot_be_made(tmp_path, spec):
     cut(tmp_path / 'results', labels, tiling)
     with pytest.raises(UserError, match=r'unknown kind of volume|cannot be made'):
         assemble.run(assembly_of(tmp_path, tiling, spec), InProcess(), quiet=True)
+
+
+def test_a_chunk_that_cannot_be_written(tmp_path):
+    labels = blobs(SHAPE, 3, 3)
+    tiling = Tiling(Box.of_shape(SHAPE), Xyz(*SHAPE[::-1]), Xyz(0, 0, 0))
+    cut(tmp_path / 'results', labels, tiling)
+    assembly = assembly_of(tmp_path, tiling, f'zarr://{tmp_path}/out')
+    assemble.run(assembly, InProcess(), quiet=True)
+    shutil.rmtree(tmp_path / 'out/0')
+    shutil.rmtree(assembly.folder / 'written')
+    (tmp_path / 'out/0').write_text('no folder')
+    with pytest.raises(UserError, match=r'writing: .* cannot be written'):
+        assemble.run(assembly, InProcess(), quiet=True)
+
+
+def test_one_subvolume_as_thin_as_the_overlap(tmp_path):
+    """An overlap says nothing along an axis that has one subvolume."""
+    labels = blobs(SHAPE, 9, 3)
+    z, y, x = SHAPE
+    for overlap in (Xyz(8, 8, z), Xyz(8, 8, z + 3)):
+        tiling = Tiling(Box.of_shape(SHAPE), Xyz(x // 2 + 8, y, z), overlap)
+        folder = tmp_path / str(overlap.z)
+        cut(folder / 'results', labels, tiling)
+        assemble.run(assembly_of(folder, tiling, f'zarr://{folder}/out'), InProcess(), quiet=True)
+        check_same_objects(read(f'zarr://{folder}/out', tiling.box), labels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 from ffn.assembly.tiling import Tiling
+from ffn.utils.cluster import open_client
 from ffn.utils.geometry import Box, Xyz
 from tests.assembly.cut import blobs, check_same_objects, cut
 from tests.assembly.test_assemble import read
@@ -69,24 +71,45 @@ def test_a_scheduler_that_runs_already(repository, tmp_path, labels):
             process.wait(60)
 
 
-def test_jobs_of_slurm(repository, tmp_path, labels):
-    """The recipe of the manual, with an `sbatch` that starts the job's script at once."""
-    programs = tmp_path / 'bin'
+def batch_system(folder: Path) -> None:
+    """Makes folder/bin with an sbatch that starts the script of a job at once."""
+    programs = folder / 'bin'
     programs.mkdir()
     (programs / 'sbatch').write_text(
         '#!/bin/sh\nfor script; do :; done\n'  # the last argument
-        f'cp "$script" {tmp_path}/job\nsetsid bash {tmp_path}/job >{tmp_path}/log 2>&1 &\necho $!\n'
+        f'cp "$script" {folder}/job\nsetsid bash {folder}/job >>{folder}/log 2>&1 &\n'
+        f'echo $! | tee -a {folder}/jobs\n'
     )
     (programs / 'scancel').write_text('#!/bin/sh\nkill -- -"$1"\n')
     for program in programs.iterdir():
         program.chmod(0o755)
+
+
+def test_jobs_of_slurm(repository, tmp_path, labels):
+    """The recipe of the manual."""
+    batch_system(tmp_path)
     assemble(
-        repository, tmp_path, 'slurm', PATH=f'{programs}:{os.environ["PATH"]}',
+        repository, tmp_path, 'slurm', PATH=f'{tmp_path}/bin:{os.environ["PATH"]}',
         DASK_CONFIG=str(repository / 'configs' / 'jobqueue.yaml'),
     )  # fmt: skip
     check_same_objects(read(f'precomputed://{tmp_path}/whole', TILING.box), labels)
     script = (tmp_path / 'job').read_text()
     assert '#SBATCH --gres=gpu:1' in script
+
+
+def test_a_job_that_ends_is_replaced(repository, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    batch_system(tmp_path)
+    monkeypatch.setenv('PATH', f'{tmp_path}/bin:{os.environ["PATH"]}')
+    recipe = yaml.safe_load((repository / 'configs' / 'jobqueue.yaml').read_text())
+    recipe['jobqueue']['slurm']['scheduler-options'] = {'dashboard_address': ':0'}
+    with dask.config.set(dask.config.merge(dask.config.config, recipe)):
+        with open_client('slurm', 1) as client:
+            assert client.submit(abs, -1).result(60) == 1
+            [job] = (tmp_path / 'jobs').read_text().split()
+            os.killpg(int(job), signal.SIGKILL)
+            assert client.submit(abs, -2).result(60) == 2
+            assert len((tmp_path / 'jobs').read_text().split()) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Export for Neuroglancer: scales, properties, resuming."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from ffn.assembly import export, pyramid
+from ffn.assembly.outputs import OutputSpec
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.volumes import open_volume
@@ -159,3 +161,34 @@ def test_another_volume_is_refused(folder):
     (folder / 'view/labels/export.json').write_text('{')
     with pytest.raises(UserError, match='is no manifest'):
         call(folder, *both(folder))
+
+
+def test_a_volume_that_was_written_anew_is_not_taken_for_the_old_one(folder):
+    spec, box = f'zarr://{folder}/joined', Box(Xyz(0, 0, 0), Xyz(90, 40, 30))
+    output = OutputSpec(spec, box, Xyz(64, 64, 64))
+    for stamp in ('first', 'second'):
+        output.create(stamp)
+        output.open_parallel().write(box, np.full(box.size.zyx, len(stamp), np.uint64))
+        if stamp == 'first':
+            call(folder, '--labels', spec)
+    with pytest.raises(UserError, match='made_from is first there and second here'):
+        call(folder, '--labels', spec)
+    assert (scale(folder, 'labels', 0) == 5).all()
+
+
+def test_a_volume_of_another_kind_is_not_touched(folder):
+    box = Box(Xyz(0, 0, 0), Xyz(9, 8, 7))
+    OutputSpec(f'precomputed://{folder}/view/labels', box, Xyz(8, 8, 8)).create('x')
+    before = (folder / 'view/labels/info').read_bytes()
+    with pytest.raises(UserError, match='holds a volume of another kind'):
+        call(folder, *both(folder)[2:])
+    assert (folder / 'view/labels/info').read_bytes() == before
+
+
+def test_a_block_that_cannot_be_written(folder):
+    call(folder, *both(folder)[2:])
+    shutil.rmtree(folder / 'view/labels/export_blocks')
+    shutil.rmtree(folder / 'view/labels/8_8_30')
+    (folder / 'view/labels/8_8_30').write_text('no folder')
+    with pytest.raises(UserError, match='cannot be written'):
+        call(folder, *both(folder)[2:])

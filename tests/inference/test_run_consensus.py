@@ -128,3 +128,30 @@ def test_reverse_order_is_segmented_first(flood_folder, repository, scheduler):
         assert reversed_[1].start_zyx == origins[last].start_zyx
         assert len(np.unique(out[(forward == last) & (reverse == 1)])) == 1
         np.testing.assert_array_equal(out > 0, forward > 0)
+
+
+def test_reversed_subvolumes_of_another_request_are_refused(flood_folder, caplog):
+    from ffn.inference import box_run
+
+    text = flood.write_request(flood_folder)
+    box = 'start { x:0 y:0 z:0 } size { x:24 y:26 z:20 }'
+    box_run.segment(text, box, quiet=True)
+    shutil.move(flood_folder / 'results', flood_folder / 'one')
+
+    def run(given):
+        run_consensus.main(
+            ['--consensus_request', request(flood_folder), '--inference_request', given, '--quiet']
+        )
+
+    run(text)
+    other = (
+        (flood_folder / 'request.pbtxt')
+        .read_text()
+        .replace('min_segment_size: 50', 'min_segment_size: 60')
+    )
+    with pytest.raises(UserError, match=r'other settings: .*min_segment_size is 50 there and 60'):
+        run(other)
+    assert 'was made with another request than --inference_request' in caplog.text
+    (flood_folder / 'two' / 'manifest.json').unlink()
+    with pytest.raises(UserError, match='not made by run_consensus'):
+        run(text)

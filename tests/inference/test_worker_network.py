@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from ffn.inference.worker_network import gpu_of
+import os
+import types
+
+import pytest
+
+from ffn.inference import inference_pb2, manifest, storage
+from ffn.inference.request import read_request
+from ffn.inference.worker_network import gpu_of, networks, segment_subvolume, worker_runner
+from ffn.utils.errors import UserError
+from ffn.utils.tasks import InProcess, open_pool, run_stage
+
+BOXES = [((0, 0, 0), (20, 26, 24)), ((0, 0, 14), (20, 26, 24))]
 
 
 def test_one_gpu_for_each_local_worker():
@@ -11,3 +22,82 @@ def test_one_gpu_for_each_local_worker():
     assert gpu_of(1, 'GPU-a,GPU-b', 8) == 'GPU-b'
     # Nothing to choose from, or workers that somebody else started.
     assert gpu_of(0, '', 0) is gpu_of(1, '2', 8) is gpu_of('SLURMCluster-1', '', 4) is None
+
+
+def use(network: str, fail: bool) -> tuple[int, str]:
+    """A task that fails inside of the network, or says which one it has."""
+    with worker_runner(network) as runner:
+        if fail:
+            raise RuntimeError('the device is gone')
+        return id(runner), runner.request.segmentation_output_dir
+
+
+def requests_of(folder) -> list[inference_pb2.InferenceRequest]:
+    """Two requests that differ in where the results go."""
+    made = []
+    for name in ('a', 'b'):
+        request = read_request(str(folder / 'request.pbtxt'))
+        request.segmentation_output_dir = str(folder / name)
+        made.append(request)
+    return made
+
+
+def test_networks(flood_folder, monkeypatch):
+    """Two commands on one worker, and a network that fails."""
+    monkeypatch.setenv('FFN_DASHBOARD', ':0')
+    first, second = requests_of(flood_folder)
+    with open_pool('local', 1, threads=2) as pool, networks(pool, second) as b:
+        with networks(pool, first) as a:
+            tasks = [(known.name, *box) for box in BOXES for known in (a, b)]
+            found = list(run_stage(pool, segment_subvolume, tasks, len(tasks), 'n', quiet=True))
+            assert [one['objects'] > 0 for one in found] == [True] * 4
+            before = pool.call(use, a.name, False)
+            assert before[1] == str(flood_folder / 'a')
+            [(_, error)] = pool.run(use, [(a.name, True)])
+            assert isinstance(error, RuntimeError)
+            after = pool.call(use, a.name, False)
+            assert after[1] == before[1]
+            assert after[0] != before[0]
+        assert pool.call(use, b.name, False)[1] == str(flood_folder / 'b')
+        assert pool.call(segment_subvolume, b.name, *BOXES[0]) == {}
+    for name in ('a', 'b'):
+        corners = [corner for corner, _ in BOXES]
+        assert list(storage.subvolumes(flood_folder / name)) == corners
+
+
+def test_only_workers_with_a_resource_get_the_network(flood_folder, tmp_path, monkeypatch):
+    import dask
+
+    monkeypatch.setenv('FFN_DASHBOARD', ':0')
+    request = requests_of(flood_folder)[0]
+    for resource, there in (('GPU', True), ('TPU', False)):
+        with (
+            dask.config.set({'distributed.worker.resources.GPU': 1}),
+            open_pool('local', 1, resource=resource) as pool,
+            networks(pool, request) as known,
+        ):
+            future = known.pool.client.submit(os.getpid, pure=False, resources={resource: 1})
+            if there:
+                assert future.result(timeout=60) != os.getpid()
+                assert known.pool.call(use, known.name, False)[1] == str(flood_folder / 'a')
+            else:
+                with pytest.raises(TimeoutError):
+                    future.result(timeout=1)
+            assert pool.call(os.getpid) != os.getpid()  # other tasks go anywhere
+
+
+def test_what_a_request_leaves_open_is_settled(trained_folder):
+    request = read_request(str(trained_folder / 'request.pbtxt'))
+    request.precision = 'auto'
+    manifest.settle(request, InProcess())
+    assert request.model_checkpoint_path == str(trained_folder / 'flood' / 'model.ckpt-3')
+    assert request.precision in ('float32', 'bfloat16', 'float16')
+
+
+def test_a_name_that_nobody_gave(monkeypatch):
+    """A worker of a command that has ended passes the task on."""
+    import distributed
+
+    monkeypatch.setattr(distributed, 'get_worker', lambda: types.SimpleNamespace(plugins={}))
+    with pytest.raises(distributed.Reschedule), worker_runner('ffn-network-0'):
+        raise UserError('not reached')

@@ -58,6 +58,33 @@ def test_no_such_scheduler():
         pass
 
 
+def fail_unexpectedly(number: int) -> int:
+    """A task with an error of the program."""
+    if number % 2:
+        raise ZeroDivisionError(f'number {number}')
+    return number
+
+
+def test_errors_that_nobody_expects(monkeypatch):
+    monkeypatch.setenv('FFN_DASHBOARD', ':0')
+    done = []
+
+    def run(pool, numbers):
+        for result in run_stage(
+            pool, fail_unexpectedly, ((i,) for i in numbers), 9, 'n', quiet=True
+        ):
+            done.append(result)
+
+    with open_pool('local', 1) as pool:
+        with pytest.raises(UserError, match=r'n: number \d; 3 more tasks failed'):
+            run(pool, range(8))
+        assert sorted(done) == [0, 2, 4, 6]
+        with pytest.raises(UserError, match=r'n: number \d+; so far all tasks failed'):
+            run(pool, range(1, 10**6, 2))
+    with pytest.raises(UserError, match='so far all tasks failed'):
+        list(run_stage(InProcess(), fail_at, ((0, i) for i in range(10**6)), 9, 'n', quiet=True))
+
+
 def end_process(number: int) -> None:
     """A task that takes its worker with it, as one that needs too much memory does."""
     os._exit(number)
