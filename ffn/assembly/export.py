@@ -16,11 +16,10 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ffn.assembly.pyramid import Pyramid, scales_of
 from ffn.assembly.stamps import read_stamp
-from ffn.utils.atomic import atomic_path
+from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError, run_tool
 from ffn.utils.geometry import Box
 from ffn.utils.lock import only_one
@@ -44,11 +43,6 @@ def _type_of(volume: Volume, labels: bool) -> str:
     return volume.dtype.name
 
 
-def _write_json(path: Path, content: Any) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content) + '\n', encoding='utf-8')
-
-
 def write_properties(folder: Path, sizes: dict[int, int]) -> None:
     """Writes the sizes of segments as Neuroglancer's segment properties and links them.
 
@@ -62,22 +56,23 @@ def write_properties(folder: Path, sizes: dict[int, int]) -> None:
         'id': 'voxels', 'type': 'number', 'data_type': 'float32', 'description': 'Size in voxels',
         'values': [sizes[label] for label in ids],
     }  # fmt: skip
-    _write_json(
+    write_json(
         folder / PROPERTIES / 'info',
         {
             '@type': 'neuroglancer_segment_properties',
             'inline': {'ids': [str(label) for label in ids], 'properties': [number]},
         },
+        indent=None,
     )
     info = json.loads((folder / 'info').read_text(encoding='utf-8'))
     if info.get(PROPERTIES) != PROPERTIES:
-        _write_json(folder / 'info', {**info, PROPERTIES: PROPERTIES})
+        write_json(folder / 'info', {**info, PROPERTIES: PROPERTIES})
 
 
 def write_state(folder: Path, layers: Sequence[str], box: Box, voxel_size: Sequence[float]) -> None:
     """Writes a viewer state for a folder that is served at localhost:9000."""
     kinds = {'image': 'image', 'labels': 'segmentation'}
-    _write_json(
+    write_json(
         folder / 'state.json',
         {
             'dimensions': {axis: [nm * 1e-9, 'm'] for axis, nm in zip('xyz', voxel_size, strict=True)},

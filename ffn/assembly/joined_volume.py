@@ -15,7 +15,7 @@ from ffn.assembly.outputs import OutputSpec
 from ffn.assembly.stamps import read_stamp
 from ffn.assembly.tiling import blocks
 from ffn.inference import inference_pb2
-from ffn.utils.atomic import atomic_path
+from ffn.utils.atomic import atomic_path, write_json
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.progress import progress
@@ -60,7 +60,7 @@ def write_joined(
         shutil.rmtree(written, ignore_errors=True)
     if stamp not in ours:
         ours.append(stamp)  # before it is at the output
-        _write_json(record, known)
+        write_json(record, known)
     with atomic_path(folder / TABLE) as path, open(path, 'wb') as file:
         np.save(file, table)
     size = Xyz(*(n * BLOCK_CHUNKS for n in output.chunk))
@@ -128,8 +128,3 @@ def _mark(folder: Path, block: Box) -> Path:
 def _open(segmentation: bytes) -> Volume:
     source = inference_pb2.DecoratedVolume.FromString(segmentation)
     return open_decorated(source, 'init_segmentation').require_labels()
-
-
-def _write_json(path: Path, content: Mapping[str, object]) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + '\n')

@@ -7,7 +7,6 @@ tables of the size of the volume lie in files, of which a block at a time is in 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from ffn.assembly.matching import Matched, Matching, match_ids
 from ffn.assembly.overlaps import Overlap, overlap_path
 from ffn.assembly.tiling import AXES, Tiling
 from ffn.assembly.union import Components
-from ffn.utils.atomic import atomic_path
+from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz
 
@@ -137,8 +136,7 @@ def reconcile(
     paths['voxels'].unlink()
     statistics = {**counts, **conflicts.as_dict(), 'ids': int(offsets[-1]), 'objects': objects,
                   'joined_within_subvolumes': _joined_within(Tables(folder)), **sizes}  # fmt: skip
-    with atomic_path(folder / 'statistics.json') as path:
-        path.write_text(json.dumps(statistics, indent=2) + '\n')
+    write_json(folder / 'statistics.json', statistics)
     return statistics
 
 

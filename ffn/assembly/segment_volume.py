@@ -12,7 +12,6 @@ refused.
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +33,7 @@ from ffn.inference import inference_pb2, manifest, storage
 from ffn.inference.request import absolute_paths, read_box, read_request, voxel_size_zyx
 from ffn.inference.runner import Runner
 from ffn.utils import protos
-from ffn.utils.atomic import atomic_path
+from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError, run_tool
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.lock import only_one
@@ -186,8 +185,7 @@ class _Segmentation:
     def _count(self, counters: Mapping[str, int]) -> None:
         """Writes the sums of what this run did."""
         if counters.get('predict-calls'):
-            with atomic_path(self._folder / 'counters.json') as path:
-                path.write_text(json.dumps(dict(sorted(counters.items())), indent=2) + '\n')
+            write_json(self._folder / 'counters.json', dict(sorted(counters.items())))
 
 
 def _masks(request: inference_pb2.InferenceRequest, text: str) -> inference_pb2.MaskConfigs:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ from ffn.evaluation.skeletons import (
 )
 from ffn.evaluation.sources import open_segmentation, open_truth, shared_box
 from ffn.evaluation.worst import Case, Missing
-from ffn.utils.atomic import atomic_path
+from ffn.utils import atomic
 from ffn.utils.errors import UserError, run_tool
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.volumes import Volume, open_volume
@@ -132,8 +131,7 @@ def box_and_offset(args: argparse.Namespace) -> tuple[Box | None, Xyz | None]:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Writes an evaluation, whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps({'version': __version__, **content}, indent=2) + '\n')
+    atomic.write_json(path, {'version': __version__, **content})
 
 
 def open_image(args: argparse.Namespace, stack: contextlib.ExitStack) -> Volume | None:

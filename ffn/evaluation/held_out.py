@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import math
 import re
 import threading
@@ -35,7 +34,7 @@ from ffn.inference.request import check_request, clip_box, parse_request, read_b
 from ffn.inference.run_progress import RunProgress
 from ffn.inference.runner import Runner
 from ffn.inference.trained_settings import fill_from_training
-from ffn.utils.atomic import atomic_path
+from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError, run_tool
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.startup import startup_messages_hidden
@@ -220,8 +219,7 @@ def _write_json(path: Path, args: argparse.Namespace, box: Box, scores: dict) ->
         'box': {'start_xyz': list(box.start), 'size_xyz': list(box.size)},
         'scores': [{'checkpoint': n, **dataclasses.asdict(s)} for n, s in scores.items()],
     }
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(report, indent=2) + '\n')
+    write_json(path, report)
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, HeldOutScore]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ffn.evaluation.held_out_score import HeldOutScore
 from ffn.inference import inference_pb2
-from ffn.utils.atomic import atomic_path
+from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError
 from ffn.utils.protos import parse_text
 
@@ -146,8 +146,7 @@ def scores_of(score: HeldOutScore, erl: Mapping[str, float]) -> dict[str, float]
 
 def write_result(path: Path, result: Result) -> None:
     """Writes a result as JSON, whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(dataclasses.asdict(result), indent=2) + '\n')
+    write_json(path, dataclasses.asdict(result))
 
 
 def read_result(path: Path) -> Result | None:

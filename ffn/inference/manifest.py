@@ -12,7 +12,7 @@ from google.protobuf import json_format, message
 
 from ffn.inference import inference_pb2
 from ffn.inference.runner import weights_of
-from ffn.utils.atomic import atomic_path
+from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError
 from ffn.utils.startup import startup_messages_hidden
 from ffn.utils.tasks import Pool
@@ -46,9 +46,7 @@ def claim(
                 f'{folder} holds results of other settings: {differences(there, given)}; {advice}'
             )
         return
-    stored = {'sha256': digest(given), 'configuration': given}
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(stored, indent=2) + '\n')
+    write_json(path, {'sha256': digest(given), 'configuration': given})
 
 
 def read(path: str | Path) -> dict[str, Any]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ffn.inference.canvas import Canvas
-from ffn.utils.atomic import atomic_path
+from ffn.utils import atomic
 from ffn.utils.geometry import Box, Xyz
 
 REASONS = ('weak', 'small', 'close')
@@ -164,5 +163,4 @@ def write_json(
     filled = total['filled_voxels'] / max(total['voxels'], 1)
     total |= {'seconds': seconds, 'filled_fraction': filled, **_rates(total, seconds)}
     report = {**settings, 'total': total, 'boxes': [dataclasses.asdict(box) for box in boxes]}
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(report, indent=2) + '\n')
+    atomic.write_json(path, report)

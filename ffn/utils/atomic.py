@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -44,6 +46,18 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike, content: Any, indent: int | None = 2) -> None:
+    """Writes JSON, whole or not at all.
+
+    Args:
+      path: the file.
+      content: what JSON can hold.
+      indent: spaces; None for all in one line.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=indent) + '\n', encoding='utf-8')
 
 
 def _umask() -> int:
