@@ -37,11 +37,11 @@ SIZE, OVERLAP = 544, 32
 # and writing; pairs of neighbours and edges that are reconciled in a second, without reading; its memory.
 STEPS, VOXELS = 25_803, 250**3
 ASSEMBLY_VOXELS_PER_CORE_S = 50e6
-PAIRS_PER_S, EDGES_PER_S, RECONCILIATION_BYTES = 4_800, 480e3, 260e6
-# Peak memory of assembling, less 11.2 bytes for each voxel of a subvolume; see there.
-PROGRAM_BYTES, ASSEMBLY_BYTES_PER_VOXEL = 293e6, 11.2
-# seg-X_Y_Z.prob by voxel, of the box of benchmarks.assembled_real: 575,381 bytes for 120³ voxels.
-PROBABILITY_BYTES = 575_381 / 120**3
+PAIRS_PER_S, EDGES_PER_S, RECONCILIATION_BYTES = 6_000, 600e3, 262e6
+# Peak memory of assembling, less 15 bytes for each voxel of a subvolume; see there.
+PROGRAM_BYTES, ASSEMBLY_BYTES_PER_VOXEL = 144e6, 15.0
+# seg-X_Y_Z.prob by voxel, of the one box of benchmarks.assembled_real: 5,884,422 bytes for 250³ voxels.
+PROBABILITY_BYTES = 5_884_422 / 250**3
 # An assumption, not a measurement: see "On a GPU" there for how to measure yours.
 STEP_S = 1e-3
 VOLUMES = {
