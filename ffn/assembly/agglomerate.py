@@ -26,7 +26,7 @@ from ffn.assembly.joined_volume import write_joined
 from ffn.assembly.merges import Judged
 from ffn.assembly.outputs import OutputSpec
 from ffn.assembly.resegment import resegment, score
-from ffn.assembly.stamps import read_stamp
+from ffn.assembly.stamps import stamp_of_input
 from ffn.inference import inference_pb2, manifest, resegmentation
 from ffn.inference.request import (
     absolute_paths,
@@ -124,7 +124,7 @@ def _configuration(
     source = request.inference.init_segmentation
     return {
         'model_sha256': manifest.model_digest(request.inference.model_checkpoint_path),
-        'init_segmentation_made_from': read_stamp(source.hdf5) if source.hdf5 else '',
+        'init_segmentation_made_from': stamp_of_input(source.hdf5) if source.hdf5 else '',
         'resegmentation': json_format.MessageToDict(deciding, preserving_proto_field_name=True),
         'inference': manifest.deciding(request.inference),
         'box': str(options.box), 'max_distance': options.max_distance,

@@ -15,6 +15,7 @@ import argparse
 import hashlib
 import itertools
 import json
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -267,6 +268,7 @@ def write(
                 yield assembly.directory, tiling, folder, output, owners, done, place
 
     count = sum(run_stage(pool, write_block, tasks(), len(places), 'writing', quiet))
+    output.finish(stamp)
     logging.info('blocks of %d subvolumes written', count)
 
 
@@ -306,10 +308,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         protos.read_text_or_file(args.mask, masks, '--mask')
     tiling = tiling_of(args, read_box(args.bounding_box))
     absolute_paths(masks)
-    directory = Path(args.segmentation).absolute()
+    directory = Path(os.path.abspath(args.segmentation))
     assembly = Assembly(
         directory, tiling, masks, matching_of(args), output_of(args, tiling),
-        Path(args.assembly_dir or directory / 'assembly').absolute(),
+        Path(os.path.abspath(args.assembly_dir or directory / 'assembly')),
     )  # fmt: skip
     logging.info('%s', tiling)
     with open_pool(args.scheduler, args.workers) as pool:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ffn.assembly.pyramid import Pyramid, scales_of
-from ffn.assembly.stamps import read_stamp
+from ffn.assembly.stamps import stamp_of_input
 from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError, run_tool
 from ffn.utils.geometry import Box
@@ -116,7 +116,7 @@ def export(
             box = box or volume.box
         folder = output.absolute() / name
         pyramid = Pyramid(
-            folder, absolute_spec(spec), tuple(scales), labels, dtype, read_stamp(spec)
+            folder, absolute_spec(spec), tuple(scales), labels, dtype, stamp_of_input(spec)
         )
         with only_one(folder):
             pyramid.write(pool, quiet)

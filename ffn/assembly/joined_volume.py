@@ -12,7 +12,7 @@ import fastremap
 import numpy as np
 
 from ffn.assembly.outputs import OutputSpec
-from ffn.assembly.stamps import read_stamp
+from ffn.assembly.stamps import read_stamp, stamp_of_input
 from ffn.assembly.tiling import blocks
 from ffn.inference import inference_pb2
 from ffn.utils.atomic import atomic_path, write_json
@@ -46,7 +46,8 @@ def write_joined(
       UserError: there is another volume at the output, or it cannot be written.
     """
     table = np.array(sorted(equivalences.items()), np.uint64).reshape(-1, 2)
-    made_from = json.dumps([str(segmentation), read_stamp(segmentation.hdf5), repr(output)])
+    source_stamp = stamp_of_input(segmentation.hdf5)
+    made_from = json.dumps([str(segmentation), source_stamp, repr(output)])
     stamp = hashlib.sha256(made_from.encode() + table.tobytes()).hexdigest()
     record, written = folder / RECORD, folder / WRITTEN / stamp
     known = json.loads(record.read_text()) if record.exists() else {}
@@ -76,6 +77,7 @@ def write_joined(
             pool, write_block, left, len(left), 'joined volume', quiet, unit='block'
         ):
             pass
+        output.finish(stamp)
     elif there != stamp:
         with output.replace_hdf5(stamp) as target, _open(source) as volume:
             for block in progress(todo, desc='joined volume', unit='block', quiet=quiet):

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import h5py
 import numpy as np
 
-from ffn.assembly.stamps import ATTRIBUTE, read_stamp, write_stamp
+from ffn.assembly.stamps import ATTRIBUTE, NAME, write_stamp
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.hdf5_output import replaced_dataset, split_output
@@ -80,7 +80,13 @@ class OutputSpec:
         """Whether there is something at the place already."""
         if self.parallel:
             kvstore = self._spec()['kvstore']
-            return Path(kvstore['path']).exists() if isinstance(kvstore, dict) else self._opens()
+            if not isinstance(kvstore, dict):
+                return self._opens()
+            path = Path(kvstore['path'])
+            # What holds a stamp only, or is about to, is no volume yet.
+            return path.is_file() or (
+                path.is_dir() and not all(file.name.startswith(NAME) for file in path.iterdir())
+            )
         path, dataset = split_output(self.spec, '--output')
         if not Path(path).exists():
             return False
@@ -111,8 +117,7 @@ class OutputSpec:
         """
         import tensorstore as ts
 
-        if read_stamp(self.spec) != stamp:
-            write_stamp(self.spec, stamp)  # before the volume: what is there without is another's
+        write_stamp(self.spec, stamp, complete=False)  # what is there without is another's
         spec = {**self._spec(), **self._schema()}
         try:
             ts.open(spec, context=context(), create=True, open=True).result()
@@ -152,6 +157,14 @@ class OutputSpec:
                 'compressed_segmentation_block_size': [8, 8, 8],
             },
         }  # fmt: skip
+
+    def finish(self, stamp: str) -> None:
+        """Notes that all of the volume has been written; only then others read it.
+
+        Args:
+          stamp: that of `create`.
+        """
+        write_stamp(self.spec, stamp, complete=True)
 
     def open_parallel(self) -> Target:
         """Opens the volume that `create` made.

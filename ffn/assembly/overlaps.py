@@ -10,6 +10,7 @@ along the axes share as well, and an object that goes from one to the other does
 
 from __future__ import annotations
 
+import functools
 import math
 import zipfile
 import zlib
@@ -41,15 +42,15 @@ class Overlap:
       shared: axis (0 is x) → uint64 [m, 3]: own id, id of the next subvolume, voxels that both give
         these; 0 is background.
       settings: digest of the request that it was segmented with.
-      crcs: uint32 [4], checksums of the labels that were counted: its own, and those of the next
-        subvolumes along x, y and z, 0 where there is none.
+      crcs: uint32 [5], checksums of the labels that were counted: its own, and those of the next
+        subvolumes along x, y and z, 0 where there is none; and of its request.
     """
 
     ids: np.ndarray
     voxels: np.ndarray
     shared: dict[int, np.ndarray] = field(default_factory=dict)
     settings: str = ''
-    crcs: np.ndarray = field(default_factory=lambda: np.zeros(4, np.uint32))
+    crcs: np.ndarray = field(default_factory=lambda: np.zeros(5, np.uint32))
 
     def save(self, path: Path) -> None:
         """Writes the npz."""
@@ -100,20 +101,9 @@ class Subvolumes:
             raise UserError(f'the subvolume at {corner.xyz} is missing: no {expected}')
         return path
 
-    def crc(self, place: Xyz) -> int:
-        """Checksum of the labels of a subvolume, as its file has it.
-
-        Raises:
-          UserError: missing or damaged.
-        """
-        path = self.path(place)
-        try:
-            with zipfile.ZipFile(path) as archive:
-                return archive.getinfo('segmentation.npy').CRC
-        except (zipfile.BadZipFile, OSError, KeyError) as error:
-            raise UserError(
-                f'{path} is damaged ({error}); remove it and run again to segment it anew'
-            ) from error
+    def crcs(self, place: Xyz) -> tuple[int, int]:
+        """Checksums of the labels and of the request of a subvolume; see `ffn.inference.storage`."""
+        return storage.checksums(self.path(place))
 
     def read(self, place: Xyz) -> np.ndarray:
         """Labels of a subvolume, [z, y, x] of any integer type, background is 0 or less.
@@ -199,9 +189,12 @@ def match_row(
       UserError: a subvolume that is missing, damaged or of another shape.
     """
     subvolumes, written, crcs = Subvolumes(directory, tiling), 0, {}
+    read = functools.cache(subvolumes.crcs)
     for place in row:
         path = overlap_path(folder, tiling.corner_zyx(place))
-        now = _crcs(subvolumes, place, present)
+        near = [tiling.next_place(place, axis) for axis in range(3)]
+        there = [0 if p is None or p not in present else read(p)[0] for p in near]
+        now = np.array([read(place)[0], *there, read(place)[1]], np.uint32)
         crcs[tiling.number(place)] = int(now[0])
         if path.exists():
             stored = read_npz(path, ['crcs'], []).get('crcs')
@@ -212,13 +205,6 @@ def match_row(
         overlap.save(path)
         written += 1
     return written, crcs
-
-
-def _crcs(subvolumes: Subvolumes, place: Xyz, present: Container[Xyz]) -> np.ndarray:
-    """The checksums that `Overlap` has."""
-    near = [subvolumes.tiling.next_place(place, axis) for axis in range(3)]
-    there = [None if p is None or p not in present else p for p in (place, *near)]
-    return np.array([0 if p is None else subvolumes.crc(p) for p in there], np.uint32)
 
 
 def match(subvolumes: Subvolumes, place: Xyz, present: Container[Xyz]) -> Overlap:

@@ -12,6 +12,7 @@ refused.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -119,8 +120,9 @@ class _Segmentation:
         z, y, x = voxel_size_zyx(request)
         assembly = Assembly(
             self._folder, tiling, masks, matching_of(args), output_of(args, tiling, (x, y, z)),
-            Path(args.assembly_dir or self._folder / 'assembly').absolute(),
+            Path(os.path.abspath(args.assembly_dir or self._folder / 'assembly')),
         )  # fmt: skip
+        self._check_subvolumes_of_others()
         manifest.claim(self._folder, {
             'request': manifest.deciding(request), 'precision': network.precision,
             'model_sha256': manifest.model_digest(request.model_checkpoint_path),
@@ -130,6 +132,17 @@ class _Segmentation:
         places = assemble.places_of(tiling, masks, assembly.overlaps, args.quiet)
         logging.info('%s; %d are masked everywhere', tiling, len(tiling) - len(places))
         return assembly, places
+
+    def _check_subvolumes_of_others(self) -> None:
+        """Checks what run_inference.py has left in the folder, if it did."""
+        if (self._folder / manifest.NAME).exists():
+            return
+        path = next(self._folder.glob('*/*/seg-*.npz'), None)
+        if path is not None and (differences := manifest.compare(self._request, path)):
+            raise UserError(
+                f'{self._folder} holds subvolumes of another request: {differences}; give another '
+                'segmentation_output_dir'
+            )
 
     @staticmethod
     def _warn_of_small_overlap(tiling: Tiling, network: Network) -> None:

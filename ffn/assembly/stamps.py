@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ffn.utils.errors import UserError
-from ffn.utils.tensorstores import spec_of_directory, spec_of_url
+from ffn.utils.tensorstores import context, spec_of_directory, spec_of_url
 from ffn.utils.volumes import open_hdf5, split_spec
 
 NAME, ATTRIBUTE = 'ffn.json', 'ffn_made_from'
@@ -26,29 +26,54 @@ def read_stamp(spec: str) -> str:
     Returns:
       The stamp, '' of a volume that is not ours, or not there.
     """
+    return str(_read(spec).get('made_from', ''))
+
+
+def stamp_of_input(spec: str) -> str:
+    """Reads the stamp of a volume that something else is to be made from.
+
+    Args:
+      spec: see `read_stamp`.
+
+    Raises:
+      UserError: its writing has begun and not ended.
+    """
+    found = _read(spec)
+    if not found.get('complete', True):
+        raise UserError(f'{spec} is not complete; run the command that writes it to its end')
+    return str(found.get('made_from', ''))
+
+
+def _read(spec: str) -> dict[str, Any]:
     try:
         path, dataset = split_spec(spec)
         if '://' not in spec and not Path(path).is_dir():
             with open_hdf5(path) as file:
-                return str(file[dataset].attrs.get(ATTRIBUTE, ''))
+                return {'made_from': file[dataset].attrs.get(ATTRIBUTE, '')}
         found = _store(spec).read(NAME).result()
-        return str(json.loads(found.value)['made_from']) if found.state == 'value' else ''
-    except (ValueError, OSError, KeyError, TypeError, NotImplementedError):  # nor readable at all
-        return ''
+        content = json.loads(found.value) if found.state == 'value' else {}
+        return content if isinstance(content, dict) else {}
+    except (ValueError, OSError, KeyError, NotImplementedError):  # nor readable at all
+        return {}
 
 
-def write_stamp(spec: str, stamp: str) -> None:
-    """Writes the stamp of a volume that is a folder.
+def write_stamp(spec: str, stamp: str, complete: bool) -> None:
+    """Writes the stamp of a volume that is a folder; what is there already is not written again.
 
     Args:
       spec: URL; the volume need not exist yet.
       stamp: see `read_stamp`.
+      complete: whether the volume is.
 
     Raises:
       UserError: it cannot be written there.
     """
+    content = {'made_from': stamp, 'complete': complete}
+    there = _read(spec)
+    if there == content or (there == {**content, 'complete': True} and not complete):
+        return
     try:
-        _store(spec).write(NAME, json.dumps({'made_from': stamp}).encode()).result()
+        _store(spec).write(NAME, json.dumps(content).encode()).result()
     except (ValueError, OSError, NotImplementedError) as error:
         raise UserError(f'{spec} cannot be made: {str(error).splitlines()[0]}') from error
 
@@ -62,4 +87,4 @@ def _store(spec: str) -> Any:
         place = {**place, 'path': place['path'].rstrip('/') + '/'}
     else:
         place = place.rstrip('/') + '/'
-    return ts.KvStore.open(place).result()
+    return ts.KvStore.open(place, context=context()).result()

@@ -72,7 +72,7 @@ def relabelled(
         if place not in present:
             continue
         part = tiling.core(place).intersection(box)
-        if subvolumes.crc(place) != tables.crcs[tiling.number(place)]:
+        if subvolumes.crcs(place)[0] != tables.crcs[tiling.number(place)]:
             raise UserError(f'{subvolumes.path(place)} {CHANGED}')
         labels = subvolumes.read_box(place, part)
         ids, objects = tables.of_subvolume(tiling.number(place))

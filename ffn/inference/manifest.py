@@ -11,7 +11,9 @@ from typing import Any
 from google.protobuf import json_format, message
 
 from ffn.inference import inference_pb2
+from ffn.inference.request import absolute_paths
 from ffn.inference.runner import weights_of
+from ffn.inference.unpickling import read_npz
 from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError
 from ffn.utils.startup import startup_messages_hidden
@@ -104,14 +106,16 @@ def settle(request: inference_pb2.InferenceRequest, pool: Pool) -> None:
         if request.precision == 'auto' and not pool.distributed:
             request.precision = choose_precision('auto')
     if request.precision == 'auto':
-        request.precision = pool.restricted().call(choose_precision, 'auto')
+        from ffn.inference.worker_network import ask_precision
+
+        request.precision = pool.restricted().call(ask_precision)
 
 
 def deciding(request: inference_pb2.InferenceRequest) -> dict[str, Any]:
     """The parts of a request that decide the result, as JSON."""
     copy = inference_pb2.InferenceRequest()
     copy.CopyFrom(request)
-    for name in _HOW:
+    for name in (*_HOW, 'segmentation_output_dir'):
         copy.ClearField(name)
     return json_format.MessageToDict(copy, preserving_proto_field_name=True)
 
@@ -128,6 +132,31 @@ def stored_request(serialized: bytes) -> inference_pb2.InferenceRequest | None:
         except message.DecodeError:
             continue
     return None
+
+
+def compare(request: inference_pb2.InferenceRequest, path: str | Path) -> str:
+    """Names what differs between a request and the one that a subvolume was made with.
+
+    Args:
+      request: complete.
+      path: npz of the subvolume.
+
+    Returns:
+      One line, '' if nothing differs, or if it says nothing of a request.
+    """
+    stored = read_npz(path, ['request'], []).get('request')
+    made_with = None if stored is None else stored_request(stored.item())
+    if made_with is None:
+        return ''
+    settings = []
+    for one in (made_with, request):
+        copy = inference_pb2.InferenceRequest()
+        copy.CopyFrom(one)
+        absolute_paths(copy)
+        copy.model_checkpoint_path = weights_of(copy.model_checkpoint_path)
+        copy.ClearField('precision')  # may have been auto
+        settings.append(deciding(copy))
+    return differences(*settings)
 
 
 def request_digest(serialized: bytes) -> str:
@@ -149,11 +178,17 @@ def model_digest(path: str) -> str:
 
     Args:
       path: the checkpoint's prefix, or its only file.
+
+    Raises:
+      UserError: there is none.
     """
-    hashed = hashlib.sha256()
+    hashed, found = hashlib.sha256(), False
     place = Path(path)
     files = [place] if place.is_file() else sorted(place.parent.glob(f'{place.name}.*'))
     for file in files:
         if file.suffix != '.meta':
             hashed.update(file.read_bytes())
+            found = True
+    if not found:
+        raise UserError(f'no checkpoint at {path}')
     return hashed.hexdigest()

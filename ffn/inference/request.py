@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
+import os
 
 from google.protobuf import message
 
@@ -191,4 +191,4 @@ def absolute_paths(proto: message.Message) -> None:
         elif field.name == 'hdf5' and value:
             proto.hdf5 = absolute_spec(value)
         elif field.name in _PATHS and value and '://' not in value:
-            setattr(proto, field.name, str(Path(value).absolute()))
+            setattr(proto, field.name, os.path.abspath(value))

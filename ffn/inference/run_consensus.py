@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -25,7 +26,6 @@ from absl import logging
 from ffn.inference import consensus_pb2, inference_pb2, manifest, storage
 from ffn.inference.consensus import split_consensus
 from ffn.inference.request import absolute_paths, read_request
-from ffn.inference.runner import weights_of
 from ffn.inference.unpickling import read_npz
 from ffn.utils import protos
 from ffn.utils.errors import UserError, run_tool
@@ -90,17 +90,29 @@ def check_request(request: consensus_pb2.ConsensusRequest) -> None:
 
 
 def _exists(request: consensus_pb2.ConsensusRequest, corner: Zyx) -> bool:
-    """Whether a subvolume has been made, with the same request."""
+    """Whether a subvolume has been made, with the same request and from the same labels."""
     path = storage.existing_path(request.segmentation_output_dir, corner, 'npz')
     if path is None:
         return False
-    stored = read_npz(path, ['request'], []).get('request')
+    stored = read_npz(path, ['request', 'counters'], [])
     # NumPy drops zeros at the end of bytes.
-    if stored is None or stored.item() != request.SerializeToString().rstrip(b'\0'):
+    if 'request' not in stored or stored['request'].item() != request.SerializeToString().rstrip(
+        b'\0'
+    ):
         raise UserError(
             f'{path} is the result of another request; give a segmentation_output_dir of its own'
         )
-    return True
+    counters = json.loads(stored['counters'].item())
+    return {**counters, **_sources(request, corner)} == counters
+
+
+def _sources(request: consensus_pb2.ConsensusRequest, corner_zyx: Sequence[int]) -> dict[str, int]:
+    """Checksums of the labels that a subvolume is made from."""
+    found = {}
+    for name in ('segmentation1', 'segmentation2'):
+        path = storage.existing_path(getattr(request, name).directory, corner_zyx, 'npz')
+        found[f'{name}-crc'] = storage.checksums(path)[0]
+    return found
 
 
 def make_subvolume(request: bytes, corner_zyx: Sequence[int]) -> Mapping[str, int]:
@@ -131,7 +143,8 @@ def make_subvolume(request: bytes, corner_zyx: Sequence[int]) -> Mapping[str, in
     }  # fmt: skip
     storage.save_result(
         asked.segmentation_output_dir, corner_zyx, result.labels,
-        {i: origin for i, origin in origins.items() if i in left}, request, counters, {},
+        {i: origin for i, origin in origins.items() if i in left}, request,
+        {**counters, **_sources(asked, corner_zyx)}, {},
     )  # fmt: skip
     return counters
 
@@ -169,13 +182,15 @@ def segment_reversed(
     reversed_ = inference_pb2.InferenceRequest()
     reversed_.CopyFrom(request)
     absolute_paths(reversed_)
-    forward, reverse = str(Path(forward).absolute()), str(Path(reverse).absolute())
+    forward, reverse = os.path.abspath(forward), os.path.abspath(reverse)
     reversed_.seed_policy = 'PolicyInvertOrigins'
     reversed_.seed_policy_args = json.dumps({'segmentation_dir': forward})
     reversed_.segmentation_output_dir = reverse
     manifest.settle(reversed_, pool)
     there = storage.subvolumes(forward)
-    _warn_of_another_request(request, next(iter(there.values())))
+    if differences := manifest.compare(request, next(iter(there.values()))):
+        logging.warning('%s was made with another request than --inference_request: %s', forward,
+                        differences)  # fmt: skip
     with only_one(reverse):
         _claim(reversed_, reverse)
         boxes = [
@@ -209,26 +224,6 @@ def _claim(request: inference_pb2.InferenceRequest, folder: str) -> None:
         'request': manifest.deciding(request),
         'model_sha256': manifest.model_digest(request.model_checkpoint_path),
     })  # fmt: skip
-
-
-def _warn_of_another_request(request: inference_pb2.InferenceRequest, path: Path) -> None:
-    """Warns if a subvolume of the first segmentation was made with another request than is given."""
-    stored = read_npz(path, ['request'], []).get('request')
-    made_with = None if stored is None else manifest.stored_request(stored.item())
-    if made_with is None:
-        return
-    settings = []
-    for one in (made_with, request):
-        copy = inference_pb2.InferenceRequest()
-        copy.CopyFrom(one)
-        absolute_paths(copy)
-        copy.model_checkpoint_path = weights_of(copy.model_checkpoint_path)
-        for name in ('segmentation_output_dir', 'precision'):
-            copy.ClearField(name)
-        settings.append(manifest.deciding(copy))
-    if settings[0] != settings[1]:
-        logging.warning('%s was made with another request than --inference_request: %s', path,
-                        manifest.differences(*settings))  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, int]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -98,6 +100,25 @@ def segment_subvolume(
     return {} if canvas is None else {**canvas.counters.as_dict(), 'objects': len(canvas.origins)}
 
 
+def ask_precision() -> str:
+    """Which precision `auto` stands for on the worker that this is called in.
+
+    A process of its own finds out: in this one, that would settle which GPU it uses.
+
+    Raises:
+      UserError: it did not work.
+    """
+    program = (
+        'from ffn.inference.precision import choose_precision; print(choose_precision("auto"))'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', program], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise UserError(f'precision auto could not be settled: {done.stderr.strip()[-300:]}')
+    return done.stdout.split()[-1]
+
+
 class NetworkPlugin(WorkerPlugin):
     """The network of a worker process, loaded once."""
 
@@ -125,9 +146,11 @@ class NetworkPlugin(WorkerPlugin):
         try:
             yield runner
         except Exception as error:
-            if not isinstance(error, UserError | OSError | Interrupted):
-                # A network that failed once may do so for good: the next task loads another.
-                self._runner = None
+            fine = UserError | OSError | Interrupted | distributed.Reschedule
+            with self._changed:
+                if self._runner is runner and not isinstance(error, fine):
+                    # A network that failed once may do so for good: the next task loads another.
+                    self._runner = None
             raise
         finally:
             with self._changed:
@@ -151,12 +174,12 @@ class NetworkPlugin(WorkerPlugin):
 
     def _end(self) -> None:
         with self._changed:
-            self._ending = True
-            if self._runner is None:
-                return
-            self._runner.stop.set()
+            self._ending, runner = True, self._runner
+            if runner is not None:
+                runner.stop.set()
             self._changed.wait_for(lambda: not self._users)
-            self._runner.close()
+        if runner is not None:
+            runner.close()
 
 
 def gpu_of(worker_name: Any, visible: str, count: int) -> str | None:

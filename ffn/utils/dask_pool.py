@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import distributed
+from absl import logging
 
 from ffn.utils.errors import UserError
 
 # A task is tried so many times more, also where its worker was lost.
 RETRIES = 3
-# Tasks that Dask knows of at a time, for each thread: it need not know of millions.
-_WINDOW = 8
+# Tasks that Dask knows of at a time, for each thread and at least, as workers may come later: it need not
+# know of millions.
+_WINDOW, _LEAST = 8, 2000
 
 
 class DaskPool:
@@ -47,6 +49,8 @@ class DaskPool:
     ) -> Iterator[tuple[tuple, Any]]:
         """See `ffn.utils.tasks.Pool`; what else a task raises is yielded as well."""
         resources = {self._resource: 1} if self._needed else None
+        if self._needed and not self._has_resource():
+            logging.warning('no worker has the resource %s yet; waiting for one', self._resource)
         left, of = iter(tasks), {}
 
         def submit_next() -> distributed.Future | None:
@@ -59,7 +63,7 @@ class DaskPool:
             return future
 
         done = distributed.as_completed()
-        for _ in range(max(_WINDOW * sum(self.client.nthreads().values()), 64)):
+        for _ in range(max(_WINDOW * sum(self.client.nthreads().values()), _LEAST)):
             if (future := submit_next()) is None:
                 break
             done.add(future)
@@ -72,7 +76,12 @@ class DaskPool:
                 yield task, result
         finally:
             # Of a run that ends early, none is begun any more.
-            self.client.cancel(list(of))
+            if self.client.status == 'running':
+                self.client.cancel(list(of))
+
+    def _has_resource(self) -> bool:
+        workers = self.client.scheduler_info(n_workers=-1)['workers'].values()
+        return any(self._resource in worker['resources'] for worker in workers)
 
     @staticmethod
     def _result(future: distributed.Future, function: Callable[..., Any], task: tuple) -> Any:

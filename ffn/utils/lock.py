@@ -26,7 +26,10 @@ def only_one(folder: str | Path) -> Iterator[None]:
       UserError: another command works there.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
-    with open(Path(folder, '.lock'), 'w') as file:
+    path = Path(folder, '.lock')
+    if not path.exists():
+        path.touch()
+    with path.open() as file:  # for reading, as it may be another user's
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -18,7 +18,7 @@ from ffn.utils.cluster import SCHEDULER_HELP, open_client
 from ffn.utils.errors import UserError
 from ffn.utils.progress import progress
 
-# So many tasks may fail before one succeeds.
+# So many tasks may fail with the same message before one succeeds.
 _GIVE_UP = 16
 
 
@@ -141,22 +141,25 @@ def run_stage(
       What the tasks return, in the order in which they end.
 
     Raises:
-      UserError: at the end, where tasks failed; at once, where the first ones all do.
+      UserError: at the end, where tasks failed; at once, where the first ones all do so in
+        the same way.
     """
-    failed, done, first = 0, 0, ''
+    failed, done, first, kinds = 0, 0, '', set()
     with progress(total=total, desc=what, unit=unit, quiet=quiet, smoothing=0.05) as bar:
         for task, result in pool.run(function, tasks):
             bar.update(weight(task))
-            if isinstance(result, Exception):
-                failed += 1
-                first = first or ' '.join(str(result).split()) or repr(result)
-                known = isinstance(result, UserError | OSError)
-                logging.error('%s: %s', what, result, exc_info=None if known else result)
-                if failed == _GIVE_UP and not done:
-                    raise UserError(f'{what}: {first}; so far all tasks failed')
-            else:
+            if not isinstance(result, Exception):
                 done += 1
                 yield result
+                continue
+            failed += 1
+            text = ' '.join(str(result).split()) or repr(result)
+            first = first or text
+            kinds.add(text)
+            known = isinstance(result, UserError | OSError)
+            logging.error('%s: %s', what, result, exc_info=None if known else result)
+            if failed == _GIVE_UP and not done and len(kinds) == 1:
+                raise UserError(f'{what}: {first}; so far all tasks failed')
     if failed:
         more = f'; {failed - 1} more tasks failed' if failed > 1 else ''
         raise UserError(f'{what}: {first}{more}')
@@ -180,6 +183,11 @@ def open_pool(
     """
     if workers < 0:
         raise UserError(f'--workers is {workers}; expected 0 or more')
+    if resource and scheduler in ('none', 'local'):
+        raise UserError(
+            f'--resource {resource} chooses among workers that were started with it; there are none with '
+            f'--scheduler {scheduler}'
+        )
     if scheduler == 'none':
         yield Processes(workers) if workers > 1 else InProcess()
         return

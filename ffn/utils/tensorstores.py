@@ -6,6 +6,7 @@ TensorStore is imported when the first such volume is opened; HDF5 users never w
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def spec_of_url(url: str, dataset: str) -> dict[str, Any]:
         known = ', '.join(f'{name}://' for name in DRIVERS)
         raise UserError(f'{url!r}: unknown kind of volume {scheme}://; known are {known}')
     place = rest.rstrip('/') + (f'/{dataset.strip("/")}' if dataset else '')
-    kvstore: Any = {'driver': 'file', 'path': str(Path(place).absolute())}
+    kvstore: Any = {'driver': 'file', 'path': os.path.abspath(place)}
     if '://' in place:
         kvstore = place
     return {'driver': DRIVERS[scheme], 'kvstore': kvstore}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 
 import cc3d
@@ -160,3 +161,14 @@ def test_one_subvolume_as_thin_as_the_overlap(tmp_path):
         cut(folder / 'results', labels, tiling)
         assemble.run(assembly_of(folder, tiling, f'zarr://{folder}/out'), InProcess(), quiet=True)
         check_same_objects(read(f'zarr://{folder}/out', tiling.box), labels)
+
+
+def test_killed_before_there_is_more_than_a_stamp(tmp_path):
+    labels = blobs(SHAPE, 3, 3)
+    tiling = Tiling(Box.of_shape(SHAPE), Xyz(*SHAPE[::-1]), Xyz(0, 0, 0))
+    cut(tmp_path / 'results', labels, tiling)
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out' / 'ffn.json.__lock').touch()
+    assemble.run(assembly_of(tmp_path, tiling, f'zarr://{tmp_path}/out'), InProcess(), quiet=True)
+    check_same_objects(read(f'zarr://{tmp_path}/out', tiling.box), labels)
+    assert json.loads((tmp_path / 'out' / 'ffn.json').read_text())['complete']

@@ -135,6 +135,23 @@ def permuted(folder, x: int) -> None:
     write(folder / 'results', Box(Xyz(x, 0, 0), size), names[np.searchsorted(ids, labels)])
 
 
+def test_segmented_anew_with_the_right_request(folder):
+    """The labels are the same; what they were made with is not."""
+    labels = np.load(folder / 'labels.npy')
+
+    def write_all(threshold):
+        for x in (0, 8, 20, 32):
+            request = inference_pb2.InferenceRequest()
+            request.inference_options.move_threshold = threshold if x == 20 else 0.9
+            box = Box(Xyz(x, 0, 0), Xyz({0: 16, 32: 18}.get(x, 20), 24, 20))
+            write(folder / 'results', box, labels[box.slices_zyx], request.SerializeToString())
+
+    write_all(0.8)
+    assert 'with different requests' in refused(folder)
+    write_all(0.9)
+    check_whole(folder)
+
+
 def test_changed_after_reconciliation(folder):
     check_whole(folder)
     overlaps = sorted((folder / 'results/overlaps').rglob('*.npz'), key=lambda path: path.name)

@@ -169,6 +169,9 @@ def test_a_volume_that_was_written_anew_is_not_taken_for_the_old_one(folder):
     for stamp in ('first', 'second'):
         output.create(stamp)
         output.open_parallel().write(box, np.full(box.size.zyx, len(stamp), np.uint64))
+        with pytest.raises(UserError, match='joined is not complete'):
+            call(folder, '--labels', spec)
+        output.finish(stamp)
         if stamp == 'first':
             call(folder, '--labels', spec)
     with pytest.raises(UserError, match='made_from is first there and second here'):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -248,9 +249,31 @@ def test_other_settings_are_refused(alone):
     assert 'masks is' in refused(folder, *CUT, *whole, '--mask', mask)
 
 
+def test_subvolumes_of_another_request(alone, tmp_path):
+    """As run_inference.py leaves them: those of the same request are taken, others are not."""
+    folder, _, _ = alone
+    shutil.copytree(
+        folder / 'results', tmp_path / 'results', ignore=shutil.ignore_patterns('*.json')
+    )
+    text = (folder / 'request.pbtxt').read_text()
+    text = text.replace(f'{folder}/results', f'{tmp_path}/results')
+    arguments = ('--quiet', *CUT, '--output', f'zarr3://{tmp_path}/whole')
+    with pytest.raises(UserError, match=r'subvolumes of another request: .*min_segment_size is 50'):
+        segment_volume.main(
+            ['--inference_request', text.replace('size: 50', 'size: 60'), *arguments]
+        )
+    shutil.rmtree(tmp_path / 'results' / 'overlaps')
+    shutil.rmtree(tmp_path / 'results' / 'assembly')
+    before = finished(tmp_path)
+    segment_volume.main(['--inference_request', text, *arguments])
+    assert finished(tmp_path) == before
+    assert (read(f'zarr3://{tmp_path}/whole') == read(f'zarr3://{folder}/whole')).all()
+
+
 def test_an_output_that_exists_is_refused(alone, tmp_path):
     folder, _, _ = alone
     (tmp_path / 'there').mkdir()
+    (tmp_path / 'there' / 'notes.txt').touch()
     elsewhere = ('--assembly_dir', str(tmp_path / 'assembly'))
     said = refused(folder, *CUT, '--output', f'zarr://{tmp_path}/there', *elsewhere)
     assert f'--output zarr://{tmp_path}/there exists' in said

@@ -70,6 +70,18 @@ def test_what_exists_is_kept_and_what_is_missing_made(folder):
     assert other.stat().st_mtime_ns == before
 
 
+def test_what_was_made_from_other_labels_is_made_anew(folder):
+    consensus(folder)
+    before = [path.stat().st_mtime_ns for path in storage.subvolumes(folder / 'out').values()]
+    write(folder / 'two', np.ones((4, 6, 6), np.uint8), CORNERS[1])
+    assert consensus(folder)['subvolumes'] == 1
+    after = [path.stat().st_mtime_ns for path in storage.subvolumes(folder / 'out').values()]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [True, False, True]
+    out, one = (loaded(folder / name, CORNERS[1])[0] for name in ('out', 'one'))
+    assert ((out == 0) == (one == 0)).all()
+    assert len(np.unique(out)) == len(np.unique(one))
+
+
 def test_results_of_different_requests_do_not_mix(folder):
     consensus(folder)
     with pytest.raises(UserError, match='result of another request'):

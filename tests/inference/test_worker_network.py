@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 import types
 
 import pytest
 
 from ffn.inference import inference_pb2, manifest, storage
+from ffn.inference.precision import choose_precision
 from ffn.inference.request import read_request
-from ffn.inference.worker_network import gpu_of, networks, segment_subvolume, worker_runner
+from ffn.inference.worker_network import (
+    ask_precision,
+    gpu_of,
+    networks,
+    segment_subvolume,
+    worker_runner,
+)
+from ffn.utils.cluster import open_client
+from ffn.utils.dask_pool import DaskPool
 from ffn.utils.errors import UserError
 from ffn.utils.tasks import InProcess, open_pool, run_stage
 
@@ -65,25 +76,36 @@ def test_networks(flood_folder, monkeypatch):
         assert list(storage.subvolumes(flood_folder / name)) == corners
 
 
-def test_only_workers_with_a_resource_get_the_network(flood_folder, tmp_path, monkeypatch):
+def test_only_workers_with_a_resource_get_the_network(flood_folder, monkeypatch, caplog):
     import dask
 
     monkeypatch.setenv('FFN_DASHBOARD', ':0')
     request = requests_of(flood_folder)[0]
-    for resource, there in (('GPU', True), ('TPU', False)):
-        with (
-            dask.config.set({'distributed.worker.resources.GPU': 1}),
-            open_pool('local', 1, resource=resource) as pool,
-            networks(pool, request) as known,
-        ):
-            future = known.pool.client.submit(os.getpid, pure=False, resources={resource: 1})
-            if there:
-                assert future.result(timeout=60) != os.getpid()
-                assert known.pool.call(use, known.name, False)[1] == str(flood_folder / 'a')
-            else:
-                with pytest.raises(TimeoutError):
-                    future.result(timeout=1)
-            assert pool.call(os.getpid) != os.getpid()  # other tasks go anywhere
+    with (
+        dask.config.set({'distributed.worker.resources.GPU': 1}),
+        open_client('local', 1) as client,
+    ):
+        with networks(DaskPool(client, 'GPU'), request) as known:
+            assert known.pool.call(use, known.name, False)[1] == str(flood_folder / 'a')
+        pool = DaskPool(client, 'TPU')
+        assert pool.call(os.getpid) != os.getpid()  # without a network, any worker will do
+
+        def wait() -> None:
+            with contextlib.suppress(UserError):  # when the scheduler ends
+                pool.restricted().call(os.getpid)
+
+        thread = threading.Thread(target=wait, daemon=True)
+        thread.start()
+        thread.join(2)
+        assert thread.is_alive()
+    assert 'no worker has the resource TPU yet' in caplog.text
+    with pytest.raises(UserError, match='--resource GPU chooses among workers'):
+        with open_pool('local', resource='GPU'):
+            pass
+
+
+def test_precision_is_asked_in_a_process_of_its_own():
+    assert ask_precision() == choose_precision('auto')
 
 
 def test_what_a_request_leaves_open_is_settled(trained_folder):
