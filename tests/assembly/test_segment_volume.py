@@ -161,11 +161,10 @@ def wait_for(folder: Path, client: subprocess.Popen, count: int) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize('scheduler', ['none', 'local'])
-def test_stopped_by_sigterm(repository, tmp_path, flood_network, alone, scheduler):
+def test_stopped_by_sigterm(repository, tmp_path, flood_network, alone):
     folder, _, _ = alone
     fill(tmp_path, flood_network)
-    arguments = (*CUT, '--output', 'out.h5:seg', '--scheduler', scheduler)
+    arguments = (*CUT, '--output', 'out.h5:seg')
     with (tmp_path / 'log').open('w') as log:
         client = subprocess.Popen(
             command(*arguments), cwd=tmp_path, env=environment(repository), stdout=log, stderr=log
@@ -176,15 +175,14 @@ def test_stopped_by_sigterm(repository, tmp_path, flood_network, alone, schedule
     assert 'stopped; run again to go on' in (tmp_path / 'log').read_text()
     assert not (tmp_path / 'out.h5').exists()
     assert list((tmp_path / 'results').rglob('*.cpoint'))
-    # Where the rest is done does not matter.
-    done = call(repository, tmp_path, *arguments[:-1], 'none')
+    done = call(repository, tmp_path, *arguments)
     assert done.returncode == 0, done.stderr
     assert (read(f'{tmp_path}/out.h5:seg') == read(f'zarr3://{folder}/whole')).all()
     assert not list((tmp_path / 'results').rglob('*.cpoint'))
 
 
-def test_a_worker_that_is_asked_to_end(repository, tmp_path, flood_network, alone):
-    """As a batch system does at the end of a job's time: another one goes on where it was."""
+def test_worker_and_client_asked_to_end(repository, tmp_path, flood_network, alone):
+    """As batch systems do at the end of a job's time: others go on where they were."""
     folder, _, _ = alone
     fill(tmp_path, flood_network)
     file, running = tmp_path / 'scheduler.json', []
@@ -214,13 +212,21 @@ def test_a_worker_that_is_asked_to_end(repository, tmp_path, flood_network, alon
             first.terminate()
             first.wait(60)
             assert list((tmp_path / 'results').rglob('*.cpoint'))
+            before = len(finished(tmp_path))
             start_dask('worker', '--nthreads', '1')
-            assert client.wait(200) == 0
+            wait_for(tmp_path, client, before + 1)
+            client.terminate()
+            assert client.wait(60) == 128 + signal.SIGTERM
+            assert 'stopped; run again to go on' in (tmp_path / 'log').read_text()
+            assert list((tmp_path / 'results').rglob('*.cpoint'))
         finally:
             for process in running:
                 process.terminate()
             for process in running:
                 process.wait(60)
+    # Where the rest is done does not matter.
+    done = call(repository, tmp_path, *CUT, '--output', 'out.h5:seg')
+    assert done.returncode == 0, done.stderr
     assert (read(f'{tmp_path}/out.h5:seg') == read(f'zarr3://{folder}/whole')).all()
 
 
