@@ -76,9 +76,9 @@ def test_only_what_is_missing_is_done(folder):
 
 def test_dask_workers_find_the_same(folder):
     pytest.importorskip('distributed')
-    alone = select.main(arguments(folder, *VARY))
+    alone = select.main(arguments(folder, *VARY, steps=(1, 2)))
     more = ['--output', str(folder / 'together'), '--scheduler', 'local', '--workers', '2']
-    together = select.main(arguments(folder, *VARY, *more))
+    together = select.main(arguments(folder, *VARY, *more, steps=(1, 2)))
     for one, other in zip(alone, together, strict=True):
         assert (one.checkpoint, one.setting) == (other.checkpoint, other.setting)
         assert {**one.scores, 'seconds': 0} == {**other.scores, 'seconds': 0}
