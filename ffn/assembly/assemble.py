@@ -60,7 +60,7 @@ class Assembly:
       masks: subvolumes that are masked everywhere do not exist.
       matching: which ids are one object.
       output: what is written.
-      folder: where tables, statistics and records go; '' for `assembly` in the directory.
+      folder: where tables, statistics and records go.
     """
 
     directory: Path

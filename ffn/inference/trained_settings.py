@@ -18,6 +18,7 @@ from absl import logging
 
 from ffn.inference.movement import json_args
 from ffn.utils.errors import UserError
+from ffn.utils.startup import startup_messages_hidden
 
 if TYPE_CHECKING:
     from ffn.inference import inference_pb2
@@ -112,7 +113,8 @@ def _settings_of(request: inference_pb2.InferenceRequest) -> dict[str, Any]:
     # Keras, which takes seconds to load, is only needed where there may be settings.
     if not path or not any(folder.glob('*.json')):
         return {}
-    from ffn.training import checkpoints
+    with startup_messages_hidden():
+        from ffn.training import checkpoints
 
     try:
         settings = checkpoints.read_settings(path)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ffn.assembly.tiling import Tiling
 from ffn.inference import storage
-from ffn.utils.geometry import Box, Xyz
+from ffn.utils.geometry import Box
 
 
 def blobs(shape_zyx: tuple[int, int, int], count: int, seed: int) -> np.ndarray:
@@ -54,8 +54,3 @@ def check_same_objects(found: np.ndarray, expected: np.ndarray) -> None:
     assert ((found > 0) == (expected > 0)).all()
     pairs = np.unique(np.stack([found.ravel(), expected.ravel()], axis=1), axis=0)
     assert len(pairs) == len(np.unique(found)) == len(np.unique(expected))
-
-
-def xyz(*numbers: int) -> Xyz:
-    """Makes a position or size."""
-    return Xyz(*numbers)
