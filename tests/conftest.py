@@ -62,7 +62,7 @@ def trained_folder(flood_folder, flood_network) -> Path:
 
     (flood_folder / 'flood').unlink()
     shutil.copytree(flood_network, flood_folder / 'flood')
-    weights = {n: np.array(v) for n, v in flood.make_network().named_variables().items()}
+    weights = {n: np.asarray(v).copy() for n, v in flood.make_network().named_variables().items()}
     writer = CheckpointWriter(flood_folder / 'flood')
     writer.save({name: np.zeros_like(v) for name, v in weights.items()}, 2)
     weights['seed_update/conv_lom/biases'] += 20

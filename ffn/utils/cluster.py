@@ -65,6 +65,10 @@ def open_client(scheduler: str, workers: int = 0, threads: int = 1) -> Iterator[
         else:
             client = _connect(scheduler)
         stack.enter_context(client)
+        if scheduler == 'local':
+            from ffn.utils.dask_pool import EndQuietly
+
+            client.register_plugin(EndQuietly())
         logging.info("Dask's dashboard: %s", client.dashboard_link)
         yield client
 

@@ -6,11 +6,13 @@ its file is there, so one that is carried out twice does no harm.
 
 from __future__ import annotations
 
+import logging as python_logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import distributed
 from absl import logging
+from distributed.diagnostics.plugin import WorkerPlugin
 
 from ffn.utils.errors import UserError
 
@@ -117,3 +119,13 @@ def attempt(function: Callable[..., Any], *arguments: Any) -> Any:
         pass
     # Anew, without what led to it, which may hold things that cannot be sent.
     raise distributed.Reschedule
+
+
+class EndQuietly(WorkerPlugin):
+    """Workers that are closed do not report that their last heartbeat had no answer."""
+
+    name = 'end-quietly'
+
+    def teardown(self, worker: distributed.Worker) -> None:
+        """Called when the worker closes, before its connections do."""
+        python_logging.getLogger('distributed.worker').setLevel(python_logging.CRITICAL)

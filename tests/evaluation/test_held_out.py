@@ -144,7 +144,9 @@ def test_averaged_weights(folder):
     plain = {
         n: np.zeros(v.shape, np.float32) for n, v in flood.make_network().named_variables().items()
     }
-    averaged = {f'ema/{n}': np.array(v) for n, v in flood.make_network().named_variables().items()}
+    averaged = {
+        f'ema/{n}': np.asarray(v).copy() for n, v in flood.make_network().named_variables().items()
+    }
     CheckpointWriter(folder / 'flood').save(plain | averaged, 9)
     request = parse_request(flood.write_request(folder))
     scores = []

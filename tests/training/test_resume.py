@@ -84,7 +84,7 @@ def test_old_input_states_go_with_their_checkpoints(folder):
 def weights_at(path, ema=False):
     model = create_model(sample.MODEL, sample.MODEL_ARGS)
     checkpoints.load_weights(model, path, ema=ema)
-    return {name: np.array(value) for name, value in model.named_variables().items()}
+    return {name: np.asarray(value).copy() for name, value in model.named_variables().items()}
 
 
 def test_init_checkpoint_gives_weights_and_nothing_else(folder):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import dask
@@ -12,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
+from ffn.utils.cluster import open_client
 from ffn.utils.errors import UserError
 from ffn.utils.tasks import InProcess, Processes, open_pool, run_stage
 
@@ -56,6 +59,20 @@ def test_no_such_scheduler():
         {'distributed.comm.timeouts.connect': '1s'}
     ), open_pool(f'tcp://127.0.0.1:{np.random.default_rng().integers(20000, 60000)}'):  # fmt: skip
         pass
+
+
+def test_workers_that_close_while_a_heartbeat_waits(monkeypatch, capfd):
+    monkeypatch.setenv('FFN_DASHBOARD', ':0')
+    waits = threading.Event()
+
+    async def answer_late(**_) -> None:
+        waits.set()
+        await asyncio.sleep(600)
+
+    with open_client('local', 1) as client:
+        client.cluster.scheduler.handlers['heartbeat_worker'] = answer_late
+        assert waits.wait(60)
+    assert 'heartbeat' not in capfd.readouterr().err
 
 
 def fail_unexpectedly(number: int) -> int:
