@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import csv
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from ffn.assembly.blockwise import block_file, run_blocks
 from ffn.assembly.tiling import blocks
 from ffn.inference import inference_pb2
 from ffn.inference.decision_point import find_decision_points
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
-from ffn.utils.tasks import Pool, run_stage
+from ffn.utils.tasks import Pool
 from ffn.utils.volumes import open_decorated
 
 _COLUMNS = ('id_a', 'id_b', 'distance', 'x', 'y', 'z')
@@ -81,15 +83,11 @@ def find_candidates(
     """
     if not search.max_distance > 0:
         raise UserError(f'max_distance is {search.max_distance:g}; expected a positive distance')
-    cores = list(blocks(search.box, search.block_size))
-    paths = [folder / f'{core.start.x}_{core.start.y}_{core.start.z}.csv' for core in cores]
-    folder.mkdir(parents=True, exist_ok=True)
-    todo = [(search, *pair) for pair in zip(cores, paths, strict=True) if not pair[1].exists()]
-    for _ in run_stage(pool, search_block, todo, len(todo), 'decision points', quiet, unit='block'):
-        pass
+    cores = functools.partial(blocks, search.box, search.block_size)
+    run_blocks(pool, search_block, (search,), cores, folder, 'decision points', quiet, '.csv')
     best: dict[tuple[int, int], tuple[float, int, Xyz]] = {}
-    for path in paths:
-        for touching, one in _read(path, _BLOCK_COLUMNS):
+    for core in cores():
+        for touching, one in _read(block_file(folder, core, '.csv'), _BLOCK_COLUMNS):
             pair, rank = (one.id_a, one.id_b), (one.distance, -int(touching))
             if pair not in best or rank < best[pair][:2]:
                 best[pair] = (*rank, one.point)

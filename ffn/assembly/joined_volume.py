@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import fastremap
 import numpy as np
 
+from ffn.assembly.blockwise import run_blocks
 from ffn.assembly.outputs import OutputSpec
 from ffn.assembly.stamps import read_stamp, stamp_of_input
 from ffn.assembly.tiling import blocks
@@ -19,7 +20,7 @@ from ffn.utils.atomic import atomic_path, write_json
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.progress import progress
-from ffn.utils.tasks import Pool, run_stage
+from ffn.utils.tasks import Pool
 from ffn.utils.volumes import Volume, open_decorated
 
 # Chunks that are read and written in one go, along each axis.
@@ -65,22 +66,20 @@ def write_joined(
     with atomic_path(folder / TABLE) as path, open(path, 'wb') as file:
         np.save(file, table)
     size = Xyz(*(n * BLOCK_CHUNKS for n in output.chunk))
-    parts = (output.blocks_of(core) for core in blocks(output.box, size))
-    todo = [block for block in parts if not block.empty]
+
+    def parts() -> Iterator[Box]:
+        whole_chunks = map(output.blocks_of, blocks(output.box, size))
+        return (block for block in whole_chunks if not block.empty)
+
     source = segmentation.SerializeToString()
     if output.parallel:
         output.create(stamp)
-        written.mkdir(parents=True, exist_ok=True)
-        tasks = [(source, folder / TABLE, output, block, _mark(written, block)) for block in todo]
-        left = [task for task in tasks if not task[-1].exists()]
-        for _ in run_stage(
-            pool, write_block, left, len(left), 'joined volume', quiet, unit='block'
-        ):
-            pass
+        arguments = source, folder / TABLE, output
+        run_blocks(pool, write_block, arguments, parts, written, 'joined volume', quiet)
         output.finish(stamp)
     elif there != stamp:
         with output.replace_hdf5(stamp) as target, _open(source) as volume:
-            for block in progress(todo, desc='joined volume', unit='block', quiet=quiet):
+            for block in progress(list(parts()), desc='joined volume', unit='block', quiet=quiet):
                 target.write(block, joined_labels(volume, table, block))
 
 
@@ -98,6 +97,7 @@ def write_block(
     """
     with _open(segmentation) as volume:
         output.open_parallel().write(block, joined_labels(volume, np.load(table), block))
+    mark.parent.mkdir(parents=True, exist_ok=True)
     mark.touch()
 
 
@@ -120,11 +120,6 @@ def joined_labels(volume: Volume, table: np.ndarray, block: Box) -> np.ndarray:
     known[known] = table[at[known], 0] == ids[known]
     new = dict(zip(ids[known].tolist(), table[at[known], 1].tolist(), strict=True))
     return fastremap.remap(data, new, preserve_missing_labels=True, in_place=True)
-
-
-def _mark(folder: Path, block: Box) -> Path:
-    x, y, z = block.start
-    return folder / f'{x}_{y}_{z}'
 
 
 def _open(segmentation: bytes) -> Volume:

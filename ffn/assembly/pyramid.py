@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +12,13 @@ from typing import Any
 import fastremap
 import numpy as np
 
+from ffn.assembly.blockwise import run_blocks
 from ffn.assembly.tiling import blocks
 from ffn.inference import manifest
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
-from ffn.utils.tasks import Pool, run_stage
+from ffn.utils.tasks import Pool
 from ffn.utils.volumes import open_volume
 
 CHUNK = Xyz(64, 64, 64)
@@ -109,13 +111,11 @@ class Pyramid:
         manifest.claim(self.folder, self._settings(), RECORD)
         for level, scale in enumerate(self.scales):
             self.open(level)
-            mark = self.folder / WRITTEN / str(level)
-            mark.mkdir(parents=True, exist_ok=True)
-            cores = blocks(scale.box, Xyz(*(n * BLOCK_CHUNKS for n in CHUNK)))
-            tasks = [(self, level, core) for core in cores if not self.mark(level, core).exists()]
-            name = f'{self.folder.name} {scale.key}'
-            for _ in run_stage(pool, write_block, tasks, len(tasks), name, quiet, unit='block'):
-                pass
+            size = Xyz(*(n * BLOCK_CHUNKS for n in CHUNK))
+            run_blocks(
+                pool, write_block, (self, level), functools.partial(blocks, scale.box, size),
+                self.written(level), f'{self.folder.name} {scale.key}', quiet, '.npy',
+            )  # fmt: skip
 
     def read(self, level: int, block: Box) -> np.ndarray:
         """Reads a block of the volume, or makes it from the scale before; [z, y, x]."""
@@ -130,15 +130,14 @@ class Pyramid:
         finer = ts.downsample(self.open(level - 1), factors, method)
         return finer[block.slices_zyx].read().result()
 
-    def mark(self, level: int, block: Box) -> Path:
-        """The file that says that a block is written; of labels, with the sizes in it."""
-        x, y, z = block.start
-        return self.folder / WRITTEN / str(level) / f'{x}_{y}_{z}.npy'
+    def written(self, level: int) -> Path:
+        """Folder of the files that say that a block is written; of labels, with the sizes in it."""
+        return self.folder / WRITTEN / str(level)
 
     def sizes(self) -> dict[int, int]:
         """Id → voxels, of labels that have been written."""
         sizes: dict[int, int] = {}
-        for path in sorted((self.folder / WRITTEN / '0').glob('*.npy')):
+        for path in self.written(0).rglob('*.npy'):
             for label, count in np.load(path).T.tolist():
                 sizes[label] = sizes.get(label, 0) + count
         sizes.pop(0, None)
@@ -179,13 +178,14 @@ class Pyramid:
         return store[..., 0].transpose([2, 1, 0])
 
 
-def write_block(pyramid: Pyramid, level: int, block: Box) -> None:
+def write_block(pyramid: Pyramid, level: int, block: Box, mark: Path) -> None:
     """Writes a block of a scale and marks it as written.
 
     Args:
       pyramid: whose.
       level: number of the scale; those before are complete.
       block: whole chunks.
+      mark: npy that is made then.
 
     Raises:
       UserError: the volume cannot be read.
@@ -199,5 +199,5 @@ def write_block(pyramid: Pyramid, level: int, block: Box) -> None:
     sizes = np.zeros((2, 0), np.uint64)
     if pyramid.labels and level == 0:
         sizes = np.stack(fastremap.unique(data, return_counts=True)).astype(np.uint64)
-    with atomic_path(pyramid.mark(level, block)) as path, open(path, 'wb') as file:
+    with atomic_path(mark) as path, open(path, 'wb') as file:
         np.save(file, sizes)

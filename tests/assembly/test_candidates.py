@@ -86,7 +86,7 @@ def test_blocks_that_are_there_are_not_searched_again(found, tmp_path):
     folder = tmp_path / 'blocks'
     whole = found((20, 20, 20), pool=Processes(2), folder=folder)
     assert whole == found((20, 20, 20))
-    tables = sorted(folder.iterdir())
+    tables = sorted(folder.rglob('*.csv'))
     assert len(tables) == 2 * 2 * 2
     before = [path.stat().st_mtime_ns for path in tables]
     tables[3].unlink()
