@@ -23,8 +23,9 @@ install: $(READY)  ## sets up .venv with the project and what it needs
 demo: $(READY)  ## the four stages on a generated sample, with a report in demo/
 	$(RUN) -m ffn.demo --output demo
 
-test: $(READY)  ## the fast tests
-	$(RUN) -m pytest
+test: $(READY)  ## the fast tests, a file at a time on each of up to four processors
+	TF_FORCE_GPU_ALLOW_GROWTH=true XLA_PYTHON_CLIENT_PREALLOCATE=false \
+	$(RUN) -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)  ## the tests on real data that take minutes each
 	$(RUN) -m pytest -m slow
