@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import json
 import os
 import tempfile
@@ -30,7 +31,11 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     if path.exists() and not os.access(path, os.W_OK):
         raise PermissionError(errno.EACCES, 'may not be written', str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f'.{path.name}.', suffix='.tmp', dir=path.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f'.{path.name}.', suffix='.tmp', dir=path.parent)
+    except OSError as error:
+        error.filename = str(path)  # the name that somebody knows
+        raise
     os.close(handle)
     temporary = Path(name)
     try:
@@ -46,6 +51,13 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_temporary(path: str | os.PathLike) -> None:
+    """Removes what processes that were killed have left of a file; none may be writing it now."""
+    path = Path(os.path.realpath(path))
+    for left in path.parent.glob(f'.{glob.escape(path.name)}.*.tmp'):
+        left.unlink(missing_ok=True)
 
 
 def write_json(path: str | os.PathLike, content: Any, indent: int | None = 2) -> None:

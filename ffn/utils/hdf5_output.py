@@ -10,8 +10,9 @@ from pathlib import Path
 
 import h5py
 
-from ffn.utils.atomic import atomic_path
+from ffn.utils.atomic import atomic_path, remove_temporary
 from ffn.utils.errors import UserError
+from ffn.utils.lock import one_writer
 from ffn.utils.volumes import open_hdf5, split_spec
 
 
@@ -34,6 +35,7 @@ def replaced_dataset(spec: str, what: str = 'output') -> Iterator[tuple[h5py.Fil
     """Opens a copy of an HDF5 file, without the dataset to be written, that replaces the file.
 
     All other datasets and attributes are kept; when the block raises, the old file stays as it was.
+    A second process that writes to the file waits; what one that was killed has left is removed.
 
     Args:
       spec: 'path:dataset'.
@@ -47,6 +49,8 @@ def replaced_dataset(spec: str, what: str = 'output') -> Iterator[tuple[h5py.Fil
     """
     path, dataset = split_output(spec, what)
     with contextlib.ExitStack() as stack:
+        if stack.enter_context(one_writer(path)):
+            remove_temporary(path)
         old = stack.enter_context(open_hdf5(path)) if Path(path).exists() else None
         if old is not None and isinstance(old.get(dataset), h5py.Group):
             raise UserError(f'{what}: {dataset!r} is a group of {path}; expected a dataset name')

@@ -1,4 +1,4 @@
-"""Being asked to stop: SIGTERM of a cluster, Ctrl-C of a person."""
+"""Being asked to stop: SIGTERM of a cluster, Ctrl-C of a person, SIGHUP of a terminal that is gone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def stop_on_signal(stop: threading.Event) -> Iterator[None]:
-    """Sets `stop` on SIGTERM and SIGINT; a second signal acts as it usually does.
+    """Sets `stop` on SIGTERM, SIGINT and SIGHUP; a second signal acts as it usually does.
 
     Args:
       stop: checked by the work at places where it can be stopped.
@@ -22,7 +22,7 @@ def stop_on_signal(stop: threading.Event) -> Iterator[None]:
         stop.set()
         signal.signal(number, before[number])
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (*_asked_to_end(), signal.SIGINT):
         before[number] = signal.signal(number, handle)
     try:
         yield
@@ -33,7 +33,7 @@ def stop_on_signal(stop: threading.Event) -> Iterator[None]:
 
 @contextlib.contextmanager
 def exit_on_sigterm() -> Iterator[None]:
-    """Has SIGTERM raise SystemExit, so that contexts end properly; in the main thread only."""
+    """Has SIGTERM and SIGHUP raise SystemExit, so that contexts end; in the main thread only."""
 
     def leave(number: int, _frame: object) -> None:
         print('stopped; run again to go on', file=sys.stderr)
@@ -42,8 +42,15 @@ def exit_on_sigterm() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, leave)
+    before = {number: signal.signal(number, leave) for number in _asked_to_end()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _asked_to_end() -> list[int]:
+    """SIGTERM, and SIGHUP unless it is ignored, as nohup has it."""
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [signal.SIGTERM] if ignored else [signal.SIGTERM, signal.SIGHUP]

@@ -17,6 +17,7 @@ from absl import logging
 from ffn.utils.cluster import SCHEDULER_HELP, open_client
 from ffn.utils.errors import UserError
 from ffn.utils.progress import progress
+from ffn.utils.signals import exit_on_sigterm
 
 # So many tasks may fail with the same message before one succeeds.
 _GIVE_UP = 16
@@ -189,7 +190,8 @@ def open_pool(
             f'--scheduler {scheduler}'
         )
     if scheduler == 'none':
-        yield Processes(workers) if workers > 1 else InProcess()
+        with exit_on_sigterm():
+            yield Processes(workers) if workers > 1 else InProcess()
         return
     with open_client(scheduler, workers, threads) as client:
         from ffn.utils.dask_pool import DaskPool

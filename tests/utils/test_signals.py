@@ -1,0 +1,46 @@
+"""Being asked to stop."""
+
+import contextlib
+import os
+import signal
+import threading
+
+import pytest
+
+from ffn.utils.signals import exit_on_sigterm, stop_on_signal
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
+def test_contexts_end(number, capsys):
+    ended, before = [], signal.getsignal(number)
+
+    def work():
+        with exit_on_sigterm(), contextlib.ExitStack() as stack:
+            stack.callback(ended.append, True)
+            os.kill(os.getpid(), number)
+            signal.pause()
+
+    with pytest.raises(SystemExit) as caught:
+        work()
+    assert ended
+    assert caught.value.code == 128 + number
+    assert capsys.readouterr().err == 'stopped; run again to go on\n'
+    assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_work_is_told(number):
+    stop = threading.Event()
+    with stop_on_signal(stop):
+        os.kill(os.getpid(), number)
+        assert stop.wait(10)
+
+
+def test_under_nohup_the_terminal_may_go():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with exit_on_sigterm(), stop_on_signal(stop := threading.Event()):
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.wait(0.1)
+    finally:
+        signal.signal(signal.SIGHUP, before)
