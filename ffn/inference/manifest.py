@@ -77,11 +77,16 @@ def differences(there: Any, given: Any, at_most: int = 3) -> str:
     first, second = dict(_leaves(there)), dict(_leaves(given))
     names = [name for name in {**first, **second} if first.get(name) != second.get(name)]
     shown = [
-        f'{name} is {first.get(name, "not set")} there and {second.get(name, "not set")} here'
+        f'{name} is {_shown(first, name)} there and {_shown(second, name)} here'
         for name in names[:at_most]
     ]
     more = [f'{len(names) - at_most} more'] if len(names) > at_most else []
     return ' '.join(', '.join(shown + more).split())
+
+
+def _shown(values: Mapping[str, Any], name: str) -> str:
+    text = str(values.get(name, 'not set')) or 'empty'
+    return text if len(text) < 120 else f'{text[:100]} …'
 
 
 def _leaves(value: Any, name: str = '') -> Iterator[tuple[str, Any]]:
@@ -113,11 +118,18 @@ def settle(request: inference_pb2.InferenceRequest, pool: Pool) -> None:
 
 def deciding(request: inference_pb2.InferenceRequest) -> dict[str, Any]:
     """The parts of a request that decide the result, as JSON."""
+    return json_format.MessageToDict(_deciding(request), preserving_proto_field_name=True)
+
+
+def _deciding(request: inference_pb2.InferenceRequest) -> inference_pb2.InferenceRequest:
     copy = inference_pb2.InferenceRequest()
     copy.CopyFrom(request)
     for name in (*_HOW, 'segmentation_output_dir'):
         copy.ClearField(name)
-    return json_format.MessageToDict(copy, preserving_proto_field_name=True)
+    absolute_paths(copy)
+    if copy.precision == 'float32':  # as where nothing is said
+        copy.ClearField('precision')
+    return copy
 
 
 def stored_request(serialized: bytes) -> inference_pb2.InferenceRequest | None:
@@ -138,7 +150,7 @@ def compare(request: inference_pb2.InferenceRequest, path: str | Path) -> str:
     """Names what differs between a request and the one that a subvolume was made with.
 
     Args:
-      request: complete.
+      request: settled.
       path: npz of the subvolume.
 
     Returns:
@@ -148,15 +160,7 @@ def compare(request: inference_pb2.InferenceRequest, path: str | Path) -> str:
     made_with = None if stored is None else stored_request(stored.item())
     if made_with is None:
         return ''
-    settings = []
-    for one in (made_with, request):
-        copy = inference_pb2.InferenceRequest()
-        copy.CopyFrom(one)
-        absolute_paths(copy)
-        copy.model_checkpoint_path = weights_of(copy.model_checkpoint_path)
-        copy.ClearField('precision')  # may have been auto
-        settings.append(deciding(copy))
-    return differences(*settings)
+    return differences(deciding(made_with), deciding(request))
 
 
 def request_digest(serialized: bytes) -> str:
@@ -167,9 +171,7 @@ def request_digest(serialized: bytes) -> str:
     """
     request = stored_request(serialized)
     if request is not None:
-        for name in (*_HOW, 'segmentation_output_dir'):
-            request.ClearField(name)
-        serialized = request.SerializeToString(deterministic=True)
+        serialized = _deciding(request).SerializeToString(deterministic=True)
     return hashlib.sha256(serialized).hexdigest()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from pathlib import Path
 
 from google.protobuf import message
 
@@ -60,7 +61,16 @@ def complete_request(request: inference_pb2.InferenceRequest) -> None:
       UserError: it is incomplete even so.
     """
     fill_from_training(request)
-    check_request(request)
+    try:
+        check_request(request)
+    except UserError as error:
+        path = Path(request.model_checkpoint_path)
+        if not request.model_checkpoint_path or any(path.parent.glob(f'{path.name}*')):
+            raise
+        raise UserError(
+            f'there is no checkpoint at {path.absolute()}, whose training would say what the request '
+            f'leaves out: {error}'
+        ) from error
 
 
 def read_box(text_or_path: str) -> Box:

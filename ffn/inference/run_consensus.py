@@ -75,18 +75,31 @@ def run(request: consensus_pb2.ConsensusRequest, pool: Pool, quiet: bool = False
 
 
 def check_request(request: consensus_pb2.ConsensusRequest) -> None:
-    """Checks that a request is complete.
+    """Checks that a request and what it names are complete.
 
     Raises:
-      UserError: names the field.
+      UserError: names the field, or a segmentation to which more is to come.
     """
     for name in ('segmentation1', 'segmentation2'):
-        if not getattr(request, name).directory:
+        directory = getattr(request, name).directory
+        if not directory:
             raise UserError(f'the consensus request does not set {name}.directory')
+        if Path(directory, storage.UNFINISHED).exists():
+            raise UserError(
+                f'{name}, {directory}, is not complete; run segment_volume to its end first'
+            )
+    if _same_folder(request.segmentation1.directory, request.segmentation2.directory):
+        raise UserError(
+            f'segmentation1 and segmentation2 are both {request.segmentation1.directory}; expected two'
+        )
     if not request.segmentation_output_dir:
         raise UserError('the consensus request does not set segmentation_output_dir')
     if request.split_min_size < 0:
         raise UserError(f'split_min_size is {request.split_min_size}; expected 0 or more')
+
+
+def _same_folder(first: str, second: str) -> bool:
+    return os.path.realpath(first) == os.path.realpath(second)
 
 
 def _exists(request: consensus_pb2.ConsensusRequest, corner: Zyx) -> bool:
@@ -188,7 +201,11 @@ def segment_reversed(
     reversed_.segmentation_output_dir = reverse
     manifest.settle(reversed_, pool)
     there = storage.subvolumes(forward)
-    if differences := manifest.compare(request, next(iter(there.values()))):
+    asked = inference_pb2.InferenceRequest()
+    asked.CopyFrom(request)
+    asked.model_checkpoint_path = reversed_.model_checkpoint_path
+    asked.precision = reversed_.precision
+    if differences := manifest.compare(asked, next(iter(there.values()))):
         logging.warning('%s was made with another request than --inference_request: %s', forward,
                         differences)  # fmt: skip
     with only_one(reverse):

@@ -19,7 +19,7 @@ from ffn.inference.canvas_parts import Interrupted
 from ffn.inference.counters import Counters
 from ffn.inference.executor import Executor
 from ffn.inference.options import CanvasOptions
-from ffn.inference.request import check_request, clip_box, voxel_size_zyx
+from ffn.inference.request import absolute_paths, check_request, clip_box, voxel_size_zyx
 from ffn.inference.restrictor import make_restrictor
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Zyx
@@ -28,6 +28,10 @@ from ffn.utils.volumes import Volume, open_decorated
 
 if TYPE_CHECKING:
     from ffn.training.model import FFNModel
+
+
+# Standard deviations that no voxel of an image should be away from its mean, all on one side.
+_FAR = 3
 
 
 @dataclass(frozen=True)
@@ -105,10 +109,10 @@ class Runner:
         if request.reference_histogram:
             self._reference_cdf = histogram.load_reference(request.reference_histogram)
         self._masks = self._resources.enter_context(MaskBuilder())
-        self._model = model = model or load_model(request)
+        self._weights = weights_of(request.model_checkpoint_path)
+        self._model = model = model or load_model(self._with_weights())
         self.info = model.info
         self.precision = choose_precision(request.precision)
-        self._weights = weights_of(request.model_checkpoint_path)
         self.executor = Executor(make_predictor(model), request.batch_size)
 
     def use_checkpoint(self, path: str) -> None:
@@ -125,8 +129,23 @@ class Runner:
         request = inference_pb2.InferenceRequest()
         request.CopyFrom(self.request)
         request.model_checkpoint_path = path
-        load_weights(self._model, request)
         self.request, self._weights = request, weights_of(path)
+        load_weights(self._model, self._with_weights())
+
+    def _with_weights(self) -> inference_pb2.InferenceRequest:
+        """The request with the checkpoint that is used, where it names a folder."""
+        request = inference_pb2.InferenceRequest()
+        request.CopyFrom(self.request)
+        request.model_checkpoint_path = self._weights
+        return request
+
+    def _made_with(self) -> bytes:
+        """The request that is stored with a result: with the weights and precision that were used."""
+        request = self._with_weights()
+        absolute_paths(request)
+        if request.precision == 'auto':
+            request.precision = self.precision
+        return request.SerializeToString()
 
     def _open(self, decorated: inference_pb2.DecoratedVolume, what: str) -> Volume:
         return self._resources.enter_context(open_decorated(decorated, what))
@@ -198,6 +217,7 @@ class Runner:
         )
         normalized = np.subtract(image, self.request.image_mean, dtype=np.float32)
         normalized /= np.float32(self.request.image_stddev)
+        self._check_values(image, normalized, box)
         canvas = Canvas(
             self.info,
             self.executor.client(counters),
@@ -213,6 +233,17 @@ class Runner:
         if self._init_segmentation is not None:
             canvas.prefill(self._init_segmentation.read(box))
         return canvas, Alignment(box.start.zyx, box.size.zyx)
+
+    def _check_values(self, image: np.ndarray, normalized: np.ndarray, box: Box) -> None:
+        low, high = normalized.min(), normalized.max()
+        if not np.isfinite(low + high):
+            raise UserError(f'the image holds voxels that are no finite numbers in {box}')
+        if high > low and (high < -_FAR or low > _FAR):
+            logging.warning(
+                'the image has values from %g to %g in %s, far from image_mean %g and image_stddev %g; '
+                'do these belong to this image?',
+                image.min(), image.max(), box, self.request.image_mean, self.request.image_stddev,
+            )  # fmt: skip
 
     def run(self, corner_zyx: Sequence[int], size_zyx: Sequence[int]) -> Canvas | None:
         """Segments a subvolume and writes the result; goes on from its checkpoint if there is one.
@@ -246,7 +277,10 @@ class Runner:
                 saved, self.request.checkpoint_interval, self.stop, self._settings()
             )
             self._segment(canvas, between_steps)
-        self._save(canvas, directory)
+        if (there := storage.existing_path(directory, corner, 'npz')) is not None:
+            logging.warning('%s has been written by another process meanwhile; it stays', there)
+        else:
+            self._save(canvas, directory)
         saved.unlink(missing_ok=True)
         self.counters.merge(canvas.counters.as_dict())
         return canvas
@@ -333,7 +367,7 @@ class Runner:
             canvas.corner_zyx,
             canvas.segmentation,
             canvas.origins,
-            self.request.SerializeToString(),
+            self._made_with(),
             canvas.counters.as_dict(),
             canvas.overlaps,
             canvas.seg_prob,

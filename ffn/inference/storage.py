@@ -10,7 +10,7 @@ import json
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,8 @@ from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Zyx
 
+# In a folder of results to which more are still to come.
+UNFINISHED = 'unfinished'
 _NAME = re.compile(r'seg-(-?\d+)_(-?\d+)_(-?\d+)\.npz')
 
 
@@ -78,14 +80,20 @@ def subvolumes(directory: str | Path) -> dict[Zyx, Path]:
       UserError: there is none.
     """
     found: dict[Zyx, Path] = {}
-    for pattern in ('seg-*.npz', '*/*/seg-*.npz'):  # the usual layout goes before the older one
-        for path in Path(directory).glob(pattern):
-            if match := _NAME.fullmatch(path.name):
-                x, y, z = map(int, match.groups())
-                found[Zyx(z, y, x)] = path
+    for path in subvolume_files(directory):
+        x, y, z = map(int, _NAME.fullmatch(path.name).groups())
+        found[Zyx(z, y, x)] = path
     if not found:
         raise UserError(f'{directory} holds no segmented subvolume, X/Y/seg-X_Y_Z.npz')
     return dict(sorted(found.items()))
+
+
+def subvolume_files(directory: str | Path) -> Iterator[Path]:
+    """The files of finished subvolumes, of the older layout first."""
+    for pattern in ('seg-*.npz', '*/*/seg-*.npz'):
+        for path in Path(directory).glob(pattern):
+            if _NAME.fullmatch(path.name):
+                yield path
 
 
 def segmentation_shape(path: str | Path) -> Zyx:

@@ -127,7 +127,10 @@ class NetworkPlugin(WorkerPlugin):
 
     def setup(self, worker: distributed.Worker) -> None:
         """Called by Dask in the worker."""
-        self._runner, self._users, self._ending = None, 0, False
+        self._worker, self._ending = worker, threading.Event()
+        # The tasks at work with each runner that is open; new ones get the current one.
+        self._tasks: dict[Runner, list[Any]] = {}
+        self._current: Runner | None = None
         self._changed = threading.Condition()
         name = gpu_of(worker.name, os.environ.get('CUDA_VISIBLE_DEVICES', ''), count_gpus())
         if name is not None:
@@ -136,28 +139,34 @@ class NetworkPlugin(WorkerPlugin):
     @contextlib.contextmanager
     def in_use(self) -> Iterator[Runner]:
         """The runner, which is not closed while the context lasts."""
+        task = self._worker.get_current_task()
         with self._changed:
-            if self._ending:
+            if self._ending.is_set():
                 raise distributed.Reschedule
-            if self._runner is None:
-                self._runner = self._start()
-            runner = self._runner
-            self._users += 1
+            if self._current is None:
+                self._current = self.make_runner()
+                self._tasks[self._current] = []
+                threading.Thread(target=self._watch, args=(self._current,), daemon=True).start()
+            runner = self._current
+            self._tasks[runner].append(task)
         try:
             yield runner
-        except Exception as error:
-            fine = UserError | OSError | Interrupted | distributed.Reschedule
-            with self._changed:
-                if self._runner is runner and not isinstance(error, fine):
-                    # A network that failed once may do so for good: the next task loads another.
-                    self._runner = None
+        except (UserError, OSError, Interrupted, distributed.Reschedule):
+            raise
+        except Exception:
+            # A network that failed once may do so for good: the next task loads another.
+            self._replace(runner)
             raise
         finally:
             with self._changed:
-                self._users -= 1
+                self._tasks[runner].remove(task)
+                if not self._tasks[runner] and runner is not self._current:
+                    del self._tasks[runner]
+                    runner.close()
                 self._changed.notify_all()
 
-    def _start(self) -> Runner:
+    def make_runner(self) -> Runner:
+        """Loads the network."""
         from ffn.utils.startup import startup_messages_hidden
 
         with startup_messages_hidden():
@@ -168,18 +177,38 @@ class NetworkPlugin(WorkerPlugin):
         runner.start(inference_pb2.InferenceRequest.FromString(self._request))
         return runner
 
+    def _replace(self, runner: Runner) -> None:
+        with self._changed:
+            if self._current is runner:
+                self._current = None
+
+    def _watch(self, runner: Runner) -> None:
+        """Stops a runner whose tasks nobody waits for any more, as their command is gone."""
+        while not self._ending.wait(1):
+            with self._changed:
+                if runner not in self._tasks:
+                    return
+                known = self._worker.state.tasks
+                states = [getattr(known.get(task), 'state', '') for task in self._tasks[runner]]
+            if any(state != 'executing' for state in states):
+                logging.warning('subvolumes that nobody waits for are stopped')
+                self._replace(runner)
+                runner.stop.set()
+                return
+
     async def teardown(self, worker: distributed.Worker) -> None:
-        """Called by Dask in the worker: saves what is at work and closes the runner."""
+        """Called by Dask in the worker: saves what is at work and closes the runners."""
         await asyncio.to_thread(self._end)
 
     def _end(self) -> None:
+        self._ending.set()
         with self._changed:
-            self._ending, runner = True, self._runner
-            if runner is not None:
+            for runner in self._tasks:
                 runner.stop.set()
-            self._changed.wait_for(lambda: not self._users)
-        if runner is not None:
-            runner.close()
+            self._changed.wait_for(lambda: not any(self._tasks.values()))
+            for runner in self._tasks:
+                runner.close()
+            self._tasks.clear()
 
 
 def gpu_of(worker_name: Any, visible: str, count: int) -> str | None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import logging
 
@@ -56,9 +57,7 @@ def open_client(scheduler: str, workers: int = 0, threads: int = 1) -> Iterator[
             ))  # fmt: skip
             client = distributed.Client(cluster)
         elif scheduler in _BATCH_SYSTEMS:
-            import dask_jobqueue
-
-            cluster = stack.enter_context(getattr(dask_jobqueue, _BATCH_SYSTEMS[scheduler])())
+            cluster = stack.enter_context(_jobs_of(scheduler))
             # Jobs that end, at the end of their time or before, are replaced.
             cluster.adapt(minimum_jobs=workers or 1, maximum_jobs=workers or 1)
             client = distributed.Client(cluster)
@@ -66,11 +65,32 @@ def open_client(scheduler: str, workers: int = 0, threads: int = 1) -> Iterator[
             client = _connect(scheduler)
         stack.enter_context(client)
         if scheduler == 'local':
-            from ffn.utils.dask_pool import EndQuietly
+            from ffn.utils.dask_pool import OfThisCommand
 
-            client.register_plugin(EndQuietly())
+            client.register_plugin(OfThisCommand())
         logging.info("Dask's dashboard: %s", client.dashboard_link)
         yield client
+
+
+def _jobs_of(system: str) -> Any:
+    """The cluster of a batch system; its jobs are as dask-jobqueue's configuration says."""
+    try:
+        import dask_jobqueue
+    except ImportError as error:
+        raise UserError(
+            f'--scheduler {system} needs dask-jobqueue: pip install "flood-filling-networks[cluster]"'
+        ) from error
+    kind = getattr(dask_jobqueue, _BATCH_SYSTEMS[system])
+    if shutil.which(submit := kind.job_cls.submit_command) is None:
+        raise UserError(f'--scheduler {system}: there is no {submit} on this machine')
+    try:
+        return kind()
+    except ValueError as error:
+        needs = ' '.join(str(error).split())
+        raise UserError(
+            f'--scheduler {system}: {needs}; DASK_CONFIG names the file that says what a job asks for, '
+            'as configs/jobqueue.yaml does'
+        ) from error
 
 
 def count_gpus() -> int:

@@ -7,6 +7,7 @@ its file is there, so one that is carried out twice does no harm.
 from __future__ import annotations
 
 import logging as python_logging
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -121,11 +122,15 @@ def attempt(function: Callable[..., Any], *arguments: Any) -> Any:
     raise distributed.Reschedule
 
 
-class EndQuietly(WorkerPlugin):
-    """Workers that are closed do not report that their last heartbeat had no answer."""
+class OfThisCommand(WorkerPlugin):
+    """Workers that live as long as their command, and leave it to speak for them when it ends."""
 
-    name = 'end-quietly'
+    name = 'of-this-command'
+
+    def setup(self, worker: distributed.Worker) -> None:
+        """Called in the worker; Ctrl-C is for the command, which ends its workers."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def teardown(self, worker: distributed.Worker) -> None:
-        """Called when the worker closes, before its connections do."""
+        """Called when the worker closes, before its connections do: a last heartbeat has no answer."""
         python_logging.getLogger('distributed.worker').setLevel(python_logging.CRITICAL)

@@ -13,6 +13,10 @@ class UserError(ValueError):
     """
 
 
+class UnreadableError(UserError):
+    """Data that is there and cannot be read: damaged, or its file server is gone for now."""
+
+
 def _run(call: Callable[[], object]) -> int:
     try:
         call()

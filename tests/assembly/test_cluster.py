@@ -16,6 +16,7 @@ import yaml
 
 from ffn.assembly.tiling import Tiling
 from ffn.utils.cluster import open_client
+from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from tests.assembly.cut import blobs, check_same_objects, cut
 from tests.assembly.test_assemble import read
@@ -110,6 +111,16 @@ def test_a_job_that_ends_is_replaced(repository, tmp_path, monkeypatch):
             os.killpg(int(job), signal.SIGKILL)
             assert client.submit(abs, -2).result(60) == 2
             assert len((tmp_path / 'jobs').read_text().split()) == 2
+
+
+def test_a_batch_system_that_is_not_there_or_not_set_up(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match='there is no sbatch on this machine'), open_client('slurm'):
+        pass
+    batch_system(tmp_path)
+    monkeypatch.setenv('PATH', f'{tmp_path}/bin:{os.environ["PATH"]}')
+    with pytest.raises(UserError, match=r'how much cores .*configs/jobqueue.yaml'):
+        with open_client('slurm'):
+            pass
 
 
 @pytest.mark.parametrize(

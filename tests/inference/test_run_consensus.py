@@ -95,6 +95,16 @@ def test_bad_input(folder):
         consensus(folder, 'type: CONSENSUS_MERGE')
     with pytest.raises(UserError, match=r'segmentation1\.directory'):
         run_consensus.check_request(consensus_pb2.ConsensusRequest())
+    (folder / 'one' / storage.UNFINISHED).touch()
+    with pytest.raises(UserError, match=r'segmentation1, .*one, is not complete'):
+        consensus(folder)
+    (folder / 'one' / storage.UNFINISHED).unlink()
+    with pytest.raises(UserError, match='segmentation1 and segmentation2 are both'):
+        run_consensus.check_request(
+            consensus_pb2.ConsensusRequest(
+                segmentation1={'directory': 'one'}, segmentation2={'directory': 'one/'}
+            )
+        )
     with pytest.raises(UserError, match='holds no segmented subvolume'):
         run_consensus.main(['--consensus_request', request(folder / 'none'), '--quiet'])
     write(folder / 'two', np.zeros((4, 9, 9), np.uint8), CORNERS[2])

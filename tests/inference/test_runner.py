@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ffn.inference import precision, report, seed_combine, storage
+from ffn.inference import manifest, precision, report, seed_combine, storage
 from ffn.inference.canvas_parts import Interrupted
 from ffn.inference.checkpoint import save_checkpoint
 from ffn.inference.request import read_request
@@ -180,6 +180,68 @@ def test_a_folder_of_weights_means_those_that_were_there_at_the_start(folder, ca
                 runner.run((0, 0, 0), SIZE_ZYX)
         assert ('made with another request' in caplog.text) == (step == 2)
         CheckpointWriter(tmp_path / 'training').save(flood.make_network().named_variables(), 2)
+
+
+def test_a_result_says_what_it_was_made_with(folder, tmp_path, monkeypatch):
+    """The checkpoint that a folder stood for, the precision that auto was; where they were."""
+    shutil.copytree((folder / 'flood').resolve(), tmp_path / 'training')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(precision, '_fastest', lambda: 'bfloat16')
+    request = read_text(read_request(flood.write_request(folder)), 'precision: "auto"')
+    request.model_checkpoint_path = 'training'
+    stored = []
+    for step in (1, 2):
+        request.segmentation_output_dir = f'results{step}'
+        with Runner() as runner:
+            runner.start(request)
+            CheckpointWriter(tmp_path / 'training').save(
+                flood.make_network().named_variables(), step + 1
+            )
+            runner.run((0, 0, 0), SIZE_ZYX)
+        path = tmp_path / f'results{step}/0/0/seg-0_0_0.npz'
+        stored.append(manifest.stored_request(read_npz(path, ['request'], [])['request'].item()))
+        stored[-1].segmentation_output_dir = ''
+        assert stored[-1].model_checkpoint_path == f'{tmp_path}/training/model.ckpt-{step}'
+        assert stored[-1].precision == 'bfloat16'
+    digests = [manifest.request_digest(one.SerializeToString()) for one in stored]
+    assert digests[0] != digests[1]
+
+
+def test_a_result_that_another_process_has_written_stays(folder, monkeypatch, caplog):
+    segment = Runner._segment
+
+    def slow(self, canvas, *more):
+        segment(self, canvas, *more)
+        path = storage.subvolume_path(folder / 'results', canvas.corner_zyx, 'npz')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b'of another')
+
+    monkeypatch.setattr(Runner, '_segment', slow)
+    run(folder)
+    [path] = (folder / 'results').rglob('*.npz')
+    assert path.read_bytes() == b'of another'
+    assert 'has been written by another process meanwhile' in caplog.text
+
+
+def test_values_that_do_not_belong_to_the_request(folder, caplog):
+    with h5py.File(folder / 'volume.h5', 'a') as file:
+        raw = file['raw'][:]
+        del file['raw']
+        file['raw'] = (raw / np.float32(255)).astype(np.float32)
+    run(folder, 'image_mean: 128 image_stddev: 33')
+    assert 'far from image_mean 128 and image_stddev 33' in caplog.text
+    with h5py.File(folder / 'volume.h5', 'a') as file:
+        file['raw'][3, 4, 5] = np.nan
+    shutil.rmtree(folder / 'results')
+    with pytest.raises(UserError, match='voxels that are no finite numbers'):
+        run(folder)
+
+
+def test_weights_that_are_not_there(folder, tmp_path):
+    text = (folder / 'request.pbtxt').read_text().replace(f'{folder}/flood', f'{tmp_path}/nowhere')
+    text = '\n'.join(line for line in text.splitlines() if 'model_name' not in line)
+    with pytest.raises(UserError, match=r'no checkpoint at .*nowhere, whose training .*model_name'):
+        read_request(text)
 
 
 def test_auto_is_what_it_was_taken_for(folder, caplog, monkeypatch):

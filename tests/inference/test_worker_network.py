@@ -10,9 +10,11 @@ import types
 import pytest
 
 from ffn.inference import inference_pb2, manifest, storage
+from ffn.inference.canvas_parts import Interrupted
 from ffn.inference.precision import choose_precision
 from ffn.inference.request import read_request
 from ffn.inference.worker_network import (
+    NetworkPlugin,
     ask_precision,
     gpu_of,
     networks,
@@ -102,6 +104,79 @@ def test_only_workers_with_a_resource_get_the_network(flood_folder, monkeypatch,
     with pytest.raises(UserError, match='--resource GPU chooses among workers'):
         with open_pool('local', resource='GPU'):
             pass
+
+
+class FakeRunner:
+    """What a plugin sees of a runner."""
+
+    def __init__(self):
+        self.stop, self.closed = threading.Event(), False
+
+    def close(self):
+        self.closed = True
+
+
+class FakeNetwork(NetworkPlugin):
+    """A plugin whose networks are not loaded, in a worker that knows three tasks."""
+
+    def __init__(self):
+        super().__init__(b'')
+        self.made = []
+        self.states = {name: types.SimpleNamespace(state='executing') for name in 'abc'}
+        self.names = {}
+        self.setup(types.SimpleNamespace(
+            name='x', state=types.SimpleNamespace(tasks=self.states),
+            get_current_task=lambda: self.names[threading.get_ident()],
+        ))  # fmt: skip
+
+    def make_runner(self):
+        self.made.append(FakeRunner())
+        return self.made[-1]
+
+    def work(self, name: str) -> threading.Thread:
+        """Begins a task that goes on until it is stopped."""
+        began = threading.Event()
+
+        def run():
+            self.names[threading.get_ident()] = name
+            with contextlib.suppress(Interrupted), self.in_use() as runner:
+                began.set()
+                assert runner.stop.wait(60)
+                raise Interrupted
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        assert began.wait(60)
+        return thread
+
+
+def test_a_worker_that_ends_stops_what_an_older_network_does():
+    plugin = FakeNetwork()
+    first = plugin.work('a')
+    plugin.names[threading.get_ident()] = 'b'
+    with pytest.raises(RuntimeError), plugin.in_use():
+        raise RuntimeError('something unexpected')
+    second = plugin.work('c')
+    assert len(plugin.made) == 2
+    assert not plugin.made[0].closed
+    plugin._end()
+    first.join()
+    second.join()
+    assert all(runner.stop.is_set() and runner.closed for runner in plugin.made)
+
+
+def test_work_that_nobody_waits_for_is_stopped():
+    """As Dask has it after a client was killed."""
+    plugin = FakeNetwork()
+    first = plugin.work('a')
+    del plugin.states['a']
+    first.join(60)
+    assert plugin.made[0].closed
+    second = plugin.work('b')
+    plugin.states['b'].state = 'cancelled'
+    second.join(60)
+    assert len(plugin.made) == 2
+    assert not plugin._tasks
 
 
 def test_precision_is_asked_in_a_process_of_its_own():
