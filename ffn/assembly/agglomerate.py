@@ -18,15 +18,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from absl import logging
 from google.protobuf import json_format
 
 from ffn.assembly import candidates, merges
 from ffn.assembly.candidates import Search
-from ffn.assembly.joined_volume import write_joined
+from ffn.assembly.joined_volume import check_output, write_joined
 from ffn.assembly.merges import Judged
 from ffn.assembly.outputs import OutputSpec
 from ffn.assembly.resegment import resegment, score
-from ffn.assembly.stamps import stamp_of_input
 from ffn.inference import inference_pb2, manifest, resegmentation
 from ffn.inference.request import (
     absolute_paths,
@@ -39,6 +39,7 @@ from ffn.utils.errors import UserError, run_tool
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.lock import only_one
 from ffn.utils.protos import read_text_or_file
+from ffn.utils.stamps import stamp_of_input
 from ffn.utils.startup import show_log
 from ffn.utils.tasks import Pool, add_where, open_pool
 from ffn.utils.volumes import absolute_spec, open_decorated
@@ -121,10 +122,9 @@ def _configuration(
     deciding.CopyFrom(request)
     for name in ('points', 'inference', 'output_directory'):
         deciding.ClearField(name)
-    source = request.inference.init_segmentation
     return {
         'model_sha256': manifest.model_digest(request.inference.model_checkpoint_path),
-        'init_segmentation_made_from': stamp_of_input(source.hdf5) if source.hdf5 else '',
+        'init_segmentation_made_from': stamp_of_input(request.inference.init_segmentation),
         'resegmentation': json_format.MessageToDict(deciding, preserving_proto_field_name=True),
         'inference': manifest.deciding(request.inference),
         'box': str(options.box), 'max_distance': options.max_distance,
@@ -157,10 +157,16 @@ def main(argv: Sequence[str] | None = None) -> list[Judged]:
         box = read_box(args.bounding_box).intersection(whole)
         if box is None:
             raise UserError(f'--bounding_box lies outside the segmentation, which covers {whole}')
+        if box != read_box(args.bounding_box):
+            logging.warning('--bounding_box leaves the segmentation; clipped to %s', box)
     options = Options(
         box, args.max_distance, Xyz.parse(args.block_size, '--block_size'),
         Thresholds(args.min_iou, args.min_consistency, args.max_deleted),
     )  # fmt: skip
+    size = voxel_size_zyx(request.inference)[::-1]
+    output = OutputSpec(absolute_spec(args.output_volume), box, CHUNK, size)
+    if args.output_volume:
+        check_output(output, Path(request.output_directory))
     threads = request.inference.concurrent_requests
     with (
         only_one(request.output_directory),
@@ -168,8 +174,6 @@ def main(argv: Sequence[str] | None = None) -> list[Judged]:
     ):
         judged = agglomerate(request, options, pool, args.quiet)
         if args.output_volume:
-            size = voxel_size_zyx(request.inference)[::-1]
-            output = OutputSpec(absolute_spec(args.output_volume), box, CHUNK, size)
             write_joined(
                 request.inference.init_segmentation, equivalences(judged), output,
                 Path(request.output_directory), pool, args.quiet,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
+from absl import logging
+
 from ffn.assembly.matching import CONFLICTS, Matching
 from ffn.assembly.outputs import OutputSpec
 from ffn.assembly.tiling import Tiling
@@ -100,4 +102,9 @@ def output_of(
             raise UserError(
                 f'--voxel_size is {args.voxel_size!r}; expected three numbers x,y,z, such as 8,8,8'
             )
-    return OutputSpec(absolute_spec(args.output), tiling.box, chunk, size)
+    output = OutputSpec(absolute_spec(args.output), tiling.box, chunk, size)
+    if output.has_voxel_size and not (voxel_size or args.voxel_size):
+        logging.warning(
+            '%s gets voxels of 1,1,1 nm; --voxel_size X,Y,Z says another size', args.output
+        )
+    return output

@@ -35,7 +35,6 @@ from ffn.assembly.matching import Matching
 from ffn.assembly.outputs import OutputSpec
 from ffn.assembly.overlaps import match_row
 from ffn.assembly.reconcile import Tables, overlaps_of, reconcile
-from ffn.assembly.stamps import read_stamp
 from ffn.assembly.tiling import Places, Tiling
 from ffn.assembly.write import CHANGED, write_block, write_hdf5
 from ffn.inference import inference_pb2, manifest, storage
@@ -43,9 +42,11 @@ from ffn.inference.request import absolute_paths, read_box
 from ffn.utils import protos
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError, run_tool
+from ffn.utils.geometry import Xyz
 from ffn.utils.lock import only_one
 from ffn.utils.masks import MaskBuilder
 from ffn.utils.progress import progress
+from ffn.utils.stamps import read_stamp
 from ffn.utils.startup import show_log
 from ffn.utils.tasks import Pool, open_pool, run_stage
 
@@ -80,7 +81,7 @@ class Assembly:
         return {
             **tiled(self.tiling, self.masks), 'matching': self.matching.as_dict(),
             'output': self.output.spec, 'chunk_xyz': list(self.output.chunk),
-            'voxel_size_xyz': list(self.output.voxel_size),
+            **({'voxel_size_xyz': list(self.output.voxel_size)} if self.output.has_voxel_size else {}),
         }  # fmt: skip
 
 
@@ -90,27 +91,61 @@ def tiled(tiling: Tiling, masks: inference_pb2.MaskConfigs) -> dict[str, Any]:
 
 
 def places_of(
-    tiling: Tiling, masks: inference_pb2.MaskConfigs, folder: Path, quiet: bool = False
+    tiling: Tiling, masks: inference_pb2.MaskConfigs, folder: Path, pool: Pool, quiet: bool = False
 ) -> Places:
-    """Finds the subvolumes that are not masked everywhere; keeps the answer in a folder.
+    """Finds the subvolumes that are not masked everywhere.
+
+    Args:
+      tiling: where the subvolumes are.
+      masks: none, or those that leave out some.
+      folder: keeps the answer, beside those for other tilings and masks.
+      pool: carries out the tasks.
+      quiet: no progress bar.
 
     Raises:
-      UserError: the folder belongs to another tiling; masks that do not cover the box.
+      UserError: masks that do not cover the box.
     """
-    manifest.claim(folder, tiled(tiling, masks), advice='remove it, to count overlaps anew')
-    places, path = Places(tiling), folder / 'present.npy'
+    places = Places(tiling)
     if not masks.masks:
         return places
+    folder = folder / 'present' / manifest.digest(tiled(tiling, masks))[:16]
+    path = folder / 'all.npy'
     if path.exists():
         places.there = np.load(path)
         return places
-    with MaskBuilder() as builder:
-        for place in progress(tiling.places(), total=len(tiling), desc='masks', quiet=quiet):
-            mask = builder.build(masks.masks, tiling.subvolume(place))
-            places.there[place.zyx] = not mask.all()
+    rows = {row: folder / '{}_{}.npy'.format(*row) for row in np.ndindex(tiling.grid.zyx[:2])}
+    left = [row for row, file in rows.items() if not file.exists()]
+    text = masks.SerializeToString()
+    tasks = ((text, tiling, *row, rows[row]) for row in left)
+    for _ in run_stage(pool, look_at_masks, tasks, len(left), 'masks', quiet, unit='row'):
+        pass
+    for row, file in rows.items():
+        places.there[row] = np.load(file)
     with atomic_path(path) as temporary, open(temporary, 'wb') as file:
         np.save(file, places.there)
     return places
+
+
+def look_at_masks(masks: bytes, tiling: Tiling, z: int, y: int, path: Path) -> None:
+    """Writes which subvolumes of a row along x are not masked everywhere.
+
+    Args:
+      masks: MaskConfigs, serialised.
+      tiling: where the subvolumes are.
+      z: place of the row.
+      y: the same.
+      path: npy, takes bool [x].
+
+    Raises:
+      UserError: masks that do not cover the subvolumes.
+    """
+    configs = inference_pb2.MaskConfigs.FromString(masks).masks
+    there = np.ones(tiling.grid.x, bool)
+    with MaskBuilder() as builder:
+        for x in range(tiling.grid.x):
+            there[x] = not builder.build(configs, tiling.subvolume(Xyz(x, y, z))).all()
+    with atomic_path(path) as temporary, open(temporary, 'wb') as file:
+        np.save(file, there)
 
 
 def run(assembly: Assembly, pool: Pool, quiet: bool = False) -> dict[str, Any]:
@@ -128,14 +163,24 @@ def run(assembly: Assembly, pool: Pool, quiet: bool = False) -> dict[str, Any]:
       UserError: subvolumes that are missing, damaged or do not fit; an output that exists; folders
         that hold results of other settings.
     """
+    if not assembly.directory.is_dir():
+        raise UserError(f'--segmentation {assembly.directory}: there is no such folder')
     with only_one(assembly.folder):
-        places = places_of(assembly.tiling, assembly.masks, assembly.overlaps, quiet)
+        if (assembly.overlaps / manifest.NAME).exists():
+            _claim_overlaps(assembly)  # says what differs
+        places = places_of(assembly.tiling, assembly.masks, assembly.overlaps, pool, quiet)
         _check_there(assembly, places)
         claim_output(assembly)
+        _claim_overlaps(assembly)
         crcs = match(assembly, places, pool, quiet)
         statistics = number(assembly, places, crcs, quiet)
         write(assembly, places, crcs, pool, quiet)
     return statistics
+
+
+def _claim_overlaps(assembly: Assembly) -> None:
+    configuration = tiled(assembly.tiling, assembly.masks)
+    manifest.claim(assembly.overlaps, configuration, advice='remove it, to count overlaps anew')
 
 
 def _check_there(assembly: Assembly, places: Places) -> None:
@@ -144,7 +189,8 @@ def _check_there(assembly: Assembly, places: Places) -> None:
     if missing:
         raise UserError(
             f'{assembly.directory} lacks {len(missing)} of {len(places)} subvolumes, among them that '
-            f'at {missing[0].xyz}: {storage.subvolume_path("", missing[0], "npz")}'
+            f'at {missing[0].xyz}: {storage.subvolume_path("", missing[0], "npz")}; segment them, or '
+            'say with --mask where there are none'
         )
 
 
@@ -155,15 +201,23 @@ def claim_output(assembly: Assembly) -> None:
       UserError: it is another's.
     """
     output = assembly.output
+    output.check()
     there = output.exists()
     if (assembly.folder / manifest.NAME).exists():
-        manifest.claim(assembly.folder, assembly.configuration())  # says what differs
+        _claim(assembly)  # says what differs
     if there and not read_stamp(output.spec).startswith(_stamp(assembly)):
         raise UserError(
             f'--output {output.spec} exists, and was not begun with {assembly.directory} and these '
             'settings; remove it, or give another one'
         )
-    manifest.claim(assembly.folder, assembly.configuration())
+    _claim(assembly)
+
+
+def _claim(assembly: Assembly) -> None:
+    manifest.claim(
+        assembly.folder, assembly.configuration(),
+        advice='remove it, give another --assembly_dir, or the same settings',
+    )  # fmt: skip
 
 
 def _stamp(assembly: Assembly, crcs: np.ndarray | None = None) -> str:

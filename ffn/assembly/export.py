@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ffn.assembly.pyramid import Pyramid, scales_of
-from ffn.assembly.stamps import stamp_of_input
 from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError, run_tool
 from ffn.utils.geometry import Box
 from ffn.utils.lock import only_one
+from ffn.utils.stamps import stamp_of_input
 from ffn.utils.startup import show_log
 from ffn.utils.tasks import Pool, add_where, open_pool
 from ffn.utils.volumes import Volume, absolute_spec, open_volume
@@ -107,22 +107,20 @@ def export(
         raise UserError('give --image, --labels, or both')
     if not all(0 < size < math.inf for size in voxel_size):
         raise UserError(f'--voxel_size is {tuple(voxel_size)}; expected positive nanometres')
-    box = None
+    pyramids = []
     for name, spec in volumes.items():
         with open_volume(spec) as opened:
             labels = name == 'labels'
             volume = opened.require_labels() if labels else opened.single_channel()
             scales, dtype = scales_of(volume.box, voxel_size, at_most), _type_of(volume, labels)
-            box = box or volume.box
-        folder = output.absolute() / name
-        pyramid = Pyramid(
-            folder, absolute_spec(spec), tuple(scales), labels, dtype, stamp_of_input(spec)
-        )
-        with only_one(folder):
+        folder, stamp = output.absolute() / name, stamp_of_input(spec)
+        pyramids.append(Pyramid(folder, absolute_spec(spec), tuple(scales), labels, dtype, stamp))
+    for pyramid in pyramids:
+        with only_one(pyramid.folder):
             pyramid.write(pool, quiet)
-            if labels:
-                write_properties(folder, pyramid.sizes())
-    write_state(output, list(volumes), box, voxel_size)
+            if pyramid.labels:
+                write_properties(pyramid.folder, pyramid.sizes())
+    write_state(output, list(volumes), pyramids[-1].filled(), voxel_size)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

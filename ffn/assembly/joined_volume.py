@@ -13,13 +13,13 @@ import numpy as np
 
 from ffn.assembly.blockwise import run_blocks
 from ffn.assembly.outputs import OutputSpec
-from ffn.assembly.stamps import read_stamp, stamp_of_input
 from ffn.assembly.tiling import blocks
 from ffn.inference import inference_pb2
 from ffn.utils.atomic import atomic_path, write_json
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.progress import progress
+from ffn.utils.stamps import read_stamp, stamp_of_input
 from ffn.utils.tasks import Pool
 from ffn.utils.volumes import Volume, open_decorated
 
@@ -47,22 +47,16 @@ def write_joined(
       UserError: there is another volume at the output, or it cannot be written.
     """
     table = np.array(sorted(equivalences.items()), np.uint64).reshape(-1, 2)
-    source_stamp = stamp_of_input(segmentation.hdf5)
+    source_stamp = stamp_of_input(segmentation)
     made_from = json.dumps([str(segmentation), source_stamp, repr(output)])
     stamp = hashlib.sha256(made_from.encode() + table.tobytes()).hexdigest()
-    record, written = folder / RECORD, folder / WRITTEN / stamp
-    known = json.loads(record.read_text()) if record.exists() else {}
-    ours = known.setdefault(output.spec, [])
-    there = read_stamp(output.spec) if output.exists() else None
-    if there is not None and there not in ours:
-        raise UserError(
-            f'{output.spec} exists and is not of this run; choose another output volume'
-        )
+    written, there = folder / WRITTEN / stamp, check_output(output, folder)
     if there != stamp:
         shutil.rmtree(written, ignore_errors=True)
-    if stamp not in ours:
-        ours.append(stamp)  # before it is at the output
-        write_json(record, known)
+    known = _begun(folder)
+    if stamp not in known.setdefault(output.spec, []):
+        known[output.spec].append(stamp)  # before it is at the output
+        write_json(folder / RECORD, known)
     with atomic_path(folder / TABLE) as path, open(path, 'wb') as file:
         np.save(file, table)
     size = Xyz(*(n * BLOCK_CHUNKS for n in output.chunk))
@@ -81,6 +75,30 @@ def write_joined(
         with output.replace_hdf5(stamp) as target, _open(source) as volume:
             for block in progress(list(parts()), desc='joined volume', unit='block', quiet=quiet):
                 target.write(block, joined_labels(volume, table, block))
+
+
+def check_output(output: OutputSpec, folder: Path) -> str | None:
+    """Checks that what is at the output, if anything, was begun here.
+
+    Returns:
+      Its stamp, or None where there is nothing.
+
+    Raises:
+      UserError: it is another's, or there cannot be such a volume.
+    """
+    output.check('--output_volume')
+    there = read_stamp(output.spec) if output.exists() else None
+    if there is not None and there not in _begun(folder).get(output.spec, []):
+        raise UserError(
+            f'{output.spec} exists and is not of this run; choose another output volume'
+        )
+    return there
+
+
+def _begun(folder: Path) -> dict[str, list[str]]:
+    """Output volumes → the stamps that they were given."""
+    record = folder / RECORD
+    return json.loads(record.read_text()) if record.exists() else {}
 
 
 def write_block(

@@ -8,6 +8,7 @@ space; precomputed volumes have an offset.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,11 @@ from typing import Any, Protocol
 import h5py
 import numpy as np
 
-from ffn.assembly.stamps import ATTRIBUTE, NAME, write_stamp
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.hdf5_output import replaced_dataset, split_output
-from ffn.utils.tensorstores import context, spec_of_url
+from ffn.utils.stamps import ATTRIBUTE, NAME, write_stamp
+from ffn.utils.tensorstores import DRIVERS, context, spec_of_url
 from ffn.utils.volumes import open_hdf5, split_spec
 
 
@@ -53,9 +54,14 @@ class OutputSpec:
         return '://' in self.spec
 
     @property
+    def has_voxel_size(self) -> bool:
+        """Whether the volume says how large its voxels are."""
+        return self.spec.startswith('precomputed://')
+
+    @property
     def origin(self) -> Xyz:
         """First voxel of the first chunk."""
-        return self.box.start if self.spec.startswith('precomputed://') else Xyz(0, 0, 0)
+        return self.box.start if self.has_voxel_size else Xyz(0, 0, 0)
 
     def blocks_of(self, core: Box) -> Box:
         """The chunks that belong to a core: those with their first voxel in it.
@@ -75,6 +81,36 @@ class OutputSpec:
         ))  # fmt: skip
         whole = Box(start, Xyz(*(max(b - a, 0) for a, b in zip(start, end, strict=True))))
         return whole.intersection(self.box) or Box(core.start, Xyz(0, 0, 0))
+
+    def check(self, flag: str = '--output') -> None:
+        """Checks that there can be such a volume, before there is anything to write.
+
+        Args:
+          flag: it comes from.
+
+        Raises:
+          UserError: another form of name, or voxels before 0, which precomputed volumes alone have.
+        """
+        kinds = 'FILE.h5:DATASET, or zarr://, zarr3://, n5:// or precomputed:// before a path'
+        if self.parallel:
+            place = self._spec()['kvstore']
+            place = place['path'] if isinstance(place, dict) else ''
+        else:
+            try:
+                place, dataset = split_output(self.spec, flag)
+            except UserError as error:
+                raise UserError(f'{error}; it may be {kinds}') from error
+            if dataset.startswith('/') and Path(place).name in DRIVERS:
+                raise UserError(f'{flag} {self.spec}: expected {kinds}')
+        if place:
+            there = next(path for path in (Path(place), *Path(place).parents) if path.exists())
+            if not os.access(there, os.W_OK):
+                raise UserError(f'{flag} {self.spec} cannot be made: {there} may not be written to')
+        if min(self.box.start) < 0 and not self.spec.startswith('precomputed://'):
+            raise UserError(
+                f'{flag} {self.spec} begins at 0, and the box at {self.box.start}; give a '
+                'precomputed:// one'
+            )
 
     def exists(self) -> bool:
         """Whether there is something at the place already."""
@@ -110,7 +146,7 @@ class OutputSpec:
         """Makes an empty volume for `open_parallel`, where there is none.
 
         Args:
-          stamp: see `ffn.assembly.stamps`.
+          stamp: see `ffn.utils.stamps`.
 
         Raises:
           UserError: it cannot be made.
@@ -187,7 +223,7 @@ class OutputSpec:
         """Yields an HDF5 dataset that takes its place when the block succeeds; one writer.
 
         Args:
-          stamp: see `ffn.assembly.stamps`.
+          stamp: see `ffn.utils.stamps`.
 
         Raises:
           UserError: see `ffn.utils.hdf5_output.replaced_dataset`.

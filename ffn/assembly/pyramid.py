@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import fastremap
 import numpy as np
 
-from ffn.assembly.blockwise import run_blocks
+from ffn.assembly.blockwise import block_file, run_blocks
 from ffn.assembly.tiling import blocks
 from ffn.inference import manifest
 from ffn.utils.atomic import atomic_path
@@ -86,7 +86,7 @@ class Pyramid:
       scales: of `scales_of`.
       labels: whether these are labels and no image.
       dtype: name of the type that is written.
-      made_from: stamp of what is exported, see `ffn.assembly.stamps`.
+      made_from: stamp of what is exported, see `ffn.utils.stamps`.
     """
 
     folder: Path
@@ -108,12 +108,12 @@ class Pyramid:
         """
         if not (self.folder / RECORD).exists() and (self.folder / 'info').exists():
             raise UserError(f'{self.folder} holds a volume of another kind; give another --output')
-        manifest.claim(self.folder, self._settings(), RECORD)
+        advice = f'give another --output, or remove {self.folder}'
+        manifest.claim(self.folder, self._settings(), RECORD, advice)
         for level, scale in enumerate(self.scales):
             self.open(level)
-            size = Xyz(*(n * BLOCK_CHUNKS for n in CHUNK))
             run_blocks(
-                pool, write_block, (self, level), functools.partial(blocks, scale.box, size),
+                pool, write_block, (self, level), functools.partial(self._blocks, level),
                 self.written(level), f'{self.folder.name} {scale.key}', quiet, '.npy',
             )  # fmt: skip
 
@@ -137,11 +137,27 @@ class Pyramid:
     def sizes(self) -> dict[int, int]:
         """Id → voxels, of labels that have been written."""
         sizes: dict[int, int] = {}
-        for path in self.written(0).rglob('*.npy'):
+        for block in self._blocks(0):
+            path = block_file(self.written(0), block, '.npy')
             for label, count in np.load(path).T.tolist():
                 sizes[label] = sizes.get(label, 0) + count
         sizes.pop(0, None)
         return sizes
+
+    def filled(self) -> Box:
+        """About where the volume is not 0, by its coarsest scale; all of it where it is 0 everywhere."""
+        last = self.scales[-1]
+        there = np.argwhere(np.asarray(self.open(len(self.scales) - 1).read().result()))
+        if not len(there):
+            return self.scales[0].box
+        times = np.array(last.voxel_size) / self.scales[0].voxel_size
+        start = np.add(last.box.start, there.min(axis=0)[::-1]) * times
+        end = np.add(last.box.start, there.max(axis=0)[::-1] + 1) * times
+        found = Box(Xyz(*start.astype(int).tolist()), Xyz(*(end - start).astype(int).tolist()))
+        return found.intersection(self.scales[0].box) or self.scales[0].box
+
+    def _blocks(self, level: int) -> Iterator[Box]:
+        return blocks(self.scales[level].box, Xyz(*(n * BLOCK_CHUNKS for n in CHUNK)))
 
     def _settings(self) -> dict[str, Any]:
         scales = [
@@ -149,7 +165,7 @@ class Pyramid:
             for s in self.scales
         ]
         return {'volume': self.spec, 'made_from': self.made_from, 'labels': self.labels,
-                'scales': scales}  # fmt: skip
+                'dtype': self.dtype, 'scales': scales}  # fmt: skip
 
     def open(self, level: int) -> Any:
         """Opens a scale as [z, y, x], and makes it where it is missing."""
@@ -174,7 +190,11 @@ class Pyramid:
             },
             'scale_metadata': metadata,
         }  # fmt: skip
-        store = ts.open(spec, create=True, open=True).result()
+        try:
+            store = ts.open(spec, create=True, open=True).result()
+        except ValueError as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f'{self.folder} cannot be written: {reason}') from error
         return store[..., 0].transpose([2, 1, 0])
 
 
@@ -190,9 +210,11 @@ def write_block(pyramid: Pyramid, level: int, block: Box, mark: Path) -> None:
     Raises:
       UserError: the volume cannot be read.
     """
-    data = pyramid.read(level, block)
     try:
+        data = pyramid.read(level, block)
         pyramid.open(level)[block.slices_zyx].write(data).result()
+    except UserError:
+        raise
     except ValueError as error:  # TensorStore's for a disk that is full, and all else
         reason = str(error).splitlines()[0]
         raise UserError(f'{pyramid.folder}: {block} cannot be written: {reason}') from error

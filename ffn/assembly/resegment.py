@@ -11,7 +11,7 @@ from ffn.assembly.candidates import Candidate
 from ffn.inference import inference_pb2, resegmentation, resegmentation_pb2
 from ffn.inference.resegmentation_analysis import evaluate_pair
 from ffn.inference.runner import Runner
-from ffn.utils.errors import UserError
+from ffn.utils.errors import UnreadableError, UserError
 from ffn.utils.progress import progress
 from ffn.utils.signals import stop_on_signal
 from ffn.utils.startup import startup_messages_hidden
@@ -52,6 +52,7 @@ def resegment(
     todo = [p for p in pairs if not resegmentation.result_path(request, point_of(p)).exists()]
     if not todo:
         return {}
+    logging.info('%d of %d pairs are to be segmented again', len(todo), len(pairs))
     where = _distributed if pool.distributed else _here
     notes = where(request, todo, pool, quiet)
     if notes:
@@ -133,6 +134,8 @@ def _one(request: inference_pb2.ResegmentationRequest, runner: Runner, pair: Can
     """Segments one pair again; returns why not, '' if all is well."""
     try:
         resegmentation.process_point(request, runner, point_of(pair))
+    except UnreadableError:  # says nothing of the pair
+        raise
     except UserError as error:
         return ' '.join(str(error).split())
     return ''

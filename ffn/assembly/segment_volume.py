@@ -38,6 +38,7 @@ from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError, run_tool
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.lock import only_one
+from ffn.utils.stamps import stamp_of_input
 from ffn.utils.startup import show_log, startup_messages_hidden
 from ffn.utils.tasks import Pool, open_pool, run_stage
 
@@ -85,6 +86,11 @@ class _Segmentation:
     def run(self, pool: Pool) -> Assembly:
         """Segments what is missing; returns what is to be put together."""
         manifest.settle(self._request, pool)
+        assembly = self._segment(pool)
+        (self._folder / storage.UNFINISHED).unlink(missing_ok=True)
+        return assembly
+
+    def _segment(self, pool: Pool) -> Assembly:
         if not pool.distributed:
             with startup_messages_hidden():
                 from ffn.inference import precision
@@ -92,17 +98,17 @@ class _Segmentation:
                 logging.info('the network runs on %s', precision.describe_device())
             with Runner() as runner:
                 runner.start(self._request)
-                assembly, places = self._prepare(Network.of(runner))
+                assembly, places = self._prepare(Network.of(runner), pool)
                 self._here(runner, assembly.tiling, places)
             return assembly
         from ffn.inference.worker_network import networks
 
         with networks(pool, self._request) as known:
-            assembly, places = self._prepare(known.pool.call(ask_network, known.name))
+            assembly, places = self._prepare(known.pool.call(ask_network, known.name), pool)
             self._distributed(known, assembly.tiling, places)
         return assembly
 
-    def _prepare(self, network: Network) -> tuple[Assembly, Places]:
+    def _prepare(self, network: Network, pool: Pool) -> tuple[Assembly, Places]:
         """Cuts the box and makes the folder that of this configuration."""
         request, args = self._request, self._args
         box = network.volume
@@ -126,23 +132,31 @@ class _Segmentation:
         manifest.claim(self._folder, {
             'request': manifest.deciding(request), 'precision': network.precision,
             'model_sha256': manifest.model_digest(request.model_checkpoint_path),
-            **assemble.tiled(tiling, masks),
+            **_stamp_of(request), **assemble.tiled(tiling, masks),
         })  # fmt: skip
         assemble.claim_output(assembly)
-        places = assemble.places_of(tiling, masks, assembly.overlaps, args.quiet)
+        (self._folder / storage.UNFINISHED).touch()
+        places = assemble.places_of(tiling, masks, assembly.overlaps, pool, args.quiet)
         logging.info('%s; %d are masked everywhere', tiling, len(tiling) - len(places))
+        if not places:
+            logging.warning('the masks leave nothing of %s', box)
         return assembly, places
 
     def _check_subvolumes_of_others(self) -> None:
         """Checks what run_inference.py has left in the folder, if it did."""
         if (self._folder / manifest.NAME).exists():
             return
-        path = next(self._folder.glob('*/*/seg-*.npz'), None)
-        if path is not None and (differences := manifest.compare(self._request, path)):
-            raise UserError(
-                f'{self._folder} holds subvolumes of another request: {differences}; give another '
-                'segmentation_output_dir'
-            )
+        seen = set()
+        for path in storage.subvolume_files(self._folder):
+            request_crc = storage.checksums(path)[1]
+            if request_crc in seen:
+                continue
+            seen.add(request_crc)
+            if differences := manifest.compare(self._request, path):
+                raise UserError(
+                    f'{self._folder} holds subvolumes of another request: {differences}; give '
+                    'another segmentation_output_dir'
+                )
 
     @staticmethod
     def _warn_of_small_overlap(tiling: Tiling, network: Network) -> None:
@@ -199,6 +213,14 @@ class _Segmentation:
         """Writes the sums of what this run did."""
         if counters.get('predict-calls'):
             write_json(self._folder / 'counters.json', dict(sorted(counters.items())))
+
+
+def _stamp_of(request: inference_pb2.InferenceRequest) -> dict[str, str]:
+    """What init_segmentation was made from, where it says so."""
+    stamp = (
+        stamp_of_input(request.init_segmentation) if request.HasField('init_segmentation') else ''
+    )
+    return {'init_segmentation_made_from': stamp} if stamp else {}
 
 
 def _masks(request: inference_pb2.InferenceRequest, text: str) -> inference_pb2.MaskConfigs:

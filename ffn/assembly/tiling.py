@@ -148,8 +148,9 @@ class Tiling:
                 if size[axis] < least[axis] and size[axis] < self.box.size[axis]:
                     raise UserError(
                         f'subvolume size {both_orders(size)} at {self.subvolume(place).start} is '
-                        f'smaller than the field of view and a move to each side, {least}; '
-                        'choose larger subvolumes'
+                        f'smaller than the field of view and a move to each side, {least}; the last '
+                        'subvolume of an axis may have half the size of the others: choose larger ones, '
+                        'or a box that ends with one'
                     )
 
     def as_dict(self) -> dict[str, Any]:

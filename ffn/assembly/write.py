@@ -36,7 +36,8 @@ def default_chunk(tiling: Tiling) -> Xyz:
     ):
         repeat = math.gcd(stride, start) if count > 1 else 0
         divisors = [n for n in range(_SMALLEST, _CHUNK + 1) if repeat % n == 0]
-        sides.append(min(divisors[-1] if divisors else _CHUNK, start + extent))
+        length = extent if start < 0 else start + extent  # other arrays than precomputed begin at 0
+        sides.append(min(divisors[-1] if divisors else _CHUNK, length))
     return Xyz(*sides)
 
 
@@ -141,7 +142,7 @@ def write_hdf5(
       tiling: where the subvolumes are.
       tables: folder of the reconciliation.
       output: the dataset.
-      stamp: see `ffn.assembly.stamps`.
+      stamp: see `ffn.utils.stamps`.
       present: places that were segmented.
       tick: called after each core.
 

@@ -15,7 +15,8 @@ from ffn.inference.unpickling import read_npz
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
 from ffn.utils.import_labels import Transforms
-from ffn.utils.volumes import Volume, open_hdf5, open_volume, split_spec
+from ffn.utils.stamps import stamp_of_input
+from ffn.utils.volumes import MADE_FROM, Volume, open_hdf5, open_volume, split_spec
 
 _RESULT = re.compile(r'seg-(\d+)_(\d+)_(\d+)\.npz')
 # Ids of subvolume i of several are i times this greater than they are stored.
@@ -52,6 +53,7 @@ def open_segmentation(spec: str, split_cc: bool = False) -> Volume:
         return _joined(spec, found, split_cc)
     try:
         volume = open_volume(spec).require_labels()
+        stamp_of_input(spec)  # refuses what is not complete
     except UserError as error:
         if not path.is_dir():
             raise
@@ -200,6 +202,10 @@ def shared_box(
     Raises:
       UserError: nothing says how volumes of different shapes lie, or they do not overlap.
     """
+    if offset is not None and MADE_FROM in segmentation.attrs and not any(segmentation.box.start):
+        logging.warning(
+            '%s has the coordinates of its image already; --offset moves it from there', names[1]
+        )
     if offset is not None:
         segmentation = moved(segmentation, offset)
     both = f'{names[0]} covers {truth.box}; {names[1]} covers {segmentation.box}'
@@ -213,10 +219,12 @@ def shared_box(
     # A result of inference says where it lies, and so does a volume that does not begin at 0,0,0.
     placed = segmentation.attrs.get(_PLACED) or segmentation.box.start != (0, 0, 0)
     fits = offset is not None or (placed and common == segmentation.box)
+    advice = 'say where it lies with --offset X,Y,Z, or choose a --bounding_box'
+    if MADE_FROM in segmentation.attrs:
+        advice = 'choose a --bounding_box, the box that was segmented'
     if segmentation.box != truth.box and not fits:
         raise UserError(
             f'shapes differ: {names[0]} has {both_orders(truth.shape_zyx)}, {names[1]} has '
-            f'{both_orders(segmentation.shape_zyx)}; {both}: say where it lies with --offset X,Y,Z, '
-            'or choose a --bounding_box'
+            f'{both_orders(segmentation.shape_zyx)}; {both}: {advice}'
         )
     return segmentation, common

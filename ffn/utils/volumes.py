@@ -19,10 +19,13 @@ import numpy as np
 from absl import logging
 
 from ffn.utils import tensorstores
-from ffn.utils.errors import UserError
+from ffn.utils.errors import UnreadableError, UserError
 from ffn.utils.geometry import Box, Zyx, both_orders
 
 FORM = 'path:dataset (HDF5), or zarr://, zarr3://, n5:// or precomputed:// before a path or URL'
+
+# What `ffn.utils.stamps` marks a written volume with: an attribute of HDF5, or a file.
+MADE_FROM, MADE_FROM_FILE = 'ffn_made_from', 'ffn.json'
 
 
 class Volume:
@@ -56,7 +59,8 @@ class Volume:
         self.box = Box.from_zyx(origin_zyx, self.shape_zyx)
         self._array = array
         self._close = close
-        if self.shape_zyx.x < min(self.shape_zyx.z, self.shape_zyx.y):
+        # Ours begin with what was before the box, and their axes are right.
+        if MADE_FROM not in attrs and self.shape_zyx.x < min(self.shape_zyx.z, self.shape_zyx.y):
             logging.warning(
                 '%s: x is the shortest axis of shape %s; if it holds sections of an image stack, its '
                 'axes are in the wrong order (expected [z, y, x])',
@@ -68,6 +72,7 @@ class Volume:
 
         Raises:
           UserError: the box leaves the volume.
+          UnreadableError: what is there is damaged.
         """
         if not self.box.contains(box):
             raise UserError(f'box {box} is not inside {self.name}, which covers {self.box}')
@@ -78,7 +83,9 @@ class Volume:
             return np.asarray(self._array[index])
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
-            raise UserError(f'{self.name} cannot be read, it may be damaged: {reason}') from error
+            raise UnreadableError(
+                f'{self.name} cannot be read, it may be damaged: {reason}'
+            ) from error
 
     def single_channel(self) -> Volume:
         """Returns the volume as [z, y, x].
@@ -223,7 +230,10 @@ def open_decorated(decorated: Any, what: str) -> Volume:
 
 def _open_tensorstore(name: str, spec: dict[str, Any]) -> Volume:
     array, origin_zyx = tensorstores.open_array(name, spec)
-    return Volume(name, array, {}, origin_zyx)
+    place = spec.get('kvstore')
+    file = isinstance(place, dict) and place.get('driver') == 'file' and place.get('path')
+    ours = bool(file) and Path(file, MADE_FROM_FILE).is_file()
+    return Volume(name, array, {MADE_FROM: ''} if ours else {}, origin_zyx)
 
 
 def _open_hdf5(spec: str, path: str, dataset: str) -> Volume:

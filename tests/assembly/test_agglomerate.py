@@ -100,6 +100,33 @@ def test_a_pair_that_cannot_be_done_keeps_none_from_it(folder):
     assert {row['note'] for row in table} == set(notes.values())
 
 
+def test_an_image_that_cannot_be_read_is_no_answer(folder):
+    with h5py.File(folder / 'volume.h5') as file:
+        raw = file['raw'][:]
+    with h5py.File(folder / 'volume.h5', 'w') as file:
+        data = file.create_dataset('raw', data=raw, chunks=raw.shape, compression='gzip')
+        offset = data.id.get_chunk_info(0).byte_offset
+    damaged = bytearray((folder / 'volume.h5').read_bytes())
+    damaged[offset : offset + 40] = b'\xff' * 40
+    (folder / 'volume.h5').write_bytes(damaged)
+    with pytest.raises(UserError, match='may be damaged'):
+        run(folder)
+    assert not (folder / 'again' / 'merges.csv').exists()
+
+
+def test_an_output_that_cannot_be_is_refused_at_once(folder):
+    (folder / 'there').mkdir()
+    (folder / 'there' / 'notes.txt').touch()
+    for spec, words in (
+        ('joined.h5', 'path:dataset'),
+        (f'zarr://{folder}/there', 'exists and is not of this run'),
+        ('tiff://a', 'unknown kind of volume'),
+    ):
+        with pytest.raises(UserError, match=words):
+            run(folder, '--output_volume', spec)
+    assert not (folder / 'again').exists()
+
+
 def test_bad_input(folder):
     with pytest.raises(UserError, match='outside the segmentation'):
         run(folder, '--bounding_box', 'start { x:99 y:0 z:0 } size { x:9 y:9 z:9 }')

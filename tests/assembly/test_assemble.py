@@ -18,12 +18,14 @@ from ffn.assembly.assemble import Assembly
 from ffn.assembly.matching import Matching
 from ffn.assembly.outputs import OutputSpec
 from ffn.assembly.tiling import Tiling
+from ffn.assembly.write import default_chunk
 from ffn.inference import inference_pb2
+from ffn.utils import protos
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.tasks import InProcess
 from ffn.utils.volumes import open_volume
-from tests.assembly.cut import blobs, check_same_objects, cut
+from tests.assembly.cut import blobs, check_same_objects, cut, local, write
 
 SHAPE = (21, 30, 45)
 JOIN = Matching(min_voxels=1, min_fraction_smaller=0, conflicts='join')
@@ -172,3 +174,61 @@ def test_killed_before_there_is_more_than_a_stamp(tmp_path):
     assemble.run(assembly_of(tmp_path, tiling, f'zarr://{tmp_path}/out'), InProcess(), quiet=True)
     check_same_objects(read(f'zarr://{tmp_path}/out', tiling.box), labels)
     assert json.loads((tmp_path / 'out' / 'ffn.json').read_text())['complete']
+
+
+def test_a_box_that_begins_before_0(tmp_path):
+    """As those of precomputed images may."""
+    box = Box(Xyz(-30, -5, -10), Xyz(50, 40, 20))
+    tiling = Tiling(box, Xyz(20, 24, 20), Xyz(8, 8, 8))
+    labels = blobs((20, 40, 50), 9, 2)
+    random = np.random.default_rng(1)
+    for place in tiling.places():
+        part = tiling.subvolume(place)
+        write(tmp_path, part, local(labels[part.relative_to(box.start).slices_zyx], random))
+
+    def arguments(spec):
+        return ['--segmentation', str(tmp_path), '--bounding_box', str(box.to_proto()), '--quiet',
+                '--subvolume_size', '20,24,20', '--overlap', '8,8,8', '--output', spec,
+                '--min_overlap_voxels', '1', '--min_fraction_smaller', '0', '--conflicts', 'join']  # fmt: skip
+
+    for spec in (f'{tmp_path}/o.h5:seg', f'zarr://{tmp_path}/z', f'n5://{tmp_path}/n'):
+        with pytest.raises(UserError, match=r'begins at 0, and the box at .*precomputed://'):
+            assemble.main(arguments(spec))
+    assemble.main(arguments(f'precomputed://{tmp_path}/p'))
+    check_same_objects(read(f'precomputed://{tmp_path}/p', box), labels)
+
+
+def test_chunks_of_a_box_that_begins_before_0():
+    tiling = Tiling(Box(Xyz(-500, 0, 0), Xyz(500, 500, 500)), Xyz(200, 200, 200), Xyz(40, 40, 40))
+    assert min(default_chunk(tiling)) >= 24
+
+
+def test_masks_are_looked_at_once(tmp_path, monkeypatch):
+    shape = (20, 40, 50)
+    tiling = Tiling(Box.of_shape(shape), Xyz(20, 24, 20), Xyz(8, 8, 8))
+    masks = protos.parse_text(
+        'masks { coordinate_expression { expression: "(x < 20) | (y > 28)" } }',
+        inference_pb2.MaskConfigs(), '',
+    )  # fmt: skip
+    seen = []
+
+    class Stops(InProcess):
+        def run(self, function, tasks):
+            for task in tasks:
+                seen.append(task)
+                if len(seen) == 2:
+                    raise KeyboardInterrupt
+                yield from super().run(function, [task])
+
+    with pytest.raises(KeyboardInterrupt):
+        assemble.places_of(tiling, masks, tmp_path, Stops(), quiet=True)
+    places = assemble.places_of(tiling, masks, tmp_path, Stops(), quiet=True)
+    grid = tiling.grid
+    assert len(seen) == grid.y * grid.z + 1
+    for place in tiling.places():
+        box = tiling.subvolume(place)
+        assert (place in places) == (box.end.x > 20 and box.start.y <= 28)
+    again = assemble.places_of(tiling, masks, tmp_path, Stops(), quiet=True)
+    assert len(seen) == grid.y * grid.z + 1
+    assert list(again) == list(places)
+    assert 0 < len(places) < len(tiling)

@@ -163,6 +163,43 @@ def test_another_volume_is_refused(folder):
         call(folder, *both(folder))
 
 
+def test_an_image_of_another_type_is_refused(folder):
+    call(folder, *both(folder)[:2])
+    image = stored(folder, 'raw')
+    with h5py.File(folder / 'volume.h5', 'a') as file:
+        del file['raw']
+        file['raw'] = image.astype(np.uint16)
+    with pytest.raises(UserError, match='dtype is uint8 there and uint16 here'):
+        call(folder, *both(folder)[:2])
+
+
+def test_sizes_are_those_of_the_blocks(folder):
+    """Not of whatever else lies beside their files."""
+    other = folder / 'view/labels/export_blocks/0/0_0_0.npy'
+    other.parent.mkdir(parents=True)
+    np.save(other, np.array([[7], [9]], np.uint64))
+    call(folder, *both(folder)[2:])
+    properties = json.loads((folder / 'view/labels/segment_properties/info').read_text())
+    sizes = properties['inline']['properties'][0]['values']
+    assert sum(sizes) == np.count_nonzero(stored(folder, 'labels') > 0)
+
+
+def test_all_volumes_are_looked_at_first(folder):
+    with pytest.raises(UserError, match='labelz'):
+        call(folder, *both(folder)[:2], '--labels', f'{folder}/volume.h5:labelz')
+    assert not (folder / 'view').exists()
+
+
+def test_the_view_opens_on_the_labels(folder):
+    labels = np.zeros(SHAPE, np.uint64)
+    labels[40:60, 60:124, 100:140] = 3
+    with h5py.File(folder / 'volume.h5', 'a') as file:
+        file['part'] = labels
+    call(folder, '--labels', f'{folder}/volume.h5:part')
+    position = json.loads((folder / 'view/state.json').read_text())['position']
+    np.testing.assert_allclose(position, [120, 92, 50], atol=4)
+
+
 def test_a_volume_that_was_written_anew_is_not_taken_for_the_old_one(folder):
     spec, box = f'zarr://{folder}/joined', Box(Xyz(0, 0, 0), Xyz(90, 40, 30))
     output = OutputSpec(spec, box, Xyz(64, 64, 64))

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from ffn.assembly import segment_volume
-from ffn.inference import storage
+from ffn.inference import box_run, inference_pb2, storage
 from ffn.utils.errors import UserError
 from ffn.utils.volumes import open_volume
 from tests.calls import check_one_line
@@ -170,6 +170,7 @@ def test_stopped_by_sigterm(repository, tmp_path, flood_network, alone):
             command(*arguments), cwd=tmp_path, env=environment(repository), stdout=log, stderr=log
         )
         wait_for(tmp_path, client, 1)
+        time.sleep(0.3)  # the next one has begun
         client.send_signal(signal.SIGTERM)
         assert client.wait(60) == 128 + signal.SIGTERM
     assert 'stopped; run again to go on' in (tmp_path / 'log').read_text()
@@ -209,12 +210,14 @@ def test_worker_and_client_asked_to_end(repository, tmp_path, flood_network, alo
             first = start_dask('worker', '--nthreads', '1')
             client = start(*command(*CUT, '--output', 'out.h5:seg', '--scheduler', str(file)))
             wait_for(tmp_path, client, 1)
+            time.sleep(0.3)  # the next one has begun
             first.terminate()
             first.wait(60)
             assert list((tmp_path / 'results').rglob('*.cpoint'))
             before = len(finished(tmp_path))
             start_dask('worker', '--nthreads', '1')
             wait_for(tmp_path, client, before + 1)
+            time.sleep(0.3)
             client.terminate()
             assert client.wait(60) == 128 + signal.SIGTERM
             assert 'stopped; run again to go on' in (tmp_path / 'log').read_text()
@@ -233,9 +236,10 @@ def test_worker_and_client_asked_to_end(repository, tmp_path, flood_network, alo
 # Mistakes.
 
 
-def refused(folder: Path, *arguments: str, request: str = '') -> str:
-    """Calls the command in this process; returns what it refuses with."""
+def refused(folder: Path, *arguments: str, request: str = '', at: Path | None = None) -> str:
+    """Calls the command in this process, with results elsewhere; returns what it refuses with."""
     text = (folder / 'request.pbtxt').read_text() + request
+    text = text.replace(f'{folder}/results', f'{at or folder}/results')
     with pytest.raises(UserError) as caught:
         segment_volume.main(['--inference_request', text, '--quiet', *arguments])
     assert '\n' not in str(caught.value)
@@ -274,6 +278,52 @@ def test_subvolumes_of_another_request(alone, tmp_path):
     segment_volume.main(['--inference_request', text, *arguments])
     assert finished(tmp_path) == before
     assert (read(f'zarr3://{tmp_path}/whole') == read(f'zarr3://{folder}/whole')).all()
+
+
+def test_what_run_inference_left_is_taken(alone, tmp_path, monkeypatch):
+    """Also where its request named files from where it was, and a folder of checkpoints."""
+    folder, _, _ = alone
+    for name in ('flood', 'volume.h5'):
+        (tmp_path / name).symlink_to(folder / name)
+    monkeypatch.chdir(tmp_path)
+    text = (folder / 'request.pbtxt').read_text().replace(f'{folder}/', '')
+    box_run.segment(text, 'start { x:0 y:0 z:0 } size { x:40 y:24 z:20 }', quiet=True)
+    before = finished(tmp_path)
+    assert len(before) == 1
+    segment_volume.main(['--inference_request', text, '--quiet', *CUT, '--output', 'zarr3://whole'])
+    after = finished(tmp_path)
+    assert {**after, **before} == after
+    assert (read(f'zarr3://{tmp_path}/whole') == read(f'zarr3://{folder}/whole')).all()
+
+
+def test_what_run_inference_left_with_another_request(alone, tmp_path):
+    """All of it is looked at, in either layout, before anything is segmented."""
+    folder, _, _ = alone
+    (tmp_path / 'results').mkdir()
+    paths = sorted((folder / 'results').glob('*/*/seg-*.npz'))
+    for path in paths[:2]:
+        shutil.copy(path, tmp_path / 'results')
+    other = inference_pb2.InferenceRequest.FromString(
+        np.load(paths[2], allow_pickle=True)['request'].item()
+    )
+    other.inference_options.min_segment_size = 2000
+    labels = np.zeros((5, 5, 5), np.uint8)
+    made_with = other.SerializeToString()
+    storage.save_result(tmp_path / 'results', (0, 0, 99), labels, {}, made_with, {}, {})
+    said = refused(folder, *CUT, '--output', f'zarr3://{tmp_path}/whole', at=tmp_path)
+    assert 'min_segment_size is 2000 there and 50 here' in said
+    assert not (tmp_path / 'results' / 'manifest.json').exists()
+
+
+def test_an_output_that_cannot_be_written_is_refused_at_once(alone, tmp_path, monkeypatch):
+    folder, _, _ = alone
+    monkeypatch.setattr(os, 'access', lambda path, mode: 'ro' not in Path(path).parts)
+    (tmp_path / 'ro').mkdir()
+    for spec in (f'zarr://{tmp_path}/ro/whole', f'{tmp_path}/ro/whole.h5:labels'):
+        said = refused(folder, *CUT, '--output', spec, at=tmp_path)
+        assert f'{tmp_path}/ro may not be written to' in said
+    assert 'zarr://' in refused(folder, *CUT, '--output', f'{tmp_path}/whole', at=tmp_path)
+    assert not finished(tmp_path)
 
 
 def test_an_output_that_exists_is_refused(alone, tmp_path):

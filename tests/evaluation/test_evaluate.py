@@ -11,10 +11,11 @@ import h5py
 import numpy as np
 import pytest
 
+from ffn.assembly.outputs import OutputSpec
 from ffn.evaluation.evaluate import main
 from ffn.inference.storage import OriginInfo, save_result
 from ffn.utils.errors import UserError
-from ffn.utils.geometry import Xyz
+from ffn.utils.geometry import Box, Xyz
 from tests.calls import check_one_line
 
 SHAPE = (8, 12, 20)
@@ -199,6 +200,17 @@ def test_results_of_inference_lie_where_they_say(folder):
     found = run(folder, 'r')
     assert found.box.start == Xyz(3, 2, 1)
     assert found.scores == run(folder, 'v.h5:small', '--offset', '3,2,1').scores
+
+
+def test_a_volume_that_is_not_complete(folder):
+    output = OutputSpec(f'zarr://{folder}/half', Box(Xyz(0, 0, 0), Xyz(9, 9, 9)), Xyz(4, 4, 4))
+    output.create('of something')
+    arguments = ['--segmentation', output.spec, '--groundtruth', f'{folder}/v.h5:truth', '--quiet']
+    with pytest.raises(UserError, match='half is not complete; run the command that writes it'):
+        main(arguments)
+    output.finish('of something')
+    with pytest.raises(UserError, match='choose a --bounding_box, the box that was segmented'):
+        main(arguments)
 
 
 def test_split_cc(folder):

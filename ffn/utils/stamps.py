@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ffn.utils.errors import UserError
-from ffn.utils.tensorstores import context, spec_of_directory, spec_of_url
-from ffn.utils.volumes import open_hdf5, split_spec
+from ffn.utils.tensorstores import context, spec_of_directory, spec_of_json, spec_of_url
+from ffn.utils.volumes import MADE_FROM, MADE_FROM_FILE, open_hdf5, split_spec
 
-NAME, ATTRIBUTE = 'ffn.json', 'ffn_made_from'
+NAME, ATTRIBUTE = MADE_FROM_FILE, MADE_FROM
 
 
 def read_stamp(spec: str) -> str:
@@ -29,30 +29,38 @@ def read_stamp(spec: str) -> str:
     return str(_read(spec).get('made_from', ''))
 
 
-def stamp_of_input(spec: str) -> str:
+def stamp_of_input(source: Any) -> str:
     """Reads the stamp of a volume that something else is to be made from.
 
     Args:
-      spec: see `read_stamp`.
+      source: string, see `read_stamp`; or a DecoratedVolume.
 
     Raises:
       UserError: its writing has begun and not ended.
     """
-    found = _read(spec)
+    place: str | dict[str, Any]
+    if isinstance(source, str):
+        name = place = source
+    elif source.tensorstore:
+        name = source.tensorstore
+        place = spec_of_json(source.tensorstore, 'tensorstore')
+    else:
+        name = place = source.hdf5
+    found = _read(place)
     if not found.get('complete', True):
-        raise UserError(f'{spec} is not complete; run the command that writes it to its end')
+        raise UserError(f'{name} is not complete; run the command that writes it to its end')
     return str(found.get('made_from', ''))
 
 
-def _read(spec: str) -> dict[str, Any]:
+def _read(spec: str | dict[str, Any]) -> dict[str, Any]:
     try:
+        if isinstance(spec, dict):
+            return _content(_folder(spec['kvstore']))
         path, dataset = split_spec(spec)
         if '://' not in spec and not Path(path).is_dir():
             with open_hdf5(path) as file:
                 return {'made_from': file[dataset].attrs.get(ATTRIBUTE, '')}
-        found = _store(spec).read(NAME).result()
-        content = json.loads(found.value) if found.state == 'value' else {}
-        return content if isinstance(content, dict) else {}
+        return _content(_store(spec))
     except (ValueError, OSError, KeyError, NotImplementedError):  # nor readable at all
         return {}
 
@@ -78,11 +86,20 @@ def write_stamp(spec: str, stamp: str, complete: bool) -> None:
         raise UserError(f'{spec} cannot be made: {str(error).splitlines()[0]}') from error
 
 
+def _content(store: Any) -> dict[str, Any]:
+    found = store.read(NAME).result()
+    content = json.loads(found.value) if found.state == 'value' else {}
+    return content if isinstance(content, dict) else {}
+
+
 def _store(spec: str) -> Any:
+    find = spec_of_url if '://' in spec else spec_of_directory
+    return _folder(find(*split_spec(spec))['kvstore'])
+
+
+def _folder(place: str | dict[str, Any]) -> Any:
     import tensorstore as ts
 
-    find = spec_of_url if '://' in spec else spec_of_directory
-    place = find(*split_spec(spec))['kvstore']
     if isinstance(place, dict):
         place = {**place, 'path': place['path'].rstrip('/') + '/'}
     else:
