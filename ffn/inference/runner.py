@@ -71,7 +71,7 @@ class Runner:
         self.counters = Counters()
         self.stop = threading.Event()
         self.on_canvas = on_canvas or (lambda canvas: contextlib.nullcontext())
-        self._resources = contextlib.ExitStack()
+        self._resources, self._told = contextlib.ExitStack(), False
 
     def __enter__(self) -> Runner:
         return self
@@ -238,7 +238,8 @@ class Runner:
         low, high = normalized.min(), normalized.max()
         if not np.isfinite(low + high):
             raise UserError(f'the image holds voxels that are no finite numbers in {box}')
-        if high > low and (high < -_FAR or low > _FAR):
+        if high > low and (high < -_FAR or low > _FAR) and not self._told:
+            self._told = True  # once, not for every subvolume
             logging.warning(
                 'the image has values from %g to %g in %s, far from image_mean %g and image_stddev %g; '
                 'do these belong to this image?',

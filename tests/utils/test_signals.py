@@ -4,10 +4,19 @@ import contextlib
 import os
 import signal
 import threading
+import time
 
 import pytest
 
 from ffn.utils.signals import exit_on_sigterm, stop_on_signal
+
+
+@pytest.fixture(autouse=True)
+def terminal():
+    """SIGHUP as where the tests have a terminal, also if nohup runs them."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
@@ -18,7 +27,7 @@ def test_contexts_end(number, capsys):
         with exit_on_sigterm(), contextlib.ExitStack() as stack:
             stack.callback(ended.append, True)
             os.kill(os.getpid(), number)
-            signal.pause()
+            time.sleep(10)
 
     with pytest.raises(SystemExit) as caught:
         work()
@@ -37,10 +46,7 @@ def test_work_is_told(number):
 
 
 def test_under_nohup_the_terminal_may_go():
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with exit_on_sigterm(), stop_on_signal(stop := threading.Event()):
-            os.kill(os.getpid(), signal.SIGHUP)
-            assert not stop.wait(0.1)
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with exit_on_sigterm(), stop_on_signal(stop := threading.Event()):
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not stop.wait(0.1)
