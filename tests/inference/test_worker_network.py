@@ -142,7 +142,7 @@ class FakeNetwork(NetworkPlugin):
             with contextlib.suppress(Interrupted), self.in_use() as runner:
                 began.set()
                 assert runner.stop.wait(60)
-                raise Interrupted
+                raise Interrupted('stopped', None)
 
         thread = threading.Thread(target=run)
         thread.start()
