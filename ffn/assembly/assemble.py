@@ -40,7 +40,7 @@ from ffn.assembly.write import CHANGED, write_block, write_hdf5
 from ffn.inference import inference_pb2, manifest, storage
 from ffn.inference.request import absolute_paths, read_box
 from ffn.utils import protos
-from ffn.utils.atomic import atomic_path
+from ffn.utils.atomic import write_npy
 from ffn.utils.errors import UserError, run_tool
 from ffn.utils.geometry import Xyz
 from ffn.utils.lock import only_one
@@ -121,8 +121,7 @@ def places_of(
         pass
     for row, file in rows.items():
         places.there[row] = np.load(file)
-    with atomic_path(path) as temporary, open(temporary, 'wb') as file:
-        np.save(file, places.there)
+    write_npy(path, places.there)
     return places
 
 
@@ -144,8 +143,7 @@ def look_at_masks(masks: bytes, tiling: Tiling, z: int, y: int, path: Path) -> N
     with MaskBuilder() as builder:
         for x in range(tiling.grid.x):
             there[x] = not builder.build(configs, tiling.subvolume(Xyz(x, y, z))).all()
-    with atomic_path(path) as temporary, open(temporary, 'wb') as file:
-        np.save(file, there)
+    write_npy(path, there)
 
 
 def run(assembly: Assembly, pool: Pool, quiet: bool = False) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ffn.assembly.blockwise import run_blocks
 from ffn.assembly.outputs import OutputSpec
 from ffn.assembly.tiling import blocks
 from ffn.inference import inference_pb2
-from ffn.utils.atomic import atomic_path, write_json
+from ffn.utils.atomic import write_json, write_npy
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.progress import progress
@@ -57,8 +57,7 @@ def write_joined(
     if stamp not in known.setdefault(output.spec, []):
         known[output.spec].append(stamp)  # before it is at the output
         write_json(folder / RECORD, known)
-    with atomic_path(folder / TABLE) as path, open(path, 'wb') as file:
-        np.save(file, table)
+    write_npy(folder / TABLE, table)
     size = Xyz(*(n * BLOCK_CHUNKS for n in output.chunk))
 
     def parts() -> Iterator[Box]:

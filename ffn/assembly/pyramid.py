@@ -15,7 +15,7 @@ import numpy as np
 from ffn.assembly.blockwise import block_file, run_blocks
 from ffn.assembly.tiling import blocks
 from ffn.inference import manifest
-from ffn.utils.atomic import atomic_path
+from ffn.utils.atomic import write_npy
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.tasks import Pool
@@ -221,5 +221,4 @@ def write_block(pyramid: Pyramid, level: int, block: Box, mark: Path) -> None:
     sizes = np.zeros((2, 0), np.uint64)
     if pyramid.labels and level == 0:
         sizes = np.stack(fastremap.unique(data, return_counts=True)).astype(np.uint64)
-    with atomic_path(mark) as path, open(path, 'wb') as file:
-        np.save(file, sizes)
+    write_npy(mark, sizes)

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
@@ -70,6 +72,12 @@ def write_json(path: str | os.PathLike, content: Any, indent: int | None = 2) ->
     """
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=indent) + '\n', encoding='utf-8')
+
+
+def write_npy(path: str | os.PathLike, array: np.ndarray) -> None:
+    """Writes an array as npy, whole or not at all."""
+    with atomic_path(path) as temporary, open(temporary, 'wb') as file:
+        np.save(file, array)
 
 
 def _umask() -> int:
