@@ -43,7 +43,7 @@ docs: demo  ## the pictures in README.md, from the demo's result
 	$(RUN) -m ffn.visualization.animate --request demo/request.pbtxt --start 70,63,56 \
 	  --bounding_box 'start { x:16 y:24 z:30 } size { x:90 y:72 z:56 }' \
 	  --max_frames 60 --output doc/flood.gif
-	$(RUN) -m ffn.training.show_augmentations --output doc/augmentations.png
+	$(RUN) -m ffn.visualization.show_augmentations --output doc/augmentations.png
 
 protos: $(PROTOC_VENV)/.ready  ## ffn/utils/protos.binpb from the .proto files
 	$(PROTOC_VENV)/bin/python -m grpc_tools.protoc --proto_path=. --include_imports \

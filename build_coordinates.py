@@ -11,7 +11,7 @@ from absl import flags
 from ffn.training.coordinates import build_coordinates
 from ffn.utils.errors import UserError, run_script
 from ffn.utils.geometry import Zyx
-from ffn.utils.volumes import split_named
+from ffn.volumes.volume import split_named
 
 FLAGS = flags.FLAGS
 

@@ -39,7 +39,8 @@ flags.DEFINE_bool('quiet', False, 'No progress bar.')
 def main() -> None:
     """Runs inference as the flags say."""
     with startup_messages_hidden():
-        from ffn.inference import box_run, precision
+        from ffn.inference import box_run
+        from ffn.models import precision
 
         precision.gpu_capability()
     box_run.segment(

@@ -16,7 +16,7 @@ from absl import flags, logging
 
 from ffn.utils.errors import UserError, run_script
 from ffn.utils.startup import startup_messages_hidden
-from ffn.utils.volumes import split_named
+from ffn.volumes.volume import split_named
 
 FLAGS = flags.FLAGS
 

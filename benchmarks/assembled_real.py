@@ -44,7 +44,7 @@ def compare(folder: Path, data: Path, size: int, overlap: int) -> None:
     from ffn.inference.request import read_request
     from ffn.inference.runner import Runner
     from ffn.utils.geometry import Box, Xyz
-    from ffn.utils.volumes import open_volume
+    from ffn.volumes.volume import open_volume
 
     request = read_request(str(measure.ROOT / 'configs' / 'inference_training_sample2.pbtxt'))
     request.model_checkpoint_path = str(Path(data, 'fib25/model/model.ckpt-27465036'))

@@ -28,14 +28,14 @@ from benchmarks import measure
 from ffn.assembly import assemble
 from ffn.assembly.assemble import Assembly
 from ffn.assembly.matching import Matching
-from ffn.assembly.outputs import OutputSpec
 from ffn.assembly.overlaps import Overlap
 from ffn.assembly.reconcile import reconcile
 from ffn.assembly.tiling import Places, Tiling
 from ffn.assembly.write import default_chunk
+from ffn.distributed.pool import InProcess
 from ffn.inference import inference_pb2, storage
 from ffn.utils.geometry import Box, Xyz
-from ffn.utils.tasks import InProcess
+from ffn.volumes.outputs import OutputSpec
 
 PERIOD, CORE, OVERLAP, OBJECTS, COARSE = 512, 128, 32, 2000, 4
 GRID, IDS, SHARED = (50, 50, 40), 300, 100

@@ -24,7 +24,7 @@ from skimage.metrics import adapted_rand_error, variation_of_information
 from benchmarks import measure
 from ffn.evaluation.blocks import compare_volumes
 from ffn.evaluation.evaluation import Evaluation
-from ffn.utils.volumes import Volume
+from ffn.volumes.volume import Volume
 
 TILE = 200
 OBJECTS = 150

@@ -19,11 +19,11 @@ import time
 import numpy as np
 
 from benchmarks import measure
-from ffn.inference.canvas import Canvas
-from ffn.inference.counters import Counters
+from ffn.inference.core.canvas import Canvas
+from ffn.inference.core.counters import Counters
+from ffn.inference.core.options import CanvasOptions
 from ffn.inference.executor import Executor
-from ffn.inference.options import CanvasOptions
-from ffn.training.model import ModelInfo
+from ffn.models.model import ModelInfo
 from ffn.utils.geometry import Xyz
 from ffn.utils.logits import logit
 

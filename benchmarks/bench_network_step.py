@@ -49,9 +49,9 @@ def main() -> None:
     parser.set_defaults(repeats=25)
     args = parser.parse_args()
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-    from ffn.inference.predictor import make_predictor
-    from ffn.training import checkpoints
-    from ffn.training.model import create_model
+    from ffn.models import checkpoints
+    from ffn.models.model import create_model
+    from ffn.models.predictor import make_predictor
 
     path = Path(args.data, CHECKPOINT)
     model = create_model(

@@ -18,7 +18,7 @@ from benchmarks import measure
 from ffn.training.label_blocks import number_kept
 from ffn.training.partitions import PartitionConfig, compute_partitions
 from ffn.utils.geometry import Box, Xyz
-from ffn.utils.volumes import Volume
+from ffn.volumes.volume import Volume
 
 CROP_ZYX = (110, 120, 130)
 

@@ -29,9 +29,9 @@ def main() -> None:
     args = parser.parse_args()
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
     from ffn.evaluation.rand import rand_score
-    from ffn.inference.predictor import load_model, make_predictor
     from ffn.inference.request import read_request
     from ffn.inference.runner import Runner
+    from ffn.models.predictor import load_model, make_predictor
 
     box = tuple(slice(a, a + n) for a, n in zip(CORNER_ZYX, SIZE_ZYX, strict=True))
     truth = measure.sample_labels(args.data)[box]

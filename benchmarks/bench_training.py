@@ -62,7 +62,7 @@ def bare_step(values: dict[str, np.ndarray]):
 
 def our_step(precision: str):
     """TrainStep of a fresh network: batch → loss, logits."""
-    from ffn.training.model import create_model
+    from ffn.models.model import create_model
     from ffn.training.optimizer_config import OptimizerConfig
     from ffn.training.train_step import TrainStep
 
@@ -110,11 +110,11 @@ def time_input(data: Path, repeats: int) -> None:
     """Prints how many patches a second the input gives, and what walking over them costs."""
     import tensorflow as tf
 
+    from ffn.models.model import ModelInfo
     from ffn.training.augmentation_config import parse_augmentation
     from ffn.training.config import DataConfig, WalkConfig
     from ffn.training.examples import BatchWalker
     from ffn.training.inputs import ExampleSource
-    from ffn.training.model import ModelInfo
     from ffn.utils.geometry import Xyz
 
     info = ModelInfo(Xyz(8, 8, 8), *[Xyz(FOV, FOV, FOV)] * 3)

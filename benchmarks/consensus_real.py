@@ -22,16 +22,17 @@ import h5py
 import numpy as np
 
 from benchmarks import measure, real_segmentation
-from ffn.assembly import agglomerate
-from ffn.assembly.agglomerate import Options
+from ffn.agglomeration import agglomerate, run_consensus
+from ffn.agglomeration.agglomerate import Options
+from ffn.agglomeration.evidence import Thresholds
+from ffn.distributed.pool import InProcess
 from ffn.evaluation.rand import rand_score
 from ffn.evaluation.voi import voi_score
-from ffn.inference import box_run, consensus_pb2, inference_pb2, precision, run_consensus
+from ffn.inference import box_run, consensus_pb2, inference_pb2
 from ffn.inference.request import read_box, read_request
-from ffn.inference.resegmentation_analysis import Thresholds
+from ffn.models import precision
 from ffn.utils.geometry import Xyz, Zyx
 from ffn.utils.startup import startup_messages_hidden
-from ffn.utils.tasks import InProcess
 
 PUBLISHED = measure.ROOT / 'configs' / 'inference_training_sample2.pbtxt'
 VOXEL_SIZE = Xyz(10, 10, 10)

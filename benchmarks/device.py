@@ -28,14 +28,14 @@ import numpy as np
 
 from benchmarks import measure
 from benchmarks.bench_network_step import CHECKPOINT, DEPTH, FOV
-from ffn.inference import precision as precisions
-from ffn.inference.canvas import Canvas
-from ffn.inference.counters import Counters
+from ffn.inference.core.canvas import Canvas
+from ffn.inference.core.counters import Counters
+from ffn.inference.core.options import CanvasOptions
 from ffn.inference.executor import Executor, Predict
-from ffn.inference.options import CanvasOptions
-from ffn.inference.predictor import make_predictor
-from ffn.training import keras_weights
-from ffn.training.model import FFNModel, create_model
+from ffn.models import keras_weights
+from ffn.models import precision as precisions
+from ffn.models.model import FFNModel, create_model
+from ffn.models.predictor import make_predictor
 from ffn.utils.geometry import Xyz
 from ffn.utils.logits import logit
 
@@ -70,7 +70,7 @@ def prepare(data: Path, files: Path) -> None:
 
     from PIL import Image
 
-    from ffn.inference.seed import PolicyPeaks
+    from ffn.inference.seeds.policies import PolicyPeaks
     from ffn.utils.geometry import Zyx
 
     files.mkdir(parents=True, exist_ok=True)

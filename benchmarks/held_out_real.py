@@ -30,8 +30,9 @@ from PIL import Image
 from benchmarks import measure, real_segmentation, watershed
 from ffn.evaluation.held_out import HeldOutBox
 from ffn.evaluation.held_out_score import HEADER, HeldOutScore, Segmented
-from ffn.inference import inference_pb2, precision
+from ffn.inference import inference_pb2
 from ffn.inference.request import parse_request, read_box
+from ffn.models import precision
 from ffn.utils.geometry import Box
 from ffn.utils.progress import progress
 from ffn.utils.startup import startup_messages_hidden

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ffn.evaluation.rand import rand_score
 from ffn.inference import storage
-from ffn.inference.unpickling import read_npz
+from ffn.utils.npz import read_npz
 
 
 def published(data: Path) -> np.ndarray:

@@ -24,12 +24,12 @@ from benchmarks import measure, real_segmentation
 from ffn.assembly import assemble
 from ffn.assembly.assemble import Assembly
 from ffn.assembly.matching import Matching
-from ffn.assembly.outputs import OutputSpec
 from ffn.assembly.overlaps import Overlap, overlap_path
 from ffn.assembly.tiling import Tiling
+from ffn.distributed.pool import InProcess
 from ffn.inference import inference_pb2, storage
 from ffn.utils.geometry import Box, Xyz
-from ffn.utils.tasks import InProcess
+from ffn.volumes.outputs import OutputSpec
 
 # Side of a subvolume, and overlap: cores of 512 voxels.
 SIZE, OVERLAP = 544, 32
@@ -124,9 +124,9 @@ def canvas_bytes(data: Path) -> float:
 
 def print_canvas_bytes(folder: str, data: Path) -> None:
     """Prints what `canvas_bytes` returns; run in a process of its own."""
-    from ffn.inference import seed_combine
     from ffn.inference.request import read_request
     from ffn.inference.runner import Runner
+    from ffn.inference.seeds import combined
 
     request = read_request(str(measure.ROOT / 'configs' / 'inference_training_sample2.pbtxt'))
     request.model_checkpoint_path = str(Path(data, 'fib25/model/model.ckpt-27465036'))
@@ -135,7 +135,7 @@ def print_canvas_bytes(folder: str, data: Path) -> None:
         runner.start(request)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         canvas, _ = runner.make_canvas((0, 0, 0), (250, 250, 250))
-        next(iter(seed_combine.make_policy(canvas.view, 'PolicyPeaks', '')))
+        next(iter(combined.make_policy(canvas.view, 'PolicyPeaks', '')))
         canvas.seed[...] = 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print((peak - before) * 1024 / VOXELS)

@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks import measure, real_segmentation
 from ffn.evaluation.rand import rand_score
 from ffn.inference import storage
-from ffn.inference.unpickling import read_npz
+from ffn.utils.npz import read_npz
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from scipy import ndimage, spatial
 
 from ffn.utils.errors import UserError, run_tool
 from ffn.utils.geometry import Xyz, Zyx
-from ffn.utils.hdf5_output import replaced_dataset
+from ffn.volumes.hdf5_output import replaced_dataset
 
 # Intensities before blur and noise.
 CYTOPLASM, MEMBRANE, MITOCHONDRION = 165.0, 60.0, 112.0

@@ -57,7 +57,7 @@ def trained_folder(flood_folder, flood_network) -> Path:
 
     Step 1 floods what is bright, 2 grows nothing, 3 does not stop at anything.
     """
-    from ffn.training.checkpoints import CheckpointWriter
+    from ffn.models.checkpoints import CheckpointWriter
     from tests.inference import flood  # loads Keras
 
     (flood_folder / 'flood').unlink()

@@ -152,7 +152,7 @@ def networks_import_keras_only(sources: list[Source]) -> Iterator[str]:
 
 def inference_core_imports_no_framework(sources: list[Source]) -> Iterator[str]:
     return forbidden_imports(
-        sources, NUMPY_ONLY.pattern, (*FRAMEWORKS, 'ffn.training', 'ffn.inference.predictor')
+        sources, NUMPY_ONLY.pattern, (*FRAMEWORKS, 'ffn.training', 'ffn.models.predictor')
     )
 
 
@@ -254,14 +254,14 @@ EXAMPLES: list[tuple[Rule, str, str, str]] = [
      'from ffn.utils import errors\nfrom .errors import UserError\nimport numpy\n'),
     (utils_import_only_utils, 'ffn/utils/a.py', 'def f():\n    from .. import inference\n', ''),
     (training_imports_no_inference, 'ffn/training/a.py', 'import ffn.inference.storage\n',
-     'import ffn.training.model\nfrom ffn.utils import moves\n'),
+     'import ffn.models.model\nfrom ffn.utils import moves\n'),
     (training_imports_no_inference, 'ffn/training/a.py', 'from ffn import inference\n', ''),
-    (reports_import_no_training, 'ffn/evaluation/a.py', 'from ffn.training.model import f\n',
+    (reports_import_no_training, 'ffn/evaluation/a.py', 'from ffn.models.model import f\n',
      'from ffn.inference import storage\n'),
     (reports_import_no_training, 'ffn/visualization/a.py', 'from ffn import assembly\n', ''),
     (library_imports_no_script, 'ffn/a.py', 'import train\n', 'import ffn.training\n'),
     (networks_import_keras_only, 'ffn/training/models/a.py', 'import tensorflow as tf\n',
-     'import keras\nfrom ffn.training.model import FFNModel\n'),
+     'import keras\nfrom ffn.models.model import FFNModel\n'),
     (inference_core_imports_no_framework, 'ffn/inference/canvas.py',
      'def f():\n    import tensorflow.nn as nn\n', 'from ffn.utils import moves\n'),
     (inference_core_imports_no_framework, 'ffn/inference/seed_grid.py', 'import keras\n', ''),

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from ffn.inference import box_run, inference_pb2, report, storage
-from ffn.inference.precision import backend, describe_device
-from ffn.inference.unpickling import read_npz
+from ffn.models.precision import backend, describe_device
 from ffn.utils.errors import UserError
+from ffn.utils.npz import read_npz
 from tests.calls import call_many, check_one_line
 from tests.inference import flood
 from tests.inference.results import check_same, whole_result
@@ -315,8 +315,8 @@ def test_bfloat16_by_flag_and_by_request(repository, folder, one_by_one):
 
 
 def test_what_the_network_computes_in_is_not_what_it_gives_out(folder):
-    from ffn.inference.predictor import load_model, make_predictor
     from ffn.inference.request import read_request
+    from ffn.models.predictor import load_model, make_predictor
 
     request = read_request(write_request(folder, 'precision: "bfloat16"'))
     predict = make_predictor(load_model(request))

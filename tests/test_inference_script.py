@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from ffn.inference import inference_pb2, storage
-from ffn.inference.unpickling import read_npz
+from ffn.utils.npz import read_npz
 from tests.calls import call_many, check_one_line
 from tests.inference import flood
 

@@ -21,8 +21,8 @@ def loaded_frameworks(code: str) -> list[str]:
 
 
 @pytest.mark.parametrize('modules', [
-    'ffn.inference.canvas, ffn.inference.checkpoint, ffn.inference.storage, ffn.inference.seed, '
-    'ffn.inference.seed_combine, ffn.inference.restrictor, ffn.inference.movement',
+    'ffn.inference.core.canvas, ffn.inference.core.checkpoint, ffn.inference.storage, ffn.inference.seeds.policies, '
+    'ffn.inference.seeds.combined, ffn.inference.core.restrictor, ffn.inference.core.movement',
     'compute_partitions',
     'build_coordinates',
 ])  # fmt: skip
@@ -46,7 +46,7 @@ def imports_without(hidden: tuple[str, ...], code: str) -> subprocess.CompletedP
 
 
 @pytest.mark.parametrize(('hidden', 'modules'), [
-    ((*HIDDEN, 'h5py', 'absl', *FRAMEWORKS), 'ffn.inference.canvas, ffn.inference.executor'),
+    ((*HIDDEN, 'h5py', 'absl', *FRAMEWORKS), 'ffn.inference.core.canvas, ffn.inference.executor'),
     (HIDDEN, 'benchmarks.device'),
 ])  # fmt: skip
 def test_little_is_needed(hidden, modules):
@@ -55,7 +55,7 @@ def test_little_is_needed(hidden, modules):
 
 
 def test_what_is_hidden_is_missed():
-    assert imports_without(('skimage',), 'import ffn.inference.seed').returncode == 1
+    assert imports_without(('skimage',), 'import ffn.inference.seeds.policies').returncode == 1
 
 
 def test_loaded_framework_is_noticed():

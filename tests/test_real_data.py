@@ -16,10 +16,10 @@ import pytest
 from ffn.evaluation.rand import rand_score
 from ffn.evaluation.voi import voi_score
 from ffn.inference import storage
-from ffn.inference.unpickling import read_npz
-from ffn.training import checkpoints
+from ffn.models import checkpoints
 from ffn.utils.geometry import Box, Xyz
-from ffn.utils.volumes import open_volume
+from ffn.utils.npz import read_npz
+from ffn.volumes.volume import open_volume
 from tests.events import read_events
 
 REQUEST = 'configs/inference_training_sample2.pbtxt'
@@ -42,11 +42,11 @@ def folder(tmp_path_factory, data_dir, repository):
     (root / 'models' / 'fib25').symlink_to(data_dir / 'fib25' / 'model')
     sample = data_dir / 'fib25' / 'training_sample2'
     python(
-        repository, root, '-m', 'ffn.utils.import_stack',
+        repository, root, '-m', 'ffn.volumes.import_stack',
         f'--images={sample}/grayscale_maps/iso.*.png', '--output=data/training_sample2.h5:raw',
     )  # fmt: skip
     python(
-        repository, root, '-m', 'ffn.utils.import_labels',
+        repository, root, '-m', 'ffn.volumes.import_labels',
         f'--input={sample}/groundtruth.h5.gz', '--output=data/training_sample2.h5:labels',
     )  # fmt: skip
     return root

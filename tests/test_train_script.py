@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from ffn.inference import inference_pb2, storage
-from ffn.training import checkpoints
+from ffn.models import checkpoints
 from tests.calls import call_many, check_one_line
 from tests.events import read_events
 from tests.training import sample

@@ -25,30 +25,30 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from ffn.assembly.arguments import (
+from ffn.assembly.matching import Matching
+from ffn.assembly.overlaps import match_row
+from ffn.assembly.reconcile import Tables, overlaps_of, reconcile
+from ffn.assembly.tiling import Places, Tiling
+from ffn.assembly.write import CHANGED, write_block, write_hdf5
+from ffn.cli.assembly_flags import (
     add_arguments,
     matching_of,
     output_of,
     tiling_of,
 )
-from ffn.assembly.matching import Matching
-from ffn.assembly.outputs import OutputSpec
-from ffn.assembly.overlaps import match_row
-from ffn.assembly.reconcile import Tables, overlaps_of, reconcile
-from ffn.assembly.tiling import Places, Tiling
-from ffn.assembly.write import CHANGED, write_block, write_hdf5
+from ffn.distributed.pool import Pool, open_pool, run_stage
 from ffn.inference import inference_pb2, manifest, storage
 from ffn.inference.request import absolute_paths, read_box
 from ffn.utils import protos
 from ffn.utils.atomic import write_npy
 from ffn.utils.errors import UserError, run_tool
 from ffn.utils.geometry import Xyz
-from ffn.utils.lock import only_one
-from ffn.utils.masks import MaskBuilder
+from ffn.utils.locks import exclusive_directory
 from ffn.utils.progress import progress
-from ffn.utils.stamps import read_stamp
 from ffn.utils.startup import show_log
-from ffn.utils.tasks import Pool, open_pool, run_stage
+from ffn.volumes.masks import MaskBuilder
+from ffn.volumes.outputs import OutputSpec
+from ffn.volumes.stamps import read_stamp
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def run(assembly: Assembly, pool: Pool, quiet: bool = False) -> dict[str, Any]:
     """
     if not assembly.directory.is_dir():
         raise UserError(f'--segmentation {assembly.directory}: there is no such folder')
-    with only_one(assembly.folder):
+    with exclusive_directory(assembly.folder):
         if (assembly.overlaps / manifest.NAME).exists():
             _claim_overlaps(assembly)  # says what differs
         places = places_of(assembly.tiling, assembly.masks, assembly.overlaps, pool, quiet)

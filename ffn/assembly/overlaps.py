@@ -24,9 +24,9 @@ import numpy as np
 from ffn.assembly.tiling import AXES, Tiling
 from ffn.inference import storage
 from ffn.inference.manifest import request_digest
-from ffn.inference.unpickling import read_npz
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
+from ffn.utils.npz import read_npz
 
 # Pairs of ids that are counted in a table; more of them are sorted.
 _TABLE = 1 << 22

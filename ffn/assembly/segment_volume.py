@@ -22,14 +22,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from absl import logging
 
 from ffn.assembly import assemble
-from ffn.assembly.arguments import (
+from ffn.assembly.assemble import Assembly
+from ffn.assembly.tiling import Places, Tiling
+from ffn.cli.assembly_flags import (
     add_arguments,
     matching_of,
     output_of,
     tiling_of,
 )
-from ffn.assembly.assemble import Assembly
-from ffn.assembly.tiling import Places, Tiling
+from ffn.distributed.pool import Pool, open_pool, run_stage
 from ffn.inference import inference_pb2, manifest, storage
 from ffn.inference.request import absolute_paths, read_box, read_request, voxel_size_zyx
 from ffn.inference.runner import Runner
@@ -37,10 +38,9 @@ from ffn.utils import protos
 from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError, run_tool
 from ffn.utils.geometry import Box, Xyz
-from ffn.utils.lock import only_one
-from ffn.utils.stamps import stamp_of_input
+from ffn.utils.locks import exclusive_directory
 from ffn.utils.startup import show_log, startup_messages_hidden
-from ffn.utils.tasks import Pool, open_pool, run_stage
+from ffn.volumes.stamps import stamp_of_input
 
 if TYPE_CHECKING:
     from ffn.inference.worker_network import Networks
@@ -93,7 +93,7 @@ class _Segmentation:
     def _segment(self, pool: Pool) -> Assembly:
         if not pool.distributed:
             with startup_messages_hidden():
-                from ffn.inference import precision
+                from ffn.models import precision
 
                 logging.info('the network runs on %s', precision.describe_device())
             with Runner() as runner:
@@ -257,7 +257,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     absolute_paths(request)
     threads = request.concurrent_requests
     with (
-        only_one(request.segmentation_output_dir),
+        exclusive_directory(request.segmentation_output_dir),
         open_pool(args.scheduler, args.workers, threads, args.resource) as pool,
     ):
         assembly = _Segmentation(request, args).run(pool)

@@ -16,12 +16,12 @@ from pathlib import Path
 import fastremap
 import numpy as np
 
-from ffn.assembly.outputs import OutputSpec
 from ffn.assembly.overlaps import Subvolumes
 from ffn.assembly.reconcile import Tables
 from ffn.assembly.tiling import Tiling
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, both_orders
+from ffn.volumes.outputs import OutputSpec
 
 CHANGED = 'has changed since its ids were reconciled; remove the output and the assembly folder, and run again'
 _CHUNK = 64
@@ -142,7 +142,7 @@ def write_hdf5(
       tiling: where the subvolumes are.
       tables: folder of the reconciliation.
       output: the dataset.
-      stamp: see `ffn.utils.stamps`.
+      stamp: see `ffn.volumes.stamps`.
       present: places that were segmented.
       tick: called after each core.
 

@@ -12,7 +12,7 @@ import numpy as np
 from ffn.evaluation.contingency import Contingency, add_up, count_block
 from ffn.utils.geometry import Box, Xyz, Zyx
 from ffn.utils.progress import progress
-from ffn.utils.volumes import Volume
+from ffn.volumes.volume import Volume
 
 BLOCK_ZYX = Zyx(64, 512, 512)
 # Tables of blocks are added up once they have this many rows together.

@@ -34,7 +34,7 @@ from ffn.evaluation.voi import voi_of
 from ffn.evaluation.worst import Case, Missing, most_missing, worst_cuts
 from ffn.utils.errors import UserError, run_tool
 from ffn.utils.geometry import Box
-from ffn.utils.volumes import Volume
+from ffn.volumes.volume import Volume
 
 _COUNTED: tuple[Counted, ...] = ('either', 'both')
 
@@ -145,7 +145,7 @@ def _write_page(
     args: argparse.Namespace, found: Comparison, volumes: tuple[Volume, Volume],
     image: Volume | None,
 ) -> None:  # fmt: skip
-    from ffn.visualization.field_report import Field, Section, write_field_report
+    from ffn.evaluation.report_page import Field, Section, write_field_report
     from ffn.visualization.page import table
 
     rows = [

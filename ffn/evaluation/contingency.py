@@ -46,8 +46,8 @@ class Contingency:
       voxels: int64 [n], what the two share.
       inner: int64 [n], how many of them are not in the boundary band.
       place: int64 [n], where the overlap is longest along x; see `at`.
-      cut_place: int64 [n], where another segment goes on with the object; 0 if nowhere.
-      joint_place: int64 [n], where the segment goes on into another object; 0 if nowhere.
+      split_site: int64 [n], where another segment goes on with the object; 0 if nowhere.
+      merge_site: int64 [n], where the segment goes on into another object; 0 if nowhere.
     """
 
     box: Box
@@ -56,8 +56,8 @@ class Contingency:
     voxels: np.ndarray
     inner: np.ndarray
     place: np.ndarray
-    cut_place: np.ndarray
-    joint_place: np.ndarray
+    split_site: np.ndarray
+    merge_site: np.ndarray
 
     @classmethod
     def of(cls, truth: np.ndarray, segmentation: np.ndarray) -> Contingency:
@@ -115,8 +115,8 @@ class Contingency:
     def swapped(self) -> Contingency:
         """The same with truth and segmentation in each other's place; the order of rows stays."""
         return dataclasses.replace(
-            self, truth=self.segmentation, segmentation=self.truth, cut_place=self.joint_place,
-            joint_place=self.cut_place,
+            self, truth=self.segmentation, segmentation=self.truth, split_site=self.merge_site,
+            merge_site=self.split_site,
         )  # fmt: skip
 
     def rows(self, which: np.ndarray, **changed: np.ndarray) -> Contingency:
@@ -137,7 +137,7 @@ class Contingency:
         return Xyz(int(x) + start.x, int(y) + start.y, int(z) + start.z)
 
 
-_COLUMNS = ('truth', 'segmentation', 'voxels', 'inner', 'place', 'cut_place', 'joint_place')
+_COLUMNS = ('truth', 'segmentation', 'voxels', 'inner', 'place', 'split_site', 'merge_site')
 
 
 def add_up(tables: Sequence[Contingency]) -> Contingency:
@@ -208,7 +208,7 @@ def count_block(
     table = _grouped(box, *ids, length, inner, *places)
     moved = {
         name: _moved(getattr(table, name), shape, block, box)
-        for name in ('place', 'cut_place', 'joint_place')
+        for name in ('place', 'split_site', 'merge_site')
     }
     return table.rows(np.arange(len(table.truth)), **moved)
 

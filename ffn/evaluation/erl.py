@@ -22,7 +22,7 @@ import numpy as np
 from ffn.evaluation.blocks import BLOCK_ZYX
 from ffn.evaluation.skeletons import Skeletons
 from ffn.utils.geometry import Box, Xyz, Zyx
-from ffn.utils.volumes import Volume
+from ffn.volumes.volume import Volume
 
 # Of the smallest edge of a voxel.
 DEFAULT_MERGE_VOXELS = 50

@@ -28,7 +28,7 @@ from ffn.evaluation.worst import Case, Missing
 from ffn.utils import atomic
 from ffn.utils.errors import UserError, run_tool
 from ffn.utils.geometry import Box, Xyz
-from ffn.utils.volumes import Volume, open_volume
+from ffn.volumes.volume import Volume, open_volume
 
 DEFAULT_BOUNDARY = 2
 PRINTED_CASES = 5
@@ -237,7 +237,7 @@ def _write_page(
     args: argparse.Namespace, found: Evaluation, truth: Volume, segmentation: Volume,
     image: Volume | None, voxel_size: tuple[float, float, float],
 ) -> None:  # fmt: skip
-    from ffn.visualization.field_report import (
+    from ffn.evaluation.report_page import (
         Field,
         numbers_of,
         sections_of,

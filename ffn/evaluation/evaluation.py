@@ -18,7 +18,7 @@ from ffn.evaluation.voi import voi_of
 from ffn.evaluation.worst import Case, Missing, most_missing, worst_cuts
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
-from ffn.utils.volumes import Volume
+from ffn.volumes.volume import Volume
 
 
 @dataclass(frozen=True)

@@ -28,17 +28,17 @@ from absl import logging
 from ffn import __version__
 from ffn.evaluation.held_out_score import HEADER, HeldOutScore, Segmented
 from ffn.inference import inference_pb2
-from ffn.inference.canvas import Canvas
-from ffn.inference.canvas_parts import Interrupted
+from ffn.inference.core.canvas import Canvas
+from ffn.inference.core.canvas_parts import Interrupted
 from ffn.inference.request import check_request, clip_box, parse_request, read_box
 from ffn.inference.run_progress import RunProgress
 from ffn.inference.runner import Runner
-from ffn.inference.trained_settings import fill_from_training
+from ffn.models.trained_settings import fill_from_training
 from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError, run_tool
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.startup import startup_messages_hidden
-from ffn.utils.volumes import open_decorated, open_volume
+from ffn.volumes.volume import open_decorated, open_volume
 
 if TYPE_CHECKING:
     import keras
@@ -126,7 +126,7 @@ class HeldOutBox:
 
     def segment(self, weights: str | Path | keras.Model) -> Segmented:
         """The first half of `evaluate`."""
-        from ffn.inference.predictor import using_tf32
+        from ffn.models.predictor import using_tf32
 
         try:
             with using_tf32(False), RunProgress(1, self._quiet) as bar:
@@ -255,7 +255,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, HeldOutScore]:
     request = parse_request(args.inference_request, args.inference_options)
     names, box = checkpoint_names(args.checkpoint, request), read_box(args.bounding_box)
     with startup_messages_hidden():
-        from ffn.inference import precision
+        from ffn.models import precision
 
         precision.gpu_capability()
     scores: dict[str, HeldOutScore] = {}

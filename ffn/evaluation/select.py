@@ -20,13 +20,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ffn.distributed.cluster import SCHEDULER_HELP
 from ffn.evaluation.held_out import checkpoint_names
 from ffn.evaluation.trial_runs import Conditions, run_trials
 from ffn.evaluation.trials import METRICS, Result, Trial, make_trials, settings_of
 from ffn.inference.request import parse_request, read_box
 from ffn.utils import protos
 from ffn.utils.atomic import atomic_path
-from ffn.utils.cluster import SCHEDULER_HELP
 from ffn.utils.errors import UserError, run_tool
 from ffn.utils.startup import startup_messages_hidden
 
@@ -124,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> list[Result]:
     if args.workers < 1:
         raise UserError(f'--workers is {args.workers}; expected 1 or more')
     with startup_messages_hidden():
-        from ffn.inference import precision
+        from ffn.models import precision
 
         precision.gpu_capability()
     ranked = select(

@@ -11,12 +11,12 @@ import numpy as np
 from absl import logging
 
 from ffn.inference.storage import OriginInfo, split_components
-from ffn.inference.unpickling import read_npz
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
-from ffn.utils.import_labels import Transforms
-from ffn.utils.stamps import stamp_of_input
-from ffn.utils.volumes import MADE_FROM, Volume, open_hdf5, open_volume, split_spec
+from ffn.utils.npz import read_npz
+from ffn.volumes.import_labels import Transforms
+from ffn.volumes.stamps import stamp_of_input
+from ffn.volumes.volume import MADE_FROM, Volume, open_hdf5, open_volume, split_spec
 
 _RESULT = re.compile(r'seg-(\d+)_(\d+)_(\d+)\.npz')
 # Ids of subvolume i of several are i times this greater than they are stored.

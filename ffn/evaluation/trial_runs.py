@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from ffn.distributed.cluster import open_client
 from ffn.evaluation.erl import erl_score
 from ffn.evaluation.held_out import HeldOutBox
 from ffn.evaluation.held_out_score import HeldOutScore
 from ffn.evaluation.skeletons import Skeletons, read_skeletons
 from ffn.evaluation.trials import Result, Trial, read_result, scores_of, write_result
 from ffn.inference.request import voxel_size_zyx
-from ffn.utils.cluster import open_client
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
 from ffn.utils.progress import progress
@@ -154,7 +154,7 @@ def run_trials(
       conditions: the box and its truth.
       directory: results are kept there.
       scheduler: 'none' for one after the other in this process, or where a Dask cluster is, see
-        `ffn.utils.cluster`; it shares the file system.
+        `ffn.distributed.cluster`; it shares the file system.
       workers: number of local workers.
       quiet: no progress bar.
 

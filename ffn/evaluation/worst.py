@@ -90,7 +90,7 @@ def worst_cuts(table: Contingency, count: int) -> tuple[Case, ...]:
             Piece(int(both.segmentation[r]), int(both.voxels[r]), both.at(both.place[r]))
             for r in rows[:_LISTED_PIECES]
         )
-        at = both.at(both.cut_place[second] or both.place[second])
+        at = both.at(both.split_site[second] or both.place[second])
         voxels = int(both.voxels[rows].sum())
         cases.append(Case(int(ids[i]), voxels, float(bits[i]), len(rows), pieces, at))
     return tuple(cases)

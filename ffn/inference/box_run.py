@@ -15,7 +15,7 @@ from absl import logging
 
 from ffn import __version__
 from ffn.inference import inference_pb2, report
-from ffn.inference.canvas_parts import Interrupted
+from ffn.inference.core.canvas_parts import Interrupted
 from ffn.inference.report import BoxReport
 from ffn.inference.request import read_box, read_boxes, read_request
 from ffn.inference.run_progress import RunProgress
@@ -72,7 +72,7 @@ def segment_request(
         raise UserError('seed_policy is not set; PolicyPeaks is the usual choice')
     with Runner() as runner:
         runner.start(request)
-        from ffn.inference.precision import backend, describe_device
+        from ffn.models.precision import backend, describe_device
 
         device = describe_device()
         logging.info('the network runs on %s', device)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from ffn.inference.counters import Counters
+from ffn.inference.core.counters import Counters
 
 Predict = Callable[[np.ndarray, np.ndarray], np.ndarray]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ffn.inference.unpickling import read_npz
 from ffn.utils.errors import UserError
+from ffn.utils.npz import read_npz
 
 
 def load_reference(path: str) -> np.ndarray:

@@ -10,14 +10,14 @@ from typing import Any
 
 from google.protobuf import json_format, message
 
+from ffn.distributed.pool import Pool
 from ffn.inference import inference_pb2
 from ffn.inference.request import absolute_paths
-from ffn.inference.runner import weights_of
-from ffn.inference.unpickling import read_npz
+from ffn.inference.runner import resolve_checkpoint
 from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError
+from ffn.utils.npz import read_npz
 from ffn.utils.startup import startup_messages_hidden
-from ffn.utils.tasks import Pool
 
 NAME = 'manifest.json'
 # How a request is carried out, not what comes out.
@@ -105,9 +105,9 @@ def settle(request: inference_pb2.InferenceRequest, pool: Pool) -> None:
       pool: what will carry it out.
     """
     with startup_messages_hidden():
-        from ffn.inference.precision import choose_precision
+        from ffn.models.precision import choose_precision
 
-        request.model_checkpoint_path = weights_of(request.model_checkpoint_path)
+        request.model_checkpoint_path = resolve_checkpoint(request.model_checkpoint_path)
         if request.precision == 'auto' and not pool.distributed:
             request.precision = choose_precision('auto')
     if request.precision == 'auto':

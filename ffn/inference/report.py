@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ffn.inference.canvas import Canvas
+from ffn.inference.core.canvas import Canvas
 from ffn.utils import atomic
 from ffn.utils.geometry import Box, Xyz
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from google.protobuf import message
 
 from ffn.inference import inference_pb2
-from ffn.inference.options import CanvasOptions
-from ffn.inference.trained_settings import fill_from_training
+from ffn.inference.core.options import CanvasOptions
+from ffn.models.trained_settings import fill_from_training
 from ffn.utils import bounding_box_pb2, protos
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, both_orders
-from ffn.utils.volumes import absolute_spec
+from ffn.volumes.volume import absolute_spec
 
 _OF_MODEL = ('model_name', 'model_checkpoint_path')
 _PATHS = ('model_checkpoint_path', 'segmentation_output_dir', 'reference_histogram',

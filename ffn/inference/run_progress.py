@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from types import TracebackType
 
-from ffn.inference.canvas import Canvas
+from ffn.inference.core.canvas import Canvas
 from ffn.utils.geometry import Zyx
 from ffn.utils.progress import progress
 

@@ -13,21 +13,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 from absl import logging
 
-from ffn.inference import checkpoint, histogram, inference_pb2, seed_combine, storage
-from ffn.inference.canvas import Canvas
-from ffn.inference.canvas_parts import Interrupted
-from ffn.inference.counters import Counters
+from ffn.inference import histogram, inference_pb2, storage
+from ffn.inference.core import checkpoint
+from ffn.inference.core.canvas import Canvas
+from ffn.inference.core.canvas_parts import Interrupted
+from ffn.inference.core.counters import Counters
+from ffn.inference.core.options import CanvasOptions
+from ffn.inference.core.restrictor import make_restrictor
 from ffn.inference.executor import Executor
-from ffn.inference.options import CanvasOptions
 from ffn.inference.request import absolute_paths, check_request, clip_box, voxel_size_zyx
-from ffn.inference.restrictor import make_restrictor
+from ffn.inference.seeds import combined
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Zyx
-from ffn.utils.masks import MaskBuilder
-from ffn.utils.volumes import Volume, open_decorated
+from ffn.volumes.masks import MaskBuilder
+from ffn.volumes.volume import Volume, open_decorated
 
 if TYPE_CHECKING:
-    from ffn.training.model import FFNModel
+    from ffn.models.model import FFNModel
 
 
 # Standard deviations that no voxel of an image should be away from its mean, all on one side.
@@ -94,8 +96,8 @@ class Runner:
         Raises:
           UserError: something in the request does not fit.
         """
-        from ffn.inference.precision import choose_precision
-        from ffn.inference.predictor import load_model, make_predictor
+        from ffn.models.precision import choose_precision
+        from ffn.models.predictor import load_model, make_predictor
 
         check_request(request, has_model=model is not None)
         self.request = request
@@ -109,7 +111,7 @@ class Runner:
         if request.reference_histogram:
             self._reference_cdf = histogram.load_reference(request.reference_histogram)
         self._masks = self._resources.enter_context(MaskBuilder())
-        self._weights = weights_of(request.model_checkpoint_path)
+        self._weights = resolve_checkpoint(request.model_checkpoint_path)
         self._model = model = model or load_model(self._with_weights())
         self.info = model.info
         self.precision = choose_precision(request.precision)
@@ -124,12 +126,12 @@ class Runner:
         Raises:
           UserError: no such weights, or they do not fit; the runner is of no use then.
         """
-        from ffn.inference.predictor import load_weights
+        from ffn.models.predictor import load_weights
 
         request = inference_pb2.InferenceRequest()
         request.CopyFrom(self.request)
         request.model_checkpoint_path = path
-        self.request, self._weights = request, weights_of(path)
+        self.request, self._weights = request, resolve_checkpoint(path)
         load_weights(self._model, self._with_weights())
 
     def _with_weights(self) -> inference_pb2.InferenceRequest:
@@ -319,7 +321,7 @@ class Runner:
 
     def _give_seed_policy(self, canvas: Canvas) -> None:
         policy = (self.request.seed_policy, self.request.seed_policy_args)
-        canvas.seed_policy = seed_combine.make_policy(canvas.view, *policy)
+        canvas.seed_policy = combined.make_policy(canvas.view, *policy)
 
     def _output_dir(self) -> Path:
         if not self.request.segmentation_output_dir:
@@ -376,7 +378,7 @@ class Runner:
         )
 
 
-def weights_of(path: str) -> str:
+def resolve_checkpoint(path: str) -> str:
     """The checkpoint that a folder stands for now; training may go on in it.
 
     Args:
@@ -384,7 +386,7 @@ def weights_of(path: str) -> str:
     """
     if not path or not Path(path).is_dir():
         return path
-    from ffn.training.checkpoints import latest_checkpoint
+    from ffn.models.checkpoints import latest_checkpoint
 
     return latest_checkpoint(path) or path
 

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ffn.inference.unpickling import read_npz
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Zyx
+from ffn.utils.npz import read_npz
 
 # In a folder of results to which more are still to come.
 UNFINISHED = 'unfinished'
@@ -269,7 +269,7 @@ def load_segmentation(
         too_low = dequantize_probability(np.arange(256)) < threshold
         labels[too_low[_load_qprob(segmentation_dir, corner_zyx, labels.shape)]] = 0
     if mask_config is not None and len(mask_config.masks):
-        from ffn.utils.masks import MaskBuilder
+        from ffn.volumes.masks import MaskBuilder
 
         with MaskBuilder() as masks:
             labels[masks.build(mask_config.masks, Box.from_zyx(corner_zyx, labels.shape))] = 0

@@ -19,11 +19,11 @@ import distributed
 from absl import logging
 from distributed.diagnostics.plugin import WorkerPlugin
 
+from ffn.distributed.cluster import count_gpus
+from ffn.distributed.dask_pool import DaskPool
 from ffn.inference import inference_pb2
-from ffn.inference.canvas_parts import Interrupted
+from ffn.inference.core.canvas_parts import Interrupted
 from ffn.inference.runner import Runner
-from ffn.utils.cluster import count_gpus
-from ffn.utils.dask_pool import DaskPool
 from ffn.utils.errors import UserError
 
 
@@ -108,9 +108,7 @@ def ask_precision() -> str:
     Raises:
       UserError: it did not work.
     """
-    program = (
-        'from ffn.inference.precision import choose_precision; print(choose_precision("auto"))'
-    )
+    program = 'from ffn.models.precision import choose_precision; print(choose_precision("auto"))'
     done = subprocess.run(
         [sys.executable, '-c', program], capture_output=True, text=True, check=False
     )
@@ -170,7 +168,7 @@ class NetworkPlugin(WorkerPlugin):
         from ffn.utils.startup import startup_messages_hidden
 
         with startup_messages_hidden():
-            from ffn.inference import precision
+            from ffn.models import precision
 
             logging.info('the network runs on %s', precision.describe_device())
         runner = Runner()

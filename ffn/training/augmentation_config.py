@@ -9,7 +9,7 @@
 
 Every key but `voxel_size` (x,y,z, default 1,1,1) and `comment` is a kind of augmentation that is
 switched on by being there. `describe()` lists the keys with their parameters, defaults, ranges and
-meanings; so does `python -m ffn.training.show_augmentations --keys`. They are applied in the order
+meanings; so does `python -m ffn.visualization.show_augmentations --keys`. They are applied in the order
 of that list: first where a voxel comes from (affine, elastic, misalignment, then the rotations; all
 one map), then what it looks like, noise at last. Sections are always the patch's own, across z. The
 voxel in the centre stays what it was: geometric changes leave it where it is, so a section in the

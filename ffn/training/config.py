@@ -14,7 +14,7 @@ from ffn.utils.geometry import Zyx
 
 # Keras takes seconds to load; mistakes in the settings show before.
 if TYPE_CHECKING:
-    from ffn.training.model import ModelInfo
+    from ffn.models.model import ModelInfo
 
 POLICIES = ('fixed', 'window', 'max_pred_moves', 'no_step')
 PRECISIONS = ('float32', 'bfloat16', 'float16')

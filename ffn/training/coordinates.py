@@ -19,7 +19,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
 from ffn.utils.parallel_gzip import write_gzip
 from ffn.utils.progress import progress
-from ffn.utils.volumes import open_volume
+from ffn.volumes.volume import open_volume
 
 CHUNK_RECORDS = 2**16
 

@@ -10,10 +10,10 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from ffn.models.model import ModelInfo
 from ffn.training.config import SOFT_LABELS, WalkConfig
 from ffn.training.fov_moves import CENTER, Offset, make_policy
 from ffn.training.inputs import Example
-from ffn.training.model import ModelInfo
 from ffn.utils.geometry import Xyz
 from ffn.utils.logits import logit
 

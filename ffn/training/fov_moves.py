@@ -13,8 +13,8 @@ from typing import Protocol
 
 import numpy as np
 
+from ffn.models.model import ModelInfo
 from ffn.training.config import WalkConfig
-from ffn.training.model import ModelInfo
 from ffn.utils import moves
 from ffn.utils.logits import logit
 

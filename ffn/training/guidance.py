@@ -75,7 +75,7 @@ def _patterns(step: int, scalars: Mapping[str, float]) -> dict[str, str]:
             'do labels and image lie on each other, is --learning_rate too low or too high?'
         )
     elif precision > 0.8 and recall < 0.1:
-        found['timid'] = (
+        found['low_recall'] = (
             f'precision is {precision:.2f} and recall {recall:.2f} at step {step}: the network says '
             'object only where it is sure. Train longer, or raise --learning_rate; loss weights and '
             'coordinates with more large objects help as well'

@@ -16,7 +16,7 @@ from ffn.training.augmentation import augment, permute_and_reflect
 from ffn.training.config import SOFT_LABELS, DataConfig
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
-from ffn.utils.volumes import Volume, open_volume
+from ffn.volumes.volume import Volume, open_volume
 
 # Volumes up to this size are kept in memory while training.
 _CACHED_BYTES = 2**30

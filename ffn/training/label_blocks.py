@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging
 
 from ffn.utils.geometry import Box, Xyz
-from ffn.utils.volumes import Volume
+from ffn.volumes.volume import Volume
 
 _MIN_SIDE = 64
 

@@ -7,10 +7,10 @@ import math
 
 import numpy as np
 
+from ffn.models.model import ModelInfo
 from ffn.training.config import WalkConfig
 from ffn.training.examples import Walk
 from ffn.training.fov_moves import fixed_offsets
-from ffn.training.model import ModelInfo
 from ffn.utils.logits import logit
 
 

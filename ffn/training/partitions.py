@@ -20,10 +20,10 @@ from ffn.training.box_counts import box_sums, classify_objects
 from ffn.training.label_blocks import kept_labels, number_kept, read_labels, split
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, both_orders
-from ffn.utils.hdf5_output import replaced_dataset, split_output
-from ffn.utils.masks import MaskBuilder
 from ffn.utils.progress import progress
-from ffn.utils.volumes import Volume, open_volume, split_spec
+from ffn.volumes.hdf5_output import replaced_dataset, split_output
+from ffn.volumes.masks import MaskBuilder
+from ffn.volumes.volume import Volume, open_volume, split_spec
 
 BACKGROUND, EXCLUDED = 0, 255
 MAX_THRESHOLDS = EXCLUDED - 2

@@ -15,13 +15,14 @@ import tensorflow as tf
 from absl import logging
 
 import ffn
-from ffn.training import checkpoints, guidance
+from ffn.models import checkpoints
+from ffn.models.model import create_model
+from ffn.training import guidance
 from ffn.training.config import SOFT_LABELS, TrainConfig
 from ffn.training.distribution import Replicas
 from ffn.training.examples import BatchWalker
 from ffn.training.inputs import ExampleSource
 from ffn.training.metrics import PatchMetrics
-from ffn.training.model import create_model
 from ffn.training.summaries import Summaries
 from ffn.training.train_step import StepResult, TrainStep
 from ffn.utils.atomic import atomic_path

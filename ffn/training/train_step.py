@@ -9,9 +9,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ffn.models.model import FFNModel
 from ffn.training.distribution import Replicas
 from ffn.training.examples import Batch
-from ffn.training.model import FFNModel
 from ffn.training.optimizer import make_optimizer, named_state
 from ffn.training.optimizer_config import OptimizerConfig
 

@@ -65,9 +65,9 @@ def animate(
       UserError: what was given does not fit.
     """
     with startup_messages_hidden():
-        from ffn.inference import precision
         from ffn.inference.request import read_box, read_request
         from ffn.inference.runner import Runner
+        from ffn.models import precision
 
         precision.gpu_capability()
     request, box = read_request(request_text), read_box(box_text)

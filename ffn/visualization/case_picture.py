@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from ffn.utils.geometry import Box, Xyz
-from ffn.utils.volumes import Volume
 from ffn.visualization.overlay import boundaries, label_colors, orthogonal_planes
+from ffn.volumes.volume import Volume
 
 Rgb = tuple[int, int, int]
 SEGMENT_COLORS: tuple[Rgb, ...] = (

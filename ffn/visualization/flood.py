@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy.special import expit
 
-from ffn.inference.canvas import Canvas
-from ffn.inference.canvas_parts import Position
+from ffn.inference.core.canvas import Canvas
+from ffn.inference.core.canvas_parts import Position
 from ffn.utils.geometry import Xyz, Zyx
 from ffn.visualization.overlay import orthogonal_planes, overlay
 

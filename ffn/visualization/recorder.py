@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 from scipy.special import expit
 
-from ffn.inference.canvas import Canvas
-from ffn.inference.canvas_parts import Position
+from ffn.inference.core.canvas import Canvas
+from ffn.inference.core.canvas_parts import Position
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz, Zyx, both_orders
 from ffn.visualization.flood import FloodView, absolute, object_size, to_palette

@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 from ffn.assembly import assemble
 from ffn.assembly.assemble import Assembly
 from ffn.assembly.matching import Matching
-from ffn.assembly.outputs import OutputSpec
 from ffn.assembly.tiling import Tiling
 from ffn.assembly.write import default_chunk
+from ffn.distributed.pool import InProcess
 from ffn.inference import inference_pb2
 from ffn.utils import protos
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
-from ffn.utils.tasks import InProcess
-from ffn.utils.volumes import open_volume
+from ffn.volumes.outputs import OutputSpec
+from ffn.volumes.volume import open_volume
 from tests.assembly.cut import blobs, check_same_objects, cut, local, write
 
 SHAPE = (21, 30, 45)

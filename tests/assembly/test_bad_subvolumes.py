@@ -15,7 +15,7 @@ from ffn.assembly.tiling import Tiling
 from ffn.inference import inference_pb2, manifest, storage
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
-from ffn.utils.lock import only_one
+from ffn.utils.locks import exclusive_directory
 from tests.assembly.cut import blobs, check_same_objects, cut, write
 from tests.assembly.test_assemble import read
 from tests.calls import check_one_line
@@ -198,7 +198,7 @@ def test_another_run_at_the_same_output(folder):
 
 
 def test_two_at_a_time(folder):
-    with only_one(folder / 'results/assembly'):
+    with exclusive_directory(folder / 'results/assembly'):
         assert 'another command works in' in refused(folder)
     check_whole(folder)
 

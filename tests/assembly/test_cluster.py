@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from ffn.assembly.tiling import Tiling
-from ffn.utils.cluster import open_client
+from ffn.distributed.cluster import open_client
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from tests.assembly.cut import blobs, check_same_objects, cut

@@ -20,7 +20,7 @@ import pytest
 from ffn.assembly import segment_volume
 from ffn.inference import box_run, inference_pb2, storage
 from ffn.utils.errors import UserError
-from ffn.utils.volumes import open_volume
+from ffn.volumes.volume import open_volume
 from tests.calls import check_one_line
 from tests.inference import flood
 

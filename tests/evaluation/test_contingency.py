@@ -15,7 +15,7 @@ from ffn.evaluation.contingency import Contingency, add_up
 from ffn.evaluation.rand import rand_of
 from ffn.evaluation.voi import voi_of
 from ffn.utils.geometry import Box, Xyz, Zyx
-from ffn.utils.volumes import Volume
+from ffn.volumes.volume import Volume
 
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(2, 9))
 BIG = np.array([0, 1, 2**40, 2**62, 2**63 + 1, 2**64 - 1], np.uint64)
@@ -89,7 +89,7 @@ def check_places(table, truth, found):
     for i in range(len(table.truth)):
         expected = [int(table.truth[i]), int(table.segmentation[i])]
         assert pair(table.place[i]) == expected
-        for name in ('cut_place', 'joint_place'):
+        for name in ('split_site', 'merge_site'):
             if place := getattr(table, name)[i]:
                 assert pair(place) == expected
                 assert 0 not in expected
@@ -101,7 +101,7 @@ def test_where_pieces_meet():
     found = np.array([[[7] * 6 + [9] * 6, [8] * 12]])
     table = Contingency.of(truth, found)
     pairs = list(zip(table.truth.tolist(), table.segmentation.tolist()))
-    place = {p: (table.cut_place[i], table.joint_place[i]) for i, p in enumerate(pairs)}
+    place = {p: (table.split_site[i], table.merge_site[i]) for i, p in enumerate(pairs)}
     assert table.at(place[1, 7][0]) == Xyz(5, 0, 0)
     assert table.at(place[1, 9][0]) == Xyz(6, 0, 0)
     assert table.at(place[1, 8][1]) == Xyz(3, 1, 0)
@@ -110,18 +110,18 @@ def test_where_pieces_meet():
     assert place[1, 7][1] == place[2, 8][0] == 0
     assert table.at(table.place[pairs.index((1, 9))]) == Xyz(9, 0, 0)
     swapped = table.swapped()
-    assert swapped.cut_place is table.joint_place
+    assert swapped.split_site is table.merge_site
     assert swapped.truth is table.segmentation
 
 
 def test_pieces_far_apart_do_not_meet():
     truth = np.ones((1, 1, 30), np.uint8)
     found = np.where(np.arange(30) < 3, 1, np.where(np.arange(30) < 25, 0, 2)).reshape(1, 1, 30)
-    assert not Contingency.of(truth, found).cut_place.any()
+    assert not Contingency.of(truth, found).split_site.any()
     # Nor across the end of a row, where a place in the middle of an object is not either.
     assert Contingency.of(np.ones((1, 2, 8), int), np.ones((1, 2, 8), int)).place[0] % 8 == 4
     found = np.repeat([[[1], [2]]], 4, axis=2)
-    assert not Contingency.of(np.ones((1, 2, 4), int), found).cut_place.any()
+    assert not Contingency.of(np.ones((1, 2, 4), int), found).split_site.any()
 
 
 @settings(deadline=None)

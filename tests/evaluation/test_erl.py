@@ -8,7 +8,7 @@ import pytest
 from ffn.evaluation.erl import DEFAULT_MERGE_VOXELS, erl_score, labels_at
 from ffn.evaluation.skeletons import joined
 from ffn.utils.geometry import Xyz, Zyx
-from ffn.utils.volumes import Volume
+from ffn.volumes.volume import Volume
 
 VOXEL_NM = (10, 10, 40)
 

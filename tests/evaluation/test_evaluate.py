@@ -11,11 +11,11 @@ import h5py
 import numpy as np
 import pytest
 
-from ffn.assembly.outputs import OutputSpec
 from ffn.evaluation.evaluate import main
 from ffn.inference.storage import OriginInfo, save_result
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
+from ffn.volumes.outputs import OutputSpec
 from tests.calls import check_one_line
 
 SHAPE = (8, 12, 20)
@@ -264,7 +264,7 @@ def test_the_command_itself(repository, folder):
 
 def test_the_published_segmentation(data_dir, tmp_path):
     """VOI 0.613 and 0.263, adapted Rand error 0.0557, over voxels with a label in the segmentation."""
-    from ffn.utils.import_labels import import_labels
+    from ffn.volumes.import_labels import import_labels
 
     import_labels(data_dir / 'fib25/training_sample2/groundtruth.h5.gz', f'{tmp_path}/t.h5:labels')
     main(['--segmentation', str(data_dir / 'fib25/sample-training2.npz'), '--groundtruth',

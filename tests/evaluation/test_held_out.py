@@ -22,11 +22,11 @@ from ffn.evaluation.held_out import HeldOutBox, main
 from ffn.evaluation.held_out_score import HEADER, HeldOutScore, Segmented
 from ffn.evaluation.rand import rand_score
 from ffn.evaluation.voi import voi_score
-from ffn.inference import predictor
 from ffn.inference.request import parse_request, read_request
 from ffn.inference.runner import Runner
-from ffn.training.checkpoints import CheckpointWriter, write_settings
-from ffn.training.model import FFNModel
+from ffn.models import predictor
+from ffn.models.checkpoints import CheckpointWriter, write_settings
+from ffn.models.model import FFNModel
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from tests.calls import check_one_line

@@ -19,7 +19,7 @@ from ffn.evaluation.sources import (
 from ffn.inference.storage import OriginInfo, save_result
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
-from ffn.utils.volumes import Volume
+from ffn.volumes.volume import Volume
 
 SHAPE = (3, 4, 6)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ffn.training.checkpoints import CheckpointWriter
-from ffn.training.model import FFNModel, create_model
+from ffn.models.checkpoints import CheckpointWriter
+from ffn.models.model import FFNModel, create_model
 
 NAME = 'convstack_3d.ConvStack3DFFNModel'
 ARGS = '{"depth": 1, "features": [4, 3], "fov_size": [7, 5, 5], "deltas": [1, 1, 1]}'

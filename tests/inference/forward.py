@@ -15,9 +15,9 @@ import sys
 import keras
 import numpy as np
 
-from ffn.inference.predictor import make_predictor
-from ffn.training import checkpoints
-from ffn.training.model import create_model
+from ffn.models import checkpoints
+from ffn.models.model import create_model
+from ffn.models.predictor import make_predictor
 
 NAME = 'convstack_3d.ConvStack3DFFNModel'
 ARGS = {'depth': 12, 'fov_size': [33, 33, 33], 'deltas': [8, 8, 8]}

@@ -26,8 +26,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ffn.inference import box_run, checkpoint, precision, storage
-from ffn.inference.unpickling import read_npz
+from ffn.inference import box_run, storage
+from ffn.inference.core import checkpoint
+from ffn.models import precision
+from ffn.utils.npz import read_npz
 from tests.inference.oracle import REQUEST, SeedNetwork, batched, stand_in
 
 SHAPE_ZYX = (26, 38, 54)
@@ -66,7 +68,7 @@ def run(folder: Path, boxes: list[str], tell: int, moment: str, steps: float) ->
         time.sleep(STEP_S if made <= steps else 600)
         return batched(network)(images, seeds)
 
-    sys.modules['ffn.inference.predictor'] = stand_in(predict)
+    sys.modules['ffn.models.predictor'] = stand_in(predict)
     precision.backend = precision.describe_device = lambda: 'none'
     save, restore, saver = (
         checkpoint.save_checkpoint, checkpoint.restore_checkpoint, checkpoint.Checkpointer

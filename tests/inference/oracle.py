@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 from scipy import ndimage
 
-from ffn.inference.canvas import Canvas
+from ffn.inference.core.canvas import Canvas
+from ffn.inference.core.options import CanvasOptions
 from ffn.inference.executor import Predict
-from ffn.inference.options import CanvasOptions
 from ffn.utils.geometry import Xyz
 from ffn.utils.logits import logit
 
@@ -58,7 +58,7 @@ class OracleNetwork:
         self.high, self.low = high, low
 
     def predict(self, image: np.ndarray, seed: np.ndarray) -> np.ndarray:
-        """See `ffn.inference.canvas.Network`."""
+        """See `ffn.inference.core.canvas.Network`."""
         self.steps += 1
         center = tuple(n // 2 for n in image.shape)
         inside = (image == image[center]) & (image > 0)
@@ -71,7 +71,7 @@ class SeedNetwork:
     """Grows what is as bright as the centre, by a few voxels a step: what was there before decides."""
 
     def predict(self, image: np.ndarray, seed: np.ndarray) -> np.ndarray:
-        """See `ffn.inference.canvas.Network`."""
+        """See `ffn.inference.core.canvas.Network`."""
         center = tuple(n // 2 for n in image.shape)
         near = ndimage.maximum_filter(seed, (3, 5, 7)) > 0
         inside = near & (image == image[center]) & (image > 0)
@@ -90,7 +90,7 @@ def batched(network) -> Predict:
 
 
 def stand_in(predict: Predict) -> SimpleNamespace:
-    """Stands in for ffn.inference.predictor, so that a runner needs no framework."""
+    """Stands in for ffn.models.predictor, so that a runner needs no framework."""
     model = SimpleNamespace(info=model_info())
     return SimpleNamespace(load_model=lambda request: model, make_predictor=lambda model: predict)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ffn.inference import storage
-from ffn.inference.unpickling import read_npz
+from ffn.utils.npz import read_npz
 
 COUNTS = ('predict-calls', 'seeds', 'voxels-segmented')
 

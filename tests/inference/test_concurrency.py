@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from ffn.inference import box_run
-from ffn.inference.counters import Counters
+from ffn.inference.core.counters import Counters
 from ffn.inference.executor import Executor
 from ffn.inference.request import read_request
 from ffn.inference.runner import Runner
-from ffn.inference.seed_combine import make_policy
+from ffn.inference.seeds.combined import make_policy
 from ffn.utils.geometry import Box
 from tests.inference.oracle import (
     REQUEST,
@@ -190,7 +190,7 @@ def test_boxes_raise_what_the_network_raised(tmp_path, monkeypatch):
         time.sleep(0.01)
         return batched(OracleNetwork())(images, seeds)
 
-    monkeypatch.setitem(sys.modules, 'ffn.inference.predictor', stand_in(fails))
+    monkeypatch.setitem(sys.modules, 'ffn.models.predictor', stand_in(fails))
     with h5py.File(tmp_path / 'volume.h5', 'w') as file:
         file['raw'] = volume(2).astype(np.uint8)
     boxes = [Box.from_zyx((z, 0, 0), (11 - z, 19, 22)) for z in range(4)]

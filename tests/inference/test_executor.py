@@ -4,7 +4,7 @@ import time
 import numpy as np
 import pytest
 
-from ffn.inference.counters import Counters
+from ffn.inference.core.counters import Counters
 from ffn.inference.executor import Executor
 
 

@@ -1,7 +1,8 @@
 import pytest
 
-from ffn.inference import inference_pb2, resegmentation
-from ffn.inference.options import CanvasOptions
+from ffn.agglomeration import resegmentation
+from ffn.inference import inference_pb2
+from ffn.inference.core.options import CanvasOptions
 from ffn.inference.request import absolute_paths, clip_box, complete_request, read_box, read_request
 from ffn.utils import protos
 from ffn.utils.errors import UserError

@@ -11,11 +11,11 @@ import pytest
 from tqdm import tqdm
 
 from ffn.inference import box_run, run_progress
-from ffn.inference.checkpoint import Checkpointer, restore_checkpoint
+from ffn.inference.core.checkpoint import Checkpointer, restore_checkpoint
 from ffn.inference.request import read_request
 from ffn.inference.run_progress import RunProgress
 from ffn.inference.runner import Runner
-from ffn.inference.seed import SeedPolicy
+from ffn.inference.seeds.policies import SeedPolicy
 from ffn.utils.geometry import Box
 from ffn.utils.progress import progress
 from tests.inference.oracle import (
@@ -175,7 +175,7 @@ def test_what_was_between_steps_stays_and_comes_back(shown):
 def test_boxes_that_need_no_steps_are_done_as_well(shown, tmp_path, monkeypatch):
     """One exists, one is masked; otherwise the bar would promise two boxes more to the end."""
     predict = batched(OracleNetwork())
-    monkeypatch.setitem(sys.modules, 'ffn.inference.predictor', stand_in(predict))
+    monkeypatch.setitem(sys.modules, 'ffn.models.predictor', stand_in(predict))
     with h5py.File(tmp_path / 'volume.h5', 'w') as file:
         file['raw'] = two_blocks().astype(np.uint8)
     masks = 'masks { coordinate_expression { expression: "z >= 7" } }'

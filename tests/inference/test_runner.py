@@ -7,14 +7,16 @@ import h5py
 import numpy as np
 import pytest
 
-from ffn.inference import manifest, precision, report, seed_combine, storage
-from ffn.inference.canvas_parts import Interrupted
-from ffn.inference.checkpoint import save_checkpoint
+from ffn.inference import manifest, report, storage
+from ffn.inference.core.canvas_parts import Interrupted
+from ffn.inference.core.checkpoint import save_checkpoint
 from ffn.inference.request import read_request
 from ffn.inference.runner import Runner
-from ffn.inference.unpickling import read_npz
-from ffn.training.checkpoints import CheckpointWriter, write_settings
+from ffn.inference.seeds import combined
+from ffn.models import precision
+from ffn.models.checkpoints import CheckpointWriter, write_settings
 from ffn.utils.errors import UserError
+from ffn.utils.npz import read_npz
 from tests.inference import flood
 
 SIZE_ZYX = (20, 26, 38)
@@ -302,7 +304,7 @@ def test_a_checkpoint_loads_as_a_result_only_when_allowed(folder):
     with Runner() as runner:
         runner.start(read_request(flood.write_request(folder)))
         canvas, _ = runner.make_canvas((0, 0, 0), SIZE_ZYX)
-        canvas.seed_policy = seed_combine.make_policy(canvas.view, 'PolicyPeaks', '')
+        canvas.seed_policy = combined.make_policy(canvas.view, 'PolicyPeaks', '')
         canvas.segment_all(canvas.seed_policy)
         save_checkpoint(canvas, storage.subvolume_path(folder / 'results', (0, 0, 0), 'cpoint'))
     with pytest.raises(UserError, match='no segmentation'):

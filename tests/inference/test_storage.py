@@ -178,7 +178,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path, member, protocol):
     with zipfile.ZipFile(path, 'w') as archive:
         for name, data in members.items():
             archive.writestr(name, data)
-    from ffn.inference.unpickling import read_npz
+    from ffn.utils.npz import read_npz
 
     with pytest.raises(UserError, match=r'(posix|nt|os)\.system'):
         read_npz(path, [member], [OriginInfo])

@@ -9,9 +9,11 @@ import types
 
 import pytest
 
+from ffn.distributed.cluster import open_client
+from ffn.distributed.dask_pool import DaskPool
+from ffn.distributed.pool import InProcess, open_pool, run_stage
 from ffn.inference import inference_pb2, manifest, storage
-from ffn.inference.canvas_parts import Interrupted
-from ffn.inference.precision import choose_precision
+from ffn.inference.core.canvas_parts import Interrupted
 from ffn.inference.request import read_request
 from ffn.inference.worker_network import (
     NetworkPlugin,
@@ -21,10 +23,8 @@ from ffn.inference.worker_network import (
     segment_subvolume,
     worker_runner,
 )
-from ffn.utils.cluster import open_client
-from ffn.utils.dask_pool import DaskPool
+from ffn.models.precision import choose_precision
 from ffn.utils.errors import UserError
-from ffn.utils.tasks import InProcess, open_pool, run_stage
 
 BOXES = [((0, 0, 0), (20, 26, 24)), ((0, 0, 14), (20, 26, 24))]
 

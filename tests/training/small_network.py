@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ffn.training.model import FFNModel, create_model
+from ffn.models.model import FFNModel, create_model
 
 NAME = 'convstack_3d.ConvStack3DFFNModel'
 ARGS = {'fov_size': [9, 7, 5], 'deltas': [2, 2, 1], 'depth': 2, 'features': 3}

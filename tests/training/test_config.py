@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ffn.models.model import ModelInfo
 from ffn.training.config import CheckpointConfig, DataConfig, TrainConfig, WalkConfig
-from ffn.training.model import ModelInfo
 from ffn.training.optimizer_config import OptimizerConfig
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz, Zyx

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from ffn.training import checkpoints
+from ffn.models import checkpoints
 from ffn.training.distribution import make_replicas
 from ffn.utils.errors import UserError
 from tests.events import read_events

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ffn.models.model import ModelInfo
 from ffn.training.config import WalkConfig
 from ffn.training.examples import BatchWalker, Walk
 from ffn.training.fov_moves import fixed_offsets, shell_window
 from ffn.training.inputs import Example
-from ffn.training.model import ModelInfo
 from ffn.utils.geometry import Xyz
 from ffn.utils.logits import logit
 

@@ -81,13 +81,13 @@ def test_it_comes_back_after_it_has_gone_away(word):
 
 
 def test_patterns_are_counted_each_by_itself():
-    timid, flooding = (PATTERNS[word][0] for word in list(PATTERNS)[1:])
+    low_recall, flooding = (PATTERNS[word][0] for word in list(PATTERNS)[1:])
     watch = guidance.Watch()
-    assert check(watch, timid, {**timid, **flooding}, flooding, {**timid, **flooding}) == [
+    assert check(watch, low_recall, {**low_recall, **flooding}, flooding, {**low_recall, **flooding}) == [
         0, 1, 1, 0,
     ]  # fmt: skip
     both = guidance.Watch()
-    assert check(both, *[{**timid, **flooding}] * 2) == [0, 2]
+    assert check(both, *[{**low_recall, **flooding}] * 2) == [0, 2]
 
 
 def test_who_has_learned_nothing_is_not_called_timid_as_well():

@@ -10,7 +10,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Zyx
 from tests.training import sample
 from tests.training.test_inputs import PLAIN, SIZE, check_equal, put, source, take
-from tests.utils.test_tensorstores import WRITERS, write_precomputed
+from tests.volumes.test_tensorstores import WRITERS, write_precomputed
 
 
 @pytest.fixture

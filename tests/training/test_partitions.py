@@ -20,7 +20,7 @@ from ffn.training.partitions import (
 from ffn.utils import protos
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
-from ffn.utils.volumes import Volume
+from ffn.volumes.volume import Volume
 from tests.real_data import PARTITION_COUNTS, THRESHOLDS, training2_labels
 
 

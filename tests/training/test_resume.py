@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from ffn.training import checkpoints, train_loop
+from ffn.models import checkpoints
+from ffn.models.model import create_model
+from ffn.training import train_loop
 from ffn.training.augmentation_config import parse_augmentation
 from ffn.training.config import CheckpointConfig, WalkConfig
-from ffn.training.model import create_model
 from ffn.training.optimizer_config import OptimizerConfig
 from ffn.utils.errors import UserError
 from tests.training import sample

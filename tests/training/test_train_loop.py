@@ -7,10 +7,11 @@ import pytest
 import tensorflow as tf
 
 import ffn
-from ffn.training import checkpoints, train_loop
+from ffn.models import checkpoints
+from ffn.models.model import create_model
+from ffn.training import train_loop
 from ffn.training.config import CheckpointConfig, WalkConfig
 from ffn.training.examples import Batch
-from ffn.training.model import create_model
 from ffn.training.optimizer_config import OptimizerConfig
 from ffn.training.train_step import TrainStep
 from ffn.utils.errors import UserError

@@ -9,9 +9,10 @@ import keras
 import numpy as np
 import pytest
 
-from ffn.training import checkpoints, train_step
+from ffn.models import checkpoints
+from ffn.models.model import create_model
+from ffn.training import train_step
 from ffn.training.examples import Batch
-from ffn.training.model import create_model
 from ffn.training.optimizer import learning_rate, make_optimizer
 from ffn.training.optimizer_config import OptimizerConfig
 from ffn.training.train_step import TrainStep

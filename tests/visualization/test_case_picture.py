@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ffn.utils.geometry import Xyz
-from ffn.utils.volumes import Volume
 from ffn.visualization.case_picture import as_gray, case_picture, png_of, window
+from ffn.volumes.volume import Volume
 
 TILE, STEP = 291, 297  # pixels of a plane, and from one to the next
 RED, YELLOW = (250, 0, 0), (255, 255, 0)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ffn.inference.restrictor import Restrictor
+from ffn.inference.core.restrictor import Restrictor
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz
 from ffn.visualization.flood import FloodView, object_mask

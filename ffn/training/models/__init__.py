@@ -1,1 +1,1 @@
-"""Networks, in Keras 3 operations only, so that they run on every Keras backend."""
+"""Moved to `ffn.models.networks`; kept for requests that name `ffn.training.models`."""

@@ -1,0 +1,1 @@
+"""Joining pieces of neurons: consensus, decision points, resegmentation, evidence, merges."""

@@ -1,0 +1,157 @@
+"""Which segments of a whole volume may belong together, and where: decision points block by block."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from ffn.agglomeration.decision_points import find_decision_points
+from ffn.assembly.tiling import blocks
+from ffn.distributed.blockwise import block_file, run_blocks
+from ffn.distributed.pool import Pool
+from ffn.inference import inference_pb2
+from ffn.utils.atomic import atomic_path
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz
+from ffn.volumes.volume import open_decorated
+
+_COLUMNS = ('id_a', 'id_b', 'distance', 'x', 'y', 'z')
+_BLOCK_COLUMNS = ('touching', *_COLUMNS)
+
+
+class Candidate(NamedTuple):
+    """Two segments that are near each other.
+
+    Attributes:
+      id_a: the lower id.
+      id_b: the higher one.
+      distance: mean distance of the point from both, in units of the voxel size.
+      point: x, y, z in the volume.
+    """
+
+    id_a: int
+    id_b: int
+    distance: float
+    point: Xyz
+
+
+@dataclass(frozen=True)
+class Search:
+    """How candidates are found.
+
+    Attributes:
+      segmentation: DecoratedVolume of the labels, serialised.
+      box: part of it that is looked at.
+      voxel_size: x, y, z, in any unit.
+      max_distance: how far each segment grows, in that unit.
+      block_size: x, y, z voxels that are looked at in one go.
+    """
+
+    segmentation: bytes
+    box: Box
+    voxel_size: tuple[float, float, float]
+    max_distance: float
+    block_size: Xyz
+
+
+def find_candidates(
+    search: Search, folder: Path, pool: Pool, quiet: bool = False
+) -> list[Candidate]:
+    """Finds the decision points of all pairs in a volume of any size.
+
+    Each block is read with what is around it as far as segments grow. Blocks show in the result only
+    where something is equally far: a voxel from two segments, which may then go to the other one, or
+    two segments from each other in several blocks, of which that counts where they are so at most
+    places.
+
+    Args:
+      search: where and how.
+      folder: takes a table for each block; those that are there already are not made again.
+      pool: carries out the tasks.
+      quiet: no progress bar.
+
+    Returns:
+      One for every pair, by id.
+
+    Raises:
+      UserError: see `ffn.agglomeration.decision_points`; also a volume that cannot be read.
+    """
+    if not search.max_distance > 0:
+        raise UserError(f'max_distance is {search.max_distance:g}; expected a positive distance')
+    cores = functools.partial(blocks, search.box, search.block_size)
+    run_blocks(pool, search_block, (search,), cores, folder, 'decision points', quiet, '.csv')
+    best: dict[tuple[int, int], tuple[float, int, Xyz]] = {}
+    for core in cores():
+        for touching, one in _read(block_file(folder, core, '.csv'), _BLOCK_COLUMNS):
+            pair, rank = (one.id_a, one.id_b), (one.distance, -int(touching))
+            if pair not in best or rank < best[pair][:2]:
+                best[pair] = (*rank, one.point)
+    return [Candidate(*pair, place[0], place[2]) for pair, place in sorted(best.items())]
+
+
+def search_block(search: Search, core: Box, path: Path) -> None:
+    """Writes the decision points of a block, with the number of places of each.
+
+    Args:
+      search: see there.
+      core: where the points are to be.
+      path: of the table.
+
+    Raises:
+      UserError: see `find_candidates`.
+    """
+    around = Xyz(*(math.ceil(search.max_distance / size) + 1 for size in search.voxel_size))
+    outer = core.grow(around).intersection(search.box)
+    source = inference_pb2.DecoratedVolume.FromString(search.segmentation)
+    with open_decorated(source, 'init_segmentation') as volume:
+        labels = volume.require_labels().read(outer)
+    found = find_decision_points(
+        labels, search.voxel_size, search.max_distance, core=core.relative_to(outer.start)
+    )
+    with atomic_path(path) as temporary, open(temporary, 'w', newline='') as file:
+        writer = csv.writer(file)
+        writer.writerow(_BLOCK_COLUMNS)
+        for pair, place in sorted(found.items()):
+            point = (p + s for p, s in zip(place.point_xyz, outer.start, strict=True))
+            writer.writerow([place.touching, *pair, float(place.distance), *point])
+
+
+def write_candidates(path: Path, candidates: Sequence[Candidate]) -> None:
+    """Writes candidates as CSV, whole or not at all."""
+    with atomic_path(path) as temporary, open(temporary, 'w', newline='') as file:
+        writer = csv.writer(file)
+        writer.writerow(_COLUMNS)
+        for one in candidates:
+            writer.writerow([one.id_a, one.id_b, f'{one.distance:g}', *one.point])
+
+
+def read_candidates(path: Path) -> list[Candidate]:
+    """Reads what `write_candidates` wrote.
+
+    Raises:
+      UserError: another kind of file.
+    """
+    return [candidate for _, candidate in _read(path, _COLUMNS)]
+
+
+def _read(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Candidate]]:
+    """Yields the candidates of a table, each behind what stands before it, '' if nothing does."""
+    before = columns.index('id_a')
+    with open(path, newline='') as file:
+        reader = csv.reader(file)
+        if tuple(next(reader, ())) != columns:
+            raise UserError(
+                f'{path} is no table of candidates; its columns are {",".join(columns)}'
+            )
+        try:
+            for row in reader:
+                a, b, distance, *point = row[before:]
+                candidate = Candidate(int(a), int(b), float(distance), Xyz(*map(int, point)))
+                yield ''.join(row[:before]), candidate
+        except (TypeError, ValueError) as error:
+            raise UserError(f'{path}, line {reader.line_num}: {error}') from error

@@ -1,0 +1,144 @@
+"""The label volume in which joined segments have one id."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import fastremap
+import numpy as np
+
+from ffn.assembly.tiling import blocks
+from ffn.distributed.blockwise import run_blocks
+from ffn.distributed.pool import Pool
+from ffn.inference import inference_pb2
+from ffn.utils.atomic import write_json, write_npy
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz
+from ffn.utils.progress import progress
+from ffn.volumes.outputs import OutputSpec
+from ffn.volumes.stamps import read_stamp, stamp_of_input
+from ffn.volumes.volume import Volume, open_decorated
+
+# Chunks that are read and written in one go, along each axis.
+BLOCK_CHUNKS = 4
+RECORD, TABLE, WRITTEN = 'joined_volume.json', 'equivalences.npy', 'joined_blocks'
+
+
+def write_joined(
+    segmentation: inference_pb2.DecoratedVolume, equivalences: Mapping[int, int],
+    output: OutputSpec, folder: Path, pool: Pool, quiet: bool = False,
+) -> None:  # fmt: skip
+    """Writes a label volume with ids replaced, block by block; blocks that are written stay.
+
+    Args:
+      segmentation: what is read.
+      equivalences: id → id; others stay.
+      output: where and which box of it.
+      folder: takes a record of what has been written, and where, so that no other volume is
+        overwritten.
+      pool: carries out the tasks, of outputs that several processes may write.
+      quiet: no progress bar.
+
+    Raises:
+      UserError: there is another volume at the output, or it cannot be written.
+    """
+    table = np.array(sorted(equivalences.items()), np.uint64).reshape(-1, 2)
+    source_stamp = stamp_of_input(segmentation)
+    made_from = json.dumps([str(segmentation), source_stamp, repr(output)])
+    stamp = hashlib.sha256(made_from.encode() + table.tobytes()).hexdigest()
+    written, there = folder / WRITTEN / stamp, check_output(output, folder)
+    if there != stamp:
+        shutil.rmtree(written, ignore_errors=True)
+    known = _begun(folder)
+    if stamp not in known.setdefault(output.spec, []):
+        known[output.spec].append(stamp)  # before it is at the output
+        write_json(folder / RECORD, known)
+    write_npy(folder / TABLE, table)
+    size = Xyz(*(n * BLOCK_CHUNKS for n in output.chunk))
+
+    def parts() -> Iterator[Box]:
+        whole_chunks = map(output.blocks_of, blocks(output.box, size))
+        return (block for block in whole_chunks if not block.empty)
+
+    source = segmentation.SerializeToString()
+    if output.parallel:
+        output.create(stamp)
+        arguments = source, folder / TABLE, output
+        run_blocks(pool, write_block, arguments, parts, written, 'joined volume', quiet)
+        output.finish(stamp)
+    elif there != stamp:
+        with output.replace_hdf5(stamp) as target, _open(source) as volume:
+            for block in progress(list(parts()), desc='joined volume', unit='block', quiet=quiet):
+                target.write(block, joined_labels(volume, table, block))
+
+
+def check_output(output: OutputSpec, folder: Path) -> str | None:
+    """Checks that what is at the output, if anything, was begun here.
+
+    Returns:
+      Its stamp, or None where there is nothing.
+
+    Raises:
+      UserError: it is another's, or there cannot be such a volume.
+    """
+    output.check('--output_volume')
+    there = read_stamp(output.spec) if output.exists() else None
+    if there is not None and there not in _begun(folder).get(output.spec, []):
+        raise UserError(
+            f'{output.spec} exists and is not of this run; choose another output volume'
+        )
+    return there
+
+
+def _begun(folder: Path) -> dict[str, list[str]]:
+    """Output volumes → the stamps that they were given."""
+    record = folder / RECORD
+    return json.loads(record.read_text()) if record.exists() else {}
+
+
+def write_block(
+    segmentation: bytes, table: Path, output: OutputSpec, block: Box, mark: Path
+) -> None:
+    """Writes one block of an output that several processes may write, and marks it as written.
+
+    Args:
+      segmentation: DecoratedVolume, serialised.
+      table: npy of the table that `joined_labels` takes.
+      output: exists.
+      block: whole chunks.
+      mark: file that is made then.
+    """
+    with _open(segmentation) as volume:
+        output.open_parallel().write(block, joined_labels(volume, np.load(table), block))
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+
+
+def joined_labels(volume: Volume, table: np.ndarray, block: Box) -> np.ndarray:
+    """Reads a block and replaces ids.
+
+    Args:
+      volume: labels.
+      table: uint64 [n, 2], id and what it becomes, by id.
+      block: what is read.
+
+    Returns:
+      uint64 [z, y, x].
+    """
+    data = volume.read(block)
+    data = np.where(data > 0, data, 0).astype(np.uint64)
+    ids = fastremap.unique(data)
+    at = np.searchsorted(table[:, 0], ids)
+    known = at < len(table)
+    known[known] = table[at[known], 0] == ids[known]
+    new = dict(zip(ids[known].tolist(), table[at[known], 1].tolist(), strict=True))
+    return fastremap.remap(data, new, preserve_missing_labels=True, in_place=True)
+
+
+def _open(segmentation: bytes) -> Volume:
+    source = inference_pb2.DecoratedVolume.FromString(segmentation)
+    return open_decorated(source, 'init_segmentation').require_labels()

@@ -1,0 +1,264 @@
+"""Segmenting again around a point: does one segment grow into the other, and back?
+
+Januszewski et al. 2018, Methods, "Agglomeration". Around the decision point of two segments, both are
+removed from the segmentation and each is grown once more from a seed in its own midst, everything else
+being occupied. What comes out is judged by `ffn.agglomeration.evidence`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import edt
+import numpy as np
+from scipy.special import expit
+
+from ffn.inference import inference_pb2, storage
+from ffn.inference.core.canvas import Canvas, Extent
+from ffn.inference.runner import Runner
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz, Zyx
+
+
+@dataclass
+class ResegmentedObject:
+    """One segment, grown again.
+
+    Attributes:
+      starts: seeds that were tried, z, y, x in the canvas; the last one is that of the result.
+      logits: float32 [z, y, x] of the last try, NaN where it has not been.
+      history: positions z, y, x of the field of view, int32 [n, 3].
+      deleted: voxels that each step took away again, int64 [n].
+      recovered: whether enough of the original was found again.
+    """
+
+    starts: list[tuple[int, int, int]] = field(default_factory=list)
+    logits: np.ndarray | None = None
+    history: np.ndarray | None = None
+    deleted: np.ndarray | None = None
+    recovered: bool = False
+
+
+def check_request(request: inference_pb2.ResegmentationRequest) -> None:
+    """Checks that a request has what resegmentation needs.
+
+    Raises:
+      UserError: names the field.
+    """
+    if not request.output_directory:
+        raise UserError('the resegmentation request does not set output_directory')
+    if not request.inference.HasField('init_segmentation'):
+        raise UserError('the resegmentation request does not set inference.init_segmentation')
+    for name, least in (('radius', 1), ('exclusion_radius', 0), ('init_exclusion_radius', 0),
+                        ('analysis_radius', 0)):  # fmt: skip
+        value = Xyz.from_proto(getattr(request, name))
+        if min(value) < least:
+            raise UserError(
+                f'{name} of the resegmentation request is {value}; expected {least} or more'
+            )
+    if not 0 <= request.segment_recovery_fraction <= 1:
+        raise UserError(
+            f'segment_recovery_fraction is {request.segment_recovery_fraction:g}; expected 0 to 1'
+        )
+    if request.max_retry_iters < 1:
+        raise UserError(f'max_retry_iters is {request.max_retry_iters}; expected 1 or more')
+    if not 0 <= request.subdir_digits <= 32:
+        raise UserError(f'subdir_digits is {request.subdir_digits}; expected 0 to 32')
+
+
+def result_path(
+    request: inference_pb2.ResegmentationRequest, point: inference_pb2.ResegmentationPoint
+) -> Path:
+    """Where the result of a point is written.
+
+    `ID_A-ID_B_at_X_Y_Z.npz`, in a folder named after the first digits of the MD5 of both ids where
+    subdir_digits is set; ID_B is 0 where the point has one segment only.
+    """
+    directory = Path(request.output_directory)
+    if request.subdir_digits:
+        digest = hashlib.md5(f'{point.id_a}{point.id_b}'.encode(), usedforsecurity=False)
+        directory /= digest.hexdigest()[: request.subdir_digits]
+    x, y, z = Xyz.from_proto(point.point)
+    return directory / f'{point.id_a}-{point.id_b}_at_{x}_{y}_{z}.npz'
+
+
+def process_point(
+    request: inference_pb2.ResegmentationRequest, runner: Runner,
+    point: inference_pb2.ResegmentationPoint,
+) -> Path:  # fmt: skip
+    """Segments again around one point and writes the result, unless it exists.
+
+    Args:
+      request: see the proto.
+      runner: started with the request's `inference`.
+      point: two segments, or one and no id_b.
+
+    Returns:
+      Path of the result.
+
+    Raises:
+      UserError: the point lies too close to the edge of the volume for a field of view, or a segment
+        is not there.
+    """
+    path = result_path(request, point)
+    if path.exists():
+        return path
+    canvas = make_canvas(request, runner, Xyz.from_proto(point.point))
+    # The order in which they are grown does not matter: each starts from the same canvas.
+    ids = [point.id_a, point.id_b] if point.id_b else [point.id_a]
+    masks = remove_segments(canvas, ids)
+    regrown = []
+    with runner.on_canvas(canvas), runner.executor.active():
+        for mask in masks:
+            regrown.append(resegment_object(canvas, mask, request, Xyz.from_proto(point.point)))
+            if request.terminate_early and not regrown[-1].recovered:
+                canvas.counters.add('terminated-early')
+                break
+    _save(path, request, point, canvas, regrown)
+    return path
+
+
+def make_canvas(request: inference_pb2.ResegmentationRequest, runner: Runner, point: Xyz) -> Canvas:
+    """Makes the canvas around a point, filled with the segmentation; clipped to both volumes."""
+    radius = Xyz.from_proto(request.radius)
+    box = Box(point, Xyz(1, 1, 1)).grow(radius).intersection(runner.known_box)
+    if box is None:
+        raise UserError(
+            f'decision point {point} lies outside the image and its segmentation, {runner.known_box}'
+        )
+    return runner.make_canvas(box.start.zyx, box.size.zyx, keep_history=True)[0]
+
+
+def remove_segments(canvas: Canvas, ids: Sequence[int]) -> list[np.ndarray]:
+    """Removes segments from a canvas; for one segment alone, everything is removed.
+
+    Args:
+      canvas: filled beforehand.
+      ids: as in the segmentation that it was filled with.
+
+    Returns:
+      Where each of them was, bool [z, y, x].
+
+    Raises:
+      UserError: one is not there.
+    """
+    known = canvas.to_canvas_id
+    if absent := [i for i in ids if i not in known or i == 0]:
+        box = Box.from_zyx(canvas.corner_zyx, canvas.shape)
+        raise UserError(f'segment {absent[0]} is not in the segmentation, {box}')
+    masks = [canvas.segmentation == known[i] for i in ids]
+    if len(ids) == 1:
+        canvas.segmentation[:] = 0
+    for mask in masks:
+        canvas.segmentation[mask] = 0
+    return masks
+
+
+def resegment_object(
+    canvas: Canvas, mask: np.ndarray, request: inference_pb2.ResegmentationRequest, point: Xyz
+) -> ResegmentedObject:
+    """Grows a segment from the voxel farthest from its surface, and from others if that fails.
+
+    Args:
+      canvas: from which the segment was taken out.
+      mask: where it was, bool [z, y, x].
+      request: radii, retries and what counts as recovered.
+      point: x, y, z in the volume.
+    """
+    at = Zyx.of(np.subtract(point.zyx, canvas.corner_zyx))
+    depth = edt.edt(np.ascontiguousarray(mask), anisotropy=canvas.view.voxel_size_zyx)
+    inner = tuple(slice(m, n - m) for m, n in zip(canvas.margin_zyx, canvas.shape, strict=True))
+    allowed = np.zeros(canvas.shape, bool)
+    allowed[inner] = True
+    if request.HasField('init_exclusion_radius'):
+        allowed[around(at, request.init_exclusion_radius)] = False
+    depth[~allowed] = 0
+    nearby = around(at, request.analysis_radius)
+    result = ResegmentedObject()
+    for _ in range(request.max_retry_iters):
+        seed = np.unravel_index(np.argmax(depth), depth.shape)
+        if depth[seed] <= 0 or not canvas.restrictor.is_valid_pos(tuple(map(int, seed))):
+            canvas.counters.add('no-seed-left')
+            break
+        start = tuple(map(int, seed))
+        result.starts.append(start)
+        canvas.segment_at(start)
+        found = canvas.seed >= canvas.options.segment_threshold
+        if is_recovered(found, mask, nearby, canvas, request.segment_recovery_fraction):
+            result.recovered = True
+            break
+        depth[around(Zyx.of(start), request.exclusion_radius)] = 0
+    if result.starts:
+        result.logits = canvas.seed.copy()
+        steps = canvas.history or []
+        result.history = np.array([p for p, _ in steps], np.int32).reshape(-1, 3)
+        result.deleted = np.array([n for _, n in steps], np.int64)
+    return result
+
+
+def around(center: Zyx, radius_proto) -> Extent:
+    """The box of a radius (message, x, y, z) around a position, both ends included."""
+    radius = Xyz.from_proto(radius_proto).zyx
+    z, y, x = (slice(max(c - r, 0), max(c + r + 1, 0)) for c, r in zip(center, radius, strict=True))
+    return z, y, x
+
+
+def is_recovered(
+    found: np.ndarray, original: np.ndarray, nearby: Extent, canvas: Canvas, fraction: float
+) -> bool:
+    """Whether enough of a segment was found again.
+
+    Args:
+      found, original: bool [z, y, x].
+      nearby: the box inside analysis_radius.
+      canvas: its min_segment_size counts where no fraction is asked for.
+      fraction: of the voxels of the original in the box.
+    """
+    if fraction <= 0:
+        return int(np.count_nonzero(found)) >= canvas.options.min_segment_size
+    there = original[nearby]
+    total = np.count_nonzero(there)
+    return total > 0 and np.count_nonzero(found[nearby] & there) >= fraction * total
+
+
+def _save(
+    path: Path, request: inference_pb2.ResegmentationRequest,
+    point: inference_pb2.ResegmentationPoint, canvas: Canvas, regrown: Sequence[ResegmentedObject],
+) -> None:  # fmt: skip
+    canvas.counters.add('recovered', sum(one.recovered for one in regrown))
+    probs = np.zeros((len(regrown), *canvas.shape), np.uint8)
+    for one, prob in zip(regrown, probs, strict=True):
+        if one.logits is not None:
+            prob[:] = storage.quantize_probability(expit(one.logits))
+    own = inference_pb2.ResegmentationRequest()
+    own.CopyFrom(request)
+    del own.points[:]
+    own.points.append(point)
+    empty_history, empty = np.zeros((0, 3), np.int32), np.zeros(0, np.int64)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    storage.save_npz(
+        path,
+        probs=probs,
+        deletes=_objects(empty if one.deleted is None else one.deleted for one in regrown),
+        histories=_objects(
+            empty_history if one.history is None else one.history for one in regrown
+        ),
+        start_points=_objects(one.starts for one in regrown),
+        recovered=np.array([one.recovered for one in regrown]),
+        request=own.SerializeToString(),
+        counters=json.dumps(canvas.counters.as_dict()).encode(),
+        corner_zyx=np.array(canvas.corner_zyx),
+    )
+
+
+def _objects(items) -> np.ndarray:
+    """A 1-d object array, one entry per segment, whatever their lengths are."""
+    items = list(items)
+    array = np.empty(len(items), object)
+    for i, item in enumerate(items):
+        array[i] = item
+    return array

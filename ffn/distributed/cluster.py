@@ -1,0 +1,113 @@
+"""A Dask cluster: processes of this machine, a scheduler that runs already, or jobs of a batch system.
+
+Needs the extra [cluster].
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from absl import logging
+
+from ffn.utils.errors import UserError
+from ffn.utils.signals import exit_on_sigterm
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+_BATCH_SYSTEMS = {'slurm': 'SLURMCluster', 'lsf': 'LSFCluster', 'pbs': 'PBSCluster',
+                  'sge': 'SGECluster', 'htcondor': 'HTCondorCluster', 'oar': 'OARCluster'}  # fmt: skip
+SCHEDULER_HELP = (
+    "'none' for this process; 'local' for processes of this machine; an address such as "
+    'tcp://HOST:8786; the file that `dask scheduler --scheduler-file` writes; or a batch system that '
+    f'dask-jobqueue knows ({", ".join(_BATCH_SYSTEMS)})'
+)
+
+
+@contextlib.contextmanager
+def open_client(scheduler: str, workers: int = 0, threads: int = 1) -> Iterator[Client]:
+    """Connects to what --scheduler names, or starts it for as long as the context lasts.
+
+    Args:
+      scheduler: see SCHEDULER_HELP; not 'none'.
+      workers: processes for local, jobs for a batch system; 0: one per GPU, at least one.
+      threads: tasks that a process has at a time, for local.
+
+    Raises:
+      UserError: Dask is not installed, or there is no such scheduler.
+    """
+    try:
+        import distributed
+    except ImportError as error:
+        raise UserError(
+            f'--scheduler {scheduler} needs Dask: pip install "flood-filling-networks[cluster]"; '
+            'or --scheduler none'
+        ) from error
+    with exit_on_sigterm(), contextlib.ExitStack() as stack:
+        if scheduler == 'local':
+            cluster = stack.enter_context(distributed.LocalCluster(
+                n_workers=workers or max(count_gpus(), 1), threads_per_worker=threads,
+                memory_limit=0, silence_logs='ERROR',
+                dashboard_address=os.environ.get('FFN_DASHBOARD', ':8787'),
+            ))  # fmt: skip
+            client = distributed.Client(cluster)
+        elif scheduler in _BATCH_SYSTEMS:
+            cluster = stack.enter_context(_jobs_of(scheduler))
+            # Jobs that end, at the end of their time or before, are replaced.
+            cluster.adapt(minimum_jobs=workers or 1, maximum_jobs=workers or 1)
+            client = distributed.Client(cluster)
+        else:
+            client = _connect(scheduler)
+        stack.enter_context(client)
+        if scheduler == 'local':
+            from ffn.distributed.dask_pool import EphemeralWorkerPlugin
+
+            client.register_plugin(EphemeralWorkerPlugin())
+        logging.info("Dask's dashboard: %s", client.dashboard_link)
+        yield client
+
+
+def _jobs_of(system: str) -> Any:
+    """The cluster of a batch system; its jobs are as dask-jobqueue's configuration says."""
+    try:
+        import dask_jobqueue
+    except ImportError as error:
+        raise UserError(
+            f'--scheduler {system} needs dask-jobqueue: pip install "flood-filling-networks[cluster]"'
+        ) from error
+    kind = getattr(dask_jobqueue, _BATCH_SYSTEMS[system])
+    if shutil.which(submit := kind.job_cls.submit_command) is None:
+        raise UserError(f'--scheduler {system}: there is no {submit} on this machine')
+    try:
+        return kind()
+    except ValueError as error:
+        needs = ' '.join(str(error).split())
+        raise UserError(
+            f'--scheduler {system}: {needs}; DASK_CONFIG names the file that says what a job asks for, '
+            'as configs/jobqueue.yaml does'
+        ) from error
+
+
+def count_gpus() -> int:
+    """GPUs of this machine, as NVIDIA's driver lists them."""
+    return len(list(Path('/proc/driver/nvidia/gpus').glob('*')))
+
+
+def _connect(scheduler: str) -> Client:
+    import distributed
+
+    if '://' not in scheduler and not Path(scheduler).is_file():
+        raise UserError(
+            f'--scheduler {scheduler} is neither a file nor known; expected {SCHEDULER_HELP}'
+        )
+    try:
+        if '://' in scheduler:
+            return distributed.Client(scheduler)
+        return distributed.Client(scheduler_file=scheduler)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f'--scheduler {scheduler} does not answer: {error}') from error

@@ -1,0 +1,1 @@
+"""Multi-resolution volumes for viewers, and serving them."""

@@ -1,0 +1,1 @@
+"""The NumPy core that grows objects: canvas, movement, restrictor, checkpoints."""

@@ -1,0 +1,144 @@
+"""Checkpoints of a canvas: everything needed to go on as if never interrupted."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from ffn.inference.core.canvas import Canvas
+from ffn.inference.core.canvas_parts import GrowingObject, Interrupted
+from ffn.inference.storage import OriginInfo, save_npz
+from ffn.utils.errors import UserError
+from ffn.utils.npz import read_npz
+
+_MEMBERS = ('segmentation', 'seg_prob', 'seed', 'origins', 'overlaps', 'state',
+            'settings', 'seed_points', 'seed_parts', 'history')  # fmt: skip
+
+
+def save_checkpoint(canvas: Canvas, path: str | Path, settings: bytes = b'') -> None:
+    """Writes a canvas, in mid-object too, whole or not at all.
+
+    Args:
+      canvas: what to save.
+      path: the checkpoint.
+      settings: what the run was told to do; a checkpoint only goes on with the same.
+    """
+    policy = canvas.seed_policy.get_state()
+    growing = canvas.growing
+    state = {
+        'counters': canvas.counters.as_dict(),
+        'growing': dataclasses.asdict(growing) if growing else None,
+        'movement': canvas.movement_policy.get_state() if growing else None,
+        'visited': canvas.visited,
+        'seed_index': policy['index'],
+        'prefilled': canvas.prefilled,
+        'limited': canvas.limited,
+    }
+    members: dict[str, Any] = {
+        'segmentation': canvas.segmentation,
+        'seg_prob': canvas.seg_prob,
+        'origins': np.array(canvas.origins, dtype=object),
+        'overlaps': np.array(canvas.overlaps, dtype=object),
+        'state': json.dumps(state).encode(),
+        'settings': np.frombuffer(settings, np.uint8),
+    }
+    if growing is not None:
+        members['seed'] = canvas.seed[canvas.visited_extent()]
+    if policy['points'] is not None:
+        members['seed_points'] = policy['points']
+    if 'parts' in policy:
+        members['seed_parts'] = policy['parts']
+    if canvas.history is not None:
+        members['history'] = np.array([(*p, n) for p, n in canvas.history]).reshape(-1, 4)
+    save_npz(path, **members)
+
+
+def restore_checkpoint(canvas: Canvas, path: str | Path, settings: bytes = b'') -> None:
+    """Brings a new canvas, with its seed policy set, to the state of a checkpoint.
+
+    Raises:
+      UserError: a file that is damaged, unsafe, of another subvolume or of other settings; no segment
+        of the canvas has changed then, but it may not be used any more.
+    """
+    data = read_npz(path, _MEMBERS, [OriginInfo])
+    if data.get('settings', np.zeros(0, np.uint8)).tobytes() != settings:
+        raise UserError(f'{path} was made with another request')
+    try:
+        state = json.loads(bytes(data['state'].item()))
+        growing = state['growing']
+        for name in ('segmentation', 'seg_prob'):
+            if data[name].shape != tuple(canvas.shape):
+                raise ValueError(f'its shape is {data[name].shape}, not {tuple(canvas.shape)}')
+        if growing is not None:
+            growing = GrowingObject(**{**growing, 'start': tuple(growing['start'])})
+            canvas.movement_policy.set_state(state['movement'])
+            canvas.visited = tuple(map(tuple, state['visited']))
+            canvas.seed[canvas.visited_extent()] = data['seed']
+        origins, overlaps, counters = data['origins'], data['overlaps'], state['counters']
+        policy = {'points': data.get('seed_points'), 'index': state['seed_index']}
+        if 'seed_parts' in data:
+            policy['parts'] = data['seed_parts']
+        canvas.seed_policy.set_state(policy)
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(f'{path} is no usable checkpoint: {error}') from error
+    canvas.growing = growing
+    canvas.segmentation[:] = data['segmentation']
+    canvas.seg_prob[:] = data['seg_prob']
+    canvas.prefilled = state['prefilled']
+    canvas.limited.update({int(i): limit for i, limit in state.get('limited', {}).items()})
+    canvas.origins.update(origins)
+    canvas.overlaps.update(overlaps)
+    canvas.counters.merge(counters)
+    if canvas.history is not None and 'history' in data:
+        canvas.history.extend(((z, y, x), n) for z, y, x, n in data['history'].tolist())
+
+
+class Checkpointer:
+    """Saves a canvas between steps: every so many seconds, and when the run is to stop."""
+
+    def __init__(
+        self, path: str | Path, interval_s: float, stop: threading.Event, settings: bytes = b''
+    ):
+        """Makes a checkpointer.
+
+        Args:
+          path: the checkpoint.
+          interval_s: seconds between checkpoints; 0 or less: only when stopped.
+          stop: set to end the run.
+          settings: see `save_checkpoint`.
+        """
+        self._settings = settings
+        self._path = path
+        self._interval = interval_s
+        self._stop = stop
+        self._last = time.monotonic()
+
+    def __call__(self, canvas: Canvas) -> None:
+        """Saves the canvas if it is time.
+
+        Raises:
+          Interrupted: the run is to stop; the canvas has been saved.
+          OSError: the run is to stop, and the canvas cannot be saved.
+        """
+        stopping = self._stop.is_set()
+        due = 0 < self._interval <= time.monotonic() - self._last
+        if not (stopping or due):
+            return
+        try:
+            save_checkpoint(canvas, self._path, self._settings)
+            logging.info('saved checkpoint %s', self._path)
+        except OSError as error:
+            if stopping:
+                raise
+            # The disk may have room again by the next time; the run is not worth less until then.
+            logging.warning('checkpoint %s cannot be written: %s', self._path, error)
+        self._last = time.monotonic()
+        if stopping:
+            raise Interrupted(f'stopped; run again to go on from {self._path}', canvas)

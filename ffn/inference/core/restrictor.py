@@ -1,0 +1,139 @@
+"""Where the field of view may not be centred, and where no seed may be placed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz, Zyx
+
+if TYPE_CHECKING:
+    from ffn.inference import inference_pb2
+    from ffn.volumes.masks import MaskBuilder
+
+
+class ShiftMask:
+    """Places near which neighbouring sections are shifted against each other.
+
+    The mask is coarser than the image in x and y.
+    """
+
+    def __init__(self, shifted: np.ndarray, origin: Xyz, corner: Xyz, scale: int, around: Box):
+        """Makes a mask.
+
+        Args:
+          shifted: bool [z, y, x], coarse voxels that are shifted too much.
+          origin: coarse coordinates of its first voxel.
+          corner: first voxel of the subvolume, full resolution.
+          scale: full-resolution voxels per coarse voxel in x and y.
+          around: box around a position that must be free of shifts; start counts from the position.
+        """
+        self._shifted, self._origin, self._corner = shifted, origin, corner
+        self._scale, self._around = scale, around
+
+    def is_free(self, pos_zyx: Sequence[int]) -> bool:
+        """Whether no shift is near a position of the subvolume."""
+        position = Zyx.of(pos_zyx).xyz
+        first = Xyz(*map(sum, zip(position, self._corner, self._around.start, strict=True)))
+        box = coarse_box(Box(first, self._around.size), self._scale).relative_to(self._origin)
+        inside = box.intersection(Box.of_shape(self._shifted.shape))
+        return inside is None or not self._shifted[inside.slices_zyx].any()
+
+
+def coarse_box(box: Box, scale: int) -> Box:
+    """The voxels of a volume coarser in x and y that a box touches."""
+    start = Xyz(box.start.x // scale, box.start.y // scale, box.start.z)
+    end = Xyz(-(-box.end.x // scale), -(-box.end.y // scale), box.end.z)
+    return Box(start, Xyz(*(b - a for a, b in zip(start, end, strict=True))))
+
+
+class Restrictor:
+    """Answers where movement and seeds are allowed; without masks, everywhere.
+
+    Attributes:
+      mask: bool [z, y, x], where the field of view may not be centred, or None.
+      seed_mask: bool [z, y, x], where no seed is placed, or None.
+    """
+
+    def __init__(
+        self,
+        mask: np.ndarray | None = None,
+        seed_mask: np.ndarray | None = None,
+        shift_mask: ShiftMask | None = None,
+    ):
+        self.mask = mask
+        self.seed_mask = seed_mask
+        self._shift_mask = shift_mask
+
+    def is_valid_pos(self, pos_zyx: Sequence[int]) -> bool:
+        """Whether the field of view may be centred at a position."""
+        if self.mask is not None and self.mask[tuple(pos_zyx)]:
+            return False
+        return self._shift_mask is None or self._shift_mask.is_free(pos_zyx)
+
+    def is_valid_seed(self, pos_zyx: Sequence[int]) -> bool:
+        """Whether a seed may be placed at a position."""
+        return self.seed_mask is None or not self.seed_mask[tuple(pos_zyx)]
+
+    @property
+    def everything_masked(self) -> bool:
+        """Whether there is no place left to go to."""
+        return self.mask is not None and bool(self.mask.all())
+
+
+def make_restrictor(
+    request: inference_pb2.InferenceRequest,
+    box: Box,
+    image: np.ndarray,
+    fov: Xyz,
+    masks: MaskBuilder,
+) -> Restrictor:
+    """Makes the restrictor of a subvolume.
+
+    Args:
+      request: its masks, seed_masks and shift mask are used.
+      box: the subvolume.
+      image: [z, y, x] image of it, not normalised.
+      fov: field of view of the model.
+      masks: opens the masks' volumes.
+
+    Raises:
+      UserError: an incomplete mask, or one that does not cover the subvolume.
+    """
+    return Restrictor(
+        mask=masks.build(request.masks, box, image),
+        seed_mask=masks.build(request.seed_masks, box, image),
+        shift_mask=_shift_mask(request, box, fov) if request.HasField('shift_mask') else None,
+    )
+
+
+def _shift_mask(request: inference_pb2.InferenceRequest, box: Box, fov: Xyz) -> ShiftMask:
+    from ffn.volumes.volume import open_decorated
+
+    around = Box(Xyz(*(-(n // 2) for n in fov)), fov)
+    if request.HasField('shift_mask_fov'):
+        around = Box.from_proto(request.shift_mask_fov)
+    scale = request.shift_mask_scale
+    with open_decorated(request.shift_mask, 'shift_mask') as volume:
+        if volume.channels != 2:
+            raise UserError(
+                f'shift_mask {volume.name} has shape {volume.shape_zyx} and '
+                f'{volume.channels or "no"} channels; expected 2 channels, x and y shift'
+            )
+        # All that the boxes around the subvolume's positions reach.
+        reach = Box(
+            Xyz(*map(sum, zip(box.start, around.start, strict=True))),
+            Xyz(*(n + a - 1 for n, a in zip(box.size, around.size, strict=True))),
+        )
+        region = coarse_box(reach, scale).intersection(volume.box)
+        if region is None:
+            raise UserError(
+                f'shift_mask {volume.name} covers {volume.box}, which does not touch the subvolume '
+                f'{box} at shift_mask_scale {scale}'
+            )
+        shifts = volume.read(region)
+    shifted = (np.abs(shifts) >= request.shift_mask_threshold).any(axis=0)
+    return ShiftMask(shifted, region.start, box.start, scale, around)

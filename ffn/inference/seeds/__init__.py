@@ -1,0 +1,1 @@
+"""Seed policies: where objects are started, and in which order."""

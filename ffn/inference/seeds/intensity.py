@@ -1,0 +1,132 @@
+"""Seed policies that look at the intensity of the image."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+from skimage.feature import peak_local_max
+from skimage.morphology import disk
+
+from ffn.inference.seeds.policies import SeedPolicy, SeedView, sort_zyx
+
+
+def _unmasked(view: SeedView) -> np.ndarray:
+    """The image, with the least value where the mask is."""
+    if view.mask is None:
+        return view.image
+    return np.where(view.mask, view.image.min(), view.image)
+
+
+class PolicyMax(SeedPolicy):
+    """All voxels by falling intensity, for images that are a map of where objects are."""
+
+    def points(self) -> np.ndarray:
+        """See base class."""
+        image = self.view.image
+        order = np.argsort(-image, axis=None, kind='stable')
+        return np.stack(np.unravel_index(order, image.shape), axis=1)
+
+
+class PolicyMaxPeaks(SeedPolicy):
+    """Local maxima of intensity outside the mask, by falling intensity."""
+
+    def __init__(self, view: SeedView, min_distance: int = 3, threshold_abs: float = 0,
+                 threshold_rel: float = 0):  # fmt: skip
+        """Makes a policy; arguments as of `skimage.feature.peak_local_max`."""
+        super().__init__(view)
+        self._args = {
+            'min_distance': min_distance,
+            'threshold_abs': threshold_abs,
+            'threshold_rel': threshold_rel,
+        }
+
+    def points(self) -> np.ndarray:
+        """See base class."""
+        labels = None if self.view.mask is None else (~self.view.mask).astype(np.int32)
+        return peak_local_max(_unmasked(self.view), labels=labels, **self._args)
+
+
+class PolicyImagePeaks3D2D(SeedPolicy):
+    """Local maxima of intensity in 3-d, then those of every section by itself."""
+
+    def __init__(self, view: SeedView, min_distance_2d: int = 2, min_distance_3d: int = 4):
+        """Makes a policy.
+
+        Args:
+          view: the canvas.
+          min_distance_2d: least distance of two seeds of a section, voxels.
+          min_distance_3d: least distance of two seeds of the first kind, voxels.
+        """
+        super().__init__(view)
+        self._distances = min_distance_2d, min_distance_3d
+
+    def points(self) -> np.ndarray:
+        """See base class."""
+        image = _unmasked(self.view)
+        in_2d, in_3d = self._distances
+        first = sort_zyx(
+            peak_local_max(image, min_distance=in_3d, threshold_abs=0, threshold_rel=0)
+        )
+        sections = [
+            np.insert(
+                sort_zyx(
+                    peak_local_max(section, min_distance=in_2d, threshold_abs=0, threshold_rel=0)
+                ),
+                0, z, axis=1,
+            )
+            for z, section in enumerate(image)
+        ]  # fmt: skip
+        return np.concatenate([first, *sections])
+
+
+class PolicyImagePeaks2DDisk(SeedPolicy):
+    """Local maxima, section by section, of the mean intensity within a disk."""
+
+    def __init__(self, view: SeedView, min_distance_2d: int = 3, threshold_rel: float = 0.5,
+                 disk_radius: int = 1):  # fmt: skip
+        """Makes a policy.
+
+        Args:
+          view: the canvas.
+          min_distance_2d: least distance of two seeds of a section, voxels.
+          threshold_rel: least height of a peak, as a part of the section's greatest.
+          disk_radius: radius of the disk that is averaged over, voxels.
+        """
+        super().__init__(view)
+        self._args = {'min_distance': min_distance_2d, 'threshold_rel': threshold_rel}
+        kernel = disk(disk_radius, dtype=np.float32)
+        self._kernel = kernel / kernel.sum()
+
+    def points(self) -> np.ndarray:
+        """See base class."""
+        found = []
+        for z, section in enumerate(_unmasked(self.view)):
+            mean = ndimage.convolve(section, self._kernel)
+            found.append(np.insert(sort_zyx(peak_local_max(mean, **self._args)), 0, z, axis=1))
+        return np.concatenate(found)
+
+
+class PolicyDenseSeeds(SeedPolicy):
+    """All voxels of the thresholded image, so that every object in it is started somewhere."""
+
+    def __init__(self, view: SeedView, threshold: float = 0.5, num_erosions: int = 0,
+                 invert: bool = False):  # fmt: skip
+        """Makes a policy.
+
+        Args:
+          view: the canvas.
+          threshold: normalised intensity above which a voxel is a seed.
+          num_erosions: times that the thresholded image is eroded, away from objects' rims.
+          invert: take voxels at or below the threshold instead.
+        """
+        super().__init__(view)
+        self._threshold, self._erosions, self._invert = threshold, num_erosions, invert
+
+    def points(self) -> np.ndarray:
+        """See base class."""
+        seeds = (self.view.image > self._threshold) ^ self._invert
+        if self._erosions:
+            seeds = ndimage.binary_erosion(seeds, iterations=self._erosions)
+        if self.view.mask is not None:
+            seeds = seeds & ~self.view.mask
+        return np.argwhere(seeds)

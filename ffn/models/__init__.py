@@ -1,0 +1,1 @@
+"""Networks, their weights and checkpoints, and what turns them into predictors."""

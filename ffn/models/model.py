@@ -1,0 +1,193 @@
+"""What every network has: its sizes, how it is called, and names for its variables.
+
+Keras only, so that a network runs on any Keras backend.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+import pkgutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Xyz
+
+MODELS = 'ffn.models.networks'
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Sizes of a network, x, y, z voxels.
+
+    Attributes:
+      deltas: how far the field of view moves.
+      pred_mask_size: what the network predicts.
+      input_seed_size: what it sees of its own guess.
+      input_image_size: what it sees of the image: the field of view (FOV).
+    """
+
+    deltas: Xyz
+    pred_mask_size: Xyz
+    input_seed_size: Xyz
+    input_image_size: Xyz
+
+
+class FFNModel(keras.Model):
+    """Base of all networks: an additive update of the logits of one object's mask.
+
+    Subclasses make their layers in `__init__`, end it with `finish()`, and implement `update`.
+
+    Attributes:
+      info: sizes.
+    """
+
+    def __init__(self, info: ModelInfo):
+        """Makes a network of these sizes, whose layers the subclass adds.
+
+        Raises:
+          UserError: sizes that are impossible.
+        """
+        # The layers compute in the precision that `create_model` was asked for; logits do not.
+        super().__init__(dtype='float32')
+        check_sizes(info.input_image_size, info.deltas)
+        self.info = info
+
+    def finish(self) -> None:
+        """Makes the variables, by calling the network on symbols."""
+        sizes = self.info.input_image_size, self.info.input_seed_size
+        self([keras.KerasTensor((None, *size.zyx, 1), dtype='float32') for size in sizes])
+
+    def update(self, image: Any, seed: Any) -> Any:
+        """The network itself.
+
+        Args:
+          image: float32 [b, z, y, x, 1], normalised.
+          seed: float32 [b, z, y, x, 1], logits.
+
+        Returns:
+          float32 [b, z, y, x, 1] of `pred_mask_size`: what to add to the seed's centre.
+        """
+        raise NotImplementedError
+
+    def call(self, inputs: Sequence[Any], training: bool = False) -> Any:
+        """Computes new logits.
+
+        Args:
+          inputs: image and seed, float32 [b, z, y, x, 1].
+          training: whether weights are being learned; makes no difference here.
+
+        Returns:
+          float32 [b, z, y, x, 1]: the seed plus the update, which covers the seed's centre.
+        """
+        image, seed = inputs
+        update = keras.ops.cast(self.update(image, seed), 'float32')
+        edges = [
+            (outer - inner) // 2
+            for outer, inner in zip(
+                self.info.input_seed_size.zyx, self.info.pred_mask_size.zyx, strict=True
+            )
+        ]
+        if any(edges):
+            update = keras.ops.pad(update, [(0, 0), *((e, e) for e in edges), (0, 0)])
+        return seed + update
+
+    def initialize(self, rng: np.random.Generator) -> None:
+        """Draws Glorot uniform weights and sets biases to zero, the same for equal generators."""
+        for variable in self.named_variables().values():
+            if len(variable.shape) == 1:
+                variable.assign(np.zeros(variable.shape, np.float32))
+                continue
+            *kernel, inputs, outputs = variable.shape
+            limit = math.sqrt(6 / (math.prod(kernel) * (inputs + outputs)))
+            variable.assign(rng.uniform(-limit, limit, variable.shape).astype(np.float32))
+
+    def named_variables(self) -> dict[str, keras.Variable]:
+        """The variables under the names that checkpoints have for them."""
+        names = {}
+        for layer in self.layers:
+            for variable, name in zip(
+                layer.trainable_variables, ('weights', 'biases'), strict=True
+            ):
+                names[f'seed_update/{layer.name}/{name}'] = variable
+        return names
+
+
+def check_sizes(fov: Xyz, step: Xyz) -> None:
+    """Checks a field of view and its deltas.
+
+    Raises:
+      UserError: an even size, which has no centre, or deltas beyond half of it.
+    """
+    if any(n < 1 or n % 2 == 0 for n in fov):
+        raise UserError(f'fov_size is {fov}; expected odd sizes, so that there is a centre voxel')
+    if any(d < 0 or d > n // 2 for d, n in zip(step, fov, strict=True)):
+        raise UserError(f'deltas are {step}; expected 0 to half of fov_size {fov}, rounded down')
+
+
+def known_models() -> list[str]:
+    """The networks of this package, as `model_name` takes them."""
+    package = importlib.import_module(MODELS)
+    return sorted(
+        f'{module.name}.{name}'
+        for module in pkgutil.iter_modules(package.__path__)
+        for name, cls in vars(importlib.import_module(f'{MODELS}.{module.name}')).items()
+        if inspect.isclass(cls) and issubclass(cls, FFNModel) and cls is not FFNModel
+    )
+
+
+def model_class(name: str) -> type[FFNModel]:
+    """Finds a network.
+
+    Args:
+      name: 'module.Class' of ffn.training.models, or 'package.module.Class'.
+
+    Raises:
+      UserError: there is none; lists those that exist.
+    """
+    module, _, cls = name.rpartition('.')
+    path = f'{MODELS}.{module}' if '.' not in module else module
+    try:
+        found = getattr(importlib.import_module(path), cls)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f'model_name {name!r} does not exist ({error}); known are {", ".join(known_models())}, '
+            'or package.module.Class'
+        ) from error
+    if not (inspect.isclass(found) and issubclass(found, FFNModel)):
+        raise UserError(f'model_name {name!r} is no network: expected a subclass of FFNModel')
+    return found
+
+
+def create_model(name: str, args: Mapping[str, Any], precision: str = 'float32') -> FFNModel:
+    """Makes a network with fresh weights.
+
+    Args:
+      name: see `model_class`.
+      args: arguments of its class.
+      precision: what its layers hold and compute in: 'float32', 'bfloat16' or 'float16'. Logits stay
+        float32.
+
+    Raises:
+      UserError: unknown network, or arguments that it does not take.
+    """
+    cls = model_class(name)
+    signature = inspect.signature(cls)
+    try:
+        signature.bind(**args)
+    except TypeError as error:
+        raise UserError(
+            f'model_args do not fit {name}: {error}; it takes {", ".join(signature.parameters)}'
+        ) from error
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        return cls(**args)
+    finally:
+        keras.config.set_dtype_policy(before)

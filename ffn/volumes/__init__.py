@@ -1,0 +1,1 @@
+"""Opening, describing and writing volumes; masks; importers."""

@@ -1,0 +1,112 @@
+"""Writing one dataset of an HDF5 file without endangering what the file holds."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+
+from ffn.utils.atomic import atomic_path, remove_temporary
+from ffn.utils.errors import UserError
+from ffn.utils.locks import one_writer
+from ffn.volumes.volume import open_hdf5, split_spec
+
+
+def split_output(spec: str, what: str) -> tuple[str, str]:
+    """Splits 'path:dataset' of an output.
+
+    Raises:
+      UserError: another form.
+    """
+    path, dataset = split_spec(spec)
+    if not dataset or not path or '://' in spec:
+        raise UserError(f'{what} is {spec!r}; expected path:dataset of an HDF5 file')
+    if Path(path).is_dir():
+        raise UserError(f'{what}: {path} is a directory; expected an HDF5 file')
+    return path, dataset
+
+
+@contextlib.contextmanager
+def replaced_dataset(spec: str, what: str = 'output') -> Iterator[tuple[h5py.File, str]]:
+    """Opens a copy of an HDF5 file, without the dataset to be written, that replaces the file.
+
+    All other datasets and attributes are kept; when the block raises, the old file stays as it was.
+    A second process that writes to the file waits; what one that was killed has left is removed.
+
+    Args:
+      spec: 'path:dataset'.
+      what: flag it comes from, for errors.
+
+    Yields:
+      The open file and the dataset's name, to be created by the caller.
+
+    Raises:
+      UserError: wrong form, or a file there that is not HDF5.
+    """
+    path, dataset = split_output(spec, what)
+    with contextlib.ExitStack() as stack:
+        if stack.enter_context(one_writer(path)):
+            remove_temporary(path)
+        old = stack.enter_context(open_hdf5(path)) if Path(path).exists() else None
+        if old is not None and isinstance(old.get(dataset), h5py.Group):
+            raise UserError(f'{what}: {dataset!r} is a group of {path}; expected a dataset name')
+        for above in itertools.accumulate(dataset.strip('/').split('/')[:-1], '{}/{}'.format):
+            if old is not None and isinstance(old.get(above), h5py.Dataset):
+                raise UserError(f'{what}: {above!r} is a dataset of {path}; expected a group')
+        raw = stack.enter_context(_Output(stack.enter_context(atomic_path(path)), 'wb+'))
+        try:
+            with h5py.File(raw, 'w') as new:
+                if old is not None:
+                    _copy_except(old, new, '/' + dataset.strip('/'))
+                yield new, dataset
+        finally:
+            if raw.error is not None:
+                raise OSError(raw.error.errno, raw.error.strerror, path)
+
+
+def _copy_except(old: h5py.Group, new: h5py.Group, left_out: str) -> None:
+    for key, value in old.attrs.items():
+        new.attrs[key] = value
+    for key in old:
+        link, name = old.get(key, getlink=True), f'{old.name.rstrip("/")}/{key}'
+        if name == left_out:
+            continue
+        if not isinstance(link, h5py.HardLink):
+            new[key] = link
+        elif left_out.startswith(f'{name}/'):
+            _copy_except(old[key], new.create_group(key), left_out)
+        else:
+            old.copy(key, new, name=key)
+
+
+class _Output(io.FileIO):
+    """File for HDF5 whose writes never fail; the first error is kept.
+
+    HDF5 ends the process by a segmentation fault when it cannot close a file because the disk is
+    full. What it writes after an error is dropped: the file is thrown away then.
+    """
+
+    error: OSError | None = None
+
+    def write(self, data) -> int:
+        """Writes all of it."""
+        rest = memoryview(data).cast('B')
+        while len(rest) and self.error is None:
+            try:
+                rest = rest[super().write(rest) :]
+            except OSError as error:
+                self.error = error
+        return len(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Sets the size."""
+        if self.error is None:
+            try:
+                return super().truncate(size)
+            except OSError as error:
+                self.error = error
+        return size or 0

@@ -1,0 +1,258 @@
+"""Makes a label volume that the stages read from HDF5 labels of other programs.
+
+    python -m ffn.volumes.import_labels --input groundtruth.h5.gz --output train.h5:labels
+
+The input, gzipped or not, holds a plain label dataset, or NeuroProof's pair: `stack`, supervoxel
+ids, and `transforms`, N×2, supervoxel id and body id. Labels pass through memory a block at a time,
+and are stored in the smallest unsigned type that holds the greatest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gzip
+import itertools
+import shutil
+import tempfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import fastremap
+import h5py
+import numpy as np
+from absl import logging
+from tqdm import tqdm
+
+from ffn.utils.errors import UserError, run_tool
+from ffn.utils.geometry import Box, Xyz, Zyx
+from ffn.utils.progress import progress
+from ffn.volumes.hdf5_output import replaced_dataset, split_output
+from ffn.volumes.volume import Volume, describe_datasets, open_hdf5
+
+STACK, TRANSFORMS = 'stack', 'transforms'
+_CHUNK = 64
+_BLOCK_ZYX = Zyx(_CHUNK, 512, 512)
+
+
+@dataclass(frozen=True)
+class Transforms:
+    """Which body each supervoxel belongs to; supervoxel 0 is background unless listed.
+
+    Attributes:
+      supervoxels: int64 or uint64 [n], ascending, distinct.
+      bodies: int64 or uint64 [n].
+    """
+
+    supervoxels: np.ndarray
+    bodies: np.ndarray
+
+    @classmethod
+    def of_table(cls, table: np.ndarray, what: str) -> Transforms:
+        """Makes them from rows of supervoxel id and body id.
+
+        Raises:
+          UserError: another shape or type, or a supervoxel with two bodies.
+        """
+        if table.ndim != 2 or table.shape[1] != 2 or table.dtype.kind not in 'iu':
+            raise UserError(
+                f'{what} is {table.dtype} of shape {table.shape}; expected integers, N×2: '
+                'supervoxel id, body id'
+            )
+        table = np.unique(table, axis=0)
+        twice = table[1:, 0] == table[:-1, 0]
+        if twice.any():
+            raise UserError(f'{what} gives supervoxel {table[1:, 0][twice][0]} two bodies')
+        return cls(table[:, 0], table[:, 1])
+
+    def apply(self, labels: np.ndarray, what: str) -> np.ndarray:
+        """Turns supervoxels into bodies.
+
+        Args:
+          labels: integers of any shape.
+          what: name of the labels, for errors.
+
+        Returns:
+          Bodies, of the same shape.
+
+        Raises:
+          UserError: a supervoxel without a body.
+        """
+        ids, inverse = fastremap.unique(labels, return_inverse=True)
+        wide = ids.astype(self.supervoxels.dtype)
+        at = np.searchsorted(self.supervoxels, wide)
+        at[at == len(self.supervoxels)] = 0
+        known = (wide == ids) & (np.append(self.supervoxels, 0)[at] == wide)
+        known &= len(self.supervoxels) > 0
+        unknown = ids[~known & (ids != 0)]
+        if len(unknown):
+            raise UserError(
+                f'{what}: {TRANSFORMS} lists no body for supervoxel {unknown[0]}; complete it, or '
+                f'import the supervoxels themselves with --dataset {STACK}'
+            )
+        bodies = np.zeros(len(ids), self.bodies.dtype)
+        bodies[known] = self.bodies[at[known]]
+        return bodies[inverse].reshape(labels.shape)
+
+
+@contextlib.contextmanager
+def unpacked(path: Path, folder: Path) -> Iterator[Path]:
+    """Yields the path of an HDF5 file; a gzipped one is unpacked to a temporary file in `folder`.
+
+    Raises:
+      UserError: no such file, or it is truncated.
+    """
+    if not path.is_file():
+        raise UserError(f'no such file: {path}')
+    with open(path, 'rb') as file:
+        packed = file.read(2) == b'\x1f\x8b'
+    if not packed:
+        yield path
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix='.import.', suffix='.h5.tmp') as target:
+        try:
+            with gzip.open(path) as source:
+                shutil.copyfileobj(source, target, 2**20)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise UserError(f'{path} is no whole gzip file: {error}') from error
+        target.flush()
+        yield Path(target.name)
+
+
+def _open_labels(
+    file: h5py.File, path: Path, dataset: str | None
+) -> tuple[Volume, Transforms | None]:
+    """Finds the labels of a file, and the transforms that belong to them."""
+    transforms = None
+    if dataset is None:
+        if STACK in file and TRANSFORMS in file:
+            transforms = Transforms.of_table(file[TRANSFORMS][:], f'{path}:{TRANSFORMS}')
+            dataset = STACK
+        else:
+            dataset = _only_volume(file, path)
+    item = file.get(dataset)
+    if not isinstance(item, h5py.Dataset):
+        raise UserError(f'{path} holds no dataset {dataset!r}; it holds {describe_datasets(file)}')
+    return Volume(f'{path}:{dataset}', item, item.attrs).require_labels(), transforms
+
+
+def _only_volume(file: h5py.File, path: Path) -> str:
+    found: list[str] = []
+
+    def note(name: str, item: h5py.HLObject) -> None:
+        if isinstance(item, h5py.Dataset) and item.ndim in (3, 4) and item.dtype.kind in 'iub':
+            found.append(name)
+
+    file.visititems(note)
+    if len(found) != 1:
+        raise UserError(
+            f'{path} holds {len(found)} datasets that can be labels; choose one with --dataset: '
+            f'{describe_datasets(file)}'
+        )
+    return found[0]
+
+
+def _blocks(shape_zyx: Zyx) -> list[Box]:
+    starts = (range(0, size, step) for size, step in zip(shape_zyx, _BLOCK_ZYX, strict=True))
+    whole = Box.of_shape(shape_zyx)
+    blocks = (
+        Box.from_zyx(start, _BLOCK_ZYX).intersection(whole) for start in itertools.product(*starts)
+    )
+    return [block for block in blocks if block is not None]
+
+
+def import_labels(
+    source: str | Path, output: str, *, dataset: str | None = None, quiet: bool = False
+) -> tuple[np.ndarray, np.dtype, Xyz]:
+    """Writes labels as a dataset, chunked and gzipped.
+
+    Negative labels, which mark voxels to ignore in some programs, become background.
+
+    Args:
+      source: HDF5 file, gzipped or not.
+      output: 'path:dataset'; what else the file holds stays.
+      dataset: a plain label dataset; None: NeuroProof's pair, or the only label dataset there is.
+      quiet: no progress bar.
+
+    Returns:
+      Distinct labels, uint64, ascending, with 0 where there is background; type and size of what
+      was written.
+
+    Raises:
+      UserError: a file or dataset that is not there or no labels; transforms that do not fit.
+    """
+    path = Path(source)
+    folder = Path(split_output(output, '--output')[0]).absolute().parent
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(open_hdf5(str(stack.enter_context(unpacked(path, folder)))))
+        volume, transforms = _open_labels(file, path, dataset)
+        blocks = _blocks(volume.shape_zyx)
+        bar = stack.enter_context(
+            progress(total=2 * len(blocks), desc='labels', unit='block', quiet=quiet)
+        )
+        ids = _all_ids(volume, transforms, blocks, bar)
+        dtype = np.min_scalar_type(int(ids.max(initial=0)))
+        target, name = stack.enter_context(replaced_dataset(output, '--output'))
+        written = target.create_dataset(
+            name, volume.shape_zyx, dtype, chunks=tuple(min(_CHUNK, n) for n in volume.shape_zyx),
+            compression='gzip', shuffle=True,
+        )  # fmt: skip
+        for block in blocks:
+            labels = _read(volume, transforms, block)
+            written[block.slices_zyx] = np.where(labels > 0, labels, 0).astype(dtype)
+            bar.update()
+    return ids, dtype, volume.shape_zyx.xyz
+
+
+def _read(volume: Volume, transforms: Transforms | None, block: Box) -> np.ndarray:
+    labels = volume.read(block)
+    labels = labels.astype(np.uint8) if labels.dtype.kind == 'b' else labels
+    return labels if transforms is None else transforms.apply(labels, volume.name)
+
+
+def _all_ids(
+    volume: Volume, transforms: Transforms | None, blocks: Sequence[Box], bar: tqdm
+) -> np.ndarray:
+    """Finds all labels, uint64: the type is known before the first voxel is written."""
+    ids = np.zeros(0, np.uint64)
+    least = 0
+    for block in blocks:
+        found = fastremap.unique(_read(volume, transforms, block))
+        least = min(least, int(found[0]))
+        ids = np.union1d(ids, np.where(found > 0, found, 0).astype(np.uint64))
+        bar.update()
+    if least < 0:
+        logging.warning(
+            '%s holds negative labels, down to %d: they become background', volume.name, least
+        )
+    return ids
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the import.
+
+    Raises:
+      UserError: see `import_labels`.
+    """
+    parser = argparse.ArgumentParser(
+        prog='python -m ffn.volumes.import_labels', description=__doc__.splitlines()[0]
+    )
+    parser.add_argument('--input', required=True, metavar='FILE.h5[.gz]')
+    parser.add_argument('--output', required=True, metavar='FILE.h5:DATASET')
+    parser.add_argument(
+        '--dataset', metavar='NAME', help='plain labels; default: stack with its transforms'
+    )
+    parser.add_argument('--quiet', action='store_true', help='no progress bar')
+    args = parser.parse_args(argv)
+    ids, dtype, size = import_labels(
+        args.input, args.output, dataset=args.dataset, quiet=args.quiet
+    )
+    background = 'with' if len(ids) and ids[0] == 0 else 'without'
+    print(f'{args.output}: {dtype} {size}, {len(ids)} labels, {background} background 0')
+
+
+if __name__ == '__main__':
+    run_tool(main)

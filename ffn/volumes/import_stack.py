@@ -1,0 +1,230 @@
+"""Makes an HDF5 volume from the sections of an image stack.
+
+    python -m ffn.volumes.import_stack --images 'sections/*.png' --output train.h5:raw
+
+Sections are PNG or TIFF files, one each or many in a multi-page TIFF, sorted by name with numbers
+counted (z9 before z10): the first becomes z = 0. They pass through memory a slab at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import glob
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ffn.utils.errors import UserError, run_tool
+from ffn.utils.geometry import Zyx
+from ffn.utils.progress import progress
+from ffn.volumes.hdf5_output import replaced_dataset, split_output
+
+# Pillow reads 16-bit PNG as 'I', 32-bit integers, in its older releases.
+_DTYPES = dict.fromkeys(('I;16', 'I;16L', 'I;16B', 'I'), np.uint16) | {'L': np.uint8}
+_SLAB_BYTES = 2**28
+_CHUNK_VOXELS = 2**18
+_MAX_DEPTH = 64
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Sections that fit together.
+
+    Attributes:
+      paths: files, in the order of z.
+      shape_zyx: number of sections, height and width.
+      dtype: uint8 or uint16.
+    """
+
+    paths: tuple[Path, ...]
+    shape_zyx: tuple[int, int, int]
+    dtype: np.dtype
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Sort key that compares the numbers in a name as numbers."""
+    parts = re.split(r'([0-9]+)', name)
+    return [(int(part), '') if i % 2 else (-1, part) for i, part in enumerate(parts)]
+
+
+def find_images(pattern: str) -> tuple[Path, ...]:
+    """Finds the files of a stack, naturally sorted.
+
+    Args:
+      pattern: with *, ?, [...] and ** as in a shell.
+
+    Raises:
+      UserError: none.
+    """
+    found = [name for name in glob.glob(pattern, recursive=True) if Path(name).is_file()]
+    if not found:
+        raise UserError(
+            f"--images {pattern!r} matches no file; expected a pattern in quotes, such as 'dir/*.png'"
+        )
+    return tuple(Path(name) for name in sorted(found, key=natural_key))
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Opens an image, whose pages are then sought; what is wrong with it becomes a UserError."""
+    # Pillow refuses pictures above a size that sections often have.
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        with Image.open(path, formats=('PNG', 'TIFF')) as image:
+            yield image
+    except Image.UnidentifiedImageError as error:
+        raise UserError(f'{path} is neither PNG nor TIFF') from error
+    except UserError:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise UserError(f'{path} cannot be read as an image: {error}') from error
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def _pages(image: Image.Image, path: Path) -> Iterator[str]:
+    """Steps through the pages of an image, yielding what to call each in messages."""
+    count = getattr(image, 'n_frames', 1)
+    for page in range(count):
+        image.seek(page)
+        yield f'{path} (page {page})' if count > 1 else str(path)
+
+
+def inspect(paths: Sequence[Path]) -> Stack:
+    """Reads the headers of all sections.
+
+    Args:
+      paths: files, in the order of z.
+
+    Raises:
+      UserError: a file that is no grey image of 8 or 16 bit, or sections that differ.
+    """
+    count, first, first_name = 0, None, ''
+    for path in paths:
+        with _opened(path) as image:
+            for name in _pages(image, path):
+                if image.mode not in _DTYPES:
+                    raise UserError(
+                        f'{name} has Pillow mode {image.mode}; expected grey of 8 or 16 bit: '
+                        'convert it first'
+                    )
+                this = (*image.size, np.dtype(_DTYPES[image.mode]))
+                if first is None:
+                    first, first_name = this, name
+                if this != first:
+                    raise UserError(
+                        f'sections differ: {_describe(this)} in {name}, but {_describe(first)} in '
+                        f'{first_name}'
+                    )
+                count += 1
+    width, height, dtype = first
+    return Stack(tuple(paths), (count, height, width), dtype)
+
+
+def _describe(section: tuple[int, int, np.dtype]) -> str:
+    width, height, dtype = section
+    return f'{width}×{height} (x,y) {dtype}'
+
+
+def read_sections(stack: Stack) -> Iterator[np.ndarray]:
+    """Reads section after section.
+
+    Yields:
+      [y, x] of the stack's dtype.
+
+    Raises:
+      UserError: a file is damaged.
+    """
+    for path in stack.paths:
+        with _opened(path) as image:
+            for name in _pages(image, path):
+                section = np.asarray(image)
+                if image.mode == 'I' and (section.min() < 0 or section.max() > 65535):
+                    raise UserError(f'{name} has 32-bit values; expected grey of 8 or 16 bit')
+                yield section.astype(stack.dtype)
+
+
+def equalize(section: np.ndarray) -> np.ndarray:
+    """Evens out contrast locally: CLAHE with scikit-image's defaults, over the type's full range.
+
+    Args:
+      section: uint8 or uint16 [y, x].
+
+    Returns:
+      The same type and shape.
+    """
+    from skimage import exposure
+
+    top = np.iinfo(section.dtype).max
+    return np.rint(exposure.equalize_adapthist(section) * top).astype(section.dtype)
+
+
+def chunk_shape(stack: Stack) -> tuple[int, int, int]:
+    """Chunks z, y, x of the dataset; z is the depth of the slabs that are held in memory."""
+    sections, height, width = stack.shape_zyx
+    section_bytes = height * width * stack.dtype.itemsize
+    depth = max(1, min(_MAX_DEPTH, sections, _SLAB_BYTES // section_bytes))
+    side = math.isqrt(_CHUNK_VOXELS // depth)
+    return depth, min(side, height), min(side, width)
+
+
+def import_stack(pattern: str, output: str, *, clahe: bool = False, quiet: bool = False) -> Stack:
+    """Writes a stack as a dataset, chunked and gzipped.
+
+    Args:
+      pattern: see `find_images`.
+      output: 'path:dataset'; what else the file holds stays.
+      clahe: even out contrast, section by section.
+      quiet: no progress bar.
+
+    Returns:
+      What was written.
+
+    Raises:
+      UserError: see `inspect` and `replaced_dataset`.
+    """
+    split_output(output, '--output')
+    stack = inspect(find_images(pattern))
+    chunks = chunk_shape(stack)
+    with replaced_dataset(output, '--output') as (file, name):
+        dataset = file.create_dataset(
+            name, stack.shape_zyx, stack.dtype, chunks=chunks, compression='gzip', shuffle=True
+        )
+        slab = np.empty((chunks[0], *stack.shape_zyx[1:]), stack.dtype)
+        sections = progress(
+            read_sections(stack), total=stack.shape_zyx[0], desc='sections', quiet=quiet
+        )
+        for z, section in enumerate(sections):
+            filled = z % len(slab) + 1
+            slab[filled - 1] = equalize(section) if clahe else section
+            if filled == len(slab) or z == stack.shape_zyx[0] - 1:
+                dataset[z + 1 - filled : z + 1] = slab[:filled]
+    return stack
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the import.
+
+    Raises:
+      UserError: see `import_stack`.
+    """
+    parser = argparse.ArgumentParser(
+        prog='python -m ffn.volumes.import_stack', description=__doc__.splitlines()[0]
+    )
+    parser.add_argument('--images', required=True, metavar='GLOB', help='PNG or TIFF, in quotes')
+    parser.add_argument('--output', required=True, metavar='FILE.h5:DATASET')
+    parser.add_argument('--clahe', action='store_true', help='even out contrast in each section')
+    parser.add_argument('--quiet', action='store_true', help='no progress bar')
+    args = parser.parse_args(argv)
+    stack = import_stack(args.images, args.output, clahe=args.clahe, quiet=args.quiet)
+    print(f'{args.output}: {stack.dtype} {Zyx.of(stack.shape_zyx).xyz}')
+
+
+if __name__ == '__main__':
+    run_tool(main)

@@ -1,0 +1,210 @@
+"""Agglomeration from a volume of pieces to a table of merges, with a network that floods."""
+
+import csv
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+from ffn.agglomeration import agglomerate, joined_volume, merges
+from ffn.distributed.pool import InProcess
+from ffn.inference import inference_pb2
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz
+from ffn.volumes.outputs import OutputSpec
+from ffn.volumes.volume import open_volume
+
+CUT, OTHER = (10, 2**40), 30
+
+
+@pytest.fixture
+def folder(flood_folder):
+    """The flood sample, its body along x cut in two, and pieces that touch but are apart."""
+    labels = np.zeros((20, 26, 38), np.uint64)
+    labels[2:18, 2:10, 2:20] = CUT[0]
+    labels[2:18, 2:10, 20:36] = CUT[1]
+    labels[3:9, 13:24, 4:33] = OTHER
+    with h5py.File(flood_folder / 'labels.h5', 'w') as file:
+        file['split'] = labels
+    inference = (flood_folder / 'request.pbtxt').read_text()
+    (flood_folder / 'again.pbtxt').write_text(f"""
+      output_directory: "{flood_folder}/again" radius {{ x: 16 y: 8 z: 10 }}
+      analysis_radius {{ x: 10 y: 6 z: 8 }} segment_recovery_fraction: 0.6
+      inference {{ {inference} concurrent_requests: 2 batch_size: 2
+        init_segmentation {{ hdf5: "{flood_folder}/labels.h5:split" }} }}
+    """)
+    return flood_folder
+
+
+def run(folder, *more):
+    return agglomerate.main(
+        ['--resegmentation_request', str(folder / 'again.pbtxt'), '--max_distance', '4',
+         '--block_size', '16,26,12', '--quiet', *more]
+    )  # fmt: skip
+
+
+def rows(path):
+    with open(path, newline='') as file:
+        return list(csv.DictReader(file))
+
+
+def test_pieces_of_one_body_are_joined(folder, repository):
+    done = subprocess.run(
+        [sys.executable, '-m', 'ffn.agglomeration.agglomerate', '--resegmentation_request',
+         str(folder / 'again.pbtxt'), '--max_distance', '4', '--quiet'],
+        cwd=repository, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert '3 pairs, 1 accepted, 0 could not be segmented again; 2 segments become 1' in done.stdout
+    table = rows(folder / 'again' / 'merges.csv')
+    accepted = {(int(row['id_a']), int(row['id_b'])): row['accepted'] for row in table}
+    assert accepted == {CUT: '1', (CUT[0], OTHER): '0', (OTHER, CUT[1]): '0'}
+    joined = next(row for row in table if row['accepted'] == '1')
+    assert float(joined['iou']) == 1
+    assert float(joined['b_in_from_a']) > 0.6
+    assert (folder / 'again' / 'equivalences.csv').read_text().split() == [
+        'id,joined_id', '10,10', f'{2**40},10',
+    ]  # fmt: skip
+
+
+def test_what_is_finished_is_not_done_again(folder):
+    first = run(folder)
+    results = sorted((folder / 'again').glob('*.npz'))
+    assert len(results) == len(first) == 3
+    before = [path.stat().st_mtime_ns for path in results]
+    results[1].unlink()
+    assert run(folder) == first
+    after = [path.stat().st_mtime_ns for path in results]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [True, False, True]
+
+
+def test_thresholds_may_change_the_rest_may_not(folder):
+    run(folder)
+    assert not any(one.accepted for one in run(folder, '--min_consistency', '0.99'))
+    with pytest.raises(UserError, match=r'other settings: block_size is'):
+        run(folder, '--block_size', '9,9,9')
+
+
+def test_a_pair_that_cannot_be_done_keeps_none_from_it(folder):
+    text = (folder / 'again.pbtxt').read_text()
+    (folder / 'again.pbtxt').write_text(text.replace('radius { x: 16 y: 8 z: 10 }',
+                                                     'radius { x: 16 y: 2 z: 10 }', 1))  # fmt: skip
+    judged = run(folder)
+    notes = {one.candidate[:2]: one.note for one in judged}
+    # Between the bodies, a box of ±2 voxels holds the border of one of them only.
+    assert notes[CUT] == ''
+    assert any('is not in the segmentation' in note for note in notes.values())
+    table = rows(folder / 'again' / 'merges.csv')
+    assert {row['note'] for row in table} == set(notes.values())
+
+
+def test_an_image_that_cannot_be_read_is_no_answer(folder):
+    with h5py.File(folder / 'volume.h5') as file:
+        raw = file['raw'][:]
+    with h5py.File(folder / 'volume.h5', 'w') as file:
+        data = file.create_dataset('raw', data=raw, chunks=raw.shape, compression='gzip')
+        offset = data.id.get_chunk_info(0).byte_offset
+    damaged = bytearray((folder / 'volume.h5').read_bytes())
+    damaged[offset : offset + 40] = b'\xff' * 40
+    (folder / 'volume.h5').write_bytes(damaged)
+    with pytest.raises(UserError, match='may be damaged'):
+        run(folder)
+    assert not (folder / 'again' / 'merges.csv').exists()
+
+
+def test_an_output_that_cannot_be_is_refused_at_once(folder):
+    (folder / 'there').mkdir()
+    (folder / 'there' / 'notes.txt').touch()
+    for spec, words in (
+        ('joined.h5', 'path:dataset'),
+        (f'zarr://{folder}/there', 'exists and is not of this run'),
+        ('tiff://a', 'unknown kind of volume'),
+    ):
+        with pytest.raises(UserError, match=words):
+            run(folder, '--output_volume', spec)
+    assert not (folder / 'again').exists()
+
+
+def test_bad_input(folder):
+    with pytest.raises(UserError, match='outside the segmentation'):
+        run(folder, '--bounding_box', 'start { x:99 y:0 z:0 } size { x:9 y:9 z:9 }')
+    run(folder)
+    (folder / 'again' / 'manifest.json').write_text('[]')
+    with pytest.raises(UserError, match=r'manifest\.json is no manifest'):
+        run(folder)
+
+
+@pytest.mark.parametrize('spec', ['joined.h5:labels', 'zarr://joined.zarr', 'precomputed://joined'])
+def test_the_joined_volume(folder, monkeypatch, spec):
+    monkeypatch.chdir(folder)
+    run(folder, '--output_volume', spec)
+    with open_volume(spec) as joined, open_volume('labels.h5:split') as split:
+        expected = split.read(split.box)
+        expected[expected == CUT[1]] = CUT[0]
+        np.testing.assert_array_equal(joined.read(joined.box), expected)
+    files = [p for p in folder.rglob('*') if 'joined' in str(p.relative_to(folder).parts[0])]
+    assert files
+    before = [p.stat().st_mtime_ns for p in files]
+    run(folder, '--output_volume', spec)
+    assert [p.stat().st_mtime_ns for p in files] == before
+    with pytest.raises(UserError, match='exists and is not of this run'):
+        run(folder, '--output_volume', 'labels.h5:split')
+
+
+def test_on_dask(folder, monkeypatch):
+    monkeypatch.setenv('FFN_DASHBOARD', ':0')
+    monkeypatch.chdir(folder)
+    run(folder, '--scheduler', 'local', '--workers', '2', '--output_volume', 'zarr://on_dask')
+    tables = {path.name: path.read_bytes() for path in (folder / 'again').glob('*.csv')}
+    (folder / 'again').rename(folder / 'before')
+    run(folder, '--output_volume', 'alone.h5:labels')
+    assert tables == {path.name: path.read_bytes() for path in (folder / 'again').glob('*.csv')}
+    with open_volume('zarr://on_dask') as one, open_volume('alone.h5:labels') as other:
+        np.testing.assert_array_equal(one.read(one.box), other.read(other.box))
+
+
+def test_the_joined_volume_goes_on(folder, monkeypatch):
+    monkeypatch.setattr(joined_volume, 'BLOCK_CHUNKS', 1)
+    with h5py.File(folder / 'labels.h5') as file:
+        labels = file['split'][:]
+    source = inference_pb2.DecoratedVolume(hdf5=f'{folder}/labels.h5:split')
+    box = Box(Xyz(3, 5, 2), Xyz(33, 20, 17))
+    output = OutputSpec(f'zarr://{folder}/joined', box, Xyz(8, 8, 8))
+    arguments = (source, {CUT[1]: CUT[0]}, output, folder, InProcess(), True)
+    whole, done = joined_volume.joined_labels, []
+
+    def seven_then_stop(*args):
+        if len(done) == 7:
+            raise KeyboardInterrupt
+        done.append(args)
+        return whole(*args)
+
+    monkeypatch.setattr(joined_volume, 'joined_labels', seven_then_stop)
+    with pytest.raises(KeyboardInterrupt):
+        joined_volume.write_joined(*arguments)
+    monkeypatch.setattr(joined_volume, 'joined_labels', lambda *a: done.append(a) or whole(*a))
+    joined_volume.write_joined(*arguments)
+    # Chunks begin at 8, 16, 24 and 32 along x, 8, 16 and 24 along y, 8 and 16 along z; those that
+    # begin before the box belong to the next.
+    assert len(done) == 4 * 3 * 2
+    expected = np.where(labels == CUT[1], CUT[0], labels)[box.slices_zyx]
+    with open_volume(output.spec) as volume:
+        np.testing.assert_array_equal(volume.read(box), expected)
+    blocks = [args[2] for args in done]
+    assert len({block.start for block in blocks}) == len(blocks)
+    starts = {v for block in blocks for v, first in zip(block.start, box.start) if v != first}
+    assert starts == {16, 24, 32}
+    # Other merges are written anew.
+    done.clear()
+    joined_volume.write_joined(source, {}, *arguments[2:])
+    assert len(done) == len(blocks)
+    with open_volume(output.spec) as volume:
+        np.testing.assert_array_equal(volume.read(box), labels[box.slices_zyx])
+
+
+def test_joined_by_hand():
+    pairs = [(5, 9), (2**63 + 1, 9), (3, 4)]
+    assert merges.joined(pairs) == {5: 5, 9: 5, 2**63 + 1: 5, 3: 3, 4: 3}
+    assert merges.joined([]) == {}

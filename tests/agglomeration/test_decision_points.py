@@ -1,0 +1,92 @@
+"""Decision points: the reference output, places known by construction, blocks."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from ffn.agglomeration.decision_points import find_decision_points
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz
+
+
+def test_golden(goldens_dir):
+    with np.load(goldens_dir / 'decision_points.npz') as golden:
+        labels, pairs = golden['segmentation'], golden['pairs'].tolist()
+        found = find_decision_points(
+            labels, golden['voxel_size_xyz'].tolist(), float(golden['max_distance'])
+        )
+        distances = golden['distance'].tolist()
+    assert sorted(found) == [tuple(pair) for pair in pairs]
+    for pair, distance in zip(pairs, distances, strict=True):
+        assert found[tuple(pair)].distance == pytest.approx(distance, abs=1e-4)
+
+
+def two_bars(gap):
+    """Two bars along x, `gap` voxels apart, that are nearest where one is thicker."""
+    labels = np.zeros((9, 20, 24), np.uint64)
+    labels[4, 3, 2:22] = 2**40
+    labels[4, 4 + gap + 1 :, 2:22] = 7
+    labels[4, 4 + gap, 12:15] = 7
+    return labels
+
+
+@pytest.mark.parametrize(
+    ('gap', 'size_xyz', 'distance'),
+    [(0, (1, 1, 1), 0), (1, (1, 1, 1), 0.5), (2, (3, 5, 40), 5), (4, (3, 5, 40), 10)],
+)
+def test_between_the_nearest_voxels(gap, size_xyz, distance):
+    found = find_decision_points(two_bars(gap), size_xyz)
+    assert list(found) == [(7, 2**40)]
+    place = found[7, 2**40]
+    assert place.distance == distance
+    assert place.point_xyz.x == 13
+    assert place.point_xyz.z == 4
+    # In what the lower id has grown to.
+    assert 4 + gap / 2 - 0.5 <= place.point_xyz.y <= 4 + gap
+
+
+def test_no_farther_than_asked():
+    labels = two_bars(4)
+    assert find_decision_points(labels, (3, 5, 40), max_distance=9) == {}
+    assert find_decision_points(labels, (3, 5, 40), max_distance=10)
+
+
+def test_corners_touch():
+    labels = np.zeros((4, 5, 6), int)
+    labels[1, 2, 3], labels[2, 3, 2] = 9, 4
+    found = find_decision_points(labels, max_distance=0.5)
+    assert found == {(4, 9): (0, Xyz(2, 3, 2), 1)}
+
+
+def test_none_between_fewer_than_two():
+    assert find_decision_points(np.zeros((3, 4, 5), int)) == {}
+    assert find_decision_points(np.ones((3, 4, 5), int)) == {}
+
+
+@given(
+    hnp.arrays(np.uint8, (4, 6, 5), elements=st.sampled_from([0, 0, 0, 1, 2, 9])), st.integers(1, 5)
+)
+def test_cores_share_out_the_places(labels, cut):
+    """Parts that each look at the whole, but count in their own core, find the same together."""
+    whole = find_decision_points(labels)
+    halves = [
+        find_decision_points(labels, core=Box(Xyz(0, start, 0), Xyz(5, size, 4)))
+        for start, size in ((0, cut), (cut, 6 - cut))
+    ]
+    assert set(whole) == set(halves[0]) | set(halves[1])
+    for pair, place in whole.items():
+        parts = [half[pair] for half in halves if pair in half]
+        nearest = min(part.distance for part in parts)
+        assert nearest == place.distance
+        assert sum(p.touching for p in parts if p.distance == nearest) == place.touching
+
+
+def test_bad_input():
+    with pytest.raises(UserError, match='float64'):
+        find_decision_points(np.zeros((3, 4, 5)))
+    with pytest.raises(UserError, match=r'\(4, 5\)'):
+        find_decision_points(np.zeros((4, 5), int))
+    with pytest.raises(UserError, match='voxel_size'):
+        find_decision_points(np.zeros((3, 4, 5), int), (1, 0, 1))

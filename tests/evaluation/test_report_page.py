@@ -1,0 +1,133 @@
+"""The page that `ffn.evaluation.evaluate --html` writes."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import re
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from ffn.evaluation.evaluate import main
+from ffn.utils.errors import UserError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Object 5 is cut at x = 20 into 1 and 2; segment 3 joins 6 and 7; 8 is missing."""
+    truth = np.zeros((20, 60, 50), np.uint32)
+    truth[:, :15], truth[:, 15:30], truth[:, 30:45], truth[:, 45:] = 5, 6, 7, 8
+    found = np.zeros(truth.shape, np.uint64)
+    found[:, :15, :20], found[:, :15, 20:], found[:, 15:45] = 1, 2, 3
+    with h5py.File(tmp_path / 'v.h5', 'w') as file:
+        file['truth'], file['seg'] = truth, found
+        file['raw'] = np.full(truth.shape, 80, np.uint8)
+        file['rgb'] = np.zeros((3, 4, 5, 6), np.uint8)
+    return tmp_path
+
+
+def report(folder, *more, name='v.h5:seg'):
+    main(['--segmentation', f'{folder}/{name}', '--groundtruth', f'{folder}/v.h5:truth', '--html',
+          f'{folder}/out/a.html', '--quiet', *more])  # fmt: skip
+    return (folder / 'out' / 'a.html').read_text()
+
+
+def pictures(page):
+    found = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))) for data in found]
+
+
+def test_what_is_on_the_page(folder):
+    page = report(folder, '--image', f'{folder}/v.h5:raw', '--boundary', '1',
+                  '--skeletons_from_groundtruth', '--voxel_size', '8,8,8')  # fmt: skip
+    for words in ('Objects that are cut', 'Segments that join objects', 'Objects that are missing',
+                  'Expected run length', 'merge threshold', '400', 'labelled in truth, 1 at borders',
+                  'v.h5:seg', 'normalised'):  # fmt: skip
+        assert words in page
+    assert '<script' not in page
+    assert re.search(r'(href|src)="(?!data:)', page) is None  # it stands alone
+    cut, joined, missing = pictures(page)
+    captions = re.findall('<figcaption>(.*?)</figcaption>', page)
+    named = [re.findall(r'</span> (\d+)', caption) for caption in captions]
+    assert [sorted(ids) for ids in named] == [['1', '2', '5'], ['3', '6', '7'], ['8']]
+    assert [ids[0] for ids in named] == ['5', '3', '8']
+    # The piece with the colour that the caption gives it is under the cross; so is the image above.
+    for picture, caption in ((cut, captions[0]), (joined, captions[1])):
+        assert picture[145, 145].tolist() == [80] * 3
+        colors = [tuple(map(int, c)) for c in re.findall(r'rgb\((\d+),(\d+),(\d+)\)', caption)]
+        drawn = {tuple(p) for p in picture.reshape(-1, 3).tolist()}
+        areas = colors[:1] if picture is joined else colors[1:]
+        outlines = colors[1:] if picture is joined else colors[:1]
+        assert set(outlines) <= drawn
+        assert {tuple((80 + c) // 2 for c in color) for color in areas} <= drawn
+    assert missing[297 + 155, 200].tolist() == [80] * 3  # no segment is there
+
+
+def test_a_click_selects_the_position(folder):
+    page = report(folder, '--boundary', '0')
+    positions = re.findall('<code>([^<]*)</code>', page)
+    assert len(positions) == 3
+    x, y, z = map(int, positions[0].split(', '))
+    assert x in (19, 20)  # the two voxels where the pieces meet
+    assert 3 < y < 15
+    assert 3 < z < 17
+
+
+def test_links(folder, monkeypatch):
+    page = report(folder, '--viewer_url', 'https://viewer.example')
+    assert 'href' not in page  # nothing there that a browser can fetch
+    from ffn.evaluation import evaluate
+
+    monkeypatch.setattr(evaluate, 'open_truth', lambda spec, _: original(f'{folder}/v.h5:truth'))
+    from ffn.evaluation.sources import open_truth as original
+
+    main(['--segmentation', f'{folder}/v.h5:seg', '--groundtruth', 'precomputed://gs://b/<t>',
+          '--html', f'{folder}/b.html', '--viewer_url', 'https://viewer.example'])  # fmt: skip
+    page = (folder / 'b.html').read_text()
+    links = [html.unescape(url) for url in re.findall('href="([^"]+)"', page)]
+    assert len(links) == 3
+    assert all(url.startswith('https://viewer.example/#!%7B%22position') for url in links)
+    assert '<t>' not in page
+
+
+def test_nothing_is_wrong(folder):
+    page = report(folder, name='v.h5:truth')
+    assert page.count('<p>None.</p>') == 3
+    assert not pictures(page)
+
+
+def test_an_image_of_several_channels_is_refused_before_anything_is_done(folder):
+    with pytest.raises(UserError, match='3 channels'):
+        report(folder, '--image', f'{folder}/v.h5:rgb')
+    assert not (folder / 'out').exists()
+
+
+def test_the_golden_box(data_dir, goldens_dir, tmp_path):
+    """A real segmentation of a part of the volume: the image below the cross is that of the position."""
+    from ffn.volumes.import_labels import import_labels
+    from ffn.volumes.import_stack import main as import_stack
+
+    sample = data_dir / 'fib25' / 'training_sample2'
+    import_labels(sample / 'groundtruth.h5.gz', f'{tmp_path}/t.h5:labels')
+    import_stack([
+        '--images', f'{sample}/grayscale_maps/iso.*.png', '--output', f'{tmp_path}/t.h5:raw'
+    ])  # fmt: skip
+    found = main([
+        '--segmentation', f'{goldens_dir}/segmentation_box.npz', '--offset', '60,60,60',
+        '--groundtruth', f'{tmp_path}/t.h5:labels', '--image', f'{tmp_path}/t.h5:raw',
+        '--html', f'{tmp_path}/a.html', '--worst', '3',
+    ])  # fmt: skip
+    assert found.box.start == (60, 60, 60)
+    assert found.scores['segmentation'].rand_error == pytest.approx(0.0414, abs=1e-4)
+    cases = [*found.splits, *found.mergers, *found.missing]
+    drawn = pictures((tmp_path / 'a.html').read_text())
+    assert len(cases) == len(drawn) == 9
+    with h5py.File(tmp_path / 't.h5') as file:
+        for case, picture in zip(cases, drawn):
+            assert picture[145, 145].tolist() == [file['raw'][tuple(case.at_xyz.zyx)]] * 3
+        for case in (*found.splits, *found.missing):
+            assert file['labels'][tuple(case.at_xyz.zyx)] == case.id

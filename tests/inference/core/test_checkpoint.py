@@ -1,0 +1,114 @@
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ffn.inference.core.canvas_parts import Interrupted
+from ffn.inference.core.checkpoint import Checkpointer, restore_checkpoint
+from ffn.inference.seeds.combined import make_policy
+from ffn.utils.errors import UserError
+from tests.inference.oracle import OracleNetwork, oracle_canvas
+
+POLICY = ('SequentialPolicies', {'policies': [('PolicyGrid3d', {'step': 9}),
+                                              ('ReverseCoords', {'policy_to_reverse': 'PolicyGrid2d',
+                                                                 'step': 11})]})  # fmt: skip
+
+
+def labels():
+    """Slabs of three objects, some of them in two parts."""
+    image = np.zeros((18, 26, 34), dtype=np.int32)
+    image[1:-1, 1:12, 1:-1] = 1
+    image[1:-1, 13:-1, 1:15] = 2
+    image[1:-1, 13:-1, 17:-1] = 3
+    return image
+
+
+def new_canvas():
+    canvas = oracle_canvas(labels(), OracleNetwork(), min_segment_size=50, keep_history=True)
+    canvas.seed_policy = make_policy(canvas.view, *POLICY)
+    return canvas
+
+
+def run_with_stops(path, steps_between_stops):
+    """Runs to the end, stopped and begun afresh after each of the given numbers of pauses."""
+    stops = iter(steps_between_stops)
+    while True:
+        canvas = new_canvas()
+        if path.exists():
+            restore_checkpoint(canvas, path)
+        stop = threading.Event()
+        save = Checkpointer(path, 0, stop)
+        left = next(stops, None)
+
+        def pause(canvas):
+            nonlocal left
+            if left is not None:
+                left -= 1
+                if left <= 0:
+                    stop.set()
+            save(canvas)
+
+        canvas.between_steps = pause
+        try:
+            canvas.segment_all(canvas.seed_policy)
+        except Interrupted:
+            continue
+        return canvas
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(1, 60), max_size=12))
+def test_stopped_and_resumed_is_as_never_stopped(tmp_path_factory, pauses):
+    uncut = new_canvas()
+    uncut.segment_all(uncut.seed_policy)
+    assert len(uncut.origins) >= 3
+    cut = run_with_stops(tmp_path_factory.mktemp('cpoint') / 'seg-0_0_0.cpoint', pauses)
+    assert np.array_equal(cut.segmentation, uncut.segmentation)
+    assert np.array_equal(cut.seg_prob, uncut.seg_prob)
+    assert {i: o[:2] for i, o in cut.origins.items()} == {
+        i: o[:2] for i, o in uncut.origins.items()
+    }
+    assert all(np.array_equal(cut.overlaps[i], uncut.overlaps[i]) for i in uncut.overlaps)
+    for name in ('predict-calls', 'seeds', 'rejected-close', 'rejected-small', 'voxels-segmented'):
+        assert cut.counters[name] == uncut.counters[name]
+    assert cut.history == uncut.history
+
+
+def test_checkpoints_are_written_at_their_interval(tmp_path):
+    canvas = new_canvas()
+    path = tmp_path / 'a' / 'seg.cpoint'
+    canvas.between_steps = Checkpointer(path, 1e-6, threading.Event())
+    canvas.segment_all(canvas.seed_policy)
+    assert path.exists()
+    path.unlink()
+    canvas = new_canvas()
+    canvas.between_steps = Checkpointer(path, 0, threading.Event())
+    canvas.segment_all(canvas.seed_policy)
+    assert not path.exists()
+
+
+def test_a_foreign_or_truncated_checkpoint_is_refused_and_changes_nothing(tmp_path):
+    canvas = new_canvas()
+    stop = threading.Event()
+    stop.set()
+    path = tmp_path / 'seg.cpoint'
+    canvas.between_steps = Checkpointer(path, 0, stop)
+    with pytest.raises(Interrupted):
+        canvas.segment_all(canvas.seed_policy)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    fresh = new_canvas()
+    with pytest.raises(UserError, match='not a whole npz'):
+        restore_checkpoint(fresh, path)
+    path.write_bytes(whole)
+    other = oracle_canvas(np.zeros((18, 26, 35)))
+    other.seed_policy = make_policy(other.view, *POLICY)
+    with pytest.raises(UserError, match=r'\(18, 26, 34\), not \(18, 26, 35\)'):
+        restore_checkpoint(other, path)
+    np.savez(tmp_path / 'x.npz', segmentation=np.zeros(3))
+    with pytest.raises(UserError, match='no usable checkpoint'):
+        restore_checkpoint(fresh, tmp_path / 'x.npz')
+    assert fresh.growing is None
+    assert not fresh.segmentation.any()

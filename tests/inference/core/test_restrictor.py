@@ -1,0 +1,105 @@
+import h5py
+import numpy as np
+import pytest
+from google.protobuf import text_format
+
+from ffn.inference import inference_pb2
+from ffn.inference.core.restrictor import make_restrictor
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz
+from ffn.volumes.masks import MaskBuilder
+
+BOX = Box(Xyz(20, 10, 5), Xyz(30, 24, 12))
+FOV = Xyz(9, 7, 5)
+
+
+def restrictor(text, box=BOX, image=None):
+    request = text_format.Parse(text, inference_pb2.InferenceRequest())
+    image = np.zeros(box.size.zyx, np.uint8) if image is None else image
+    with MaskBuilder() as masks:
+        return make_restrictor(request, box, image, FOV, masks)
+
+
+def test_without_masks_everything_is_allowed():
+    free = restrictor('')
+    assert free.is_valid_pos((0, 0, 0))
+    assert free.is_valid_seed((0, 0, 0))
+    assert not free.everything_masked
+
+
+def test_masks_work_without_a_shift_mask():
+    masked = restrictor('masks { coordinate_expression { expression: "(x >= 30) & (z < 9)" } }')
+    assert masked.is_valid_pos((0, 0, 9))
+    assert not masked.is_valid_pos((0, 0, 10))
+    assert not masked.is_valid_pos((3, 0, 10))
+    assert masked.is_valid_pos((4, 0, 10))
+    assert masked.is_valid_seed((0, 0, 10))
+
+
+def test_seed_masks_only_forbid_seeds():
+    image = np.zeros(BOX.size.zyx, np.uint8)
+    image[2, 3, 4] = 9
+    masked = restrictor(
+        'seed_masks { image { channels { min_value: 5 max_value: 10 } } }', image=image
+    )
+    assert not masked.is_valid_seed((2, 3, 4))
+    assert masked.is_valid_seed((2, 3, 5))
+    assert masked.is_valid_pos((2, 3, 4))
+
+
+def test_everything_masked():
+    assert restrictor('masks { coordinate_expression { expression: "x > 0" } }').everything_masked
+
+
+@pytest.fixture
+def shifts(tmp_path):
+    """A shift of -6 along y at coarse voxel x 8, y 4, z 10: x 32..35, y 16..19."""
+    array = np.zeros((2, 20, 15, 25), np.int16)
+    array[1, 10, 4, 8] = -6
+    path = tmp_path / 'shifts.h5'
+    with h5py.File(path, 'w') as file:
+        file['shift'] = array
+        file['one'] = array[0]
+    return path
+
+
+def reach(masked):
+    """Absolute x,y,z ranges of positions that are forbidden, relative to the canvas."""
+    forbidden = [p for p in np.ndindex(*BOX.size.zyx) if not masked.is_valid_pos(p)]
+    first, last = np.min(forbidden, axis=0), np.max(forbidden, axis=0)
+    corner = np.array(BOX.start.zyx)
+    assert len(forbidden) == np.prod(last - first + 1)
+    return (first + corner)[::-1].tolist(), (last + corner)[::-1].tolist()
+
+
+def text_of(shifts, threshold, extra='', dataset='shift'):
+    return (f'shift_mask {{ hdf5: "{shifts}:{dataset}" }} shift_mask_scale: 4 '
+            f'shift_mask_threshold: {threshold} {extra}')  # fmt: skip
+
+
+def test_shifts_forbid_fields_of_view_that_touch_them(shifts):
+    # The FOV reaches 4, 3, 2 voxels to both sides.
+    assert reach(restrictor(text_of(shifts, 6))) == ([28, 13, 8], [39, 22, 12])
+    assert restrictor(text_of(shifts, 7)).is_valid_pos((5, 8, 13))
+
+
+def test_a_shift_mask_fov_replaces_the_field_of_view(shifts):
+    fov = 'shift_mask_fov { start { x: -2 y: -1 z: 0 } size { x: 4 y: 2 z: 1 } }'
+    assert reach(restrictor(text_of(shifts, 6, fov))) == ([31, 16, 10], [37, 20, 10])
+
+
+def test_shifts_outside_the_subvolume_forbid_what_reaches_them(shifts):
+    whole = restrictor(text_of(shifts, 6))
+    start = Xyz(28, 13, 8)  # ends before the shift, whose places from 28,13,8 on are forbidden
+    part = restrictor(text_of(shifts, 6), box=Box(start, Xyz(3, 3, 2)))
+    for position in np.ndindex(2, 3, 3):
+        there = np.add(position, start.zyx) - np.array(BOX.start.zyx)
+        assert not whole.is_valid_pos(tuple(there))
+        assert not part.is_valid_pos(position)
+
+
+def test_a_shift_mask_needs_two_channels_and_the_subvolume(shifts):
+    with pytest.raises(UserError, match='expected 2 channels'):
+        restrictor(text_of(shifts, 6, dataset='one'))
+    with pytest.raises(UserError, match='does not touch the subvolume'):
+        restrictor(text_of(shifts, 6), box=Box(Xyz(200, 0, 0), BOX.size))

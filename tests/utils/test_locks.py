@@ -1,0 +1,126 @@
+"""One command at a time in a folder."""
+
+import errno
+import subprocess
+import sys
+import threading
+
+import h5py
+import pytest
+
+from ffn.utils import locks
+from ffn.utils.errors import UserError
+from ffn.utils.locks import exclusive_directory, one_writer
+
+
+def test_the_second_one_is_refused(tmp_path):
+    with exclusive_directory(tmp_path / 'new'), exclusive_directory(tmp_path / 'other'):
+        with (
+            pytest.raises(UserError, match=r'another command works in .*new'),
+            exclusive_directory(tmp_path / 'new'),
+        ):
+            pass
+    with exclusive_directory(tmp_path / 'new'):
+        pass
+
+
+def test_a_lock_ends_with_its_process(tmp_path, repository):
+    program = (
+        'import sys, time; from ffn.utils.locks import one_writer, exclusive_directory\n'
+        'with exclusive_directory(sys.argv[1]):\n    print("locked", flush=True); time.sleep(600)'
+    )
+    other = subprocess.Popen(
+        [sys.executable, '-c', program, tmp_path], cwd=repository, stdout=subprocess.PIPE
+    )
+    assert other.stdout.readline() == b'locked\n'
+    with pytest.raises(UserError), exclusive_directory(tmp_path):
+        pass
+    other.kill()
+    other.communicate()
+    with exclusive_directory(tmp_path):
+        pass
+
+
+def test_a_lock_of_another_user(tmp_path):
+    """One that may be read only."""
+    with exclusive_directory(tmp_path):
+        pass
+    (tmp_path / '.lock').chmod(0o444)
+    with exclusive_directory(tmp_path):
+        pass
+
+
+def test_writers_wait_for_each_other(tmp_path, caplog):
+    path, inside, order = tmp_path / 'new' / 'a.h5', threading.Event(), []
+
+    def first():
+        with one_writer(path) as locked:
+            assert locked
+            inside.set()
+            while 'waiting for another command that writes to' not in caplog.text:
+                pass
+            order.append(1)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert inside.wait(60)
+    with one_writer(path):
+        order.append(2)
+    thread.join()
+    assert order == [1, 2]
+    assert not list(path.parent.iterdir())
+
+
+WRITES = """
+import sys, time
+from ffn.volumes.hdf5_output import replaced_dataset
+with replaced_dataset(sys.argv[1]) as (file, name):
+    file[name] = [1, 2]
+    print('writing', flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+def test_two_write_to_one_hdf5_file(tmp_path, repository):
+    """Both datasets are there afterwards, and nothing of a third one that was killed."""
+    path = tmp_path / 'a.h5'
+
+    def start(name, seconds):
+        return subprocess.Popen(
+            [sys.executable, '-c', WRITES, f'{path}:{name}', str(seconds)], cwd=repository,
+            stdout=subprocess.PIPE,
+        )  # fmt: skip
+
+    killed = start('c', 600)
+    assert killed.stdout.readline() == b'writing\n'
+    killed.kill()
+    killed.communicate()
+    assert len(list(tmp_path.glob('.a.h5.*.tmp'))) == 1
+    first = start('a', 1)
+    assert first.stdout.readline() == b'writing\n'
+    second = start('b', 0)
+    assert [first.wait(60), second.wait(60)] == [0, 0]
+    with h5py.File(path) as file:
+        assert sorted(file) == ['a', 'b']
+    assert [p.name for p in tmp_path.iterdir()] == ['a.h5']
+    for process in (first, second):
+        process.stdout.close()
+
+
+def test_locks_are_open_for_writing(tmp_path, monkeypatch):
+    """As NFS wants it."""
+    modes = []
+    monkeypatch.setattr(locks.fcntl, 'flock', lambda file, how: modes.append(file.mode))
+    with exclusive_directory(tmp_path), one_writer(tmp_path / 'a'):
+        pass
+    assert modes == ['r+', 'r+']
+
+
+def test_a_file_system_without_locks(tmp_path, monkeypatch, caplog):
+    def flock(file, how):
+        raise OSError(errno.ENOLCK, 'No locks available')
+
+    monkeypatch.setattr(locks.fcntl, 'flock', flock)
+    with exclusive_directory(tmp_path), one_writer(tmp_path / 'a') as locked:
+        assert not locked
+    assert caplog.text.count('No locks available') == 2

@@ -1,0 +1,195 @@
+"""Labels of other programs to HDF5."""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Zyx
+from ffn.volumes import import_labels
+from tests.real_data import training2_labels
+
+SHAPE_ZYX = (9, 12, 17)
+SUPERVOXELS = np.random.default_rng(1).integers(0, 40, SHAPE_ZYX)
+
+
+def bodies_of(dtype=np.int64, scale: int = 1) -> np.ndarray:
+    """Pairs for supervoxels 0..39 in disorder, three of them per body."""
+    ids = np.random.default_rng(2).permutation(40)
+    return np.stack([ids, (ids + 2) // 3 * scale], axis=1).astype(dtype)
+
+
+def write(path: Path, **datasets: np.ndarray) -> Path:
+    with h5py.File(path, 'w') as file:
+        for name, data in datasets.items():
+            file[name] = data
+    return path
+
+
+def imported(tmp_path: Path, source: Path, *arguments: str) -> np.ndarray:
+    import_labels.main(
+        ['--input', str(source), '--output', f'{tmp_path}/out.h5:labels', *arguments]
+    )
+    with h5py.File(tmp_path / 'out.h5', 'r') as file:
+        assert file['labels'].compression == 'gzip'
+        return file['labels'][:]
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch):
+    monkeypatch.setattr(import_labels, '_BLOCK_ZYX', Zyx(4, 5, 7))
+
+
+@pytest.mark.parametrize('stored', [np.int32, np.uint32, np.int64, np.uint64])
+@pytest.mark.parametrize(
+    ('scale', 'expected'), [(1, np.uint8), (1000, np.uint16), (2**40, np.uint64)]
+)
+@pytest.mark.parametrize('packed', [False, True])
+def test_neuroproof(tmp_path, stored, scale, expected, packed):
+    pairs = bodies_of(scale=scale)
+    source = write(tmp_path / 'in.h5', stack=SUPERVOXELS.astype(stored), transforms=pairs)
+    if packed:
+        packed_path = tmp_path / 'in.h5.gz'
+        packed_path.write_bytes(gzip.compress(source.read_bytes()))
+        source.unlink()
+        source = packed_path
+    result = imported(tmp_path, source)
+    body = dict(pairs.tolist())
+    brute = np.array([body[s] for s in SUPERVOXELS.ravel().tolist()]).reshape(SHAPE_ZYX)
+    assert result.dtype == expected
+    np.testing.assert_array_equal(result, brute)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([source.name, 'out.h5'])
+
+
+def test_ids_up_to_the_last_of_uint64(tmp_path):
+    top = 2**64 - 1
+    pairs = np.array([[top, top - 1], [5, 6]], np.uint64)
+    stack = np.array([top, 5, 0], np.uint64).reshape(1, 1, 3)
+    source = write(tmp_path / 'in.h5', stack=stack, transforms=pairs)
+    assert imported(tmp_path, source).ravel().tolist() == [top - 1, 6, 0]
+
+
+@pytest.mark.parametrize('dtype', [np.int8, np.uint16, np.int32, np.uint64])
+def test_plain_labels(tmp_path, dtype):
+    labels = (SUPERVOXELS % 25).astype(dtype)
+    source = write(tmp_path / 'in.h5', volume=labels, image=labels.astype(np.float32))
+    result = imported(tmp_path, source)
+    assert result.dtype == np.uint8
+    np.testing.assert_array_equal(result, labels)
+
+
+def test_dataset_is_taken_as_it_is(tmp_path):
+    source = write(tmp_path / 'in.h5', stack=SUPERVOXELS, transforms=bodies_of())
+    result = imported(tmp_path, source, '--dataset', 'stack', '--quiet')
+    np.testing.assert_array_equal(result, SUPERVOXELS)
+
+
+def test_negative_labels_become_background(tmp_path, caplog):
+    source = write(tmp_path / 'in.h5', labels=SUPERVOXELS - 3)
+    result = imported(tmp_path, source)
+    assert result.dtype == np.uint8
+    np.testing.assert_array_equal(result, np.maximum(SUPERVOXELS - 3, 0))
+    assert 'down to -3: they become background' in caplog.text
+
+
+def test_one_channel_and_bool(tmp_path):
+    source = write(tmp_path / 'in.h5', labels=(SUPERVOXELS > 20)[np.newaxis])
+    np.testing.assert_array_equal(imported(tmp_path, source), SUPERVOXELS > 20)
+
+
+def test_into_its_own_file(tmp_path):
+    source = write(tmp_path / 'out.h5', stack=SUPERVOXELS, transforms=bodies_of())
+    imported(tmp_path, source)
+    with h5py.File(source, 'r') as file:
+        assert set(file) == {'stack', 'transforms', 'labels'}
+        np.testing.assert_array_equal(file['stack'][:], SUPERVOXELS)
+
+
+@pytest.mark.parametrize(
+    ('datasets', 'arguments', 'message'),
+    [
+        (
+            {'stack': SUPERVOXELS, 'transforms': bodies_of()[1:]},
+            [],
+            'lists no body for supervoxel ',
+        ),
+        (
+            {'stack': SUPERVOXELS, 'transforms': np.zeros((0, 2), int)},
+            [],
+            'no body for supervoxel 1;',
+        ),
+        (
+            {
+                'stack': np.full((3, 4, 5), 2**32 + 5, np.uint64),
+                'transforms': np.array([[5, 7]], np.int32),
+            },
+            [],
+            'no body for supervoxel 4294967301',
+        ),
+        ({'stack': SUPERVOXELS, 'transforms': bodies_of().T}, [], 'of shape (2, 40); expected'),
+        ({'stack': SUPERVOXELS, 'transforms': bodies_of(float)}, [], 'is float64 of shape'),
+        ({'stack': SUPERVOXELS, 'transforms': np.array([[1, 2], [1, 3]])}, [], 'supervoxel 1 two'),
+        ({'a': SUPERVOXELS, 'b': SUPERVOXELS}, [], '2 datasets that can be labels; choose one'),
+        ({'a': SUPERVOXELS.astype(float)}, [], '0 datasets that can be labels'),
+        ({'a': SUPERVOXELS.astype(float)}, ['--dataset', 'a'], 'labels must be integers'),
+        ({'a': SUPERVOXELS}, ['--dataset', 'b'], "no dataset 'b'; it holds a (9, 12, 17)"),
+        ({'a': SUPERVOXELS[0]}, ['--dataset', 'a'], 'expected 3-d'),
+        ({'a': np.stack([SUPERVOXELS] * 2)}, [], '2 channels; expected one'),
+    ],
+)
+def test_errors(tmp_path, datasets, arguments, message):
+    source = write(tmp_path / 'in.h5', **datasets)
+    with pytest.raises(UserError) as caught:
+        imported(tmp_path, source, *arguments)
+    assert message in str(caught.value)
+    assert [p.name for p in tmp_path.iterdir()] == ['in.h5']
+
+
+@pytest.mark.parametrize('keep', [5, 0.5, 0.999])
+def test_truncated_gzip(tmp_path, keep):
+    data = gzip.compress(write(tmp_path / 'in.h5', a=SUPERVOXELS).read_bytes())
+    source = tmp_path / 'in.h5.gz'
+    source.write_bytes(data[: keep if keep > 1 else int(len(data) * keep)])
+    with pytest.raises(UserError, match=r'in\.h5\.gz is no whole gzip file'):
+        imported(tmp_path, source)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['in.h5', 'in.h5.gz']
+
+
+def test_command_line(repository, tmp_path):
+    """One line on success, one line on failure, and no TensorFlow."""
+    source = write(tmp_path / 'in.h5', stack=SUPERVOXELS, transforms=bodies_of())
+
+    def run(name: str):
+        return subprocess.run(
+            [sys.executable, '-X', 'importtime', '-m', 'ffn.volumes.import_labels', '--input', name,
+             '--output', 'out.h5:labels'],
+            cwd=tmp_path, env={'PYTHONPATH': str(repository)}, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+
+    good = run(source.name)
+    assert good.returncode == 0, good.stderr
+    assert good.stdout == 'out.h5:labels: uint8 x,y,z 17,12,9, 14 labels, with background 0\n'
+    assert 'tensorflow' not in good.stderr
+    bad = run('missing.h5')
+    assert bad.returncode == 1
+    assert bad.stderr.splitlines()[-1] == 'error: no such file: missing.h5'
+    assert 'Traceback' not in bad.stderr
+
+
+def test_sample_volume(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(import_labels, '_BLOCK_ZYX', Zyx(64, 512, 512))
+    source = data_dir / 'fib25' / 'training_sample2' / 'groundtruth.h5.gz'
+    result = imported(tmp_path, source)
+    assert result.dtype == np.uint32
+    np.testing.assert_array_equal(result, training2_labels(data_dir))
+    _, counts = np.unique(result, return_counts=True)
+    assert len(counts) == 526
+    assert (counts >= 10000).sum() == 93
