@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import csv
 from collections.abc import Collection
 from typing import Any, TypeVar
 
-from ffn.utils.settings import MISSING, settings
+from ffn.utils.settings import MISSING, Setting, build, format_value, sections, settings
 
 T = TypeVar('T')
 
 
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Shows the default of every flag that has one, and descriptions as they are written."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text = action.help or ''
+        default = action.default
+        if default is argparse.SUPPRESS or isinstance(default, bool) or '%(default' in text:
+            return text
+        shown = format_value(default).replace('%', '%%')
+        return f'{text} (default: {shown})' if action.option_strings and shown else text
+
+
 def make_parser(command: str, description: str, epilog: str = '') -> argparse.ArgumentParser:
-    """Makes the parser of a subcommand.
+    """Makes the parser of a subcommand. Its --help appends '(default: …)' to flags that have a default.
 
     Args:
       command: its name, such as 'segment'.
@@ -23,7 +36,7 @@ def make_parser(command: str, description: str, epilog: str = '') -> argparse.Ar
         prog=f'ffn {command}',
         description=description,
         epilog=epilog or None,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
 
 
@@ -34,7 +47,9 @@ def add_settings(
     skip: Collection[str] = (),
     **defaults: Any,
 ) -> None:
-    """Adds the settings of a dataclass as a group of flags.
+    """Adds the settings of a dataclass as a group of flags, and each of its sections as another one.
+
+    A boolean setting becomes --flag and --noflag.
 
     Args:
       parser: where they go.
@@ -45,24 +60,53 @@ def add_settings(
     """
     group = parser.add_argument_group(title)
     for setting in settings(cls):
-        if setting.field in skip:
-            continue
-        default = defaults.get(setting.field, setting.default)
-        text = setting.help.replace('%', '%%')
-        if default not in (MISSING, None, '', (), False) and '(default' not in text:
-            text += f' (default: {default})'
-        kwargs: dict[str, Any] = {'dest': setting.flag, 'help': text}
-        if setting.kind is bool:
-            kwargs['action'] = argparse.BooleanOptionalAction if default is True else 'store_true'
-        else:
-            kwargs['type'] = setting.kind
-            kwargs['metavar'] = setting.metavar or None
-            kwargs['choices'] = setting.choices or None
-        if default is MISSING:
-            kwargs['required'] = True
-        elif setting.kind is not bool or default is True:
-            kwargs['default'] = default
+        if setting.field not in skip:
+            _add_flag(group, setting, defaults.get(setting.field, setting.default))
+    for part in sections(cls):
+        if part.field not in skip:
+            add_settings(parser, part.title, part.cls, skip, **defaults)
+
+
+def _add_flag(group: argparse._ArgumentGroup, setting: Setting, default: Any) -> None:
+    kwargs: dict[str, Any] = {'dest': setting.flag, 'help': setting.help.replace('%', '%%')}
+    if default is MISSING:
+        kwargs['required'] = True
+    else:
+        kwargs['default'] = setting.as_flag(default)
+    if setting.kind is bool:
+        group.add_argument(f'--{setting.flag}', action=BooleanFlag, **kwargs)
+    else:
+        kwargs['type'] = split_list if setting.kind is list else setting.kind
+        kwargs['metavar'] = setting.metavar or None
+        kwargs['choices'] = setting.choices or None
         group.add_argument(f'--{setting.flag}', **kwargs)
+
+
+class BooleanFlag(argparse.Action):
+    """A flag without a value, --flag, that --noflag switches off; the usage line shows the one that changes something."""
+
+    def __init__(self, option_strings: list[str], dest: str, **kwargs: Any):
+        names = [f'--{prefix}{name[2:]}' for name in option_strings for prefix in ('', 'no')]
+        super().__init__(names, dest, nargs=0, **kwargs)
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        """Sets the value to whether the flag is given without 'no'."""
+        setattr(namespace, self.dest, option_string == self.option_strings[0])
+
+    def format_usage(self) -> str:
+        """What the usage line shows."""
+        return self.option_strings[self.default is True]
+
+
+def split_list(text: str) -> list[str]:
+    """Splits text at commas; an entry that holds a comma itself stands between double quotes."""
+    return [part.strip() for row in csv.reader([text]) for part in row]
 
 
 def read_settings(args: argparse.Namespace, cls: type[T], **others: Any) -> T:
@@ -71,17 +115,9 @@ def read_settings(args: argparse.Namespace, cls: type[T], **others: Any) -> T:
     Args:
       args: what `add_settings` made of the command line.
       cls: the class.
-      **others: values of fields that are no flags.
+      **others: values of fields that are not flags.
 
     Raises:
-      UserError: a value that does not parse, or that the class refuses.
+      UserError: a value that cannot be parsed, or that the class refuses.
     """
-    values = dict(others)
-    for setting in settings(cls):
-        if setting.field in others or not hasattr(args, setting.flag):
-            continue
-        value = getattr(args, setting.flag)
-        if setting.parse and isinstance(value, str):
-            value = setting.parse(value, f'--{setting.flag}')
-        values[setting.field] = value
-    return cls(**values)
+    return build(cls, vars(args), **others)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ffn import __version__
 from ffn.utils.errors import UserError, run_tool
 from ffn.utils.startup import show_log
 
@@ -57,15 +59,23 @@ COMMANDS: dict[str, dict[str, Command]] = {
     },
 }
 
+SUMMARY = 'Flood-filling networks: tracing neurons in volumes of electron microscopy.'
+
+
+def find_commands() -> dict[str, Command]:
+    """All subcommands by the name that users type."""
+    return {name: command for group in COMMANDS.values() for name, command in group.items()}
+
 
 def overview() -> str:
     """The map of all subcommands, as `ffn --help` prints it."""
-    lines = ['usage: ffn COMMAND [FLAGS]', '', __doc__.splitlines()[0], '']
+    lines = ['usage: ffn COMMAND [FLAGS]', '', SUMMARY, '']
     for title, commands in COMMANDS.items():
         lines += [f'{title}:', *(f'  {name:16} {c.summary}' for name, c in commands.items()), '']
-    lines.append(
-        'ffn COMMAND --help lists the flags of a command. Triples are x,y,z unless a flag says otherwise.'
-    )
+    lines += [
+        'ffn COMMAND --help lists the flags of a command, ffn --version prints the version.',
+        'Triples of numbers are in the order x,y,z unless a flag says otherwise.',
+    ]
     return '\n'.join(lines)
 
 
@@ -75,14 +85,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
       UserError: there is no such subcommand.
     """
-    name, *rest = argv if argv is not None else sys.argv[1:] or ['--help']
+    name, *rest = list(sys.argv[1:] if argv is None else argv) or ['--help']
+    if name == 'help' and rest:
+        name, rest = rest[0], ['--help']
     if name in ('-h', '--help', 'help'):
         print(overview())
-        return
-    known = {name: command for group in COMMANDS.values() for name, command in group.items()}
+    elif name == '--version':
+        print(f'ffn {__version__}')
+    else:
+        importlib.import_module(f'ffn.cli.{_find(name).module}').main(rest)
+
+
+def _find(name: str) -> Command:
+    known = find_commands()
     if name not in known:
-        raise UserError(f'ffn {name}: there is no such command; known are {", ".join(known)}')
-    importlib.import_module(f'ffn.cli.{known[name].module}').main(rest)
+        close = difflib.get_close_matches(name.replace('_', '-'), known, n=1)
+        hint = f'did you mean {close[0]}?' if close else f'expected one of {", ".join(known)}'
+        raise UserError(f'ffn has no command {name!r}; {hint} ffn --help describes them all')
+    return known[name]
 
 
 def run() -> None:

@@ -4,19 +4,23 @@
     class Matching:
         min_voxels: int = setting('voxels that two ids must share', default=1, flag='min_overlap_voxels')
 
-`ffn.cli.flags` turns such a class into command-line flags with their help, and the parsed flags back into
-an instance. The class itself stays a plain dataclass that programs construct directly.
+`ffn.cli.flags` and `ffn.cli.absl_flags` turn such a class into command-line flags with their help, and
+parsed flags back into an instance. The class itself stays a plain dataclass that programs construct
+directly.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import types
 import typing
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+T = TypeVar('T')
 
 MISSING: Any = dataclasses.MISSING
-_KEY = 'ffn.setting'
+_SETTING, _SECTION = 'ffn.setting', 'ffn.section'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +31,9 @@ class Setting:
       field: its name in the class.
       flag: its name on the command line, without dashes.
       help: what it means, with unit and axis order.
-      kind: its type: bool, int, float or str; of fields that `parse` makes, str.
+      kind: type of what the flag holds: bool, int, float or str; list: of texts between commas.
       default: value of the field, MISSING if it must be given.
-      parse: makes the value from the flag's text and the flag's name, which errors mention.
+      parse: makes the field's value from the flag's text or texts and '--flag', which errors mention.
       choices: the values that are allowed; none: any.
       metavar: what help shows in place of the value, such as X,Y,Z.
     """
@@ -39,45 +43,163 @@ class Setting:
     help: str
     kind: type
     default: Any
-    parse: Callable[[str, str], Any] | None
+    parse: Callable[[Any, str], Any] | None
     choices: Sequence[Any]
     metavar: str
+
+    def as_flag(self, value: Any) -> Any:
+        """Turns a value of the field into what the flag holds: text, or a list of texts, if it is parsed."""
+        if value is MISSING or value is None or self.parse is None:
+            return value
+        text = format_value(value)
+        return [part for part in text.split(',') if part] if self.kind is list else text
+
+    def read(self, value: Any) -> Any:
+        """Turns what the flag holds into a value of the field.
+
+        Raises:
+          UserError: it cannot be parsed.
+        """
+        if self.parse is None or not isinstance(value, str | list):
+            return value
+        if self.default is not MISSING and value == self.as_flag(self.default):
+            return self.default
+        return self.parse(value, f'--{self.flag}')
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A field that is itself a dataclass with settings.
+
+    Attributes:
+      field: its name in the class.
+      title: heading of its flags in --help.
+      cls: its type.
+    """
+
+    field: str
+    title: str
+    cls: type
 
 
 def setting(
     help: str,
     *,
     default: Any = MISSING,
+    default_factory: Any = MISSING,
     flag: str = '',
-    parse: Callable[[str, str], Any] | None = None,
+    parse: Callable[[Any, str], Any] | None = None,
+    comma_list: bool = False,
     choices: Sequence[Any] = (),
     metavar: str = '',
 ) -> Any:
     """A dataclass field that is also a flag.
 
     Args:
-      help: what it means, with unit and axis order; shown by --help.
+      help: what it means, with unit and axis order; shown by --help, which adds the default.
       default: without one, the flag is required.
+      default_factory: makes a default that is mutable, as in `dataclasses.field`.
       flag: its name on the command line, without dashes, where that is not the field's.
       parse: makes the value from the flag's text and '--flag'; raises UserError. Without it, the field's
-        type must be bool, int, float or str.
+        type must be bool, int, float or str, or one of these or None.
+      comma_list: the flag is a list separated by commas, and `parse` gets a list of texts.
       choices: the values that are allowed; none: any.
       metavar: what help shows in place of the value, such as X,Y,Z.
     """
-    about = {'help': help, 'flag': flag, 'parse': parse, 'choices': choices, 'metavar': metavar}
-    return dataclasses.field(default=default, metadata={_KEY: about})
+    kind = list if comma_list else str if parse else None
+    about = {
+        'help': help,
+        'flag': flag,
+        'kind': kind,
+        'parse': parse,
+        'choices': choices,
+        'metavar': metavar,
+    }
+    return dataclasses.field(
+        default=default, default_factory=default_factory, metadata={_SETTING: about}
+    )
+
+
+def section(title: str, *, default_factory: Any = MISSING) -> Any:
+    """A dataclass field that is a dataclass with settings of its own, a group of flags in --help.
+
+    Args:
+      title: heading of the group.
+      default_factory: the class, where all its settings have defaults.
+    """
+    return dataclasses.field(default_factory=default_factory, metadata={_SECTION: title})
 
 
 def settings(cls: type) -> list[Setting]:
-    """The settings of a dataclass, in the order of its fields; fields without documentation are none."""
-    types = typing.get_type_hints(cls)
+    """Lists a dataclass's own settings in the order of its fields; fields without documentation are not flags."""
+    hints = typing.get_type_hints(cls)
     found = []
     for field in dataclasses.fields(cls):
-        if (about := field.metadata.get(_KEY)) is None:
+        if (about := field.metadata.get(_SETTING)) is None:
             continue
-        kind = str if about['parse'] else types[field.name]
-        if kind not in (bool, int, float, str):
+        kind = about['kind'] or _plain_type(hints[field.name])
+        if kind not in (bool, int, float, str, list):
             raise TypeError(f'{cls.__name__}.{field.name} is {kind}; it needs a parse function')
-        about = {**about, 'flag': about['flag'] or field.name}
-        found.append(Setting(field=field.name, kind=kind, default=field.default, **about))
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        about = {**about, 'kind': kind, 'flag': about['flag'] or field.name}
+        found.append(Setting(field=field.name, default=default, **about))
     return found
+
+
+def sections(cls: type) -> list[Section]:
+    """Lists the fields of a dataclass that are dataclasses with settings of their own."""
+    hints = typing.get_type_hints(cls)
+    return [
+        Section(field.name, field.metadata[_SECTION], hints[field.name])
+        for field in dataclasses.fields(cls)
+        if _SECTION in field.metadata
+    ]
+
+
+def all_settings(cls: type) -> list[Setting]:
+    """Lists the settings of a dataclass and of its sections."""
+    return [*settings(cls), *(s for part in sections(cls) for s in all_settings(part.cls))]
+
+
+def build(cls: type[T], flags: Mapping[str, Any], **others: Any) -> T:
+    """Makes an instance of a dataclass from parsed flags.
+
+    Args:
+      cls: the class.
+      flags: name of the flag → what it holds; a setting whose flag is not in it keeps its default.
+      **others: values of fields that are not taken from flags.
+
+    Raises:
+      UserError: a value that cannot be parsed, or that the class refuses.
+    """
+    values = dict(others)
+    for part in sections(cls):
+        if part.field not in others:
+            values[part.field] = build(part.cls, flags)
+    for setting in settings(cls):
+        if setting.field not in others and setting.flag in flags:
+            values[setting.field] = setting.read(flags[setting.flag])
+    return cls(**values)
+
+
+def format_value(value: Any) -> str:
+    """Writes a default as a user would type it: 8,8,8 for a tuple, nothing for an empty or composite one."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list | tuple):
+        return ','.join(map(format_value, value))
+    if isinstance(value, bool | int):
+        return str(value)
+    if isinstance(value, float):
+        return f'{value:g}'
+    return ''
+
+
+def _plain_type(hint: Any) -> Any:
+    """The type behind `T | None`; other annotations as they are."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        rest = [arg for arg in typing.get_args(hint) if arg is not type(None)]
+        return rest[0] if len(rest) == 1 else hint
+    return hint
