@@ -1,4 +1,4 @@
-"""What train.py makes of its flags."""
+"""What train.py makes of its flags, and what it saves of them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FIELDS = {
         'eval_steps': 32, 'voxel_size': [33.0, 34.0, 35.0], 'seed': 36, 'quiet': True,
     },
 }  # fmt: skip
-FLAG_OF = {
+FLAG_NAMES = {
     'offset_scale': 'image_offset_scale_map', 'window_radius': 'fov_window_radius',
     'schedule': 'learning_rate_schedule', 'decay_factor': 'learning_rate_decay_factor',
     'clip_value': 'gradient_clip_value', 'clip_norm': 'gradient_clip_norm',
@@ -55,19 +55,52 @@ def as_flag(field: str, value: object) -> str:
         text = ','.join(':'.join(map(str, [k, *v])) for k, v in pairs.items())
     else:
         text = ','.join(map(str, value)) if isinstance(value, list) else str(value)
-    return f'--{FLAG_OF.get(field, field)}={text}'
+    return f'--{FLAG_NAMES.get(field, field)}={text}'
 
 
-def test_every_flag_gets_to_its_own_place(repository):
-    flags = [as_flag(f, v) for fields in FIELDS.values() for f, v in fields.items()]
+FLAGS = [as_flag(f, v) for fields in FIELDS.values() for f, v in fields.items()]
+FLAGS.append('--augmentation={"noise": {}}')
+EXPECTED = {name: fields for name, fields in FIELDS.items() if name} | FIELDS['']
+
+
+def test_every_flag_reaches_its_field(repository):
     done = subprocess.run(
-        [sys.executable, '-c', SHOW_CONFIG, *flags, '--augmentation={"noise": {}}'],
-        cwd=repository, capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+        [sys.executable, '-c', SHOW_CONFIG, *FLAGS],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
-    left_out, config = json.loads(done.stdout)
-    others = {'eval_request', 'eval_labels', 'eval_box', 'strategy'}
-    assert set(left_out) == others
+    not_given, config = json.loads(done.stdout)
+    assert set(not_given) == {'eval_request', 'eval_labels', 'eval_box', 'strategy'}
     assert config['data'].pop('augmentation')['noise'] is not None
-    expected = {name: fields for name, fields in FIELDS.items() if name} | FIELDS['']
-    assert config == expected
+    assert config == EXPECTED
+
+
+SHOW_SAVED = """
+import json, sys, train
+from ffn.cli import train as command
+from ffn.cli.flags import add_settings, format_flags, make_parser
+train.FLAGS(['train', *sys.argv[1:]])
+parser = make_parser('train', '')
+add_settings(parser, '', command.Train, train_dir=None)
+saved = format_flags(parser.parse_args(sys.argv[1:]), command.Train)
+json.dump([train.FLAGS.flags_into_string(), saved], sys.stdout)
+"""
+
+
+def test_the_script_and_the_command_save_the_same_flags(repository):
+    arguments = [flag for flag in FLAGS if not flag.endswith(('=True', '=False'))]
+    text = subprocess.run(
+        [sys.executable, '-c', SHOW_SAVED, *arguments, '--quiet', '--noshuffle_moves'],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout
+    by_script, by_command = (set(saved.splitlines()) for saved in json.loads(text))
+    assert by_command <= by_script
+    assert len(by_command) > 50

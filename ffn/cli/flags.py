@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Collection
+import io
+import sys
+from collections.abc import Collection, Sequence
 from typing import Any, TypeVar
 
-from ffn.utils.settings import MISSING, Setting, build, format_value, sections, settings
+from ffn.utils.settings import (
+    MISSING,
+    Setting,
+    all_settings,
+    build,
+    format_value,
+    sections,
+    settings,
+)
 
 T = TypeVar('T')
 
@@ -102,6 +112,61 @@ class BooleanFlag(argparse.Action):
     def format_usage(self) -> str:
         """What the usage line shows."""
         return self.option_strings[self.default is True]
+
+
+def parse_command(
+    command: str,
+    description: str,
+    title: str,
+    cls: type,
+    argv: Sequence[str] | None,
+    epilog: str = '',
+    **defaults: Any,
+) -> argparse.Namespace:
+    """Parses the command line of one of the four stages, whose flags are the settings of a dataclass.
+
+    As the scripts do, it accepts --flagfile=FILE and --flag=true.
+
+    Args:
+      command: its name, such as 'train'.
+      description: see `make_parser`.
+      title: heading of the flags that are in no section.
+      cls: the settings.
+      argv: arguments; None: those of the process.
+      epilog: see `make_parser`.
+      **defaults: see `add_settings`.
+
+    Raises:
+      UserError: a flag file that cannot be read.
+    """
+    from ffn.cli.absl_flags import expand_flag_files
+
+    parser = make_parser(command, description, epilog)
+    add_settings(parser, title, cls, **defaults)
+    general = parser.add_argument_group('Flags in files')
+    general.add_argument('--flagfile', metavar='FILE', help='a file with flags, one a line')
+    return parser.parse_args(expand_flag_files(sys.argv[1:] if argv is None else argv, cls))
+
+
+def format_flags(args: argparse.Namespace, cls: type) -> str:
+    """Writes parsed flags as --flagfile of a script or subcommand reads them, one a line.
+
+    Args:
+      args: what `add_settings` made of the command line.
+      cls: the class; flags that are None are left out.
+    """
+    lines = []
+    for setting in sorted(all_settings(cls), key=lambda setting: setting.flag):
+        value = getattr(args, setting.flag)
+        if isinstance(value, bool):
+            lines.append(f'--{"" if value else "no"}{setting.flag}')
+        elif isinstance(value, list):
+            text = io.StringIO()
+            csv.writer(text, lineterminator='').writerow(value)
+            lines.append(f'--{setting.flag}={text.getvalue()}')
+        elif value is not None:
+            lines.append(f'--{setting.flag}={value}')
+    return ''.join(f'{line}\n' for line in lines)
 
 
 def split_list(text: str) -> list[str]:

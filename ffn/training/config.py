@@ -1,16 +1,19 @@
-"""What the training loop is told, checked; no flags here."""
+"""The settings of a training run, checked. Each is also a flag of train.py, see `ffn.utils.settings`."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ffn.training.augmentation_config import AugmentationConfig
+from ffn.training.augmentation_config import AugmentationConfig, parse_augmentation
 from ffn.training.optimizer_config import OptimizerConfig
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Zyx
+from ffn.utils.settings import section, setting
+from ffn.volumes.volume import split_named
 
 # Keras takes seconds to load; mistakes in the settings show before.
 if TYPE_CHECKING:
@@ -18,82 +21,156 @@ if TYPE_CHECKING:
 
 POLICIES = ('fixed', 'window', 'max_pred_moves', 'no_step')
 PRECISIONS = ('float32', 'bfloat16', 'float16')
-# What voxels of the object and of everything else are trained towards.
+# Targets of the loss for voxels of the object and for all others.
 SOFT_LABELS = (0.95, 0.05)
+
+
+def _parse_axes(texts: Sequence[str], flag: str) -> tuple[int, ...]:
+    if not all(text.strip().isdigit() for text in texts):
+        raise UserError(f'{flag} is {",".join(texts)!r}; expected indices such as 1,2')
+    return tuple(int(text) for text in texts)
+
+
+def _parse_weights(texts: Sequence[str], flag: str) -> dict[str, float]:
+    weights = {}
+    for text in texts:
+        name, _, share = text.rpartition(':')
+        try:
+            weights[name] = float(share)
+        except ValueError as error:
+            raise UserError(f'{flag}: {text!r} is not of the form name:share') from error
+    return weights
+
+
+def _parse_offset_scale(texts: Sequence[str], flag: str) -> dict[str, tuple[float, float]]:
+    scales = {}
+    for text in texts:
+        try:
+            volume, offset, scale = text.split(':')
+            scales[volume] = (float(offset), float(scale))
+        except ValueError as error:
+            raise UserError(f'{flag}: {text!r} is not of the form volume:offset:scale') from error
+    return scales
+
+
+def _parse_json_object(text: str, flag: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f'{flag} is not JSON: {error}; given was {text!r}') from error
+    if not isinstance(value, dict):
+        raise UserError(f'{flag} must be a JSON object such as {{"depth": 9}}, not {text!r}')
+    return value
+
+
+def _parse_voxel_size(texts: Sequence[str], flag: str) -> tuple[float, float, float]:
+    try:
+        x, y, z = map(float, texts)
+    except ValueError as error:
+        raise UserError(f'{flag} is {",".join(texts)!r}; expected three numbers x,y,z') from error
+    return x, y, z
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where examples come from and how they are varied.
+    """Where examples come from and how they are varied."""
 
-    Attributes:
-      train_coords: coordinate files; a glob, a comma list, or path@N for N shards.
-      data_volumes: name → image volume.
-      label_volumes: name → label volume.
-      image_mean: subtracted from the image.
-      image_stddev: divides it afterwards.
-      offset_scale: name → (mean, stddev) of volumes that differ.
-      permutable_axes: z, y, x indices of axes that may be exchanged.
-      reflectable_axes: z, y, x indices of axes that may be reversed.
-      augmentation: further random changes.
-      volume_weights: name → share of the examples that come from it, in any unit; empty: volumes are
-        as frequent as their coordinates.
-      loss_weight_volumes: name → volume of weights of each voxel in the loss; others count 1.
-      skip_corrupt_records: leaves out what is damaged of a coordinate file, instead of an error.
-    """
-
-    train_coords: str
-    data_volumes: Mapping[str, str]
-    label_volumes: Mapping[str, str]
-    image_mean: float
-    image_stddev: float
-    offset_scale: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    permutable_axes: tuple[int, ...] = (1, 2)
-    reflectable_axes: tuple[int, ...] = (0, 1, 2)
-    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    volume_weights: Mapping[str, float] = field(default_factory=dict)
-    loss_weight_volumes: Mapping[str, str] = field(default_factory=dict)
-    skip_corrupt_records: bool = False
+    train_coords: str = setting(
+        'coordinate files: a glob, a list separated by commas, or PATH@N for N shards',
+        metavar='FILES',
+    )
+    data_volumes: Mapping[str, str] = setting(
+        'images, name:path:dataset, …', parse=split_named, comma_list=True, metavar='VOLUMES'
+    )
+    label_volumes: Mapping[str, str] = setting(
+        'labels, name:path:dataset, …', parse=split_named, comma_list=True, metavar='VOLUMES'
+    )
+    image_mean: float = setting('subtracted from the image')
+    image_stddev: float = setting('the image is then divided by this')
+    offset_scale: Mapping[str, tuple[float, float]] = setting(
+        'name:mean:stddev, … for volumes that differ from --image_mean and --image_stddev',
+        default_factory=dict,
+        flag='image_offset_scale_map',
+        parse=_parse_offset_scale,
+        comma_list=True,
+        metavar='SCALES',
+    )
+    permutable_axes: tuple[int, ...] = setting(
+        'axes that may be exchanged; indices in z,y,x: 0 is z',
+        default=(1, 2),
+        parse=_parse_axes,
+        comma_list=True,
+        metavar='AXES',
+    )
+    reflectable_axes: tuple[int, ...] = setting(
+        'axes that may be reversed; indices in z,y,x: 0 is z',
+        default=(0, 1, 2),
+        parse=_parse_axes,
+        comma_list=True,
+        metavar='AXES',
+    )
+    augmentation: AugmentationConfig = setting(
+        'further augmentation: a JSON object, or a file with one',
+        default_factory=AugmentationConfig,
+        parse=lambda text, flag: parse_augmentation(text),
+        metavar='JSON',
+    )
+    volume_weights: Mapping[str, float] = setting(
+        'name:share, … of the examples drawn from each volume, in any unit; if unset, volumes '
+        'contribute in proportion to their coordinates',
+        default_factory=dict,
+        parse=_parse_weights,
+        comma_list=True,
+        metavar='WEIGHTS',
+    )
+    loss_weight_volumes: Mapping[str, str] = setting(
+        'name:path:dataset, … of the weight of each voxel in the loss; other volumes have weight 1',
+        default_factory=dict,
+        parse=split_named,
+        comma_list=True,
+        metavar='VOLUMES',
+    )
+    skip_corrupt_records: bool = setting(
+        'skip damaged parts of --train_coords instead of ending with an error', default=False
+    )
 
     def __post_init__(self) -> None:
-        for name, axes in (
-            ('permutable_axes', self.permutable_axes),
-            ('reflectable_axes', self.reflectable_axes),
-        ):
+        for flag in ('permutable_axes', 'reflectable_axes'):
+            axes = getattr(self, flag)
             if not set(axes) <= {0, 1, 2} or len(set(axes)) != len(axes):
                 raise UserError(
-                    f'--{name} is {",".join(map(str, axes))}; expected distinct indices of z, y, x: '
+                    f'--{flag} is {",".join(map(str, axes))}; expected distinct indices of z, y, x: '
                     '0, 1, 2'
                 )
         stddevs = [self.image_stddev, *(scale for _, scale in self.offset_scale.values())]
         if not all(stddev > 0 for stddev in stddevs):
             raise UserError(f'image_stddev is {min(stddevs):g}; expected a positive number')
-        for what, names in (
-            ('--label_volumes', self.label_volumes),
-            ('--data_volumes', self.data_volumes),
-        ):
-            missing = (set(self.data_volumes) | set(self.label_volumes)) - set(names)
-            if missing:
-                raise UserError(
-                    f'{what} lacks {", ".join(sorted(missing))}: every volume needs image and labels'
-                )
-        for what, names in (
-            ('image_offset_scale_map', self.offset_scale),
-            ('volume_weights', self.volume_weights),
-            ('loss_weight_volumes', self.loss_weight_volumes),
-        ):
-            unknown = set(names) - set(self.data_volumes)
-            if unknown:
-                raise UserError(
-                    f'--{what} names {", ".join(sorted(unknown))}, which --data_volumes lacks'
-                )
-        if self.volume_weights and not (
-            all(0 <= weight < math.inf for weight in self.volume_weights.values())
-            and sum(self.volume_weights.values()) > 0
-        ):
+        self._check_names()
+        weights = self.volume_weights.values()
+        if weights and not (all(0 <= w < math.inf for w in weights) and sum(weights) > 0):
             raise UserError(
                 f'--volume_weights are {dict(self.volume_weights)}; expected numbers from 0, not all 0'
             )
+
+    def _check_names(self) -> None:
+        everything = set(self.data_volumes) | set(self.label_volumes)
+        for flag in ('label_volumes', 'data_volumes'):
+            missing = everything - set(getattr(self, flag))
+            if missing:
+                raise UserError(
+                    f'--{flag} lacks {", ".join(sorted(missing))}: every volume needs image and labels'
+                )
+        optional: dict[str, Iterable[str]] = {
+            'image_offset_scale_map': self.offset_scale,
+            'volume_weights': self.volume_weights,
+            'loss_weight_volumes': self.loss_weight_volumes,
+        }
+        for flag, names in optional.items():
+            unknown = set(names) - set(self.data_volumes)
+            if unknown:
+                raise UserError(
+                    f'--{flag} names {", ".join(sorted(unknown))}, which --data_volumes lacks'
+                )
 
     def normalization(self, name: str) -> tuple[float, float]:
         """Mean and standard deviation of a volume's image."""
@@ -102,24 +179,25 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class WalkConfig:
-    """How the field of view moves over an example.
+    """How the field of view moves over an example."""
 
-    Attributes:
-      fov_policy: one of POLICIES.
-      fov_moves: how many deltas it may go away from the centre.
-      shuffle_moves: whether the order of the fixed moves is random.
-      seed_pad: probability that the seed begins with.
-      threshold: probability from which on a voxel can be moved to.
-      window_radius: of policy window: a move is possible where any voxel so near to its target, on
-        the shell that the targets lie on, reaches the threshold.
-    """
-
-    fov_policy: str = 'fixed'
-    fov_moves: int = 1
-    shuffle_moves: bool = True
-    seed_pad: float = 0.05
-    threshold: float = 0.9
-    window_radius: int = 1
+    fov_policy: str = setting(f'one of {", ".join(POLICIES)}', default='fixed', metavar='NAME')
+    fov_moves: int = setting(
+        'how far the field of view may move from the centre, in multiples of the deltas', default=1
+    )
+    shuffle_moves: bool = setting(
+        'random order of the moves of the policies fixed and window', default=True
+    )
+    seed_pad: float = setting('initial probability of all voxels but the seed', default=0.05)
+    threshold: float = setting(
+        'the field of view moves to where the probability reaches this', default=0.9
+    )
+    window_radius: int = setting(
+        'policy window: a move is possible if a voxel at most this far from its target, on the shell '
+        'that targets lie on, reaches --threshold',
+        default=1,
+        flag='fov_window_radius',
+    )
 
     def __post_init__(self) -> None:
         if self.fov_policy not in POLICIES:
@@ -134,10 +212,10 @@ class WalkConfig:
             )
         if self.window_radius < 0:
             raise UserError(f'--fov_window_radius is {self.window_radius}; expected 0 or more')
-        for name in ('seed_pad', 'threshold'):
-            if not 0 < getattr(self, name) < 1:
+        for flag in ('seed_pad', 'threshold'):
+            if not 0 < getattr(self, flag) < 1:
                 raise UserError(
-                    f'--{name} is {getattr(self, name):g}; expected a probability between 0 and 1'
+                    f'--{flag} is {getattr(self, flag):g}; expected a probability between 0 and 1'
                 )
 
     def patch_size(self, info: ModelInfo) -> Zyx:
@@ -145,7 +223,7 @@ class WalkConfig:
         return self._size(info, self.fov_moves + (self.fov_policy == 'max_pred_moves'))
 
     def eval_size(self, info: ModelInfo) -> Zyx:
-        """Size of their middle part that finished patches are judged by."""
+        """Size of their central part, on which finished patches are scored."""
         return self._size(info, self.fov_moves)
 
     def _size(self, info: ModelInfo, moves: int) -> Zyx:
@@ -155,75 +233,84 @@ class WalkConfig:
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """When a run is saved, and what is kept.
+    """When a run is saved, and what is kept."""
 
-    Attributes:
-      steps: steps between checkpoints; 0: by time alone.
-      minutes: minutes between checkpoints; 0: by steps alone.
-      keep: number of newest ones kept; 0: all.
-      keep_every_hours: one is kept for good whenever so long has passed; 0: none.
-    """
-
-    steps: int = 0
-    minutes: float = 10
-    keep: int = 5
-    keep_every_hours: float = 0
+    steps: int = setting(
+        'training steps between checkpoints; 0: by time alone', default=0, flag='checkpoint_steps'
+    )
+    minutes: float = setting(
+        'minutes between checkpoints; 0: by steps alone', default=10.0, flag='checkpoint_minutes'
+    )
+    keep: int = setting(
+        'how many of the newest checkpoints are kept; 0: all', default=5, flag='keep_checkpoints'
+    )
+    keep_every_hours: float = setting(
+        'hours after which another checkpoint is kept for good; 0: none',
+        default=0.0,
+        flag='keep_checkpoint_every_n_hours',
+    )
 
     def __post_init__(self) -> None:
-        for flag, value in (
-            ('checkpoint_steps', self.steps),
-            ('checkpoint_minutes', self.minutes),
-            ('keep_checkpoints', self.keep),
-            ('keep_checkpoint_every_n_hours', self.keep_every_hours),
-        ):
+        limits: dict[str, float] = {
+            'checkpoint_steps': self.steps,
+            'checkpoint_minutes': self.minutes,
+            'keep_checkpoints': self.keep,
+            'keep_checkpoint_every_n_hours': self.keep_every_hours,
+        }
+        for flag, value in limits.items():
             if value < 0:
                 raise UserError(f'--{flag} is {value:g}; expected 0 or more')
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A training run.
+    """A training run."""
 
-    Attributes:
-      data: examples.
-      walk: movement.
-      optimizer: learning.
-      model_name: '[package.]module.Class'.
-      model_args: its arguments.
-      train_dir: folder for checkpoints and event files.
-      checkpoints: when to save.
-      batch_size: examples that are walked at the same time, on each device.
-      max_steps: when to end.
-      summary_seconds: time between summaries for TensorBoard.
-      precision: what the network computes in, one of PRECISIONS; weights and logits stay float32.
-      init_checkpoint: weights to begin with, where train_dir has no checkpoint yet.
-      eval_steps: steps between evaluations of a held-out box; 0: none.
-      voxel_size: physical size x, y, z of a voxel, noted for inference; None: not known.
-      seed: of initial weights, order of examples and augmentation.
-      quiet: no progress bar.
-    """
-
-    data: DataConfig
-    walk: WalkConfig
-    optimizer: OptimizerConfig
-    model_name: str
-    model_args: Mapping[str, Any]
-    train_dir: str
-    checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
-    batch_size: int = 4
-    max_steps: int = 10000
-    summary_seconds: float = 120
-    precision: str = 'float32'
-    init_checkpoint: str = ''
-    eval_steps: int = 0
-    voxel_size: tuple[float, float, float] | None = None
-    seed: int = 0
-    quiet: bool = False
+    data: DataConfig = section('Examples')
+    walk: WalkConfig = section('Movement of the field of view')
+    optimizer: OptimizerConfig = section('Optimization')
+    model_name: str = setting('network, as [package.]module.Class', metavar='NAME')
+    model_args: Mapping[str, Any] = setting(
+        'arguments of the network: a JSON object, with sizes in x,y,z',
+        parse=_parse_json_object,
+        metavar='JSON',
+    )
+    train_dir: str = setting(
+        'folder for checkpoints and event files; a temporary one if unset', metavar='FOLDER'
+    )
+    checkpoints: CheckpointConfig = section('Checkpoints', default_factory=CheckpointConfig)
+    batch_size: int = setting('examples processed at a time, on each device', default=4)
+    max_steps: int = setting('training steps', default=10000)
+    summary_seconds: float = setting(
+        'seconds between summaries for TensorBoard', default=120.0, flag='summary_rate_secs'
+    )
+    precision: str = setting(
+        f'what the network computes in: {", ".join(PRECISIONS)}; weights and logits stay float32',
+        default='float32',
+        metavar='NAME',
+    )
+    init_checkpoint: str = setting(
+        'initial weights, where --train_dir has no checkpoint yet; of a folder, its latest checkpoint',
+        default='',
+        metavar='CHECKPOINT',
+    )
+    eval_steps: int = setting(
+        'training steps between evaluations on the held-out box; 0: none', default=0
+    )
+    voxel_size: tuple[float, float, float] | None = setting(
+        'physical size of a voxel in nanometres, stored with the network for inference',
+        default=None,
+        parse=_parse_voxel_size,
+        comma_list=True,
+        metavar='X,Y,Z',
+    )
+    seed: int = setting('of initial weights, order of examples and augmentation', default=0)
+    quiet: bool = setting('no progress bar', default=False)
 
     def __post_init__(self) -> None:
-        for name in ('batch_size', 'max_steps'):
-            if getattr(self, name) < 1:
-                raise UserError(f'--{name} is {getattr(self, name)}; expected 1 or more')
+        for flag in ('batch_size', 'max_steps'):
+            if getattr(self, flag) < 1:
+                raise UserError(f'--{flag} is {getattr(self, flag)}; expected 1 or more')
         if self.seed < 0:
             raise UserError(f'--seed is {self.seed}; expected 0 or more')
         if self.precision not in PRECISIONS:

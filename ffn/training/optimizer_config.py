@@ -1,10 +1,11 @@
-"""How weights follow gradients: settings, checked; no flags and no framework here."""
+"""How weights follow gradients: settings, checked; no framework here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from ffn.utils.errors import UserError
+from ffn.utils.settings import setting
 
 OPTIMIZERS = ('sgd', 'momentum', 'adagrad', 'adam', 'adamw', 'rmsprop')
 SCHEDULES = ('exponential', 'cosine')
@@ -12,64 +13,80 @@ SCHEDULES = ('exponential', 'cosine')
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """How weights follow gradients.
+    """How weights follow gradients."""
 
-    Attributes:
-      optimizer: one of OPTIMIZERS.
-      learning_rate: at the beginning, after the warm-up.
-      momentum: of momentum and rmsprop.
-      schedule: 'exponential': the rate is multiplied by decay_factor every decay_steps, in a
-        staircase, and constant without these; 'cosine': it falls along half a cosine to
-        decay_factor (default 0) times its beginning at decay_steps.
-      decay_factor: see schedule.
-      decay_steps: training steps.
-      warmup_steps: the rate rises from 0 in a line over so many steps.
-      rmsprop_decay: discount of old squared gradients.
-      adam_beta1: discount of old gradients.
-      adam_beta2: discount of old squared gradients.
-      epsilon: keeps rmsprop, adam and adamw from dividing by nothing.
-      weight_decay: of adamw: weights shrink by this times the rate in every step.
-      clip_value: each entry of the gradient is limited to plus or minus this; 0: off.
-      clip_norm: then all gradients together are scaled down to this Euclidean norm; 0: off.
-      ema_decay: discount of old weights in a running average of them that is saved as well; 0: none.
-    """
-
-    optimizer: str = 'sgd'
-    learning_rate: float = 0.001
-    momentum: float = 0.9
-    schedule: str = 'exponential'
-    decay_factor: float | None = None
-    decay_steps: int | None = None
-    warmup_steps: int = 0
-    rmsprop_decay: float = 0.9
-    adam_beta1: float = 0.9
-    adam_beta2: float = 0.999
-    epsilon: float = 1e-8
-    weight_decay: float = 0.004
-    clip_value: float = 0.7
-    clip_norm: float = 0.0
-    ema_decay: float = 0.0
+    optimizer: str = setting(f'one of {", ".join(OPTIMIZERS)}', default='sgd', metavar='NAME')
+    learning_rate: float = setting('initial learning rate, after the warm-up', default=0.001)
+    momentum: float = setting('momentum of the optimizers momentum and rmsprop', default=0.9)
+    schedule: str = setting(
+        'how the rate falls: exponential (in a staircase; constant without --decay_steps) or cosine',
+        default='exponential',
+        flag='learning_rate_schedule',
+        metavar='NAME',
+    )
+    decay_factor: float | None = setting(
+        'exponential: factor applied to the rate every --decay_steps; cosine: fraction of the initial '
+        'rate that remains at --decay_steps (0 if unset)',
+        default=None,
+        flag='learning_rate_decay_factor',
+    )
+    decay_steps: int | None = setting(
+        'exponential: training steps between decays; cosine: training steps until the end of the decay',
+        default=None,
+    )
+    warmup_steps: int = setting(
+        'training steps over which the rate rises linearly from 0', default=0
+    )
+    rmsprop_decay: float = setting(
+        'rmsprop: decay of the average of squared gradients', default=0.9
+    )
+    adam_beta1: float = setting('adam, adamw: decay of the average of gradients', default=0.9)
+    adam_beta2: float = setting(
+        'adam, adamw: decay of the average of squared gradients', default=0.999
+    )
+    epsilon: float = setting(
+        'adam, adamw, rmsprop: added to the denominator for numerical stability', default=1e-8
+    )
+    weight_decay: float = setting(
+        'adamw: each step shrinks the weights by this times the learning rate', default=0.004
+    )
+    clip_value: float = setting(
+        'each entry of the gradient is clipped to plus or minus this; 0: no clipping',
+        default=0.7,
+        flag='gradient_clip_value',
+    )
+    clip_norm: float = setting(
+        'then the whole gradient is scaled down to this Euclidean norm; 0: no scaling',
+        default=0.0,
+        flag='gradient_clip_norm',
+    )
+    ema_decay: float = setting(
+        'also saves an exponential moving average of the weights with this decay, such as 0.999; '
+        '0: none',
+        default=0.0,
+    )
 
     def __post_init__(self) -> None:
-        for flag, value, known in (
+        for flag, name, known in (
             ('optimizer', self.optimizer, OPTIMIZERS),
             ('learning_rate_schedule', self.schedule, SCHEDULES),
         ):
-            if value not in known:
-                raise UserError(f'--{flag} is {value!r}; expected one of {", ".join(known)}')
-        for name in ('learning_rate', 'epsilon'):
-            if not getattr(self, name) > 0:
-                raise UserError(f'--{name} is {getattr(self, name):g}; expected more than 0')
+            if name not in known:
+                raise UserError(f'--{flag} is {name!r}; expected one of {", ".join(known)}')
+        for flag in ('learning_rate', 'epsilon'):
+            if not getattr(self, flag) > 0:
+                raise UserError(f'--{flag} is {getattr(self, flag):g}; expected more than 0')
         self._check_schedule()
-        for name in ('momentum', 'rmsprop_decay', 'adam_beta1', 'adam_beta2', 'ema_decay'):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f'--{name} is {getattr(self, name):g}; expected 0 or more, below 1')
-        for flag, value in (
-            ('weight_decay', self.weight_decay),
-            ('gradient_clip_value', self.clip_value),
-            ('gradient_clip_norm', self.clip_norm),
-            ('warmup_steps', self.warmup_steps),
-        ):
+        for flag in ('momentum', 'rmsprop_decay', 'adam_beta1', 'adam_beta2', 'ema_decay'):
+            if not 0 <= getattr(self, flag) < 1:
+                raise UserError(f'--{flag} is {getattr(self, flag):g}; expected 0 or more, below 1')
+        limits: dict[str, float] = {
+            'weight_decay': self.weight_decay,
+            'gradient_clip_value': self.clip_value,
+            'gradient_clip_norm': self.clip_norm,
+            'warmup_steps': self.warmup_steps,
+        }
+        for flag, value in limits.items():
             if not value >= 0:
                 raise UserError(f'--{flag} is {value:g}; expected 0 or more')
 

@@ -8,22 +8,27 @@ arXiv:1611.00421, section on training).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import fastremap
 import numpy as np
 
+from ffn.inference import inference_pb2
 from ffn.training.box_counts import box_sums, classify_objects
 from ffn.training.label_blocks import kept_labels, number_kept, read_labels, split
+from ffn.utils import protos
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, both_orders
 from ffn.utils.progress import progress
+from ffn.utils.settings import setting
 from ffn.volumes.hdf5_output import replaced_dataset, split_output
 from ffn.volumes.masks import MaskBuilder
 from ffn.volumes.volume import Volume, open_volume, split_spec
+
+N = TypeVar('N', int, float)
 
 BACKGROUND, EXCLUDED = 0, 255
 MAX_THRESHOLDS = EXCLUDED - 2
@@ -31,25 +36,69 @@ BLOCK_VOXELS = 2**25
 _MAX_THREADS = 4
 
 
+def _parse_numbers(kind: type[N]) -> Callable[[Sequence[str], str], tuple[N, ...]]:
+    def parse(texts: Sequence[str], flag: str) -> tuple[N, ...]:
+        try:
+            return tuple(kind(text) for text in texts)
+        except ValueError as error:
+            raise UserError(f'{flag} is {",".join(texts)!r}; expected a list of numbers') from error
+
+    return parse
+
+
+def _parse_spheres(
+    texts: Sequence[str], flag: str
+) -> tuple[tuple[float, float, float, float], ...]:
+    numbers = _parse_numbers(float)(texts, flag)
+    if len(numbers) % 4:
+        raise UserError(f'{flag} has {len(numbers)} numbers; expected x,y,z,r for each sphere')
+    return tuple(zip(*[iter(numbers)] * 4, strict=True))
+
+
+def _parse_masks(text_or_path: str, flag: str) -> tuple[inference_pb2.MaskConfig, ...]:
+    configs = protos.read_text_or_file(text_or_path, inference_pb2.MaskConfigs(), flag)
+    return tuple(configs.masks)
+
+
 @dataclass(frozen=True)
 class PartitionConfig:
-    """What compute_partitions computes.
+    """What partitions are computed for, and where their classes are separated."""
 
-    Attributes:
-      thresholds: ascending fractions that separate the classes.
-      lom_radius: radius of the box in which an object's voxels are counted.
-      id_whitelist: the labels to compute; all where it is empty.
-      exclusion_regions: spheres (x, y, z, radius), absolute, whose voxels are excluded.
-      masks: MaskConfig messages; voxels with a masked voxel in their box are excluded.
-      min_size: segments with fewer voxels are background.
-    """
-
-    thresholds: tuple[float, ...]
-    lom_radius: Xyz
-    id_whitelist: tuple[int, ...] = ()
-    exclusion_regions: tuple[tuple[float, float, float, float], ...] = ()
-    masks: tuple[Any, ...] = ()
-    min_size: int = 10000
+    thresholds: tuple[float, ...] = setting(
+        'ascending fractions of the box that separate the classes',
+        parse=_parse_numbers(float),
+        comma_list=True,
+        metavar='F,F,…',
+    )
+    lom_radius: Xyz = setting(
+        "radius in voxels of the box in which an object's voxels are counted",
+        parse=Xyz.parse,
+        comma_list=True,
+        metavar='X,Y,Z',
+    )
+    id_whitelist: tuple[int, ...] = setting(
+        'labels to compute; all others become background. All labels if unset',
+        default=(),
+        parse=_parse_numbers(int),
+        comma_list=True,
+        metavar='ID,ID,…',
+    )
+    exclusion_regions: tuple[tuple[float, float, float, float], ...] = setting(
+        'spheres whose voxels are excluded: centre x,y,z and radius in voxels, one after the other',
+        default=(),
+        parse=_parse_spheres,
+        comma_list=True,
+        metavar='X,Y,Z,R,…',
+    )
+    masks: tuple[inference_pb2.MaskConfig, ...] = setting(
+        'MaskConfigs in text format, or a file with it; voxels with a masked voxel in their box are '
+        'excluded',
+        default=(),
+        parse=_parse_masks,
+        flag='mask_configs',
+        metavar='MASKS',
+    )
+    min_size: int = setting('segments with fewer voxels become background', default=10000)
 
     def __post_init__(self) -> None:
         given = ','.join(f'{t:g}' for t in self.thresholds)

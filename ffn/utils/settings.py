@@ -49,10 +49,11 @@ class Setting:
 
     def as_flag(self, value: Any) -> Any:
         """Turns a value of the field into what the flag holds: text, or a list of texts, if it is parsed."""
-        if value is MISSING or value is None or self.parse is None:
+        if value is MISSING or self.parse is None:
             return value
-        text = format_value(value)
-        return [part for part in text.split(',') if part] if self.kind is list else text
+        if self.kind is list:
+            return [part for part in format_value(value).split(',') if part]
+        return None if value is None else format_value(value)
 
     def read(self, value: Any) -> Any:
         """Turns what the flag holds into a value of the field.

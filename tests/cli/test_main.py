@@ -24,6 +24,7 @@ LANDED = {
 TRIPLE = re.compile(
     r'(^|_)(size|radius|margin|overlap|start|shape|offset|corner|point|voxel|center|chunk)s?(_|$)'
 )
+NO_TRIPLES = {'image_offset_scale_map'}  # of intensities
 AXES = re.compile(r'\b[xX],\s?[yY],\s?[zZ]\b|\b[zZ],\s?[yY],\s?[xX]\b')
 
 
@@ -98,7 +99,8 @@ def test_help_of_every_command(parser):
             has_default = default not in ('', [], ())
             assert 'default' in shown or not has_default, f'{name}: {shown}'
         metavar = action.metavar if isinstance(action.metavar, str) else ''
-        if TRIPLE.search(action.dest) and action.type not in (int, float) and not action.choices:
+        scalar = action.type in (int, float) or action.choices or action.dest in NO_TRIPLES
+        if TRIPLE.search(action.dest) and not scalar:
             assert AXES.search(f'{metavar} {shown}'), f'{name} names no axis order: {shown}'
 
 

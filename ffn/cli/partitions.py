@@ -1,0 +1,47 @@
+"""`ffn partitions` and compute_partitions.py: stage 1, partitions of a label volume."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from absl import logging
+
+from ffn.cli.flags import parse_command, read_settings
+from ffn.training.partitions import PartitionConfig, write_partitions
+from ffn.utils.settings import section, setting
+
+
+@dataclass(frozen=True)
+class Partitions:
+    """What the command is told."""
+
+    input_volume: str = setting('labels, path:dataset', metavar='VOLUME')
+    output_volume: str = setting('HDF5 dataset to write, path:dataset', metavar='VOLUME')
+    config: PartitionConfig = section('What is computed')
+    quiet: bool = setting('no progress bar', default=False)
+
+
+def run(command: Partitions) -> None:
+    """Computes partitions and logs how many voxels each has."""
+    values, counts = write_partitions(
+        command.input_volume, command.output_volume, command.config, quiet=command.quiet
+    )
+    for value, count in zip(values, counts, strict=True):
+        logging.info('partition %3d: %12d voxels', value, count)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Computes, for each labelled voxel, how much of the box around it its own object fills."""
+    args = parse_command(
+        'partitions',
+        'Computes, for each labelled voxel, which fraction of the box around it its own object fills,\n'
+        'as a class of one byte: what `ffn coordinates` samples from.',
+        'Volumes',
+        Partitions,
+        argv,
+        epilog='ffn partitions --input_volume LABELS.h5:stack --output_volume PARTITIONS.h5:af \\\n'
+        '  --thresholds 0.025,0.05,0.075,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9 \\\n'
+        '  --lom_radius 24,24,24 --min_size 10000',
+    )
+    run(read_settings(args, Partitions))

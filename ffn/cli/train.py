@@ -1,0 +1,124 @@
+"""`ffn train` and train.py: stage 3, a network is trained."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from absl import logging
+
+from ffn.cli.flags import format_flags, parse_command, read_settings
+from ffn.training.config import TrainConfig
+from ffn.utils.errors import UserError
+from ffn.utils.settings import section, setting
+from ffn.utils.startup import startup_messages_hidden
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A box that checkpoints are scored on while the training goes on; all of it or nothing."""
+
+    request: str = setting(
+        'InferenceRequest, text or file, to segment the held-out box with; what it does not set is as '
+        'in this training',
+        default='',
+        flag='eval_request',
+        metavar='REQUEST',
+    )
+    labels: str = setting(
+        'labels of the held-out box, path:dataset',
+        default='',
+        flag='eval_labels',
+        metavar='VOLUME',
+    )
+    box: str = setting(
+        'the held-out box: BoundingBox in text format, start and size in x, y, z, or a file with it',
+        default='',
+        flag='eval_box',
+        metavar='BOX',
+    )
+
+
+@dataclass(frozen=True)
+class Train:
+    """What the command is told."""
+
+    config: TrainConfig = section('Network and run')
+    held_out: HeldOut = section('Held-out box, with --eval_steps', default_factory=HeldOut)
+    strategy: str = setting(
+        'one_device, mirrored (all GPUs), multi_worker (TF_CONFIG), slurm, or auto: what there is',
+        default='auto',
+        metavar='NAME',
+    )
+
+
+def make_train_dir() -> str:
+    """Makes a folder for a run that is told none, and says where."""
+    train_dir = tempfile.mkdtemp(prefix='ffn-train-')
+    logging.warning('--train_dir is not set: checkpoints go to %s', train_dir)
+    return train_dir
+
+
+def run(command: Train, flags_text: str) -> None:
+    """Trains a network.
+
+    Args:
+      command: what to do.
+      flags_text: kept beside the checkpoints; usable with --flagfile.
+    """
+    config = command.config
+    with startup_messages_hidden():
+        import tensorflow as tf
+
+        from ffn.training import distribution, train_loop
+
+        tf.config.list_physical_devices()
+    replicas = distribution.make_replicas(command.strategy)
+    stop = threading.Event()
+    evaluate = _make_evaluation(command, stop) if replicas.is_chief else None
+    step = train_loop.train(config, stop, replicas, evaluate, flags_text)
+    logging.info('trained to step %d; checkpoints are in %s', step, config.train_dir)
+
+
+def _make_evaluation(
+    command: Train, stop: threading.Event
+) -> Callable[[str], Mapping[str, float]] | None:
+    """Makes the function that scores a checkpoint on the held-out box; None if there is no such box."""
+    held_out, every = command.held_out, command.config.eval_steps
+    given = (held_out.request, held_out.labels, held_out.box, every)
+    if not any(given):
+        return None
+    if not all(given) or every < 0:
+        raise UserError(
+            '--eval_request, --eval_labels, --eval_box and --eval_steps (1 or more) are needed '
+            'together'
+        )
+    from ffn.evaluation.held_out import HeldOutBox
+    from ffn.inference.request import parse_request, read_box
+
+    box = HeldOutBox(
+        parse_request(held_out.request), held_out.labels, read_box(held_out.box), stop=stop
+    )
+    return lambda checkpoint: box.evaluate(checkpoint).scalars()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Trains a flood-filling network."""
+    args = parse_command(
+        'train',
+        'Trains a flood-filling network. Run again with the same --train_dir, it continues from the\n'
+        'latest checkpoint.',
+        'Devices',
+        Train,
+        argv,
+        epilog='ffn train --train_coords COORDINATES --data_volumes NAME:IMAGE.h5:raw \\\n'
+        '  --label_volumes NAME:LABELS.h5:stack --model_name convstack_3d.ConvStack3DFFNModel \\\n'
+        '  --model_args \'{"depth": 12, "fov_size": [33, 33, 33], "deltas": [8, 8, 8]}\' \\\n'
+        '  --image_mean 128 --image_stddev 33 --train_dir DIR',
+        train_dir=None,
+    )
+    if args.train_dir is None:
+        args.train_dir = make_train_dir()
+    run(read_settings(args, Train), format_flags(args, Train))

@@ -1,0 +1,95 @@
+"""`ffn train` understands what train.py does, flag files included."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from ffn.cli import train
+from ffn.utils.errors import UserError
+from tests.test_train_flags import EXPECTED, FLAGS
+
+REQUIRED = (
+    '--train_coords=c',
+    '--data_volumes=v:a:x',
+    '--label_volumes=v:b:x',
+    '--model_name=m',
+    '--model_args={"depth": 9}',
+    '--image_mean=1',
+    '--image_stddev=2',
+)
+
+
+@pytest.fixture
+def call(monkeypatch):
+    """Calls `ffn train`; returns what would be done and the flags that would be saved."""
+
+    def parsed(*argv):
+        done = []
+        monkeypatch.setattr(train, 'run', lambda *arguments: done.append(arguments))
+        train.main(argv)
+        return done[0]
+
+    return parsed
+
+
+def test_every_flag_reaches_its_field(call):
+    command, _ = call(*FLAGS)
+    config = dataclasses.asdict(command.config)
+    assert config['data'].pop('augmentation')['noise'] is not None
+    config['data'] |= {n: list(config['data'][n]) for n in ('permutable_axes', 'reflectable_axes')}
+    config['data']['offset_scale'] = {n: list(v) for n, v in config['data']['offset_scale'].items()}
+    config['voxel_size'] = list(config['voxel_size'])
+    assert config == EXPECTED
+    held_out = ('--eval_request=r', '--eval_labels=l:x', '--eval_box=b', '--strategy=mirrored')
+    command, _ = call(*FLAGS, *held_out)
+    assert command.held_out == train.HeldOut('r', 'l:x', 'b')
+    assert command.strategy == 'mirrored'
+
+
+@pytest.mark.parametrize('arguments', [REQUIRED, FLAGS])
+def test_the_saved_flags_make_the_same_run(call, arguments, tmp_path):
+    command, text = call(*arguments, '--train_dir=d')
+    (tmp_path / 'train.flags').write_text(f'# comment\n\n{text}')
+    assert call(f'--flagfile={tmp_path}/train.flags') == (command, text)
+    # Later flags override those of the file.
+    again, _ = call('--flagfile', f'{tmp_path}/train.flags', '--seed=99')
+    assert again.config == dataclasses.replace(command.config, seed=99)
+
+
+def test_flags_of_absl_in_a_saved_file_are_passed_over(call, tmp_path):
+    own = '--nopdb\n--verbosity=0\n--log_dir=\n--stderrthreshold=fatal\n--nohelp\n'
+    (tmp_path / 'train.flags').write_text(own + '\n'.join(REQUIRED))
+    assert call(f'--flagfile={tmp_path}/train.flags', '--train_dir=d') == call(
+        *REQUIRED, '--train_dir=d'
+    )
+    with pytest.raises(SystemExit):
+        call(*REQUIRED, '--verbosity=0')
+
+
+@pytest.mark.parametrize(
+    ('argument', 'value'),
+    [
+        ('--shuffle_moves=false', False),
+        ('--shuffle_moves=1', True),
+        ('--noshuffle_moves', False),
+        ('--shuffle_moves', True),
+    ],
+)
+def test_switches_are_written_as_for_the_scripts(call, argument, value):
+    command, _ = call(*REQUIRED, '--train_dir=d', argument)
+    assert command.config.walk.shuffle_moves is value
+
+
+def test_a_flag_file_that_is_not_there(call, tmp_path):
+    with pytest.raises(UserError, match=r'flagfile.*absent\.flags'):
+        call(f'--flagfile={tmp_path}/absent.flags')
+
+
+def test_without_train_dir_it_makes_one(call, tmp_path, monkeypatch):
+    monkeypatch.setattr('tempfile.tempdir', str(tmp_path))
+    command, text = call(*REQUIRED)
+    (made,) = tmp_path.iterdir()
+    assert command.config.train_dir == str(made)
+    assert f'--train_dir={made}\n' in text
