@@ -23,7 +23,7 @@ FRAMEWORKS = ('tensorflow', 'keras', 'tf_keras', 'jax', 'torch')
 MAX_MODULE_LINES, MAX_FUNCTION_LINES = 400, 70
 TOP_LEVEL = (
     '.ci/run', 'LICENSE', 'Makefile', 'pyproject.toml', 'requirements.txt', 'configs', 'third_party',
-    'doc/manual.md', 'doc/formats.md', 'doc/design.md', 'benchmarks', 'notebooks', 'tests', 'ffn/synthetic.py',
+    'doc/manual.md', 'doc/formats.md', 'doc/design.md', 'benchmarks', 'notebooks', 'tests', 'ffn/synthetic/__init__.py',
     *(f'ffn/{package}/__init__.py' for package in ('utils', 'training', 'inference', 'evaluation',
                                                    'visualization')),
     *(f'{script}.py' for script in SCRIPTS),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ffn import demo
+from ffn.demo import report, stages
 from ffn.inference import storage
 from ffn.utils.errors import UserError
 from tests.calls import check_one_line
@@ -30,8 +30,8 @@ def test_a_network_that_has_learned_nothing_fails(untrained):
     check_one_line(done.returncode, done.stderr, 'above 0.10')
     error = float(re.search(r'error on the unseen sample: ([\d.]+)', done.stdout)[1])
     assert error > 0.5
-    for script in ('compute_partitions', 'build_coordinates', 'train', 'run_inference'):
-        assert f'python {script}.py --' in done.stdout
+    for command in ('partitions', 'coordinates', 'train', 'infer'):
+        assert f'ffn {command} --' in done.stdout
     assert f'{error:.4f}' in (out / 'report.html').read_text()
 
 
@@ -43,11 +43,11 @@ def test_a_result_like_the_truth_has_no_error(untrained):
         assert not np.array_equal(file['image'][:], image)
     origins = {i: storage.OriginInfo((1, 2, 3), 4, 0.5) for i in range(1, int(truth.max()) + 1)}
     storage.save_result(out / 'results', (0, 0, 0), truth, origins, b'', {}, {})
-    score = demo.score_and_report(out, ['python train.py'])
+    score = report.score_and_report(out, ['ffn train'])
     assert score.error == 0
     page = (out / 'report.html').read_text()
     assert page.count('<img') == 4
-    assert 'python train.py' in page
+    assert 'ffn train' in page
     pictures = {name: np.asarray(Image.open(out / f'{name}.png')) for name in
                 ('image', 'truth', 'segmentation', 'training', 'overview')}  # fmt: skip
     assert np.array_equal(pictures['truth'], pictures['segmentation'])
@@ -58,9 +58,9 @@ def test_a_result_like_the_truth_has_no_error(untrained):
 def test_it_replaces_its_own_folder_and_no_other(tmp_path):
     (tmp_path / 'thesis.txt').write_text('mine')
     with pytest.raises(UserError, match='not of an earlier demo'):
-        demo._empty_folder(tmp_path)
+        stages.prepare_folder(tmp_path)
     assert (tmp_path / 'thesis.txt').exists()
     for _ in range(2):
-        out = demo._empty_folder(tmp_path / 'demo')
-        assert [path.name for path in out.iterdir()] == [demo.MARK]
+        out = stages.prepare_folder(tmp_path / 'demo')
+        assert [path.name for path in out.iterdir()] == [stages.MARK]
         (out / 'train.h5').write_text('of an earlier demo')

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from ffn.synthetic import MEMBRANE_RADIUS, MIN_VOLUME, RADII, Sample, generate, main
+from ffn.cli.synthetic import main
+from ffn.synthetic.neurites import RADII
+from ffn.synthetic.sample import MEMBRANE_RADIUS, MIN_VOLUME, Sample, generate
 from ffn.utils.errors import UserError
 
 SIZE = (48, 64, 80)
