@@ -1,0 +1,101 @@
+"""The wheel: what it contains, and that it works away from the checkout."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from ffn import __version__
+
+BUILD = """
+import sys
+from setuptools import build_meta
+print(build_meta.build_wheel(sys.argv[1]))
+"""
+
+
+@pytest.fixture(scope='module')
+def wheel(repository, tmp_path_factory) -> Path:
+    """A wheel built from a copy of the checkout, without network."""
+    if int(metadata.version('setuptools').split('.')[0]) < 77:
+        pytest.skip('building a wheel needs setuptools 77 or newer; the extra [dev] brings it')
+    folder = tmp_path_factory.mktemp('wheel')
+    source = folder / 'source'
+    ignored = shutil.ignore_patterns('__pycache__')
+    shutil.copytree(repository / 'ffn', source / 'ffn', ignore=ignored)
+    for name in ('pyproject.toml', 'requirements.txt', 'README.md', 'LICENSE', 'train.py'):
+        shutil.copy(repository / name, source)
+    (source / 'tests').mkdir()
+    (source / 'tests' / '__init__.py').touch()
+    done = subprocess.run(
+        [sys.executable, '-c', BUILD, str(folder)],
+        cwd=source,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / done.stdout.splitlines()[-1]
+
+
+def test_it_contains_the_package_and_nothing_else(wheel, repository):
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if '.dist-info/' not in name}
+    root = repository / 'ffn'
+    kinds = ('.py', '.pyi', '.proto', '.binpb', '.typed')
+    expected = {
+        f'ffn/{path.relative_to(root).as_posix()}'
+        for path in root.rglob('*')
+        if path.suffix in kinds or path.name == 'py.typed'
+    }
+    assert packed == expected
+    assert {'ffn/utils/protos.binpb', 'ffn/py.typed', 'ffn/inference/inference_pb2.pyi'} <= packed
+
+
+def test_its_metadata(wheel, repository):
+    with zipfile.ZipFile(wheel) as archive:
+        texts = {
+            name.partition('.dist-info/')[2]: archive.read(name).decode()
+            for name in archive.namelist()
+            if '.dist-info/' in name
+        }
+    assert 'ffn = ffn.cli.main:run' in texts['entry_points.txt']
+    assert f'\nVersion: {__version__}\n' in texts['METADATA']
+    needed = [line for line in texts['METADATA'].splitlines() if line.startswith('Requires-Dist')]
+    required = [line for line in needed if 'extra ==' not in line]
+    lines = (repository / 'requirements.txt').read_text().splitlines()
+    assert len(required) == len([line for line in lines if line.split('#')[0].strip()])
+    project = tomllib.loads((repository / 'pyproject.toml').read_text())['project']
+    assert texts['METADATA'].count('Provides-Extra') == len(project['optional-dependencies'])
+    assert any(name.endswith('LICENSE') for name in texts)
+
+
+def test_it_runs_where_no_checkout_is(wheel, tmp_path):
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / 'installed')
+    environment = {**os.environ, 'PYTHONPATH': str(tmp_path / 'installed')}
+
+    def call(*arguments):
+        done = subprocess.run(
+            [sys.executable, '-m', 'ffn', *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert call('--version') == f'ffn {__version__}\n'
+    assert '--bounding_box' in call('infer', '--help')
+    call('synthetic', '--size=16,16,16', '--output=sample.h5')
+    assert (tmp_path / 'sample.h5').exists()
