@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from benchmarks import measure
-from ffn.training.partitions import PartitionConfig, write_partitions
+from ffn.training.sampling.partitions import PartitionConfig, write_partitions
 from ffn.utils.geometry import Xyz
 
 BASELINE_RECORDS = 50_000

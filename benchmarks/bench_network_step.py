@@ -49,17 +49,18 @@ def main() -> None:
     parser.set_defaults(repeats=25)
     args = parser.parse_args()
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-    from ffn.models import checkpoints
+    from ffn.models.checkpoints import read_variables
     from ffn.models.model import create_model
     from ffn.models.predictor import make_predictor
+    from ffn.models.weights import load_weights
 
     path = Path(args.data, CHECKPOINT)
     model = create_model(
         'convstack_3d.ConvStack3DFFNModel',
         {'depth': DEPTH, 'fov_size': [FOV] * 3, 'deltas': [8] * 3},
     )
-    checkpoints.load_weights(model, path)
-    ways = {'ours': make_predictor(model), 'bare': bare_graph(checkpoints.read_variables(path))}
+    load_weights(model, path)
+    ways = {'ours': make_predictor(model), 'bare': bare_graph(read_variables(path))}
     rng = np.random.default_rng(0)
     image, seed = (rng.normal(size=(1, FOV, FOV, FOV, 1)).astype(np.float32) for _ in range(2))
     difference = np.abs(ways['ours'](image, seed) - ways['bare'](image, seed)).max()

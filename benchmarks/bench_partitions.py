@@ -15,8 +15,8 @@ import numpy as np
 from scipy import ndimage
 
 from benchmarks import measure
-from ffn.training.label_blocks import number_kept
-from ffn.training.partitions import PartitionConfig, compute_partitions
+from ffn.training.sampling.label_blocks import number_kept
+from ffn.training.sampling.partitions import PartitionConfig, compute_partitions
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.volume import Volume
 

@@ -80,7 +80,7 @@ def our_step(precision: str):
 
 def time_steps(repeats: int) -> None:
     """Prints what a step takes."""
-    from ffn.training.examples import Batch
+    from ffn.training.walks.walk import Batch
 
     ours, values = our_step('float32')
     ways = {'ours': ours, 'bare': bare_step(values), 'bfloat16': our_step('mixed_bfloat16')[0]}
@@ -111,10 +111,10 @@ def time_input(data: Path, repeats: int) -> None:
     import tensorflow as tf
 
     from ffn.models.model import ModelInfo
-    from ffn.training.augmentation_config import parse_augmentation
+    from ffn.training.augmentation.config import parse_augmentation
     from ffn.training.config import DataConfig, WalkConfig
-    from ffn.training.examples import BatchWalker
-    from ffn.training.inputs import ExampleSource
+    from ffn.training.input.examples import ExampleSource
+    from ffn.training.walks.walk import BatchWalker
     from ffn.utils.geometry import Xyz
 
     info = ModelInfo(Xyz(8, 8, 8), *[Xyz(FOV, FOV, FOV)] * 3)

@@ -36,6 +36,7 @@ from ffn.models import keras_weights
 from ffn.models import precision as precisions
 from ffn.models.model import FFNModel, create_model
 from ffn.models.predictor import make_predictor
+from ffn.models.weights import convert
 from ffn.utils.geometry import Xyz
 from ffn.utils.logits import logit
 
@@ -74,7 +75,7 @@ def prepare(data: Path, files: Path) -> None:
     from ffn.utils.geometry import Zyx
 
     files.mkdir(parents=True, exist_ok=True)
-    keras_weights.convert(
+    convert(
         str(data / CHECKPOINT), str(files / 'fib25.weights.h5'), NAME, json.dumps(ARGS)
     )
     sections = sorted((data / 'fib25' / 'training_sample2' / 'grayscale_maps').glob('iso.*.png'))

@@ -47,16 +47,16 @@ def coordinates(folder: str, name: str, outside: str) -> str:
 
 def held_out_loss(folder: str, train_coords: str, checkpoint: str, examples: int) -> float:
     """Mean loss of finished walks over the first examples of a stream."""
-    from ffn.models import checkpoints
     from ffn.models.model import create_model
     from ffn.models.predictor import make_predictor
+    from ffn.models.weights import load_weights
     from ffn.training.config import DataConfig, WalkConfig
-    from ffn.training.examples import BatchWalker
-    from ffn.training.inputs import ExampleSource
+    from ffn.training.input.examples import ExampleSource
     from ffn.training.metrics import PatchMetrics
+    from ffn.training.walks.walk import BatchWalker
 
     model = create_model(MODEL, json.loads(ARGS))
-    checkpoints.load_weights(model, checkpoint)
+    load_weights(model, checkpoint)
     predict = make_predictor(model)
     walk = WalkConfig()
     volumes = ({'v': f'{folder}/v.h5:raw'}, {'v': f'{folder}/v.h5:labels'})

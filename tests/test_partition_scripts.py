@@ -67,7 +67,7 @@ def test_both_stages(run, labels, tmp_path):
         '--mask_configs=masks.pbtxt', python=('-X', 'importtime'),
     )  # fmt: skip
     assert computed.returncode == 0, computed.stderr
-    assert 'ffn.training.partitions' in computed.stderr
+    assert 'ffn.training.sampling.partitions' in computed.stderr
     assert 'tensorflow' not in computed.stderr
     assert 'keras' not in computed.stderr
     with h5py.File(tmp_path / 'labels.h5') as file:

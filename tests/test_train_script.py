@@ -17,6 +17,7 @@ import pytest
 
 from ffn.inference import inference_pb2, storage
 from ffn.models import checkpoints
+from ffn.training.input.input_state import read_input_state
 from tests.calls import call_many, check_one_line
 from tests.events import read_events
 from tests.training import sample
@@ -346,7 +347,7 @@ def test_stopped_and_resumed_it_ends_bit_for_bit_as_uncut(repository, folder):
     for status, errors in call_many(repository, folder, 'train', cases):
         assert status == 0, errors
     paths = [f'{folder}/{name}/model.ckpt-{end}' for name in ('cut', 'whole')]
-    for read in (checkpoints.read_variables, lambda p: checkpoints.read_input_state(p, 0, 1)):
+    for read in (checkpoints.read_variables, lambda p: read_input_state(p, 0, 1)):
         cut, whole = map(read, paths)
         assert set(cut) == set(whole)
         for name, value in whole.items():

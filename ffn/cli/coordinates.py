@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ffn.cli.flags import parse_command, read_settings
-from ffn.training.coordinates import build_coordinates
+from ffn.training.sampling.coordinates import build_coordinates
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Zyx
 from ffn.utils.settings import setting

@@ -13,7 +13,7 @@ from google.protobuf import json_format, message
 from ffn.distributed.pool import Pool
 from ffn.inference import inference_pb2
 from ffn.inference.request import absolute_paths
-from ffn.inference.runner import resolve_checkpoint
+from ffn.models.checkpoints import resolve_checkpoint
 from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError
 from ffn.utils.npz import read_npz

@@ -23,6 +23,7 @@ from ffn.inference.core.restrictor import make_restrictor
 from ffn.inference.executor import Executor
 from ffn.inference.request import absolute_paths, check_request, clip_box, voxel_size_zyx
 from ffn.inference.seeds import combined
+from ffn.models.checkpoints import resolve_checkpoint
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Zyx
 from ffn.volumes.masks import MaskBuilder
@@ -376,19 +377,6 @@ class Runner:
             canvas.seg_prob,
             canvas.given_ids(),
         )
-
-
-def resolve_checkpoint(path: str) -> str:
-    """The checkpoint that a folder stands for now; training may go on in it.
-
-    Args:
-      path: model_checkpoint_path of a request.
-    """
-    if not path or not Path(path).is_dir():
-        return path
-    from ffn.models.checkpoints import latest_checkpoint
-
-    return latest_checkpoint(path) or path
 
 
 def _free_name(path: Path) -> Path:

@@ -14,7 +14,7 @@ from absl import logging
 
 from ffn.inference.core.movement import json_args
 from ffn.inference.executor import Predict
-from ffn.models import checkpoints
+from ffn.models import weights
 from ffn.models.model import FFNModel, create_model
 from ffn.models.precision import backend, choose_precision, gpu_capability
 from ffn.models.trained_settings import contradictions
@@ -53,7 +53,7 @@ def load_weights(model: FFNModel, request: inference_pb2.InferenceRequest) -> in
     Raises:
       UserError: there are none, or they do not fit.
     """
-    return checkpoints.load_weights(model, request.model_checkpoint_path, request.use_ema)
+    return weights.load_weights(model, request.model_checkpoint_path, request.use_ema)
 
 
 @contextlib.contextmanager

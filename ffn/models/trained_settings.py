@@ -114,10 +114,10 @@ def _settings_of(request: inference_pb2.InferenceRequest) -> dict[str, Any]:
     if not path or not any(folder.glob('*.json')):
         return {}
     with startup_messages_hidden():
-        from ffn.models import checkpoints
+        from ffn.models import saved_settings
 
     try:
-        settings = checkpoints.read_settings(path)
+        settings = saved_settings.read_settings(path)
     except UnicodeDecodeError as error:
         raise UserError(f'the settings beside {path} are damaged: {error}') from error
     if not isinstance(settings, dict | None):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ffn.training.augmentation_config import AugmentationConfig, parse_augmentation
+from ffn.training.augmentation.config import AugmentationConfig, parse_augmentation
 from ffn.training.optimizer_config import OptimizerConfig
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Zyx

@@ -34,7 +34,7 @@ def log_suggestion(labelled_voxels: int | None, fovs_per_step: int, max_steps: i
     )  # fmt: skip
 
 
-class Watch:
+class TrainingMonitor:
     """Looks at the metrics of each summary and warns of what usually means that something is wrong.
 
     Each pattern is warned of when it is first seen in two summaries running, and again after it has

@@ -9,8 +9,8 @@ import numpy as np
 
 from ffn.models.model import ModelInfo
 from ffn.training.config import WalkConfig
-from ffn.training.examples import Walk
-from ffn.training.fov_moves import fixed_offsets
+from ffn.training.walks.movement import neighbors
+from ffn.training.walks.walk import Walk
 from ffn.utils.logits import logit
 
 
@@ -31,7 +31,7 @@ class PatchMetrics:
           config: gives the part of a patch that counts.
         """
         self._size = config.eval_size(info)
-        self._offsets = fixed_offsets(info.deltas.zyx)
+        self._offsets = neighbors(info.deltas.zyx)
         self.clear()
 
     def clear(self) -> None:
@@ -60,7 +60,7 @@ class PatchMetrics:
         sums['fn'] += np.count_nonzero(~predicted & true)
         sums['tn'] += np.count_nonzero(~predicted & ~true)
         for offset in self._offsets:
-            valid, wanted = walk.is_valid(offset), walk.is_wanted(offset)
+            valid, wanted = walk.is_predicted(offset), walk.is_in_object(offset)
             if valid or wanted:
                 kind = 'correct' if valid and wanted else 'spurious' if valid else 'missed'
                 radius = round(float(np.linalg.norm(offset)))

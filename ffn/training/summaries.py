@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageDraw
 
-from ffn.training.examples import Walk
+from ffn.training.walks.walk import Walk
 from ffn.utils.errors import UserError
 
 _PICTURES = 16

@@ -15,16 +15,17 @@ import tensorflow as tf
 from absl import logging
 
 import ffn
-from ffn.models import checkpoints
+from ffn.models import checkpoints, saved_settings, weights
 from ffn.models.model import create_model
 from ffn.training import guidance
 from ffn.training.config import SOFT_LABELS, TrainConfig
 from ffn.training.distribution import Replicas
-from ffn.training.examples import BatchWalker
-from ffn.training.inputs import ExampleSource
+from ffn.training.input.examples import ExampleSource
+from ffn.training.input.input_state import read_input_state, write_input_state
 from ffn.training.metrics import PatchMetrics
 from ffn.training.summaries import Summaries
 from ffn.training.train_step import StepResult, TrainStep
+from ffn.training.walks.walk import BatchWalker
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
 from ffn.utils.progress import progress
@@ -94,11 +95,11 @@ class _Run:
         )
         self.summaries = None
         if replicas.is_chief:
-            checkpoints.write_settings(config.train_dir, self._settings())
+            saved_settings.write_settings(config.train_dir, self._settings())
             self.summaries = Summaries(config.train_dir)
             guidance.log_suggestion(source.labelled_voxels(), self.fovs_per_step, config.max_steps)
         self.metrics = PatchMetrics(self.info, config.walk)
-        self._watch = guidance.Watch()
+        self._monitor = guidance.TrainingMonitor()
         self._shown = {'precision': 0.0, 'recall': 0.0}
         self.saved_step, self._saved_at = self.step, time.monotonic()
         self._summary_step, self._summary_at = self.step, time.monotonic()
@@ -134,13 +135,13 @@ class _Run:
         latest = checkpoints.latest_checkpoint(self.config.train_dir)
         if latest is None:
             if self.config.init_checkpoint:
-                step = checkpoints.load_weights(self.train_step.model, self.config.init_checkpoint)
+                step = weights.load_weights(self.train_step.model, self.config.init_checkpoint)
                 self.train_step.start_averages()
                 logging.info('beginning with %s, step %d', self.config.init_checkpoint, step)
             return 0
         stored = checkpoints.read_variables(latest)
         what = f'checkpoint {latest}'
-        checkpoints.assign(self.train_step.model.named_variables(), stored, what)
+        weights.assign(self.train_step.model.named_variables(), stored, what)
         self._restore_group('ema/', self.train_step.averages(), stored, latest)
         self._restore_group('optimizer/', self.train_step.state(), stored, latest)
         step = int(stored[checkpoints.STEP])
@@ -154,7 +155,7 @@ class _Run:
     ) -> None:  # fmt: skip
         there = {name: array.shape for name, array in stored.items() if name.startswith(prefix)}
         if there == {name: tuple(variable.shape) for name, variable in variables.items()}:
-            checkpoints.assign(variables, stored, f'checkpoint {latest}')
+            weights.assign(variables, stored, f'checkpoint {latest}')
         elif prefix == 'optimizer/':
             logging.warning(
                 '%s holds no state of the optimizer %s: it starts afresh',
@@ -167,13 +168,13 @@ class _Run:
             self.train_step.start_averages()
 
     def _restore_input(self, latest: str, step: int) -> None:
-        state = checkpoints.read_input_state(latest, self.replicas.worker, self.replicas.workers)
+        state = read_input_state(latest, self.replicas.worker, self.replicas.workers)
         try:
             if state is None:
                 raise ValueError('none was saved by a run of as many processes')
             walks = {n.removeprefix('walk/'): a for n, a in state.items() if n.startswith('walk/')}
-            self.walker.restore(walks)
-            self.source.restore(state)
+            self.walker.set_state(walks)
+            self.source.set_state(state)
         except (KeyError, ValueError) as error:
             logging.warning(
                 '%s: the examples that were under way are not taken up again (%s); new ones begin',
@@ -235,9 +236,9 @@ class _Run:
                 f'step {self.saved_step}. A lower --learning_rate usually helps'
             )
         replicas, directory = self.replicas, self.config.train_dir
-        walks = {f'walk/{name}': array for name, array in self.walker.state().items()}
-        checkpoints.write_input_state(
-            directory, self.step, replicas.worker, replicas.workers, self.source.state() | walks
+        walks = {f'walk/{name}': array for name, array in self.walker.get_state().items()}
+        write_input_state(
+            directory, self.step, replicas.worker, replicas.workers, self.source.get_state() | walks
         )
         if replicas.is_chief:
             self.writer.write(variables, self.step)
@@ -268,9 +269,9 @@ class _Run:
         counts = self.source.counts()
         scalars |= {f'examples/{name}': count for name, count in counts.items()}
         if self.summaries is not None:
-            weights = {n: np.asarray(v) for n, v in self.train_step.weights().items()}
-            self.summaries.write(self.step, scalars, weights, result.gradients)
-            for warning in self._watch.check(self.step, scalars):
+            arrays = {n: np.asarray(v) for n, v in self.train_step.weights().items()}
+            self.summaries.write(self.step, scalars, arrays, result.gradients)
+            for warning in self._monitor.check(self.step, scalars):
                 logging.warning('%s', warning)
         for name in ('precision', 'recall'):  # of the last summary that had finished patches
             self._shown[name] = scalars.get(f'eval/all/{name}', self._shown[name])

@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from ffn.models.model import FFNModel
 from ffn.training.distribution import Replicas
-from ffn.training.examples import Batch
 from ffn.training.optimizer import make_optimizer, named_state
 from ffn.training.optimizer_config import OptimizerConfig
+from ffn.training.walks.walk import Batch
 
 VOTES = 3
 _SUM = tf.distribute.ReduceOp.SUM

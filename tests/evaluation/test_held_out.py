@@ -25,8 +25,9 @@ from ffn.evaluation.voi import voi_score
 from ffn.inference.request import parse_request, read_request
 from ffn.inference.runner import Runner
 from ffn.models import predictor
-from ffn.models.checkpoints import CheckpointWriter, write_settings
+from ffn.models.checkpoints import CheckpointWriter
 from ffn.models.model import FFNModel
+from ffn.models.saved_settings import write_settings
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from tests.calls import check_one_line

@@ -15,9 +15,9 @@ import sys
 import keras
 import numpy as np
 
-from ffn.models import checkpoints
 from ffn.models.model import create_model
 from ffn.models.predictor import make_predictor
+from ffn.models.weights import load_weights
 
 NAME = 'convstack_3d.ConvStack3DFFNModel'
 ARGS = {'depth': 12, 'fov_size': [33, 33, 33], 'deltas': [8, 8, 8]}
@@ -26,7 +26,7 @@ ARGS = {'depth': 12, 'fov_size': [33, 33, 33], 'deltas': [8, 8, 8]}
 def differences(steps: dict[str, np.ndarray], weights: str, precision: str) -> list[float]:
     """Greatest difference, and greatest part of voxels of a step that are decided otherwise."""
     model = create_model(NAME, ARGS, precision)
-    checkpoints.load_weights(model, weights)
+    load_weights(model, weights)
     predict = make_predictor(model)
     images, seeds = (steps[name][..., np.newaxis] for name in ('image', 'seed'))
     # Three at a time: a size that is no power of two.

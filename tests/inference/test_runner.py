@@ -14,7 +14,8 @@ from ffn.inference.request import read_request
 from ffn.inference.runner import Runner
 from ffn.inference.seeds import combined
 from ffn.models import precision
-from ffn.models.checkpoints import CheckpointWriter, write_settings
+from ffn.models.checkpoints import CheckpointWriter
+from ffn.models.saved_settings import write_settings
 from ffn.utils.errors import UserError
 from ffn.utils.npz import read_npz
 from tests.inference import flood

@@ -27,7 +27,7 @@ BOX = 'start { x: 0 y: 0 z: 0 } size { x: 38 y: 26 z: 20 }'
 WRITE_FLOOD = """
 import sys
 from pathlib import Path
-from ffn.training import keras_weights
+from ffn.models import keras_weights
 from tests.inference import flood
 folder = Path(sys.argv[1])
 keras_weights.save(flood.make_network(), folder / 'flood.weights.h5')
@@ -78,14 +78,12 @@ def published_weights(tmp_path_factory, data_dir) -> Path:
             'no TensorFlow to convert the published model with: set FFN_TEST_KERAS_WEIGHTS to its '
             'NAME.weights.h5'
         )
-    from ffn.models import keras_weights
+    from ffn.models.weights import convert
 
     output = tmp_path_factory.mktemp('published') / 'fib25.weights.h5'
     args = '{"depth": 12, "fov_size": [33, 33, 33], "deltas": [8, 8, 8]}'
     checkpoint = data_dir / 'fib25' / 'model' / 'model.ckpt-27465036'
-    step = keras_weights.convert(
-        str(checkpoint), str(output), 'convstack_3d.ConvStack3DFFNModel', args
-    )
+    step = convert(str(checkpoint), str(output), 'convstack_3d.ConvStack3DFFNModel', args)
     assert step == 27465036
     return output
 

@@ -5,8 +5,10 @@ import pytest
 import tensorflow as tf
 
 from ffn.models import checkpoints
+from ffn.models.saved_settings import read_settings, write_settings
+from ffn.models.weights import load_weights
 from ffn.utils.errors import UserError
-from tests.training.small_network import ARGS, NAME, make, values
+from tests.models.small_network import ARGS, NAME, make, values
 
 
 @pytest.fixture
@@ -23,7 +25,7 @@ def test_round_trip_through_prefix_file_name_and_folder(saved):
     folder, model = saved
     for path in (folder, folder / 'model.ckpt-20', f'{folder}/model.ckpt-20.index'):
         other = make(1)
-        assert checkpoints.load_weights(other, path) == 20
+        assert load_weights(other, path) == 20
         for name, value in values(other).items():
             np.testing.assert_array_equal(value, values(model)[name])
 
@@ -65,7 +67,7 @@ def test_writing_that_breaks_off_leaves_the_last_one(saved, monkeypatch):
         patched.setattr(tf.raw_ops, 'SaveV2', no_space)
         with pytest.raises(UserError, match='No space left'):
             writer.save(make(30).named_variables(), 30)
-    assert checkpoints.load_weights(make(), folder) == 20
+    assert load_weights(make(), folder) == 20
 
 
 def test_only_the_newest_are_kept(tmp_path):
@@ -99,20 +101,20 @@ def test_one_of_every_so_many_hours_is_kept_over_restarts(tmp_path, monkeypatch)
 
 def test_settings_travel_beside_the_checkpoint(saved):
     folder, _ = saved
-    assert checkpoints.read_settings(folder / 'model.ckpt-10') is None
+    assert read_settings(folder / 'model.ckpt-10') is None
     settings = {'model_name': NAME, 'model_args': ARGS, 'image_mean': 128.0}
-    checkpoints.write_settings(folder, settings)
-    assert checkpoints.read_settings(folder / 'model.ckpt-10') == settings
-    assert checkpoints.read_settings(folder) == settings
+    write_settings(folder, settings)
+    assert read_settings(folder / 'model.ckpt-10') == settings
+    assert read_settings(folder) == settings
     (folder / 'model.json').write_text('{"model_name": ')
     with pytest.raises(UserError, match=r'model\.json'):
-        checkpoints.read_settings(folder)
+        read_settings(folder)
 
 
 def check_refused(model, path, *words):
     before = values(model)
     with pytest.raises(UserError) as caught:
-        checkpoints.load_weights(model, path)
+        load_weights(model, path)
     for word in words:
         assert word in str(caught.value)
     for name, value in values(model).items():
@@ -162,24 +164,24 @@ def test_averaged_weights_beside_the_weights(tmp_path):
     path = checkpoints.CheckpointWriter(tmp_path).save({**values(plain), **named, **state}, 5)
     for ema, expected in ((False, plain), (True, averaged)):
         other = make(3)
-        assert checkpoints.load_weights(other, path, ema) == 5
+        assert load_weights(other, path, ema) == 5
         for name, value in values(other).items():
             np.testing.assert_array_equal(value, values(expected)[name])
     check_refused(make(depth=1), path, 'conv1_a')  # with the layers of the averages or without
     with pytest.raises(UserError, match=r'averaged weights of .* has layers that this model lacks'):
-        checkpoints.load_weights(make(depth=1), path, ema=True)
+        load_weights(make(depth=1), path, ema=True)
 
 
 def test_no_averaged_weights(saved):
     folder, model = saved
     other = make(3)
     with pytest.raises(UserError, match=r'holds no averaged weights \(ema/…\).*use_ema'):
-        checkpoints.load_weights(other, folder, ema=True)
+        load_weights(other, folder, ema=True)
     part = {f'ema/{n}': v for n, v in values(model).items() if 'conv0_a' in n}
     checkpoints.CheckpointWriter(folder).save({**values(model), **part}, 30)
     with pytest.raises(
         UserError, match=r'averaged weights of .* has no variable seed_update/conv0_b'
     ):
-        checkpoints.load_weights(other, folder, ema=True)
+        load_weights(other, folder, ema=True)
     for name, value in values(other).items():
         np.testing.assert_array_equal(value, values(make(3))[name])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ffn.models.checkpoints import load_weights
 from ffn.models.model import create_model
+from ffn.models.weights import load_weights
 
 MODEL_ARGS = {'depth': 12, 'fov_size': [33, 33, 33], 'deltas': [8, 8, 8]}
 

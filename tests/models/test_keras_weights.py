@@ -9,9 +9,12 @@ import sys
 import numpy as np
 import pytest
 
+from ffn.cli.convert_weights import main
 from ffn.models import checkpoints, keras_weights
+from ffn.models.saved_settings import read_settings, settings_path, write_settings
+from ffn.models.weights import convert, load_weights
 from ffn.utils.errors import UserError
-from tests.training.small_network import ARGS, NAME, make, values
+from tests.models.small_network import ARGS, NAME, make, values
 
 
 def check_equal(model, other):
@@ -33,7 +36,7 @@ def weights(tmp_path, checkpoint):
     """The checkpoint converted."""
     path, model = checkpoint
     output = tmp_path / 'my.weights.h5'
-    keras_weights.convert(path, str(output), NAME, json.dumps(ARGS))
+    convert(path, str(output), NAME, json.dumps(ARGS))
     return output, model
 
 
@@ -51,13 +54,13 @@ def refused(*words):
 def test_weights_and_step_come_back(tmp_path, checkpoint):
     path, model = checkpoint
     output = tmp_path / 'new' / 'my.weights.h5'
-    assert keras_weights.convert(path, str(output), NAME, json.dumps(ARGS)) == 1234
+    assert convert(path, str(output), NAME, json.dumps(ARGS)) == 1234
     other = make(1)
     assert keras_weights.load(other, output) == 1234
     check_equal(model, other)
     # As inference loads it.
     other = make(2)
-    assert checkpoints.load_weights(other, str(output)) == 1234
+    assert load_weights(other, str(output)) == 1234
     check_equal(model, other)
 
 
@@ -67,7 +70,7 @@ def test_the_folder_stands_for_its_last_checkpoint(tmp_path, checkpoint):
     folder = os.path.dirname(path)
     checkpoints.CheckpointWriter(folder).save(newer.named_variables(), 2000)
     output = str(tmp_path / 'my.weights.h5')
-    assert keras_weights.convert(folder, output, NAME, json.dumps(ARGS)) == 2000
+    assert convert(folder, output, NAME, json.dumps(ARGS)) == 2000
     other = make(1)
     keras_weights.load(other, output)
     check_equal(newer, other)
@@ -77,22 +80,22 @@ def test_settings_of_the_training_go_along(tmp_path, checkpoint):
     """They say which network it is, and inference compares with them."""
     path, model = checkpoint
     settings = {'model_name': NAME, 'model_args': ARGS, 'image_mean': 128.5, 'seed_pad': 0.05}
-    checkpoints.write_settings(os.path.dirname(path), settings)
+    write_settings(os.path.dirname(path), settings)
     output = tmp_path / 'my.weights.h5'
-    assert keras_weights.convert(path, str(output)) == 1234
+    assert convert(path, str(output)) == 1234
     assert sorted(p.name for p in tmp_path.iterdir()) == ['my.json', 'my.weights.h5', 'train']
     expected = {**settings, 'step': 1234}
     assert json.loads((tmp_path / 'my.json').read_text()) == expected
-    assert checkpoints.read_settings(output) == expected
+    assert read_settings(output) == expected
     other = make(1)
-    assert checkpoints.load_weights(other, output) == 1234
+    assert load_weights(other, output) == 1234
     check_equal(model, other)
 
 
 def test_without_settings_they_come_from_what_was_given(weights):
     output, _ = weights
     expected = {'model_name': NAME, 'model_args': ARGS, 'step': 1234}
-    assert checkpoints.read_settings(output) == expected
+    assert read_settings(output) == expected
 
 
 def test_averaged_weights(tmp_path, checkpoint, weights):
@@ -101,22 +104,22 @@ def test_averaged_weights(tmp_path, checkpoint, weights):
     named = {f'ema/{name}': value for name, value in values(averaged).items()}
     path = checkpoints.CheckpointWriter(tmp_path / 'ema').save({**values(plain), **named}, 5)
     output = str(tmp_path / 'my_ema.weights.h5')
-    assert keras_weights.convert(path, output, NAME, json.dumps(ARGS), ema=True) == 5
-    assert checkpoints.read_settings(output)['ema'] is True
+    assert convert(path, output, NAME, json.dumps(ARGS), ema=True) == 5
+    assert read_settings(output)['ema'] is True
     for ema in (True, False):
         other = make(1)
-        assert checkpoints.load_weights(other, output, ema) == 5
+        assert load_weights(other, output, ema) == 5
         check_equal(averaged, other)
     output = str(tmp_path / 'my_plain.weights.h5')
-    keras_weights.main(['--checkpoint', path, '--output', output, '--model_name', NAME,
+    main(['--checkpoint', path, '--output', output, '--model_name', NAME,
                         '--model_args', json.dumps(ARGS)])  # fmt: skip
     other = make(1)
     keras_weights.load(other, output)
     check_equal(plain, other)
     with refused('my_plain', 'no averaged weights', '--ema'):
-        checkpoints.load_weights(other, output, ema=True)
+        load_weights(other, output, ema=True)
     with refused('no averaged weights'):
-        keras_weights.main(['--checkpoint', checkpoint[0], '--output', output, '--ema',
+        main(['--checkpoint', checkpoint[0], '--output', output, '--ema',
                             '--model_name', NAME, '--model_args', json.dumps(ARGS)])  # fmt: skip
     keras_weights.load(other, output)
     check_equal(plain, other)
@@ -124,11 +127,11 @@ def test_averaged_weights(tmp_path, checkpoint, weights):
 
 def test_weights_alone_have_no_step(weights):
     output, model = weights
-    keras_weights.settings_path(output).unlink()
+    settings_path(output).unlink()
     other = make(1)
     assert keras_weights.load(other, output) == 0
     check_equal(model, other)
-    assert checkpoints.read_settings(output) is None
+    assert read_settings(output) is None
 
 
 @pytest.mark.parametrize(('name', 'args', 'words'), [
@@ -143,14 +146,14 @@ def test_weights_alone_have_no_step(weights):
 ])  # fmt: skip
 def test_networks_that_do_not_fit_the_checkpoint(tmp_path, checkpoint, name, args, words):
     with refused(*words):
-        keras_weights.convert(checkpoint[0], str(tmp_path / 'my.weights.h5'), name, args)
+        convert(checkpoint[0], str(tmp_path / 'my.weights.h5'), name, args)
     assert [path.name for path in tmp_path.iterdir()] == ['train']
 
 
 @pytest.mark.parametrize('output', ['my.h5', 'my.weights', 'weights.h5', 'my.weights.h5.gz'])
 def test_another_ending(tmp_path, checkpoint, output):
     with refused('.weights.h5', output):
-        keras_weights.convert(checkpoint[0], str(tmp_path / output), NAME, json.dumps(ARGS))
+        convert(checkpoint[0], str(tmp_path / output), NAME, json.dumps(ARGS))
     assert [path.name for path in tmp_path.iterdir()] == ['train']
 
 
@@ -184,7 +187,7 @@ def test_a_file_of_another_kind(tmp_path):
 @pytest.mark.parametrize('settings', ['', '{"step": '])
 def test_damaged_settings(weights, settings):
     output, _ = weights
-    keras_weights.settings_path(output).write_text(settings)
+    settings_path(output).write_text(settings)
     with refused('my.json'):
         keras_weights.load(make(1), output)
 
@@ -215,15 +218,15 @@ def test_a_checkpoint_where_tensorflow_is_not_installed(checkpoint, monkeypatch)
     """The message says what to do elsewhere."""
     other = make(1)
     monkeypatch.setitem(sys.modules, 'tensorflow', None)
-    with refused('python -m ffn.models.keras_weights', 'model.ckpt-1234', '.weights.h5'):
-        checkpoints.load_weights(other, checkpoint[0])
+    with refused('ffn convert-weights', 'model.ckpt-1234', '.weights.h5'):
+        load_weights(other, checkpoint[0])
 
 
 def test_keras_files_are_read_where_tensorflow_is_not_installed(weights, monkeypatch):
     output, model = weights
     other = make(1)
     monkeypatch.setitem(sys.modules, 'tensorflow', None)
-    assert checkpoints.load_weights(other, output) == 1234
+    assert load_weights(other, output) == 1234
     monkeypatch.undo()
     check_equal(model, other)
 
@@ -233,7 +236,7 @@ def test_as_a_user_calls_it(tmp_path, checkpoint, repository):
 
     def call(*arguments):
         return subprocess.run(
-            [sys.executable, '-m', 'ffn.models.keras_weights', f'--checkpoint={path}', *arguments],
+            [sys.executable, '-m', 'ffn.training.keras_weights', f'--checkpoint={path}', *arguments],
             cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(repository)}, capture_output=True,
             text=True, check=False, timeout=120,
         )  # fmt: skip

@@ -12,10 +12,10 @@ import pytest
 from ffn.inference import inference_pb2, storage
 from ffn.inference.request import parse_request, read_request
 from ffn.inference.runner import Runner
-from ffn.models import keras_weights
-from ffn.models.checkpoints import write_settings
 from ffn.models.predictor import load_model
+from ffn.models.saved_settings import write_settings
 from ffn.models.trained_settings import contradictions, fill_from_training
+from ffn.models.weights import convert
 from ffn.utils.errors import UserError
 from ffn.utils.npz import read_npz
 from tests.inference import flood
@@ -113,7 +113,7 @@ def test_wherever_the_settings_lie(folder, kind):
         path = path / 'model.ckpt-1'
     elif kind == 'keras':
         path = folder / 'elsewhere' / 'flood.weights.h5'
-        keras_weights.convert(str(folder / 'flood'), str(path))
+        convert(str(folder / 'flood'), str(path))
     request = parse_request(write(folder, 'image_mean', 'model_checkpoint_path'))
     request.model_checkpoint_path = str(path)
     assert fill_from_training(request) == ['image_mean', 'voxel_size']

@@ -14,6 +14,7 @@ import pytest
 
 from ffn.models import checkpoints
 from ffn.training.distribution import make_replicas
+from ffn.training.input.input_state import read_input_state
 from ffn.utils.errors import UserError
 from tests.events import read_events
 from tests.training import sample
@@ -110,7 +111,7 @@ def test_two_processes_learn_together(repository, folder):
     finish(single)
     path = checkpoints.latest_checkpoint(folder / 'model')
     assert path.endswith('-60')
-    states = [checkpoints.read_input_state(path, worker, 2) for worker in (0, 1)]
+    states = [read_input_state(path, worker, 2) for worker in (0, 1)]
     # Each reads coordinates of its own.
     assert not np.array_equal(states[0]['walk/0/center'], states[1]['walk/0/center'])
     # Only the first writes events; its losses fall as those of one process do.

@@ -47,56 +47,56 @@ def test_without_a_count_the_rule_is_logged(caplog, voxels):
     assert 'as many as there are labelled voxels' in message
 
 
-def check(watch, *changes, start=2000):
+def check(monitor, *changes, start=2000):
     """How many warnings each of some summaries in a row gives."""
     return [
-        len(watch.check(start + i, {**GOOD, **change})) for i, change in enumerate(changes)
+        len(monitor.check(start + i, {**GOOD, **change})) for i, change in enumerate(changes)
     ]  # fmt: skip
 
 
 def test_nothing_is_said_of_a_good_run():
-    assert check(guidance.Watch(), *[{}] * 4) == [0] * 4
+    assert check(guidance.TrainingMonitor(), *[{}] * 4) == [0] * 4
 
 
 @pytest.mark.parametrize('word', PATTERNS)
 def test_a_warning_comes_with_the_second_summary_and_once(word):
     bad, _ = PATTERNS[word]
-    watch = guidance.Watch()
+    monitor = guidance.TrainingMonitor()
     summary = {**GOOD, **bad}
-    assert watch.check(3000, summary) == []
-    (warning,) = watch.check(3100, summary)
+    assert monitor.check(3000, summary) == []
+    (warning,) = monitor.check(3100, summary)
     assert word in warning
     assert '3100' in warning
     assert '\n' not in warning
-    assert check(watch, *[bad] * 3) == [0] * 3
+    assert check(monitor, *[bad] * 3) == [0] * 3
 
 
 @pytest.mark.parametrize('word', PATTERNS)
 def test_it_comes_back_after_it_has_gone_away(word):
     bad, good = PATTERNS[word]
-    watch = guidance.Watch()
-    assert check(watch, bad, good, bad, bad, bad, good, bad, good, bad, bad) == [
+    monitor = guidance.TrainingMonitor()
+    assert check(monitor, bad, good, bad, bad, bad, good, bad, good, bad, bad) == [
         0, 0, 0, 1, 0, 0, 0, 0, 0, 1,
     ]  # fmt: skip
 
 
 def test_patterns_are_counted_each_by_itself():
     low_recall, flooding = (PATTERNS[word][0] for word in list(PATTERNS)[1:])
-    watch = guidance.Watch()
-    assert check(watch, low_recall, {**low_recall, **flooding}, flooding, {**low_recall, **flooding}) == [
+    monitor = guidance.TrainingMonitor()
+    assert check(monitor, low_recall, {**low_recall, **flooding}, flooding, {**low_recall, **flooding}) == [
         0, 1, 1, 0,
     ]  # fmt: skip
-    both = guidance.Watch()
+    both = guidance.TrainingMonitor()
     assert check(both, *[{**low_recall, **flooding}] * 2) == [0, 2]
 
 
-def test_who_has_learned_nothing_is_not_called_timid_as_well():
+def test_who_has_learned_nothing_is_not_reported_as_low_recall_as_well():
     bad = {**PATTERNS['nothing learned'][0], **PATTERNS['only where it is sure'][0]}
-    assert check(guidance.Watch(), bad, bad) == [0, 1]
+    assert check(guidance.TrainingMonitor(), bad, bad) == [0, 1]
 
 
-def test_low_precision_is_not_called_timid():
-    assert check(guidance.Watch(), *[{'eval/all/recall': 0, 'eval/all/precision': 0.7}] * 3) == [
+def test_low_precision_is_not_reported_as_low_recall():
+    assert check(guidance.TrainingMonitor(), *[{'eval/all/recall': 0, 'eval/all/precision': 0.7}] * 3) == [
         0, 0, 0,
     ]  # fmt: skip
 
@@ -104,12 +104,14 @@ def test_low_precision_is_not_called_timid():
 @pytest.mark.parametrize('word', PATTERNS)
 def test_nothing_is_said_before_its_time_or_of_few_patches(word):
     bad, _ = PATTERNS[word]
-    assert check(guidance.Watch(), *[bad] * 3, start=guidance.PATIENCE_STEPS - 3) == [0] * 3
-    assert check(guidance.Watch(), bad, bad, start=guidance.PATIENCE_STEPS) == [0, 1]
-    assert check(guidance.Watch(5), bad, bad, bad, start=4) == [0, 0, 1]
-    assert check(guidance.Watch(), *[{**bad, 'eval/patches': 19}] * 3) == [0] * 3
+    assert (
+        check(guidance.TrainingMonitor(), *[bad] * 3, start=guidance.PATIENCE_STEPS - 3) == [0] * 3
+    )
+    assert check(guidance.TrainingMonitor(), bad, bad, start=guidance.PATIENCE_STEPS) == [0, 1]
+    assert check(guidance.TrainingMonitor(5), bad, bad, bad, start=4) == [0, 0, 1]
+    assert check(guidance.TrainingMonitor(), *[{**bad, 'eval/patches': 19}] * 3) == [0] * 3
     # A summary without finished patches lacks all of this.
-    assert guidance.Watch().check(9000, {'pixel_loss': 3.0}) == []
+    assert guidance.TrainingMonitor().check(9000, {'pixel_loss': 3.0}) == []
 
 
 @pytest.mark.parametrize(
@@ -121,12 +123,12 @@ def test_nothing_is_said_before_its_time_or_of_few_patches(word):
     ],
 )
 def test_no_moves_are_no_warning(change):
-    assert check(guidance.Watch(), change, change) == [0, 0]
+    assert check(guidance.TrainingMonitor(), change, change) == [0, 0]
 
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(guidance.Watch.__init__, '__defaults__', (1,))
+    monkeypatch.setattr(guidance.TrainingMonitor.__init__, '__defaults__', (1,))
     monkeypatch.setattr(guidance, '_FEWEST_PATCHES', 1)
 
 

@@ -3,9 +3,9 @@ import pytest
 
 from ffn.models.model import ModelInfo
 from ffn.training.config import WalkConfig
-from ffn.training.examples import Walk
-from ffn.training.inputs import Example
+from ffn.training.input.example import Example
 from ffn.training.metrics import PatchMetrics, cross_entropy
+from ffn.training.walks.walk import Walk
 from ffn.utils.geometry import Xyz
 from ffn.utils.logits import logit
 

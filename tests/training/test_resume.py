@@ -5,9 +5,11 @@ import pytest
 
 from ffn.models import checkpoints
 from ffn.models.model import create_model
+from ffn.models.weights import load_weights
 from ffn.training import train_loop
-from ffn.training.augmentation_config import parse_augmentation
+from ffn.training.augmentation.config import parse_augmentation
 from ffn.training.config import CheckpointConfig, WalkConfig
+from ffn.training.input.input_state import read_input_state
 from ffn.training.optimizer_config import OptimizerConfig
 from ffn.utils.errors import UserError
 from tests.training import sample
@@ -31,7 +33,7 @@ def run(folder, name, ends, **kwargs):
     for end in ends:
         assert train_loop.train(config(folder, name, end, **kwargs)) == end
     path = checkpoints.latest_checkpoint(folder / name)
-    return checkpoints.read_variables(path), checkpoints.read_input_state(path, 0, 1)
+    return checkpoints.read_variables(path), read_input_state(path, 0, 1)
 
 
 @pytest.mark.parametrize('policy', ['fixed', 'max_pred_moves'])
@@ -84,7 +86,7 @@ def test_old_input_states_go_with_their_checkpoints(folder):
 
 def weights_at(path, ema=False):
     model = create_model(sample.MODEL, sample.MODEL_ARGS)
-    checkpoints.load_weights(model, path, ema=ema)
+    load_weights(model, path, ema=ema)
     return {name: np.asarray(value).copy() for name, value in model.named_variables().items()}
 
 

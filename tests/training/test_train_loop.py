@@ -9,11 +9,12 @@ import tensorflow as tf
 import ffn
 from ffn.models import checkpoints
 from ffn.models.model import create_model
+from ffn.models.weights import load_weights
 from ffn.training import train_loop
 from ffn.training.config import CheckpointConfig, WalkConfig
-from ffn.training.examples import Batch
 from ffn.training.optimizer_config import OptimizerConfig
 from ffn.training.train_step import TrainStep
+from ffn.training.walks.walk import Batch
 from ffn.utils.errors import UserError
 from tests.events import read_events
 from tests.training import sample
@@ -113,7 +114,7 @@ def test_training_lowers_the_loss_and_shows_it(folder):
 def test_settings_and_checkpoint_lie_in_the_folder(folder):
     train_loop.train(sample.train_config(folder, max_steps=3))
     model = make_model(9)
-    assert checkpoints.load_weights(model, folder / 'model') == 3
+    assert load_weights(model, folder / 'model') == 3
     settings = json.loads((folder / 'model' / 'model.json').read_text())
     assert settings == {
         'model_name': sample.MODEL, 'model_args': sample.MODEL_ARGS, 'image_mean': 140.0,
@@ -172,7 +173,7 @@ def test_loss_that_is_not_finite_stops_and_leaves_the_last_checkpoint(folder):
     with pytest.raises(UserError, match=r'loss is \S+ at step \d.*\bv\b.*that of step 2') as caught:
         train_loop.train(sample.train_config(folder, max_steps=9, optimizer=far))
     assert '\n' not in str(caught.value)
-    assert checkpoints.load_weights(make_model(), folder / 'model') == 2
+    assert load_weights(make_model(), folder / 'model') == 2
 
 
 def test_stopping_saves_a_checkpoint(folder):
@@ -182,7 +183,7 @@ def test_stopping_saves_a_checkpoint(folder):
     step = train_loop.train(sample.train_config(folder, max_steps=10**6), stop)
     timer.cancel()
     assert 0 < step < 10**6
-    assert checkpoints.load_weights(make_model(), folder / 'model') == step
+    assert load_weights(make_model(), folder / 'model') == step
 
 
 def test_checkpoints_every_so_many_steps(folder):
@@ -228,4 +229,4 @@ def test_weights_that_are_not_finite_are_not_saved(folder):
                 folder, max_steps=9, optimizer=far, checkpoints=CheckpointConfig(steps=1)
             )
         )
-    assert checkpoints.load_weights(make_model(), folder / 'model') == 2
+    assert load_weights(make_model(), folder / 'model') == 2

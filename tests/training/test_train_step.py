@@ -11,11 +11,12 @@ import pytest
 
 from ffn.models import checkpoints
 from ffn.models.model import create_model
+from ffn.models.weights import load_weights
 from ffn.training import train_step
-from ffn.training.examples import Batch
 from ffn.training.optimizer import learning_rate, make_optimizer
 from ffn.training.optimizer_config import OptimizerConfig
 from ffn.training.train_step import TrainStep
+from ffn.training.walks.walk import Batch
 
 MODEL = 'convstack_3d.ConvStack3DFFNModel'
 ARGS = {'depth': 2, 'features': 4, 'fov_size': [7, 5, 5], 'deltas': [1, 1, 1]}
@@ -137,11 +138,11 @@ def test_averages_are_saved_and_loaded(tmp_path):
         step(make_batch(n))
     checkpoints.CheckpointWriter(tmp_path).save(step.weights(), 3)
     other = make_model(seed=5)
-    checkpoints.load_weights(other, tmp_path, ema=True)
+    load_weights(other, tmp_path, ema=True)
     averages = values(step.averages())
     found = values(other.named_variables())
     check_equal({f'ema/{n}': v for n, v in found.items()}, averages, atol=0)
-    checkpoints.load_weights(other, tmp_path)
+    load_weights(other, tmp_path)
     check_equal(values(other.named_variables()), values(model.named_variables()), atol=0)
 
 

@@ -1,0 +1,1 @@
+"""Random changes of examples that leave them plausible: geometry, then intensity."""

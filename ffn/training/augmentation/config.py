@@ -1,0 +1,150 @@
+"""Which random changes examples get in training: a JSON object, read and checked.
+
+    {
+      "voxel_size": [8, 8, 30],
+      "rotation_2d": {},
+      "elastic": {"probability": 0.5, "amplitude": 3, "smoothness": 10, "per_section": true},
+      "missing_section": {"section_probability": 0.02}
+    }
+
+Every key but `voxel_size` (x,y,z, default 1,1,1) and `comment` is a kind of augmentation that is
+switched on by being there. `describe()` lists the keys with their parameters, defaults, ranges and
+meanings; so does `python -m ffn.visualization.show_augmentations --keys`. They are applied in the order
+of that list: first where a voxel comes from (affine, elastic, misalignment, then the rotations; all
+one map), then what it looks like, noise at last. Sections are always the patch's own, across z. The
+voxel in the centre stays what it was: geometric changes leave it where it is, so a section in the
+centre that slips is seen as all others slipping the other way.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ffn.training.augmentation.augment import kinds
+from ffn.training.augmentation.kinds import KINDS, WHAT, Augmentation
+from ffn.utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """What is changed in examples; without arguments, nothing.
+
+    Attributes:
+      voxel_size: x, y, z, of any unit; only the ratios matter. Rotations, affine changes and the
+        smoothness of elastic ones are done in physical space.
+      affine: as all below, None where it is not wanted.
+    """
+
+    voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    affine: kinds.Affine | None = None
+    elastic: kinds.Elastic | None = None
+    misalignment: kinds.Misalignment | None = None
+    rotation_2d: kinds.Rotation2d | None = None
+    rotation_3d: kinds.Rotation3d | None = None
+    contrast: kinds.Contrast | None = None
+    brightness: kinds.Brightness | None = None
+    gamma: kinds.Gamma | None = None
+    occlusion: kinds.Occlusion | None = None
+    out_of_focus_section: kinds.OutOfFocusSection | None = None
+    partially_missing_section: kinds.PartiallyMissingSection | None = None
+    missing_section: kinds.MissingSection | None = None
+    noise: kinds.Noise | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, 'voxel_size', kinds.check_voxel_size(self.voxel_size))
+
+    def chosen(self) -> dict[str, Augmentation]:
+        """The augmentations that are configured, by key, in the order in which they are applied."""
+        return {key: getattr(self, key) for key in KINDS if getattr(self, key) is not None}
+
+
+def parse_augmentation(text_or_path: str) -> AugmentationConfig:
+    """Reads the JSON object described above.
+
+    Args:
+      text_or_path: the JSON text, or the path of a file with it; '' for no augmentation.
+
+    Raises:
+      UserError: it is not there, no JSON, or has keys or values that do not exist.
+    """
+    if not text_or_path.strip():
+        return AugmentationConfig()
+    values = _load(text_or_path)
+    if not isinstance(values, dict):
+        raise UserError(
+            f'{WHAT} holds {kinds.shown(values)}; expected a JSON object, such as '
+            '{"rotation_2d": {}}'
+        )
+    comment = values.pop('comment', '')
+    if not isinstance(comment, str):
+        raise UserError(f'{WHAT}: comment is {kinds.shown(comment)}; expected a text')
+    known = [item.name for item in fields(AugmentationConfig)]
+    for key in values:
+        if key not in known:
+            raise UserError(
+                f'{WHAT} has no key {kinds.shown(key)}; it has {", ".join(known)} and comment'
+            )
+    return AugmentationConfig(
+        **{
+            key: kinds.parse_kind(KINDS[key], value) if key in KINDS else value
+            for key, value in values.items()
+        }
+    )
+
+
+def _load(text_or_path: str) -> Any:
+    text, source = text_or_path, ''
+    if not text.lstrip().startswith(('{', '[')):
+        path = Path(text_or_path)
+        if not path.is_file():
+            raise UserError(
+                f'{WHAT} is {text_or_path!r}, where no file is; expected a JSON object or the path '
+                'of a file with one'
+            )
+        source = f' {path}'
+        try:
+            text = path.read_text(encoding='utf-8')
+        except UnicodeDecodeError as error:
+            raise UserError(f'{WHAT} {path} is no UTF-8 text: {error}') from error
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number)
+    except UserError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise UserError(f'{WHAT}{source} is no JSON: {error}') from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f'{WHAT} has the key {kinds.shown(name)} twice')
+    return dict(pairs)
+
+
+def _no_number(name: str) -> None:
+    raise UserError(f'{WHAT} holds {name}, which is no number')
+
+
+def describe() -> str:
+    """The keys with all parameters, defaults, allowed ranges and meanings, as a Markdown table."""
+    lines = [
+        '| key | parameter | default | allowed | what it does |',
+        '|---|---|---|---|---|',
+        '| `voxel_size` | | 1, 1, 1 | more than 0 | size x,y,z of a voxel; only ratios matter |',
+    ]
+    for key, kind in KINDS.items():
+        lines.append(f'| **`{key}`** | | | | {kind.__doc__.splitlines()[0].rstrip(".")} |')
+        for item in fields(kind):
+            low, high = item.metadata['low'], item.metadata['high']
+            default = item.default
+            if isinstance(default, bool):
+                value, allowed = kinds.shown(default), 'true, false'
+            else:
+                numbers = default if isinstance(default, tuple) else (default,)
+                value, allowed = ', '.join(f'{n:g}' for n in numbers), f'{low:g} … {high:g}'
+            lines.append(f'| | `{item.name}` | {value} | {allowed} | {item.metadata["meaning"]} |')
+    return '\n'.join(lines)

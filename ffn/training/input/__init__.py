@@ -1,0 +1,1 @@
+"""From coordinates to examples: an endless, reproducible stream of patches."""

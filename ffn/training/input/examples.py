@@ -1,0 +1,300 @@
+"""A stream of examples: patches around coordinates, read and augmented ahead of time by tf.data."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from ffn.training.augmentation.augment import augment, permute_and_reflect
+from ffn.training.augmentation.margin import required_margin
+from ffn.training.config import SOFT_LABELS, DataConfig
+from ffn.training.input import coordinate_stream
+from ffn.training.input.example import Example
+from ffn.training.input.patches import PatchReader
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
+from ffn.volumes.volume import Volume, open_volume
+
+_GIVE_UP_AFTER = 2000
+_LOADERS = 4
+
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Image, labels and weights of an example."""
+
+
+class ExampleSource(contextlib.ExitStack):
+    """Loads examples ahead of time, in threads; a context manager and an endless iterator.
+
+    An example depends only on the seed and on its number in the stream of coordinates, so the stream
+    can be resumed anywhere.
+
+    Attributes:
+      position: number of the coordinate that follows the examples returned so far.
+      skipped: number of coordinates skipped because their patch leaves the volume.
+    """
+
+    def __init__(
+        self,
+        config: DataConfig,
+        size: Zyx,
+        seed: int,
+        ahead: int,
+        shard: tuple[int, int] = (0, 1),
+    ):
+        """Opens the volumes.
+
+        Args:
+          config: volumes, coordinates, augmentation.
+          size: of the patches.
+          seed: of order and augmentation; processes that train together share it.
+          ahead: number of examples to load before they are asked for.
+          shard: (i, n): of every n coordinates, take the one after i.
+
+        Raises:
+          UserError: volumes that do not fit each other or the patches.
+        """
+        super().__init__()
+        self._config, self._size, self._seed, self._ahead = config, size, seed, ahead
+        self._shard = shard
+        self._margin = required_margin(config.augmentation, size)
+        self._images = {n: self._open(spec) for n, spec in config.data_volumes.items()}
+        self._labels = {n: self._open(spec) for n, spec in config.label_volumes.items()}
+        self._weights = {n: self._open(spec) for n, spec in config.loss_weight_volumes.items()}
+        for name, labels in self._labels.items():
+            labels.volume.require_labels()
+            for what, volumes in (('image', self._images), ('loss weights', self._weights)):
+                if name in volumes:
+                    self._check(name, what, volumes[name].volume, labels.volume)
+        self._check_types()
+        self._files = coordinate_stream.coordinate_files(config.train_coords)
+        self._usable = (
+            coordinate_stream.usable_records(self._files) if config.skip_corrupt_records else {}
+        )
+        with self._stream_errors():
+            coordinate_stream.check_not_empty(self._files, shard[1], self._usable)
+            if config.volume_weights:
+                named = [name for name, weight in config.volume_weights.items() if weight > 0]
+                coordinate_stream.check_volumes(self._files, named, shard[1], self._usable)
+        self._failure: Exception | None = None
+        self._used: collections.Counter[str] = collections.Counter()
+        self._iterator: Iterator[Any] | None = None
+        self.position = 0
+        self.skipped = 0
+        self.callback(self._stop)
+
+    def _stop(self) -> None:
+        """Ends the threads, which would go on to read volumes that are closed."""
+        self._iterator = None
+
+    def _open(self, spec: str) -> PatchReader:
+        return PatchReader(self.enter_context(open_volume(spec)).single_channel())
+
+    def _check(self, name: str, what: str, volume: Volume, labels: Volume) -> None:
+        if volume.box != labels.box:
+            raise UserError(
+                f'volume {name!r}: the {what} cover{"s" if what == "image" else ""} {volume.box}, its '
+                f'labels cover {labels.box}; they must be equal'
+            )
+        if any(n < p for n, p in zip(labels.shape_zyx, self._size, strict=True)):
+            raise UserError(
+                f'volume {name!r} has shape {both_orders(labels.shape_zyx)}, smaller than the patch '
+                f'{both_orders(self._size)} that the model needs'
+            )
+
+    def _check_types(self) -> None:
+        """Images of different types rarely share one mean and standard deviation."""
+        types = {
+            name: str(image.volume.dtype)
+            for name, image in self._images.items()
+            if name not in self._config.offset_scale
+        }
+        if len(set(types.values())) > 1:
+            raise UserError(
+                f'images of different types share one mean and stddev: {types}; convert them to one '
+                'type, or give --image_offset_scale_map for those that differ'
+            )
+
+    def seek(self, position: int) -> None:
+        """Continues from a position of an earlier run."""
+        self.position = position
+        self._iterator = None
+
+    def _start(self) -> Iterator[Any]:
+        dataset = coordinate_stream.coordinate_dataset(
+            self._files,
+            self._seed,
+            self.position,
+            self._config.volume_weights,
+            self._usable,
+            self._shard,
+        )
+        kinds = (tf.int64, tf.int64, tf.string, tf.float32, tf.float32, tf.float32)
+        dataset = dataset.map(
+            lambda *coordinate: tf.numpy_function(self._load_next, coordinate, kinds),
+            num_parallel_calls=_LOADERS,
+        )
+        options = tf.data.Options()
+        options.threading.private_threadpool_size = _LOADERS
+        options.deterministic = True
+        iterator: Iterator[Any] = (
+            dataset.prefetch(self._ahead).with_options(options).as_numpy_iterator()
+        )
+        return iterator
+
+    def __iter__(self) -> Iterator[Example]:
+        return self
+
+    def __next__(self) -> Example:
+        if self._iterator is None:
+            self._iterator = self._start()
+        while True:
+            with self._stream_errors():
+                number, center, volume, *arrays = next(self._iterator)
+            self.position = int(number) + 1
+            center, name = Xyz(*center.tolist()), volume.decode()
+            if self._failure is not None:
+                raise self._failure
+            if not arrays[0].size:
+                self._count_skipped(center, name)
+                continue
+            self._used[name] += 1
+            image, labels, weights = arrays
+            return self._make_example(int(number), center, name, (image, labels, weights))
+
+    @contextlib.contextmanager
+    def _stream_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (tf.errors.OpError, UnicodeDecodeError) as error:
+            raise UserError(coordinate_stream.describe_damage(self._files, error)) from error
+
+    def _count_skipped(self, center: Xyz, name: str) -> None:
+        self.skipped += 1
+        if self.skipped == 1:
+            logging.warning(
+                'the patch around %s of %r leaves the volume; such coordinates are skipped '
+                '(build_coordinates --margin avoids them)',
+                center,
+                name,
+            )
+        if self.skipped >= _GIVE_UP_AFTER and not self._used:
+            raise UserError(
+                f'the first {self.skipped} coordinates are out of bounds for patches of '
+                f'{both_orders(self._size)}; were they built for other volumes, or with too '
+                'small a --margin?'
+            )
+
+    def _make_example(self, number: int, center: Xyz, name: str, arrays: Arrays) -> Example:
+        walk_seed = (self._seed, number, 2 * self._shard[0] + 1)
+        return Example(*arrays, center=center, volume=name, number=number, walk_seed=walk_seed)
+
+    def _load_next(
+        self, number: np.int64, center: np.ndarray, volume: bytes
+    ) -> tuple[np.int64, np.ndarray, bytes, np.ndarray, np.ndarray, np.ndarray]:
+        """Called by the pipeline; arrays are empty where the patch leaves the volume."""
+        empty = np.zeros((0, 0, 0), np.float32)
+        arrays = (empty, empty, empty)
+        try:
+            name = volume.decode()
+            if name not in self._labels:
+                raise UserError(
+                    f'the coordinates name volume {name!r}, which --data_volumes and '
+                    f'--label_volumes lack; they have {", ".join(self._labels)}'
+                )
+            place = Xyz(*center.tolist())
+            if self._labels[name].box.contains(self._patch_box(place)):
+                arrays = self._load(int(number), place, name)
+        except Exception as error:  # noqa: BLE001
+            # TensorFlow would print it, and turn it into one of its own.
+            self._failure = error
+        return number, center, volume, *arrays
+
+    def load(self, number: int, center: Xyz, volume: str) -> Example:
+        """Loads an example again that was returned before.
+
+        Args:
+          number: of its coordinate.
+          center: centre of its patch.
+          volume: name of its volume.
+
+        Raises:
+          UserError: the volume is not among those of this run.
+        """
+        if volume not in self._labels:
+            raise UserError(f'there is no volume {volume!r} any more')
+        return self._make_example(number, center, volume, self._load(number, center, volume))
+
+    def _patch_box(self, center: Xyz) -> Box:
+        start = [c - (n - 1) // 2 for c, n in zip(center, self._size.xyz, strict=True)]
+        return Box(Xyz(*start), self._size.xyz)
+
+    def _load(self, number: int, center: Xyz, name: str) -> Arrays:
+        rng = np.random.default_rng((self._seed, number, 2 * self._shard[0]))
+        config, margin = self._config, self._margin
+        box = self._patch_box(center)
+        labels, inside = self._labels[name].read_around(box, margin)
+        image, _ = self._images[name].read_around(box, margin)
+        image = image.astype(np.float32)
+        if not np.isfinite(image).all():
+            raise UserError(
+                f'the image of volume {name!r} holds values that are no numbers around {center}'
+            )
+        mean, stddev = config.normalization(name)
+        image = (image - np.float32(mean)) / np.float32(stddev)
+        weights = inside.astype(np.float32)
+        if name in self._weights:
+            weights *= self._weights[name].read_around(box, margin)[0].astype(np.float32)
+        image, labels, weights = augment(
+            image, labels, weights, self._size, config.augmentation, rng
+        )
+        own = labels[tuple((n - 1) // 2 for n in self._size)]
+        soft = np.where((labels == own) & (labels > 0), *map(np.float32, SOFT_LABELS))
+        image, soft, weights = permute_and_reflect(
+            [image, soft, weights], config.permutable_axes, config.reflectable_axes, rng
+        )
+        return (
+            np.ascontiguousarray(image),
+            np.ascontiguousarray(soft),
+            np.ascontiguousarray(weights),
+        )
+
+    def counts(self) -> dict[str, int]:
+        """Number of examples taken from each volume so far."""
+        return {name: self._used[name] for name in self._labels}
+
+    def labelled_voxels(self) -> int | None:
+        """Number of voxels with a label; None where volumes are too large to be counted."""
+        total = 0
+        for labels in self._labels.values():
+            count = labels.count_positive()
+            if count is None:
+                return None
+            total += count
+        return total
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """The position in the stream, and how many examples of which volume were taken."""
+        numbers = {'seed': self._seed, 'position': self.position, 'skipped': self.skipped}
+        numbers |= {f'used/{name}': count for name, count in self._used.items()}
+        return {name: np.array(number, np.int64) for name, number in numbers.items()}
+
+    def set_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Continues from what `get_state` returned.
+
+        Raises:
+          KeyError, ValueError: it is of another seed, with which the position means nothing.
+        """
+        if int(state['seed']) != self._seed:
+            raise ValueError(f'--seed was {int(state["seed"])}')
+        self.skipped = int(state['skipped'])
+        prefix = 'used/'
+        for name, count in state.items():
+            if name.startswith(prefix):
+                self._used[name.removeprefix(prefix)] = int(count)
+        self.seek(int(state['position']))

@@ -1,0 +1,1 @@
+"""Where to train: partition volumes from labels, and balanced coordinates from partitions."""
