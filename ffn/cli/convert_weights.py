@@ -29,7 +29,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         metavar='PATH',
         help='train_dir/model.ckpt-N, or train_dir for its last checkpoint',
     )
-    files.add_argument('--output', required=True, metavar=f'NAME{KERAS_ENDING}')
+    files.add_argument(
+        '--output', required=True, metavar=f'NAME{KERAS_ENDING}', help='file to write'
+    )
     files.add_argument(
         '--ema',
         action='store_true',

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ffn.training.augmentation.augment import warps
+from ffn.training.augmentation import warps
 from ffn.training.augmentation.config import AugmentationConfig
 from ffn.training.augmentation.intensity import change_intensity
 from ffn.utils.geometry import Zyx

@@ -23,7 +23,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ffn.training.augmentation.augment import kinds
+from ffn.training.augmentation import kinds
 from ffn.training.augmentation.kinds import KINDS, WHAT, Augmentation
 from ffn.utils.errors import UserError
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ffn.training.augmentation.augment import intensity, kinds
+from ffn.training.augmentation import intensity, kinds
 from ffn.utils.geometry import Xyz
 
 SHAPE = (9, 13, 17)
