@@ -75,9 +75,7 @@ def prepare(data: Path, files: Path) -> None:
     from ffn.utils.geometry import Zyx
 
     files.mkdir(parents=True, exist_ok=True)
-    convert(
-        str(data / CHECKPOINT), str(files / 'fib25.weights.h5'), NAME, json.dumps(ARGS)
-    )
+    convert(str(data / CHECKPOINT), str(files / 'fib25.weights.h5'), NAME, json.dumps(ARGS))
     sections = sorted((data / 'fib25' / 'training_sample2' / 'grayscale_maps').glob('iso.*.png'))
     raw = np.stack([np.asarray(Image.open(path)) for path in sections])
     half = Zyx(*[FOV // 2] * 3)
