@@ -8,7 +8,8 @@ import json
 import numpy as np
 import pytest
 
-from ffn.training.augmentation.augment import augment, kinds
+from ffn.training.augmentation import kinds
+from ffn.training.augmentation.augment import augment
 from ffn.training.augmentation.config import AugmentationConfig, describe, parse_augmentation
 from ffn.training.augmentation.margin import required_margin
 from ffn.utils.errors import UserError
