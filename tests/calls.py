@@ -22,7 +22,7 @@ for arguments in json.load(sys.stdin):
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(io.StringIO()) as shown,
     ):
-        status = errors._run(script.main)
+        status = errors.exit_status(script.main)
     results.append((status, shown.getvalue()))
 json.dump(results, sys.stdout)
 """

@@ -7,17 +7,22 @@ from collections.abc import Callable, Sequence
 
 
 class UserError(ValueError):
-    """Something given from outside that cannot be worked with.
+    """Input from outside that cannot be worked with.
 
     The message is one line: what was given, what was expected, what to do.
     """
 
 
 class UnreadableError(UserError):
-    """Data that is there and cannot be read: damaged, or its file server is gone for now."""
+    """Data that exists but cannot be read: it is damaged, or its file server does not respond."""
 
 
-def _run(call: Callable[[], object]) -> int:
+def exit_status(call: Callable[[], object]) -> int:
+    """Calls a function; a mistake of the user is shown as one line.
+
+    Returns:
+      Exit status for the shell.
+    """
     try:
         call()
     except (UserError, OSError) as error:
@@ -30,12 +35,12 @@ def _run(call: Callable[[], object]) -> int:
 
 
 def run_tool(main: Callable[[Sequence[str] | None], object]) -> None:
-    """Runs the `main(argv)` of a `python -m ffn...` tool and exits.
+    """Runs the `main(argv)` of a subcommand and exits.
 
     Args:
-      main: function that parses argv (None: the process' own) and does the work.
+      main: parses argv (None: that of the process) and does the work.
     """
-    sys.exit(_run(lambda: main(None)))
+    sys.exit(exit_status(lambda: main(None)))
 
 
 def run_script(main: Callable[[], object]) -> None:
@@ -54,6 +59,6 @@ def run_script(main: Callable[[], object]) -> None:
                 )
             main()
 
-        return _run(call)
+        return exit_status(call)
 
     app.run(checked)

@@ -1,8 +1,9 @@
-"""What commands show: their own log, and not the lines that TensorFlow's libraries print."""
+"""What commands show on standard error: their own log, and not what TensorFlow prints while it loads."""
 
 from __future__ import annotations
 
 import contextlib
+import logging as standard_logging
 import os
 import sys
 import tempfile
@@ -13,11 +14,11 @@ from absl import logging
 
 @contextlib.contextmanager
 def startup_messages_hidden() -> Iterator[None]:
-    """Keeps back what is written to the process' standard error, and shows it if loading fails.
+    """Holds back what is written to the process's standard error, and shows it if loading fails.
 
-    Python's own writes are kept back as well, so nothing but imports belongs into it. With
-    TF_CPP_MIN_LOG_LEVEL set, nothing is hidden: whoever sets it wants to see what it selects. Later
-    messages stay away as well; what goes wrong arrives as an exception.
+    What Python writes is held back too, so only imports belong inside. Nothing is hidden if
+    TF_CPP_MIN_LOG_LEVEL is set: whoever sets it wants to see what it selects. Messages that TensorFlow
+    logs later do not appear either; errors arrive as exceptions.
     """
     if 'TF_CPP_MIN_LOG_LEVEL' in os.environ:
         yield
@@ -39,9 +40,12 @@ def startup_messages_hidden() -> Iterator[None]:
 
 
 def show_log() -> None:
-    """Shows what a command says of its progress, such as the address of Dask's dashboard."""
+    """Shows the log of a command, such as the address of Dask's dashboard, on standard error."""
     logger = logging.get_absl_logger()
-    if not logger.handlers:  # the root's would show all that Dask has to say as well
-        logger.addHandler(logging.get_absl_handler())
+    if not logger.handlers:  # the root's would show all that Dask logs as well
+        # Not absl's own handler, which complains that it has parsed no flags.
+        handler = standard_logging.StreamHandler()
+        handler.setFormatter(logging.PythonFormatter())
+        logger.addHandler(handler)
         logger.propagate = False
     logging.set_verbosity(logging.INFO)

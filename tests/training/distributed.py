@@ -19,7 +19,7 @@ from ffn.training import train_loop
 from ffn.training.config import CheckpointConfig
 from ffn.training.distribution import make_replicas
 from ffn.training.train_step import TrainStep
-from ffn.utils.errors import _run
+from ffn.utils.errors import exit_status
 from tests.training import sample
 
 
@@ -68,4 +68,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(_run(main))
+    sys.exit(exit_status(main))

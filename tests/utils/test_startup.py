@@ -1,3 +1,6 @@
+"""What reaches standard error while a command starts, and of its log."""
+
+import re
 import subprocess
 import sys
 
@@ -11,23 +14,44 @@ os.write(2, b'afterwards\\n')
 """
 
 
-def stderr_of(repository, what: str, **environment: str) -> str:
+def stderr_of(repository, program: str, **environment: str) -> str:
     return subprocess.run(
-        [sys.executable, '-c', PROGRAM.format(what=what)], cwd=repository, env=environment,
-        capture_output=True, text=True, check=False,
-    ).stderr  # fmt: skip
+        [sys.executable, '-c', program],
+        cwd=repository,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stderr
 
 
 def test_messages_are_hidden_until_it_is_loaded(repository):
-    assert stderr_of(repository, 'pass') == 'afterwards\n'
+    assert stderr_of(repository, PROGRAM.format(what='pass')) == 'afterwards\n'
 
 
 def test_they_are_shown_when_loading_fails(repository):
-    lines = stderr_of(repository, 'import no_such_module').splitlines()
+    lines = stderr_of(repository, PROGRAM.format(what='import no_such_module')).splitlines()
     assert lines[0] == 'while loading'
     assert 'no_such_module' in lines[-1]
 
 
 def test_they_are_shown_to_whoever_chooses_a_level(repository):
-    shown = stderr_of(repository, 'pass', TF_CPP_MIN_LOG_LEVEL='0')
+    shown = stderr_of(repository, PROGRAM.format(what='pass'), TF_CPP_MIN_LOG_LEVEL='0')
     assert shown == 'while loading\nafterwards\n'
+
+
+LOG = """
+import logging as others
+from absl import logging
+from ffn.utils.startup import show_log
+show_log()
+show_log()
+logging.info('step %d', 3)
+logging.debug('too much')
+others.getLogger('distributed').info('of another library')
+"""
+
+
+def test_the_log_is_shown_once_and_that_of_others_is_not(repository):
+    shown = stderr_of(repository, LOG)
+    assert re.fullmatch(r'I\d{4} [\d:.]+ +\d+ <string>:\d+\] step 3\n', shown)

@@ -131,7 +131,7 @@ def test_mistakes_get_one_line(folder, capsys):
     weak = text.replace('init_activation: 0.95', 'init_activation: 0.8')
     (folder / 'weak.pbtxt').write_text(weak)
     for options, more, words in MISTAKES:
-        status = errors._run(lambda: animate.main(arguments(*more, **options)))
+        status = errors.exit_status(lambda: animate.main(arguments(*more, **options)))
         shown = capsys.readouterr()
         check_one_line(status, shown.err, *words, what=(options, more))
         assert shown.out == ''
@@ -146,7 +146,7 @@ def test_a_failure_leaves_what_was_there(folder, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(animate, 'write_gif', interrupted)
-    assert errors._run(lambda: animate.main(arguments('--max_steps=1'))) == 130
+    assert errors.exit_status(lambda: animate.main(arguments('--max_steps=1'))) == 130
     assert (folder / 'flood.gif').read_bytes() == b'an earlier one'
     assert not list(folder.glob('.*'))
 
