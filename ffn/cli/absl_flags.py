@@ -28,11 +28,10 @@ def define(cls: type, **defaults: Any) -> None:
 
 
 def _define(setting: Setting, default: Any) -> None:
-    help = setting.help[0].upper() + setting.help[1:] + '.'
     kwargs: dict[str, Any] = {'required': default is MISSING}
     value = None if default is MISSING else setting.as_flag(default)
     if setting.choices:
-        flags.DEFINE_enum(setting.flag, value, list(setting.choices), help, **kwargs)
+        flags.DEFINE_enum(setting.flag, value, list(setting.choices), setting.help, **kwargs)
         return
     kinds = {
         bool: flags.DEFINE_bool,
@@ -41,7 +40,7 @@ def _define(setting: Setting, default: Any) -> None:
         str: flags.DEFINE_string,
         list: flags.DEFINE_list,
     }
-    kinds[setting.kind](setting.flag, value, help, **kwargs)
+    kinds[setting.kind](setting.flag, value, setting.help, **kwargs)
 
 
 def read(cls: type[T], **others: Any) -> T:

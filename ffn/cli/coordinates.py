@@ -18,7 +18,7 @@ class Coordinates:
     """What the command is told."""
 
     partition_volumes: Mapping[str, str] = setting(
-        'partition volumes, name:path:dataset, …',
+        'name:path:dataset of each partition volume, separated by commas',
         parse=split_named,
         comma_list=True,
         metavar='VOLUMES',

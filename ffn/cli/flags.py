@@ -11,19 +11,46 @@ from typing import Any, TypeVar
 
 from ffn.utils.settings import (
     MISSING,
+    Section,
     Setting,
     all_settings,
     build,
     format_value,
-    sections,
-    settings,
+    members,
 )
 
 T = TypeVar('T')
 
 
+class BooleanFlag(argparse.Action):
+    """A flag without a value, --flag, that --noflag switches off."""
+
+    def __init__(self, option_strings: list[str], dest: str, **kwargs: Any):
+        names = [f'--{prefix}{name[2:]}' for name in option_strings for prefix in ('', 'no')]
+        super().__init__(names, dest, nargs=0, **kwargs)
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        """Sets the value to whether the flag is given without 'no'."""
+        setattr(namespace, self.dest, option_string == self.option_strings[0])
+
+    def format_usage(self) -> str:
+        """What the usage line shows: the flag that changes something."""
+        return self.option_strings[self.default is True]
+
+
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Shows the default of every flag that has one, and descriptions as they are written."""
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if isinstance(action, BooleanFlag) and not action.default:
+            return action.option_strings[0]
+        return super()._format_action_invocation(action)
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ''
@@ -59,7 +86,7 @@ def add_settings(
 ) -> None:
     """Adds the settings of a dataclass as a group of flags, and each of its sections as another one.
 
-    A boolean setting becomes --flag and --noflag.
+    The groups come in the order of the fields. A boolean setting becomes --flag and --noflag.
 
     Args:
       parser: where they go.
@@ -68,13 +95,15 @@ def add_settings(
       skip: fields that are not flags of this command.
       **defaults: field → another default than that of the class, in the form of the field's value.
     """
-    group = parser.add_argument_group(title)
-    for setting in settings(cls):
-        if setting.field not in skip:
-            _add_flag(group, setting, defaults.get(setting.field, setting.default))
-    for part in sections(cls):
-        if part.field not in skip:
-            add_settings(parser, part.title, part.cls, skip, **defaults)
+    group = None
+    for member in members(cls):
+        if member.field in skip:
+            continue
+        if isinstance(member, Section):
+            add_settings(parser, member.title, member.cls, skip, **defaults)
+        else:
+            group = group or parser.add_argument_group(title)
+            _add_flag(group, member, defaults.get(member.field, member.default))
 
 
 def _add_flag(group: argparse._ArgumentGroup, setting: Setting, default: Any) -> None:
@@ -87,31 +116,9 @@ def _add_flag(group: argparse._ArgumentGroup, setting: Setting, default: Any) ->
         group.add_argument(f'--{setting.flag}', action=BooleanFlag, **kwargs)
     else:
         kwargs['type'] = split_list if setting.kind is list else setting.kind
-        kwargs['metavar'] = setting.metavar or None
+        kwargs['metavar'] = setting.metavar or {int: 'N', float: 'F'}.get(setting.kind)
         kwargs['choices'] = setting.choices or None
         group.add_argument(f'--{setting.flag}', **kwargs)
-
-
-class BooleanFlag(argparse.Action):
-    """A flag without a value, --flag, that --noflag switches off; the usage line shows the one that changes something."""
-
-    def __init__(self, option_strings: list[str], dest: str, **kwargs: Any):
-        names = [f'--{prefix}{name[2:]}' for name in option_strings for prefix in ('', 'no')]
-        super().__init__(names, dest, nargs=0, **kwargs)
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: object,
-        option_string: str | None = None,
-    ) -> None:
-        """Sets the value to whether the flag is given without 'no'."""
-        setattr(namespace, self.dest, option_string == self.option_strings[0])
-
-    def format_usage(self) -> str:
-        """What the usage line shows."""
-        return self.option_strings[self.default is True]
 
 
 def parse_command(
@@ -143,8 +150,7 @@ def parse_command(
 
     parser = make_parser(command, description, epilog)
     add_settings(parser, title, cls, **defaults)
-    general = parser.add_argument_group('Flags in files')
-    general.add_argument('--flagfile', metavar='FILE', help='a file with flags, one a line')
+    parser.add_argument('--flagfile', metavar='FILE', help='a file with flags, one a line')
     return parser.parse_args(expand_flag_files(sys.argv[1:] if argv is None else argv, cls))
 
 

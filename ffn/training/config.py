@@ -80,15 +80,21 @@ class DataConfig:
         metavar='FILES',
     )
     data_volumes: Mapping[str, str] = setting(
-        'images, name:path:dataset, …', parse=split_named, comma_list=True, metavar='VOLUMES'
+        'images: name:path:dataset of each volume, separated by commas',
+        parse=split_named,
+        comma_list=True,
+        metavar='VOLUMES',
     )
     label_volumes: Mapping[str, str] = setting(
-        'labels, name:path:dataset, …', parse=split_named, comma_list=True, metavar='VOLUMES'
+        'labels: name:path:dataset of each volume, separated by commas',
+        parse=split_named,
+        comma_list=True,
+        metavar='VOLUMES',
     )
     image_mean: float = setting('subtracted from the image')
     image_stddev: float = setting('the image is then divided by this')
     offset_scale: Mapping[str, tuple[float, float]] = setting(
-        'name:mean:stddev, … for volumes that differ from --image_mean and --image_stddev',
+        'name:mean:stddev of each volume that differs from --image_mean and --image_stddev',
         default_factory=dict,
         flag='image_offset_scale_map',
         parse=_parse_offset_scale,
@@ -116,7 +122,7 @@ class DataConfig:
         metavar='JSON',
     )
     volume_weights: Mapping[str, float] = setting(
-        'name:share, … of the examples drawn from each volume, in any unit; if unset, volumes '
+        'name:share of the examples to draw from each volume, in any unit; if unset, volumes '
         'contribute in proportion to their coordinates',
         default_factory=dict,
         parse=_parse_weights,
@@ -124,7 +130,8 @@ class DataConfig:
         metavar='WEIGHTS',
     )
     loss_weight_volumes: Mapping[str, str] = setting(
-        'name:path:dataset, … of the weight of each voxel in the loss; other volumes have weight 1',
+        'weights of each voxel in the loss: name:path:dataset, separated by commas; voxels of other '
+        'volumes have weight 1',
         default_factory=dict,
         parse=split_named,
         comma_list=True,

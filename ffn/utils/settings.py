@@ -131,37 +131,44 @@ def section(title: str, *, default_factory: Any = MISSING) -> Any:
     return dataclasses.field(default_factory=default_factory, metadata={_SECTION: title})
 
 
-def settings(cls: type) -> list[Setting]:
-    """Lists a dataclass's own settings in the order of its fields; fields without documentation are not flags."""
+def members(cls: type) -> list[Setting | Section]:
+    """Lists the settings and sections of a dataclass in the order of its fields; other fields are not flags."""
     hints = typing.get_type_hints(cls)
-    found = []
+    found: list[Setting | Section] = []
     for field in dataclasses.fields(cls):
-        if (about := field.metadata.get(_SETTING)) is None:
-            continue
-        kind = about['kind'] or _plain_type(hints[field.name])
-        if kind not in (bool, int, float, str, list):
-            raise TypeError(f'{cls.__name__}.{field.name} is {kind}; it needs a parse function')
-        default = field.default
-        if field.default_factory is not dataclasses.MISSING:
-            default = field.default_factory()
-        about = {**about, 'kind': kind, 'flag': about['flag'] or field.name}
-        found.append(Setting(field=field.name, default=default, **about))
+        if _SECTION in field.metadata:
+            found.append(Section(field.name, field.metadata[_SECTION], hints[field.name]))
+        elif _SETTING in field.metadata:
+            found.append(_read_field(cls, field, hints[field.name]))
     return found
 
 
-def sections(cls: type) -> list[Section]:
-    """Lists the fields of a dataclass that are dataclasses with settings of their own."""
-    hints = typing.get_type_hints(cls)
-    return [
-        Section(field.name, field.metadata[_SECTION], hints[field.name])
-        for field in dataclasses.fields(cls)
-        if _SECTION in field.metadata
-    ]
+def _read_field(cls: type, field: dataclasses.Field, hint: Any) -> Setting:
+    about = dict(field.metadata[_SETTING])
+    about['flag'] = about['flag'] or field.name
+    about['kind'] = about['kind'] or _plain_type(hint)
+    if about['kind'] not in (bool, int, float, str, list):
+        raise TypeError(
+            f'{cls.__name__}.{field.name} is {about["kind"]}; it needs a parse function'
+        )
+    default = field.default
+    if field.default_factory is not dataclasses.MISSING:
+        default = field.default_factory()
+    return Setting(field=field.name, default=default, **about)
+
+
+def settings(cls: type) -> list[Setting]:
+    """Lists the settings of a dataclass without those of its sections."""
+    return [member for member in members(cls) if isinstance(member, Setting)]
 
 
 def all_settings(cls: type) -> list[Setting]:
     """Lists the settings of a dataclass and of its sections."""
-    return [*settings(cls), *(s for part in sections(cls) for s in all_settings(part.cls))]
+    return [
+        setting
+        for member in members(cls)
+        for setting in ([member] if isinstance(member, Setting) else all_settings(member.cls))
+    ]
 
 
 def build(cls: type[T], flags: Mapping[str, Any], **others: Any) -> T:
@@ -176,12 +183,13 @@ def build(cls: type[T], flags: Mapping[str, Any], **others: Any) -> T:
       UserError: a value that cannot be parsed, or that the class refuses.
     """
     values = dict(others)
-    for part in sections(cls):
-        if part.field not in others:
-            values[part.field] = build(part.cls, flags)
-    for setting in settings(cls):
-        if setting.field not in others and setting.flag in flags:
-            values[setting.field] = setting.read(flags[setting.flag])
+    for member in members(cls):
+        if member.field in others:
+            continue
+        if isinstance(member, Section):
+            values[member.field] = build(member.cls, flags)
+        elif member.flag in flags:
+            values[member.field] = member.read(flags[member.flag])
     return cls(**values)
 
 

@@ -67,7 +67,7 @@ def test_help_shows_groups_defaults_and_axes(parser):
     assert '--size X,Y,Z 100 % of it (default: 8,8,4)' in text
     assert '--kind {a,b} which (default: a)' in text
     assert '--radius X,Y,Z of the box --size' in text
-    assert '--seed SEED of the sample --kind' in text
+    assert '--seed N of the sample --kind' in text
     assert '[--quiet]' in text
     assert '[--noshuffle]' in text
     assert text.endswith('ffn try --volume v')

@@ -9,7 +9,7 @@ import pytest
 
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz, Zyx
-from ffn.utils.settings import all_settings, build, section, sections, setting, settings
+from ffn.utils.settings import Section, all_settings, build, members, section, setting, settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ def test_a_field_says_all_about_its_flag():
     assert by_field['size'].as_flag(Xyz(8, 8, 4)) == '8,8,4'
     assert by_field['margin'].as_flag(Zyx(1, 2, 3)) == ['1', '2', '3']
     assert by_field['scales'].as_flag(by_field['scales'].default) == []
-    assert [(s.title, s.cls) for s in sections(Outer)] == [('Learning', Inner)]
+    assert members(Outer)[-1] == Section('inner', 'Learning', Inner)
     assert [s.flag for s in all_settings(Outer)][-1] == 'rate'
 
 
