@@ -24,7 +24,7 @@ from scipy import ndimage
 from skimage.feature import peak_local_max
 
 from benchmarks import measure, real_segmentation
-from ffn.inference.seeds import policies
+from ffn.inference.seeds import peaks
 
 
 def read(path: str) -> np.ndarray:
@@ -40,7 +40,7 @@ def run(path: str) -> None:
         image=image, segmentation=np.zeros(image.shape, np.int32), mask=None, voxel_size_zyx=(1, 1, 1)
     )  # fmt: skip
     begin = time.perf_counter()
-    points = policies.PolicyPeaks(view).points()
+    points = peaks.PolicyPeaks(view).points()
     print(time.perf_counter() - begin, len(points), zlib.crc32(points.astype(np.int64).tobytes()))
 
 

@@ -71,7 +71,7 @@ def prepare(data: Path, files: Path) -> None:
 
     from PIL import Image
 
-    from ffn.inference.seeds.policies import PolicyPeaks
+    from ffn.inference.seeds.peaks import PolicyPeaks
     from ffn.utils.geometry import Zyx
 
     files.mkdir(parents=True, exist_ok=True)

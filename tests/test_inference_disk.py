@@ -17,7 +17,7 @@ import pytest
 
 from ffn.inference import box_run, storage
 from ffn.inference.core import checkpoint
-from ffn.inference.core.canvas_parts import Interrupted
+from ffn.inference.core.canvas import Interrupted
 from ffn.inference.request import read_request
 from ffn.inference.runner import Runner
 from tests.calls import check_one_line

@@ -21,7 +21,7 @@ def loaded_frameworks(code: str) -> list[str]:
 
 
 @pytest.mark.parametrize('modules', [
-    'ffn.inference.core.canvas, ffn.inference.core.checkpoint, ffn.inference.storage, ffn.inference.seeds.policies, '
+    'ffn.inference.core.canvas, ffn.inference.core.checkpoint, ffn.inference.storage, ffn.inference.seeds.peaks, '
     'ffn.inference.seeds.combined, ffn.inference.core.restrictor, ffn.inference.core.movement',
     'compute_partitions',
     'build_coordinates',
@@ -55,7 +55,7 @@ def test_little_is_needed(hidden, modules):
 
 
 def test_what_is_hidden_is_missed():
-    assert imports_without(('skimage',), 'import ffn.inference.seeds.policies').returncode == 1
+    assert imports_without(('skimage',), 'import ffn.inference.seeds.peaks').returncode == 1
 
 
 def test_loaded_framework_is_noticed():

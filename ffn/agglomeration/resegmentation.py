@@ -181,7 +181,7 @@ def resegment_object(
     result = ResegmentedObject()
     for _ in range(request.max_retry_iters):
         seed = np.unravel_index(np.argmax(depth), depth.shape)
-        if depth[seed] <= 0 or not canvas.restrictor.is_valid_pos(tuple(map(int, seed))):
+        if depth[seed] <= 0 or not canvas.restrictor.allows(tuple(map(int, seed))):
             canvas.counters.add('no-seed-left')
             break
         start = tuple(map(int, seed))

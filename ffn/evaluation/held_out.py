@@ -28,8 +28,7 @@ from absl import logging
 from ffn import __version__
 from ffn.evaluation.held_out_score import HEADER, HeldOutScore, Segmented
 from ffn.inference import inference_pb2
-from ffn.inference.core.canvas import Canvas
-from ffn.inference.core.canvas_parts import Interrupted
+from ffn.inference.core.canvas import Canvas, Interrupted
 from ffn.inference.request import check_request, clip_box, parse_request, read_box
 from ffn.inference.run_progress import RunProgress
 from ffn.inference.runner import Runner

@@ -15,7 +15,7 @@ from absl import logging
 
 from ffn import __version__
 from ffn.inference import inference_pb2, report
-from ffn.inference.core.canvas_parts import Interrupted
+from ffn.inference.core.canvas import Interrupted
 from ffn.inference.report import BoxReport
 from ffn.inference.request import read_box, read_boxes, read_request
 from ffn.inference.run_progress import RunProgress

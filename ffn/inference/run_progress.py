@@ -16,18 +16,23 @@ REFRESH_S = 0.2
 
 
 class _Shown:
-    """What a canvas adds to the bar; numbers only, since it outlives the canvas."""
+    """What a canvas contributes to the bar; numbers only, since it outlives the canvas."""
+
+    total: int | None
+    seeds: int
 
     def __init__(self, canvas: Canvas):
         self.steps_before = canvas.counters['predict-calls']
-        self.seeds_before = canvas.seed_policy.index
+        self.seeds_before = canvas.seed_policy.index if canvas.seed_policy else 0
         self.next_update = 0.0
         self._given = canvas.segmented_voxels() - canvas.counters['voxels-segmented']
         self.update(canvas)
 
     def update(self, canvas: Canvas) -> None:
         counts = canvas.counters.as_dict()
-        self.total, self.seeds = canvas.seed_policy.total, canvas.seed_policy.index
+        self.total, self.seeds = None, 0
+        if canvas.seed_policy is not None:
+            self.total, self.seeds = canvas.seed_policy.total, canvas.seed_policy.index
         self.steps = counts.get('predict-calls', 0) - self.steps_before
         self.objects, self.voxels = len(canvas.origins), canvas.image.size
         self.filled = self._given + counts.get('voxels-segmented', 0)
@@ -61,8 +66,8 @@ class RunProgress:
 
     @contextlib.contextmanager
     def canvas(self, canvas: Canvas) -> Iterator[None]:
-        """Counts a canvas in while it is segmented; extends its `between_steps`."""
-        inner, shown = canvas.between_steps, _Shown(canvas)
+        """Counts a canvas in while it is segmented; observes its steps."""
+        shown = _Shown(canvas)
         with self._mutex:
             self._shown.append(shown)
             self._corners.add(canvas.corner_zyx)
@@ -76,13 +81,11 @@ class RunProgress:
                 shown.next_update = now + REFRESH_S
                 shown.update(canvas)
                 self._draw()
-            inner(canvas)
 
-        canvas.between_steps = update
         try:
-            yield
+            with canvas.observed_by(update):
+                yield
         finally:
-            canvas.between_steps = inner
             shown.update(canvas)
             with self._mutex:
                 self._done += 1

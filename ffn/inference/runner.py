@@ -15,14 +15,15 @@ from absl import logging
 
 from ffn.inference import histogram, inference_pb2, storage
 from ffn.inference.core import checkpoint
-from ffn.inference.core.canvas import Canvas
-from ffn.inference.core.canvas_parts import Interrupted
+from ffn.inference.core.canvas import Canvas, Interrupted
 from ffn.inference.core.counters import Counters
 from ffn.inference.core.options import CanvasOptions
 from ffn.inference.core.restrictor import make_restrictor
+from ffn.inference.core.view import CanvasView
 from ffn.inference.executor import Executor
 from ffn.inference.request import absolute_paths, check_request, clip_box, voxel_size_zyx
-from ffn.inference.seeds import combined
+from ffn.inference.seeds import registry
+from ffn.inference.seeds.policy import SeedPolicy
 from ffn.models.checkpoints import resolve_checkpoint
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Zyx
@@ -277,10 +278,10 @@ class Runner:
             canvas.counters.add('everything-masked')
         else:
             canvas = self._restored(canvas, saved)
-            between_steps = checkpoint.Checkpointer(
+            checkpointer = checkpoint.Checkpointer(
                 saved, self.request.checkpoint_interval, self.stop, self._settings()
             )
-            self._segment(canvas, between_steps)
+            self._segment(canvas, checkpointer)
         if (there := storage.existing_path(directory, corner, 'npz')) is not None:
             logging.warning('%s has been written by another process meanwhile; it stays', there)
         else:
@@ -291,14 +292,14 @@ class Runner:
 
     def run_in_memory(
         self, corner_zyx: Sequence[int], size_zyx: Sequence[int],
-        between_steps: Callable[[Canvas], None] = lambda canvas: None,
+        observer: Callable[[Canvas], None] = lambda canvas: None,
     ) -> Canvas:  # fmt: skip
         """Segments a subvolume and writes nothing.
 
         Args:
           corner_zyx: first voxel of the subvolume.
           size_zyx: its shape; what leaves the volume is clipped.
-          between_steps: called with the canvas after every step and every seed; to end the run, it
+          observer: called with the canvas after every step and every seed; to end the run, it
             raises Interrupted.
 
         Returns:
@@ -311,18 +312,20 @@ class Runner:
         if not canvas.restrictor.everything_masked:
             self._give_seed_policy(canvas)
             with contextlib.suppress(Interrupted):
-                self._segment(canvas, between_steps)
+                self._segment(canvas, observer)
         np.maximum(canvas.segmentation, 0, out=canvas.segmentation)
         return canvas
 
-    def _segment(self, canvas: Canvas, between_steps: Callable[[Canvas], None]) -> None:
-        canvas.between_steps = between_steps
-        with self.on_canvas(canvas), self.executor.active():
-            canvas.segment_all(canvas.seed_policy)
+    def _segment(self, canvas: Canvas, observer: Callable[[Canvas], None]) -> None:
+        # Progress is shown before the observer, which may end the run.
+        with self.on_canvas(canvas), canvas.observed_by(observer), self.executor.active():
+            canvas.segment_all(self._make_seed_policy)
+
+    def _make_seed_policy(self, view: CanvasView) -> SeedPolicy:
+        return registry.make_policy(view, self.request.seed_policy, self.request.seed_policy_args)
 
     def _give_seed_policy(self, canvas: Canvas) -> None:
-        policy = (self.request.seed_policy, self.request.seed_policy_args)
-        canvas.seed_policy = combined.make_policy(canvas.view, *policy)
+        canvas.seed_policy = self._make_seed_policy(canvas.view)
 
     def _output_dir(self) -> Path:
         if not self.request.segmentation_output_dir:

@@ -22,7 +22,7 @@ from distributed.diagnostics.plugin import WorkerPlugin
 from ffn.distributed.cluster import count_gpus
 from ffn.distributed.dask_pool import DaskPool
 from ffn.inference import inference_pb2
-from ffn.inference.core.canvas_parts import Interrupted
+from ffn.inference.core.canvas import Interrupted
 from ffn.inference.runner import Runner
 from ffn.utils.errors import UserError
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from absl import logging
 
-from ffn.inference.core.movement import json_args
 from ffn.inference.executor import Predict
 from ffn.models import weights
 from ffn.models.model import FFNModel, create_model
 from ffn.models.precision import backend, choose_precision, gpu_capability
 from ffn.models.trained_settings import contradictions
+from ffn.utils.plugins import json_args
 
 if TYPE_CHECKING:
     from ffn.inference import inference_pb2

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import logging
 
-from ffn.inference.core.movement import json_args
 from ffn.utils.errors import UserError
+from ffn.utils.plugins import json_args
 from ffn.utils.startup import startup_messages_hidden
 
 if TYPE_CHECKING:

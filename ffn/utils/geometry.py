@@ -16,6 +16,9 @@ from ffn.utils.errors import UserError
 if TYPE_CHECKING:
     from ffn.utils import bounding_box_pb2, vector_pb2
 
+# Of a voxel: z, y, x. A plain tuple, since an array is indexed with one at every step of a network.
+Position = tuple[int, int, int]
+
 
 def _parse_three(text: str | Sequence[str], what: str, order: str) -> list[int]:
     parts = text.split(',') if isinstance(text, str) else text

@@ -17,8 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.special import expit
 
 from ffn.inference.core.canvas import Canvas
-from ffn.inference.core.canvas_parts import Position
-from ffn.utils.geometry import Xyz, Zyx
+from ffn.utils.geometry import Position, Xyz, Zyx
 from ffn.visualization.overlay import orthogonal_planes, overlay
 
 OBJECT, OTHER = (255, 120, 20), (30, 90, 255)

@@ -20,9 +20,8 @@ from PIL import Image
 from scipy.special import expit
 
 from ffn.inference.core.canvas import Canvas
-from ffn.inference.core.canvas_parts import Position
 from ffn.utils.errors import UserError
-from ffn.utils.geometry import Xyz, Zyx, both_orders
+from ffn.utils.geometry import Position, Xyz, Zyx, both_orders
 from ffn.visualization.flood import FloodView, absolute, object_size, to_palette
 
 
@@ -125,7 +124,7 @@ def start_in(canvas: Canvas, start: Xyz, what: str = '--start') -> Zyx:
         raise UserError(
             f'{what} is {both_orders(start)}, which init_segmentation has filled already'
         )
-    if not canvas.restrictor.is_valid_pos(position):
+    if not canvas.restrictor.allows(position):
         raise UserError(f'{what} is {both_orders(start)}, which a mask of the request excludes')
     return position
 

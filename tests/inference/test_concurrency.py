@@ -13,7 +13,7 @@ from ffn.inference.core.counters import Counters
 from ffn.inference.executor import Executor
 from ffn.inference.request import read_request
 from ffn.inference.runner import Runner
-from ffn.inference.seeds.combined import make_policy
+from ffn.inference.seeds.registry import make_policy
 from ffn.utils.geometry import Box
 from tests.inference.oracle import (
     REQUEST,

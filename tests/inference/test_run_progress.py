@@ -15,7 +15,7 @@ from ffn.inference.core.checkpoint import Checkpointer, restore_checkpoint
 from ffn.inference.request import read_request
 from ffn.inference.run_progress import RunProgress
 from ffn.inference.runner import Runner
-from ffn.inference.seeds.policies import SeedPolicy
+from ffn.inference.seeds.policy import SeedPolicy
 from ffn.utils.geometry import Box
 from ffn.utils.progress import progress
 from tests.inference.oracle import (
@@ -141,7 +141,7 @@ def test_what_earlier_runs_did_counts_as_done_but_not_for_the_rate(shown, tmp_pa
 
     path, canvas = tmp_path / 'seg.cpoint', new_canvas()
     save = Checkpointer(path, 1e-9, threading.Event())
-    canvas.between_steps = lambda canvas: save(canvas) if fifth_of_second(canvas) else None
+    canvas.observers.append(lambda canvas: save(canvas) if fifth_of_second(canvas) else None)
     canvas.segment_all(canvas.seed_policy)
     resumed = new_canvas()
     restore_checkpoint(resumed, path)
@@ -158,18 +158,18 @@ def test_what_earlier_runs_did_counts_as_done_but_not_for_the_rate(shown, tmp_pa
         assert f'{made:.1f} steps/s' in bar.text()
 
 
-def test_what_was_between_steps_stays_and_comes_back(shown):
+def test_other_observers_stay(shown):
     canvas, calls = new_canvas(), []
-    canvas.between_steps = inner = calls.append
+    canvas.observers.append(calls.append)
     with RunProgress(1) as bar:
         with bar.canvas(canvas):
-            assert canvas.between_steps is not inner
+            assert len(canvas.observers) == 2
             canvas.segment_all(canvas.seed_policy)
-        assert canvas.between_steps is inner
+        assert canvas.observers == [calls.append]
         assert len(calls) == canvas.counters['predict-calls'] + len(SEEDS)
         with pytest.raises(RuntimeError, match='device lost'), bar.canvas(canvas):
             raise RuntimeError('device lost')
-        assert canvas.between_steps is inner
+        assert canvas.observers == [calls.append]
 
 
 def test_boxes_that_need_no_steps_are_done_as_well(shown, tmp_path, monkeypatch):

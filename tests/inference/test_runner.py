@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from ffn.inference import manifest, report, storage
-from ffn.inference.core.canvas_parts import Interrupted
+from ffn.inference.core.canvas import Interrupted
 from ffn.inference.core.checkpoint import save_checkpoint
 from ffn.inference.request import read_request
 from ffn.inference.runner import Runner
-from ffn.inference.seeds import combined
+from ffn.inference.seeds import registry
 from ffn.models import precision
 from ffn.models.checkpoints import CheckpointWriter
 from ffn.models.saved_settings import write_settings
@@ -305,7 +305,7 @@ def test_a_checkpoint_loads_as_a_result_only_when_allowed(folder):
     with Runner() as runner:
         runner.start(read_request(flood.write_request(folder)))
         canvas, _ = runner.make_canvas((0, 0, 0), SIZE_ZYX)
-        canvas.seed_policy = combined.make_policy(canvas.view, 'PolicyPeaks', '')
+        canvas.seed_policy = registry.make_policy(canvas.view, 'PolicyPeaks', '')
         canvas.segment_all(canvas.seed_policy)
         save_checkpoint(canvas, storage.subvolume_path(folder / 'results', (0, 0, 0), 'cpoint'))
     with pytest.raises(UserError, match='no segmentation'):

@@ -13,7 +13,7 @@ from ffn.distributed.cluster import open_client
 from ffn.distributed.dask_pool import DaskPool
 from ffn.distributed.pool import InProcess, open_pool, run_stage
 from ffn.inference import inference_pb2, manifest, storage
-from ffn.inference.core.canvas_parts import Interrupted
+from ffn.inference.core.canvas import Interrupted
 from ffn.inference.request import read_request
 from ffn.inference.worker_network import (
     NetworkPlugin,

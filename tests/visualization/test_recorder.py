@@ -131,7 +131,7 @@ def test_the_field_of_view_must_fit_around_the_start(start, fits):
     canvas = oracle_canvas(two_blocks(), corner_zyx=(100, 200, 300))
     if fits:
         position = start_in(canvas, start)
-        assert canvas.is_valid_pos(position, ignore_move_threshold=True)
+        assert canvas.view.is_valid_pos(position, ignore_move_threshold=True)
     else:
         with pytest.raises(UserError) as caught:
             start_in(canvas, start, 'START')

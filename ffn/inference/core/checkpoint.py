@@ -1,4 +1,4 @@
-"""Checkpoints of a canvas: everything needed to go on as if never interrupted."""
+"""Checkpoints of a canvas: everything needed to continue as if never interrupted."""
 
 from __future__ import annotations
 
@@ -12,25 +12,34 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from ffn.inference.core.canvas import Canvas
-from ffn.inference.core.canvas_parts import GrowingObject, Interrupted
+from ffn.inference.core.canvas import Canvas, GrowingObject, Interrupted, Seeds
 from ffn.inference.storage import OriginInfo, save_npz
 from ffn.utils.errors import UserError
 from ffn.utils.npz import read_npz
 
-_MEMBERS = ('segmentation', 'seg_prob', 'seed', 'origins', 'overlaps', 'state',
-            'settings', 'seed_points', 'seed_parts', 'history')  # fmt: skip
+_MEMBERS = (
+    'segmentation',
+    'seg_prob',
+    'seed',
+    'origins',
+    'overlaps',
+    'state',
+    'settings',
+    'seed_points',
+    'seed_parts',
+    'history',
+)
 
 
 def save_checkpoint(canvas: Canvas, path: str | Path, settings: bytes = b'') -> None:
-    """Writes a canvas, in mid-object too, whole or not at all.
+    """Writes a canvas, also in mid-object, whole or not at all.
 
     Args:
-      canvas: what to save.
+      canvas: what to save; its seed policy is set.
       path: the checkpoint.
-      settings: what the run was told to do; a checkpoint only goes on with the same.
+      settings: what the run was told to do; a checkpoint is only restored under the same settings.
     """
-    policy = canvas.seed_policy.get_state()
+    policy = _seeds(canvas).get_state()
     growing = canvas.growing
     state = {
         'counters': canvas.counters.as_dict(),
@@ -64,8 +73,8 @@ def restore_checkpoint(canvas: Canvas, path: str | Path, settings: bytes = b'') 
     """Brings a new canvas, with its seed policy set, to the state of a checkpoint.
 
     Raises:
-      UserError: a file that is damaged, unsafe, of another subvolume or of other settings; no segment
-        of the canvas has changed then, but it may not be used any more.
+      UserError: a file that is damaged, unsafe, of another subvolume or of other settings. The
+        segments of the canvas have not changed then, but it must not be used any more.
     """
     data = read_npz(path, _MEMBERS, [OriginInfo])
     if data.get('settings', np.zeros(0, np.uint8)).tobytes() != settings:
@@ -79,13 +88,14 @@ def restore_checkpoint(canvas: Canvas, path: str | Path, settings: bytes = b'') 
         if growing is not None:
             growing = GrowingObject(**{**growing, 'start': tuple(growing['start'])})
             canvas.movement_policy.set_state(state['movement'])
-            canvas.visited = tuple(map(tuple, state['visited']))
+            first, last = state['visited']
+            canvas.visited = tuple(first), tuple(last)
             canvas.seed[canvas.visited_extent()] = data['seed']
         origins, overlaps, counters = data['origins'], data['overlaps'], state['counters']
         policy = {'points': data.get('seed_points'), 'index': state['seed_index']}
         if 'seed_parts' in data:
             policy['parts'] = data['seed_parts']
-        canvas.seed_policy.set_state(policy)
+        _seeds(canvas).set_state(policy)
     except (KeyError, ValueError, TypeError) as error:
         raise UserError(f'{path} is no usable checkpoint: {error}') from error
     canvas.growing = growing
@@ -100,8 +110,14 @@ def restore_checkpoint(canvas: Canvas, path: str | Path, settings: bytes = b'') 
         canvas.history.extend(((z, y, x), n) for z, y, x, n in data['history'].tolist())
 
 
+def _seeds(canvas: Canvas) -> Seeds:
+    if canvas.seed_policy is None:
+        raise ValueError('the canvas has no seed policy, which is part of its checkpoint')
+    return canvas.seed_policy
+
+
 class Checkpointer:
-    """Saves a canvas between steps: every so many seconds, and when the run is to stop."""
+    """An observer that saves a canvas: every so many seconds, and when the run is to stop."""
 
     def __init__(
         self, path: str | Path, interval_s: float, stop: threading.Event, settings: bytes = b''
@@ -137,7 +153,7 @@ class Checkpointer:
         except OSError as error:
             if stopping:
                 raise
-            # The disk may have room again by the next time; the run is not worth less until then.
+            # There may be room on the disk by the next time; until then, the run loses nothing.
             logging.warning('checkpoint %s cannot be written: %s', self._path, error)
         self._last = time.monotonic()
         if stopping:

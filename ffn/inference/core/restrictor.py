@@ -68,14 +68,14 @@ class Restrictor:
         self.seed_mask = seed_mask
         self._shift_mask = shift_mask
 
-    def is_valid_pos(self, pos_zyx: Sequence[int]) -> bool:
-        """Whether the field of view may be centred at a position."""
+    def allows(self, pos_zyx: Sequence[int]) -> bool:
+        """Whether the field of view may be centred at a position of the subvolume."""
         if self.mask is not None and self.mask[tuple(pos_zyx)]:
             return False
         return self._shift_mask is None or self._shift_mask.is_free(pos_zyx)
 
-    def is_valid_seed(self, pos_zyx: Sequence[int]) -> bool:
-        """Whether a seed may be placed at a position."""
+    def allows_seed(self, pos_zyx: Sequence[int]) -> bool:
+        """Whether a seed may be placed at a position of the subvolume."""
         return self.seed_mask is None or not self.seed_mask[tuple(pos_zyx)]
 
     @property

@@ -1,4 +1,4 @@
-"""Seeds of earlier runs, policies made of policies, and finding a policy by its name."""
+"""Policies made of other policies: one of them reversed, or several in sequence."""
 
 from __future__ import annotations
 
@@ -7,35 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ffn.inference import storage
-from ffn.inference.core.movement import json_args, load_class
-from ffn.inference.seeds import grids, intensity, policies
-from ffn.inference.seeds.policies import SeedPolicy, SeedView
-from ffn.utils.errors import UserError
-
-
-class PolicyInvertOrigins(SeedPolicy):
-    """The seeds of an earlier run of the same subvolume, by falling segment id.
-
-    Segmenting once in each order and splitting where the two disagree removes mergers
-    (Januszewski et al. 2018, Methods: oversegmentation consensus).
-    """
-
-    def __init__(self, view: SeedView, segmentation_dir: str):
-        """Makes a policy.
-
-        Args:
-          view: the canvas.
-          segmentation_dir: folder of the earlier run.
-        """
-        super().__init__(view)
-        self._directory = segmentation_dir
-
-    def points(self) -> np.ndarray:
-        """See base class."""
-        origins = storage.load_origins(self._directory, self.view.corner_zyx)
-        starts = [origins[i].start_zyx for i in sorted(origins, reverse=True)]
-        return np.array(starts, dtype=np.int32).reshape(-1, 3)
+from ffn.inference.seeds.policy import SeedPolicy, SeedView
+from ffn.inference.seeds.registry import make_policy
+from ffn.utils.geometry import Position
 
 
 class ReverseCoords(SeedPolicy):
@@ -58,7 +32,7 @@ class ReverseCoords(SeedPolicy):
 
 
 class SequentialPolicies(SeedPolicy):
-    """One policy after the other; each computes its points when the one before is exhausted."""
+    """One policy after the other; each computes its points once the one before is exhausted."""
 
     def __init__(self, view: SeedView, policies: Sequence[tuple[str, dict[str, Any]]]):
         """Makes a policy.
@@ -72,10 +46,10 @@ class SequentialPolicies(SeedPolicy):
         self._current = 0
 
     def points(self) -> np.ndarray:
-        """See base class; of all policies at once, for those who reverse them."""
+        """See base class; of all policies at once, for a policy that reverses them."""
         return np.concatenate([np.asarray(p.points()).reshape(-1, 3) for p in self._policies])
 
-    def __next__(self) -> policies.Position:
+    def __next__(self) -> Position:
         while self._current < len(self._policies):
             try:
                 return next(self._policies[self._current])
@@ -85,7 +59,7 @@ class SequentialPolicies(SeedPolicy):
 
     @property
     def total(self) -> int | None:
-        """See base class; counts the policies begun so far."""
+        """See base class; counts the policies that have started."""
         totals = [p.total for p in self._policies if p.total is not None]
         return sum(totals) if totals else None
 
@@ -95,11 +69,11 @@ class SequentialPolicies(SeedPolicy):
         return sum(policy.index for policy in self._policies)
 
     def get_state(self) -> dict[str, Any]:
-        """See base class; the parts' states are joined."""
+        """See base class; the states of the policies are joined."""
         states = [policy.get_state() for policy in self._policies]
-        begun = [s['points'] for s in states if s['points'] is not None]
+        started = [s['points'] for s in states if s['points'] is not None]
         return {
-            'points': np.concatenate(begun) if begun else None,
+            'points': np.concatenate(started) if started else None,
             'index': self._current,
             'parts': np.array(
                 [[-1 if s['points'] is None else len(s['points']), s['index']] for s in states]
@@ -114,51 +88,3 @@ class SequentialPolicies(SeedPolicy):
             points = None if count < 0 else state['points'][first : first + count]
             policy.set_state({'points': points, 'index': index})
             first += max(count, 0)
-
-
-POLICIES: dict[str, type[SeedPolicy]] = {
-    cls.__name__: cls
-    for cls in (
-        policies.PolicyPeaks,
-        policies.PolicyPeaks2d,
-        policies.PolicyFillEmptySpace,
-        intensity.PolicyMax,
-        intensity.PolicyMaxPeaks,
-        intensity.PolicyImagePeaks3D2D,
-        intensity.PolicyImagePeaks2DDisk,
-        intensity.PolicyDenseSeeds,
-        grids.PolicyGrid3d,
-        grids.PolicyGrid2d,
-        PolicyInvertOrigins,
-        ReverseCoords,
-        SequentialPolicies,
-    )
-}
-
-
-def make_policy(view: SeedView, name: str, args: str | dict[str, Any]) -> SeedPolicy:
-    """Makes the seed policy that a request names.
-
-    Args:
-      view: the canvas.
-      name: seed_policy, one of POLICIES or 'package.module.Class'.
-      args: seed_policy_args, JSON or already parsed.
-
-    Raises:
-      UserError: unknown policy, or arguments that it does not take.
-    """
-    kwargs = json_args(args, 'seed_policy_args') if isinstance(args, str) else args
-    cls = POLICIES.get(name)
-    if cls is None:
-        if '.' not in name:
-            raise UserError(
-                f'seed_policy {name!r} does not exist; known are {", ".join(POLICIES)}, or '
-                'package.module.Class'
-            )
-        cls = load_class(name, '', 'seed_policy', list(POLICIES))
-    try:
-        return cls(view, **kwargs)
-    except (TypeError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f'seed_policy_args {args!r} do not fit {name}: {error}') from error

@@ -1,4 +1,4 @@
-"""Seed policies that ignore the image: points on regular grids, finer with every pass."""
+"""Seeds that ignore the image: points on regular grids, finer with every pass."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ffn.inference.seeds.policies import SeedPolicy, SeedView
-
-
-def _grid(axes: Sequence[Iterable[int]]) -> np.ndarray:
-    return np.stack(np.meshgrid(*axes, indexing='ij'), axis=-1).reshape(-1, len(axes))
+from ffn.inference.seeds.policy import SeedPolicy, SeedView
 
 
 class PolicyGrid3d(SeedPolicy):
-    """Points `step` apart along z, y and x; one pass per offset, added to all three axes."""
+    """Points `step` apart along z, y and x; one pass per offset, which is added to all three axes."""
 
-    def __init__(self, view: SeedView, step: int = 16,
-                 offsets: Sequence[int] = (0, 8, 4, 12, 2, 10, 14)):  # fmt: skip
+    def __init__(
+        self,
+        view: SeedView,
+        step: int = 16,
+        offsets: Sequence[int] = (0, 8, 4, 12, 2, 10, 14),
+    ):
         """Makes a policy.
 
         Args:
           view: the canvas.
-          step: distance of neighbouring points, voxels.
-          offsets: where each pass begins.
+          step: distance between neighbouring points, voxels.
+          offsets: where each pass begins, voxels.
         """
         super().__init__(view)
         self._step, self._offsets = step, offsets
@@ -41,8 +41,12 @@ class PolicyGrid3d(SeedPolicy):
 class PolicyGrid2d(SeedPolicy):
     """Points `step` apart along y and x in every section; one pass over all sections per offset."""
 
-    def __init__(self, view: SeedView, step: int = 16,
-                 offsets: Sequence[int] = (0, 8, 4, 12, 2, 6, 10, 14)):  # fmt: skip
+    def __init__(
+        self,
+        view: SeedView,
+        step: int = 16,
+        offsets: Sequence[int] = (0, 8, 4, 12, 2, 6, 10, 14),
+    ):
         """Makes a policy; see PolicyGrid3d."""
         super().__init__(view)
         self._step, self._offsets = step, offsets
@@ -56,3 +60,7 @@ class PolicyGrid2d(SeedPolicy):
                 for offset in self._offsets
             ]
         )
+
+
+def _grid(axes: Sequence[Iterable[int]]) -> np.ndarray:
+    return np.stack(np.meshgrid(*axes, indexing='ij'), axis=-1).reshape(-1, len(axes))

@@ -1,4 +1,4 @@
-"""Seed policies that look at the intensity of the image."""
+"""Seeds by the intensity of the image: its peaks, or all voxels from some intensity on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from scipy import ndimage
 from skimage.feature import peak_local_max
 from skimage.morphology import disk
 
-from ffn.inference.seeds.policies import SeedPolicy, SeedView, sort_zyx
+from ffn.inference.seeds.policy import SeedPolicy, SeedView, sort_zyx
 
 
 def _unmasked(view: SeedView) -> np.ndarray:
@@ -18,7 +18,7 @@ def _unmasked(view: SeedView) -> np.ndarray:
 
 
 class PolicyMax(SeedPolicy):
-    """All voxels by falling intensity, for images that are a map of where objects are."""
+    """All voxels in order of decreasing intensity, for images that map where objects are."""
 
     def points(self) -> np.ndarray:
         """See base class."""
@@ -28,11 +28,16 @@ class PolicyMax(SeedPolicy):
 
 
 class PolicyMaxPeaks(SeedPolicy):
-    """Local maxima of intensity outside the mask, by falling intensity."""
+    """Local maxima of intensity outside the mask, in order of decreasing intensity."""
 
-    def __init__(self, view: SeedView, min_distance: int = 3, threshold_abs: float = 0,
-                 threshold_rel: float = 0):  # fmt: skip
-        """Makes a policy; arguments as of `skimage.feature.peak_local_max`."""
+    def __init__(
+        self,
+        view: SeedView,
+        min_distance: int = 3,
+        threshold_abs: float = 0,
+        threshold_rel: float = 0,
+    ):
+        """Makes a policy; for the arguments, see `skimage.feature.peak_local_max`."""
         super().__init__(view)
         self._args = {
             'min_distance': min_distance,
@@ -43,7 +48,8 @@ class PolicyMaxPeaks(SeedPolicy):
     def points(self) -> np.ndarray:
         """See base class."""
         labels = None if self.view.mask is None else (~self.view.mask).astype(np.int32)
-        return peak_local_max(_unmasked(self.view), labels=labels, **self._args)
+        peaks: np.ndarray = peak_local_max(_unmasked(self.view), labels=labels, **self._args)
+        return peaks
 
 
 class PolicyImagePeaks3D2D(SeedPolicy):
@@ -54,8 +60,8 @@ class PolicyImagePeaks3D2D(SeedPolicy):
 
         Args:
           view: the canvas.
-          min_distance_2d: least distance of two seeds of a section, voxels.
-          min_distance_3d: least distance of two seeds of the first kind, voxels.
+          min_distance_2d: least distance between two seeds of a section, voxels.
+          min_distance_3d: least distance between two seeds of the first kind, voxels.
         """
         super().__init__(view)
         self._distances = min_distance_2d, min_distance_3d
@@ -64,33 +70,36 @@ class PolicyImagePeaks3D2D(SeedPolicy):
         """See base class."""
         image = _unmasked(self.view)
         in_2d, in_3d = self._distances
-        first = sort_zyx(
-            peak_local_max(image, min_distance=in_3d, threshold_abs=0, threshold_rel=0)
-        )
+        first = _peaks(image, in_3d)
         sections = [
-            np.insert(
-                sort_zyx(
-                    peak_local_max(section, min_distance=in_2d, threshold_abs=0, threshold_rel=0)
-                ),
-                0, z, axis=1,
-            )
-            for z, section in enumerate(image)
-        ]  # fmt: skip
+            np.insert(_peaks(section, in_2d), 0, z, axis=1) for z, section in enumerate(image)
+        ]
         return np.concatenate([first, *sections])
+
+
+def _peaks(image: np.ndarray, min_distance: int) -> np.ndarray:
+    return sort_zyx(
+        peak_local_max(image, min_distance=min_distance, threshold_abs=0, threshold_rel=0)
+    )
 
 
 class PolicyImagePeaks2DDisk(SeedPolicy):
     """Local maxima, section by section, of the mean intensity within a disk."""
 
-    def __init__(self, view: SeedView, min_distance_2d: int = 3, threshold_rel: float = 0.5,
-                 disk_radius: int = 1):  # fmt: skip
+    def __init__(
+        self,
+        view: SeedView,
+        min_distance_2d: int = 3,
+        threshold_rel: float = 0.5,
+        disk_radius: int = 1,
+    ):
         """Makes a policy.
 
         Args:
           view: the canvas.
-          min_distance_2d: least distance of two seeds of a section, voxels.
-          threshold_rel: least height of a peak, as a part of the section's greatest.
-          disk_radius: radius of the disk that is averaged over, voxels.
+          min_distance_2d: least distance between two seeds of a section, voxels.
+          threshold_rel: least height of a peak, as a fraction of the section's greatest.
+          disk_radius: radius of the disk over which intensity is averaged, voxels.
         """
         super().__init__(view)
         self._args = {'min_distance': min_distance_2d, 'threshold_rel': threshold_rel}
@@ -107,17 +116,22 @@ class PolicyImagePeaks2DDisk(SeedPolicy):
 
 
 class PolicyDenseSeeds(SeedPolicy):
-    """All voxels of the thresholded image, so that every object in it is started somewhere."""
+    """All voxels of the thresholded image, so that every object in it is seeded somewhere."""
 
-    def __init__(self, view: SeedView, threshold: float = 0.5, num_erosions: int = 0,
-                 invert: bool = False):  # fmt: skip
+    def __init__(
+        self,
+        view: SeedView,
+        threshold: float = 0.5,
+        num_erosions: int = 0,
+        invert: bool = False,
+    ):
         """Makes a policy.
 
         Args:
           view: the canvas.
-          threshold: normalised intensity above which a voxel is a seed.
-          num_erosions: times that the thresholded image is eroded, away from objects' rims.
-          invert: take voxels at or below the threshold instead.
+          threshold: normalized intensity above which a voxel is a seed.
+          num_erosions: how often the thresholded image is eroded, to keep away from the rims of objects.
+          invert: take the voxels at or below the threshold instead.
         """
         super().__init__(view)
         self._threshold, self._erosions, self._invert = threshold, num_erosions, invert

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from absl import logging
 
-from ffn.inference.core.canvas import DELETED_FROM
 from ffn.inference.core.restrictor import Restrictor
-from ffn.inference.seeds.policies import SeedPolicy
+from ffn.inference.core.step import DELETED_FROM
+from ffn.inference.seeds.policy import SeedPolicy
 from ffn.utils.geometry import Xyz
 from ffn.utils.logits import logit
 from tests.inference.oracle import OracleNetwork, model_info, oracle_canvas, two_blocks
@@ -94,7 +94,7 @@ def test_a_seed_that_got_too_weak_stops_its_object():
         if canvas.growing and canvas.growing.iters == 3:
             canvas.seed[8, 10, 6] = -4
 
-    canvas.between_steps = fade
+    canvas.observers.append(fade)
     segment(canvas, [(8, 10, 6)])
     assert canvas.counters['rejected-weak'] == 1
     assert canvas.counters['predict-calls'] == 3

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ffn.inference.core.canvas_parts import Interrupted
+from ffn.inference.core.canvas import Interrupted
 from ffn.inference.core.checkpoint import Checkpointer, restore_checkpoint
-from ffn.inference.seeds.combined import make_policy
+from ffn.inference.seeds.registry import make_policy
 from ffn.utils.errors import UserError
 from tests.inference.oracle import OracleNetwork, oracle_canvas
 
@@ -50,7 +50,7 @@ def run_with_stops(path, steps_between_stops):
                     stop.set()
             save(canvas)
 
-        canvas.between_steps = pause
+        canvas.observers.append(pause)
         try:
             canvas.segment_all(canvas.seed_policy)
         except Interrupted:
@@ -79,12 +79,12 @@ def test_stopped_and_resumed_is_as_never_stopped(tmp_path_factory, pauses):
 def test_checkpoints_are_written_at_their_interval(tmp_path):
     canvas = new_canvas()
     path = tmp_path / 'a' / 'seg.cpoint'
-    canvas.between_steps = Checkpointer(path, 1e-6, threading.Event())
+    canvas.observers.append(Checkpointer(path, 1e-6, threading.Event()))
     canvas.segment_all(canvas.seed_policy)
     assert path.exists()
     path.unlink()
     canvas = new_canvas()
-    canvas.between_steps = Checkpointer(path, 0, threading.Event())
+    canvas.observers.append(Checkpointer(path, 0, threading.Event()))
     canvas.segment_all(canvas.seed_policy)
     assert not path.exists()
 
@@ -94,7 +94,7 @@ def test_a_foreign_or_truncated_checkpoint_is_refused_and_changes_nothing(tmp_pa
     stop = threading.Event()
     stop.set()
     path = tmp_path / 'seg.cpoint'
-    canvas.between_steps = Checkpointer(path, 0, stop)
+    canvas.observers.append(Checkpointer(path, 0, stop))
     with pytest.raises(Interrupted):
         canvas.segment_all(canvas.seed_policy)
     whole = path.read_bytes()

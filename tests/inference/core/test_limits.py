@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from ffn.inference import report
-from ffn.inference.core.canvas_parts import Interrupted
+from ffn.inference.core.canvas import Interrupted
 from ffn.inference.core.checkpoint import Checkpointer, restore_checkpoint
 from ffn.inference.core.options import CanvasOptions
 from ffn.inference.core.restrictor import Restrictor
 from ffn.inference.request import read_request
-from ffn.inference.seeds.policies import SeedPolicy
+from ffn.inference.seeds.policy import SeedPolicy
 from ffn.utils.errors import UserError
 from tests.inference.oracle import (
     OPTIONS,
@@ -176,7 +176,7 @@ def run_for_nine_steps(path, network, limits):
             stop.set()
         save(canvas)
 
-    canvas.between_steps = pause
+    canvas.observers.append(pause)
     try:
         canvas.segment_all(canvas.seed_policy)
     except Interrupted:

@@ -22,18 +22,18 @@ def restrictor(text, box=BOX, image=None):
 
 def test_without_masks_everything_is_allowed():
     free = restrictor('')
-    assert free.is_valid_pos((0, 0, 0))
-    assert free.is_valid_seed((0, 0, 0))
+    assert free.allows((0, 0, 0))
+    assert free.allows_seed((0, 0, 0))
     assert not free.everything_masked
 
 
 def test_masks_work_without_a_shift_mask():
     masked = restrictor('masks { coordinate_expression { expression: "(x >= 30) & (z < 9)" } }')
-    assert masked.is_valid_pos((0, 0, 9))
-    assert not masked.is_valid_pos((0, 0, 10))
-    assert not masked.is_valid_pos((3, 0, 10))
-    assert masked.is_valid_pos((4, 0, 10))
-    assert masked.is_valid_seed((0, 0, 10))
+    assert masked.allows((0, 0, 9))
+    assert not masked.allows((0, 0, 10))
+    assert not masked.allows((3, 0, 10))
+    assert masked.allows((4, 0, 10))
+    assert masked.allows_seed((0, 0, 10))
 
 
 def test_seed_masks_only_forbid_seeds():
@@ -42,9 +42,9 @@ def test_seed_masks_only_forbid_seeds():
     masked = restrictor(
         'seed_masks { image { channels { min_value: 5 max_value: 10 } } }', image=image
     )
-    assert not masked.is_valid_seed((2, 3, 4))
-    assert masked.is_valid_seed((2, 3, 5))
-    assert masked.is_valid_pos((2, 3, 4))
+    assert not masked.allows_seed((2, 3, 4))
+    assert masked.allows_seed((2, 3, 5))
+    assert masked.allows((2, 3, 4))
 
 
 def test_everything_masked():
@@ -65,7 +65,7 @@ def shifts(tmp_path):
 
 def reach(masked):
     """Absolute x,y,z ranges of positions that are forbidden, relative to the canvas."""
-    forbidden = [p for p in np.ndindex(*BOX.size.zyx) if not masked.is_valid_pos(p)]
+    forbidden = [p for p in np.ndindex(*BOX.size.zyx) if not masked.allows(p)]
     first, last = np.min(forbidden, axis=0), np.max(forbidden, axis=0)
     corner = np.array(BOX.start.zyx)
     assert len(forbidden) == np.prod(last - first + 1)
@@ -80,7 +80,7 @@ def text_of(shifts, threshold, extra='', dataset='shift'):
 def test_shifts_forbid_fields_of_view_that_touch_them(shifts):
     # The FOV reaches 4, 3, 2 voxels to both sides.
     assert reach(restrictor(text_of(shifts, 6))) == ([28, 13, 8], [39, 22, 12])
-    assert restrictor(text_of(shifts, 7)).is_valid_pos((5, 8, 13))
+    assert restrictor(text_of(shifts, 7)).allows((5, 8, 13))
 
 
 def test_a_shift_mask_fov_replaces_the_field_of_view(shifts):
@@ -94,8 +94,8 @@ def test_shifts_outside_the_subvolume_forbid_what_reaches_them(shifts):
     part = restrictor(text_of(shifts, 6), box=Box(start, Xyz(3, 3, 2)))
     for position in np.ndindex(2, 3, 3):
         there = np.add(position, start.zyx) - np.array(BOX.start.zyx)
-        assert not whole.is_valid_pos(tuple(there))
-        assert not part.is_valid_pos(position)
+        assert not whole.allows(tuple(there))
+        assert not part.allows(position)
 
 
 def test_a_shift_mask_needs_two_channels_and_the_subvolume(shifts):

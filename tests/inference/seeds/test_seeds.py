@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from ffn.inference import storage
-from ffn.inference.seeds import policies
-from ffn.inference.seeds.combined import POLICIES, make_policy
+from ffn.inference.seeds.policy import SeedPolicy
+from ffn.inference.seeds.registry import POLICIES, make_policy
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Zyx
 
@@ -210,7 +210,7 @@ def test_every_policy_resumes_where_it_was(name, tmp_path):
     assert begun + list(second) == whole
 
 
-class MyPolicy(policies.SeedPolicy):
+class MyPolicy(SeedPolicy):
     """Named by a request below."""
 
     def __init__(self, view, step):

@@ -1,0 +1,78 @@
+"""What movement and seed policies may see of a canvas, and where the field of view may be centred."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ffn.inference.core.counters import Counters
+from ffn.utils.geometry import Position, Zyx
+
+
+class CanvasView:
+    """A read-only window on a canvas; policies hold it rather than the canvas itself.
+
+    Attributes:
+      image: float32 [z, y, x], normalized.
+      segmentation: int32 [z, y, x]; > 0 segments, 0 free, -1 rejected seeds.
+      mask: bool [z, y, x] where the field of view may not be centred, or None.
+      margin_zyx: half the field of view.
+      corner_zyx: first voxel of the subvolume.
+      voxel_size_zyx: physical size of a voxel, in any unit.
+    """
+
+    def __init__(
+        self,
+        image: np.ndarray,
+        seed: np.ndarray,
+        segmentation: np.ndarray,
+        mask: np.ndarray | None,
+        *,
+        margin_zyx: Zyx,
+        move_threshold: float,
+        counters: Counters,
+        corner_zyx: Zyx,
+        voxel_size_zyx: tuple[float, float, float],
+    ):
+        """Looks at a canvas' own arrays; see `Canvas`."""
+        self.image = _read_only(image)
+        self.segmentation = _read_only(segmentation)
+        self.mask = None if mask is None else _read_only(mask)
+        self.margin_zyx = margin_zyx
+        self.corner_zyx = corner_zyx
+        self.voxel_size_zyx = voxel_size_zyx
+        self._seed, self._shape = seed, seed.shape
+        self._move_threshold = move_threshold
+        self._counters = counters
+
+    def is_valid_pos(self, pos_zyx: Sequence[int], ignore_move_threshold: bool = False) -> bool:
+        """Whether the field of view may be centred at a position; masks are not considered.
+
+        Args:
+          pos_zyx: position within the subvolume.
+          ignore_move_threshold: accept a voxel of any logit there, as for a starting seed.
+        """
+        z, y, x = pos_zyx
+        pos = (z, y, x)
+        if not ignore_move_threshold and not self.reaches_threshold(pos):
+            self._counters.add('skip_threshold')
+            return False
+        (mz, my, mx), (nz, ny, nx) = self.margin_zyx, self._shape
+        inside = mz <= z < nz - mz and my <= y < ny - my and mx <= x < nx - mx
+        if not inside or self.segmentation[pos] > 0:
+            self._counters.add('skip_invalid_pos')
+            return False
+        return True
+
+    def reaches_threshold(self, pos: Position) -> bool:
+        """Whether a voxel lies on the canvas and is likely enough to move to."""
+        (z, y, x), (nz, ny, nx) = pos, self._shape
+        inside = 0 <= z < nz and 0 <= y < ny and 0 <= x < nx
+        return inside and bool(self._seed[pos] >= self._move_threshold)
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    view = array.view()
+    view.flags.writeable = False
+    return view

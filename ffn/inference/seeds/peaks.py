@@ -1,0 +1,172 @@
+"""Seeds in the middle of things: peaks of the distance from edges, or from existing segments.
+
+(Januszewski et al. 2018, Methods: seed list.)
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import edt
+import numpy as np
+from scipy import ndimage
+from skimage.feature import peak_local_max
+
+from ffn.inference.seeds.policy import SeedPolicy, SeedView, sort_zyx
+
+
+class PolicyPeaks(SeedPolicy):
+    """Peaks of the distance from edges: the middles of large homogeneous regions.
+
+    (Januszewski et al. 2018, Methods: seed list.)
+    """
+
+    def points(self) -> np.ndarray:
+        """See base class."""
+        view = self.view
+        return sort_zyx(
+            _edge_peaks(view.image, _blocked(view), view.mask, view.voxel_size_zyx, 3, 0)
+        )
+
+
+class PolicyPeaks2d(SeedPolicy):
+    """PolicyPeaks in every section by itself, for volumes with thick or shifting sections."""
+
+    def __init__(
+        self,
+        view: SeedView,
+        min_distance: int = 7,
+        threshold_abs: float = 2.5,
+        sort_cmp: str = 'ascending',
+    ):
+        """Makes a policy.
+
+        Args:
+          view: the canvas.
+          min_distance: least distance between two seeds, voxels.
+          threshold_abs: least distance from an edge.
+          sort_cmp: order of the sections, 'ascending' or 'descending' in z.
+        """
+        super().__init__(view)
+        if sort_cmp not in ('ascending', 'descending'):
+            raise ValueError(f"sort_cmp is {sort_cmp!r}; expected 'ascending' or 'descending'")
+        self._min_distance, self._threshold_abs = min_distance, threshold_abs
+        self._descending = sort_cmp == 'descending'
+
+    def points(self) -> np.ndarray:
+        """See base class."""
+        view, blocked = self.view, _blocked(self.view)
+        found = []
+        for z in range(view.image.shape[0]):
+            peaks = _edge_peaks(
+                view.image[z],
+                blocked[z],
+                None if view.mask is None else view.mask[z],
+                view.voxel_size_zyx[1:],
+                self._min_distance,
+                self._threshold_abs,
+            )
+            found.append(np.insert(sort_zyx(peaks), 0, z, axis=1))
+        return np.concatenate(found[::-1] if self._descending else found)
+
+
+class PolicyFillEmptySpace(SeedPolicy):
+    """Peaks of the distance from all segments: the middles of what is still empty."""
+
+    def points(self) -> np.ndarray:
+        """See base class."""
+        height = distance(self.view.segmentation == 0, self.view.voxel_size_zyx)
+        if self.view.mask is not None:
+            height[self.view.mask] = -1
+        height = height + tie_noise(height.shape)
+        return sort_zyx(peak_local_max(height, min_distance=2, threshold_abs=0.5, threshold_rel=0))
+
+
+def _blocked(view: SeedView) -> np.ndarray:
+    blocked = view.segmentation != 0
+    return blocked if view.mask is None else blocked | view.mask
+
+
+def _edge_peaks(
+    image: np.ndarray,
+    blocked: np.ndarray,
+    masked: np.ndarray | None,
+    voxel_size: tuple[float, ...],
+    min_distance: int,
+    threshold_abs: float,
+) -> np.ndarray:
+    """Peaks of the distance from edges and masked voxels, int [n, d]; none on blocked voxels."""
+    edge = edges(image)
+    if masked is not None:
+        edge |= masked
+    if edge.all():
+        return np.zeros((0, image.ndim), dtype=np.int64)
+    height = distance(~edge, voxel_size) + tie_noise(image.shape)
+    height[blocked] = -1
+    peaks: np.ndarray = peak_local_max(
+        height, min_distance=min_distance, threshold_abs=threshold_abs, threshold_rel=0
+    )
+    return peaks
+
+
+def edges(image: np.ndarray) -> np.ndarray:
+    """Where the gradient is steeper than in the neighbourhood: bool, the image's shape.
+
+    Args:
+      image: float32 [z, y, x] or [y, x].
+    """
+    gradient: np.ndarray = ndimage.generic_gradient_magnitude(image, ndimage.sobel)
+    return np.greater(gradient, _smoothed(gradient, 49 / 6))
+
+
+def distance(free: np.ndarray, voxel_size: tuple[float, ...]) -> np.ndarray:
+    """Distance of each voxel of `free` to the nearest that is not: float32, the array's shape.
+
+    Where everything is free, the distance to the border.
+
+    Args:
+      free: bool [z, y, x] or [y, x].
+      voxel_size: size of a voxel along each axis, in the unit of the result.
+    """
+    distances: np.ndarray = edt.edt(
+        np.ascontiguousarray(free),
+        anisotropy=voxel_size,
+        black_border=bool(free.all()),
+        parallel=os.cpu_count() or 1,
+    )
+    return distances
+
+
+def tie_noise(shape: tuple[int, ...]) -> np.ndarray:
+    """Noise smaller than any real difference of distances, to break ties between equal ones.
+
+    Drawn with NumPy's legacy generator and a fixed seed: existing results depend on it.
+    """
+    return np.random.RandomState(42).rand(*shape) * 1e-4
+
+
+def _smoothed(array: np.ndarray, sigma: float) -> np.ndarray:
+    """`ndimage.gaussian_filter`, bit for bit, on several cores: lines are filtered independently."""
+    workers = min(os.cpu_count() or 1, 8)
+    with ThreadPoolExecutor(workers) as pool:
+        for axis in range(array.ndim):
+            across = 1 if axis == 0 else 0
+            bounds = np.linspace(0, array.shape[across], workers + 1, dtype=int)
+            parts = [
+                (slice(None),) * across + (slice(a, b),)
+                for a, b in itertools.pairwise(bounds.tolist())
+                if a < b
+            ]
+            source, array = array, np.empty_like(array)
+            filter_part = functools.partial(_filter_part, source, array, sigma, axis)
+            list(pool.map(filter_part, parts))
+    return array
+
+
+def _filter_part(
+    source: np.ndarray, target: np.ndarray, sigma: float, axis: int, part: tuple[slice, ...]
+) -> None:
+    ndimage.gaussian_filter1d(source[part], sigma, axis, output=target[part], mode='reflect')

@@ -1,0 +1,54 @@
+"""Classes that are named in requests, and their arguments, which are JSON."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ffn.utils.errors import UserError
+
+
+def load_class(name: str, package: str, what: str, known: Sequence[str]) -> type[Any]:
+    """Finds a class named either 'Class', in a module of ours, or 'package.module.Class'.
+
+    Args:
+      name: the name that the request gives.
+      package: module in which a plain name is looked up.
+      what: field of the request, for errors.
+      known: names to list when the class does not exist.
+
+    Raises:
+      UserError: no such class.
+    """
+    module, _, class_name = name.rpartition('.')
+    try:
+        found: type[Any] = getattr(importlib.import_module(module or package), class_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f'{what} {name!r} does not exist ({error}); known are {", ".join(known)}, or '
+            'package.module.Class'
+        ) from error
+    return found
+
+
+def json_args(args: str | Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Parses the JSON object of a request's ..._args field.
+
+    Args:
+      args: the field, where empty text means no arguments; or what it says, already parsed.
+      what: its name, for errors.
+
+    Raises:
+      UserError: not a JSON object.
+    """
+    if not isinstance(args, str):
+        return dict(args)
+    try:
+        parsed = json.loads(args) if args.strip() else {}
+    except json.JSONDecodeError as error:
+        raise UserError(f'{what} is not JSON: {error}; given was {args!r}') from error
+    if not isinstance(parsed, dict):
+        raise UserError(f'{what} must be a JSON object such as {{"a": 1}}; given was {args!r}')
+    return parsed
