@@ -13,7 +13,7 @@ import pytest
 from ffn.cli.main import find_commands
 from ffn.inference import runner, storage
 from ffn.inference.core import canvas, movement
-from ffn.inference.seeds import combined, policies
+from ffn.inference.seeds import peaks, registry
 from ffn.models import model
 from ffn.models.networks import convstack_3d
 from ffn.utils.errors import UserError
@@ -83,17 +83,17 @@ def test_models_in_requests(name, cls):
     'name', ['PolicyPeaks', 'ffn.inference.seed.PolicyPeaks', 'ffn.inference.seed.PolicyPeaks2d']
 )
 def test_seed_policies_in_requests(name):
-    policy = combined.make_policy(oracle_canvas(two_blocks()), name, '')
-    assert type(policy) is getattr(policies, name.rpartition('.')[2])
+    policy = registry.make_policy(oracle_canvas(two_blocks()).view, name, '')
+    assert type(policy) is getattr(peaks, name.rpartition('.')[2])
     with pytest.raises(UserError, match='PolicyPeaks'):
-        combined.make_policy(oracle_canvas(two_blocks()), f'{name}s', '')
+        registry.make_policy(oracle_canvas(two_blocks()).view, f'{name}s', '')
 
 
 @pytest.mark.parametrize(
     'name', ['', 'FaceMaxMovementPolicy', 'ffn.inference.movement.FaceMaxMovementPolicy']
 )
 def test_movement_policies_in_requests(name):
-    view = oracle_canvas(two_blocks())
+    view = oracle_canvas(two_blocks()).view
     policy = movement.make_policy(view, name, '', (1, 1, 1), 0.5, (2, 2, 2))
     assert type(policy) is movement.FaceMaxMovementPolicy
 
