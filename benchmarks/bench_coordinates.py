@@ -15,7 +15,8 @@ import h5py
 import numpy as np
 
 from benchmarks import measure
-from ffn.training.sampling.partitions import PartitionConfig, write_partitions
+from ffn.training.sampling.partition_config import PartitionConfig
+from ffn.training.sampling.partitions import write_partitions
 from ffn.utils.geometry import Xyz
 
 BASELINE_RECORDS = 50_000

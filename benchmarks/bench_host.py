@@ -23,7 +23,7 @@ from ffn.inference.core.canvas import Canvas
 from ffn.inference.core.counters import Counters
 from ffn.inference.core.options import CanvasOptions
 from ffn.inference.executor import Executor
-from ffn.models.model import ModelInfo
+from ffn.models.info import ModelInfo
 from ffn.utils.geometry import Xyz
 from ffn.utils.logits import logit
 

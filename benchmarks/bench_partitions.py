@@ -16,7 +16,8 @@ from scipy import ndimage
 
 from benchmarks import measure
 from ffn.training.sampling.label_blocks import number_kept
-from ffn.training.sampling.partitions import PartitionConfig, compute_partitions
+from ffn.training.sampling.partition_config import PartitionConfig
+from ffn.training.sampling.partitions import compute_partitions
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.volume import Volume
 

@@ -110,7 +110,7 @@ def time_input(data: Path, repeats: int) -> None:
     """Prints how many patches a second the input gives, and what walking over them costs."""
     import tensorflow as tf
 
-    from ffn.models.model import ModelInfo
+    from ffn.models.info import ModelInfo
     from ffn.training.augmentation.config import parse_augmentation
     from ffn.training.config import DataConfig, WalkConfig
     from ffn.training.input.examples import ExampleSource

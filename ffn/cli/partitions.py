@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from absl import logging
 
 from ffn.cli.flags import parse_command, read_settings
-from ffn.training.sampling.partitions import PartitionConfig, write_partitions
+from ffn.training.sampling.partition_config import PartitionConfig
+from ffn.training.sampling.partitions import write_partitions
 from ffn.utils.settings import section, setting
 
 

@@ -1,4 +1,4 @@
-"""What every network has: its sizes, how it is called, and names for its variables.
+"""The base of all networks: sizes, calling convention, and the names of variables; and finding one by name.
 
 Keras only, so that a network runs on any Keras backend.
 """
@@ -10,33 +10,15 @@ import inspect
 import math
 import pkgutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
+from ffn.models.info import ModelInfo, check_sizes
 from ffn.utils.errors import UserError
-from ffn.utils.geometry import Xyz
 
 MODELS = 'ffn.models.networks'
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """Sizes of a network, x, y, z voxels.
-
-    Attributes:
-      deltas: how far the field of view moves.
-      pred_mask_size: what the network predicts.
-      input_seed_size: what it sees of its own guess.
-      input_image_size: what it sees of the image: the field of view (FOV).
-    """
-
-    deltas: Xyz
-    pred_mask_size: Xyz
-    input_seed_size: Xyz
-    input_image_size: Xyz
 
 
 class FFNModel(keras.Model):
@@ -49,7 +31,7 @@ class FFNModel(keras.Model):
     """
 
     def __init__(self, info: ModelInfo):
-        """Makes a network of these sizes, whose layers the subclass adds.
+        """Makes a network of these sizes; the subclass adds its layers.
 
         Raises:
           UserError: sizes that are impossible.
@@ -60,7 +42,7 @@ class FFNModel(keras.Model):
         self.info = info
 
     def finish(self) -> None:
-        """Makes the variables, by calling the network on symbols."""
+        """Creates the variables, by calling the network on symbolic inputs."""
         sizes = self.info.input_image_size, self.info.input_seed_size
         self([keras.KerasTensor((None, *size.zyx, 1), dtype='float32') for size in sizes])
 
@@ -68,11 +50,11 @@ class FFNModel(keras.Model):
         """The network itself.
 
         Args:
-          image: float32 [b, z, y, x, 1], normalised.
+          image: float32 [b, z, y, x, 1], normalized.
           seed: float32 [b, z, y, x, 1], logits.
 
         Returns:
-          float32 [b, z, y, x, 1] of `pred_mask_size`: what to add to the seed's centre.
+          float32 [b, z, y, x, 1] of `pred_mask_size`: the update of the seed's centre, in logits.
         """
         raise NotImplementedError
 
@@ -81,7 +63,7 @@ class FFNModel(keras.Model):
 
         Args:
           inputs: image and seed, float32 [b, z, y, x, 1].
-          training: whether weights are being learned; makes no difference here.
+          training: whether weights are being learned; makes no difference to these networks.
 
         Returns:
           float32 [b, z, y, x, 1]: the seed plus the update, which covers the seed's centre.
@@ -109,7 +91,7 @@ class FFNModel(keras.Model):
             variable.assign(rng.uniform(-limit, limit, variable.shape).astype(np.float32))
 
     def named_variables(self) -> dict[str, keras.Variable]:
-        """The variables under the names that checkpoints have for them."""
+        """The variables, by their names in checkpoints."""
         names = {}
         for layer in self.layers:
             for variable, name in zip(
@@ -119,20 +101,8 @@ class FFNModel(keras.Model):
         return names
 
 
-def check_sizes(fov: Xyz, step: Xyz) -> None:
-    """Checks a field of view and its deltas.
-
-    Raises:
-      UserError: an even size, which has no centre, or deltas beyond half of it.
-    """
-    if any(n < 1 or n % 2 == 0 for n in fov):
-        raise UserError(f'fov_size is {fov}; expected odd sizes, so that there is a centre voxel')
-    if any(d < 0 or d > n // 2 for d, n in zip(step, fov, strict=True)):
-        raise UserError(f'deltas are {step}; expected 0 to half of fov_size {fov}, rounded down')
-
-
 def known_models() -> list[str]:
-    """The networks of this package, as `model_name` takes them."""
+    """Names of the networks in `ffn.models.networks`, in the form that `model_name` takes."""
     package = importlib.import_module(MODELS)
     return sorted(
         f'{module.name}.{name}'
@@ -146,7 +116,7 @@ def model_class(name: str) -> type[FFNModel]:
     """Finds a network.
 
     Args:
-      name: 'module.Class' of ffn.training.models, or 'package.module.Class'.
+      name: 'module.Class' of ffn.models.networks, or 'package.module.Class'.
 
     Raises:
       UserError: there is none; lists those that exist.
@@ -171,8 +141,8 @@ def create_model(name: str, args: Mapping[str, Any], precision: str = 'float32')
     Args:
       name: see `model_class`.
       args: arguments of its class.
-      precision: what its layers hold and compute in: 'float32', 'bfloat16' or 'float16'. Logits stay
-        float32.
+      precision: dtype policy of its layers: 'float32', 'bfloat16' or 'float16', or 'mixed_' before one
+        of the latter for float32 weights. Logits are always float32.
 
     Raises:
       UserError: unknown network, or arguments that it does not take.

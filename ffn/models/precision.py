@@ -1,4 +1,4 @@
-"""What the network computes in, and on what."""
+"""The precision that a network computes in, and the device that it runs on."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ BACKENDS = ('tensorflow', 'jax', 'torch')
 
 
 def choose_precision(asked: str) -> str:
-    """Turns a precision that was asked for into one of PRECISIONS.
+    """Turns the precision of a request into one of PRECISIONS.
 
     Args:
-      asked: one of them, '' for float32, or 'auto' for the fastest that the device does well.
+      asked: one of them, '' for float32, or 'auto' for the fastest that the device computes natively.
 
     Raises:
       UserError: anything else.
@@ -37,7 +37,7 @@ def _fastest() -> str:
 
 
 def cpu_has_bfloat16() -> bool:
-    """Whether the processor multiplies in bfloat16 by itself; only Linux tells."""
+    """Whether the processor multiplies bfloat16 natively; False where that is not known (not Linux)."""
     try:
         flags = Path('/proc/cpuinfo').read_text()
     except OSError:
@@ -49,7 +49,7 @@ def backend() -> str:
     """Name of the active Keras backend.
 
     Raises:
-      UserError: one that inference does not know, or that is not installed.
+      UserError: it is not supported, or not installed.
     """
     try:
         import keras
@@ -58,16 +58,16 @@ def backend() -> str:
             f'Keras cannot load its backend ({error}); set KERAS_BACKEND to one that is installed: '
             f'{", ".join(BACKENDS)}'
         ) from error
-    name = keras.config.backend()
+    name: str = keras.config.backend()
     if name not in BACKENDS:
         raise UserError(f'Keras runs on {name}; expected {", ".join(BACKENDS)} in KERAS_BACKEND')
     return name
 
 
 def gpu_capability() -> tuple[int, int] | None:
-    """Compute capability of the first GPU of the active Keras backend, None without one.
+    """Compute capability of the first GPU of the active Keras backend, None without a GPU.
 
-    A device that does not tell counts as (8, 0).
+    A device that does not report one counts as (8, 0).
     """
     name = backend()
     if name == 'tensorflow':
@@ -90,7 +90,7 @@ def gpu_capability() -> tuple[int, int] | None:
 
 
 def describe_device() -> str:
-    """Says what the network runs on, for the log."""
+    """Names the device and the backend that the network runs on, for the log."""
     name = backend()
     if gpu_capability() is None:
         return f'CPU (no GPU was found), {name}'

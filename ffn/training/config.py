@@ -6,18 +6,15 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ffn.models.info import ModelInfo
 from ffn.training.augmentation.config import AugmentationConfig, parse_augmentation
 from ffn.training.optimizer_config import OptimizerConfig
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Zyx
 from ffn.utils.settings import section, setting
 from ffn.volumes.volume import split_named
-
-# Keras takes seconds to load; mistakes in the settings show before.
-if TYPE_CHECKING:
-    from ffn.models.model import ModelInfo
 
 POLICIES = ('fixed', 'window', 'max_pred_moves', 'no_step')
 PRECISIONS = ('float32', 'bfloat16', 'float16')

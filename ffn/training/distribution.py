@@ -1,4 +1,4 @@
-"""One process on one device, one on all GPUs of a machine, or many on many machines."""
+"""Where training runs: one device, all GPUs of a machine, or several processes on several machines."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -18,11 +19,11 @@ STRATEGIES = ('auto', 'one_device', 'mirrored', 'multi_worker', 'slurm')
 
 @dataclass(frozen=True)
 class Replicas:
-    """The copies of the network that learn together, and the part of them in this process.
+    """The replicas of the network that are trained together, and which of them are in this process.
 
     Attributes:
-      strategy: of TensorFlow.
-      worker: number of this process, from 0; 0 writes checkpoints and event files.
+      strategy: TensorFlow's distribution strategy.
+      worker: number of this process, from 0; process 0 writes checkpoints and event files.
       workers: number of processes.
     """
 
@@ -32,8 +33,8 @@ class Replicas:
 
     @property
     def total(self) -> int:
-        """Number of all replicas."""
-        return self.strategy.num_replicas_in_sync
+        """Number of replicas in all processes."""
+        return int(self.strategy.num_replicas_in_sync)
 
     @property
     def local(self) -> int:
@@ -42,48 +43,49 @@ class Replicas:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process writes what all share."""
+        """Whether this process writes the files that all processes share."""
         return self.worker == 0
 
-    def split(self, arrays: Sequence[np.ndarray]) -> list:
-        """Cuts arrays along their first axis, a part for each local replica."""
+    def split(self, arrays: Sequence[np.ndarray]) -> list[Any]:
+        """Splits arrays along their first axis, one part for each local replica."""
         if self.total == 1:
             return [tf.constant(array) for array in arrays]
         return [self._distribute(np.split(array, self.local)) for array in arrays]
 
-    def _distribute(self, parts: Sequence[np.ndarray]):
+    def _distribute(self, parts: Sequence[np.ndarray]) -> Any:
         return self.strategy.experimental_distribute_values_from_function(
             lambda context: tf.constant(parts[context.replica_id_in_sync_group % self.local])
         )
 
-    def join(self, values) -> np.ndarray:
-        """Puts the results of the local replicas one after the other again."""
-        parts = self.strategy.experimental_local_results(values)
-        return parts[0].numpy() if len(parts) == 1 else np.concatenate([p.numpy() for p in parts])
+    def join(self, values: Any) -> np.ndarray:
+        """Concatenates the results of the local replicas along their first axis."""
+        parts = [part.numpy() for part in self.strategy.experimental_local_results(values)]
+        joined: np.ndarray = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return joined
 
     def wait_for_all(self) -> None:
-        """Returns once all processes have come here."""
+        """Returns once all processes have called it."""
         if self.workers > 1:
             ones = self.strategy.run(lambda: tf.constant(1.0))
             self.strategy.reduce(tf.distribute.ReduceOp.SUM, ones, axis=None)
 
 
 def make_replicas(kind: str = 'auto') -> Replicas:
-    """Sets up the devices; has to come before anything else that TensorFlow does.
+    """Sets up the devices; must be called before anything else that TensorFlow does.
 
     Args:
       kind: 'one_device'; 'mirrored': all GPUs of this machine; 'multi_worker': the processes that
-        TF_CONFIG names; 'slurm': those of the SLURM step that this is part of; 'auto': what of the
-        first three there is.
+        TF_CONFIG names; 'slurm': those of the SLURM step that this process belongs to; 'auto':
+        multi_worker, mirrored or one_device, whichever is possible.
 
     Raises:
-      UserError: there is no such thing here.
+      UserError: it is unknown or cannot be set up here.
     """
     if kind not in STRATEGIES:
         raise UserError(f'--strategy is {kind!r}; expected one of {", ".join(STRATEGIES)}')
-    workers = _workers_of_tf_config()
+    workers = _count_workers()
     if kind == 'slurm' or kind == 'multi_worker' or (kind == 'auto' and workers > 1):
-        return _multi_worker(kind)
+        return _make_multi_worker(kind)
     devices = tf.config.list_logical_devices('GPU') or tf.config.list_logical_devices('CPU')
     if kind == 'mirrored' or (kind == 'auto' and len(devices) > 1):
         names = [device.name for device in devices]
@@ -92,7 +94,8 @@ def make_replicas(kind: str = 'auto') -> Replicas:
     return Replicas(tf.distribute.get_strategy())
 
 
-def _workers_of_tf_config() -> int:
+def _count_workers() -> int:
+    """Number of processes that TF_CONFIG names, 1 without it."""
     text = os.environ.get('TF_CONFIG', '')
     if not text:
         return 1
@@ -105,7 +108,7 @@ def _workers_of_tf_config() -> int:
         ) from error
 
 
-def _multi_worker(kind: str) -> Replicas:
+def _make_multi_worker(kind: str) -> Replicas:
     try:
         if kind == 'slurm':
             resolver = tf.distribute.cluster_resolver.SlurmClusterResolver()

@@ -1,4 +1,4 @@
-"""How well finished patches are filled, and whether the field of view went where it should."""
+"""Metrics of finished patches: how well they are segmented, and whether moves were right."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from ffn.models.model import ModelInfo
+from ffn.models.info import ModelInfo
 from ffn.training.config import WalkConfig
 from ffn.training.walks.movement import neighbors
 from ffn.training.walks.walk import Walk
@@ -15,36 +15,35 @@ from ffn.utils.logits import logit
 
 
 class PatchMetrics:
-    """Sums over the patches that were finished since the last summary.
+    """Sums over the patches finished since the last summary.
 
-    A voxel counts as predicted from probability 0.9 on, and as of the object if its soft label is
-    above one half. A move to a neighbour at ±delta is correct if it was possible (the canvas reaches
-    the threshold there) and wanted (the object is there), spurious if only possible, missed if only
-    wanted.
+    A voxel counts as predicted if its probability is at least 0.9, and as part of the object if its
+    soft label is above one half. A move to a neighbour at ±delta is correct if the canvas reaches the
+    move threshold there and the object is there, spurious if only the former, missed if only the latter.
     """
 
     def __init__(self, info: ModelInfo, config: WalkConfig):
-        """Begins with nothing.
+        """Starts with no patches.
 
         Args:
           info: sizes of the network.
-          config: gives the part of a patch that counts.
+          config: gives the size of the middle part of a patch that is evaluated.
         """
         self._size = config.eval_size(info)
-        self._offsets = neighbors(info.deltas.zyx)
+        self._neighbors = neighbors(info.deltas.zyx)
         self.clear()
 
     def clear(self) -> None:
-        """Forgets everything."""
+        """Forgets all patches."""
         self._sums: dict[str, float] = collections.defaultdict(float)
         self._moves: dict[str, int] = collections.defaultdict(int)
         self.last: Walk | None = None
 
     def add(self, walk: Walk) -> None:
-        """Counts a finished patch."""
+        """Adds a finished patch."""
+        shape: tuple[int, ...] = walk.canvas.shape
         part = tuple(
-            slice((n - s) // 2, (n - s) // 2 + s)
-            for n, s in zip(walk.canvas.shape, self._size, strict=True)
+            slice((n - s) // 2, (n - s) // 2 + s) for n, s in zip(shape, self._size, strict=True)
         )
         logits, soft = walk.canvas[part], walk.example.labels[part]
         weights = walk.example.weights[part]
@@ -59,17 +58,17 @@ class PatchMetrics:
         sums['fp'] += np.count_nonzero(predicted & ~true)
         sums['fn'] += np.count_nonzero(~predicted & true)
         sums['tn'] += np.count_nonzero(~predicted & ~true)
-        for offset in self._offsets:
-            valid, wanted = walk.is_predicted(offset), walk.is_in_object(offset)
-            if valid or wanted:
-                kind = 'correct' if valid and wanted else 'spurious' if valid else 'missed'
-                radius = round(float(np.linalg.norm(offset)))
+        for position in self._neighbors:
+            possible, wanted = walk.is_predicted(position), walk.is_in_object(position)
+            if possible or wanted:
+                kind = 'correct' if possible and wanted else 'spurious' if possible else 'missed'
+                radius = round(float(np.linalg.norm(position)))
                 self._moves[f'all/{kind}'] += 1
                 self._moves[f'r={radius}/{kind}'] += 1
         self.last = walk
 
     def scalars(self) -> dict[str, float]:
-        """The metrics by the names that they have in TensorBoard; empty before the first patch."""
+        """The metrics by their names in TensorBoard; empty before the first patch."""
         sums = self._sums
         patches = sums['patches']
         if not patches:
@@ -98,7 +97,7 @@ class PatchMetrics:
 
 
 def _constant_loss(labels: float, weights: float) -> float:
-    """Loss of the best answer that is the same for every voxel: labels' sum, weights' sum."""
+    """Loss of the best constant prediction, from the sums of weighted labels and of weights."""
     mean = labels / weights if weights else 0.0
     if not 0 < mean < 1:
         return 0.0
@@ -107,4 +106,7 @@ def _constant_loss(labels: float, weights: float) -> float:
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Sigmoid cross-entropy of each voxel, computed without overflow."""
-    return np.maximum(logits, 0) - logits * labels + np.log1p(np.exp(-np.abs(logits)))
+    entropy: np.ndarray = (
+        np.maximum(logits, 0) - logits * labels + np.log1p(np.exp(-np.abs(logits)))
+    )
+    return entropy

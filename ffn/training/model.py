@@ -1,5 +1,6 @@
-"""Moved to `ffn.models.model`; kept for requests and programs that name `ffn.training.model`."""
+"""Moved to `ffn.models.model`; kept for programs that subclass `ffn.training.model.FFNModel`."""
 
-from ffn.models.model import FFNModel, ModelInfo
+from ffn.models.info import ModelInfo
+from ffn.models.model import FFNModel
 
 __all__ = ['FFNModel', 'ModelInfo']

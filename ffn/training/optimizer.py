@@ -1,4 +1,4 @@
-"""Optimizers by name, their learning rates, and their state under names for checkpoints."""
+"""Optimizers, their learning-rate schedules, and the names of their variables in checkpoints."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from ffn.training.optimizer_config import OptimizerConfig
 
 
 class WarmUp(schedules.LearningRateSchedule):
-    """A schedule that rises from 0 in a line during its first steps."""
+    """A schedule whose first steps rise linearly from 0."""
 
     def __init__(self, after: schedules.LearningRateSchedule | float, steps: int):
         """Makes a schedule.
 
         Args:
-          after: the rate without warm-up, itself counted from step 0.
-          steps: number of steps that are lower; the first one of them is 1 / steps of the rate.
+          after: the rate without warm-up, as a function of the same step.
+          steps: number of steps to warm up; the first has 1 / steps of the rate.
         """
         super().__init__()
         self._after, self._steps = after, steps
 
     def __call__(self, step: Any) -> Any:
-        """The rate of a step, counted from 0."""
+        """The rate of a step; steps count from 0."""
         rate = self._after(step) if callable(self._after) else self._after
         return rate * ops.minimum((ops.cast(step, 'float32') + 1) / self._steps, 1.0)
 
@@ -35,7 +35,7 @@ class WarmUp(schedules.LearningRateSchedule):
 
 
 def learning_rate(config: OptimizerConfig) -> schedules.LearningRateSchedule | float:
-    """The learning rate as a number, or as a schedule of the step."""
+    """The learning rate: a number, or a schedule."""
     rate = config.learning_rate
     if config.schedule == 'cosine':
         rate = schedules.CosineDecay(rate, config.decay_steps, alpha=config.decay_factor or 0.0)
@@ -47,7 +47,7 @@ def learning_rate(config: OptimizerConfig) -> schedules.LearningRateSchedule | f
 
 
 def make_optimizer(config: OptimizerConfig) -> keras.optimizers.Optimizer:
-    """Makes an optimizer with its learning-rate schedule; gradients come to it clipped."""
+    """Makes an optimizer with its learning-rate schedule; gradients must be clipped before."""
     rate = learning_rate(config)
     adam = {
         'beta_1': config.adam_beta1,
@@ -70,10 +70,10 @@ def make_optimizer(config: OptimizerConfig) -> keras.optimizers.Optimizer:
 
 
 def named_state(optimizer: keras.optimizers.Optimizer) -> dict[str, keras.Variable]:
-    """The optimizer's variables under names that are the same in every run of one configuration.
+    """The optimizer's variables under names that are equal in all runs of one configuration.
 
-    Keras puts the name of the network into theirs, which differs with the number of networks that a
-    process has made; what remains is the number and the kind, such as 003_momentum.
+    Keras' own names contain that of the network, which depends on how many networks the process has
+    made. These consist of a number and the kind, such as 003_momentum.
     """
     return {
         f'optimizer/{i:03d}_{variable.name.rpartition("_")[2]}': variable

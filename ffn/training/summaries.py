@@ -1,4 +1,4 @@
-"""What TensorBoard shows: scalars, histograms, and pictures of finished patches."""
+"""Summaries for TensorBoard: scalars, histograms, and pictures of finished patches."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _PICTURES = 16
 
 
 class Summaries:
-    """Writes event files; keeps the last finished patches until they are drawn."""
+    """Writes event files, and keeps the last finished patches until they are drawn."""
 
     def __init__(self, directory: str):
-        """Opens an event file in a folder."""
+        """Creates an event file in a folder."""
         self._writer = tf.summary.create_file_writer(directory)
         self._walks: collections.deque[Walk] = collections.deque(maxlen=_PICTURES)
 
     def keep(self, walk: Walk) -> None:
-        """Remembers a finished patch for the next pictures."""
+        """Keeps a finished patch for the next pictures."""
         self._walks.append(walk)
 
     def write(
@@ -39,11 +39,11 @@ class Summaries:
         Args:
           step: training step.
           scalars: name → value.
-          weights: name → array, as histograms.
-          gradients: the same of their gradients.
+          weights: name → array, shown as histograms.
+          gradients: name → gradient of that array, shown as histograms.
 
         Raises:
-          UserError: the disk is full, or the folder gone.
+          UserError: the disk is full, or the folder is gone.
         """
         try:
             with self._writer.as_default(step=step):
@@ -53,7 +53,7 @@ class Summaries:
                     for name, array in (arrays or {}).items():
                         tf.summary.histogram(f'{prefix}/{name}', array)
                 for plane in ('xy', 'xz', 'yz'):
-                    rows = [_row(walk, plane) for walk in self._walks]
+                    rows = [_draw_row(walk, plane) for walk in self._walks]
                     if rows:
                         tf.summary.image(f'patches/{plane}', np.stack(rows), max_outputs=_PICTURES)
             self._writer.flush()
@@ -67,8 +67,8 @@ class Summaries:
         self._writer.close()
 
 
-def _row(walk: Walk, plane: str) -> np.ndarray:
-    """Label, prediction and weights of a patch side by side, with its place: uint8 [y, x, 3]."""
+def _draw_row(walk: Walk, plane: str) -> np.ndarray:
+    """Draws labels, prediction and weights of a patch side by side: uint8 [rows, columns, 3]."""
     prediction = 1 / (1 + np.exp(-np.clip(walk.canvas, -30, 30)))
     tiles = []
     for volume in (walk.example.labels, prediction, walk.example.weights):

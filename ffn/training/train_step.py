@@ -1,4 +1,4 @@
-"""One training step: loss, gradients of all replicas, clipping, update, running average."""
+"""One training step: loss, gradients of all replicas, clipping, update, running averages."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ffn.models.checkpoints import EMA
 from ffn.models.model import FFNModel
 from ffn.training.distribution import Replicas
 from ffn.training.optimizer import make_optimizer, named_state
@@ -17,18 +18,18 @@ from ffn.training.walks.walk import Batch
 
 VOTES = 3
 _SUM = tf.distribute.ReduceOp.SUM
-# Loss scaling of float16: as high as gradients allow, tried anew after so many good steps.
+# Loss scaling of float16: the first scale, and the number of good steps after which it is doubled.
 _FIRST_SCALE, _GROW_AFTER = 2.0**15, 2000
 
 
 class StepResult(NamedTuple):
-    """What a step gives back.
+    """The result of a step.
 
     Attributes:
       loss: mean over batch and voxels of weighted sigmoid cross-entropy, over all replicas.
       logits: float32 [b, z, y, x, 1] of the batch of this process.
-      gradients: by variable name, where they were asked for.
-      votes: sums over all replicas of what each process asked for.
+      gradients: by variable name, if they were requested.
+      votes: float32 [VOTES], sums of the votes of all processes.
     """
 
     loss: float
@@ -37,8 +38,38 @@ class StepResult(NamedTuple):
     votes: np.ndarray
 
 
+class LossScale:
+    """A factor on the loss that keeps small gradients from vanishing in float16.
+
+    The factor is halved after a step whose gradients overflow, and doubled after many that do not.
+    """
+
+    def __init__(self) -> None:
+        """Makes the variables, in the scope of the strategy."""
+        self.scale = keras.Variable(_FIRST_SCALE, trainable=False, name='loss_scale')
+        self.good_steps = keras.Variable(0, trainable=False, dtype='int32', name='good_steps')
+
+    def unscale(self, context: Any, gradients: list[Any]) -> list[Any]:
+        """Divides gradients by the factor, sets all to 0 if one is not finite, adapts the factor."""
+        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])
+        unscaled = [tf.where(finite, gradient / self.scale.value, 0.0) for gradient in gradients]
+        good = tf.where(finite, self.good_steps.value + 1, 0)
+        grow = good >= _GROW_AFTER
+        scale = self.scale.value * tf.where(finite, tf.where(grow, 2.0, 1.0), 0.5)
+        _assign(context, self.scale.value, tf.maximum(scale, 1.0))
+        _assign(context, self.good_steps.value, tf.where(grow, 0, good))
+        return unscaled
+
+    def variables(self) -> dict[str, keras.Variable]:
+        """The variables by their names in checkpoints."""
+        return {
+            'optimizer/loss_scale': self.scale,
+            'optimizer/loss_scale_good_steps': self.good_steps,
+        }
+
+
 class TrainStep:
-    """A compiled training step and all that it changes.
+    """A compiled training step and all variables that it changes.
 
     Attributes:
       model: the network; its weights are float32, whatever it computes in.
@@ -46,17 +77,19 @@ class TrainStep:
     """
 
     def __init__(
-        self, model: FFNModel, config: OptimizerConfig, replicas: Replicas | None = None,
+        self,
+        model: FFNModel,
+        config: OptimizerConfig,
+        replicas: Replicas | None = None,
         loss_scaling: bool = False,
-    ):  # fmt: skip
+    ):
         """Compiles a step.
 
         Args:
           model: the network, made in the scope of the strategy.
           config: how weights follow gradients.
-          replicas: which devices; default: this one.
-          loss_scaling: for float16, in which small gradients vanish: the loss is multiplied by a
-            scale that adapts itself; gradients of a step in which one is not finite count as 0.
+          replicas: which devices; default: one.
+          loss_scaling: see LossScale; for float16.
         """
         self.model, self._config = model, config
         self._replicas = replicas or Replicas(tf.distribute.get_strategy())
@@ -70,16 +103,11 @@ class TrainStep:
                     keras.Variable(keras.ops.convert_to_tensor(v), trainable=False, name='average')
                     for v in self._variables
                 ]
-            self._scale = self._good_steps = None
-            if loss_scaling:
-                self._scale = keras.Variable(_FIRST_SCALE, trainable=False, name='loss_scale')
-                self._good_steps = keras.Variable(
-                    0, trainable=False, dtype='int32', name='good_steps'
-                )
-        spec = tf.TensorSpec((None, *model.info.input_image_size.zyx, 1), tf.float32)
-        signature = [spec] * 4 + [tf.TensorSpec((None, VOTES), tf.float32)]
-        if self._replicas.total > 1:
-            signature = None  # values of several devices
+            self._loss_scale = LossScale() if loss_scaling else None
+        signature: list[tf.TensorSpec] | None = None  # of values of several devices
+        if self._replicas.total == 1:
+            spec = tf.TensorSpec((None, *model.info.input_image_size.zyx, 1), tf.float32)
+            signature = [spec] * 4 + [tf.TensorSpec((None, VOTES), tf.float32)]
         self._with_gradients = tf.function(self._step, input_signature=signature)
         self._without = tf.function(
             lambda *batch: self._step(*batch)[:3], input_signature=signature
@@ -91,9 +119,9 @@ class TrainStep:
         """Makes a step.
 
         Args:
-          batch: of this process, an equal part for each of its replicas.
+          batch: of this process; each of its replicas gets an equal part.
           want_gradients: whether to return the gradients, as they were applied.
-          votes: numbers, VOTES of them, that are summed over all processes.
+          votes: VOTES numbers that are summed over all processes.
         """
         asked = np.zeros((self._replicas.local, VOTES), np.float32)
         asked[0] = votes
@@ -107,41 +135,41 @@ class TrainStep:
             named = {}
         return StepResult(float(loss), self._replicas.join(logits), named, total.numpy())
 
-    def _step(self, *batch: Any) -> tuple:
+    def _step(self, *batch: Any) -> tuple[Any, Any, Any, Any]:
+        """All replicas: loss, logits, votes, gradients."""
         strategy = self._replicas.strategy
         if self._replicas.total == 1:
             return self._replica_step(*batch)
         losses, logits, votes, gradients = strategy.run(self._replica_step, args=batch)
         first = [strategy.experimental_local_results(g)[0] for g in gradients]
-        # Sums already: every replica holds the same.
+        # Already summed: every replica holds the same.
         loss, total = (strategy.experimental_local_results(v)[0] for v in (losses, votes))
         return loss, logits, total, first
 
-    def _replica_step(self, images, seeds, labels, weights, votes) -> tuple:
+    def _replica_step(
+        self, images: Any, seeds: Any, labels: Any, weights: Any, votes: Any
+    ) -> tuple[Any, Any, Any, Any]:
+        """One replica: loss, logits, votes, gradients."""
         with tf.GradientTape() as tape:
             logits = self.model((images, seeds), training=True)
             loss = tf.reduce_mean(
                 tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits) * weights
             ) / float(self._replicas.total)
-            scaled = loss if self._scale is None else loss * self._scale.value
+            scaled = loss if self._loss_scale is None else loss * self._loss_scale.scale.value
         gradients = tape.gradient(scaled, self._variables)
         votes = votes[0]
         context = tf.distribute.get_replica_context()
         if self._replicas.total > 1:
             *gradients, loss, votes = context.all_reduce(_SUM, [*gradients, loss, votes])
-        if self._scale is not None:
-            finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])
-            gradients = [
-                tf.where(finite, gradient / self._scale.value, 0.0) for gradient in gradients
-            ]
-            self._adapt_scale(context, finite)
+        if self._loss_scale is not None:
+            gradients = self._loss_scale.unscale(context, gradients)
         gradients = self._clip(gradients)
-        # Keras adds up what it gets from all replicas, where these are sums already.
+        # Keras sums what it gets from all replicas, but these are sums already.
         self.optimizer.apply([g / self._replicas.total for g in gradients], self._variables)
         self._average(context)
         return loss, logits, votes, gradients
 
-    def _clip(self, gradients: list) -> list:
+    def _clip(self, gradients: list[Any]) -> list[Any]:
         limit = self._config.clip_value
         if limit:
             gradients = [tf.clip_by_value(gradient, -limit, limit) for gradient in gradients]
@@ -149,17 +177,9 @@ class TrainStep:
             gradients, _ = tf.clip_by_global_norm(gradients, self._config.clip_norm)
         return gradients
 
-    def _adapt_scale(self, context: Any, finite: tf.Tensor) -> None:
-        """Halves the scale after a step that overflowed, doubles it after many that did not."""
-        good = tf.where(finite, self._good_steps.value + 1, 0)
-        grow = good >= _GROW_AFTER
-        scale = self._scale.value * tf.where(finite, tf.where(grow, 2.0, 1.0), 0.5)
-        _assign(context, self._scale.value, tf.maximum(scale, 1.0))
-        _assign(context, self._good_steps.value, tf.where(grow, 0, good))
-
     def _average(self, context: Any) -> None:
         done = tf.cast(self.optimizer.iterations.value, tf.float32)
-        # The first averages reach back no further than there are steps.
+        # The first averages reach back no further than the first step.
         keep = tf.minimum(self._config.ema_decay, done / (done + 9.0))
         for average, variable in zip(self._averages, self._variables, strict=bool(self._averages)):
             old, new = average.value, variable.value
@@ -167,16 +187,16 @@ class TrainStep:
 
     @property
     def learning_rate(self) -> float:
-        """The rate of the next step."""
+        """The learning rate of the next step."""
         return float(keras.ops.convert_to_numpy(self.optimizer.learning_rate))
 
     def averages(self) -> dict[str, keras.Variable]:
-        """Running averages of the network's variables, named 'ema/…'; empty where none are kept."""
+        """Running averages of the network's variables, named 'ema/…'; empty if none are kept."""
         names = self.model.named_variables()
-        return dict(zip((f'ema/{name}' for name in names), self._averages, strict=False))
+        return dict(zip((f'{EMA}{name}' for name in names), self._averages, strict=False))
 
     def start_averages(self) -> None:
-        """Sets the averages to the present weights."""
+        """Sets the averages to the current weights."""
         for average, variable in zip(self._averages, self._variables, strict=bool(self._averages)):
             average.assign(variable)
 
@@ -184,15 +204,14 @@ class TrainStep:
         """The network's variables and their averages."""
         return self.model.named_variables() | self.averages()
 
-    def state(self) -> dict[str, keras.Variable]:
-        """What else a checkpoint needs in order to go on: optimizer and loss scaling."""
-        scaling = {'loss_scale': self._scale, 'loss_scale_good_steps': self._good_steps}
-        found = {f'optimizer/{name}': v for name, v in scaling.items() if v is not None}
-        return named_state(self.optimizer) | found
+    def optimizer_state(self) -> dict[str, keras.Variable]:
+        """What else a checkpoint needs to continue: the variables of optimizer and loss scaling."""
+        scaling = {} if self._loss_scale is None else self._loss_scale.variables()
+        return named_state(self.optimizer) | scaling
 
 
 def _assign(context: Any, variable: tf.Variable, value: tf.Tensor) -> None:
-    """Sets a variable of every replica to what that replica computed."""
+    """Sets a variable of each replica to the value that this replica computed."""
     context.merge_call(
         lambda strategy, values: strategy.extended.update(
             variable, lambda own, new: own.assign(new), args=(values,)

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ffn.models.model import FFNModel, ModelInfo, create_model, model_class
+from ffn.models.info import ModelInfo
+from ffn.models.model import FFNModel, create_model, model_class
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ffn.models.model import ModelInfo
+from ffn.models.info import ModelInfo
 from ffn.training.config import CheckpointConfig, DataConfig, TrainConfig, WalkConfig
 from ffn.training.optimizer_config import OptimizerConfig
 from ffn.utils.errors import UserError

@@ -15,7 +15,7 @@ GOOD = {
 # By a word of the warning: what shows it, and what just does not.
 PATTERNS = {
     'nothing learned': ({'eval/patch_loss': 0.55}, {'eval/patch_loss': 0.53}),
-    'only where it is sure': ({'eval/all/recall': 0.09}, {'eval/all/recall': 0.11}),
+    'only where it is certain': ({'eval/all/recall': 0.09}, {'eval/all/recall': 0.11}),
     'lead out of the object': (
         {'moves/all/correct': 0.05, 'moves/all/spurious': 0.55},
         {'moves/all/correct': 0.06, 'moves/all/spurious': 0.5},
@@ -91,7 +91,7 @@ def test_patterns_are_counted_each_by_itself():
 
 
 def test_who_has_learned_nothing_is_not_reported_as_low_recall_as_well():
-    bad = {**PATTERNS['nothing learned'][0], **PATTERNS['only where it is sure'][0]}
+    bad = {**PATTERNS['nothing learned'][0], **PATTERNS['only where it is certain'][0]}
     assert check(guidance.TrainingMonitor(), bad, bad) == [0, 1]
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ffn.models.model import ModelInfo
+from ffn.models.info import ModelInfo
 from ffn.training.config import WalkConfig
 from ffn.training.input.example import Example
 from ffn.training.metrics import PatchMetrics, cross_entropy

@@ -171,7 +171,7 @@ def losses_of(precision, count=30):
     )
     batch = make_batch(size=8)
     results = [step(batch) for _ in range(count)]
-    for variables in (step.model.named_variables(), step.state()):
+    for variables in (step.model.named_variables(), step.optimizer_state()):
         assert all('float16' not in v.dtype for v in variables.values())
     assert results[-1].logits.dtype == np.float32
     return np.array([result.loss for result in results])
@@ -191,7 +191,7 @@ def half_step():
 
 
 def scale_of(step):
-    return float(step.state()['optimizer/loss_scale'])
+    return float(step.optimizer_state()['optimizer/loss_scale'])
 
 
 def test_gradients_do_not_depend_on_the_scale_of_the_loss():
@@ -242,7 +242,7 @@ def test_the_scale_grows_after_many_good_steps(monkeypatch):
         step(batch)
         scales.append(scale_of(step) / first)
     assert scales == [1, 0.5, 0.5, 0.5, 1, 1, 1, 2, 2]
-    assert int(step.state()['optimizer/loss_scale_good_steps']) == 1
+    assert int(step.optimizer_state()['optimizer/loss_scale_good_steps']) == 1
 
 
 def test_the_scale_does_not_fall_below_one(monkeypatch):
@@ -273,14 +273,14 @@ def test_state_has_the_same_names_in_every_run():
     for _ in range(2):  # Keras counts the networks of a process
         step = TrainStep(make_model('mixed_float16'), config, loss_scaling=True)
         weights = len(step.model.named_variables())
-        assert list(step.state()) == [
+        assert list(step.optimizer_state()) == [
             'optimizer/000_iteration',
             *(f'optimizer/{i:03d}_momentum' for i in range(1, weights + 1)),
             'optimizer/loss_scale',
             'optimizer/loss_scale_good_steps',
         ]
     plain = TrainStep(make_model(), OptimizerConfig())
-    assert list(plain.state()) == ['optimizer/000_iteration']
+    assert list(plain.optimizer_state()) == ['optimizer/000_iteration']
 
 
 def exponential(step, factor, steps):
@@ -347,7 +347,7 @@ for strategy in strategies:
     huge = make_batch()
     huge.weights[0] = 1e20  # in the first replica alone
     step(huge)
-    variables = values({**step.weights(), **step.state()})
+    variables = values({**step.weights(), **step.optimizer_state()})
     found.append({
         'replicas': replicas.total,
         'loss': [r.loss for r in results], 'votes': [r.votes.tolist() for r in results],

@@ -10,7 +10,8 @@ from typing import Any
 
 import keras
 
-from ffn.models.model import FFNModel, ModelInfo
+from ffn.models.info import ModelInfo
+from ffn.models.model import FFNModel
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz
 
@@ -32,9 +33,9 @@ class ConvStack3DFFNModel(FFNModel):
 
         Args:
           fov_size: field of view, x, y, z voxels, odd.
-          deltas: how far it moves, x, y, z voxels.
+          deltas: how far it moves in one step, x, y, z voxels.
           depth: number of pairs of convolutions.
-          features: channels of every 3x3x3 convolution, or of each of the 2 * depth.
+          features: channels of all 3x3x3 convolutions, or of each of the 2 * depth.
 
         Raises:
           UserError: sizes that are impossible.
@@ -42,7 +43,8 @@ class ConvStack3DFFNModel(FFNModel):
         fov, step = Xyz.parse(fov_size, 'fov_size'), Xyz.parse(deltas, 'deltas')
         if not isinstance(depth, int) or depth < 1:
             raise UserError(f'depth is {depth!r}; expected a whole number, 1 or more')
-        channels = features if isinstance(features, list | tuple) else [features] * (2 * depth)
+        given = features if isinstance(features, list | tuple) else [features] * (2 * depth)
+        channels: list[Any] = list(given)  # of JSON: of any type, until it is checked
         if len(channels) != 2 * depth or not all(isinstance(n, int) and n > 0 for n in channels):
             raise UserError(
                 f'features is {features!r}; expected a positive whole number, or one for each of the '
@@ -59,7 +61,7 @@ class ConvStack3DFFNModel(FFNModel):
             (_conv(f'conv{i}_a', channels[2 * i], 'relu'), _conv(f'conv{i}_b', channels[2 * i + 1]))
             for i in range(depth)
         ]
-        # Logits are not rounded to a lower precision.
+        # Logits are always float32.
         self._last = _conv('conv_lom', 1, size=1, dtype='float32')
         self.finish()
 
@@ -68,13 +70,16 @@ class ConvStack3DFFNModel(FFNModel):
         first, second = self._pairs[0]
         net = second(first(keras.ops.concatenate([image, seed], axis=-1)))
         for first, second in self._pairs[1:]:
-            # A sum, to the last bit. TensorFlow's graph optimizer joins convolutions with bias and
-            # relu, but gives up on the whole network when it meets a chain of additions.
+            # Equal to net + second(...), to the last bit. TensorFlow's graph optimizer fuses
+            # convolutions with bias and relu, but gives up on the whole network when it meets a chain
+            # of additions.
             net = net - -second(first(keras.ops.relu(net)))
         return self._last(keras.ops.relu(net))
 
 
-def _conv(name: str, channels: int, activation: str | None = None, size: int = 3, dtype=None):
+def _conv(
+    name: str, channels: int, activation: str | None = None, size: int = 3, dtype: str | None = None
+) -> keras.layers.Layer:
     return keras.layers.Conv3D(
         channels,
         size,

@@ -1,4 +1,4 @@
-"""Random changes of examples that leave them plausible."""
+"""Applying augmentation to an example: geometry and intensities, then permuted and reflected axes."""
 
 from __future__ import annotations
 
@@ -13,36 +13,39 @@ from ffn.utils.geometry import Zyx
 
 
 def augment(
-    image: np.ndarray, labels: np.ndarray, weights: np.ndarray, size: Zyx,
-    config: AugmentationConfig, rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
-    """Changes an example at random: where its voxels come from, then what it looks like.
+    image: np.ndarray,
+    labels: np.ndarray,
+    weights: np.ndarray,
+    size: Zyx,
+    config: AugmentationConfig,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Changes an example at random: first its geometry, then its intensities.
 
-    The voxel in the centre, index (n - 1) // 2 along each axis, keeps its label and, before changes
-    of intensity, its value. Sizes are odd as a rule; for even ones the same index counts.
+    The voxel in the centre, index (n - 1) // 2 along each axis (of even sizes too), keeps its label and,
+    before changes of intensity, its value.
 
     Args:
-      image: float32 [z, y, x], normalised: a block of the patch with a margin on each side, of
-        `config.margin(size)` or more. It may be less, for instance at the border of a volume, as
-        long as it is the same on both sides: what is missing is repeated and gets weight 0.
+      image: float32 [z, y, x], normalized: the patch with a margin on each side, of
+        `required_margin(config, size)` or more. A smaller margin, for instance at the border of a
+        volume, must be equal on both sides; missing voxels repeat the outermost ones and get weight 0.
       labels: of that shape and any type.
       weights: float32 of that shape.
       size: of the patch.
-      config: what is changed.
-      rng: source of chance; the same state gives the same result.
+      config: what may be changed.
+      rng: random generator; the same state gives the same result.
 
     Returns:
-      Image, labels and weights of the patch, contiguous and of the types given; new arrays, but for
-      a config without any change, with which they are parts of those given.
+      Image, labels and weights of the patch, contiguous and of the given types. They are new arrays,
+      unless the config changes nothing: then they are views of the given ones.
 
     Raises:
-      ValueError: shapes that differ, or are not the patch with a margin.
+      ValueError: shapes that differ, or are not that of the patch with a margin.
     """
     margins = [(n - s) // 2 for n, s in zip(image.shape, size, strict=True)]
     middle = tuple(slice(m, m + s) for m, s in zip(margins, size, strict=True))
-    if not image.shape == labels.shape == weights.shape or image.shape != tuple(
-        s + 2 * m for m, s in zip(margins, size, strict=True)
-    ) or min(margins) < 0:  # fmt: skip
+    expected = tuple(s + 2 * m for m, s in zip(margins, size, strict=True))
+    if not image.shape == labels.shape == weights.shape == expected or min(margins) < 0:
         raise ValueError(
             f'image {image.shape}, labels {labels.shape} and weights {weights.shape} must have one '
             f'shape, that of the patch {tuple(size)} with the same margin on both sides'
@@ -64,13 +67,13 @@ def permute_and_reflect(
     reflectable_axes: Sequence[int],
     rng: np.random.Generator,
 ) -> list[np.ndarray]:
-    """Exchanges axes at random, then reverses each with probability one half; all arrays alike.
+    """Permutes axes at random, then reverses each with probability one half; all arrays alike.
 
     Args:
       arrays: [z, y, x] each, of one shape.
-      permutable_axes: indices of axes that may be exchanged with each other.
-      reflectable_axes: indices of axes that may be reversed.
-      rng: source of chance.
+      permutable_axes: z, y, x indices of axes that may be exchanged with each other.
+      reflectable_axes: z, y, x indices of axes that may be reversed.
+      rng: random generator.
 
     Returns:
       Views of the arrays.

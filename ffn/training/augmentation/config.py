@@ -1,4 +1,4 @@
-"""Which random changes examples get in training: a JSON object, read and checked.
+"""Which random changes examples get in training: read from a JSON object, and checked.
 
     {
       "voxel_size": [8, 8, 30],
@@ -7,13 +7,12 @@
       "missing_section": {"section_probability": 0.02}
     }
 
-Every key but `voxel_size` (x,y,z, default 1,1,1) and `comment` is a kind of augmentation that is
-switched on by being there. `describe()` lists the keys with their parameters, defaults, ranges and
-meanings; so does `python -m ffn.visualization.show_augmentations --keys`. They are applied in the order
-of that list: first where a voxel comes from (affine, elastic, misalignment, then the rotations; all
-one map), then what it looks like, noise at last. Sections are always the patch's own, across z. The
-voxel in the centre stays what it was: geometric changes leave it where it is, so a section in the
-centre that slips is seen as all others slipping the other way.
+Every key except `voxel_size` (x,y,z, default 1,1,1) and `comment` is a kind of augmentation, enabled by
+being present. `describe()` lists the keys with their parameters, defaults, ranges and meanings; so does
+`ffn augmentations --keys`. They are applied in the order of that list: first changes of geometry (affine,
+elastic, misalignment, then the rotations; all in one map), then changes of intensity, noise last.
+Sections are always the patch's own, across z. Geometric changes leave the voxel in the centre where it
+is, so a slip of the central section appears as all others slipping the other way.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ from ffn.utils.errors import UserError
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """What is changed in examples; without arguments, nothing.
+    """How examples are augmented; without arguments, not at all.
 
     Attributes:
       voxel_size: x, y, z, of any unit; only the ratios matter. Rotations, affine changes and the
-        smoothness of elastic ones are done in physical space.
-      affine: as all below, None where it is not wanted.
+        smoothness of elastic ones are defined in physical space.
+      affine: parameters of this kind; None, here as for all kinds below, if it is disabled.
     """
 
     voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -57,7 +56,7 @@ class AugmentationConfig:
         object.__setattr__(self, 'voxel_size', kinds.check_voxel_size(self.voxel_size))
 
     def chosen(self) -> dict[str, Augmentation]:
-        """The augmentations that are configured, by key, in the order in which they are applied."""
+        """The enabled kinds by key, in the order in which they are applied."""
         return {key: getattr(self, key) for key in KINDS if getattr(self, key) is not None}
 
 
@@ -68,31 +67,30 @@ def parse_augmentation(text_or_path: str) -> AugmentationConfig:
       text_or_path: the JSON text, or the path of a file with it; '' for no augmentation.
 
     Raises:
-      UserError: it is not there, no JSON, or has keys or values that do not exist.
+      UserError: there is no such file, it is no JSON, or has unknown keys or values out of range.
     """
     if not text_or_path.strip():
         return AugmentationConfig()
     values = _load(text_or_path)
     if not isinstance(values, dict):
         raise UserError(
-            f'{WHAT} holds {kinds.shown(values)}; expected a JSON object, such as '
+            f'{WHAT} holds {kinds.to_json(values)}; expected a JSON object, such as '
             '{"rotation_2d": {}}'
         )
     comment = values.pop('comment', '')
     if not isinstance(comment, str):
-        raise UserError(f'{WHAT}: comment is {kinds.shown(comment)}; expected a text')
+        raise UserError(f'{WHAT}: comment is {kinds.to_json(comment)}; expected a text')
     known = [item.name for item in fields(AugmentationConfig)]
     for key in values:
         if key not in known:
             raise UserError(
-                f'{WHAT} has no key {kinds.shown(key)}; it has {", ".join(known)} and comment'
+                f'{WHAT} has no key {kinds.to_json(key)}; it has {", ".join(known)} and comment'
             )
-    return AugmentationConfig(
-        **{
-            key: kinds.parse_kind(KINDS[key], value) if key in KINDS else value
-            for key, value in values.items()
-        }
-    )
+    parsed: dict[str, Any] = {
+        key: kinds.parse_kind(KINDS[key], value) if key in KINDS else value
+        for key, value in values.items()
+    }
+    return AugmentationConfig(**parsed)
 
 
 def _load(text_or_path: str) -> Any:
@@ -110,39 +108,41 @@ def _load(text_or_path: str) -> Any:
         except UnicodeDecodeError as error:
             raise UserError(f'{WHAT} {path} is no UTF-8 text: {error}') from error
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_number)
+        return json.loads(
+            text, object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant
+        )
     except UserError:
         raise
     except (ValueError, RecursionError) as error:
         raise UserError(f'{WHAT}{source} is no JSON: {error}') from error
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     names = [name for name, _ in pairs]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f'{WHAT} has the key {kinds.shown(name)} twice')
+            raise UserError(f'{WHAT} has the key {kinds.to_json(name)} twice')
     return dict(pairs)
 
 
-def _no_number(name: str) -> None:
+def _refuse_constant(name: str) -> None:
     raise UserError(f'{WHAT} holds {name}, which is no number')
 
 
 def describe() -> str:
-    """The keys with all parameters, defaults, allowed ranges and meanings, as a Markdown table."""
+    """All keys with their parameters, defaults, allowed ranges and meanings, as a Markdown table."""
     lines = [
         '| key | parameter | default | allowed | what it does |',
         '|---|---|---|---|---|',
         '| `voxel_size` | | 1, 1, 1 | more than 0 | size x,y,z of a voxel; only ratios matter |',
     ]
     for key, kind in KINDS.items():
-        lines.append(f'| **`{key}`** | | | | {kind.__doc__.splitlines()[0].rstrip(".")} |')
+        lines.append(f'| **`{key}`** | | | | {kind.summary()} |')
         for item in fields(kind):
             low, high = item.metadata['low'], item.metadata['high']
             default = item.default
             if isinstance(default, bool):
-                value, allowed = kinds.shown(default), 'true, false'
+                value, allowed = kinds.to_json(default), 'true, false'
             else:
                 numbers = default if isinstance(default, tuple) else (default,)
                 value, allowed = ', '.join(f'{n:g}' for n in numbers), f'{low:g} … {high:g}'

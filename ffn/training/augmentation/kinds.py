@@ -20,22 +20,22 @@ _MOST_RATIO = 1000
 
 
 def _parameter(default: Any, meaning: str, low: float = 0, high: float = 1) -> Any:
-    """A field; its type is that of the default, low and high are the ends of what is allowed."""
+    """A field; its type is that of the default, and its values may range from low to high."""
     return field(default=default, metadata={'meaning': meaning, 'low': low, 'high': high})
 
 
-def checked(name: str, value: Any, default: Any, low: float, high: float) -> Any:
+def check(name: str, value: Any, default: Any, low: float, high: float) -> Any:
     """Checks a parameter.
 
     Args:
-      name: of it, for the message.
-      value: what was given; of three numbers, any sequence.
-      default: a value of the type that is expected: bool, int, float, or a tuple for x,y,z.
-      low: least value.
-      high: largest value.
+      name: for the message.
+      value: the given value; for three numbers, any sequence.
+      default: a value of the expected type: bool, int, float, or a tuple for x,y,z.
+      low: minimum.
+      high: maximum.
 
     Returns:
-      The value, as the type that is expected.
+      The value, converted to the expected type.
 
     Raises:
       UserError: another type, or out of range.
@@ -54,7 +54,7 @@ def checked(name: str, value: Any, default: Any, low: float, high: float) -> Any
         expected = f'a {"whole " if kind is int else ""}number from {low:g} to {high:g}'
         valid = _is_number(value, kind) and low <= value <= high
     if not valid:
-        raise UserError(f'{WHAT}: {name} is {shown(value)}; expected {expected}')
+        raise UserError(f'{WHAT}: {name} is {to_json(value)}; expected {expected}')
     return Xyz(*value) if kind is tuple else kind(value)
 
 
@@ -64,8 +64,8 @@ def _is_number(value: Any, kind: type) -> bool:
     return isinstance(value, int if kind is int else int | float)
 
 
-def shown(value: Any) -> str:
-    """How a value is written in JSON, shortened, for messages."""
+def to_json(value: Any) -> str:
+    """A value as written in JSON, shortened, for messages."""
     names = {True: 'true', False: 'false', None: 'null'}
     if value is None or isinstance(value, bool):
         return names[value]
@@ -75,17 +75,25 @@ def shown(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What all kinds have in common."""
+    """Base of all kinds."""
 
     key: ClassVar[str] = ''
     probability: float = _parameter(1.0, 'of a patch to be changed at all')
 
+    @classmethod
+    def summary(cls) -> str:
+        """One line on what it does."""
+        return (cls.__doc__ or '').splitlines()[0].rstrip('.')
+
     def __post_init__(self) -> None:
         for item in fields(self):
-            value = checked(
-                f'{self.key}.{item.name}', getattr(self, item.name), item.default,
-                item.metadata['low'], item.metadata['high'],
-            )  # fmt: skip
+            value = check(
+                f'{self.key}.{item.name}',
+                getattr(self, item.name),
+                item.default,
+                item.metadata['low'],
+                item.metadata['high'],
+            )
             object.__setattr__(self, item.name, value)
         for item in fields(self):
             if item.name.startswith('min_'):
@@ -97,8 +105,8 @@ class Augmentation:
         pairs = zip(lower, upper, strict=True) if isinstance(lower, Xyz) else [(lower, upper)]
         if any(low > high for low, high in pairs):
             raise UserError(
-                f'{WHAT}: {self.key}.{item.name} is {shown(lower)}, more than {upper_name} '
-                f'{shown(upper)}'
+                f'{WHAT}: {self.key}.{item.name} is {to_json(lower)}, more than {upper_name} '
+                f'{to_json(upper)}'
             )
 
 
@@ -137,9 +145,11 @@ class Affine(Augmentation):
     )
     max_scale_z: float = _parameter(0.0, 'the same for z', 0, 0.5)
     max_shear: float = _parameter(
-        0.1, 'x and y are each moved by up to this part of the distance along the other two axes',
-        0, 0.4,
-    )  # fmt: skip
+        0.1,
+        'x and y are each moved by up to this part of the distance along the other two axes',
+        0,
+        0.4,
+    )
     per_section: bool = _parameter(
         False, 'drawn for every section by itself, and not sheared along z'
     )
@@ -162,9 +172,11 @@ class Elastic(Augmentation):
         2.0, 'largest displacement along x and y; how much of it is drawn for every patch', 0, 100
     )
     smoothness: float = _parameter(
-        8.0, 'sigma of the Gaussian by which it is smooth, in voxels of x; 1.5 times the amplitude '
-        'or more', 1, 1000,
-    )  # fmt: skip
+        8.0,
+        'sigma of the Gaussian by which it is smooth, in voxels of x; 1.5 times the amplitude or more',
+        1,
+        1000,
+    )
     per_section: bool = _parameter(False, 'drawn for every section by itself; else smooth in z too')
 
     def __post_init__(self) -> None:
@@ -271,31 +283,42 @@ class Noise(Augmentation):
 KINDS: dict[str, type[Augmentation]] = {
     kind.key: kind
     for kind in (
-        Affine, Elastic, Misalignment, Rotation2d, Rotation3d, Contrast, Brightness, Gamma,
-        Occlusion, OutOfFocusSection, PartiallyMissingSection, MissingSection, Noise,
+        Affine,
+        Elastic,
+        Misalignment,
+        Rotation2d,
+        Rotation3d,
+        Contrast,
+        Brightness,
+        Gamma,
+        Occlusion,
+        OutOfFocusSection,
+        PartiallyMissingSection,
+        MissingSection,
+        Noise,
     )
-}  # fmt: skip
+}
 
 
 def parse_kind(kind: type[Augmentation], values: Any) -> Augmentation:
-    """Makes one from its JSON value.
+    """Makes an augmentation from its JSON value.
 
     Args:
       kind: one of KINDS.
-      values: a dictionary of its parameters.
+      values: its parameters, a dictionary if it is valid.
 
     Raises:
-      UserError: something else, an unknown parameter, or one of the wrong type or out of range.
+      UserError: no dictionary, an unknown parameter, or one of the wrong type or out of range.
     """
     if not isinstance(values, dict):
         raise UserError(
-            f'{WHAT}: {kind.key} is {shown(values)}; expected an object of parameters, such as {{}}'
+            f'{WHAT}: {kind.key} is {to_json(values)}; expected an object of parameters, such as {{}}'
         )
     known = [item.name for item in fields(kind)]
     for name in values:
         if name not in known:
             raise UserError(
-                f'{WHAT}: {kind.key} has no parameter {shown(name)}; it has {", ".join(known)}'
+                f'{WHAT}: {kind.key} has no parameter {to_json(name)}; it has {", ".join(known)}'
             )
     return kind(**values)
 
@@ -314,7 +337,7 @@ def check_voxel_size(sizes: Any) -> tuple[float, float, float]:
     )
     if not valid:
         raise UserError(
-            f'{WHAT}: voxel_size is {shown(sizes)}; expected three positive numbers [x, y, z], none '
+            f'{WHAT}: voxel_size is {to_json(sizes)}; expected three positive numbers [x, y, z], none '
             f'more than {_MOST_RATIO} times another'
         )
     x, y, z = map(float, sizes)

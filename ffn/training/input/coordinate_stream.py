@@ -1,4 +1,4 @@
-"""Coordinates as an endless stream: read from shards, mixed by volume, shuffled, reproducible."""
+"""An endless, reproducible stream of coordinates: read from shards, mixed by volume, shuffled."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ffn.utils.errors import UserError
 
 _SHUFFLE_BUFFER = 2**14
 _FILES_AT_ONCE = 16
-# Bytes of a GZIP file that holds nothing.
+# Bytes of an empty GZIP file.
 _SMALLEST_GZIP = 20
 _FEATURES = {
     'center': tf.io.FixedLenFeature([3], tf.int64),
@@ -31,7 +31,7 @@ def coordinate_files(spec: str) -> list[str]:
       spec: a glob, a comma-separated list, or 'path@N' for path-00000-of-0000N and so on.
 
     Raises:
-      UserError: one that is not there.
+      UserError: a file does not exist.
     """
     files: list[str] = []
     for part in spec.split(','):
@@ -55,19 +55,19 @@ def coordinate_dataset(
     usable: Mapping[str, int] | None = None,
     shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
-    """Coordinates without end, shuffled anew on every pass.
+    """Coordinates without end, reshuffled on every pass.
 
-    Equal arguments give the same coordinates in the same order; with `skip` they are what follows
-    after so many.
+    Equal arguments give the same coordinates in the same order; with `skip`, the same stream without
+    its first coordinates.
 
     Args:
       files: GZIP TFRecords of tf.train.Example.
       seed: of the order.
-      skip: number of coordinates to leave out at the beginning.
+      skip: number of coordinates to skip at the beginning.
       volume_weights: name → share of the coordinates; empty: as frequent as they are in the files.
-      usable: file → number of records to read of it; others are read to their end.
-      shard: (i, n): of every n coordinates (of a volume that has a weight), those of process i;
-        with one seed, the processes have every coordinate once in a pass.
+      usable: file → number of records to read from it; other files are read to their end.
+      shard: (i, n): process i of n gets every n-th coordinate (of each volume that has a weight);
+        with one seed, the processes together see every coordinate once in a pass.
 
     Returns:
       Dataset of (number int64, center int64 [3] x, y, z, volume name), numbers counted from `skip`.
@@ -97,7 +97,7 @@ def _stream(
     files: Sequence[str], seed: int, usable: Mapping[str, int] | None, shard: tuple[int, int],
     name: str = '',
 ) -> tf.data.Dataset:  # fmt: skip
-    """Records of all files, or those of one volume, in another order whenever it is repeated."""
+    """Records of all files, or of one volume, reshuffled whenever the dataset is repeated."""
     records = (
         _with_counts(files, usable)
         .shuffle(len(files), seed=seed, reshuffle_each_iteration=True)
@@ -107,19 +107,19 @@ def _stream(
         )
     )
     if name:
-        # Before it is shared out: one process might get all of a volume otherwise.
-        records = records.filter(lambda record: _of_volume(record, name))
+        # Filtered before sharding: otherwise one process might get all records of a volume.
+        records = records.filter(lambda record: _is_of_volume(record, name))
     records = records.shard(shard[1], shard[0])
     return records.shuffle(_SHUFFLE_BUFFER, seed=seed, reshuffle_each_iteration=True)
 
 
 def _with_counts(files: Sequence[str], usable: Mapping[str, int] | None) -> tf.data.Dataset:
-    """Files, each with the number of records to read of it, -1 for all."""
+    """Files, each with the number of records to read from it, -1 for all."""
     counts = [(usable or {}).get(file, -1) for file in files]
     return tf.data.Dataset.from_tensor_slices((list(files), tf.constant(counts, tf.int64)))
 
 
-def _of_volume(record: tf.Tensor, name: str) -> tf.Tensor:
+def _is_of_volume(record: tf.Tensor, name: str) -> tf.Tensor:
     feature = {'label_volume_name': _FEATURES['label_volume_name']}
     return tf.io.parse_single_example(record, feature)['label_volume_name'] == name
 
@@ -127,7 +127,7 @@ def _of_volume(record: tf.Tensor, name: str) -> tf.Tensor:
 def check_not_empty(
     files: Sequence[str], workers: int = 1, usable: Mapping[str, int] | None = None
 ) -> None:
-    """Checks that there is a coordinate for each process; a stream of nothing would never end.
+    """Checks that there is a coordinate for each process; an empty stream would repeat forever.
 
     Args:
       files: see `coordinate_dataset`.
@@ -135,7 +135,7 @@ def check_not_empty(
       usable: see `coordinate_dataset`.
 
     Raises:
-      UserError: there are fewer, or TensorFlow would take a file that is cut short for an empty one.
+      UserError: there are fewer, or a file is cut short, which TensorFlow would take for empty.
     """
     for file in files:
         if _is_cut_short(file) and file not in (usable or {}):
@@ -156,7 +156,7 @@ def _is_cut_short(file: str) -> bool:
 
 
 def _readable(files: Sequence[str], usable: Mapping[str, int] | None) -> tf.data.Dataset:
-    """Records of all files one after the other, without what is damaged."""
+    """Records of all files one after the other, without damaged ones."""
     return _with_counts(files, usable).flat_map(
         lambda file, count: (
             tf.data.TFRecordDataset(file, compression_type='GZIP').ignore_errors().take(count)
@@ -172,7 +172,7 @@ def check_volumes(
 ) -> None:
     """Checks that each volume has a coordinate for each process.
 
-    Filtering a stream for a volume that is nowhere in it would never end.
+    Filtering an endless stream for a volume that it does not contain would never end.
 
     Args:
       files: see `coordinate_dataset`.
@@ -187,7 +187,7 @@ def check_volumes(
     found: set[str] = set()
     for record in _readable(files, usable).as_numpy_iterator():
         try:
-            name = _name_of(record)
+            name = _read_volume_name(record)
         except (DecodeError, IndexError, UnicodeDecodeError) as error:
             raise UserError(describe_damage(files, error)) from error
         found.add(name)
@@ -202,17 +202,18 @@ def check_volumes(
     )
 
 
-def _name_of(record: bytes) -> str:
+def _read_volume_name(record: bytes) -> str:
     feature = tf.train.Example.FromString(record).features.feature
-    return feature['label_volume_name'].bytes_list.value[0].decode()
+    name: bytes = feature['label_volume_name'].bytes_list.value[0]
+    return name.decode()
 
 
 def count_usable(file: str) -> tuple[int, str]:
-    """Reads a file as far as it can be read.
+    """Reads a file as far as possible.
 
     Returns:
-      Number of whole records before the first that is damaged or no coordinate, and what is wrong
-      there, '' if nothing is.
+      Number of intact records before the first that is damaged or no coordinate, and what is wrong
+      with that one, '' if all are intact.
     """
     count = 0
     if _is_cut_short(file):
@@ -233,15 +234,15 @@ def count_usable(file: str) -> tuple[int, str]:
 
 
 def usable_records(files: Sequence[str]) -> dict[str, int]:
-    """Finds out how much of each file can be read, for --skip_corrupt_records.
+    """Finds how many records of each damaged file can be read, for --skip_corrupt_records.
 
-    Reads all files once; warns of each that is damaged.
+    Reads all files once, and warns of each that is damaged.
 
     Returns:
-      File → number of records, of the damaged ones.
+      Damaged file → number of its usable records.
 
     Raises:
-      UserError: nothing can be read of any.
+      UserError: no file has a usable record.
     """
     with ThreadPoolExecutor(4) as pool:
         results = dict(zip(files, pool.map(count_usable, files), strict=True))
@@ -257,7 +258,7 @@ def usable_records(files: Sequence[str]) -> dict[str, int]:
 
 
 def describe_damage(files: Sequence[str], error: Exception | str = '') -> str:
-    """Names the file that could not be read to its end, for the error message."""
+    """Names the first damaged file, for the error message."""
     for file in files:
         count, reason = count_usable(file)
         if reason:

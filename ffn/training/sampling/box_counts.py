@@ -1,7 +1,7 @@
-"""Counting the voxels of objects in a box around each of their own voxels.
+"""Counting, around each voxel of an object, how many voxels of the object lie in a box.
 
-The cost is that of the objects' bounding boxes: each object is cut out, and three running sums, one
-per axis, give the number of its voxels in the box around every voxel of the cut-out.
+The cost is proportional to the bounding boxes of the objects: each object is cut out, and three running
+sums, one per axis, give the number of its voxels in the box around every voxel of the cutout.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def box_sums(
 
     Args:
       mask: bool [z, y, x]; voxels outside it count as False.
-      radius: of the box, in voxels; the box is 2 * radius + 1 wide.
+      radius: of the box, in voxels; its sides are 2 * radius + 1.
       first_zyx: first voxel of the part, as an index into mask.
       size_zyx: size of the part.
 
@@ -57,14 +57,14 @@ def _running_sum(
 def classify_objects(
     objects: np.ndarray, radius: Xyz, count_limits: np.ndarray, threads: int
 ) -> np.ndarray:
-    """Sorts each object's voxels into classes by how many voxels of it are in the box around them.
+    """Classifies each voxel by how many voxels of its own object are in the box around it.
 
     Args:
-      objects: unsigned [z, y, x], object ids 1..n without large gaps, 0 for background; holds a
+      objects: unsigned [z, y, x], object ids 1..n without large gaps, 0 for background; includes a
         border of `radius` voxels around the part that is computed.
       radius: of the box, in voxels.
-      count_limits: int64, ascending; a count of at least i of them gives class i + 1.
-      threads: objects worked on at a time.
+      count_limits: int64, ascending; a count that reaches i of the limits gives class i + 1.
+      threads: number of objects processed at a time.
 
     Returns:
       uint8 [z, y, x], smaller than objects by the border: 0 for background, else the class.
@@ -88,7 +88,7 @@ def classify_objects(
         counts = box_sums(mask, radius, first_in_mask, size)
         own = mask[tuple(slice(a, a + n) for a, n in zip(first_in_mask, size, strict=True))]
         target = tuple(slice(a - r, b - r) for a, b, r in zip(first, end, border, strict=True))
-        classes[target][own] = _class_of(counts[own], count_limits)
+        classes[target][own] = np.searchsorted(count_limits, counts[own], side='right') + 1
 
     extents = enumerate(ndimage.find_objects(objects), start=1)
     jobs = [(object_id, extent) for object_id, extent in extents if extent is not None]
@@ -97,7 +97,3 @@ def classify_objects(
         for done in [pool.submit(classify, *job) for job in jobs]:
             done.result()
     return classes
-
-
-def _class_of(counts: np.ndarray, count_limits: np.ndarray) -> np.ndarray:
-    return (np.searchsorted(count_limits, counts, side='right') + 1).astype(np.uint8)

@@ -2,8 +2,8 @@
 
 All records of one volume have the same length, because coordinates are stored as varints padded to
 a fixed width (which protobuf readers accept), and differ only in their last bytes, because
-`center` is put last. A chunk of records is therefore a matrix of bytes, filled by columns, and its
-checksums start from the state that the constant part leaves behind. Formats: TFRecord
+`center` comes last. A chunk of records is therefore a matrix of bytes, filled column by column, and its
+checksums start from the state after the constant part. Formats: TFRecord
 (tensorflow.org/api_docs/python/tf/io, "TFRecords Format Details"), Example
 (tensorflow/core/example/example.proto), CRC-32C (RFC 3720, appendix B.4).
 """
@@ -25,7 +25,7 @@ def _crc_table() -> np.ndarray:
 
 
 _CRC_TABLE = _crc_table()
-_CRC_START = np.uint32(0xFFFFFFFF)
+_CRC_START = np.full(1, 0xFFFFFFFF, np.uint32)
 
 
 def _crc_advance(state: np.ndarray, data: np.ndarray) -> np.ndarray:
@@ -79,9 +79,9 @@ class CenterRecords:
         example = _field(1, features)
         constant = np.frombuffer(example[: -sum(self._widths)], np.uint8)
         size = np.frombuffer(struct.pack('<Q', len(example)), np.uint8)
-        size_crc = _masked(_crc_advance(_CRC_START[np.newaxis], size[np.newaxis]))
+        size_crc = _masked(_crc_advance(_CRC_START, size[np.newaxis]))
         self._head = np.concatenate([size, size_crc.astype('<u4').view(np.uint8), constant])
-        self._state = _crc_advance(_CRC_START[np.newaxis], constant[np.newaxis])
+        self._state = _crc_advance(_CRC_START, constant[np.newaxis])
         self.length = len(self._head) + sum(self._widths) + 4
 
     def encode(self, centers_xyz: np.ndarray) -> np.ndarray:

@@ -1,19 +1,21 @@
-"""Coordinates to train at: voxels of partition volumes, every partition equally often, shuffled."""
+"""Training coordinates: voxels of partition volumes, every partition equally often, shuffled."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from absl import logging
+from tqdm import tqdm
 
 from ffn.training.sampling.coordinate_records import CenterRecords
-from ffn.training.sampling.partitions import EXCLUDED, count_values
+from ffn.training.sampling.partition_config import EXCLUDED
+from ffn.training.sampling.partitions import count_values
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
@@ -26,12 +28,12 @@ CHUNK_RECORDS = 2**16
 
 @dataclass(frozen=True)
 class CandidateVolume:
-    """The part of a partition volume that centres may come from.
+    """The part of a partition volume that centres are sampled from.
 
     Attributes:
       name: `label_volume_name` of its records.
       box: the part, absolute.
-      values: uint8, partitions of the part's voxels in C order of [z, y, x].
+      values: uint8 [n], partitions of the part's voxels in C order of [z, y, x].
     """
 
     name: str
@@ -50,18 +52,18 @@ def build_coordinates(
 ) -> dict[int, int]:
     """Samples coordinates from partition volumes and writes them as GZIP TFRecord.
 
-    Every partition value, counted over all volumes together, gives as many records as the largest
-    has voxels: a random permutation of its voxels repeated cyclically. All records are then shuffled
-    together. Each is a tf.train.Example with `center` (int64 x, y, z, absolute) and
+    Every partition value, counted over all volumes together, gets as many records as the largest
+    partition has voxels: a random permutation of its own voxels, repeated cyclically. All records are
+    then shuffled together. Each is a tf.train.Example with `center` (int64 x, y, z, absolute) and
     `label_volume_name` (bytes).
 
     Args:
       volumes: {name: 'path:dataset'} of partition volumes, uint8 [z, y, x]; 255 is not sampled.
-      output: file to write; with several shards, the part of their names before -00000-of-0000N.
-      margin: least distance of a centre from the faces of its volume.
+      output: file to write; with several shards, their names up to -00000-of-0000N.
+      margin: minimum distance in voxels of a centre from the faces of its volume.
       seed: equal seeds give identical files; None draws one.
       shards: number of files.
-      max_coordinates: most records to write; the same number of each partition.
+      max_coordinates: maximum number of records; every partition still gets the same number.
       quiet: no progress bar.
 
     Returns:
@@ -88,23 +90,28 @@ def build_coordinates(
                 with open(path, 'wb') as file:
                     write_gzip(file, _chunks(part, candidates, bar))
     _warn_of_other_shards(names)
-    logging.info('%d records, %d of each of %d partitions; --seed=%d makes the same again',
-                 len(sampled), len(sampled) // len(sizes), len(sizes), seed)  # fmt: skip
+    logging.info(
+        '%d records, %d of each of %d partitions; --seed=%d makes the same again',
+        len(sampled),
+        len(sampled) // len(sizes),
+        len(sizes),
+        seed,
+    )
     return sizes
 
 
 def shard_names(output: str, shards: int) -> list[str]:
-    """Names of the files: `output` itself, or output-00000-of-0000N and so on."""
+    """File names: `output` itself, or output-00000-of-0000N and so on."""
     if shards == 1:
         return [output]
     return [f'{output}-{i:05d}-of-{shards:05d}' for i in range(shards)]
 
 
 def read_candidates(name: str, spec: str, margin: Zyx) -> CandidateVolume:
-    """Reads what lies at least `margin` from the faces of a partition volume.
+    """Reads the voxels at least `margin` from the faces of a partition volume.
 
     Raises:
-      UserError: it holds no uint8, or is smaller than the margin.
+      UserError: it does not hold uint8, or is smaller than the margins.
     """
     with open_volume(spec) as opened:
         if opened.dtype != np.uint8:
@@ -134,17 +141,17 @@ def sample(
 
     Args:
       candidates: the volumes.
-      rng: source of the permutations.
-      max_coordinates: most voxels to draw.
+      rng: random generator.
+      max_coordinates: maximum number of voxels to draw.
 
     Returns:
-      Voxels, as unsigned indices [n] into the candidates' values one after the other, and
+      Voxels, as unsigned indices [n] into the concatenated values of the candidates, and
       {partition: number of its voxels}.
 
     Raises:
       UserError: no voxel is left, or max_coordinates is below one per partition.
     """
-    counts = sum(count_values(volume.values) for volume in candidates)
+    counts = np.sum([count_values(volume.values) for volume in candidates], axis=0)
     counts[EXCLUDED] = 0
     sizes = {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
     if not sizes:
@@ -159,20 +166,25 @@ def sample(
                 'each partition'
             )
     ends = np.cumsum([len(volume.values) for volume in candidates])
+    starts = [end - len(volume.values) for volume, end in zip(candidates, ends, strict=True)]
     drawn = np.empty(len(sizes) * length, np.min_scalar_type(int(ends[-1])))
     for i, value in enumerate(sizes):
-        voxels = np.concatenate([
-            (np.flatnonzero(volume.values == value) + (end - len(volume.values))).astype(drawn.dtype)
-            for volume, end in zip(candidates, ends, strict=True)
-        ])  # fmt: skip
+        voxels = np.concatenate(
+            [
+                (np.flatnonzero(volume.values == value) + start).astype(drawn.dtype)
+                for volume, start in zip(candidates, starts, strict=True)
+            ]
+        )
         permuted = rng.choice(voxels, min(len(voxels), length), replace=False)
         drawn[i * length : (i + 1) * length] = np.resize(permuted, length)
     rng.shuffle(drawn)
     return drawn, sizes
 
 
-def _chunks(sampled: np.ndarray, candidates: Sequence[CandidateVolume], bar) -> Iterator:
-    """Functions that make the bytes of a chunk of records each."""
+def _chunks(
+    sampled: np.ndarray, candidates: Sequence[CandidateVolume], bar: tqdm
+) -> Iterator[Callable[[], bytes]]:
+    """Functions that each encode one chunk of records."""
     ends = np.cumsum([len(volume.values) for volume in candidates])
     records = [
         CenterRecords(volume.name, np.array(volume.box.start), np.array(volume.box.end) - 1)
@@ -190,7 +202,7 @@ def _encode(
     ends: np.ndarray,
     records: Sequence[CenterRecords],
 ) -> bytes:
-    """Records of voxels in their order, those of volumes with longer names longer than others."""
+    """Encodes the records of voxels, in their order; records with longer volume names are longer."""
     sampled = sampled.astype(np.int64)
     volume_of = np.searchsorted(ends, sampled, side='right')
     rows = np.empty((len(sampled), max(record.length for record in records)), np.uint8)
@@ -207,11 +219,16 @@ def _encode(
 
 
 def _warn_of_other_shards(names: Sequence[str]) -> None:
-    """Shards of an earlier run under the same name would be read too by a glob."""
+    """A glob would also read shards that an earlier run wrote under the same name."""
     first = Path(names[0])
     stem = re.sub(r'-\d{5}-of-\d{5}$', '', first.name) if len(names) > 1 else first.name
     there = {path.name for path in first.parent.glob(f'{stem}-?????-of-?????')}
     others = sorted(there - {Path(name).name for name in names})
     if others:
-        logging.warning('%s: %d shards of another run lie beside the new ones (%s, ...); remove them '
-                        'or do not read them by a glob', first.parent, len(others), others[0])  # fmt: skip
+        logging.warning(
+            '%s: %d shards of another run lie beside the new ones (%s, ...); remove them or do not read '
+            'them by a glob',
+            first.parent,
+            len(others),
+            others[0],
+        )

@@ -1,7 +1,7 @@
-"""Label volumes in blocks: reading them, which labels count, and splitting boxes to fit memory.
+"""Label volumes block by block: reading labels, choosing which to keep, splitting boxes to fit memory.
 
-Labels are handled as unsigned integers of their own width. That keeps 0 and tells all other labels
-apart, negative ones too, which are objects like any other.
+Labels are handled as unsigned integers of their own width. That preserves 0 and keeps all other labels
+distinct, negative ones too, which are objects like any other.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _MIN_SIDE = 64
 
 
 def read_labels(volume: Volume, box: Box) -> np.ndarray:
-    """Reads labels, unsigned [z, y, x]."""
+    """Reads the labels of a box, unsigned [z, y, x]."""
     labels = volume.read(box)
     native = labels.astype(labels.dtype.newbyteorder('='), copy=False)
-    return native.view(f'u{labels.dtype.itemsize}')
+    return native.view(np.dtype(f'u{labels.dtype.itemsize}'))
 
 
 def kept_labels(
@@ -34,7 +34,7 @@ def kept_labels(
       blocks: unsigned labels [z, y, x] that together are the whole volume.
       dtype: of the labels as stored.
       min_size: least number of voxels.
-      whitelist: labels to keep, as stored; all where it is empty.
+      whitelist: labels to keep, as stored; empty: all.
 
     Returns:
       The labels as unsigned integers, without 0.
@@ -49,12 +49,12 @@ def kept_labels(
             'no segment has %d voxels or more (--min_size): all is background', min_size
         )
     if whitelist:
-        kept &= _found(whitelist, dtype, kept)
+        kept &= _whitelisted(whitelist, dtype, kept)
     return kept
 
 
-def _found(whitelist: Collection[int], dtype: np.dtype, kept: Collection[int]) -> set[int]:
-    """The whitelisted labels that are kept, as unsigned; warns of those that are not."""
+def _whitelisted(whitelist: Collection[int], dtype: np.dtype, kept: Collection[int]) -> set[int]:
+    """The kept labels that are whitelisted, as unsigned; warns of whitelisted ones that are not kept."""
     values = 1 << (8 * dtype.itemsize)
     least = -values // 2 if dtype.kind == 'i' else 0
     found = {
@@ -64,28 +64,31 @@ def _found(whitelist: Collection[int], dtype: np.dtype, kept: Collection[int]) -
     }
     absent = [str(label) for label in whitelist if label not in found]
     if absent:
-        logging.warning('--id_whitelist: no segment that is large enough has the label %s',
-                        ', '.join(absent[:10]))  # fmt: skip
+        logging.warning(
+            '--id_whitelist: no segment that is large enough has the label %s',
+            ', '.join(absent[:10]),
+        )
     return set(found.values())
 
 
 def number_kept(labels: np.ndarray, kept: Collection[int]) -> np.ndarray:
-    """Numbers the kept labels that occur from 1 on, all others 0; unsigned [z, y, x]."""
+    """Renumbers the kept labels that occur from 1 on, and sets all others to 0; unsigned [z, y, x]."""
     numbered, number_of = fastremap.renumber(labels, start=1, preserve_zero=True)
     present = [number for label, number in number_of.items() if label in kept]
     table = np.zeros(max(number_of.values(), default=0) + 1, np.min_scalar_type(len(present)))
     table[present] = np.arange(1, len(present) + 1)
-    return table[numbered]
+    renumbered: np.ndarray = table[numbered]
+    return renumbered
 
 
 def split(box: Box, border: Xyz, limit: int) -> list[Box]:
-    """Halves a box along its longest axis until its parts fit memory.
+    """Halves a box along its longest axis until its parts fit in memory.
 
     Args:
       box: what to split.
       border: voxels that are read around each part.
-      limit: most voxels of a part and its border. A side is not halved below 64 voxels: parts
-        that are mostly border would cost more than they save.
+      limit: maximum number of voxels of a part and its border. A side is not halved below 64 voxels:
+        parts that are mostly border would cost more than they save.
 
     Returns:
       The parts; they tile the box.

@@ -1,139 +1,31 @@
 """Partition volumes: how much of the box around each labelled voxel its own object fills.
 
-Training takes equally many examples from every class of that fraction, because most voxels of a
-volume lie inside thick objects and few on the thin ones that are hard to follow (Januszewski et al.,
-arXiv:1611.00421, section on training).
+Training samples every class of that fraction equally often, because most voxels of a volume lie inside
+thick objects and few in the thin ones that are hard to follow (Januszewski et al., arXiv:1611.00421,
+section on training).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import fastremap
 import numpy as np
 
-from ffn.inference import inference_pb2
 from ffn.training.sampling.box_counts import box_sums, classify_objects
 from ffn.training.sampling.label_blocks import kept_labels, number_kept, read_labels, split
-from ffn.utils import protos
+from ffn.training.sampling.partition_config import EXCLUDED, PartitionConfig
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, both_orders
 from ffn.utils.progress import progress
-from ffn.utils.settings import setting
 from ffn.volumes.hdf5_output import replaced_dataset, split_output
 from ffn.volumes.masks import MaskBuilder
 from ffn.volumes.volume import Volume, open_volume, split_spec
 
-N = TypeVar('N', int, float)
-
-BACKGROUND, EXCLUDED = 0, 255
-MAX_THRESHOLDS = EXCLUDED - 2
 BLOCK_VOXELS = 2**25
 _MAX_THREADS = 4
-
-
-def _parse_numbers(kind: type[N]) -> Callable[[Sequence[str], str], tuple[N, ...]]:
-    def parse(texts: Sequence[str], flag: str) -> tuple[N, ...]:
-        try:
-            return tuple(kind(text) for text in texts)
-        except ValueError as error:
-            raise UserError(f'{flag} is {",".join(texts)!r}; expected a list of numbers') from error
-
-    return parse
-
-
-def _parse_spheres(
-    texts: Sequence[str], flag: str
-) -> tuple[tuple[float, float, float, float], ...]:
-    numbers = _parse_numbers(float)(texts, flag)
-    if len(numbers) % 4:
-        raise UserError(f'{flag} has {len(numbers)} numbers; expected x,y,z,r for each sphere')
-    return tuple(zip(*[iter(numbers)] * 4, strict=True))
-
-
-def _parse_masks(text_or_path: str, flag: str) -> tuple[inference_pb2.MaskConfig, ...]:
-    configs = protos.read_text_or_file(text_or_path, inference_pb2.MaskConfigs(), flag)
-    return tuple(configs.masks)
-
-
-@dataclass(frozen=True)
-class PartitionConfig:
-    """What partitions are computed for, and where their classes are separated."""
-
-    thresholds: tuple[float, ...] = setting(
-        'ascending fractions of the box that separate the classes',
-        parse=_parse_numbers(float),
-        comma_list=True,
-        metavar='F,F,…',
-    )
-    lom_radius: Xyz = setting(
-        "radius in voxels of the box in which an object's voxels are counted",
-        parse=Xyz.parse,
-        comma_list=True,
-        metavar='X,Y,Z',
-    )
-    id_whitelist: tuple[int, ...] = setting(
-        'labels to compute; all others become background. All labels if unset',
-        default=(),
-        parse=_parse_numbers(int),
-        comma_list=True,
-        metavar='ID,ID,…',
-    )
-    exclusion_regions: tuple[tuple[float, float, float, float], ...] = setting(
-        'spheres whose voxels are excluded: centre x,y,z and radius in voxels, one after the other',
-        default=(),
-        parse=_parse_spheres,
-        comma_list=True,
-        metavar='X,Y,Z,R,…',
-    )
-    masks: tuple[inference_pb2.MaskConfig, ...] = setting(
-        'MaskConfigs in text format, or a file with it; voxels with a masked voxel in their box are '
-        'excluded',
-        default=(),
-        parse=_parse_masks,
-        flag='mask_configs',
-        metavar='MASKS',
-    )
-    min_size: int = setting('segments with fewer voxels become background', default=10000)
-
-    def __post_init__(self) -> None:
-        given = ','.join(f'{t:g}' for t in self.thresholds)
-        if not 1 <= len(self.thresholds) <= MAX_THRESHOLDS:
-            raise UserError(
-                f'--thresholds has {len(self.thresholds)} values; expected 1 to {MAX_THRESHOLDS}'
-            )
-        if not all(a < b for a, b in zip(self.thresholds, self.thresholds[1:], strict=False)):
-            raise UserError(f'--thresholds is {given}; expected ascending fractions')
-        if not np.isfinite(self.thresholds).all():
-            raise UserError(f'--thresholds is {given}; expected finite fractions')
-        if min(self.lom_radius) < 0:
-            raise UserError(f'--lom_radius is {self.lom_radius}; expected no negative number')
-        if self.min_size < 0:
-            raise UserError(f'--min_size is {self.min_size}; expected 0 or more voxels')
-        if any(radius < 0 for *_, radius in self.exclusion_regions):
-            raise UserError('--exclusion_regions holds a negative radius; expected x,y,z,r')
-
-    @property
-    def count_limits(self) -> np.ndarray:
-        """The thresholds as counts: the least count whose fraction of the box reaches each, int64.
-
-        Fractions are quotients of float64; a limit is moved until its quotient reaches the threshold
-        and that of the count below does not, so that rounding decides no voxel.
-        """
-        volume = int(np.prod([2 * r + 1 for r in self.lom_radius]))
-        limits = []
-        for threshold in self.thresholds:
-            limit = int(min(max(np.ceil(threshold * volume), 0), volume + 1))
-            while limit <= volume and limit / volume < threshold:
-                limit += 1
-            while limit > 0 and (limit - 1) / volume >= threshold:
-                limit -= 1
-            limits.append(limit)
-        return np.array(limits, np.int64)
 
 
 def write_partitions(
@@ -142,9 +34,9 @@ def write_partitions(
     """Computes the partitions of a label volume and writes them to an HDF5 dataset.
 
     The dataset is uint8 [z, y, x] of the input's shape. Its attributes: `bounding_boxes` (int64
-    [n, 2, 3], start and size of the computed boxes, x, y, z), `partition_counts` (int64 [2, m],
-    values and how many voxels of the computed part have them) and, for a volume that does not start
-    at 0,0,0, `origin_xyz`.
+    [n, 2, 3], start and size of the computed boxes, x, y, z), `partition_counts` (int64 [2, m], values
+    and how many voxels of the computed part have them) and, if the volume does not start at 0,0,0,
+    `origin_xyz`.
 
     Args:
       input_volume: labels, any integer type; 0 is background, negative labels are objects.
@@ -165,10 +57,14 @@ def write_partitions(
         bounding_boxes = _bounding_boxes(volume, config.lom_radius)
         with replaced_dataset(output_volume, '--output_volume') as (file, name):
             dataset = file.create_dataset(
-                name, shape=volume.shape_zyx, dtype=np.uint8, fillvalue=EXCLUDED,
+                name,
+                shape=volume.shape_zyx,
+                dtype=np.uint8,
+                fillvalue=EXCLUDED,
                 chunks=tuple(min(64, n) for n in volume.shape_zyx),
-                compression='gzip', compression_opts=1,
-            )  # fmt: skip
+                compression='gzip',
+                compression_opts=1,
+            )
             counts = np.zeros(256, np.int64)
             for box, partitions in compute_partitions(volume, config, quiet=quiet):
                 dataset[box.relative_to(volume.box.start).slices_zyx] = partitions
@@ -190,12 +86,12 @@ def compute_partitions(
     Args:
       volume: labels [z, y, x].
       config: what to compute.
-      block_voxels: how many voxels of labels to hold at a time, borders included.
+      block_voxels: maximum number of voxels of labels in memory at a time, borders included.
       quiet: no progress bar.
 
     Yields:
-      A box (absolute) and its partitions, uint8 [z, y, x]. The boxes tile what lies at least
-      lom_radius from every face of the volume.
+      A box (absolute) and its partitions, uint8 [z, y, x]. The boxes tile the part of the volume that
+      is at least lom_radius from every face.
 
     Raises:
       UserError: the volume is too small for lom_radius, or a mask does not cover it.
@@ -228,7 +124,7 @@ def compute_partitions(
 
 
 def count_values(partitions: np.ndarray) -> np.ndarray:
-    """How many voxels (uint8, any shape) have each value, int64 [256]."""
+    """Counts the voxels (uint8, any shape) of each value: int64 [256]."""
     counts = np.zeros(256, np.int64)
     values, numbers = fastremap.unique(partitions, return_counts=True)  # bincount copies to int64
     counts[values] = numbers
@@ -236,10 +132,10 @@ def count_values(partitions: np.ndarray) -> np.ndarray:
 
 
 def computed_box(volume: Volume, radius: Xyz) -> Box:
-    """The voxels at least `radius` from every face.
+    """The box of voxels that are at least `radius` from every face.
 
     Raises:
-      UserError: there are none.
+      UserError: it is empty.
     """
     box = volume.box.shrink(radius)
     if box.empty:
@@ -261,15 +157,15 @@ def _check_not_same(input_volume: str, output_volume: str) -> None:
 
 
 def _exclude_spheres(partitions: np.ndarray, box: Box, spheres: Sequence[Sequence[float]]) -> None:
-    """Marks the voxels of a box that lie in a sphere, border included."""
-    for *centre, radius in spheres:
-        low = Xyz(*(int(np.floor(c - radius)) for c in centre))
-        high = Xyz(*(int(np.ceil(c + radius)) + 1 for c in centre))
+    """Excludes the voxels of a box that lie in a sphere or on its surface."""
+    for *center, radius in spheres:
+        low = Xyz(*(int(np.floor(c - radius)) for c in center))
+        high = Xyz(*(int(np.ceil(c + radius)) + 1 for c in center))
         near = box.intersection(Box(low, Xyz(*(b - a for a, b in zip(low, high, strict=True)))))
         if near is None:
             continue
         z, y, x = np.ogrid[near.slices_zyx]
-        squared = (x - centre[0]) ** 2 + (y - centre[1]) ** 2 + (z - centre[2]) ** 2
+        squared = (x - center[0]) ** 2 + (y - center[1]) ** 2 + (z - center[2]) ** 2
         partitions[near.relative_to(box.start).slices_zyx][squared <= radius**2] = EXCLUDED
 
 
@@ -285,10 +181,7 @@ def _bounding_boxes(volume: Volume, radius: Xyz) -> np.ndarray:
                 f'{volume.name}: the attribute {names[0]} does not hold boxes; expected integers '
                 '[n, 2, 3], start and size, x,y,z'
             ) from error
-        boxes = [
-            Box(Xyz(*start), Xyz(*size)) for start, size in np.concatenate(rows).tolist()
-        ]  # fmt: skip
+        boxes = [Box(Xyz(*start), Xyz(*size)) for start, size in np.concatenate(rows).tolist()]
     shrunk = [box.shrink(radius) for box in boxes]
-    return np.array(
-        [(box.start, box.size) for box in shrunk if not box.empty], np.int64
-    ).reshape(-1, 2, 3)  # fmt: skip
+    rows_shrunk = [(box.start, box.size) for box in shrunk if not box.empty]
+    return np.array(rows_shrunk, np.int64).reshape(-1, 2, 3)

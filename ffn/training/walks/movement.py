@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ffn.models.model import ModelInfo
+from ffn.models.info import ModelInfo
 from ffn.training.config import WalkConfig
 from ffn.utils import moves
 from ffn.utils.logits import logit

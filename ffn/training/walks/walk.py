@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from ffn.models.model import ModelInfo
+from ffn.models.info import ModelInfo
 from ffn.training.config import SOFT_LABELS, WalkConfig
 from ffn.training.input.example import Example
 from ffn.training.walks.movement import CENTER, Position, make_policy

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ffn.training.sampling.coordinates import CandidateVolume, build_coordinates, sample
-from ffn.training.sampling.partitions import PartitionConfig, write_partitions
+from ffn.training.sampling.partition_config import PartitionConfig
+from ffn.training.sampling.partitions import write_partitions
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
 from tests.real_data import PARTITION_COUNTS, THRESHOLDS, training2_labels

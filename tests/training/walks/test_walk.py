@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ffn.models.model import ModelInfo
+from ffn.models.info import ModelInfo
 from ffn.training.config import WalkConfig
 from ffn.training.input.example import Example
 from ffn.training.walks.movement import neighbors, shell_window

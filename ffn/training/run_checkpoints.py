@@ -1,0 +1,189 @@
+"""The checkpoints of a run: all that it needs to continue, saved together and restored from the last one.
+
+That is the network's weights and their averages, the state of the optimizer, and where the input and the
+walks over examples stand.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+import ffn
+from ffn.models import checkpoints
+from ffn.models.saved_settings import write_settings
+from ffn.models.weights import assign, load_weights
+from ffn.training.config import SOFT_LABELS, TrainConfig
+from ffn.training.distribution import Replicas
+from ffn.training.input.examples import ExampleSource
+from ffn.training.input.input_state import read_input_state, write_input_state
+from ffn.training.train_step import TrainStep
+from ffn.training.walks.walk import BatchWalker
+from ffn.utils.errors import UserError
+
+
+class RunCheckpoints:
+    """Saves and restores a run; in a run of several processes, only the chief writes weights.
+
+    Attributes:
+      saved_step: step of the last checkpoint, 0 before the first.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        train_step: TrainStep,
+        replicas: Replicas,
+        source: ExampleSource,
+        walker: BatchWalker,
+    ):
+        """Takes over the last checkpoint of the run's folder, if there is one.
+
+        Args:
+          config: the run; gives the folder, what to begin with, and when to save.
+          train_step: network and optimizer.
+          replicas: which process this is.
+          source: where examples come from.
+          walker: the walks over them.
+
+        Raises:
+          UserError: a checkpoint that does not fit the network.
+        """
+        self._config, self._train_step, self._replicas = config, train_step, replicas
+        self._source, self._walker = source, walker
+        os.makedirs(config.train_dir, exist_ok=True)
+        self.saved_step = self._restore()
+        self._saved_at = time.monotonic()
+        keep = config.checkpoints
+        self._writer = checkpoints.CheckpointWriter(
+            config.train_dir, keep.keep, keep.keep_every_hours
+        )
+        if replicas.is_chief:
+            write_settings(config.train_dir, inference_settings(config))
+
+    def is_due(self, step: int) -> bool:
+        """Whether it is time to save, now that a step is about to be made."""
+        every, minutes = self._config.checkpoints.steps, self._config.checkpoints.minutes
+        late = minutes > 0 and time.monotonic() - self._saved_at >= minutes * 60
+        return late or (every > 0 and step + 1 - self.saved_step >= every)
+
+    def save(self, step: int) -> str:
+        """Saves a checkpoint; all processes have to call it.
+
+        Args:
+          step: number of steps made.
+
+        Returns:
+          Its path.
+
+        Raises:
+          UserError: it cannot be written, or weights are not finite; the last one stays.
+        """
+        variables = {**self._train_step.weights(), **self._train_step.optimizer_state()}
+        if not all(np.isfinite(variable).all() for variable in variables.values()):
+            raise UserError(
+                f'the weights are not finite after step {step}; the last checkpoint is that of '
+                f'step {self.saved_step}. A lower --learning_rate usually helps'
+            )
+        replicas, directory = self._replicas, self._config.train_dir
+        walks = {f'walk/{name}': array for name, array in self._walker.get_state().items()}
+        write_input_state(
+            directory, step, replicas.worker, replicas.workers, self._source.get_state() | walks
+        )
+        if replicas.is_chief:
+            self._writer.write(variables, step)
+        replicas.wait_for_all()
+        if replicas.is_chief:
+            self._writer.commit(step)
+        self.saved_step, self._saved_at = step, time.monotonic()
+        return str(Path(directory, f'{checkpoints.PREFIX}-{step}'))
+
+    def _restore(self) -> int:
+        """Restores the last checkpoint and returns its step; without one, loads init_checkpoint."""
+        config = self._config
+        latest = checkpoints.latest_checkpoint(config.train_dir)
+        if latest is None:
+            if config.init_checkpoint:
+                step = load_weights(self._train_step.model, config.init_checkpoint)
+                self._train_step.start_averages()
+                logging.info('beginning with %s, step %d', config.init_checkpoint, step)
+            return 0
+        stored = checkpoints.read_variables(latest)
+        assign(self._train_step.model.named_variables(), stored, f'checkpoint {latest}')
+        self._restore_averages(stored, latest)
+        self._restore_optimizer(stored, latest)
+        step = int(stored[checkpoints.STEP])
+        self._restore_input(latest, step)
+        logging.info('going on from %s, step %d', latest, step)
+        return step
+
+    def _restore_averages(self, stored: Mapping[str, np.ndarray], latest: str) -> None:
+        averages = self._train_step.averages()
+        if _fits(averages, stored, checkpoints.EMA):
+            assign(averages, stored, f'checkpoint {latest}')
+        elif averages:
+            logging.warning('%s holds no averaged weights: the average begins now', latest)
+            self._train_step.start_averages()
+
+    def _restore_optimizer(self, stored: Mapping[str, np.ndarray], latest: str) -> None:
+        state = self._train_step.optimizer_state()
+        if _fits(state, stored, 'optimizer/'):
+            assign(state, stored, f'checkpoint {latest}')
+            return
+        logging.warning(
+            '%s holds no state of the optimizer %s: it starts afresh',
+            latest,
+            self._config.optimizer.optimizer,
+        )
+        # Schedules continue where they were.
+        self._train_step.optimizer.iterations.assign(int(stored[checkpoints.STEP]))
+
+    def _restore_input(self, latest: str, step: int) -> None:
+        state = read_input_state(latest, self._replicas.worker, self._replicas.workers)
+        try:
+            if state is None:
+                raise ValueError('none was saved by a run of as many processes')
+            prefix = 'walk/'
+            self._walker.set_state(
+                {n.removeprefix(prefix): a for n, a in state.items() if n.startswith(prefix)}
+            )
+            self._source.set_state(state)
+        except (KeyError, ValueError) as error:
+            logging.warning(
+                '%s: the examples that were under way are not taken up again (%s); new ones begin',
+                latest,
+                error,
+            )
+            self._source.seek(step * self._config.batch_size)
+
+
+def _fits(variables: Mapping[str, Any], stored: Mapping[str, np.ndarray], prefix: str) -> bool:
+    """Whether a checkpoint holds exactly these variables under a prefix."""
+    found = {name: array.shape for name, array in stored.items() if name.startswith(prefix)}
+    return found == {name: tuple(variable.shape) for name, variable in variables.items()}
+
+
+def inference_settings(config: TrainConfig) -> dict[str, Any]:
+    """The settings of a run that inference needs to know, for `model.json`."""
+    settings = {
+        'model_name': config.model_name,
+        'model_args': dict(config.model_args),
+        'image_mean': config.data.image_mean,
+        'image_stddev': config.data.image_stddev,
+        'init_activation': SOFT_LABELS[0],
+        'seed_pad': config.walk.seed_pad,
+        'threshold': config.walk.threshold,
+        'precision': config.precision,
+        'version': ffn.__version__,
+    }
+    if config.voxel_size is not None:
+        settings['voxel_size'] = list(config.voxel_size)
+    if config.data.offset_scale:
+        settings['image_offset_scale'] = dict(config.data.offset_scale)
+    return settings
