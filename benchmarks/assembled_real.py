@@ -64,11 +64,24 @@ def compare(folder: Path, data: Path, size: int, overlap: int) -> None:
     sizes = [','.join(3 * [str(n)]) for n in (core + overlap, overlap)]
     for conflicts in ('largest', 'join'):
         output = f'zarr://{folder}/{conflicts}.zarr'
-        segment_volume.main([
-            '--inference_request', str(request), '--bounding_box', str(box.to_proto()),
-            '--subvolume_size', sizes[0], '--overlap', sizes[1], '--output', output,
-            '--conflicts', conflicts, '--assembly_dir', f'{folder}/{conflicts}',
-        ])  # fmt: skip
+        segment_volume.main(
+            [
+                '--inference_request',
+                str(request),
+                '--bounding_box',
+                str(box.to_proto()),
+                '--subvolume_size',
+                sizes[0],
+                '--overlap',
+                sizes[1],
+                '--output',
+                output,
+                '--conflicts',
+                conflicts,
+                '--assembly_dir',
+                f'{folder}/{conflicts}',
+            ]
+        )
         with open_volume(output) as volume:
             labels[conflicts] = volume.read(box)
     print(f'{len(storage.subvolumes(folder / "eight"))} subvolumes of {sizes[0]}')

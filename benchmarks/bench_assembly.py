@@ -93,9 +93,13 @@ def speed(folder: Path, whole: np.ndarray) -> None:
     for form in ('zarr', 'zarr3', 'precomputed', 'n5', 'h5'):
         spec = f'{folder}/out.h5:seg' if form == 'h5' else f'{form}://{folder}/out-{form}'
         assembly = Assembly(
-            folder / 'results', tiling, inference_pb2.MaskConfigs(), Matching(),
-            OutputSpec(spec, tiling.box, default_chunk(tiling)), folder / f'assembly-{form}',
-        )  # fmt: skip
+            folder / 'results',
+            tiling,
+            inference_pb2.MaskConfigs(),
+            Matching(),
+            OutputSpec(spec, tiling.box, default_chunk(tiling)),
+            folder / f'assembly-{form}',
+        )
         assemble.claim_output(assembly)
         shutil.rmtree(assembly.overlaps, ignore_errors=True)
         times = [now()]
@@ -116,8 +120,11 @@ def speed(folder: Path, whole: np.ndarray) -> None:
 def line(name: str, voxels: float, begin: np.ndarray, end: np.ndarray) -> None:
     """Prints one measurement."""
     wall, processor = end - begin
-    print(f'{name:22s} {wall:7.2f} s {voxels / wall:8.1f} Mvx/s '
-          f'{voxels / processor:8.1f} Mvx/s per core', flush=True)  # fmt: skip
+    print(
+        f'{name:22s} {wall:7.2f} s {voxels / wall:8.1f} Mvx/s '
+        f'{voxels / processor:8.1f} Mvx/s per core',
+        flush=True,
+    )
 
 
 def check(assembly: Assembly, whole: np.ndarray) -> None:
@@ -140,14 +147,28 @@ def memory(folder: Path, whole: np.ndarray) -> None:
         tiling, results = tiling_of(side, core), folder / f'results-{side}'
         write_subvolumes(results, whole, tiling)
         seconds, peak = measure.command(
-            ['-m', 'ffn.assembly.assemble', '--segmentation', results, '--bounding_box',
-             str(tiling.box.to_proto()), '--subvolume_size', ','.join(map(str, tiling.size)),
-             '--overlap', ','.join(map(str, tiling.overlap)), '--quiet',
-             '--output', f'zarr://{folder}/whole-{side}'], 1,
-        )  # fmt: skip
+            [
+                '-m',
+                'ffn.assembly.assemble',
+                '--segmentation',
+                results,
+                '--bounding_box',
+                str(tiling.box.to_proto()),
+                '--subvolume_size',
+                ','.join(map(str, tiling.size)),
+                '--overlap',
+                ','.join(map(str, tiling.overlap)),
+                '--quiet',
+                '--output',
+                f'zarr://{folder}/whole-{side}',
+            ],
+            1,
+        )
         peaks.append(peak)
-        print(f'{len(tiling):4d} subvolumes of {tiling.size}: {seconds:7.1f} s, peak {peak:6.0f} MB',
-              flush=True)  # fmt: skip
+        print(
+            f'{len(tiling):4d} subvolumes of {tiling.size}: {seconds:7.1f} s, peak {peak:6.0f} MB',
+            flush=True,
+        )
         shutil.rmtree(results)
     more = (peaks[2] - peaks[1]) * 1e6 / ((288 + OVERLAP) ** 3 - (CORE + OVERLAP) ** 3)
     print(f'peak of 512 by that of 64 subvolumes {peaks[1] / peaks[0]:8.2f}')
@@ -169,8 +190,9 @@ def simulated(tiling: Tiling) -> Iterator[tuple[Xyz, Overlap]]:
     for place in tiling.places():
         shared = {
             axis: tables[(tiling.number(place) * 3 + axis) % len(tables)]
-            for axis in range(3) if tiling.next_place(place, axis) is not None
-        }  # fmt: skip
+            for axis in range(3)
+            if tiling.next_place(place, axis) is not None
+        }
         yield place, Overlap(ids, sizes, shared)
 
 
@@ -192,10 +214,14 @@ def many(folder: str) -> None:
     done.set()
     watching.join()
     disk = sum(path.stat().st_size for path in Path(folder).iterdir()) / 1e6
-    print(f'{found["subvolumes"]} subvolumes, {found["pairs_of_subvolumes"]} pairs of them, '
-          f'{found["ids"]} ids, {found["edges"]} edges, {found["objects"]} objects')  # fmt: skip
-    print(f'{seconds:.0f} s; peak {peaks["RssAnon"]:.0f} MB, {peaks["VmRSS"]:.0f} MB with the parts '
-          f'of files that are mapped; {disk:.0f} MB on disk')  # fmt: skip
+    print(
+        f'{found["subvolumes"]} subvolumes, {found["pairs_of_subvolumes"]} pairs of them, '
+        f'{found["ids"]} ids, {found["edges"]} edges, {found["objects"]} objects'
+    )
+    print(
+        f'{seconds:.0f} s; peak {peaks["RssAnon"]:.0f} MB, {peaks["VmRSS"]:.0f} MB with the parts '
+        f'of files that are mapped; {disk:.0f} MB on disk'
+    )
 
 
 def watch(peaks: dict[str, float], done: threading.Event) -> None:

@@ -51,8 +51,13 @@ def main() -> None:
         )
         records = len(counts) * int(counts.max())
         output = Path(folder, 'coordinates')
-        flags = ['build_coordinates.py', f'--partition_volumes=train:{folder}/p.h5:af',
-                 f'--coordinate_output={output}', '--margin=24,24,24', '--seed=1']  # fmt: skip
+        flags = [
+            'build_coordinates.py',
+            f'--partition_volumes=train:{folder}/p.h5:af',
+            f'--coordinate_output={output}',
+            '--margin=24,24,24',
+            '--seed=1',
+        ]
         time_s, peak_mb = measure.command(flags, args.repeats)
         print(f'{records} records: {len(counts)} partitions x {counts.max()}')
         print(f'whole command         {time_s:8.2f} s     (target 40 s)')
@@ -67,8 +72,10 @@ def main() -> None:
         object_per_record(reference, partitions)
         slow = measure.seconds(lambda: object_per_record(reference, partitions), 3)
         ours, theirs = records / time_s, BASELINE_RECORDS / slow
-        print(f'{ours:.0f} records/s; an object per record {theirs:.0f} records/s; '
-              f'ratio {ours / theirs:.1f}')  # fmt: skip
+        print(
+            f'{ours:.0f} records/s; an object per record {theirs:.0f} records/s; '
+            f'ratio {ours / theirs:.1f}'
+        )
 
 
 if __name__ == '__main__':

@@ -47,9 +47,11 @@ def tile_labels(seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
     )
     # Rough borders, as real objects have them.
     rough = ndimage.map_coordinates(
-        points[tuple(nearest)], np.indices(points.shape) + rng.normal(0, 0.7, (3, *points.shape)),
-        order=0, mode='wrap',
-    ).astype(np.uint64)  # fmt: skip
+        points[tuple(nearest)],
+        np.indices(points.shape) + rng.normal(0, 0.7, (3, *points.shape)),
+        order=0,
+        mode='wrap',
+    ).astype(np.uint64)
     truth = np.where(rough % 20 == 0, 0, rough)
     joined = np.where(rough % 10 == 1, rough + 1, rough)
     cut = np.where((rough % 5 == 2) & (np.arange(TILE) < TILE // 2), rough + OBJECTS, joined)
@@ -75,14 +77,24 @@ def write(folder: Path, size: int) -> None:
         for name, labels in arrays.items():
             shape, chunks = (size,) * 3, (min(CHUNK, size),) * 3
             dataset = file.create_dataset(
-                name, shape, np.uint64, chunks=chunks, compression='gzip', compression_opts=1,
+                name,
+                shape,
+                np.uint64,
+                chunks=chunks,
+                compression='gzip',
+                compression_opts=1,
                 shuffle=True,
-            )  # fmt: skip
+            )
             store = ts.open(
-                {'driver': 'zarr', 'kvstore': {'driver': 'file', 'path': f'{folder}/{name}.zarr'},
-                 'metadata': {'chunks': chunks}},
-                create=True, dtype=ts.uint64, shape=shape,
-            ).result()  # fmt: skip
+                {
+                    'driver': 'zarr',
+                    'kvstore': {'driver': 'file', 'path': f'{folder}/{name}.zarr'},
+                    'metadata': {'chunks': chunks},
+                },
+                create=True,
+                dtype=ts.uint64,
+                shape=shape,
+            ).result()
             for z in range(0, size, CHUNK):
                 part = slab(labels, size, z)
                 dataset[z : z + len(part)] = part
@@ -122,13 +134,27 @@ def main() -> None:
             for boundary in (0, 2):
                 before = cpu_seconds()
                 time_s, peak_mb = measure.command(
-                    ['-m', 'ffn.evaluation.evaluate', '--groundtruth', specs[0], '--segmentation',
-                     specs[1], '--boundary', str(boundary), '--quiet'], args.repeats)  # fmt: skip
+                    [
+                        '-m',
+                        'ffn', 'evaluate',
+                        '--groundtruth',
+                        specs[0],
+                        '--segmentation',
+                        specs[1],
+                        '--boundary',
+                        str(boundary),
+                        '--quiet',
+                    ],
+                    args.repeats,
+                )
                 busy = (cpu_seconds() - before) / args.repeats
-                print(f'{kind:<10} boundary {boundary}: {time_s:6.1f} s, {voxels / time_s / 1e6:5.1f} '
-                      f'Mvx/s (target 20); {busy:6.1f} s of processor time, '
-                      f'{voxels / busy / 1e6:5.1f} Mvx/s of one core; peak memory {peak_mb:5.0f} MB; '
-                      f'both volumes {2 * 8 * voxels / 1e6:.0f} MB', flush=True)  # fmt: skip
+                print(
+                    f'{kind:<10} boundary {boundary}: {time_s:6.1f} s, {voxels / time_s / 1e6:5.1f} '
+                    f'Mvx/s (target 20); {busy:6.1f} s of processor time, '
+                    f'{voxels / busy / 1e6:5.1f} Mvx/s of one core; peak memory {peak_mb:5.0f} MB; '
+                    f'both volumes {2 * 8 * voxels / 1e6:.0f} MB',
+                    flush=True,
+                )
     truth, found = (np.tile(a, (2, 2, 2))[(slice(0, CROP),) * 3] for a in tile_labels())
     volumes = [Volume('labels', a, {}) for a in (truth, found)]
     ours = measure.seconds(
@@ -140,8 +166,10 @@ def main() -> None:
         (score.voi_split, score.voi_merge, score.rand_error), whole_arrays(truth, found)
     ):
         raise SystemExit('error: the two ways of counting differ')
-    print(f'{CROP}³ in memory: {ours:.2f} s, {truth.size / ours / 1e6:.0f} Mvx/s; scikit-image '
-          f'{theirs:.2f} s; ratio {theirs / ours:.1f}')  # fmt: skip
+    print(
+        f'{CROP}³ in memory: {ours:.2f} s, {truth.size / ours / 1e6:.0f} Mvx/s; scikit-image '
+        f'{theirs:.2f} s; ratio {theirs / ours:.1f}'
+    )
 
 
 if __name__ == '__main__':

@@ -30,9 +30,12 @@ from ffn.utils.logits import logit
 SIZE, FOV, DELTA, OBJECTS = 200, 33, 8, 3
 DEVICE_SECONDS = 0.005
 OPTIONS = CanvasOptions(
-    init_activation=logit(0.95), pad_value=logit(0.05), move_threshold=logit(0.9),
-    segment_threshold=logit(0.6), disco_seed_threshold=0.0,
-)  # fmt: skip
+    init_activation=logit(0.95),
+    pad_value=logit(0.05),
+    move_threshold=logit(0.9),
+    segment_threshold=logit(0.6),
+    disco_seed_threshold=0.0,
+)
 
 
 def oracle() -> np.ndarray:
@@ -84,8 +87,10 @@ def lower_bound(image: np.ndarray, positions: list[tuple[int, int, int]]) -> flo
     begin = time.perf_counter()
     for z, y, x in positions:
         fov = (
-            slice(z - half, z + half + 1), slice(y - half, y + half + 1), slice(x - half, x + half + 1)
-        )  # fmt: skip
+            slice(z - half, z + half + 1),
+            slice(y - half, y + half + 1),
+            slice(x - half, x + half + 1),
+        )
         logits = image[fov].copy()
         seed[fov].copy()
         seed[fov] = logits

@@ -66,16 +66,25 @@ def main() -> None:
     extents = ndimage.find_objects(number_kept(labels, kept))
     boxes = sum(np.prod([part.stop - part.start for part in extent]) for extent in extents)
     print(f'computation           {time_s:8.2f} s     (target 3.5 s)')
-    print(f'bounding boxes        {boxes / 1e6:8.1f} M voxels of {len(kept)} objects: '
-          f'{time_s / boxes * 1e9:.1f} ns per voxel; labels x volume would be '
-          f'{len(kept) * labels.size / 1e6:.0f} M')  # fmt: skip
+    print(
+        f'bounding boxes        {boxes / 1e6:8.1f} M voxels of {len(kept)} objects: '
+        f'{time_s / boxes * 1e9:.1f} ns per voxel; labels x volume would be '
+        f'{len(kept) * labels.size / 1e6:.0f} M'
+    )
 
     with tempfile.TemporaryDirectory() as folder:
         measure.write_labels(Path(folder, 'labels.h5'), labels)
         whole_s, peak_mb = measure.command(
-            ['compute_partitions.py', f'--input_volume={folder}/labels.h5:stack',
-             f'--output_volume={folder}/p.h5:af', measure.thresholds_flag(),
-             '--lom_radius=24,24,24', '--min_size=10000'], args.repeats)  # fmt: skip
+            [
+                'compute_partitions.py',
+                f'--input_volume={folder}/labels.h5:stack',
+                f'--output_volume={folder}/p.h5:af',
+                measure.thresholds_flag(),
+                '--lom_radius=24,24,24',
+                '--min_size=10000',
+            ],
+            args.repeats,
+        )
     print(f'whole command         {whole_s:8.2f} s     (target 6 s)')
     print(f'peak memory           {peak_mb:8.0f} MB    (target 700 MB)')
 
@@ -85,8 +94,10 @@ def main() -> None:
         raise SystemExit('error: the two ways of counting differ')
     ours = measure.seconds(lambda: computed(crop, small), args.repeats)
     theirs = measure.seconds(lambda: summed_area_tables(crop, small), args.repeats)
-    print(f'crop of z,y,x {CROP_ZYX}: {ours:.3f} s; summed-area table per label {theirs:.3f} s; '
-          f'ratio {theirs / ours:.1f}')  # fmt: skip
+    print(
+        f'crop of z,y,x {CROP_ZYX}: {ours:.3f} s; summed-area table per label {theirs:.3f} s; '
+        f'ratio {theirs / ours:.1f}'
+    )
 
 
 if __name__ == '__main__':

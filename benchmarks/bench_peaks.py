@@ -37,8 +37,11 @@ def run(path: str) -> None:
     """Prints the seconds that the policy takes, then the number of points and their checksum."""
     image = read(path)
     view = SimpleNamespace(
-        image=image, segmentation=np.zeros(image.shape, np.int32), mask=None, voxel_size_zyx=(1, 1, 1)
-    )  # fmt: skip
+        image=image,
+        segmentation=np.zeros(image.shape, np.int32),
+        mask=None,
+        voxel_size_zyx=(1, 1, 1),
+    )
     begin = time.perf_counter()
     points = peaks.PolicyPeaks(view).points()
     print(time.perf_counter() - begin, len(points), zlib.crc32(points.astype(np.int64).tobytes()))
@@ -68,9 +71,12 @@ def main() -> None:
         ours, theirs = [], []
         for _ in range(args.repeats):
             done = subprocess.run(
-                [sys.executable, '-c', script.read_text()], cwd=measure.ROOT, check=True,
-                capture_output=True, text=True,
-            )  # fmt: skip
+                [sys.executable, '-c', script.read_text()],
+                cwd=measure.ROOT,
+                check=True,
+                capture_output=True,
+                text=True,
+            )
             seconds, _, points = done.stdout.partition(' ')
             ours.append(float(seconds))
             theirs.append(plain(path)[0])

@@ -135,9 +135,14 @@ def time_input(data: Path, repeats: int) -> None:
         for name in ('', 'augmentation.json', 'augmentation_sections.json'):
             text = str(measure.ROOT / 'configs' / name) if name else ''
             config = DataConfig(
-                f'{folder}/c', {'v': f'{path}:raw'}, {'v': f'{path}:labels'}, 128, 33,
-                permutable_axes=(0, 1, 2), augmentation=parse_augmentation(text),
-            )  # fmt: skip
+                f'{folder}/c',
+                {'v': f'{path}:raw'},
+                {'v': f'{path}:labels'},
+                128,
+                33,
+                permutable_axes=(0, 1, 2),
+                augmentation=parse_augmentation(text),
+            )
             with ExampleSource(config, size, 0, 2 * BATCH) as source:
                 [next(source) for _ in range(20)]
                 count = 20 * repeats

@@ -57,8 +57,9 @@ def consensus_request(folder: Path, min_size: int) -> consensus_pb2.ConsensusReq
     return consensus_pb2.ConsensusRequest(
         segmentation1={'directory': f'{folder}/forward'},
         segmentation2={'directory': f'{folder}/reverse'},
-        segmentation_output_dir=f'{folder}/consensus', split_min_size=min_size,
-    )  # fmt: skip
+        segmentation_output_dir=f'{folder}/consensus',
+        split_min_size=min_size,
+    )
 
 
 def joined(
@@ -70,22 +71,30 @@ def joined(
         whole[tuple(slice(c, None) for c in corner)] = labels
         file['labels'] = whole
     again = inference_pb2.ResegmentationRequest(
-        inference=request, output_directory=f'{folder}/again', radius=RADIUS.to_proto(),
-        analysis_radius=ANALYSIS.to_proto(), init_exclusion_radius=NEAR.to_proto(),
-        exclusion_radius=NEAR.to_proto(), segment_recovery_fraction=0.6, max_retry_iters=2,
+        inference=request,
+        output_directory=f'{folder}/again',
+        radius=RADIUS.to_proto(),
+        analysis_radius=ANALYSIS.to_proto(),
+        init_exclusion_radius=NEAR.to_proto(),
+        exclusion_radius=NEAR.to_proto(),
+        segment_recovery_fraction=0.6,
+        max_retry_iters=2,
         terminate_early=True,
-    )  # fmt: skip
+    )
     again.inference.init_segmentation.hdf5 = f'{folder}/consensus.h5:labels'
     options = Options(
-        read_box(args.box), args.max_distance, Xyz(256, 256, 256),
+        read_box(args.box),
+        args.max_distance,
+        Xyz(256, 256, 256),
         Thresholds(args.min_iou, args.min_consistency, args.max_deleted),
-    )  # fmt: skip
+    )
     judged = agglomerate.agglomerate(again, options, InProcess(), args.quiet)
     table = agglomerate.equivalences(judged)
     return (
         fastremap.remap(labels, table, preserve_missing_labels=True),
-        len(judged), sum(one.accepted for one in judged),
-    )  # fmt: skip
+        len(judged),
+        sum(one.accepted for one in judged),
+    )
 
 
 def run(args, folder: Path) -> None:

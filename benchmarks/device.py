@@ -45,10 +45,14 @@ ARGS = {'depth': DEPTH, 'fov_size': [FOV] * 3, 'deltas': [8] * 3}
 OPERATIONS = 2 * FOV**3 * (27 * (2 * 32 + (2 * DEPTH - 1) * 32 * 32) + 32)
 # As in configs/inference_training_sample2.pbtxt.
 OPTIONS = CanvasOptions(
-    init_activation=logit(0.95), pad_value=logit(0.05), move_threshold=logit(0.9),
-    segment_threshold=logit(0.6), disco_seed_threshold=0.0, min_boundary_dist=Xyz(1, 1, 1),
+    init_activation=logit(0.95),
+    pad_value=logit(0.05),
+    move_threshold=logit(0.9),
+    segment_threshold=logit(0.6),
+    disco_seed_threshold=0.0,
+    min_boundary_dist=Xyz(1, 1, 1),
     min_segment_size=1000,
-)  # fmt: skip
+)
 
 
 class Given:
@@ -80,9 +84,12 @@ def prepare(data: Path, files: Path) -> None:
     raw = np.stack([np.asarray(Image.open(path)) for path in sections])
     half = Zyx(*[FOV // 2] * 3)
     view = SimpleNamespace(
-        image=normalized(raw), segmentation=np.zeros(raw.shape, np.int32), mask=None,
-        margin_zyx=half, voxel_size_zyx=(1, 1, 1),
-    )  # fmt: skip
+        image=normalized(raw),
+        segmentation=np.zeros(raw.shape, np.int32),
+        mask=None,
+        margin_zyx=half,
+        voxel_size_zyx=(1, 1, 1),
+    )
     np.savez_compressed(files / 'sample.npz', raw=raw, seeds=list(PolicyPeaks(view)))
 
 
@@ -188,8 +195,12 @@ def main() -> None:
     parser.add_argument('--files', type=Path, required=True, help='folder that --prepare wrote')
     parser.add_argument('--prepare', action='store_true', help='write the folder and stop')
     parser.add_argument('--data', type=Path, default=measure.ROOT.parent / 'shared' / 'data')
-    parser.add_argument('--precisions', nargs='+', default=['float32', 'tf32', 'bfloat16'],
-                        choices=['float32', 'tf32', 'bfloat16', 'float16'])  # fmt: skip
+    parser.add_argument(
+        '--precisions',
+        nargs='+',
+        default=['float32', 'tf32', 'bfloat16'],
+        choices=['float32', 'tf32', 'bfloat16', 'float16'],
+    )
     parser.add_argument('--batches', nargs='+', type=int, default=[1, 2, 4, 8, 16])
     parser.add_argument('--seconds', type=float, default=3.0, help='for every figure')
     parser.add_argument('--matrix', type=int, default=8192, help='size of the matrices')

@@ -34,14 +34,24 @@ def run(script: str, *arguments: str) -> None:
 
 def coordinates(folder: str, name: str, outside: str) -> str:
     """Partitions and coordinates of the part of the volume that an expression does not exclude."""
-    run('compute_partitions.py', f'--input_volume={folder}/v.h5:labels',
-        f'--output_volume={folder}/{name}.h5:af', measure.thresholds_flag(),
-        f'--lom_radius={RADIUS},{RADIUS},{RADIUS}', '--min_size=10000',
-        f'--mask_configs=masks {{ coordinate_expression {{ expression: "{outside}" }} }}')  # fmt: skip
+    run(
+        'compute_partitions.py',
+        f'--input_volume={folder}/v.h5:labels',
+        f'--output_volume={folder}/{name}.h5:af',
+        measure.thresholds_flag(),
+        f'--lom_radius={RADIUS},{RADIUS},{RADIUS}',
+        '--min_size=10000',
+        f'--mask_configs=masks {{ coordinate_expression {{ expression: "{outside}" }} }}',
+    )
     path = f'{folder}/{name}.tfrecord.gz'
-    run('build_coordinates.py', f'--partition_volumes=v:{folder}/{name}.h5:af', '--seed=1',
-        f'--coordinate_output={path}', f'--margin={RADIUS},{RADIUS},{RADIUS}',
-        '--max_coordinates=100000')  # fmt: skip
+    run(
+        'build_coordinates.py',
+        f'--partition_volumes=v:{folder}/{name}.h5:af',
+        '--seed=1',
+        f'--coordinate_output={path}',
+        f'--margin={RADIUS},{RADIUS},{RADIUS}',
+        '--max_coordinates=100000',
+    )
     return path
 
 
@@ -87,12 +97,24 @@ def main() -> None:
         train = coordinates(folder, 'train', f'z >= {SPLIT_Z}')
         held_out = coordinates(folder, 'held', f'z < {SPLIT_Z}')
         before = held_out_loss(folder, held_out, published, args.examples)
-        run('train.py', f'--train_coords={train}', f'--data_volumes=v:{folder}/v.h5:raw',
-            f'--label_volumes=v:{folder}/v.h5:labels', f'--model_name={MODEL}',
-            f'--model_args={ARGS}', '--image_mean=128', '--image_stddev=33',
-            f'--train_dir={folder}/model', f'--init_checkpoint={published}', '--optimizer=adam',
-            f'--learning_rate={args.learning_rate}', '--warmup_steps=50',
-            '--permutable_axes=0,1,2', '--precision=bfloat16', f'--max_steps={args.steps}')  # fmt: skip
+        run(
+            'train.py',
+            f'--train_coords={train}',
+            f'--data_volumes=v:{folder}/v.h5:raw',
+            f'--label_volumes=v:{folder}/v.h5:labels',
+            f'--model_name={MODEL}',
+            f'--model_args={ARGS}',
+            '--image_mean=128',
+            '--image_stddev=33',
+            f'--train_dir={folder}/model',
+            f'--init_checkpoint={published}',
+            '--optimizer=adam',
+            f'--learning_rate={args.learning_rate}',
+            '--warmup_steps=50',
+            '--permutable_axes=0,1,2',
+            '--precision=bfloat16',
+            f'--max_steps={args.steps}',
+        )
         after = held_out_loss(folder, held_out, f'{folder}/model', args.examples)
     print(f'held-out loss: published {before:.4f}, after {args.steps} steps {after:.4f}')
 

@@ -28,7 +28,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import measure, real_segmentation, watershed
-from ffn.evaluation.held_out import HeldOutBox
+from ffn.evaluation.held_out_box import HeldOutBox
 from ffn.evaluation.held_out_score import HEADER, HeldOutScore, Segmented
 from ffn.inference import inference_pb2
 from ffn.inference.request import parse_request, read_box
@@ -109,9 +109,13 @@ def network(
     """Segments the box with the network and prints its row."""
     name = args.model or request.model_checkpoint_path
     with HeldOutBox(
-        request, labels, box, max_steps=args.max_steps, max_seconds=args.max_seconds,
+        request,
+        labels,
+        box,
+        max_steps=args.max_steps,
+        max_seconds=args.max_seconds,
         quiet=args.quiet,
-    ) as held_out:  # fmt: skip
+    ) as held_out:
         found = held_out.segment(name)
     show(HeldOutScore.of(held_out.truth, found), f'network, held out: {name}')
     return found
@@ -132,8 +136,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument('--request', default='', help='InferenceRequest, text format or a file')
     parser.add_argument('--model', default='', help='checkpoint or train_dir')
     parser.add_argument('--box', default=HELD_OUT, help='of the held-out part, text format')
-    parser.add_argument('--choose_on', type=int, default=SPLIT_Z, metavar='N',
-                        help=f'choose the setting on the last N sections before z = {SPLIT_Z}')  # fmt: skip
+    parser.add_argument(
+        '--choose_on',
+        type=int,
+        default=SPLIT_Z,
+        metavar='N',
+        help=f'choose the setting on the last N sections before z = {SPLIT_Z}',
+    )
     parser.add_argument('--max_steps', type=int, help='network steps, 0: no limit')
     parser.add_argument('--max_seconds', type=float, default=0, help='of the network')
     parser.add_argument('--precision', default='', help='of the network, overrides the request')

@@ -24,9 +24,12 @@ README_THRESHOLDS = (0.025, 0.05, 0.075, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8,
 def parser(description: str) -> argparse.ArgumentParser:
     """A parser with --data and --repeats."""
     made = argparse.ArgumentParser(description=description)
-    made.add_argument('--data', type=Path,
-                      default=os.environ.get('FFN_TEST_DATA') or ROOT.parent / 'shared' / 'data',
-                      help='folder that holds fib25/ (default: $FFN_TEST_DATA)')  # fmt: skip
+    made.add_argument(
+        '--data',
+        type=Path,
+        default=os.environ.get('FFN_TEST_DATA') or ROOT.parent / 'shared' / 'data',
+        help='folder that holds fib25/ (default: $FFN_TEST_DATA)',
+    )
     made.add_argument('--repeats', type=int, default=5, help='runs of which the median is printed')
     return made
 
@@ -70,8 +73,13 @@ def command(arguments: Sequence[str | Path], repeats: int) -> tuple[float, float
     times, peak = [], 0.0
     for _ in range(repeats):
         start = time.perf_counter()
-        process = subprocess.Popen([sys.executable, *map(str, arguments)], cwd=ROOT,
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)  # fmt: skip
+        process = subprocess.Popen(
+            [sys.executable, *map(str, arguments)],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         while process.poll() is None:
             # Read off the process itself: ru_maxrss of a child counts the parent it came from.
             status = Path(f'/proc/{process.pid}/status').read_text()

@@ -86,8 +86,14 @@ def measured(data: Path) -> Measured:
             part = labels[box.slices_zyx]
             storage.save_result(folder / 'results', box.start.zyx, part, {}, b'', {}, {})
         output = OutputSpec(f'precomputed://{folder}/out', tiling.box, Xyz(64, 64, 64))
-        assembly = Assembly(folder / 'results', tiling, inference_pb2.MaskConfigs(), Matching(),
-                            output, folder / 'assembly')  # fmt: skip
+        assembly = Assembly(
+            folder / 'results',
+            tiling,
+            inference_pb2.MaskConfigs(),
+            Matching(),
+            output,
+            folder / 'assembly',
+        )
         statistics = assemble.run(assembly, InProcess(), quiet=True)
         shared = 0
         for place in tiling.places():
@@ -117,8 +123,11 @@ def canvas_bytes(data: Path) -> float:
         real_segmentation.write_image(data, Path(made, 'volume.h5'))
         done = subprocess.run(
             [sys.executable, '-m', 'benchmarks.scale_plan', '--canvas_in', made, '--data', data],
-            check=True, stdout=subprocess.PIPE, text=True, cwd=measure.ROOT,
-        )  # fmt: skip
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=measure.ROOT,
+        )
     return float(done.stdout.split()[-1])
 
 

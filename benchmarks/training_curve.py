@@ -17,9 +17,10 @@ from ffn.visualization.curve import plot_scalars, read_scalars
 SUMMARIES = 5
 # Tag of TensorBoard → name in the picture.
 SMOOTHED = {
-    'eval/patch_loss': 'loss of finished patches', 'eval/all/precision': 'precision',
+    'eval/patch_loss': 'loss of finished patches',
+    'eval/all/precision': 'precision',
     'eval/all/recall': 'recall',
-}  # fmt: skip
+}
 AS_THEY_ARE = {'eval/constant_loss': 'looking at nothing', 'learning_rate': 'learning rate'}
 GROUPS = (
     ('loss of finished patches', 'looking at nothing'),

@@ -95,7 +95,7 @@ def _make_evaluation(
             '--eval_request, --eval_labels, --eval_box and --eval_steps (1 or more) are needed '
             'together'
         )
-    from ffn.evaluation.held_out import HeldOutBox
+    from ffn.evaluation.held_out_box import HeldOutBox
     from ffn.inference.request import parse_request, read_box
 
     box = HeldOutBox(

@@ -1,4 +1,4 @@
-"""Comparing volumes larger than memory: block by block, in a few threads."""
+"""Compares volumes larger than memory: block by block, in a few threads."""
 
 from __future__ import annotations
 
@@ -15,34 +15,35 @@ from ffn.utils.progress import progress
 from ffn.volumes.volume import Volume
 
 BLOCK_ZYX = Zyx(64, 512, 512)
-# Tables of blocks are added up once they have this many rows together.
+# Tables of blocks are added up once they hold this many rows in total.
 _MAX_ROWS = 4_000_000
 _MAX_THREADS = 4
 
 
-def columns_of(box: Box, block_zyx: Zyx = BLOCK_ZYX) -> Iterator[list[Box]]:
-    """Cuts a box into columns along z, and these into blocks, from the least z on."""
+def cut_columns(box: Box, block_zyx: Zyx = BLOCK_ZYX) -> Iterator[list[Box]]:
+    """Cuts a box into columns along z, and each column into blocks of ascending z."""
     z, y, x = (
-        range(a, b, step)
-        for a, b, step in zip(box.start.zyx, box.end.zyx, block_zyx, strict=True)
-    )  # fmt: skip
+        range(a, b, step) for a, b, step in zip(box.start.zyx, box.end.zyx, block_zyx, strict=True)
+    )
     for corner in itertools.product(y, x):
         blocks = (Box.from_zyx((k, *corner), block_zyx).intersection(box) for k in z)
         yield [block for block in blocks if block is not None]
 
 
 def boundary_band(labels: np.ndarray, width: int) -> np.ndarray:
-    """Finds the voxels that are near to another label.
+    """Finds the voxels that lie close to another label.
 
     Args:
-      labels: integer [z, y, x]; background is a label like any other.
-      width: how near: steps to a face neighbour.
+      labels: integer [z, y, x]; background counts as a label.
+      width: maximum distance, in steps between face neighbours.
 
     Returns:
       bool [z, y, x].
     """
     band = np.zeros(labels.shape, bool)
-    sides = [(_cut(axis, slice(1, None)), _cut(axis, slice(None, -1))) for axis in range(3)]
+    sides = [
+        (_slice_axis(axis, slice(1, None)), _slice_axis(axis, slice(None, -1))) for axis in range(3)
+    ]
     for high, low in sides:
         differs = labels[high] != labels[low]
         band[high] |= differs
@@ -56,29 +57,34 @@ def boundary_band(labels: np.ndarray, width: int) -> np.ndarray:
     return band
 
 
-def _cut(axis: int, part: slice) -> tuple[slice, ...]:
+def _slice_axis(axis: int, part: slice) -> tuple[slice, ...]:
     return (slice(None),) * axis + (part,)
 
 
 def compare_volumes(
-    truth: Volume, segmentation: Volume, box: Box, *, boundary: int = 0,
-    block_zyx: Zyx = BLOCK_ZYX, quiet: bool = True,
-) -> Contingency:  # fmt: skip
-    """Makes the table of two volumes. Memory is that of a few blocks and of the table.
+    truth: Volume,
+    segmentation: Volume,
+    box: Box,
+    *,
+    boundary: int = 0,
+    block_zyx: Zyx = BLOCK_ZYX,
+    quiet: bool = True,
+) -> Contingency:
+    """Counts the table of two volumes, holding a few blocks and the table in memory.
 
     Args:
       truth: labels.
       segmentation: labels, in the same coordinates.
-      box: what to compare, inside of both.
-      boundary: width of the band around changes of the truth's label that `inner` leaves out,
-        voxels; 0: none.
+      box: region to compare, inside both.
+      boundary: width in voxels of the band around label changes in the truth that `inner` excludes;
+        0: none.
       block_zyx: size of the blocks.
       quiet: no progress bar.
 
     Raises:
       UserError: a volume cannot be read.
     """
-    columns = list(columns_of(box, block_zyx))
+    columns = list(cut_columns(box, block_zyx))
     bar = progress(total=sum(map(len, columns)), desc='comparing', unit='block', quiet=quiet)
 
     def count(column: list[Box]) -> Contingency:
@@ -106,13 +112,13 @@ def _collect(tables: list[Contingency], table: Contingency) -> None:
 def truth_in_blocks(
     truth: Volume, column: list[Box], boundary: int
 ) -> Iterator[tuple[Box, np.ndarray, np.ndarray | None]]:
-    """Reads the truth block by block, with the boundary band, which what is around a block tells.
+    """Reads the truth block by block, with the boundary band, which also depends on the surroundings.
 
-    No section is read twice: what the next block has in common with this one is kept.
+    No section is read twice: the part shared with the next block is kept.
 
     Args:
       truth: labels.
-      column: blocks that follow each other along z.
+      column: consecutive blocks along z.
       boundary: width of the band; 0: none.
 
     Yields:
@@ -121,15 +127,15 @@ def truth_in_blocks(
     if not boundary:
         yield from ((block, truth.read(block), None) for block in column)
         return
-    around = [
-        block.grow(Xyz(boundary, boundary, boundary)).intersection(truth.box) for block in column
-    ]
+    grown = (block.grow(Xyz(boundary, boundary, boundary)) for block in column)
+    around = [part for block in grown if (part := block.intersection(truth.box)) is not None]
     ends = sorted({*(block.end.z for block in column[:-1]), around[-1].end.z})
     part = around[0]
     sections = np.zeros((0, part.size.y, part.size.x), truth.dtype)
     first = last = part.start.z
     for block, wide in zip(column, around, strict=True):
-        read, sections = [sections], None  # what is not needed is freed
+        read = [sections]
+        del sections  # freed as soon as it is not needed
         while last < wide.end.z:
             end = next(end for end in ends if end > last)
             piece = Box(

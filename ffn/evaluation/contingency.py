@@ -1,7 +1,7 @@
-"""Which objects and segments share how many voxels: the sparse table that all voxel scores come from.
+"""The sparse table of voxels shared by objects and segments, from which all voxel scores are computed.
 
-Labels are taken as runs along x, which are long, so that a table costs little more than a comparison of
-every voxel with its neighbour. Tables of parts of a volume add up to the table of the volume.
+Voxels are counted in runs along x, which are long, so a table costs little more than comparing every voxel
+with its neighbour. Tables of parts of a volume add up to the table of the volume.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
 
 Counted = Literal['either', 'truth', 'segmentation', 'both']
-"""Voxels that are labelled in truth or segmentation, in the truth, in the segmentation, in both."""
+"""Voxels labelled in truth or segmentation, in the truth, in the segmentation, or in both."""
 
 _NOTHING = {
     'either': 'neither ground truth nor segmentation has a label',
@@ -27,27 +27,27 @@ _NOTHING = {
     'both': 'no voxel is labelled in both ground truth and segmentation',
 }
 
-# A place is a rank above a position in the box, which has fewer than 2^48 voxels: the greater of two
-# places is the better one. Ranks go by length along x, and then by how central it is in its block.
+# A place packs a rank above a position in the box, which has fewer than 2^48 voxels, so the greater of two
+# places is the better one. The rank is the length along x, then how central the run is in its block.
 _POSITION_BITS = 48
 _MAX_LENGTH, _CENTRAL_BITS = 2**10 - 1, 5
-# Two pieces meet where no more than this many voxels along x are between them.
+# Two pieces touch if at most this many voxels along x lie between them.
 _MEETING_GAP = 8
 
 
 @dataclass(frozen=True)
 class Contingency:
-    """Voxels by pairs of truth object and segment, one row for each pair; id 0 is unlabelled.
+    """Voxel counts by pair of truth object and segment, one row per pair; id 0 is unlabelled.
 
     Attributes:
       box: what was compared, in coordinates of the ground truth.
       truth: uint64 [n], ids of objects, ascending.
-      segmentation: uint64 [n], ids of segments, ascending for each object.
-      voxels: int64 [n], what the two share.
-      inner: int64 [n], how many of them are not in the boundary band.
+      segmentation: uint64 [n], ids of segments, ascending within each object.
+      voxels: int64 [n], number of shared voxels.
+      inner: int64 [n], how many of these lie outside the boundary band.
       place: int64 [n], where the overlap is longest along x; see `at`.
-      split_site: int64 [n], where another segment goes on with the object; 0 if nowhere.
-      merge_site: int64 [n], where the segment goes on into another object; 0 if nowhere.
+      split_site: int64 [n], where the object continues in another segment; 0 if nowhere.
+      merge_site: int64 [n], where the segment continues into another object; 0 if nowhere.
     """
 
     box: Box
@@ -61,11 +61,11 @@ class Contingency:
 
     @classmethod
     def of(cls, truth: np.ndarray, segmentation: np.ndarray) -> Contingency:
-        """Compares two label volumes that are in memory.
+        """Counts two label volumes in memory.
 
         Args:
-          truth: integer [z, y, x]; what is not positive is unlabelled.
-          segmentation: the same.
+          truth: integer [z, y, x]; values that are not positive are unlabelled.
+          segmentation: likewise.
 
         Raises:
           UserError: different shapes.
@@ -73,16 +73,16 @@ class Contingency:
         if truth.shape != segmentation.shape:
             raise UserError(
                 f'ground truth has shape {truth.shape}, segmentation has {segmentation.shape}; they '
-                'must be of the same box'
+                'must cover the same box'
             )
         box = Box.of_shape(truth.shape)
         return count_block(truth, segmentation, box, box)
 
     def where(self, counted: Counted) -> np.ndarray:
-        """Which rows are of voxels that count: bool [n].
+        """Returns which rows count: bool [n].
 
         Raises:
-          UserError: no such kind.
+          UserError: unknown kind.
         """
         if counted not in _NOTHING:
             raise UserError(f'counted is {counted!r}; expected {", ".join(get_args(Counted))}')
@@ -94,13 +94,13 @@ class Contingency:
         }[counted]
 
     def counted(self, counted: Counted) -> Contingency:
-        """The rows of those voxels that count.
+        """Returns the rows that count.
 
-        Where a counted voxel has no label in one of the volumes, that background is a segment like any
-        other: leaving objects out costs as much as merging them with each other.
+        Where a counted voxel has no label in one of the volumes, that background counts as one more
+        segment: omitting objects is penalized as much as merging them with each other.
 
         Raises:
-          UserError: no such kind, or no voxel counts.
+          UserError: unknown kind, or no voxel counts.
         """
         rows = self.where(counted)
         if not rows.any():
@@ -108,22 +108,25 @@ class Contingency:
         return self.rows(rows)
 
     def without_boundary(self) -> Contingency:
-        """The table of the voxels that are not in the boundary band."""
+        """Returns the table of the voxels outside the boundary band."""
         rows = self.inner > 0
         return self.rows(rows, voxels=self.inner[rows])
 
     def swapped(self) -> Contingency:
-        """The same with truth and segmentation in each other's place; the order of rows stays."""
+        """Returns the table with truth and segmentation exchanged; the order of rows is unchanged."""
         return dataclasses.replace(
-            self, truth=self.segmentation, segmentation=self.truth, split_site=self.merge_site,
+            self,
+            truth=self.segmentation,
+            segmentation=self.truth,
+            split_site=self.merge_site,
             merge_site=self.split_site,
-        )  # fmt: skip
+        )
 
     def rows(self, which: np.ndarray, **changed: np.ndarray) -> Contingency:
-        """Some of the rows.
+        """Returns some of the rows.
 
         Args:
-          which: index or bool [n].
+          which: indices or bool [n].
           **changed: columns that replace those of the chosen rows.
         """
         return Contingency(
@@ -131,7 +134,7 @@ class Contingency:
         )
 
     def at(self, place: int) -> Xyz:
-        """The voxel of a place, in coordinates of the ground truth."""
+        """Returns the voxel of a place, in coordinates of the ground truth."""
         z, y, x = np.unravel_index(place & (2**_POSITION_BITS - 1), self.box.size.zyx)
         start = self.box.start
         return Xyz(int(x) + start.x, int(y) + start.y, int(z) + start.z)
@@ -144,30 +147,36 @@ def add_up(tables: Sequence[Contingency]) -> Contingency:
     """Adds the tables of parts of a box.
 
     Args:
-      tables: at least one; they share their box.
+      tables: at least one, all of the same box.
     """
     columns = (np.concatenate([getattr(t, name) for t in tables]) for name in _COLUMNS)
     return _grouped(tables[0].box, *columns)
 
 
 def _grouped(
-    box: Box, truth: np.ndarray, segmentation: np.ndarray, voxels: np.ndarray, inner: np.ndarray,
+    box: Box,
+    truth: np.ndarray,
+    segmentation: np.ndarray,
+    voxels: np.ndarray,
+    inner: np.ndarray,
     *places: np.ndarray,
-) -> Contingency:  # fmt: skip
-    """Makes one row of all that have the same pair."""
+) -> Contingency:
+    """Combines rows of the same pair into one."""
     if not len(truth):
         return Contingency(box, truth, segmentation, voxels, inner, *places)
-    # Small numbers in the place of ids sort several times as fast.
+    # Small numbers sort several times as fast as ids.
     numbers = [fastremap.renumber(ids)[0] for ids in (truth, segmentation)]
     order = np.lexsort(numbers)
     new = np.ones(len(order), bool)
     new[1:] = np.logical_or(*(n[order][1:] != n[order][:-1] for n in numbers))
     first = np.flatnonzero(new)
     table = Contingency(
-        box, truth[order[first]], segmentation[order[first]],
+        box,
+        truth[order[first]],
+        segmentation[order[first]],
         *(np.add.reduceat(a[order], first) for a in (voxels, inner)),
         *(np.maximum.reduceat(a[order], first) for a in places),
-    )  # fmt: skip
+    )
     return table.rows(np.lexsort((table.segmentation, table.truth)))
 
 
@@ -181,11 +190,11 @@ def count_block(
     """Counts a part of a box.
 
     Args:
-      truth: integer [z, y, x]; what is not positive is unlabelled.
-      segmentation: integer, of that shape.
-      block: where they are.
-      box: what all blocks together make up.
-      band: bool, of that shape, the boundary band; None: there is none.
+      truth: integer [z, y, x]; values that are not positive are unlabelled.
+      segmentation: integer [z, y, x].
+      block: position of the two arrays.
+      box: union of all blocks.
+      band: bool [z, y, x], the boundary band; None: no band.
     """
     shape = truth.shape
     volumes = [np.ascontiguousarray(a).reshape(-1) for a in (truth, segmentation)]
@@ -207,7 +216,7 @@ def count_block(
     )
     table = _grouped(box, *ids, length, inner, *places)
     moved = {
-        name: _moved(getattr(table, name), shape, block, box)
+        name: _move_to_box(getattr(table, name), shape, block, box)
         for name in ('place', 'split_site', 'merge_site')
     }
     return table.rows(np.arange(len(table.truth)), **moved)
@@ -219,14 +228,14 @@ def _place(length: np.ndarray, central: np.ndarray, position: np.ndarray) -> np.
 
 
 def _central(start: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """How far from the faces of the block rows are, from 0 to the greatest that has room."""
+    """Returns how far each row is from the faces of the block, from 0 to the largest rank."""
     top = 2**_CENTRAL_BITS - 1
     of_axis = [np.minimum(np.arange(n), n - 1 - np.arange(n)) * 2 * top // n for n in shape[:2]]
     return np.minimum.outer(*of_axis).reshape(-1)[start // shape[2]]
 
 
-def _moved(places: np.ndarray, shape: Sequence[int], block: Box, box: Box) -> np.ndarray:
-    """Places that counted in the block, counted in the box."""
+def _move_to_box(places: np.ndarray, shape: Sequence[int], block: Box, box: Box) -> np.ndarray:
+    """Converts places from positions in the block to positions in the box."""
     inside = np.unravel_index(places & (2**_POSITION_BITS - 1), shape)
     shift = Zyx(*(b - a for a, b in zip(box.start.zyx, block.start.zyx, strict=True)))
     _, ny, nx = box.size.zyx
@@ -237,10 +246,15 @@ def _moved(places: np.ndarray, shape: Sequence[int], block: Box, box: Box) -> np
 
 
 def _meetings(
-    start: np.ndarray, length: np.ndarray, central: np.ndarray, row_length: int, *,
-    same: np.ndarray, other: np.ndarray,
-) -> np.ndarray:  # fmt: skip
-    """For each run, a place at its end where `same` goes on and `other` changes; 0: neither end."""
+    start: np.ndarray,
+    length: np.ndarray,
+    central: np.ndarray,
+    row_length: int,
+    *,
+    same: np.ndarray,
+    other: np.ndarray,
+) -> np.ndarray:
+    """Returns for each run a place at an end where `same` continues and `other` changes; 0: none."""
     places = np.zeros(len(start), np.int64)
     labelled = np.flatnonzero((same > 0) & (other > 0))
     left, right = labelled[:-1], labelled[1:]

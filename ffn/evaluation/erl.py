@@ -1,15 +1,15 @@
-"""Expected run length: how far one can follow a neuron before the segmentation errs.
+"""Expected run length: how far one can follow a neuron before the first error of the segmentation.
 
 Januszewski et al., Nature Methods 15, 2018, doi:10.1038/s41592-018-0049-4. An edge of a skeleton is
 
-- omitted, if one of its ends is in no segment;
-- split, if its ends are in two segments;
-- merged, if its segment is a merger: one that covers at least the merge threshold, a length, of each
-  of two neurons or more;
+- omitted, if one of its ends lies in no segment;
+- split, if its ends lie in different segments;
+- merged, if its segment is a merger, that is, covers at least the merge threshold (a length) of each of
+  two or more neurons;
 - correct otherwise.
 
-The correct edges of a tree in one segment are a run. The expected run length is the length of the run
-that a point lies in, taken over all points of all skeletons; outside of runs it is 0.
+The correct edges of a tree within one segment form a run. The expected run length is the mean, over all
+points of all skeletons, of the length of the run that the point lies in; outside of runs it is 0.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ffn.evaluation.skeletons import Skeletons
 from ffn.utils.geometry import Box, Xyz, Zyx
 from ffn.volumes.volume import Volume
 
-# Of the smallest edge of a voxel.
+# In units of the shortest edge of a voxel.
 DEFAULT_MERGE_VOXELS = 50
 
 
@@ -34,9 +34,9 @@ class Merger:
 
     Attributes:
       segment: its id.
-      length: of all skeletons in it.
-      neurons: names of those that it covers enough of, the longest part first.
-      at_xyz: where the first node of the second of them is, a voxel.
+      length: of all skeletons within it.
+      neurons: names of the neurons that it covers beyond the threshold, longest part first.
+      at_xyz: voxel of the first node of the second of them.
     """
 
     segment: int
@@ -51,24 +51,24 @@ class ErlScore:
 
     Attributes:
       erl: expected run length.
-      normalised_erl: the part of `perfect_erl` that is reached, 0 to 1.
-      perfect_erl: of a segmentation without an error.
-      length: of all skeletons.
-      correct: length of correct edges; `split`, `omitted` and `merged` alike.
-      split: see `correct`.
-      omitted: see `correct`.
-      merged: see `correct`.
+      normalised_erl: `erl` as a fraction of `max_erl`.
+      max_erl: expected run length of a segmentation without errors.
+      length: total length of all skeletons.
+      correct: total length of correct edges.
+      split: total length of split edges.
+      omitted: total length of omitted edges.
+      merged: total length of merged edges.
       neurons: number of neurons.
       trees: number of connected trees.
       nodes: number of nodes.
-      merge_threshold: length from which on a neuron counts as covered by a segment.
-      voxel_size_xyz: size of a voxel.
-      mergers: the segments that merge neurons, the longest first.
+      merge_threshold: length of a neuron that a segment must cover to count as containing it.
+      voxel_size_xyz: physical size of a voxel.
+      mergers: segments that merge neurons, longest first.
     """
 
     erl: float
     normalised_erl: float
-    perfect_erl: float
+    max_erl: float
     length: float
     correct: float
     split: float
@@ -82,16 +82,16 @@ class ErlScore:
     mergers: tuple[Merger, ...]
 
 
-def labels_at(volume: Volume, voxels_zyx: np.ndarray, block_zyx: Zyx = BLOCK_ZYX) -> np.ndarray:
-    """Reads single voxels of a volume, in blocks.
+def read_voxels(volume: Volume, voxels_zyx: np.ndarray, block_zyx: Zyx = BLOCK_ZYX) -> np.ndarray:
+    """Reads individual voxels of a volume, block by block.
 
     Args:
       volume: labels.
-      voxels_zyx: int64 [n, 3], inside of the volume.
+      voxels_zyx: int64 [n, 3], within the volume.
       block_zyx: size of the blocks.
 
     Returns:
-      uint64 [n]; what is not positive is 0.
+      uint64 [n]; values that are not positive become 0.
     """
     found = np.zeros(len(voxels_zyx), np.uint64)
     blocks, block = np.unique(voxels_zyx // block_zyx, axis=0, return_inverse=True)
@@ -106,16 +106,18 @@ def labels_at(volume: Volume, voxels_zyx: np.ndarray, block_zyx: Zyx = BLOCK_ZYX
 
 
 def erl_score(
-    skeletons: Skeletons, segments: np.ndarray, voxel_size_xyz: Sequence[float],
+    skeletons: Skeletons,
+    segments: np.ndarray,
+    voxel_size_xyz: Sequence[float],
     merge_threshold: float | None = None,
-) -> ErlScore:  # fmt: skip
+) -> ErlScore:
     """Computes the expected run length.
 
     Args:
-      skeletons: with one edge at least.
-      segments: uint64 [n], the segment that each node is in, 0: none.
-      voxel_size_xyz: size of a voxel.
-      merge_threshold: see the top of this file; None: DEFAULT_MERGE_VOXELS voxels.
+      skeletons: with at least one edge.
+      segments: uint64 [n], the segment that each node lies in, 0: none.
+      voxel_size_xyz: physical size of a voxel.
+      merge_threshold: see the module docstring; None: DEFAULT_MERGE_VOXELS voxels.
     """
     if merge_threshold is None:
         merge_threshold = DEFAULT_MERGE_VOXELS * min(voxel_size_xyz)
@@ -130,19 +132,28 @@ def erl_score(
     tree = trees[skeletons.edges[:, 0]]
     runs = _sums(np.stack([tree[correct], first[correct]], axis=1), lengths[correct])
     total = float(lengths.sum())
-    perfect = float(np.sum(np.bincount(tree, lengths) ** 2)) / total
+    max_erl = float(np.sum(np.bincount(tree, lengths) ** 2)) / total
     erl = float(np.sum(runs**2)) / total
     return ErlScore(
-        erl, erl / perfect, perfect, total,
-        *(float(lengths[kind].sum()) for kind in (correct, split, omitted, merged)),
-        neurons=len(np.unique(skeletons.neuron)), trees=len(np.unique(tree)),
-        nodes=len(segments), merge_threshold=float(merge_threshold),
-        voxel_size_xyz=tuple(map(float, voxel_size_xyz)), mergers=tuple(mergers),
-    )  # fmt: skip
+        erl=erl,
+        normalised_erl=erl / max_erl,
+        max_erl=max_erl,
+        length=total,
+        correct=float(lengths[correct].sum()),
+        split=float(lengths[split].sum()),
+        omitted=float(lengths[omitted].sum()),
+        merged=float(lengths[merged].sum()),
+        neurons=len(np.unique(skeletons.neuron)),
+        trees=len(np.unique(tree)),
+        nodes=len(segments),
+        merge_threshold=float(merge_threshold),
+        voxel_size_xyz=tuple(map(float, voxel_size_xyz)),
+        mergers=tuple(mergers),
+    )
 
 
 def _sums(keys: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Sums of the values that have equal rows of keys."""
+    """Sums values by equal rows of keys."""
     _, group = np.unique(keys, axis=0, return_inverse=True)
     return np.bincount(group.reshape(-1), values)
 
@@ -150,15 +161,17 @@ def _sums(keys: np.ndarray, values: np.ndarray) -> np.ndarray:
 def _mergers(
     skeletons: Skeletons, segments: np.ndarray, lengths: np.ndarray, threshold: float
 ) -> list[Merger]:
-    """Finds the mergers; half of an edge lies in the segment of each of its ends."""
+    """Finds the mergers; half of each edge is attributed to the segment of each of its ends."""
     of_node = np.bincount(
         skeletons.edges.reshape(-1), np.repeat(lengths / 2, 2), minlength=len(segments)
     )
     inside = np.flatnonzero(segments > 0)
     pairs, start, group = np.unique(
         np.stack([segments[inside], skeletons.neuron[inside].astype(np.uint64)], axis=1),
-        axis=0, return_index=True, return_inverse=True,
-    )  # fmt: skip
+        axis=0,
+        return_index=True,
+        return_inverse=True,
+    )
     covered = np.bincount(group.reshape(-1), of_node[inside], minlength=len(pairs))
     enough = np.flatnonzero((covered >= threshold) & (covered > 0))
     ids, counts = np.unique(pairs[enough, 0], return_counts=True)
@@ -169,8 +182,10 @@ def _mergers(
         at = skeletons.voxels_zyx[inside[start[rows[1]]]]
         mergers.append(
             Merger(
-                int(segment), float(covered[pairs[:, 0] == segment].sum()),
-                tuple(skeletons.names[int(n)] for n in pairs[rows, 1]), Zyx.of(at).xyz,
+                int(segment),
+                float(covered[pairs[:, 0] == segment].sum()),
+                tuple(skeletons.names[int(n)] for n in pairs[rows, 1]),
+                Zyx.of(at).xyz,
             )
-        )  # fmt: skip
+        )
     return sorted(mergers, key=lambda m: (-m.length, m.segment))

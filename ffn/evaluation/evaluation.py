@@ -1,4 +1,4 @@
-"""Everything that is said of a segmentation beside its ground truth, as one object."""
+"""The evaluation of a segmentation against its ground truth: scores, coverage, errors, run length."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import numpy as np
 
 from ffn.evaluation.blocks import compare_volumes
 from ffn.evaluation.contingency import Contingency, Counted
-from ffn.evaluation.erl import ErlScore, erl_score, labels_at
-from ffn.evaluation.rand import rand_of
+from ffn.evaluation.erl import ErlScore, erl_score, read_voxels
+from ffn.evaluation.error_cases import ErrorCase, MissedObject, find_missed_objects, find_splits
+from ffn.evaluation.plain import to_plain
+from ffn.evaluation.rand import compute_rand
 from ffn.evaluation.skeletons import Skeletons
-from ffn.evaluation.voi import voi_of
-from ffn.evaluation.worst import Case, Missing, most_missing, worst_cuts
+from ffn.evaluation.voi import compute_voi
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
 from ffn.volumes.volume import Volume
@@ -26,7 +27,7 @@ class Scores:
     """Scores over one choice of voxels.
 
     Attributes:
-      voxels: how many.
+      voxels: number of voxels.
       voi_split: H(segmentation | truth), bits.
       voi_merge: H(truth | segmentation), bits.
       rand_error: adapted Rand error.
@@ -43,24 +44,24 @@ class Scores:
 
     @classmethod
     def of(cls, table: Contingency) -> Scores:
-        """Scores a table whose voxels all count."""
-        return cls(int(table.voxels.sum()), *voi_of(table), *rand_of(table))
+        """Scores a table all of whose voxels count."""
+        return cls(int(table.voxels.sum()), *compute_voi(table), *compute_rand(table))
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """How much of the truth has a segment.
+    """How much of the truth is covered by segments.
 
     Attributes:
-      voxels: of the box.
-      truth_voxels: with an object.
-      segmentation_voxels: with a segment.
-      both_voxels: with both.
-      covered_fraction: part of the truth's voxels with a segment.
-      objects: of the truth.
-      segments: of the segmentation.
-      objects_covered: objects of which half the voxels or more have a segment.
-      objects_missing: objects of which no voxel has a segment.
+      voxels: number of voxels in the box.
+      truth_voxels: voxels that belong to an object.
+      segmentation_voxels: voxels that belong to a segment.
+      both_voxels: voxels that belong to both.
+      covered_fraction: fraction of the truth's voxels with a segment.
+      objects: number of objects in the truth.
+      segments: number of segments.
+      objects_covered: objects with a segment in at least half of their voxels.
+      objects_missing: objects without a segment in any voxel.
     """
 
     voxels: int
@@ -83,27 +84,31 @@ class Coverage:
         both = int(table.voxels[in_truth & in_segmentation].sum())
         truth_voxels = int(table.voxels[in_truth].sum())
         return cls(
-            int(table.voxels.sum()), truth_voxels, int(table.voxels[in_segmentation].sum()), both,
-            both / max(truth_voxels, 1), len(objects),
+            int(table.voxels.sum()),
+            truth_voxels,
+            int(table.voxels[in_segmentation].sum()),
+            both,
+            both / max(truth_voxels, 1),
+            len(objects),
             len(np.unique(table.segmentation[in_segmentation])),
-            int(np.count_nonzero(2 * covered >= sizes)), int(np.count_nonzero(covered == 0)),
-        )  # fmt: skip
+            int(np.count_nonzero(2 * covered >= sizes)),
+            int(np.count_nonzero(covered == 0)),
+        )
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A segmentation beside its ground truth.
+    """A segmentation scored against its ground truth.
 
     Attributes:
-      box: what was compared, in coordinates of the ground truth.
-      boundary: width of the boundary band, voxels; 0: none.
-      scores: by which voxels count; None where there are none.
-      inner_scores: the same without the boundary band; None without a band.
-      coverage: how much of the truth has a segment.
-      splits: objects that are cut, the worst first. Cases are of the voxels without the boundary
-        band, where there is one.
-      mergers: segments that join objects, the worst first.
-      missing: objects that are left out, the worst first.
+      box: region that was compared, in coordinates of the ground truth.
+      boundary: width of the boundary band in voxels; 0: none.
+      scores: by choice of voxels; None if there are none.
+      inner_scores: the same without the boundary band; None if there is no band.
+      coverage: how much of the truth is covered.
+      splits: split objects, worst first. All cases ignore the boundary band, if there is one.
+      mergers: segments that merge objects, worst first.
+      missing: missed objects, worst first.
       erl: expected run length; None without skeletons.
     """
 
@@ -112,9 +117,9 @@ class Evaluation:
     scores: dict[Counted, Scores | None]
     inner_scores: dict[Counted, Scores | None] | None
     coverage: Coverage
-    splits: tuple[Case, ...]
-    mergers: tuple[Case, ...]
-    missing: tuple[Missing, ...]
+    splits: tuple[ErrorCase, ...]
+    mergers: tuple[ErrorCase, ...]
+    missing: tuple[MissedObject, ...]
     erl: ErlScore | None = None
 
     @classmethod
@@ -123,35 +128,29 @@ class Evaluation:
 
         Args:
           table: the table.
-          boundary: width of the band that its `inner` leaves out.
-          worst: how many cases to list at most.
+          boundary: width of the band that its `inner` excludes.
+          worst: maximum number of cases of each kind.
         """
         inner = table.without_boundary() if boundary else table
         return cls(
-            table.box, boundary, _scores(table), _scores(inner) if boundary else None,
-            Coverage.of(table), worst_cuts(inner, worst), worst_cuts(inner.swapped(), worst),
-            most_missing(inner, worst),
-        )  # fmt: skip
+            table.box,
+            boundary,
+            _scores(table),
+            _scores(inner) if boundary else None,
+            Coverage.of(table),
+            find_splits(inner, worst),
+            find_splits(inner.swapped(), worst),
+            find_missed_objects(inner, worst),
+        )
 
     def as_json(self) -> dict[str, Any]:
-        """Plain numbers, lists and dicts; formats.md says what is what."""
+        """Returns plain numbers, lists and dicts, as doc/formats.md describes them."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         box = {'start_xyz': list(self.box.start), 'size_xyz': list(self.box.size)}
-        return plain(
+        return to_plain(
             {'box': box, 'boundary_voxels': fields.pop('boundary')}
             | {name: value for name, value in fields.items() if name != 'box'}
         )
-
-
-def plain(value: Any) -> Any:
-    """Turns dataclasses and tuples in a value into dicts and lists, as JSON has them."""
-    if dataclasses.is_dataclass(value):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {name: plain(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(entry) for entry in value]
-    return value
 
 
 def _scores(table: Contingency) -> dict[Counted, Scores | None]:
@@ -163,25 +162,32 @@ def _scores(table: Contingency) -> dict[Counted, Scores | None]:
 
 
 def evaluate_volumes(
-    truth: Volume, segmentation: Volume, box: Box, *, boundary: int = 0, worst: int = 10,
-    skeletons: Skeletons | None = None, voxel_size_xyz: Sequence[float] = (1, 1, 1),
-    merge_threshold: float | None = None, quiet: bool = True,
-) -> Evaluation:  # fmt: skip
+    truth: Volume,
+    segmentation: Volume,
+    box: Box,
+    *,
+    boundary: int = 0,
+    worst: int = 10,
+    skeletons: Skeletons | None = None,
+    voxel_size_xyz: Sequence[float] = (1, 1, 1),
+    merge_threshold: float | None = None,
+    quiet: bool = True,
+) -> Evaluation:
     """Evaluates a segmentation; the volumes may be larger than memory.
 
     Args:
       truth: labels.
       segmentation: labels, in the same coordinates (see `ffn.evaluation.sources.shared_box`).
-      box: what to compare, inside of both.
-      boundary: voxels this near to a change of the truth's label are left out of `inner_scores`.
-      worst: how many cases to list at most.
-      skeletons: for the expected run length; None: without.
+      box: region to compare, inside both.
+      boundary: `inner_scores` exclude voxels this close to another label in the truth.
+      worst: maximum number of cases of each kind.
+      skeletons: for the expected run length, if any.
       voxel_size_xyz: physical size of a voxel.
       merge_threshold: see `ffn.evaluation.erl`; None: its default.
       quiet: no progress bar.
 
     Raises:
-      UserError: the truth has no label in the box, or no skeleton is inside of it.
+      UserError: the truth has no label in the box, or no skeleton lies inside it.
     """
     inside = None if skeletons is None else skeletons.clipped(box)
     table = compare_volumes(truth, segmentation, box, boundary=boundary, quiet=quiet)
@@ -190,7 +196,7 @@ def evaluate_volumes(
     evaluation = Evaluation.of(table, boundary, worst)
     if inside is None:
         return evaluation
-    segments = labels_at(segmentation, inside.voxels_zyx)
+    segments = read_voxels(segmentation, inside.voxels_zyx)
     return dataclasses.replace(
         evaluation, erl=erl_score(inside, segments, voxel_size_xyz, merge_threshold)
     )

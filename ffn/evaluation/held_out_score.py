@@ -1,4 +1,4 @@
-"""What a held-out box says of a network, as numbers and as a line of a table."""
+"""The scores of a network on a held-out box, as numbers and as a line of a table."""
 
 from __future__ import annotations
 
@@ -8,28 +8,33 @@ from dataclasses import dataclass
 import numpy as np
 
 from ffn.evaluation.contingency import Contingency, Counted
-from ffn.evaluation.rand import rand_of
-from ffn.evaluation.voi import voi_of
+from ffn.evaluation.rand import compute_rand
+from ffn.evaluation.voi import compute_voi
 
-# Heading, name of the field, format; all columns are equally wide.
+# Heading, field, format; all columns have the same width.
 _COLUMNS = (
-    ('Rand', 'rand_error', '.4f'), ('precision', 'rand_precision', '.4f'),
-    ('recall', 'rand_recall', '.4f'), ('VOI split', 'voi_split', '.4f'),
-    ('merge', 'voi_merge', '.4f'), ('filled', 'filled_fraction', '.1%'),
-    ('objects', 'objects', 'd'), ('steps', 'steps', 'd'), ('seconds', 'seconds', '.1f'),
-)  # fmt: skip
+    ('Rand', 'rand_error', '.4f'),
+    ('precision', 'rand_precision', '.4f'),
+    ('recall', 'rand_recall', '.4f'),
+    ('VOI split', 'voi_split', '.4f'),
+    ('merge', 'voi_merge', '.4f'),
+    ('filled', 'filled_fraction', '.1%'),
+    ('objects', 'objects', 'd'),
+    ('steps', 'steps', 'd'),
+    ('seconds', 'seconds', '.1f'),
+)
 HEADER = ' '.join(f'{heading:>9}' for heading, *_ in _COLUMNS)
 
 
 @dataclass(frozen=True)
 class Segmented:
-    """A segmentation of the box, and what it took.
+    """A segmentation of the box, and its cost.
 
     Attributes:
       labels: integer [z, y, x], 0 is background.
-      steps: network steps.
-      seconds: time of segmenting.
-      complete: no limit ended the run.
+      steps: number of network steps.
+      seconds: time taken.
+      complete: whether the run ended without reaching a limit.
     """
 
     labels: np.ndarray
@@ -48,11 +53,12 @@ class HeldOutScore:
       rand_recall: low where objects are split.
       voi_split: H(segmentation | truth), bits.
       voi_merge: H(truth | segmentation), bits.
-      filled_fraction: part of the box's voxels that belong to segments.
-      objects: segments.
-      steps: network steps.
-      seconds: time of segmenting.
-      complete: no limit ended the run; else the scores are of what was segmented until then.
+      filled_fraction: fraction of the box's voxels that belong to segments.
+      objects: number of segments.
+      steps: number of network steps.
+      seconds: time taken.
+      complete: whether the run ended without reaching a limit; otherwise the scores are those of the
+        objects segmented by then.
     """
 
     rand_error: float
@@ -68,31 +74,37 @@ class HeldOutScore:
 
     @classmethod
     def of(cls, truth: np.ndarray, found: Segmented, counted: Counted = 'either') -> HeldOutScore:
-        """Compares a segmentation with the truth.
+        """Scores a segmentation against the truth.
 
         Args:
           truth: integer [z, y, x], 0 is unlabelled.
           found: the segmentation.
-          counted: over which voxels, see `Contingency.counted`.
+          counted: which voxels count, see `Contingency.counted`.
 
         Raises:
           UserError: different shapes, or no voxel counts.
         """
         table = Contingency.of(truth, found.labels).counted(counted)
-        rand, voi = rand_of(table), voi_of(table)
+        rand, voi = compute_rand(table), compute_voi(table)
         filled = found.labels > 0
         return cls(
-            rand.error, rand.precision, rand.recall, voi.split, voi.merge,
+            rand.error,
+            rand.precision,
+            rand.recall,
+            voi.split,
+            voi.merge,
             filled_fraction=float(filled.mean()),
             objects=len(np.unique(found.labels[filled])),
-            steps=found.steps, seconds=found.seconds, complete=found.complete,
-        )  # fmt: skip
+            steps=found.steps,
+            seconds=found.seconds,
+            complete=found.complete,
+        )
 
     def scalars(self) -> dict[str, float]:
-        """Names and values, as a training logs them."""
+        """Returns names and values, for logging during training."""
         return {name: float(value) for name, value in dataclasses.asdict(self).items()}
 
     def row(self) -> str:
-        """A line under HEADER."""
+        """Formats a line under HEADER."""
         cells = ' '.join(f'{getattr(self, name):>9{form}}' for _, name, form in _COLUMNS)
         return cells if self.complete else f'{cells} (stopped at a limit)'

@@ -27,11 +27,11 @@ class RandScore(NamedTuple):
     recall: float
 
 
-def rand_of(table: Contingency) -> RandScore:
-    """The score of a table whose voxels all count; see `Contingency.counted`."""
+def compute_rand(table: Contingency) -> RandScore:
+    """Scores a table all of whose voxels count; see `Contingency.counted`."""
 
     def pairs(voxels: np.ndarray) -> float:
-        # Floating: the square of a large count is no 64-bit integer.
+        # In floating point, because the square of a large count overflows 64-bit integers.
         return float(np.sum(voxels * (voxels - 1.0)))
 
     both = pairs(table.voxels)
@@ -39,7 +39,7 @@ def rand_of(table: Contingency) -> RandScore:
         pairs(np.bincount(np.unique(ids, return_inverse=True)[1], table.voxels))
         for ids in (table.truth, table.segmentation)
     )
-    # Without pairs there is nothing that could be merged, or nothing that could be split.
+    # Without pairs, nothing can be merged, or nothing can be split.
     precision = both / of_segmentation if of_segmentation else 1.0
     recall = both / of_truth if of_truth else 1.0
     f_score = 2 * both / (of_truth + of_segmentation) if of_truth + of_segmentation else 1.0
@@ -49,18 +49,18 @@ def rand_of(table: Contingency) -> RandScore:
 def rand_score(
     truth: np.ndarray, segmentation: np.ndarray, counted: Counted = 'either'
 ) -> RandScore:
-    """Compares two label volumes.
+    """Scores a label volume against the truth.
 
-    Background counts as a segment of its own where the other volume has a label, so that leaving
-    an object out costs as much as merging it with the rest that is left out.
+    Background counts as one more segment where the other volume has a label, so omitting an object is
+    penalized as much as merging it with everything else that is omitted.
 
     Args:
       truth: integer [z, y, x], 0 is unlabelled.
       segmentation: integer [z, y, x], 0 is unlabelled.
-      counted: over which voxels: those labelled in 'either', in the 'truth', in the 'segmentation', or
-        in 'both'.
+      counted: which voxels count: those labelled in 'either', in the 'truth', in the 'segmentation',
+        or in 'both'.
 
     Raises:
       UserError: different shapes, or no voxel counts.
     """
-    return rand_of(Contingency.of(truth, segmentation).counted(counted))
+    return compute_rand(Contingency.of(truth, segmentation).counted(counted))

@@ -1,4 +1,4 @@
-"""A page on two label volumes side by side: numbers, and pictures of where they differ most."""
+"""An HTML page about two label volumes: numbers, and pictures of where they differ most."""
 
 from __future__ import annotations
 
@@ -6,35 +6,36 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ffn.evaluation.comparison import Comparison
+from ffn.evaluation.error_cases import ErrorCase, MissedObject
 from ffn.evaluation.evaluation import Evaluation, Scores
-from ffn.evaluation.worst import Case, Missing
 from ffn.utils.geometry import Xyz
 from ffn.utils.progress import progress
-from ffn.visualization.case_picture import (
+from ffn.visualization.case_pictures import (
     OBJECT_COLORS,
     SEGMENT_COLORS,
     Rgb,
     case_picture,
-    png_of,
+    encode_png,
 )
 from ffn.visualization.page import figure, table, text, write_html
 from ffn.volumes.volume import Volume
 
 Link = Callable[[Xyz, Sequence[int], Sequence[int]], str | None]
-"""Position, ids of objects and of segments → URL of a viewer; None: there is none."""
+"""Position, ids of objects, ids of segments → URL of a viewer, or None."""
 
 
 @dataclass(frozen=True)
-class Field:
-    """What the pictures are made of.
+class ReportVolumes:
+    """The volumes that the pictures are cut from.
 
     Attributes:
       truth: labels, drawn as outlines.
       segmentation: labels in the same coordinates, drawn as areas.
       image: one channel, in the same coordinates; None: grey.
       voxel_size_xyz: physical size of a voxel.
-      names: what the two sides are called.
-      link: makes links to a viewer.
+      names: captions for the two sides.
+      link: returns the URL of a place in a viewer.
     """
 
     truth: Volume
@@ -51,37 +52,42 @@ class Section:
 
     Attributes:
       title: heading.
-      cases: the worst first.
-      of_segments: whether they are segments, not objects of the truth.
+      cases: worst first.
+      of_segments: whether the cases are segments rather than objects of the truth.
     """
 
     title: str
-    cases: Sequence[Case | Missing]
+    cases: Sequence[ErrorCase | MissedObject]
     of_segments: bool = False
 
 
-def sections_of(found: Evaluation) -> list[Section]:
-    """The cases of an evaluation."""
+def make_sections(found: Evaluation) -> list[Section]:
+    """Returns the cases of an evaluation, by kind."""
     return [
-        Section('Objects that are cut', found.splits),
-        Section('Segments that join objects', found.mergers, of_segments=True),
+        Section('Objects that are split', found.splits),
+        Section('Segments that merge objects', found.mergers, of_segments=True),
         Section('Objects that are missing', found.missing),
     ]
 
 
-def write_field_report(
-    path: str | Path, title: str, facts: Mapping[str, object], numbers: Sequence[str],
-    field: Field, sections: Sequence[Section], quiet: bool = True,
-) -> None:  # fmt: skip
+def write_report(
+    path: str | Path,
+    title: str,
+    facts: Mapping[str, object],
+    numbers: Sequence[str],
+    volumes: ReportVolumes,
+    sections: Sequence[Section],
+    quiet: bool = True,
+) -> None:
     """Writes the page.
 
     Args:
       path: the HTML file.
       title: heading.
       facts: rows of a table at the top.
-      numbers: HTML that comes before the pictures.
-      field: what the pictures are made of.
-      sections: what is shown.
+      numbers: HTML shown before the pictures.
+      volumes: what the pictures are cut from.
+      sections: cases to show.
       quiet: no progress bar.
 
     Raises:
@@ -90,12 +96,12 @@ def write_field_report(
     body = [table([(text(name), text(value)) for name, value in facts.items()]), *numbers]
     cases = [(section, case) for section in sections for case in section.cases]
     shown = {
-        id(case): _case(section, case, field)
+        id(case): _format_case(section, case, volumes)
         for section, case in progress(cases, desc='pictures', unit='case', quiet=quiet)
     }
     body.append(
-        f'<p>Pictures: planes xy, xz and yz through the cross; above the image, below it outlines of '
-        f'{text(field.names[0])} and areas of {text(field.names[1])}. A click selects a position.</p>'
+        f'<p>Pictures: planes xy, xz and yz through the cross; the image above, and below it outlines of '
+        f'{text(volumes.names[0])} and areas of {text(volumes.names[1])}. A click selects a position.</p>'
     )
     for section in sections:
         body.append(f'<h2>{text(section.title)}</h2>')
@@ -103,12 +109,12 @@ def write_field_report(
     write_html(path, title, body)
 
 
-def numbers_of(found: Evaluation) -> list[str]:
-    """The numbers of an evaluation, HTML."""
+def format_numbers(found: Evaluation) -> list[str]:
+    """Formats the numbers of an evaluation as HTML."""
     header = ['voxels', 'number', 'VOI split', 'VOI merge', 'Rand error', 'precision', 'recall']
     rows = [_score_row(f'labelled in {name}', s) for name, s in found.scores.items()]
     for name, s in (found.inner_scores or {}).items():
-        rows.append(_score_row(f'labelled in {name}, {found.boundary} at borders left out', s))
+        rows.append(_score_row(f'labelled in {name}, without {found.boundary} at borders', s))
     parts = ['<h2>Scores</h2>', table(rows, header, 'numbers')]
     c = found.coverage
     parts.append(
@@ -118,18 +124,39 @@ def numbers_of(found: Evaluation) -> list[str]:
     )
     if found.erl:
         e = found.erl
-        rows = [
-            ('expected run length', f'{e.erl:,.6g}'), ('of a perfect segmentation', f'{e.perfect_erl:,.6g}'),
-            ('normalised', f'{e.normalised_erl:.4f}'), ('length of all skeletons', f'{e.length:,.6g}'),
-            *((name, f'{getattr(e, name) / e.length:.1%}')
-              for name in ('correct', 'split', 'omitted', 'merged')),
-            ('neurons, trees, nodes', f'{e.neurons:,}, {e.trees:,}, {e.nodes:,}'),
-            ('voxel size x, y, z', ', '.join(f'{v:g}' for v in e.voxel_size_xyz)),
-            ('merge threshold', f'{e.merge_threshold:g}'),
-            ('segments that merge neurons', f'{len(e.mergers):,}'),
-        ]  # fmt: skip
-        parts += ['<h2>Expected run length</h2>', table(rows, kind='numbers')]
+        lengths = {
+            'expected run length': f'{e.erl:,.6g}',
+            'of a perfect segmentation': f'{e.max_erl:,.6g}',
+            'normalised': f'{e.normalised_erl:.4f}',
+            'length of all skeletons': f'{e.length:,.6g}',
+            'correct': f'{e.correct / e.length:.1%}',
+            'split': f'{e.split / e.length:.1%}',
+            'omitted': f'{e.omitted / e.length:.1%}',
+            'merged': f'{e.merged / e.length:.1%}',
+            'neurons, trees, nodes': f'{e.neurons:,}, {e.trees:,}, {e.nodes:,}',
+            'voxel size x, y, z': ', '.join(f'{v:g}' for v in e.voxel_size_xyz),
+            'merge threshold': f'{e.merge_threshold:g}',
+            'segments that merge neurons': f'{len(e.mergers):,}',
+        }
+        parts += ['<h2>Expected run length</h2>', table(list(lengths.items()), kind='numbers')]
     return parts
+
+
+def format_differences(found: Comparison) -> list[str]:
+    """Formats the numbers of a comparison as HTML."""
+    rows = []
+    for name, d in found.scores.items():
+        numbers = ['0', '–', '–', '–']
+        if d is not None:
+            distances = (d.voi_b_given_a, d.voi_a_given_b, d.rand_error)
+            numbers = [f'{d.voxels:,}', *(f'{value:.4f}' for value in distances)]
+        rows.append([f'labelled in {name}', *numbers])
+    header = ['voxels', 'number', 'H(B | A)', 'H(A | B)', 'Rand error']
+    return [
+        table(rows, header, 'numbers'),
+        f'<p>{found.objects_a:,} objects in A, {found.objects_b:,} in B; {found.identical:,} are '
+        'identical.</p>',
+    ]
 
 
 def _score_row(name: str, scores: Scores | None) -> list[str]:
@@ -140,28 +167,33 @@ def _score_row(name: str, scores: Scores | None) -> list[str]:
     return [name, f'{s.voxels:,}', *(f'{value:.4f}' for value in values)]
 
 
-def _case(section: Section, case: Case | Missing, field: Field) -> str:
-    pieces = [] if isinstance(case, Missing) else [p.id for p in case.pieces]
+def _format_case(section: Section, case: ErrorCase | MissedObject, volumes: ReportVolumes) -> str:
+    pieces = [] if isinstance(case, MissedObject) else [p.id for p in case.pieces]
     segments = [case.id] if section.of_segments else pieces
     objects = pieces if section.of_segments else [case.id]
     object_colors = dict(zip(objects, OBJECT_COLORS, strict=False))
     segment_colors = dict(zip(segments, SEGMENT_COLORS, strict=False))
     picture = case_picture(
-        field.truth, field.segmentation, field.image, case.at_xyz, object_colors, segment_colors,
-        field.voxel_size_xyz,
-    )  # fmt: skip
+        volumes.truth,
+        volumes.segmentation,
+        volumes.image,
+        case.at_xyz,
+        object_colors,
+        segment_colors,
+        volumes.voxel_size_xyz,
+    )
     own, other = (
         (segment_colors, object_colors) if section.of_segments else (object_colors, segment_colors)
     )
     position = ', '.join(map(str, case.at_xyz))
-    url = field.link(case.at_xyz, objects, segments)
+    url = volumes.link(case.at_xyz, objects, segments)
     there = f' <a href="{text(url)}">open</a>' if url else ''
-    caption = f'{_marked(case.id, own)}: {_what(case, other)} At <code>{position}</code>{there}'
-    return figure(png_of(picture), caption, alt=f'{case.id} at x,y,z {position}')
+    caption = f'{_marked(case.id, own)}: {_describe(case, other)} At <code>{position}</code>{there}'
+    return figure(encode_png(picture), caption, alt=f'{case.id} at x,y,z {position}')
 
 
-def _what(case: Case | Missing, colors: Mapping[int, Rgb]) -> str:
-    if isinstance(case, Missing):
+def _describe(case: ErrorCase | MissedObject, colors: Mapping[int, Rgb]) -> str:
+    if isinstance(case, MissedObject):
         return f'{case.missing:,} of its {case.voxels:,} voxels are missing.'
     pieces = ', '.join(f'{_marked(p.id, colors)} ({p.voxels:,})' for p in case.pieces)
     more = f' and {case.number - len(case.pieces):,} more' if case.number > len(case.pieces) else ''
@@ -169,7 +201,7 @@ def _what(case: Case | Missing, colors: Mapping[int, Rgb]) -> str:
 
 
 def _marked(number: int, colors: Mapping[int, Rgb]) -> str:
-    """An id with its colour in the picture before it."""
+    """Formats an id, preceded by its colour in the picture."""
     if number not in colors:
         return str(number)
     r, g, b = colors[number]

@@ -26,7 +26,7 @@ from ffn.utils.progress import progress
 
 # Skeletons are made in memory.
 _MAX_VOXELS = 2**30
-# A coordinate that is a whole number of voxels must not fall below it by rounding.
+# Keeps rounding from pushing a coordinate at a voxel border into the voxel before.
 _ROUNDING = 1e-4
 _SPUR = 2.0
 DEFAULT_MIN_VOXELS = 1000
@@ -37,8 +37,8 @@ class Skeletons:
     """Trees along neurons.
 
     Attributes:
-      names: what each neuron is called: its file, or its id in the ground truth.
-      neuron: int64 [n], which of them a node belongs to.
+      names: name of each neuron: its file, or its id in the ground truth.
+      neuron: int64 [n], which neuron each node belongs to.
       nodes_xyz: float64 [n, 3], positions in voxels of the ground truth.
       edges: int64 [m, 2], indices of nodes.
     """
@@ -50,25 +50,25 @@ class Skeletons:
 
     @property
     def voxels_zyx(self) -> np.ndarray:
-        """The voxels that nodes lie in: int64 [n, 3]."""
+        """The voxel that each node lies in: int64 [n, 3]."""
         return np.floor(self.nodes_xyz[:, ::-1] + _ROUNDING).astype(np.int64)
 
     def lengths(self, voxel_size_xyz: Sequence[float]) -> np.ndarray:
-        """Lengths of the edges: float64 [m], in the unit of the voxel size."""
+        """Returns the lengths of the edges: float64 [m], in the unit of the voxel size."""
         ends = (self.nodes_xyz * voxel_size_xyz)[self.edges]
         return np.linalg.norm(ends[:, 0] - ends[:, 1], axis=1)
 
     def trees(self) -> np.ndarray:
-        """Which connected tree a node belongs to: int32 [n]."""
+        """Returns which connected tree each node belongs to: int32 [n]."""
         ones = np.ones(len(self.edges), bool)
         shape = (len(self.nodes_xyz),) * 2
         return connected_components(coo_array((ones, self.edges.T), shape), directed=False)[1]
 
     def clipped(self, box: Box) -> Skeletons:
-        """Leaves out nodes outside of a box, with the edges that lead to them.
+        """Drops nodes outside a box, along with their edges.
 
         Raises:
-          UserError: no edge is inside.
+          UserError: no edge lies inside.
         """
         zyx = self.voxels_zyx
         inside = np.all((zyx >= box.start.zyx) & (zyx < box.end.zyx), axis=1)
@@ -79,23 +79,25 @@ class Skeletons:
                 for a in (self.nodes_xyz.min(axis=0), self.nodes_xyz.max(axis=0))
             )
             raise UserError(
-                f'no edge of the skeletons is inside of box {box}: their nodes reach from voxel x,y,z '
+                f'no edge of the skeletons lies inside box {box}: their nodes range from voxel x,y,z '
                 f'{low} to {high}; check --skeleton_unit and --voxel_size'
             )
         if not inside.all():
             logging.warning(
-                '%d of %d nodes of the skeletons lie outside of box %s and are left out',
-                np.count_nonzero(~inside), len(inside), box,
-            )  # fmt: skip
+                '%d of %d nodes of the skeletons lie outside box %s and are ignored',
+                np.count_nonzero(~inside),
+                len(inside),
+                box,
+            )
         number = np.cumsum(inside) - 1
         return Skeletons(self.names, self.neuron[inside], self.nodes_xyz[inside], number[edges])
 
 
-def joined(parts: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> Skeletons:
-    """Puts neurons together.
+def join_skeletons(parts: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> Skeletons:
+    """Combines neurons.
 
     Args:
-      parts: name, nodes [n, 3] x,y,z in voxels and edges [m, 2] of each.
+      parts: for each neuron its name, nodes [n, 3] x,y,z in voxels, and edges [m, 2].
     """
     begin = np.cumsum([0, *(len(nodes) for _, nodes, _ in parts)])
     return Skeletons(
@@ -110,10 +112,10 @@ def read_swc(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Reads an SWC file.
 
     Returns:
-      float64 [n, 3] positions x,y,z as they stand there; int64 [m, 2] edges, indices of nodes.
+      float64 [n, 3] positions x,y,z as stored; int64 [m, 2] edges, indices of nodes.
 
     Raises:
-      UserError: no such file, or a line that is no node, or whose parent is not there.
+      UserError: no such file, a line that is not a node, or a parent that does not exist.
     """
     if not path.is_file():
         raise UserError(f'no such file: {path}')
@@ -145,11 +147,11 @@ def read_swc(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def read_skeletons(
     paths: Sequence[str | Path], voxel_size_xyz: Sequence[float] = (1, 1, 1)
 ) -> Skeletons:
-    """Reads SWC files, each of them one neuron.
+    """Reads SWC files, one neuron each.
 
     Args:
       paths: the files.
-      voxel_size_xyz: the files' positions are divided by it to get voxels.
+      voxel_size_xyz: positions are divided by this to obtain voxels.
 
     Raises:
       UserError: see `read_swc`.
@@ -158,26 +160,29 @@ def read_skeletons(
     for path in map(Path, paths):
         nodes, edges = read_swc(path)
         parts.append((path.name, nodes / voxel_size_xyz, edges))
-    return joined(parts)
+    return join_skeletons(parts)
 
 
-def skeletons_of_truth(
-    truth: np.ndarray, box: Box, voxel_size_xyz: Sequence[float] = (1, 1, 1),
-    min_voxels: int = DEFAULT_MIN_VOXELS, quiet: bool = True,
-) -> Skeletons:  # fmt: skip
-    """Thins objects to lines and connects these to trees, the shortest that there are.
+def skeletonize_truth(
+    truth: np.ndarray,
+    box: Box,
+    voxel_size_xyz: Sequence[float] = (1, 1, 1),
+    min_voxels: int = DEFAULT_MIN_VOXELS,
+    quiet: bool = True,
+) -> Skeletons:
+    """Thins objects to lines and connects these to minimum spanning trees.
 
-    Branches that end sooner than _SPUR times the object's radius where they begin are bumps of its
-    surface, and are left out.
+    Branches shorter than _SPUR times the object's radius at their base are bumps of its surface and are
+    removed.
 
     Lee et al., Building skeleton models via 3-D medial surface/axis thinning algorithms, CVGIP 56,
-    1994, as scikit-image has it.
+    1994, as implemented in scikit-image.
 
     Args:
       truth: integer [z, y, x], 0 is unlabelled.
-      box: where it is.
+      box: its position.
       voxel_size_xyz: physical size of a voxel.
-      min_voxels: smaller objects get no skeleton.
+      min_voxels: minimum size of an object.
       quiet: no progress bar.
 
     Raises:
@@ -185,7 +190,7 @@ def skeletons_of_truth(
     """
     if truth.size > _MAX_VOXELS:
         raise UserError(
-            f'skeletons are made in memory, at most {_MAX_VOXELS} voxels; the box has {truth.size}: '
+            f'skeletons are made in memory, of at most {_MAX_VOXELS} voxels; the box has {truth.size}: '
             'choose a --bounding_box, or give --skeletons'
         )
     labels, names = fastremap.renumber(np.where(truth > 0, truth, 0), preserve_zero=True)
@@ -197,12 +202,14 @@ def skeletons_of_truth(
     for i, name in progress(sorted(numbers), desc='skeletons', unit='object', quiet=quiet):
         part = stats['bounding_boxes'][i]
         mask = labels[part] == i
-        zyx = np.argwhere(_thinned(mask))
+        zyx = np.argwhere(_thin(mask))
         anisotropy = tuple(voxel_size_xyz)[::-1]
         radius = edt.edt(mask, anisotropy, black_border=True)[tuple(zyx.T)]
         start = [s.start + b for s, b in zip(part, box.start.zyx, strict=True)]
         nodes = (zyx + start)[:, ::-1].astype(np.float64)
-        nodes, edges = _without_spurs(nodes, _tree(nodes, voxel_size_xyz), radius, voxel_size_xyz)
+        nodes, edges = _remove_spurs(
+            nodes, _spanning_tree(nodes, voxel_size_xyz), radius, voxel_size_xyz
+        )
         if len(edges):
             parts.append((str(name), nodes, edges))
     if not parts:
@@ -211,14 +218,14 @@ def skeletons_of_truth(
             f'no object of the ground truth has a skeleton; of {objects} none is long enough and has '
             f'{min_voxels} voxels or more'
         )
-    return joined(parts)
+    return join_skeletons(parts)
 
 
-def _thinned(mask: np.ndarray) -> np.ndarray:
+def _thin(mask: np.ndarray) -> np.ndarray:
     """Thins an object to lines: bool [z, y, x]."""
     lines = skeletonize(mask)
     for axis in range(3):
-        # Of bars with an even number of voxels across, scikit-image leaves nothing.
+        # scikit-image erases bars that are an even number of voxels wide.
         if not lines.any():
             odd = mask & np.roll(mask, 1, axis)
             odd[(slice(None),) * axis + (0,)] = False
@@ -226,8 +233,8 @@ def _thinned(mask: np.ndarray) -> np.ndarray:
     return lines
 
 
-def _tree(nodes_xyz: np.ndarray, voxel_size_xyz: Sequence[float]) -> np.ndarray:
-    """Edges between neighbouring voxels that make the shortest tree of each component."""
+def _spanning_tree(nodes_xyz: np.ndarray, voxel_size_xyz: Sequence[float]) -> np.ndarray:
+    """Returns the edges between neighbouring voxels of each component's minimum spanning tree."""
     pairs = cKDTree(nodes_xyz).query_pairs(1.8, output_type='ndarray')  # √3: over a corner
     ends = (nodes_xyz * voxel_size_xyz)[pairs]
     lengths = np.linalg.norm(ends[:, 0] - ends[:, 1], axis=1)
@@ -236,10 +243,10 @@ def _tree(nodes_xyz: np.ndarray, voxel_size_xyz: Sequence[float]) -> np.ndarray:
     return np.stack([tree.row, tree.col], axis=1).astype(np.int64)
 
 
-def _without_spurs(
+def _remove_spurs(
     nodes_xyz: np.ndarray, edges: np.ndarray, radius: np.ndarray, voxel_size_xyz: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cuts short branches off until none is left; nodes and edges of what remains."""
+    """Removes short branches until none is left; returns the remaining nodes and edges."""
     scaled = nodes_xyz * voxel_size_xyz
     next_to: list[set[int]] = [set() for _ in nodes_xyz]
     for a, b in edges.tolist():

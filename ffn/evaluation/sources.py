@@ -1,4 +1,4 @@
-"""Opening what is compared: volumes, results of inference, and the box that two of them share."""
+"""Opens what is compared: volumes, results of inference, and the box that two of them share."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from ffn.volumes.stamps import stamp_of_input
 from ffn.volumes.volume import MADE_FROM, Volume, open_hdf5, open_volume, split_spec
 
 _RESULT = re.compile(r'seg-(\d+)_(\d+)_(\d+)\.npz')
-# Ids of subvolume i of several are i times this greater than they are stored.
+# Ids of the i-th of several subvolumes are offset by i times this.
 SUBVOLUME_IDS = 2**32
-# Attribute of a volume whose position is that in the ground truth.
+# Attribute of a volume whose position is known.
 _PLACED = 'placed'
 
 
@@ -30,13 +30,13 @@ def open_segmentation(spec: str, split_cc: bool = False) -> Volume:
 
     Args:
       spec: a folder of results of inference (seg-X_Y_Z.npz), one such file, or a volume,
-        'path:dataset'. A result lies where its name says, else at 0,0,0. Of several results in a
-        folder each has ids of its own: SUBVOLUME_IDS times its number in the order of their names
-        is added.
-      split_cc: every 6-connected component gets an id of its own; a volume is read into memory for it.
+        'path:dataset'. The position of a result follows from its name, otherwise it is 0,0,0. Ids of
+        several results in a folder are kept apart by adding SUBVOLUME_IDS times the number of the
+        result in the order of positions.
+      split_cc: give every 6-connected component its own id; a volume is read into memory for that.
 
     Raises:
-      UserError: nothing is there, it is damaged, or holds no integer labels.
+      UserError: it does not exist, is damaged, or holds no integer labels.
     """
     path = Path(spec)
     if path.suffix == '.npz':
@@ -47,13 +47,14 @@ def open_segmentation(spec: str, split_cc: bool = False) -> Volume:
     if found:
         logging.warning(
             '%s holds %d results whose ids are not joined: objects that cross their borders count as '
-            'split; evaluate a joined volume for scores of the whole',
-            spec, len(found),
-        )  # fmt: skip
+            'split; evaluate an assembled volume for scores of the whole',
+            spec,
+            len(found),
+        )
         return _joined(spec, found, split_cc)
     try:
         volume = open_volume(spec).require_labels()
-        stamp_of_input(spec)  # refuses what is not complete
+        stamp_of_input(spec)  # refuses incomplete volumes
     except UserError as error:
         if not path.is_dir():
             raise
@@ -67,12 +68,12 @@ def open_truth(spec: str, transforms: str | None = None) -> Volume:
     """Opens ground truth for reading.
 
     Args:
-      spec: 'path:dataset', or a folder or file as `open_segmentation` takes it.
-      transforms: 'path:dataset' in HDF5 of integers, N×2: id in the volume, id of the object that it
-        belongs to.
+      spec: 'path:dataset', or anything else that `open_segmentation` takes.
+      transforms: 'path:dataset' of an HDF5 table of integers, N×2: id in the volume, id of the object
+        that it belongs to.
 
     Raises:
-      UserError: as `open_segmentation`; transforms of another form.
+      UserError: as `open_segmentation`; also transforms of another form.
     """
     volume = open_segmentation(spec)
     if transforms is None:
@@ -85,13 +86,13 @@ def open_truth(spec: str, transforms: str | None = None) -> Volume:
     return _derived(volume, lambda labels: table.apply(labels, spec), table.bodies.dtype)
 
 
-def moved(volume: Volume, start: Xyz) -> Volume:
-    """The same volume, beginning elsewhere."""
+def translated(volume: Volume, start: Xyz) -> Volume:
+    """Returns the same volume with another first voxel."""
     return _derived(volume, start=start)
 
 
 class _Derived:
-    """An array whose parts are read from a volume and changed."""
+    """An array whose parts are read from a volume and transformed."""
 
     def __init__(self, volume: Volume, change: Callable[[np.ndarray], np.ndarray], dtype: np.dtype):
         self.shape, self.dtype = volume.shape_zyx, dtype
@@ -106,16 +107,18 @@ class _Derived:
 
 
 def _derived(
-    volume: Volume, change: Callable[[np.ndarray], np.ndarray] = lambda labels: labels,
-    dtype: np.dtype | None = None, start: Xyz | None = None,
-) -> Volume:  # fmt: skip
+    volume: Volume,
+    change: Callable[[np.ndarray], np.ndarray] = lambda labels: labels,
+    dtype: np.dtype | None = None,
+    start: Xyz | None = None,
+) -> Volume:
     array = _Derived(volume, change, dtype or volume.dtype)
     begin = volume.box.start if start is None else start
     return Volume(volume.name, array, volume.attrs, begin.zyx, volume.close)
 
 
 def _results(folder: Path) -> list[Path]:
-    """Results below a folder in either layout, by position."""
+    """Finds the results below a folder, in either layout, ordered by position."""
     paths = [*folder.glob('seg-*.npz'), *folder.glob('*/*/seg-*.npz')]
     return sorted((p for p in paths if _RESULT.fullmatch(p.name)), key=lambda p: _corner_zyx(p))
 
@@ -153,7 +156,7 @@ def _joined(name: str, paths: list[Path], split_cc: bool) -> Volume:
 
 
 class _Subvolumes:
-    """Results of several boxes as one array; the first of them counts where they overlap."""
+    """Results of several boxes as one array; where they overlap, the first one counts."""
 
     shape: tuple[int, ...]
     dtype = np.dtype(np.uint64)
@@ -183,31 +186,33 @@ class _Subvolumes:
 
 
 def shared_box(
-    truth: Volume, segmentation: Volume, offset: Xyz | None = None, box: Box | None = None,
+    truth: Volume,
+    segmentation: Volume,
+    offset: Xyz | None = None,
+    box: Box | None = None,
     names: tuple[str, str] = ('ground truth', 'segmentation'),
-) -> tuple[Volume, Box]:  # fmt: skip
-    """Lays a segmentation over the ground truth.
+) -> tuple[Volume, Box]:
+    """Aligns a segmentation with the ground truth.
 
     Args:
       truth: the ground truth.
       segmentation: the segmentation.
-      offset: where its first voxel lies in the ground truth; None: where the segmentation says that it
-        lies.
-      box: what to compare, in coordinates of the ground truth; None: the whole segmentation.
-      names: what the two are called, for errors.
+      offset: position of its first voxel in the ground truth; None: as the segmentation itself says.
+      box: region to compare, in coordinates of the ground truth; None: the whole segmentation.
+      names: names of the two, for errors.
 
     Returns:
       The segmentation in coordinates of the ground truth, and the box to compare.
 
     Raises:
-      UserError: nothing says how volumes of different shapes lie, or they do not overlap.
+      UserError: the relative position of volumes of different shapes is unknown, or they do not overlap.
     """
     if offset is not None and MADE_FROM in segmentation.attrs and not any(segmentation.box.start):
         logging.warning(
             '%s has the coordinates of its image already; --offset moves it from there', names[1]
         )
     if offset is not None:
-        segmentation = moved(segmentation, offset)
+        segmentation = translated(segmentation, offset)
     both = f'{names[0]} covers {truth.box}; {names[1]} covers {segmentation.box}'
     common = truth.box.intersection(segmentation.box)
     if common is None:
@@ -216,7 +221,7 @@ def shared_box(
         if not common.contains(box):
             raise UserError(f'--bounding_box {box} is not inside of both: {both}')
         return segmentation, box
-    # A result of inference says where it lies, and so does a volume that does not begin at 0,0,0.
+    # Results of inference record their position, and so do volumes that do not start at 0,0,0.
     placed = segmentation.attrs.get(_PLACED) or segmentation.box.start != (0, 0, 0)
     fits = offset is not None or (placed and common == segmentation.box)
     advice = 'say where it lies with --offset X,Y,Z, or choose a --bounding_box'

@@ -13,10 +13,10 @@ from absl import logging
 
 from ffn.distributed.cluster import open_client
 from ffn.evaluation.erl import erl_score
-from ffn.evaluation.held_out import HeldOutBox
+from ffn.evaluation.held_out_box import HeldOutBox
 from ffn.evaluation.held_out_score import HeldOutScore
 from ffn.evaluation.skeletons import Skeletons, read_skeletons
-from ffn.evaluation.trials import Result, Trial, read_result, scores_of, write_result
+from ffn.evaluation.trials import Result, Trial, collect_scores, read_result, write_result
 from ffn.inference.request import voxel_size_zyx
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
@@ -24,7 +24,7 @@ from ffn.utils.progress import progress
 
 
 @dataclasses.dataclass(frozen=True)
-class Conditions:
+class SweepConfig:
     """What all trials have in common.
 
     Attributes:
@@ -51,7 +51,7 @@ class Conditions:
 class Scorer:
     """Carries out trials one after the other; those with equal settings share a compiled network."""
 
-    def __init__(self, conditions: Conditions):
+    def __init__(self, conditions: SweepConfig):
         """Takes the conditions; nothing is read yet."""
         self._conditions = conditions
         self._box: HeldOutBox | None = None
@@ -67,7 +67,9 @@ class Scorer:
         found = held_out.segment(trial.checkpoint)
         score = HeldOutScore.of(held_out.truth, found)
         return Result(
-            trial.checkpoint, trial.setting, scores_of(score, self._erl(trial, found.labels))
+            trial.checkpoint,
+            trial.setting,
+            collect_scores(score, self._erl(trial, found.labels, held_out.box)),
         )
 
     def _held_out(self, trial: Trial) -> HeldOutBox:
@@ -76,17 +78,21 @@ class Scorer:
             self.close()
             c = self._conditions
             self._box = HeldOutBox(
-                trial.request, c.labels, c.box, max_steps=c.max_steps, max_seconds=c.max_seconds,
-            )  # fmt: skip
+                trial.request,
+                c.labels,
+                c.box,
+                max_steps=c.max_steps,
+                max_seconds=c.max_seconds,
+            )
             self._setting = setting
         return self._box
 
-    def _erl(self, trial: Trial, labels: np.ndarray) -> Mapping[str, float]:
+    def _erl(self, trial: Trial, labels: np.ndarray, box: Box) -> Mapping[str, float]:
         if not self._conditions.skeletons:
             return {}
         size = voxel_size_zyx(trial.request)[::-1]
-        skeletons = _inside(read_skeletons(self._conditions.skeletons, size), self._box.box)
-        segments = labels[tuple((skeletons.voxels_zyx - self._box.box.start.zyx).T)]
+        skeletons = _inside(read_skeletons(self._conditions.skeletons, size), box)
+        segments = labels[tuple((skeletons.voxels_zyx - box.start.zyx).T)]
         score = erl_score(
             skeletons, segments.astype(np.uint64), size, self._conditions.merge_threshold
         )
@@ -113,10 +119,11 @@ def _without_checkpoint(trial: Trial) -> bytes:
     return request.SerializeToString(deterministic=True)
 
 
-def carry_out(
-    trials: Sequence[tuple[Path, Trial]], conditions: Conditions,
+def run_sweep(
+    trials: Sequence[tuple[Path, Trial]],
+    conditions: SweepConfig,
     done: Callable[[], object] = lambda: None,
-) -> list[str]:  # fmt: skip
+) -> list[str]:
     """Carries out trials, each of which writes its result as soon as it has one.
 
     Args:
@@ -144,9 +151,13 @@ def carry_out(
 
 
 def run_trials(
-    trials: Sequence[Trial], conditions: Conditions, directory: Path, scheduler: str = 'none',
-    workers: int = 2, quiet: bool = False,
-) -> list[Result]:  # fmt: skip
+    trials: Sequence[Trial],
+    conditions: SweepConfig,
+    directory: Path,
+    scheduler: str = 'none',
+    workers: int = 2,
+    quiet: bool = False,
+) -> list[Result]:
     """Carries out the trials that have no result yet.
 
     Args:
@@ -172,7 +183,7 @@ def run_trials(
     failed: list[str] = []
     with progress(total=len(todo), desc='selecting', unit='trial', quiet=quiet) as bar:
         if scheduler == 'none':
-            failed = carry_out(todo, conditions, bar.update)
+            failed = run_sweep(todo, conditions, bar.update)
         elif todo:
             failed = _on_cluster(todo, conditions, scheduler, workers, bar.update)
     results = [result for path in paths if (result := read_result(path)) is not None]
@@ -182,9 +193,12 @@ def run_trials(
 
 
 def _on_cluster(
-    todo: Sequence[tuple[Path, Trial]], conditions: Conditions, scheduler: str, workers: int,
+    todo: Sequence[tuple[Path, Trial]],
+    conditions: SweepConfig,
+    scheduler: str,
+    workers: int,
     done: Callable[[int], object],
-) -> list[str]:  # fmt: skip
+) -> list[str]:
     failed: list[str] = []
     with open_client(scheduler, workers) as client:
         # A worker compiles the network once for each part: few parts, but enough for all workers.
@@ -197,7 +211,7 @@ def _on_cluster(
         ]
         from distributed import as_completed
 
-        futures = {client.submit(carry_out, part, conditions): len(part) for part in parts}
+        futures = {client.submit(run_sweep, part, conditions): len(part) for part in parts}
         for future in as_completed(futures):
             failed += future.result()
             done(futures[future])

@@ -1,4 +1,4 @@
-"""Trials of a selection: one checkpoint with one setting of inference, on one box."""
+"""Trials of a selection: one checkpoint with one set of inference settings, on one box."""
 
 from __future__ import annotations
 
@@ -17,19 +17,23 @@ from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError
 from ffn.utils.protos import parse_text
 
-# Of a trial → whether more is better.
+# Metric → whether higher is better.
 METRICS = {
-    'voi': False, 'voi_split': False, 'voi_merge': False, 'rand_error': False, 'erl': True,
+    'voi': False,
+    'voi_split': False,
+    'voi_merge': False,
+    'rand_error': False,
+    'erl': True,
     'normalised_erl': True,
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What is tried.
+    """A checkpoint with a setting.
 
     Attributes:
-      checkpoint: path, as `model_checkpoint_path` of a request.
+      checkpoint: path, as in `model_checkpoint_path` of a request.
       setting: name of the setting.
       request: the request, with that checkpoint.
     """
@@ -39,10 +43,10 @@ class Trial:
     request: inference_pb2.InferenceRequest
 
     def key(self, conditions: Mapping[str, Any]) -> str:
-        """Name of the file with the result.
+        """Returns the name of the file with the result.
 
         Args:
-          conditions: what else the result depends on, as JSON can hold it.
+          conditions: everything else that the result depends on, as plain JSON.
         """
         digest = hashlib.sha256(self.request.SerializeToString(deterministic=True))
         digest.update(json.dumps(conditions, sort_keys=True).encode())
@@ -51,7 +55,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Result:
-    """How a trial went.
+    """The result of a trial.
 
     Attributes:
       checkpoint: see `Trial`.
@@ -65,32 +69,32 @@ class Result:
     scores: Mapping[str, float]
 
     def rank(self, metric: str) -> float:
-        """A number that is least for the best."""
+        """Returns a number that is smallest for the best result."""
         value = self.scores[metric]
         return -value if METRICS[metric] else value
 
 
-def settings_of(options: Sequence[str], vary: Sequence[str]) -> dict[str, str]:
-    """Makes the settings: every one of `options` with every combination of `vary`.
+def make_settings(options: Sequence[str], vary: Sequence[str]) -> dict[str, str]:
+    """Combines every one of `options` with every combination of `vary`.
 
     Args:
-      options: 'NAME=TEXT', the text being a part of an InferenceRequest that overrides it.
+      options: 'NAME=TEXT', where the text is part of an InferenceRequest that overrides the request.
       vary: 'FIELD=VALUE,VALUE', such as 'inference_options.segment_threshold=0.4,0.6'.
 
     Returns:
-      Name → text; one that changes nothing, 'as given', where nothing is asked for.
+      Name → text; without options and variations, a single one, 'as given', that changes nothing.
 
     Raises:
-      UserError: one that is not of this form, or a name twice.
+      UserError: an entry of another form, or a repeated name.
     """
-    named = dict(_pair(text, '--options', 'NAME=TEXT') for text in options)
+    named = dict(_split_pair(text, '--options', 'NAME=TEXT') for text in options)
     if len(named) < len(options):
-        raise UserError('--options has a name twice; every setting needs a name of its own')
+        raise UserError('--options has a name twice; every setting needs its own name')
     axes = []
     for text in vary:
-        name, values = _pair(text, '--vary', 'FIELD=VALUE,VALUE')
+        name, values = _split_pair(text, '--vary', 'FIELD=VALUE,VALUE')
         axes.append(
-            [(f'{name.rpartition(".")[2]}={v}', _as_text(name, v)) for v in values.split(',')]
+            [(f'{name.rpartition(".")[2]}={v}', _format_field(name, v)) for v in values.split(',')]
         )
     settings = {}
     for (name, text), *changes in itertools.product(named.items() or [('', '')], *axes):
@@ -99,15 +103,15 @@ def settings_of(options: Sequence[str], vary: Sequence[str]) -> dict[str, str]:
     return settings
 
 
-def _pair(text: str, flag: str, form: str) -> tuple[str, str]:
+def _split_pair(text: str, flag: str, form: str) -> tuple[str, str]:
     name, equals, value = text.partition('=')
     if not equals or not name.strip() or not value.strip():
         raise UserError(f'{flag} {text!r} is not of the form {form}')
     return name.strip(), value.strip()
 
 
-def _as_text(field: str, value: str) -> str:
-    """A field of a message in a message, in text format."""
+def _format_field(field: str, value: str) -> str:
+    """Formats a nested field in protobuf text format."""
     *outer, last = field.split('.')
     return ''.join(f'{name} {{ ' for name in outer) + f'{last}: {value.strip()}' + ' }' * len(outer)
 
@@ -115,10 +119,10 @@ def _as_text(field: str, value: str) -> str:
 def make_trials(
     request: inference_pb2.InferenceRequest, checkpoints: Iterable[str], settings: Mapping[str, str]
 ) -> list[Trial]:
-    """Makes the trials of all checkpoints with all settings.
+    """Combines all checkpoints with all settings.
 
     Args:
-      request: what they have in common.
+      request: what the trials have in common.
       checkpoints: paths.
       settings: name → part of a request.
 
@@ -138,19 +142,19 @@ def make_trials(
     return trials
 
 
-def scores_of(score: HeldOutScore, erl: Mapping[str, float]) -> dict[str, float]:
-    """The numbers of a result."""
+def collect_scores(score: HeldOutScore, erl: Mapping[str, float]) -> dict[str, float]:
+    """Collects the numbers of a result."""
     numbers = dataclasses.asdict(score)
     return {**numbers, 'voi': score.voi_split + score.voi_merge, **erl}
 
 
 def write_result(path: Path, result: Result) -> None:
-    """Writes a result as JSON, whole or not at all."""
+    """Writes a result as JSON, atomically."""
     write_json(path, dataclasses.asdict(result))
 
 
 def read_result(path: Path) -> Result | None:
-    """Reads a result, None where there is none or it is damaged."""
+    """Reads a result; None if there is none or it is damaged."""
     try:
         return Result(**json.loads(path.read_text()))
     except (OSError, TypeError, ValueError):

@@ -26,19 +26,19 @@ class VoiScore(NamedTuple):
 
     @property
     def total(self) -> float:
-        """The variation of information itself."""
+        """The variation of information."""
         return self.split + self.merge
 
 
 def conditional_entropy(voxels: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What each group adds to the entropy of what is inside of the groups.
+    """Computes each group's contribution to the conditional entropy of its parts.
 
     Args:
       voxels: int64 [n], sizes of parts.
-      groups: [n], id of the group that a part belongs to.
+      groups: [n], id of the group that each part belongs to.
 
     Returns:
-      Ids of the groups, ascending; float64, bits, whose sum is the conditional entropy.
+      Ids of the groups, ascending; float64 contributions in bits, which sum to the entropy.
     """
     ids, group = np.unique(groups, return_inverse=True)
     of_group = np.bincount(group, voxels)[group]
@@ -46,8 +46,8 @@ def conditional_entropy(voxels: np.ndarray, groups: np.ndarray) -> tuple[np.ndar
     return ids, np.bincount(group, bits)
 
 
-def voi_of(table: Contingency) -> VoiScore:
-    """The score of a table whose voxels all count; see `Contingency.counted`."""
+def compute_voi(table: Contingency) -> VoiScore:
+    """Scores a table all of whose voxels count; see `Contingency.counted`."""
     split, merge = (
         float(conditional_entropy(table.voxels, ids)[1].sum())
         for ids in (table.truth, table.segmentation)
@@ -56,18 +56,18 @@ def voi_of(table: Contingency) -> VoiScore:
 
 
 def voi_score(truth: np.ndarray, segmentation: np.ndarray, counted: Counted = 'either') -> VoiScore:
-    """Compares two label volumes.
+    """Scores a label volume against the truth.
 
-    Background counts as a segment of its own where the other volume has a label, as in
+    Background counts as one more segment where the other volume has a label, as in
     `ffn.evaluation.rand.rand_score`.
 
     Args:
       truth: integer [z, y, x], 0 is unlabelled.
       segmentation: integer [z, y, x], 0 is unlabelled.
-      counted: over which voxels: those labelled in 'either', in the 'truth', in the 'segmentation', or
-        in 'both'.
+      counted: which voxels count: those labelled in 'either', in the 'truth', in the 'segmentation',
+        or in 'both'.
 
     Raises:
       UserError: different shapes, or no voxel counts.
     """
-    return voi_of(Contingency.of(truth, segmentation).counted(counted))
+    return compute_voi(Contingency.of(truth, segmentation).counted(counted))

@@ -6,6 +6,7 @@ two orders are distinct types here and turn into each other only by `.zyx` and `
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,25 @@ def _parse_three(text: str | Sequence[str], what: str, order: str) -> list[int]:
         given = ','.join(map(str, text)) if isinstance(text, list | tuple) else str(text)
         raise UserError(f'{what} is {given!r}; expected three integers {order}, such as 8,8,8')
     return numbers
+
+
+def parse_voxel_size(text: str | Sequence[str], what: str) -> tuple[float, float, float]:
+    """Reads the size of a voxel, 'x,y,z'; `what` names the flag or field in the error.
+
+    Raises:
+      UserError: not three positive numbers.
+    """
+    parts = text.split(',') if isinstance(text, str) else text
+    try:
+        x, y, z = (float(part) for part in parts)
+    except (ValueError, TypeError):
+        x = y = z = math.nan
+    if not all(0 < size < math.inf for size in (x, y, z)):
+        given = text if isinstance(text, str) else ','.join(map(str, text))
+        raise UserError(
+            f'{what} is {given!r}; expected three positive numbers x,y,z, such as 4,4,40'
+        )
+    return x, y, z
 
 
 class Xyz(NamedTuple):

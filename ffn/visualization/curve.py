@@ -15,10 +15,10 @@ def read_scalars(train_dir: str | Path) -> dict[str, np.ndarray]:
     """Reads the scalars of all event files in a folder.
 
     Returns:
-      {tag: float64 [n, 2]}, step and value, by rising step.
+      {tag: float64 [n, 2]}, step and value, by ascending step.
 
     Raises:
-      UserError: no event file is there.
+      UserError: there is no event file.
     """
     with startup_messages_hidden():
         from tensorboard.compat import tf
@@ -47,8 +47,8 @@ def plot_scalars(
     """Draws curves over the step, one panel per group of tags.
 
     Args:
-      scalars: of `read_scalars`.
-      groups: tags of each panel; tags that are absent are left out.
+      scalars: as returned by `read_scalars`.
+      groups: tags of each panel; absent tags are skipped.
       path: PNG to write.
     """
     from matplotlib.figure import Figure

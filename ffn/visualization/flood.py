@@ -1,9 +1,8 @@
 """Pictures of one object while it grows, in three planes, and of what it became.
 
-Orange is the object, by its probability; blue is what the network has seen and takes for something
-else. The yellow frame is the field of view, dashed where it lies in front of the plane or behind it.
-The cross is the start, a dot where the plane does not go through it. See recorder.py for growing an
-object and watching it.
+Orange is the object, shaded by probability; blue is what the network has seen and rejected. The yellow
+frame is the field of view, dashed if it lies in front of or behind the plane. The cross is the start, a
+dot if the plane does not pass through it. See recorder.py for growing an object and watching it.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from ffn.visualization.overlay import orthogonal_planes, overlay
 
 OBJECT, OTHER = (255, 120, 20), (30, 90, 255)
 FIELD_OF_VIEW, START = (255, 235, 0), (0, 255, 255)
-# How strongly the mask covers the image where it is the object, and where it is something else.
+# Opacity of the mask where it is the object, and where it is not.
 _OBJECT_ALPHA, _OTHER_ALPHA = 0.5, 0.15
 _PALETTE_GRAYS = 62
-# What `label_colors` draws like OBJECT.
+# An id that `label_colors` draws in the colour of OBJECT.
 _ORANGE_ID = 26
 
 # Planes in the order of `orthogonal_planes`: the axes across, down and to the right, of z, y, x.
@@ -39,23 +38,11 @@ _GAP, _MIN_PANEL, _LINE, _FONT = 12, 118, 17, 13
 _TOP = 5 * _LINE + _GAP
 
 
-def object_mask(canvas: Canvas) -> np.ndarray:
-    """The object on a canvas, as a segment would be made of it: bool [z, y, x]."""
-    mask = np.zeros(canvas.shape, bool)
-    mask[canvas.visited_extent()] = _visited_mask(canvas)
-    return mask
-
-
 def object_size(canvas: Canvas) -> int:
-    """Number of voxels of the object on a canvas."""
-    return int(np.count_nonzero(_visited_mask(canvas)))
-
-
-def _visited_mask(canvas: Canvas) -> np.ndarray:
+    """Counts the voxels of the object on a canvas, as a segment would be made of it."""
     extent = canvas.visited_extent()
-    return (canvas.seed[extent] >= canvas.options.segment_threshold) & (
-        canvas.segmentation[extent] <= 0
-    )
+    likely = canvas.seed[extent] >= canvas.options.segment_threshold
+    return int(np.count_nonzero(likely & (canvas.segmentation[extent] <= 0)))
 
 
 def absolute(canvas: Canvas, position_zyx: Sequence[int]) -> Xyz:
@@ -76,14 +63,14 @@ def shade(gray: np.ndarray, probability: np.ndarray) -> np.ndarray:
     """
     seen = ~np.isnan(probability)[..., np.newaxis]
     p = np.nan_to_num(probability)[..., np.newaxis].astype(np.float32)
-    color = p * np.float32(OBJECT) + (1 - p) * np.float32(OTHER)
+    color = p * np.array(OBJECT, np.float32) + (1 - p) * np.array(OTHER, np.float32)
     alpha = np.where(seen, p * _OBJECT_ALPHA + (1 - p) * _OTHER_ALPHA, 0)
     return np.rint(gray[..., np.newaxis] * (1 - alpha) + color * alpha).astype(np.uint8)
 
 
 @functools.cache
 def _palette() -> Image.Image:
-    """An image with one palette for all frames: every kind of mask over greys, and the marks."""
+    """Returns an image with the palette of all frames: every kind of mask over greys, and the marks."""
     grays = np.rint(np.linspace(0, 255, _PALETTE_GRAYS)).astype(np.uint8)
     kinds = [shade(grays[np.newaxis], np.full((1, len(grays)), p)) for p in (np.nan, 0, 0.5, 1)]
     marks = np.array([[OBJECT, OTHER, FIELD_OF_VIEW, START]], np.uint8)
@@ -94,7 +81,7 @@ def _palette() -> Image.Image:
 
 
 def to_palette(picture: np.ndarray) -> Image.Image:
-    """Reduces a picture to the 256 colours that all frames of an animation share.
+    """Reduces a picture to the 256 colours shared by all frames of an animation.
 
     Args:
       picture: uint8 [rows, columns, 3].
@@ -106,7 +93,7 @@ def to_palette(picture: np.ndarray) -> Image.Image:
 
 
 class FloodView:
-    """Draws the object that grows on a canvas, always in the same layout.
+    """Draws the object that grows on a canvas, in a fixed layout.
 
     Attributes:
       scale: pixels per voxel, along all axes.
@@ -126,15 +113,15 @@ class FloodView:
         """Makes a view.
 
         Args:
-          canvas: its image and seed are drawn as they are at the time.
+          canvas: its image and seed are drawn in their current state.
           fov: field of view of the model (`runner.info.input_image_size`).
-          start_zyx: where the object is begun, within the canvas.
-          through_zyx: where the planes are cut, within the canvas; default: through the start.
-          follow: cut through the centre of the field of view instead, wherever it is.
+          start_zyx: seed of the object, within the canvas.
+          through_zyx: voxel where the planes meet, within the canvas; default: the start.
+          follow: cut through the centre of the field of view instead.
           scale: pixels per voxel; default: as many as fit into 1000 pixels, at most 8.
         """
-        self._canvas, self._fov, self._start = canvas, fov.zyx, tuple(start_zyx)
-        self._through = tuple(self._start if through_zyx is None else through_zyx)
+        self._canvas, self._fov, self._start = canvas, fov.zyx, Zyx.of(start_zyx)
+        self._through = Zyx.of(self._start if through_zyx is None else through_zyx)
         self._follow = follow
         width = sum(canvas.shape[right] for _, _, right in _PLANES)
         self.scale = scale or min(max(_WIDTH // width, 1), _MAX_SCALE)
@@ -142,17 +129,17 @@ class FloodView:
         panels = [max(canvas.shape[right] * self.scale, _MIN_PANEL) for _, _, right in _PLANES]
         self.corners = [(_TOP, sum(panels[:i]) + (i + 1) * _GAP) for i in range(len(panels))]
         self._size = sum(panels) + (len(panels) + 1) * _GAP, _TOP + height + _GAP
-        # Few voxels are enough to tell dark from bright.
+        # A sample of voxels suffices to tell dark from bright.
         step = math.ceil((canvas.image.size / 1e6) ** (1 / 3))
         low, high = np.percentile(canvas.image[::step, ::step, ::step], (0.5, 99.5))
         self._black, self._contrast = low, 255 / max(high - low, 1e-6)
 
     def gray(self, image: np.ndarray) -> np.ndarray:
-        """Turns normalised intensities into uint8, dark to bright as they occur on the canvas."""
+        """Converts normalized intensities to uint8, scaled to the range that occurs on the canvas."""
         return np.clip((image - self._black) * self._contrast, 0, 255).astype(np.uint8)
 
     def moment(self, step: int, position_zyx: Sequence[int]) -> np.ndarray:
-        """Draws what a step of the network has left.
+        """Draws the state after a network step.
 
         Args:
           step: its number, from 1.
@@ -162,11 +149,13 @@ class FloodView:
           uint8 [rows, columns, 3], planes xy, xz and yz from left to right.
         """
         canvas = self._canvas
-        through = tuple(position_zyx) if self._follow else self._through
+        through = Zyx.of(position_zyx) if self._follow else self._through
         cuts = zip(
-            _PLANES, orthogonal_planes(canvas.image, through), orthogonal_planes(canvas.seed, through),
+            _PLANES,
+            orthogonal_planes(canvas.image, through),
+            orthogonal_planes(canvas.seed, through),
             strict=True,
-        )  # fmt: skip
+        )
         tiles = []
         for plane, image, logits in cuts:
             tile = self._enlarged(shade(self.gray(image), expit(logits)))
@@ -237,10 +226,13 @@ class FloodView:
             tile[max(row - r, 0) : row + r + 1, max(column - c, 0) : column + c + 1] = START
 
     def _sheet(
-        self, tiles: Sequence[np.ndarray], through: Position, title: tuple[str, str],
+        self,
+        tiles: Sequence[np.ndarray],
+        through: Position,
+        title: tuple[str, str],
         legend: bool = False,
-    ) -> np.ndarray:  # fmt: skip
-        """Puts planes side by side under their names."""
+    ) -> np.ndarray:
+        """Arranges planes side by side under their names."""
         sheet = Image.new('RGB', self._size, 'white')
         draw = ImageDraw.Draw(sheet)
         for i, line in enumerate(title):
@@ -263,7 +255,7 @@ def _plane_name(across: int) -> str:
 
 
 @functools.cache
-def _font() -> ImageFont.FreeTypeFont:
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(_FONT)
 
 
@@ -276,7 +268,10 @@ def _write(draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str) -> flo
 def _draw_legend(draw: ImageDraw.ImageDraw, corner: tuple[int, int]) -> None:
     left, top = corner
     for color, word in (
-        (OBJECT, 'object'), (OTHER, 'not object'), (FIELD_OF_VIEW, 'field of view'), (START, 'start'),
-    ):  # fmt: skip
+        (OBJECT, 'object'),
+        (OTHER, 'not object'),
+        (FIELD_OF_VIEW, 'field of view'),
+        (START, 'start'),
+    ):
         draw.rectangle((left, top + 3, left + 10, top + 13), fill=color, outline='black')
         left = int(_write(draw, (left + 15, top), word)) + _GAP

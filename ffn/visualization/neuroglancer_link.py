@@ -22,9 +22,9 @@ class Layer:
     """A volume in the viewer.
 
     Attributes:
-      name: what it is called there.
-      spec: how it was given on the command line.
-      selected: ids that are shown; None: it is an image.
+      name: its name there.
+      spec: the volume, as given on the command line.
+      selected: ids that are shown; None for images.
     """
 
     name: str
@@ -32,8 +32,8 @@ class Layer:
     selected: Sequence[int] | None = None
 
 
-def source_of(spec: str) -> str | None:
-    """How Neuroglancer names a volume; None: it is not where a browser can fetch it."""
+def viewer_source(spec: str) -> str | None:
+    """Returns Neuroglancer's name of a volume; None if a browser cannot fetch it."""
     if not re.match(rf'({"|".join(_KINDS)})://[a-z0-9]+://', spec):
         return None
     url, dataset = split_spec(spec)
@@ -45,27 +45,27 @@ def source_of(spec: str) -> str | None:
 def link(
     viewer_url: str, layers: Sequence[Layer], at: Xyz, voxel_size_nm: Sequence[float] | None = None
 ) -> str | None:
-    """The URL of a place.
+    """Returns the URL that shows a place.
 
     Args:
-      viewer_url: of a Neuroglancer.
-      layers: those that a browser cannot fetch are left out.
-      at: the voxel in the centre.
+      viewer_url: address of a Neuroglancer.
+      layers: volumes to show; those that a browser cannot fetch are skipped.
+      at: voxel in the centre.
       voxel_size_nm: x, y, z; None: that of the first layer.
 
     Returns:
-      None: there is no layer that a browser can fetch.
+      The URL, or None if a browser can fetch no layer.
     """
     shown = []
     for layer in layers:
-        if source := source_of(layer.spec):
+        if source := viewer_source(layer.spec):
             entry: dict = {'type': 'image', 'source': source, 'name': layer.name}
             if layer.selected is not None:
                 entry |= {'type': 'segmentation', 'segments': [str(i) for i in layer.selected]}
             shown.append(entry)
     if not shown:
         return None
-    # Voxel i is what lies between i and i + 1.
+    # Voxel i extends from i to i + 1.
     state: dict = {'position': [n + 0.5 for n in at], 'layers': shown, 'layout': '4panel'}
     if voxel_size_nm is not None:
         axes = zip('xyz', voxel_size_nm, strict=True)

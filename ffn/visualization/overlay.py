@@ -9,16 +9,16 @@ from PIL import Image
 
 
 def label_colors(labels: np.ndarray) -> np.ndarray:
-    """Colours that depend on nothing but the id, bright and different for neighbouring ids.
+    """Returns colours that depend on the id alone, bright and distinct for consecutive ids.
 
     Args:
       labels: integer array of any shape, 0 is background.
 
     Returns:
-      uint8 array of that shape and three channels; background is black.
+      uint8 array of that shape plus three channels; background is black.
     """
     ids = labels.astype(np.uint64)
-    # Multiples of the golden ratio spread hues evenly however many ids there are.
+    # Multiples of the golden ratio spread hues evenly, however many ids there are.
     hue = (ids * 0.6180339887498949) % 1.0
     value = 0.75 + 0.25 * ((ids % 3) / 2)
     phase = (hue[..., np.newaxis] + np.array([0, 2 / 3, 1 / 3])) % 1.0
@@ -40,7 +40,7 @@ def overlay(image: np.ndarray, labels: np.ndarray | None, alpha: float = 0.4) ->
     Args:
       image: uint8 [rows, columns].
       labels: integer [rows, columns]; None draws the image alone.
-      alpha: how strongly objects are coloured; outlines are always opaque.
+      alpha: opacity of objects; outlines are always opaque.
 
     Returns:
       uint8 [rows, columns, 3].
@@ -54,7 +54,9 @@ def overlay(image: np.ndarray, labels: np.ndarray | None, alpha: float = 0.4) ->
     return (gray * (1 - strength) + colors * strength).astype(np.uint8)
 
 
-def orthogonal_planes(volume: np.ndarray, center_zyx: Sequence[int]) -> tuple[np.ndarray, ...]:
+def orthogonal_planes(
+    volume: np.ndarray, center_zyx: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cuts the planes xy, xz and yz through a voxel.
 
     Args:
@@ -69,17 +71,20 @@ def orthogonal_planes(volume: np.ndarray, center_zyx: Sequence[int]) -> tuple[np
 
 
 def planes_picture(
-    image: np.ndarray, labels: np.ndarray | None, center_zyx: Sequence[int] | None = None,
-    zoom: int = 2, gap: int = 8,
-) -> Image.Image:  # fmt: skip
+    image: np.ndarray,
+    labels: np.ndarray | None,
+    center_zyx: Sequence[int] | None = None,
+    zoom: int = 2,
+    gap: int = 8,
+) -> Image.Image:
     """Puts the planes xy, xz and yz side by side, labels over image.
 
     Args:
       image: uint8 [z, y, x].
       labels: integer [z, y, x], or None.
-      center_zyx: where to cut; default: the centre.
+      center_zyx: voxel where the planes meet; default: the centre.
       zoom: pixels per voxel.
-      gap: pixels between the planes.
+      gap: pixels between planes.
     """
     center = center_zyx or tuple(n // 2 for n in image.shape)
     cuts = orthogonal_planes(image, center)

@@ -1,4 +1,4 @@
-"""One HTML page with text, tables and pictures, all in one file."""
+"""Self-contained HTML pages with text, tables and pictures."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Frame(NamedTuple):
     """A picture that was kept.
 
     Attributes:
-      step: which step of the network it shows.
+      step: number of the network step.
       image: with a palette.
     """
 
@@ -38,11 +38,11 @@ class Frame(NamedTuple):
 
 
 class Recorder:
-    """Callback for `canvas.segment_at` that draws every so many steps of one object.
+    """Callback for `canvas.segment_at` that draws every N-th step of one object.
 
     Attributes:
-      every: steps from one picture to the next; doubled whenever `max_frames` are full.
-      frames: what was kept.
+      every: steps between pictures; doubled whenever `max_frames` is reached.
+      frames: the frames that were kept.
     """
 
     def __init__(
@@ -56,10 +56,10 @@ class Recorder:
 
         Args:
           view: draws.
-          every: draw the first step and every so many after it.
-          max_frames: keep so many at the most, 2 or more: when they are full, every second is
+          every: draw the first step and then every N-th.
+          max_frames: keep at most this many frames, at least 2: when full, every other one is
             dropped; 0 keeps none.
-          show: called with every picture, uint8 [rows, columns, 3].
+          show: called with each picture, uint8 [rows, columns, 3].
         """
         if every < 1 or max_frames < 0 or max_frames == 1:
             raise UserError(
@@ -72,26 +72,27 @@ class Recorder:
         self._drawn = 0
 
     def __call__(self, canvas: Canvas, position_zyx: Position) -> None:
-        """Takes note of a step, and draws it if it is its turn."""
+        """Notes a step, and draws it if it is due."""
+        if canvas.growing is None:
+            raise ValueError('a recorder is called while an object grows')
         step = canvas.growing.iters
         self._last = step, position_zyx
-        # One place is left for the last step.
+        # One slot is reserved for the last step.
         while self._max_frames and self._is_due(step) and len(self.frames) >= self._max_frames - 1:
             self.every *= 2
             self.frames = [frame for frame in self.frames if self._is_due(frame.step)]
         if self._is_due(step):
-            self._draw()
+            self._draw(step, position_zyx)
 
     def finish(self) -> None:
         """Draws the last step if it has not been drawn."""
         if self._last and self._last[0] != self._drawn:
-            self._draw()
+            self._draw(*self._last)
 
     def _is_due(self, step: int) -> bool:
         return (step - 1) % self.every == 0
 
-    def _draw(self) -> None:
-        step, position = self._last
+    def _draw(self, step: int, position: Position) -> None:
         picture = self._view.moment(step, position)
         self._drawn = step
         if self._show is not None:
@@ -109,7 +110,7 @@ def start_in(canvas: Canvas, start: Xyz, what: str = '--start') -> Zyx:
       what: what the start is called in errors.
 
     Raises:
-      UserError: no object can be begun there.
+      UserError: no object can be started there.
     """
     position = Zyx(*(p - c for p, c in zip(start.zyx, canvas.corner_zyx, strict=True)))
     first, shape = canvas.margin_zyx, canvas.shape
@@ -122,7 +123,7 @@ def start_in(canvas: Canvas, start: Xyz, what: str = '--start') -> Zyx:
         )
     if canvas.segmentation[position] > 0:
         raise UserError(
-            f'{what} is {both_orders(start)}, which init_segmentation has filled already'
+            f'{what} is {both_orders(start)}, which init_segmentation has already filled'
         )
     if not canvas.restrictor.allows(position):
         raise UserError(f'{what} is {both_orders(start)}, which a mask of the request excludes')
@@ -131,16 +132,16 @@ def start_in(canvas: Canvas, start: Xyz, what: str = '--start') -> Zyx:
 
 @dataclass(frozen=True)
 class Grown:
-    """What became of a start.
+    """How the object grew from its start.
 
     Attributes:
-      steps: of the network.
-      voxels: that would become a segment.
-      complete: whether the object grew to its end; otherwise `max_steps` ended it.
+      steps: number of network steps.
+      voxels: number of voxels that would become a segment.
+      complete: whether the object grew to its end; otherwise `max_steps` stopped it.
       start_is_strong: whether the starting voxel stayed above the move threshold.
-      start_probability: of the starting voxel in the end.
-      move_threshold: the same, as probability.
-      min_segment_size: how many voxels an object must have.
+      start_probability: final probability of the starting voxel.
+      move_threshold: as a probability.
+      min_segment_size: minimum number of voxels of an object.
     """
 
     steps: int
@@ -176,13 +177,13 @@ def grow(
     callback: Callable[[Canvas, Position], object] | None = None,
     max_steps: int | None = None,
 ) -> Grown:
-    """Grows one object with `canvas.segment_at`; it is then in `canvas.seed`.
+    """Grows one object with `canvas.segment_at`; afterwards `canvas.seed` holds it.
 
     Args:
-      canvas: where.
-      start_zyx: within the canvas, see `start_in`.
+      canvas: canvas to grow on.
+      start_zyx: seed within the canvas, see `start_in`.
       callback: called with the canvas and the position after every step.
-      max_steps: stop after so many.
+      max_steps: maximum number of steps.
     """
     steps = 0
 

@@ -1,4 +1,4 @@
-"""The command `python -m ffn.evaluation.compare`, as a user calls it."""
+"""The command `ffn compare`, as a user calls it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ffn.evaluation.compare import main
+from ffn.cli.compare import main
 from ffn.utils.errors import UserError
 from tests.calls import check_one_line
 
@@ -101,7 +101,13 @@ def test_json_and_page(folder):
     assert found['cut_in_b'][0]['pieces'][0]['id'] == 21
     page = (folder / 'c.html').read_text()
     assert page.count('data:image/png') == 3
-    for title in ('that B cuts', 'that join several', 'missing in B', 'missing in A', 'H(B | A)'):
+    for title in (
+        'that are split in B',
+        'that merge several',
+        'missing in B',
+        'missing in A',
+        'H(B | A)',
+    ):
         assert title in page
     for number in (2, 3, 40):
         assert f'</span> {number}:' in page

@@ -10,10 +10,10 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from skimage.metrics import adapted_rand_error, variation_of_information
 
-from ffn.evaluation.blocks import boundary_band, columns_of, compare_volumes
+from ffn.evaluation.blocks import boundary_band, compare_volumes, cut_columns
 from ffn.evaluation.contingency import Contingency, add_up
-from ffn.evaluation.rand import rand_of
-from ffn.evaluation.voi import voi_of
+from ffn.evaluation.rand import compute_rand
+from ffn.evaluation.voi import compute_voi
 from ffn.utils.geometry import Box, Xyz, Zyx
 from ffn.volumes.volume import Volume
 
@@ -42,9 +42,9 @@ def test_scores_are_those_of_scikit_image(volumes, counted):
     which = {'either': a | b, 'truth': a, 'segmentation': b, 'both': a & b}[counted]
     small = [np.unique(v, return_inverse=True)[1].reshape(v.shape)[which] for v in volumes]
     split, merge = variation_of_information(*small)
-    assert voi_of(table) == pytest.approx((split, merge), abs=1e-9)
+    assert compute_voi(table) == pytest.approx((split, merge), abs=1e-9)
     error, of_truth, of_found = adapted_rand_error(*small, ignore_labels=())
-    assert rand_of(table) == pytest.approx((error, of_found, of_truth), abs=1e-9)
+    assert compute_rand(table) == pytest.approx((error, of_found, of_truth), abs=1e-9)
     assert table.voxels.sum() == np.count_nonzero(which)
 
 
@@ -148,7 +148,7 @@ def test_the_band_knows_what_is_outside_of_the_box():
 def test_columns_cover_the_box_once():
     box = Box(Xyz(3, 1, 2), Xyz(7, 5, 4))
     seen = np.zeros(box.end.zyx, int)
-    for column in columns_of(box, Zyx(3, 3, 4)):
+    for column in cut_columns(box, Zyx(3, 3, 4)):
         assert [block.size.z for block in column] == [3, 1]
         for block in column:
             seen[block.slices_zyx] += 1
@@ -184,6 +184,6 @@ def test_large_counts_do_not_overflow():
     """Of a volume with 10^12 voxels, which no test can hold."""
     half = Contingency.of(np.array([[[1, 2]]]), np.array([[[1, 1]]]))
     huge = half.rows(np.arange(2), voxels=np.array([6 * 10**11, 4 * 10**11]))
-    score = rand_of(add_up([huge]))
+    score = compute_rand(add_up([huge]))
     assert score.recall == 1
     assert score.precision == pytest.approx(0.52)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ffn.evaluation.erl import DEFAULT_MERGE_VOXELS, erl_score, labels_at
-from ffn.evaluation.skeletons import joined
+from ffn.evaluation.erl import DEFAULT_MERGE_VOXELS, erl_score, read_voxels
+from ffn.evaluation.skeletons import join_skeletons
 from ffn.utils.geometry import Xyz, Zyx
 from ffn.volumes.volume import Volume
 
@@ -19,7 +19,9 @@ def line(name, length, y):
     return name, nodes, np.array([[i, i + 1] for i in range(length)])
 
 
-TWO = joined([line('a', 10, 0), line('b', 6, 5)])  # 100 nm and 60 nm; nodes 0..10 and 11..17
+TWO = join_skeletons(
+    [line('a', 10, 0), line('b', 6, 5)]
+)  # 100 nm and 60 nm; nodes 0..10 and 11..17
 PERFECT_ERL = (100**2 + 60**2) / 160
 
 
@@ -29,7 +31,7 @@ def score(segments, threshold=20.0, skeletons=TWO):
 
 def test_perfect():
     found = score([1] * 11 + [2] * 7)
-    assert found.erl == found.perfect_erl == pytest.approx(PERFECT_ERL)
+    assert found.erl == found.max_erl == pytest.approx(PERFECT_ERL)
     assert found.normalised_erl == 1
     assert (found.correct, found.split, found.omitted, found.merged) == (160, 0, 0, 0)
     assert (found.neurons, found.trees, found.nodes, found.mergers) == (2, 2, 18, ())
@@ -56,7 +58,7 @@ def test_one_merge():
 
 
 def test_a_split_and_a_merge():
-    """The half of a with nodes 5..10 is joined with b; the other, 40 nm, is a run."""
+    """The half of a with nodes 5..10 is join_skeletons with b; the other, 40 nm, is a run."""
     found = score([1] * 5 + [2] * 6 + [2] * 7)
     assert found.erl == pytest.approx(40**2 / 160)
     assert (found.correct, found.split, found.merged) == (40, 10, 50 + 60)
@@ -89,16 +91,16 @@ def test_the_threshold_that_holds_if_none_is_given():
 
 def test_trees_of_one_neuron_do_not_merge_but_are_runs_of_their_own():
     name, nodes, edges = line('a', 10, 0)
-    in_two = joined([(name, nodes, np.delete(edges, 4, axis=0))])
+    in_two = join_skeletons([(name, nodes, np.delete(edges, 4, axis=0))])
     found = score([1] * 11, skeletons=in_two)
     assert found.mergers == ()
     assert (found.neurons, found.trees) == (1, 2)
-    assert found.erl == found.perfect_erl == pytest.approx((40**2 + 50**2) / 90)
+    assert found.erl == found.max_erl == pytest.approx((40**2 + 50**2) / 90)
 
 
 def test_voxel_sizes_count_along_their_axis():
     nodes = np.array([[0, 0, 0], [3, 0, 0], [3, 0, 1], [3, 2, 1]], float)
-    skeletons = joined([('a', nodes, np.array([[0, 1], [1, 2], [2, 3]]))])
+    skeletons = join_skeletons([('a', nodes, np.array([[0, 1], [1, 2], [2, 3]]))])
     assert skeletons.lengths((1, 5, 40)).tolist() == [3, 40, 10]
 
 
@@ -108,4 +110,4 @@ def test_labels_are_read_at_voxels_in_blocks():
     zyx = np.array([(10, 20, 30), (13, 24, 35), (10, 20, 33), (12, 20, 35), (10, 20, 34)])
     expected = [0, labels[3, 4, 5], 0, labels[2, 0, 5], 1]
     for block in (Zyx(1, 2, 3), Zyx(64, 64, 64)):
-        assert labels_at(volume, zyx, block).tolist() == expected
+        assert read_voxels(volume, zyx, block).tolist() == expected

@@ -1,4 +1,4 @@
-"""The command `python -m ffn.evaluation.evaluate`, as a user calls it."""
+"""The command `ffn evaluate`, as a user calls it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ffn.evaluation.evaluate import main
+from ffn.cli.evaluate import main
 from ffn.inference.storage import OriginInfo, save_result
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
@@ -165,7 +165,7 @@ def test_skeletons(folder, capsys):
     assert (erl.split, erl.omitted) == (pytest.approx(10), pytest.approx(40))
     assert erl.merged == pytest.approx(190 + 150)
     assert erl.erl == pytest.approx((110**2 + 70**2) / 570)
-    assert erl.perfect_erl == pytest.approx(190)
+    assert erl.max_erl == pytest.approx(190)
     assert [(m.segment, m.neurons) for m in erl.mergers] == [(4, ('b.swc', 'c.swc'))]
     shown = capsys.readouterr().out
     assert 'voxel size x,y,z 10,10,40, merge threshold 50' in shown

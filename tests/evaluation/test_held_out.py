@@ -17,8 +17,9 @@ import h5py
 import numpy as np
 import pytest
 
-from ffn.evaluation import held_out
-from ffn.evaluation.held_out import HeldOutBox, main
+from ffn.cli.held_out import main
+from ffn.evaluation import held_out_box
+from ffn.evaluation.held_out_box import HeldOutBox
 from ffn.evaluation.held_out_score import HEADER, HeldOutScore, Segmented
 from ffn.evaluation.rand import rand_score
 from ffn.evaluation.voi import voi_score
@@ -206,7 +207,7 @@ def test_the_limit_that_holds_if_none_is_given(folder, monkeypatch):
     with make(folder) as box, make(folder, max_steps=0) as endless:
         assert box.evaluate(step(folder, 3)).complete
         # Less than what it takes, as a network that never ends would find it.
-        monkeypatch.setattr(held_out, 'TIMES_COVERED', 18.5 / (36 * 26 * 19))
+        monkeypatch.setattr(held_out_box, 'TIMES_COVERED', 18.5 / (36 * 26 * 19))
         score = box.evaluate(step(folder, 3))
         assert (score.steps, score.complete) == (19, False)
         assert endless.evaluate(step(folder, 3)).complete

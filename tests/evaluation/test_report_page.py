@@ -1,4 +1,4 @@
-"""The page that `ffn.evaluation.evaluate --html` writes."""
+"""The page that `ffn evaluate --html` writes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ffn.evaluation.evaluate import main
+from ffn.cli.evaluate import main
 from ffn.utils.errors import UserError
 
 
@@ -44,8 +44,8 @@ def pictures(page):
 def test_what_is_on_the_page(folder):
     page = report(folder, '--image', f'{folder}/v.h5:raw', '--boundary', '1',
                   '--skeletons_from_groundtruth', '--voxel_size', '8,8,8')  # fmt: skip
-    for words in ('Objects that are cut', 'Segments that join objects', 'Objects that are missing',
-                  'Expected run length', 'merge threshold', '400', 'labelled in truth, 1 at borders',
+    for words in ('Objects that are split', 'Segments that merge objects', 'Objects that are missing',
+                  'Expected run length', 'merge threshold', '400', 'labelled in truth, without 1 at borders',
                   'v.h5:seg', 'normalised'):  # fmt: skip
         assert words in page
     assert '<script' not in page
@@ -80,7 +80,7 @@ def test_a_click_selects_the_position(folder):
 def test_links(folder, monkeypatch):
     page = report(folder, '--viewer_url', 'https://viewer.example')
     assert 'href' not in page  # nothing there that a browser can fetch
-    from ffn.evaluation import evaluate
+    from ffn.cli import evaluate
 
     monkeypatch.setattr(evaluate, 'open_truth', lambda spec, _: original(f'{folder}/v.h5:truth'))
     from ffn.evaluation.sources import open_truth as original

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from ffn.evaluation import select, trials
+from ffn.cli import select
+from ffn.evaluation import trials
 from ffn.inference.request import parse_request
 from ffn.utils.errors import UserError
 from tests.inference import flood
@@ -123,7 +124,7 @@ def test_bad_input(folder, more, message):
 
 
 def test_settings_are_all_combinations():
-    settings = trials.settings_of(
+    settings = trials.make_settings(
         ['a=use_ema: true', 'b=use_ema: false'],
         ['batch_size=1,2', 'inference_options.pad_value=0.1'],
     )
@@ -133,4 +134,4 @@ def test_settings_are_all_combinations():
         for name, value in (('a', 'true'), ('b', 'false'))
         for n in (1, 2)
     }
-    assert list(trials.settings_of([], [])) == ['as given']
+    assert list(trials.make_settings([], [])) == ['as given']

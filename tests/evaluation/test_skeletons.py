@@ -7,7 +7,7 @@ import logging
 import numpy as np
 import pytest
 
-from ffn.evaluation.skeletons import joined, read_skeletons, read_swc, skeletons_of_truth
+from ffn.evaluation.skeletons import join_skeletons, read_skeletons, read_swc, skeletonize_truth
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 
@@ -73,7 +73,7 @@ def test_what_is_outside_is_left_out(tmp_path, caplog):
 
 def test_an_edge_across_the_border_cuts_a_tree():
     nodes = np.array([[0, 0, 0], [1, 0, 0], [5, 0, 0], [1, 1, 0], [0, 1, 0]], float)
-    found = joined([('a', nodes, np.array([[0, 1], [1, 2], [2, 3], [3, 4]]))])
+    found = join_skeletons([('a', nodes, np.array([[0, 1], [1, 2], [2, 3], [3, 4]]))])
     inside = found.clipped(Box(Xyz(0, 0, 0), Xyz(3, 3, 3)))
     assert inside.edges.tolist() == [[0, 1], [2, 3]]
     assert len(np.unique(inside.trees())) == 2
@@ -91,7 +91,7 @@ def tubes():
 
 def test_skeletons_of_objects():
     box = Box(Xyz(100, 200, 300), Xyz(60, 40, 30))
-    found = skeletons_of_truth(tubes(), box, (4, 4, 40), min_voxels=20)
+    found = skeletonize_truth(tubes(), box, (4, 4, 40), min_voxels=20)
     assert found.names == ('3', str(2**40))
     assert len(np.unique(found.trees())) == 2
     assert len(found.edges) == len(found.nodes_xyz) - 2
@@ -108,7 +108,7 @@ def test_skeletons_of_objects():
 
 @pytest.mark.parametrize('shape', [(6, 6, 20), (8, 4, 20), (5, 8, 20), (1, 2, 20), (2, 1, 20)])
 def test_bars_of_any_thickness(shape):
-    found = skeletons_of_truth(np.ones(shape, np.uint8), Box.of_shape(shape), min_voxels=1)
+    found = skeletonize_truth(np.ones(shape, np.uint8), Box.of_shape(shape), min_voxels=1)
     assert 12 <= found.lengths((1, 1, 1)).sum() <= 25
 
 
@@ -117,7 +117,7 @@ def test_a_short_branch_of_a_thin_object_stays():
     truth = np.zeros((5, 13, 41), np.uint8)
     truth[:, :5] = 1
     truth[:, :, 18:23] = 1
-    found = skeletons_of_truth(truth, Box.of_shape(truth.shape), min_voxels=100)
+    found = skeletonize_truth(truth, Box.of_shape(truth.shape), min_voxels=100)
     assert np.count_nonzero(np.bincount(found.edges.ravel()) == 1) == 3
 
 
@@ -127,11 +127,11 @@ def test_bumps_get_no_branch():
     truth[(z - 10) ** 2 + (y - 10) ** 2 <= 36] = 1
     truth[10, 16:19, 30:33] = 1
     truth[10, 16:19, 55:58] = 1
-    found = skeletons_of_truth(truth, Box.of_shape(truth.shape), min_voxels=100)
+    found = skeletonize_truth(truth, Box.of_shape(truth.shape), min_voxels=100)
     degrees = np.bincount(found.edges.ravel())
     assert np.count_nonzero(degrees == 1) == 2
 
 
 def test_no_object_is_large_enough():
     with pytest.raises(UserError, match='of 3 none is long enough and has 10000 voxels'):
-        skeletons_of_truth(tubes(), Box.of_shape((30, 40, 60)), min_voxels=10000)
+        skeletonize_truth(tubes(), Box.of_shape((30, 40, 60)), min_voxels=10000)

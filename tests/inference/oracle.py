@@ -120,3 +120,9 @@ def two_blocks(shape_zyx=(20, 24, 30)) -> np.ndarray:
     labels[3:-3, 3:-3, 3:-3] = 1
     labels[:, :, shape_zyx[2] // 2 :] *= 2
     return labels
+
+
+def object_mask(canvas: Canvas) -> np.ndarray:
+    """The voxels that a segment would be made of: bool [z, y, x]."""
+    likely = np.nan_to_num(canvas.seed, nan=-np.inf) >= canvas.options.segment_threshold
+    return likely & (canvas.segmentation <= 0)

@@ -1,4 +1,4 @@
-"""python -m ffn.visualization.animate as a user calls it."""
+"""The command `ffn animate`, as a user calls it."""
 
 import os
 import re
@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ffn.cli import animate
 from ffn.utils import errors
-from ffn.visualization import animate
+from ffn.visualization import animation
 from tests.calls import check_one_line
 from tests.inference import flood
 
@@ -56,8 +57,7 @@ def orange(picture):
 
 def test_as_a_user_calls_it(folder):
     done = subprocess.run(
-        [sys.executable, '-W', 'error:::ffn.visualization.animate', '-m',
-         'ffn.visualization.animate', *arguments('--every=10', '--quiet')],
+        [sys.executable, '-W', 'error:::ffn', '-m', 'ffn.visualization.animate', *arguments('--every=10', '--quiet')],
         cwd=folder, capture_output=True, text=True, timeout=120, check=False,
         # Other tests, of this process, may have set it: then nothing is hidden.
         env={name: value for name, value in os.environ.items() if name != 'TF_CPP_MIN_LOG_LEVEL'},
@@ -145,7 +145,7 @@ def test_a_failure_leaves_what_was_there(folder, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(animate, 'write_gif', interrupted)
+    monkeypatch.setattr(animation, 'write_gif', interrupted)
     assert errors.exit_status(lambda: animate.main(arguments('--max_steps=1'))) == 130
     assert (folder / 'flood.gif').read_bytes() == b'an earlier one'
     assert not list(folder.glob('.*'))

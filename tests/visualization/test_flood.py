@@ -11,13 +11,12 @@ from ffn.visualization.flood import (
     OTHER,
     START,
     FloodView,
-    object_mask,
     object_size,
     shade,
     to_palette,
 )
 from ffn.visualization.overlay import label_colors
-from tests.inference.oracle import oracle_canvas
+from tests.inference.oracle import object_mask, oracle_canvas
 
 SHAPE_ZYX = (20, 26, 38)
 CORNER_ZYX = (100, 200, 300)

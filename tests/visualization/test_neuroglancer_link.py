@@ -8,7 +8,7 @@ import urllib.parse
 import pytest
 
 from ffn.utils.geometry import Xyz
-from ffn.visualization.neuroglancer_link import Layer, link, source_of
+from ffn.visualization.neuroglancer_link import Layer, link, viewer_source
 
 VIEWER = 'https://viewer.example'
 
@@ -23,7 +23,7 @@ VIEWER = 'https://viewer.example'
     ('results', None),
 ])  # fmt: skip
 def test_what_a_browser_can_fetch(spec, source):
-    assert source_of(spec) == source
+    assert viewer_source(spec) == source
 
 
 def state_of(url):

@@ -8,9 +8,15 @@ import pytest
 from ffn.inference.core.restrictor import Restrictor
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz
-from ffn.visualization.flood import FloodView, object_mask
+from ffn.visualization.flood import FloodView
 from ffn.visualization.recorder import Recorder, grow, start_in
-from tests.inference.oracle import OracleNetwork, model_info, oracle_canvas, two_blocks
+from tests.inference.oracle import (
+    OracleNetwork,
+    model_info,
+    object_mask,
+    oracle_canvas,
+    two_blocks,
+)
 
 START_ZYX = (8, 10, 6)
 

@@ -1,10 +1,12 @@
-"""A place where a segmentation errs, in three planes: the image, and the image with both sides on it.
+"""Pictures of a segmentation's errors, in three planes: the image, and the image with both sides.
 
-Segments are areas, objects of the ground truth are outlines; those that a case is about stand out.
+Segments are drawn as areas, objects of the ground truth as outlines; those that the case is about stand
+out.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,21 +18,29 @@ from ffn.volumes.volume import Volume
 
 Rgb = tuple[int, int, int]
 SEGMENT_COLORS: tuple[Rgb, ...] = (
-    (235, 80, 50), (50, 130, 245), (70, 190, 80), (190, 90, 230), (250, 170, 30),
-)  # fmt: skip
+    (235, 80, 50),
+    (50, 130, 245),
+    (70, 190, 80),
+    (190, 90, 230),
+    (250, 170, 30),
+)
 OBJECT_COLORS: tuple[Rgb, ...] = (
-    (255, 240, 0), (0, 255, 255), (255, 120, 255), (150, 255, 120), (255, 190, 130),
-)  # fmt: skip
+    (255, 240, 0),
+    (0, 255, 255),
+    (255, 120, 255),
+    (150, 255, 120),
+    (255, 190, 130),
+)
 _CROSS = (255, 255, 255)
 _OUTSIDE = (60, 60, 70)
 _FLAT_GRAY = 120
-# Pixels of a plane, and how many of them a voxel's shortest edge has.
+# Size of a plane in pixels, and pixels along the shortest edge of a voxel.
 _TILE, _ZOOM, _GAP, _CROSS_GAP = 291, 3, 6, 18
 _FOCUS_ALPHA, _OTHER_ALPHA = 0.5, 0.18
 
 
 def window(at: Xyz, voxel_size_xyz: Sequence[float] = (1, 1, 1)) -> Box:
-    """The box around a voxel that its picture shows, of one physical size along all axes."""
+    """Returns the box around a voxel that its picture shows; its physical size is the same on all axes."""
     shortest = min(voxel_size_xyz)
     half = [max(round(_TILE // _ZOOM // 2 * shortest / size), 1) for size in voxel_size_xyz]
     return Box(
@@ -39,10 +49,10 @@ def window(at: Xyz, voxel_size_xyz: Sequence[float] = (1, 1, 1)) -> Box:
 
 
 def read_window(volume: Volume, box: Box) -> tuple[np.ndarray, np.ndarray]:
-    """Reads a box that may leave the volume.
+    """Reads a box that may extend beyond the volume.
 
     Returns:
-      [z, y, x], 0 outside; bool [z, y, x], what is inside.
+      Values [z, y, x], 0 outside; bool [z, y, x], which voxels are inside.
     """
     values, inside = np.zeros(box.size.zyx, volume.dtype), np.zeros(box.size.zyx, bool)
     part = volume.box.intersection(box)
@@ -53,11 +63,11 @@ def read_window(volume: Volume, box: Box) -> tuple[np.ndarray, np.ndarray]:
 
 
 def as_gray(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Brings an image to uint8; 8-bit images stay as they are.
+    """Converts an image to uint8; 8-bit images are left unchanged.
 
     Args:
       image: [z, y, x].
-      inside: bool [z, y, x], where it has values.
+      inside: bool [z, y, x], which voxels have values.
     """
     if image.dtype == np.uint8 or not inside.any():
         return image.astype(np.uint8)
@@ -67,17 +77,21 @@ def as_gray(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
 
 def case_picture(
-    truth: Volume, segmentation: Volume, image: Volume | None, at: Xyz,
-    objects: Mapping[int, Rgb], segments: Mapping[int, Rgb],
+    truth: Volume,
+    segmentation: Volume,
+    image: Volume | None,
+    at: Xyz,
+    objects: Mapping[int, Rgb],
+    segments: Mapping[int, Rgb],
     voxel_size_xyz: Sequence[float] = (1, 1, 1),
-) -> Image.Image:  # fmt: skip
+) -> Image.Image:
     """Draws the planes xy, xz and yz through a voxel: the image above, both sides on it below.
 
     Args:
       truth: labels.
       segmentation: labels, in the same coordinates.
-      image: one channel, in the same coordinates; None: grey.
-      at: where the planes meet, below the cross.
+      image: one channel, in the same coordinates; None: uniform grey.
+      at: voxel where the planes meet, under the cross.
       objects: id → colour of the outline.
       segments: id → colour of the area.
       voxel_size_xyz: physical size of a voxel.
@@ -90,12 +104,11 @@ def case_picture(
         gray = as_gray(*read_window(image, box))
     center = [n // 2 for n in box.size.zyx]
     sheet = np.full((2 * _TILE + _GAP, 3 * _TILE + 2 * _GAP, 3), 255, np.uint8)
-    planes = zip(
-        *(orthogonal_planes(v, center) for v in (gray, labels, found, inside)), strict=True
-    )
-    for column, plane in enumerate(planes):
+    cuts = [orthogonal_planes(volume, center) for volume in (gray, labels, found, inside)]
+    for column in range(3):
         left = column * (_TILE + _GAP)
-        tiles = _tiles(*map(_enlarged, plane), objects, segments)
+        gray_tile, *label_tiles = (_enlarge(planes[column]) for planes in cuts)
+        tiles = _draw_tiles(gray_tile, *label_tiles, objects=objects, segments=segments)
         for row, tile in enumerate(tiles):
             _draw_cross(tile)
             top = row * (_TILE + _GAP)
@@ -103,16 +116,21 @@ def case_picture(
     return Image.fromarray(sheet)
 
 
-def _enlarged(plane: np.ndarray) -> np.ndarray:
+def _enlarge(plane: np.ndarray) -> np.ndarray:
     rows, columns = (np.arange(_TILE) * n // _TILE for n in plane.shape)
     return plane[rows[:, np.newaxis], columns]
 
 
-def _tiles(
-    gray: np.ndarray, labels: np.ndarray, found: np.ndarray, inside: np.ndarray,
-    objects: Mapping[int, Rgb], segments: Mapping[int, Rgb],
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """The image alone, and the image with both sides: uint8 [rows, columns, 3]."""
+def _draw_tiles(
+    gray: np.ndarray,
+    labels: np.ndarray,
+    found: np.ndarray,
+    inside: np.ndarray,
+    *,
+    objects: Mapping[int, Rgb],
+    segments: Mapping[int, Rgb],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draws the image alone, and the image with both sides: uint8 [rows, columns, 3]."""
     plain = np.repeat(gray[..., np.newaxis], 3, axis=-1)
     plain[~inside] = _OUTSIDE
     found = np.where(found > 0, found, 0)
@@ -128,13 +146,11 @@ def _tiles(
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:
-    """The pixels of a mask at its border, two wide."""
+    """Returns the pixels of a mask at its border, two wide."""
     core = mask.copy()
     for _ in range(2):
         padded = np.pad(core, 1, mode='edge')
-        core = (
-            core & padded[2:, 1:-1] & padded[:-2, 1:-1] & padded[1:-1, 2:] & padded[1:-1, :-2]
-        )  # fmt: skip
+        core = core & padded[2:, 1:-1] & padded[:-2, 1:-1] & padded[1:-1, 2:] & padded[1:-1, :-2]
     return mask & ~core
 
 
@@ -144,9 +160,8 @@ def _draw_cross(tile: np.ndarray) -> None:
         tile[part, middle], tile[middle, part] = _CROSS, _CROSS
 
 
-def png_of(picture: Image.Image) -> bytes:
-    """A picture as a PNG file."""
-    import io
+def encode_png(picture: Image.Image) -> bytes:
+    """Encodes a picture as a PNG file."""
 
     buffer = io.BytesIO()
     picture.save(buffer, 'PNG', optimize=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ffn.utils.geometry import Xyz
-from ffn.visualization.case_picture import as_gray, case_picture, png_of, window
+from ffn.visualization.case_pictures import as_gray, case_picture, encode_png, window
 from ffn.volumes.volume import Volume
 
 TILE, STEP = 291, 297  # pixels of a plane, and from one to the next
@@ -107,4 +107,4 @@ def test_other_types_of_image():
 
 
 def test_png():
-    assert png_of(case_picture(*volumes(), Xyz(1, 1, 1), {}, {})).startswith(b'\x89PNG')
+    assert encode_png(case_picture(*volumes(), Xyz(1, 1, 1), {}, {})).startswith(b'\x89PNG')

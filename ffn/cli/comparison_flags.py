@@ -1,0 +1,120 @@
+"""The flags that `ffn evaluate` and `ffn compare` share, and what they open and write."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz, parse_voxel_size
+from ffn.volumes.volume import Volume, open_volume
+
+VOLUME_HELP = 'a folder of results, one .npz, or a volume, path:dataset'
+
+
+def add_comparison_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that say how two volumes lie, and what is written."""
+    add = parser.add_argument_group('Position and size').add_argument
+    add(
+        '--bounding_box',
+        metavar='BOX',
+        help='region to compare, BoundingBox with start and size in x, y, z, text format or a file '
+        '(default: everything)',
+    )
+    add(
+        '--offset',
+        metavar='X,Y,Z',
+        help='position of the first voxel of the second volume within the first, in voxels '
+        '(default: as the volumes say)',
+    )
+    add(
+        '--split_cc',
+        action='store_true',
+        help='give every 6-connected component an id of its own; otherwise ids count as stored',
+    )
+    add(
+        '--voxel_size',
+        metavar='X,Y,Z',
+        help='physical size of a voxel; nanometres for links to the viewer (default: 1,1,1)',
+    )
+    add = parser.add_argument_group('Output').add_argument
+    add('--worst', type=int, default=10, metavar='N', help='how many cases of each kind are listed')
+    add('--json', type=Path, metavar='FILE', help='write all numbers to this file')
+    add('--html', type=Path, metavar='FILE', help='write a page with pictures to this file')
+    add('--image', metavar='VOLUME', help='image below the objects in these pictures')
+    add(
+        '--viewer_url',
+        metavar='URL',
+        help='a Neuroglancer that the page links to; volumes that are not on a server get positions '
+        'to copy instead',
+    )
+    add('--quiet', action='store_true', help='no progress bar')
+
+
+def check_comparison_flags(args: argparse.Namespace) -> None:
+    """Checks the flags that `add_comparison_flags` adds.
+
+    Raises:
+      UserError: one of them does not fit.
+    """
+    if args.worst < 0:
+        raise UserError(f'--worst is {args.worst}; expected 0 or more')
+    for name in ('image', 'viewer_url'):
+        if getattr(args, name) and not args.html:
+            raise UserError(f'--{name} is for the page; give --html FILE as well')
+
+
+def read_box_and_offset(args: argparse.Namespace) -> tuple[Box | None, Xyz | None]:
+    """Reads --bounding_box and --offset.
+
+    Raises:
+      UserError: they cannot be read.
+    """
+    from ffn.inference.request import read_box
+
+    box = read_box(args.bounding_box) if args.bounding_box else None
+    return box, Xyz.parse(args.offset, '--offset') if args.offset else None
+
+
+def read_voxel_size(args: argparse.Namespace) -> tuple[float, float, float]:
+    """Reads --voxel_size, in x, y, z order.
+
+    Raises:
+      UserError: not three positive numbers.
+    """
+    return parse_voxel_size(args.voxel_size or '1,1,1', '--voxel_size')
+
+
+def open_image(args: argparse.Namespace, stack: contextlib.ExitStack) -> Volume | None:
+    """Opens --image, to be closed by `stack`.
+
+    Raises:
+      UserError: it cannot be opened, or has several channels.
+    """
+    return stack.enter_context(open_volume(args.image)).single_channel() if args.image else None
+
+
+def make_viewer_link(
+    args: argparse.Namespace, specs: tuple[str, str], names: tuple[str, str]
+) -> Callable[[Xyz, Sequence[int], Sequence[int]], str | None]:
+    """Returns a function that links from the page to --viewer_url, if that is given.
+
+    Args:
+      args: the command line.
+      specs: the two volumes, as given.
+      names: what they are called.
+    """
+    from ffn.visualization.neuroglancer_link import Layer, link
+
+    size = None if args.voxel_size is None else read_voxel_size(args)
+
+    def make(at: Xyz, objects: Sequence[int], segments: Sequence[int]) -> str | None:
+        layers = [Layer('image', args.image)] if args.image else []
+        layers.append(Layer(names[0], specs[0], objects))
+        if args.offset is None:  # with an offset it would lie elsewhere in the viewer
+            layers.append(Layer(names[1], specs[1], segments))
+        return link(args.viewer_url, layers, at, size) if args.viewer_url else None
+
+    return make

@@ -1,0 +1,211 @@
+"""Scores checkpoints on a box that training has not seen.
+
+The loss and the scores of training patches say how well single steps do; this says how well objects
+are traced from seed to end, which is what a checkpoint should be chosen by.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import fastremap
+import numpy as np
+from absl import logging
+
+from ffn.evaluation.held_out_score import HeldOutScore, Segmented
+from ffn.inference import inference_pb2
+from ffn.inference.core.canvas import Canvas, Interrupted
+from ffn.inference.request import check_request, clip_box
+from ffn.inference.run_progress import RunProgress
+from ffn.inference.runner import Runner
+from ffn.models.trained_settings import fill_from_training
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz
+from ffn.volumes.volume import open_decorated, open_volume
+
+if TYPE_CHECKING:
+    import keras
+
+# Limit of network steps, as a multiple of those that cover the box once: a trained network needs about
+# one, an untrained one floods without end.
+TIMES_COVERED = 4
+
+
+class HeldOutBox:
+    """A box with known labels on which any number of checkpoints can be scored; a context manager.
+
+    The network is created and compiled once; further checkpoints only replace its weights, so a
+    training can call `evaluate` as often as it likes.
+
+    Attributes:
+      box: the box that is segmented, within the image.
+      truth: unsigned [z, y, x], its labels, renumbered from 1.
+    """
+
+    def __init__(
+        self,
+        request: inference_pb2.InferenceRequest,
+        labels: str,
+        box: Box,
+        *,
+        max_steps: int | None = None,
+        max_seconds: float = 0,
+        stop: threading.Event | None = None,
+        quiet: bool = True,
+    ):
+        """Reads the labels.
+
+        Args:
+          request: image, inference options, seed policy; fields that it omits are taken from the training
+            of the checkpoint.
+          labels: the volume, 'path:dataset'.
+          box: clipped to the image, with a warning.
+          max_steps: maximum number of network steps of a run; 0: no limit; default: TIMES_COVERED times
+            as many as cover the box.
+          max_seconds: maximum duration of a run; 0: no limit.
+          stop: setting it ends a run as a limit would.
+          quiet: no progress bar.
+
+        Raises:
+          UserError: something does not fit.
+        """
+        for name, value in (('max_steps', max_steps or 0), ('max_seconds', max_seconds)):
+            if not value >= 0:
+                raise UserError(f'{name} is {value}; expected a limit, or 0 for none')
+        if not request.seed_policy:
+            raise UserError('seed_policy is not set; PolicyPeaks is the usual choice')
+        self._template = _copy(request)
+        self._max_steps, self._max_seconds = max_steps, max_seconds
+        self._stop = stop or threading.Event()
+        self._quiet = quiet
+        self._runner: Runner | None = None
+        self._model: keras.Model | None = None
+        with open_decorated(request.image, 'image') as image:
+            self.box, clipped = clip_box(box, image.box, Xyz(1, 1, 1), image.name)
+        if clipped:
+            logging.warning('box %s extends beyond the image; clipped to %s', box, self.box)
+        with open_volume(labels) as volume:
+            truth = volume.require_labels().read(self.box)
+        if not (truth > 0).any():
+            raise UserError(f'{labels} has no object in box {self.box}')
+        self.truth = fastremap.renumber(np.where(truth > 0, truth, 0), preserve_zero=True)[0]
+
+    def __enter__(self) -> HeldOutBox:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Releases the network and the image; the object remains usable."""
+        if self._runner is not None:
+            self._runner.close()
+        self._runner = self._model = None
+
+    def evaluate(self, weights: str | Path | keras.Model) -> HeldOutScore:
+        """Segments the box and scores the result.
+
+        Args:
+          weights: a checkpoint, as in `model_checkpoint_path` of a request, or a network.
+
+        Raises:
+          UserError: no such weights, they do not fit, or the request is incomplete.
+        """
+        return HeldOutScore.of(self.truth, self.segment(weights))
+
+    def segment(self, weights: str | Path | keras.Model) -> Segmented:
+        """Segments the box without scoring it; see `evaluate`."""
+        from ffn.models.predictor import using_tf32
+
+        try:
+            with using_tf32(False), RunProgress(1, self._quiet) as bar:
+                runner = self._started(weights)
+                runner.on_canvas = bar.canvas
+                limits = _Limits(self._step_limit(runner), self._max_seconds, self._stop)
+                begin = time.monotonic()
+                canvas = runner.run_in_memory(self.box.start.zyx, self.box.size.zyx, limits)
+        except BaseException:
+            self.close()  # the network may be left with a mixture of two checkpoints
+            raise
+        return Segmented(
+            canvas.segmentation,
+            canvas.counters['predict-calls'],
+            time.monotonic() - begin,
+            complete=not limits.reached,
+        )
+
+    def _step_limit(self, runner: Runner) -> int:
+        if self._max_steps is not None:
+            return self._max_steps
+        deltas = runner.info.deltas
+        return TIMES_COVERED * math.prod(
+            math.ceil(n / max(d, 1)) for n, d in zip(self.box.size, deltas, strict=True)
+        )
+
+    def _started(self, weights: str | Path | keras.Model) -> Runner:
+        """Returns a runner with these weights, reusing the present one if nothing else changes."""
+        request = _copy(self._template)
+        model = None if isinstance(weights, str | Path) else weights
+        if model is None:
+            request.model_checkpoint_path = str(weights)
+            fill_from_training(request, quiet=self._runner is not None)
+        check_request(request, has_model=model is not None)
+        runner = self._runner
+        if runner is not None and model is self._model and _same_but_weights(runner, request):
+            if model is None:
+                runner.use_checkpoint(request.model_checkpoint_path)
+            return runner
+        self.close()
+        self._runner, self._model = Runner(), model
+        self._runner.start(request, model)
+        return self._runner
+
+
+def _same_but_weights(runner: Runner, request: inference_pb2.InferenceRequest) -> bool:
+    """Whether a request differs from the runner's in its weights only."""
+    running = _copy(runner.request)
+    running.model_checkpoint_path = request.model_checkpoint_path
+    return running == request
+
+
+def _copy(request: inference_pb2.InferenceRequest) -> inference_pb2.InferenceRequest:
+    copied = inference_pb2.InferenceRequest()
+    copied.CopyFrom(request)
+    return copied
+
+
+class _Limits:
+    """Ends a run between two steps; `reached` says whether it has done so."""
+
+    def __init__(self, max_steps: int, max_seconds: float, stop: threading.Event):
+        self._max_steps, self._stop = max_steps, stop
+        self._end = time.monotonic() + max_seconds if max_seconds else math.inf
+        self.reached = False
+
+    def __call__(self, canvas: Canvas) -> None:
+        steps = canvas.counters['predict-calls']
+        if 0 < self._max_steps <= steps or time.monotonic() >= self._end or self._stop.is_set():
+            self.reached = True
+            raise Interrupted('a limit was reached', canvas)
+
+
+def checkpoint_names(given: Sequence[str], request: inference_pb2.InferenceRequest) -> list[str]:
+    """Returns the checkpoints of a command line: names without endings, each once.
+
+    Args:
+      given: names; all files of a checkpoint may be listed, as `model.ckpt-*` does.
+      request: its own checkpoint is used if none is given.
+
+    Raises:
+      UserError: there is none.
+    """
+    names = given or [request.model_checkpoint_path]
+    if not all(names):
+        raise UserError('no checkpoint: give --checkpoint, or model_checkpoint_path in the request')
+    return list(dict.fromkeys(re.sub(r'\.(index|(data|input)-\d+-of-\d+)$', '', n) for n in names))
