@@ -11,10 +11,10 @@ import tensorstore as ts
 
 from ffn.evaluation.sources import (
     SUBVOLUME_IDS,
-    moved,
     open_segmentation,
     open_truth,
     shared_box,
+    translated,
 )
 from ffn.inference.storage import OriginInfo, save_result
 from ffn.utils.errors import UserError
@@ -194,6 +194,6 @@ def test_offset_and_box():
 
 
 def test_moved():
-    there = moved(Volume('s', labels(), {}, (1, 1, 1)), Xyz(10, 20, 30))
+    there = translated(Volume('s', labels(), {}, (1, 1, 1)), Xyz(10, 20, 30))
     part = Box(Xyz(11, 21, 31), Xyz(3, 2, 1))
     np.testing.assert_array_equal(there.read(part), labels()[1:2, 1:3, 1:4])
