@@ -136,7 +136,8 @@ def main() -> None:
                 time_s, peak_mb = measure.command(
                     [
                         '-m',
-                        'ffn', 'evaluate',
+                        'ffn',
+                        'evaluate',
                         '--groundtruth',
                         specs[0],
                         '--segmentation',

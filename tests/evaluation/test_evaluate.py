@@ -180,7 +180,7 @@ def test_skeletons_in_voxels_and_outside(folder, caplog):
                   '--voxel_size', '10,10,40').erl  # fmt: skip
     assert '2 of 11 nodes' in caplog.text
     assert (erl.length, erl.erl) == (80, 80)
-    with pytest.raises(UserError, match='no edge of the skeletons is inside of box'):
+    with pytest.raises(UserError, match='no edge of the skeletons lies inside box'):
         run(folder, 'v.h5:seg', '--skeletons', swc(folder, 'b.swc', [(50, 0, 0), (60, 0, 0)]))
 
 
