@@ -1,4 +1,4 @@
-"""Calling a script with many mistakes, in one process: loading TensorFlow takes seconds."""
+"""Calling Python, scripts and commands in processes of their own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 _DRIVER = """
 import contextlib, importlib, io, json, sys
@@ -28,10 +29,32 @@ json.dump(results, sys.stdout)
 """
 
 
+def run_python(
+    folder: Path, *arguments: object, timeout: float = 300, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Runs the interpreter of the tests, and keeps what it prints.
+
+    Args:
+      folder: where it runs.
+      *arguments: its command line.
+      timeout: seconds that it may take.
+      **options: of subprocess.run.
+    """
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout,
+        **options,
+    )
+
+
 def call_many(
     repository: Path, folder: Path, script: str, cases: Sequence[Sequence[str]]
 ) -> list[tuple[int, str]]:
-    """Calls a script once per case.
+    """Calls a script with many command lines in one process: loading TensorFlow takes seconds.
 
     Args:
       repository: where it is.
@@ -42,11 +65,14 @@ def call_many(
     Returns:
       Exit status and what was written to standard error, for each case.
     """
-    done = subprocess.run(
-        [sys.executable, '-c', _DRIVER, script], cwd=folder, input=json.dumps(list(cases)),
-        env={'PYTHONPATH': str(repository)}, capture_output=True, text=True, check=False,
-        timeout=300,
-    )  # fmt: skip
+    done = run_python(
+        folder,
+        '-c',
+        _DRIVER,
+        script,
+        input=json.dumps(list(cases)),
+        env={'PYTHONPATH': str(repository)},
+    )
     if done.returncode:
         raise AssertionError(done.stderr)
     return [(status, errors) for status, errors in json.loads(done.stdout)]

@@ -1,8 +1,6 @@
 """The demo as `make demo` calls it, but with next to no training."""
 
 import re
-import subprocess
-import sys
 
 import h5py
 import numpy as np
@@ -12,16 +10,15 @@ from PIL import Image
 from ffn.demo import report, stages
 from ffn.inference import storage
 from ffn.utils.errors import UserError
-from tests.calls import check_one_line
+from tests.calls import check_one_line, run_python
 
 
 @pytest.fixture(scope='module')
 def untrained(tmp_path_factory, repository):
     out = tmp_path_factory.mktemp('demo') / 'out'
-    done = subprocess.run(
-        [sys.executable, '-m', 'ffn.demo', f'--output={out}', '--size=48', '--train_steps=2'],
-        cwd=repository, capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
+    done = run_python(
+        repository, '-m', 'ffn.demo', f'--output={out}', '--size=48', '--train_steps=2'
+    )
     return out, done
 
 
@@ -48,8 +45,10 @@ def test_a_result_like_the_truth_has_no_error(untrained):
     page = (out / 'report.html').read_text()
     assert page.count('<img') == 4
     assert 'ffn train' in page
-    pictures = {name: np.asarray(Image.open(out / f'{name}.png')) for name in
-                ('image', 'truth', 'segmentation', 'training', 'overview')}  # fmt: skip
+    pictures = {
+        name: np.asarray(Image.open(out / f'{name}.png'))
+        for name in ('image', 'truth', 'segmentation', 'training', 'overview')
+    }
     assert np.array_equal(pictures['truth'], pictures['segmentation'])
     assert not np.array_equal(pictures['image'], pictures['truth'])
     assert pictures['overview'].shape == (96, 3 * 96 + 2 * 8, 3)

@@ -19,7 +19,7 @@ from ffn.inference import box_run, inference_pb2, report, storage
 from ffn.models.precision import backend, describe_device
 from ffn.utils.errors import UserError
 from ffn.utils.npz import read_npz
-from tests.calls import call_many, check_one_line
+from tests.calls import call_many, check_one_line, run_python
 from tests.inference import flood
 from tests.inference.results import check_same, whole_result
 
@@ -81,15 +81,16 @@ def test_as_one_by_one(folder, one_by_one, at_a_time, batch_size):
 
 
 def script(repository: Path, *arguments: str) -> list[str]:
-    return [sys.executable, str(repository / 'run_inference.py'),
-            '--inference_request=request.pbtxt', *arguments]  # fmt: skip
+    return [
+        sys.executable,
+        str(repository / 'run_inference.py'),
+        '--inference_request=request.pbtxt',
+        *arguments,
+    ]
 
 
 def run(repository: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        script(repository, *arguments), cwd=folder, capture_output=True, text=True, timeout=300,
-        check=False,
-    )  # fmt: skip
+    return run_python(folder, *script(repository, *arguments)[1:])
 
 
 def read_report(folder: Path) -> dict:
@@ -197,9 +198,12 @@ def test_limits_and_masked_boxes_are_reported(folder, capsys):
     masks = 'masks { coordinate_expression { expression: "x >= 21" } }'
     request = write_request(folder, masks)
     box_run.segment(
-        request, boxes_text=boxes_text(), options_text='max_object_steps: 5', quiet=True,
+        request,
+        boxes_text=boxes_text(),
+        options_text='max_object_steps: 5',
+        quiet=True,
         report_path=str(folder / 'report.json'),
-    )  # fmt: skip
+    )
     told = read_report(folder)
     assert [box['status'] for box in told['boxes']] == ['segmented', 'masked', 'segmented']
     check_total(told)
@@ -221,27 +225,41 @@ masks { volume {
 """
 MISTAKES = [
     ([], ['--bounding_box', '--bounding_boxes']),
-    ([f'--bounding_box={box_text(*BOXES[0])}', f'--bounding_boxes={boxes_text()}'],
-     ['--bounding_box', '--bounding_boxes']),
+    (
+        [f'--bounding_box={box_text(*BOXES[0])}', f'--bounding_boxes={boxes_text()}'],
+        ['--bounding_box', '--bounding_boxes'],
+    ),
     (['--bounding_boxes=empty.pbtxt'], ['no box']),
     (['--bounding_boxes=none.pbtxt'], ['none.pbtxt']),
     ([f'--bounding_boxes={box_text(*BOXES[0])}'], ['--bounding_boxes', 'BoundingBoxes']),
     (['--bounding_boxes=box { size { x: 9 y: 9 z: 9 } }'], ['box 0', 'start']),
-    ([f'--bounding_boxes={boxes_text()} box {{ {box_text((1, 1, 1), (9, 0, 9))} }}'],
-     ['box 3', 'x,y,z 9,0,9']),
-    ([f'--bounding_boxes={boxes_text([*BOXES, ((21, 1, 7), (9, 9, 9))])}'],
-     ['boxes 1 and 3', '21,1,7']),
+    (
+        [f'--bounding_boxes={boxes_text()} box {{ {box_text((1, 1, 1), (9, 0, 9))} }}'],
+        ['box 3', 'x,y,z 9,0,9'],
+    ),
+    (
+        [f'--bounding_boxes={boxes_text([*BOXES, ((21, 1, 7), (9, 9, 9))])}'],
+        ['boxes 1 and 3', '21,1,7'],
+    ),
     # Both are clipped to begin at 0,0,0.
-    ([f'--bounding_boxes={boxes_text([BOXES[0], ((-5, 0, 0), (20, 20, 20))])}'],
-     ['boxes 0 and 1', '0,0,0']),
-    ([f'--bounding_boxes={boxes_text([*BOXES, ((0, 90, 0), (9, 9, 9))])}'],
-     ['x,y,z 0,90,0', 'z,y,x 0,90,0']),
+    (
+        [f'--bounding_boxes={boxes_text([BOXES[0], ((-5, 0, 0), (20, 20, 20))])}'],
+        ['boxes 0 and 1', '0,0,0'],
+    ),
+    (
+        [f'--bounding_boxes={boxes_text([*BOXES, ((0, 90, 0), (9, 9, 9))])}'],
+        ['x,y,z 0,90,0', 'z,y,x 0,90,0'],
+    ),
     ([f'--bounding_boxes={boxes_text([*BOXES, ((1, 2, 3), (9, 9, 4))])}'], ['9,9,4', '7,5,5']),
-    ([f'--bounding_boxes={boxes_text()}', '--inference_options=max_object_steps: -3'],
-     ['max_object_steps', '-3']),
-    ([f'--bounding_boxes={boxes_text()}', '--inference_request=float64.pbtxt'],
-     ['float64', 'float32', 'bfloat16', 'float16', 'auto']),
-]  # fmt: skip
+    (
+        [f'--bounding_boxes={boxes_text()}', '--inference_options=max_object_steps: -3'],
+        ['max_object_steps', '-3'],
+    ),
+    (
+        [f'--bounding_boxes={boxes_text()}', '--inference_request=float64.pbtxt'],
+        ['float64', 'float32', 'bfloat16', 'float16', 'auto'],
+    ),
+]
 
 
 def test_mistakes_get_one_line(repository, folder):
@@ -253,15 +271,18 @@ def test_mistakes_get_one_line(repository, folder):
     with h5py.File(folder / 'volume.h5', 'a') as file:
         file['small'] = np.zeros((20, 26, 25), np.uint8)
     cases = [['--inference_request=request.pbtxt', *arguments] for arguments, _ in MISTAKES]
-    fails = ['--inference_request=masked.pbtxt', f'--bounding_boxes={boxes_text()}',
-             '--report=report.json']  # fmt: skip
+    fails = [
+        '--inference_request=masked.pbtxt',
+        f'--bounding_boxes={boxes_text()}',
+        '--report=report.json',
+    ]
     *found, failed = call_many(repository, folder, 'run_inference', [*cases, fails])
     for (arguments, words), (status, errors) in zip(MISTAKES, found, strict=True):
         check_one_line(status, errors, *words, what=arguments)
 
     check_one_line(*failed, '1 of 3 boxes', 'small', '25,26,20')
-    assert sorted(path.name for path in folder.rglob('*.npz')) == [
-        'seg-0_0_0.npz', 'seg-3_10_5.npz']  # fmt: skip
+    saved = sorted(path.name for path in folder.rglob('*.npz'))
+    assert saved == ['seg-0_0_0.npz', 'seg-3_10_5.npz']
     told = read_report(folder)
     assert [box['status'] for box in told['boxes']] == ['segmented', 'failed', 'segmented']
     assert 'small' in told['boxes'][1]['error']
@@ -297,19 +318,18 @@ def check_bfloat16(folder: Path, expected: dict) -> None:
 
 def test_bfloat16_by_flag_and_by_request(repository, folder, one_by_one):
     box, corner = box_text(*BOXES[0]), BOXES[0][0]
-    report_path = str(folder / 'report.json')
-    box_run.segment(str(folder / 'request.pbtxt'), box, precision='bfloat16',
-                    report_path=report_path, quiet=True)  # fmt: skip
+    options = {'report_path': str(folder / 'report.json'), 'quiet': True}
+    box_run.segment(str(folder / 'request.pbtxt'), box, precision='bfloat16', **options)
     check_bfloat16(folder, one_by_one[corner])
     by_flag = result(folder, corner)
     (folder / 'results').rename(folder / 'by_flag')
     request = write_request(folder, 'precision: "bfloat16"')
-    box_run.segment(request, box, report_path=report_path, quiet=True)
+    box_run.segment(request, box, **options)
     check_bfloat16(folder, one_by_one[corner])
     check_same(result(folder, corner), by_flag)
     # The flag overrides the request.
     (folder / 'results').rename(folder / 'by_request')
-    box_run.segment(request, box, precision='float32', report_path=report_path, quiet=True)
+    box_run.segment(request, box, precision='float32', **options)
     assert read_report(folder)['precision'] == 'float32'
     check_same(result(folder, corner), one_by_one[corner])
 
@@ -338,9 +358,12 @@ def test_stopped_with_two_boxes_at_work(repository, folder):
     write_request(folder, 'concurrent_requests: 2 batch_size: 2', deltas='[1, 1, 1]')
     arguments = [f'--bounding_boxes={boxes_text(boxes)}', '--report=report.json']
     process = subprocess.Popen(
-        script(repository, *arguments), cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+        script(repository, *arguments),
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-    )  # fmt: skip
+    )
     try:
         begun = 0
         while begun < 2 and (line := process.stderr.readline()):
@@ -352,8 +375,8 @@ def test_stopped_with_two_boxes_at_work(repository, folder):
         process.kill()
     assert process.returncode == 128 + signal.SIGTERM, errors
     assert 'Traceback' not in errors
-    assert sorted(path.name for path in folder.rglob('*.cpoint')) == [
-        'seg-0_0_0.cpoint', 'seg-1_2_0.cpoint']  # fmt: skip
+    saved = sorted(path.name for path in folder.rglob('*.cpoint'))
+    assert saved == ['seg-0_0_0.cpoint', 'seg-1_2_0.cpoint']
     assert not list(folder.rglob('*.npz'))
     assert not (folder / 'results' / 'counters.txt').exists()
     told = read_report(folder)

@@ -20,7 +20,7 @@ from ffn.inference.core import checkpoint
 from ffn.inference.core.canvas import Interrupted
 from ffn.inference.request import read_request
 from ffn.inference.runner import Runner
-from tests.calls import check_one_line
+from tests.calls import check_one_line, run_python
 from tests.inference import flood
 from tests.inference.results import check_same, whole_result
 
@@ -74,11 +74,13 @@ def stop_after(folder: Path, steps: int) -> Path:
 
 def run(repository: Path, folder: Path, *arguments: str, before=None):
     """Calls the script; `before` is called in the new process."""
-    return subprocess.run(
-        [sys.executable, str(repository / 'run_inference.py'),
-         '--inference_request=request.pbtxt', *arguments],
-        cwd=folder, capture_output=True, text=True, timeout=300, check=False, preexec_fn=before,
-    )  # fmt: skip
+    return run_python(
+        folder,
+        str(repository / 'run_inference.py'),
+        '--inference_request=request.pbtxt',
+        *arguments,
+        preexec_fn=before,
+    )
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -97,9 +99,12 @@ def may_write(folder: Path) -> bool:
     """Whether a process without privileges may write to a folder."""
     code = 'import os, sys; print(os.access(sys.argv[1], os.W_OK))'
     done = subprocess.run(
-        [sys.executable, '-c', code, str(folder)], capture_output=True, text=True, check=True,
+        [sys.executable, '-c', code, str(folder)],
+        capture_output=True,
+        text=True,
+        check=True,
         preexec_fn=without_privileges,
-    )  # fmt: skip
+    )
     return done.stdout.strip() == 'True'
 
 
@@ -160,9 +165,7 @@ def test_a_disk_that_is_full_when_the_result_is_written(repository, folder, undi
     check_one_line(done.returncode, done.stderr, 'File too large')
     assert files(folder) == before
     report = folder / 'report.json'
-    box_run.segment(
-        str(folder / 'request.pbtxt'), BOX, quiet=True, report_path=str(report)
-    )  # fmt: skip
+    box_run.segment(str(folder / 'request.pbtxt'), BOX, quiet=True, report_path=str(report))
     assert '"resumed_steps": 60' in report.read_text()
     check_same(whole_result(folder / 'results', CORNER), undisturbed)
     assert not saved.exists()
@@ -235,10 +238,19 @@ def spoil(path: Path, how: str) -> None:
         replace_member(path, 'state', np.array(b'{"growing": null, "seed_index": "x"'))
 
 
-@pytest.mark.parametrize('how', [
-    'truncated', 'empty', 'random bytes', 'a bit', 'unsafe member', 'unsafe pickle',
-    'another shape', 'another state',
-])  # fmt: skip
+@pytest.mark.parametrize(
+    'how',
+    [
+        'truncated',
+        'empty',
+        'random bytes',
+        'a bit',
+        'unsafe member',
+        'unsafe pickle',
+        'another shape',
+        'another state',
+    ],
+)
 def test_a_checkpoint_that_is_no_good(folder, undisturbed, caplog, monkeypatch, how):
     """Moved aside with a warning, not executed, and the subvolume is begun afresh."""
     monkeypatch.chdir(folder)

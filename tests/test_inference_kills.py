@@ -13,20 +13,22 @@ import h5py
 import numpy as np
 import pytest
 
+from tests.calls import run_python
 from tests.inference.results import check_same, whole_result
 
-MOMENTS = [f'{when}:{ending}' for ending in ('cpoint', 'prob', 'npz')
-           for when in ('half', 'before', 'after')]  # fmt: skip
+MOMENTS = [
+    f'{when}:{ending}'
+    for ending in ('cpoint', 'prob', 'npz')
+    for when in ('half', 'before', 'after')
+]
 
 
 def killed(repository: Path, folder: Path, kills: int, moments: list[str], *boxes: str) -> dict:
     """Runs tests.inference.killed; returns what the kills met."""
     folder.mkdir()
-    done = subprocess.run(
-        [sys.executable, '-m', 'tests.inference.killed', str(folder), str(kills), '7',
-         *moments, *boxes],
-        cwd=repository, capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
+    done = run_python(
+        repository, '-m', 'tests.inference.killed', str(folder), str(kills), '7', *moments, *boxes
+    )
     log = folder / 'log'
     assert done.returncode == 0, (done.stderr, log.exists() and log.read_text())
     met = json.loads(done.stdout)
@@ -103,16 +105,17 @@ class ScriptKiller:
 
     def __init__(self, repository: Path, folder: Path, *arguments: str):
         self._folder = folder
-        self._command = [sys.executable, str(repository / 'run_inference.py'),
-                         '--inference_request=request.pbtxt', *arguments]  # fmt: skip
+        self._command = [
+            sys.executable,
+            str(repository / 'run_inference.py'),
+            '--inference_request=request.pbtxt',
+            *arguments,
+        ]
         self._left_over: set[Path] = set()
         self.resumed = 0
 
     def run(self) -> None:
-        done = subprocess.run(
-            self._command, cwd=self._folder, capture_output=True, text=True, timeout=600,
-            check=False,
-        )  # fmt: skip
+        done = run_python(self._folder, *self._command[1:], timeout=600)
         assert done.returncode == 0, done.stderr
 
     def kill(self, until, delay: float) -> bool:

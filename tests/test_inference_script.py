@@ -15,7 +15,7 @@ import pytest
 
 from ffn.inference import inference_pb2, storage
 from ffn.utils.npz import read_npz
-from tests.calls import call_many, check_one_line
+from tests.calls import call_many, check_one_line, run_python
 from tests.inference import flood
 
 BOX = 'start { x: 0 y: 0 z: 0 } size { x: 38 y: 26 z: 20 }'
@@ -28,15 +28,17 @@ def folder(flood_folder):
 
 def command(repository: Path, *arguments: str, box: str = BOX) -> list[str]:
     script = str(repository / 'run_inference.py')
-    return [sys.executable, script, '--inference_request=request.pbtxt',
-            f'--bounding_box={box}', *arguments]  # fmt: skip
+    return [
+        sys.executable,
+        script,
+        '--inference_request=request.pbtxt',
+        f'--bounding_box={box}',
+        *arguments,
+    ]
 
 
 def run(repository: Path, folder: Path, *arguments: str, **options) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        command(repository, *arguments, **options), cwd=folder, capture_output=True, text=True,
-        timeout=120, check=False,
-    )  # fmt: skip
+    return run_python(folder, *command(repository, *arguments, **options)[1:])
 
 
 def check_segments(found: np.ndarray, truth: np.ndarray) -> None:
@@ -164,25 +166,45 @@ MISTAKES = [
     ('/flood"', '/flood/model.ckpt-7"', [], ['model.ckpt-7']),
     ('[4, 3]', '[5, 3]', [], ['conv0_a/weights', '4)', '5)']),
     (r'\"depth\": 1', r'\"depth\": 2', [], ['features', '4 convolutions']),
-    (r'\"depth\": 1, \"features\": [4, 3]', r'\"depth\": 3, \"features\": 3', [],
-     ['conv0_a/weights']),
+    (
+        r'\"depth\": 1, \"features\": [4, 3]',
+        r'\"depth\": 3, \"features\": 3',
+        [],
+        ['conv0_a/weights'],
+    ),
     ('ConvStack3DFFNModel', 'ConvStack2D', [], ['ConvStack2D', 'ConvStack3DFFNModel']),
     ('model_args: "{', 'model_args: "', [], ['model_args']),
     ('min_segment_size: 50', '', ['--inference_options=move_threshold: 2'], ['move_threshold']),
     ('checkpoint_interval: 1', 'image { tensorstore: "{" }', [], ['image']),
-    ('checkpoint_interval: 1', 'alignment_options { type: UNKNOWN_ALIGNMENT }', [],
-     ['alignment_options']),
-    ('checkpoint_interval: 1', 'masks { coordinate_expression { expression: "open(1)" } }', [],
-     ['open']),
-    ('', '', ['--bounding_box=start { x: 90 y: 0 z: 0 } size { x: 9 y: 9 z: 9 }'],
-     ['x,y,z 90,0,0', 'z,y,x 0,0,90']),
-    ('', '', ['--bounding_box=start { x: 0 y: 0 z: 0 } size { x: 38 y: 4 z: 20 }'],
-     ['38,4,20', '7,5,5']),
+    (
+        'checkpoint_interval: 1',
+        'alignment_options { type: UNKNOWN_ALIGNMENT }',
+        [],
+        ['alignment_options'],
+    ),
+    (
+        'checkpoint_interval: 1',
+        'masks { coordinate_expression { expression: "open(1)" } }',
+        [],
+        ['open'],
+    ),
+    (
+        '',
+        '',
+        ['--bounding_box=start { x: 90 y: 0 z: 0 } size { x: 9 y: 9 z: 9 }'],
+        ['x,y,z 90,0,0', 'z,y,x 0,0,90'],
+    ),
+    (
+        '',
+        '',
+        ['--bounding_box=start { x: 0 y: 0 z: 0 } size { x: 38 y: 4 z: 20 }'],
+        ['38,4,20', '7,5,5'],
+    ),
     ('', '', ['--bounding_box=size { x: 38 y: 26 z: 20 }'], ['start']),
     ('', '', ['--bounding_box=box.pbtxt'], ['box.pbtxt']),
     ('', '', ['--inference_request=nothing.pbtxt'], ['nothing.pbtxt']),
     ('/results"', '/volume.h5"', [], ['volume.h5']),
-]  # fmt: skip
+]
 
 
 def test_mistakes_get_one_line(repository, folder):

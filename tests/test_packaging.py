@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import tomllib
 import zipfile
 from importlib import metadata
@@ -14,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ffn import __version__
+from tests.calls import run_python
 
 BUILD = """
 import sys
@@ -35,13 +34,7 @@ def wheel(repository, tmp_path_factory) -> Path:
         shutil.copy(repository / name, source)
     (source / 'tests').mkdir()
     (source / 'tests' / '__init__.py').touch()
-    done = subprocess.run(
-        [sys.executable, '-c', BUILD, str(folder)],
-        cwd=source,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_python(source, '-c', BUILD, str(folder))
     assert done.returncode == 0, done.stderr
     return folder / done.stdout.splitlines()[-1]
 
@@ -84,14 +77,7 @@ def test_it_runs_where_no_checkout_is(wheel, tmp_path):
     environment = {**os.environ, 'PYTHONPATH': str(tmp_path / 'installed')}
 
     def call(*arguments):
-        done = subprocess.run(
-            [sys.executable, '-m', 'ffn', *arguments],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = run_python(tmp_path, '-m', 'ffn', *arguments, env=environment)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.calls import run_python
 from tests.real_data import PARTITION_COUNTS, THRESHOLDS, training2_labels
 
 
@@ -23,10 +24,9 @@ def run(repository: Path, tmp_path: Path):
     """Calls a script in tmp_path; returns the finished process, its stderr in `.stderr`."""
 
     def call(script: str, *arguments: str, python: tuple[str, ...] = (), **options):
-        return subprocess.run(
-            [sys.executable, *python, str(repository / script), *arguments],
-            cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False, **options,
-        )  # fmt: skip
+        return run_python(
+            tmp_path, *python, str(repository / script), *arguments, timeout=120, **options
+        )
 
     return call
 
@@ -54,8 +54,13 @@ def one_line(process: subprocess.CompletedProcess) -> str:
     return lines[0]
 
 
-COMPUTE = ('--input_volume=labels.h5:stack', '--output_volume=labels.h5:af',
-           '--thresholds=0.2,0.5,0.8', '--lom_radius=3,1,2', '--min_size=10')  # fmt: skip
+COMPUTE = (
+    '--input_volume=labels.h5:stack',
+    '--output_volume=labels.h5:af',
+    '--thresholds=0.2,0.5,0.8',
+    '--lom_radius=3,1,2',
+    '--min_size=10',
+)
 
 
 def test_both_stages(run, labels, tmp_path):
@@ -63,9 +68,13 @@ def test_both_stages(run, labels, tmp_path):
         'masks { coordinate_expression { expression: "z > 10" } }'
     )
     computed = run(
-        'compute_partitions.py', *COMPUTE, '--id_whitelist=7', '--exclusion_regions=9,12,5,1.5',
-        '--mask_configs=masks.pbtxt', python=('-X', 'importtime'),
-    )  # fmt: skip
+        'compute_partitions.py',
+        *COMPUTE,
+        '--id_whitelist=7',
+        '--exclusion_regions=9,12,5,1.5',
+        '--mask_configs=masks.pbtxt',
+        python=('-X', 'importtime'),
+    )
     assert computed.returncode == 0, computed.stderr
     assert 'ffn.training.sampling.partitions' in computed.stderr
     assert 'tensorflow' not in computed.stderr
@@ -83,10 +92,16 @@ def test_both_stages(run, labels, tmp_path):
     assert partitions[6, 13, 14] == 4  # its box holds label 7 only
 
     built = run(
-        'build_coordinates.py', '--partition_volumes=train:labels.h5:af', '--margin=0,0,0',
-        '--coordinate_output=out/coordinates', '--seed=1', '--shards=2', '--max_coordinates=500',
-        '--quiet', python=('-X', 'importtime'),
-    )  # fmt: skip
+        'build_coordinates.py',
+        '--partition_volumes=train:labels.h5:af',
+        '--margin=0,0,0',
+        '--coordinate_output=out/coordinates',
+        '--seed=1',
+        '--shards=2',
+        '--max_coordinates=500',
+        '--quiet',
+        python=('-X', 'importtime'),
+    )
     assert built.returncode == 0, built.stderr
     assert 'tensorflow' not in built.stderr
     shards = [str(tmp_path / f'out/coordinates-0000{i}-of-00002') for i in range(2)]
@@ -109,11 +124,18 @@ def test_sample_volume_within_memory(repository, data_dir, tmp_path):
     thresholds = ','.join(map(str, THRESHOLDS))
     with open(tmp_path / 'log', 'w') as log:
         process = subprocess.Popen(
-            [sys.executable, str(repository / 'compute_partitions.py'),
-             '--input_volume=labels.h5:stack', '--output_volume=p.h5:af',
-             f'--thresholds={thresholds}', '--lom_radius=24,24,24', '--min_size=10000'],
-            cwd=tmp_path, stderr=log,
-        )  # fmt: skip
+            [
+                sys.executable,
+                str(repository / 'compute_partitions.py'),
+                '--input_volume=labels.h5:stack',
+                '--output_volume=p.h5:af',
+                f'--thresholds={thresholds}',
+                '--lom_radius=24,24,24',
+                '--min_size=10000',
+            ],
+            cwd=tmp_path,
+            stderr=log,
+        )
         peak_kilobytes = 0
         while process.poll() is None:
             # Of this process alone: ru_maxrss of a child counts the parent that it came from.
@@ -161,8 +183,13 @@ def test_compute_partitions_errors(run, labels, tmp_path, arguments, message):
 def test_build_coordinates_errors(run, labels, tmp_path, arguments, message):
     with h5py.File(tmp_path / 'labels.h5', 'a') as file:
         file['af'] = np.ones((5, 6, 7), np.uint8)
-    process = run('build_coordinates.py', '--partition_volumes=a:labels.h5:af', '--margin=1,1,1',
-                  '--coordinate_output=c', *arguments)  # fmt: skip
+    process = run(
+        'build_coordinates.py',
+        '--partition_volumes=a:labels.h5:af',
+        '--margin=1,1,1',
+        '--coordinate_output=c',
+        *arguments,
+    )
     assert message in one_line(process)
     assert os.listdir(tmp_path) == ['labels.h5']
 
@@ -179,11 +206,23 @@ def test_full_disk_loses_nothing(run, tmp_path):
         file['af'] = rng.integers(0, 9, (40, 50, 60), dtype=np.uint8)
     (tmp_path / 'c').write_text('of an earlier run')
     before = (tmp_path / 'p.h5').read_bytes()
-    built = run('build_coordinates.py', '--partition_volumes=a:p.h5:af', '--coordinate_output=c',
-                '--margin=1,1,1', '--seed=1', preexec_fn=full_disk)  # fmt: skip
+    built = run(
+        'build_coordinates.py',
+        '--partition_volumes=a:p.h5:af',
+        '--coordinate_output=c',
+        '--margin=1,1,1',
+        '--seed=1',
+        preexec_fn=full_disk,
+    )
     assert 'error: ' in one_line(built)
-    computed = run('compute_partitions.py', '--input_volume=p.h5:stack', '--output_volume=p.h5:new',
-                   '--thresholds=0.1,0.2', '--lom_radius=1,1,1', preexec_fn=full_disk)  # fmt: skip
+    computed = run(
+        'compute_partitions.py',
+        '--input_volume=p.h5:stack',
+        '--output_volume=p.h5:new',
+        '--thresholds=0.1,0.2',
+        '--lom_radius=1,1,1',
+        preexec_fn=full_disk,
+    )
     assert 'File too large' in one_line(computed)
     assert (tmp_path / 'p.h5').read_bytes() == before
     assert (tmp_path / 'c').read_text() == 'of an earlier run'

@@ -28,9 +28,13 @@ REQUEST = 'configs/inference_training_sample2.pbtxt'
 def python(repository: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     """Runs a script or module of the checkout in a folder."""
     return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, check=True,
+        [sys.executable, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
         env={'PYTHONPATH': str(repository), 'PATH': ''},
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope='module')
@@ -42,22 +46,33 @@ def folder(tmp_path_factory, data_dir, repository):
     (root / 'models' / 'fib25').symlink_to(data_dir / 'fib25' / 'model')
     sample = data_dir / 'fib25' / 'training_sample2'
     python(
-        repository, root, '-m', 'ffn.volumes.import_stack',
-        f'--images={sample}/grayscale_maps/iso.*.png', '--output=data/training_sample2.h5:raw',
-    )  # fmt: skip
+        repository,
+        root,
+        '-m',
+        'ffn.volumes.import_stack',
+        f'--images={sample}/grayscale_maps/iso.*.png',
+        '--output=data/training_sample2.h5:raw',
+    )
     python(
-        repository, root, '-m', 'ffn.volumes.import_labels',
-        f'--input={sample}/groundtruth.h5.gz', '--output=data/training_sample2.h5:labels',
-    )  # fmt: skip
+        repository,
+        root,
+        '-m',
+        'ffn.volumes.import_labels',
+        f'--input={sample}/groundtruth.h5.gz',
+        '--output=data/training_sample2.h5:labels',
+    )
     return root
 
 
 def segment(repository: Path, folder: Path, box: str) -> str:
     """Runs inference with the shipped request; returns what it printed."""
     return python(
-        repository, folder, str(repository / 'run_inference.py'),
-        f'--inference_request={repository / REQUEST}', f'--bounding_box={box}',
-    ).stdout  # fmt: skip
+        repository,
+        folder,
+        str(repository / 'run_inference.py'),
+        f'--inference_request={repository / REQUEST}',
+        f'--bounding_box={box}',
+    ).stdout
 
 
 def test_import_gives_250_cubed_and_526_bodies(folder):
@@ -72,10 +87,12 @@ def test_the_model_that_comes_with_the_code(repository, folder):
     for file in (repository / 'models').glob('fib25_small.*'):
         (folder / 'models' / file.name).symlink_to(file)
     python(
-        repository, folder, str(repository / 'run_inference.py'), '--bounding_box='
-        'start { x:10 y:20 z:160 } size { x:110 y:120 z:70 }', '--inference_request='
-        f'{repository}/configs/inference_fib25_small.pbtxt',
-    )  # fmt: skip
+        repository,
+        folder,
+        str(repository / 'run_inference.py'),
+        '--bounding_box=start { x:10 y:20 z:160 } size { x:110 y:120 z:70 }',
+        f'--inference_request={repository}/configs/inference_fib25_small.pbtxt',
+    )
     labels, _ = storage.load_segmentation(
         folder / 'results/fib25_small', (160, 20, 10), split_cc=False
     )
@@ -130,11 +147,22 @@ def test_eight_subvolumes_are_as_good_as_one_box(repository, folder):
     found = {}
     for name, size in (('one', 120), ('eight', 92)):
         python(
-            repository, folder, '-m', 'ffn.assembly.segment_volume', '--inference_request',
-            request.replace('results/training_sample2', f'results/{name}'), '--bounding_box',
-            str(box.to_proto()), '--subvolume_size', f'{size},{size},{size}',
-            '--overlap', '32,32,32', '--output', f'zarr://{name}', '--quiet',
-        )  # fmt: skip
+            repository,
+            folder,
+            '-m',
+            'ffn.assembly.segment_volume',
+            '--inference_request',
+            request.replace('results/training_sample2', f'results/{name}'),
+            '--bounding_box',
+            str(box.to_proto()),
+            '--subvolume_size',
+            f'{size},{size},{size}',
+            '--overlap',
+            '32,32,32',
+            '--output',
+            f'zarr://{name}',
+            '--quiet',
+        )
         with open_volume(f'zarr://{folder}/{name}') as volume:
             found[name] = volume.read(box)
     assert len(storage.subvolumes(folder / 'results' / 'eight')) == 8
@@ -154,21 +182,32 @@ def test_eight_subvolumes_are_as_good_as_one_box(repository, folder):
 @pytest.mark.slow
 def test_training_is_killed_and_goes_on(repository, folder):
     python(
-        repository, folder, str(repository / 'compute_partitions.py'),
-        '--input_volume=data/training_sample2.h5:labels', '--output_volume=data/af.h5:af',
+        repository,
+        folder,
+        str(repository / 'compute_partitions.py'),
+        '--input_volume=data/training_sample2.h5:labels',
+        '--output_volume=data/af.h5:af',
         '--thresholds=0.025,0.05,0.075,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9',
-        '--lom_radius=24,24,24', '--min_size=10000',
-    )  # fmt: skip
+        '--lom_radius=24,24,24',
+        '--min_size=10000',
+    )
     python(
-        repository, folder, str(repository / 'build_coordinates.py'),
-        '--partition_volumes=validation1:data/af.h5:af', '--coordinate_output=data/coordinates.tfrecord.gz',
-        '--margin=24,24,24', '--max_coordinates=100000',
-    )  # fmt: skip
+        repository,
+        folder,
+        str(repository / 'build_coordinates.py'),
+        '--partition_volumes=validation1:data/af.h5:af',
+        '--coordinate_output=data/coordinates.tfrecord.gz',
+        '--margin=24,24,24',
+        '--max_coordinates=100000',
+    )
     arguments = [
         str(repository / 'train.py'),
         f'--flagfile={repository / "configs" / "train_training_sample2.flags"}',
-        '--train_dir=trained', '--max_steps=20', '--checkpoint_steps=5', '--summary_rate_secs=10',
-    ]  # fmt: skip
+        '--train_dir=trained',
+        '--max_steps=20',
+        '--checkpoint_steps=5',
+        '--summary_rate_secs=10',
+    ]
     trained = folder / 'trained'
     process = subprocess.Popen([sys.executable, *arguments], cwd=folder)
     end = time.monotonic() + 900

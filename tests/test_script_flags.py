@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
+
+from tests.calls import run_python
 
 # Name → type and default; None: no default; 'required': it must be given.
 FLAGS = {
@@ -109,12 +109,6 @@ json.dump(shown, sys.stdout)
 
 @pytest.mark.parametrize('script', FLAGS)
 def test_flags_of_the_scripts_stay(repository, script):
-    done = subprocess.run(
-        [sys.executable, '-c', SHOW, script],
-        cwd=repository,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_python(repository, '-c', SHOW, script)
     assert done.returncode == 0, done.stderr
     assert {name: tuple(about) for name, about in json.loads(done.stdout).items()} == FLAGS[script]

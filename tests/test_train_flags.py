@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+from tests.calls import run_python
+
 SHOW_CONFIG = """
 import dataclasses, json, sys, train
 train.FLAGS(['train', *sys.argv[1:]])
@@ -64,14 +66,7 @@ EXPECTED = {name: fields for name, fields in FIELDS.items() if name} | FIELDS[''
 
 
 def test_every_flag_reaches_its_field(repository):
-    done = subprocess.run(
-        [sys.executable, '-c', SHOW_CONFIG, *FLAGS],
-        cwd=repository,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = run_python(repository, '-c', SHOW_CONFIG, *FLAGS, timeout=60)
     assert done.returncode == 0, done.stderr
     not_given, config = json.loads(done.stdout)
     assert set(not_given) == {'eval_request', 'eval_labels', 'eval_box', 'strategy'}

@@ -18,16 +18,22 @@ import pytest
 from ffn.inference import inference_pb2, storage
 from ffn.models import checkpoints
 from ffn.training.input.input_state import read_input_state
-from tests.calls import call_many, check_one_line
+from tests.calls import call_many, check_one_line, run_python
 from tests.events import read_events
 from tests.training import sample
 
 ARGS = (
-    '--train_coords=coordinates.tfrecord', '--data_volumes=v:volume.h5:raw',
-    '--label_volumes=v:volume.h5:labels', f'--model_name={sample.MODEL}',
-    f'--model_args={json.dumps(sample.MODEL_ARGS)}', '--image_mean=140', '--image_stddev=50',
-    '--train_dir=model', '--batch_size=2', '--max_steps=5',
-)  # fmt: skip
+    '--train_coords=coordinates.tfrecord',
+    '--data_volumes=v:volume.h5:raw',
+    '--label_volumes=v:volume.h5:labels',
+    f'--model_name={sample.MODEL}',
+    f'--model_args={json.dumps(sample.MODEL_ARGS)}',
+    '--image_mean=140',
+    '--image_stddev=50',
+    '--train_dir=model',
+    '--batch_size=2',
+    '--max_steps=5',
+)
 
 
 @pytest.fixture
@@ -41,10 +47,7 @@ def command(repository: Path, *arguments: str) -> list[str]:
 
 
 def run(repository: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        command(repository, *arguments), cwd=folder, capture_output=True, text=True, timeout=120,
-        check=False,
-    )  # fmt: skip
+    return run_python(folder, *command(repository, *arguments)[1:])
 
 
 def kill_after(process: subprocess.Popen, checkpoint: Path, sign: int, seconds: float) -> None:
@@ -66,8 +69,14 @@ def steps_of_events(folder: Path) -> list[int]:
 
 
 def test_trains_and_keeps_the_flags(repository, folder):
-    done = run(repository, folder, *ARGS, '--optimizer=adam', '--fov_policy=max_pred_moves',
-               '--image_offset_scale_map=v:130:40')  # fmt: skip
+    done = run(
+        repository,
+        folder,
+        *ARGS,
+        '--optimizer=adam',
+        '--fov_policy=max_pred_moves',
+        '--image_offset_scale_map=v:130:40',
+    )
     assert done.returncode == 0, done.stderr
     assert 'trained to step 5' in done.stderr
     assert steps_of_events(folder / 'model') == [5]
@@ -146,7 +155,10 @@ MISTAKES = [
     (['--image_offset_scale_map=v:1'], ['volume:offset:scale']),
     (['--image_offset_scale_map=w:1:2'], ['w', '--data_volumes']),
     (['--train_dir=volume.h5'], ['volume.h5']),
-    (['--eval_box=start { x: 1 }'], ['--eval_request', '--eval_labels', '--eval_steps', 'together']),
+    (
+        ['--eval_box=start { x: 1 }'],
+        ['--eval_request', '--eval_labels', '--eval_steps', 'together'],
+    ),
     (['--eval_steps=3'], ['--eval_request', '--eval_box', 'together']),
     (['--precision=half'], ['--precision', 'half', 'float32, bfloat16, float16']),
     (['--augmentation={"bend": {}}'], ['--augmentation', 'bend', 'rotation_2d']),
@@ -172,7 +184,7 @@ MISTAKES = [
     (['--train_coords=elsewhere.tfrecord'], ["'w'", '--data_volumes', '--label_volumes', 'v']),
     (['--train_coords=outside.tfrecord'], ['out of bounds', '--margin']),
     (['--learning_rate=1e38', '--train_dir=far'], ['loss is', 'at step', '--learning_rate']),
-]  # fmt: skip
+]
 
 
 def write_shards(folder: Path) -> None:
@@ -207,16 +219,32 @@ def test_a_mistake_ends_with_status_1(repository, folder):
 
 
 ALL_FLAGS = {
-    'augmentation': 'augmentation.json', 'volume_weights': 'v:2',
-    'loss_weight_volumes': 'v:volume.h5:weights', 'optimizer': 'adamw', 'weight_decay': '0.01',
-    'learning_rate': '0.02', 'learning_rate_schedule': 'cosine', 'decay_steps': '10',
-    'learning_rate_decay_factor': '0.1', 'warmup_steps': '6', 'ema_decay': '0.9',
-    'precision': 'bfloat16', 'fov_policy': 'window', 'fov_window_radius': '2',
-    'gradient_clip_value': '0.5', 'gradient_clip_norm': '1', 'voxel_size': '8,8,33',
-    'init_checkpoint': 'model', 'strategy': 'one_device', 'skip_corrupt_records': 'true',
-    'image_offset_scale_map': 'v:130:40', 'seed': '3', 'max_steps': '8', 'summary_rate_secs': '0',
+    'augmentation': 'augmentation.json',
+    'volume_weights': 'v:2',
+    'loss_weight_volumes': 'v:volume.h5:weights',
+    'optimizer': 'adamw',
+    'weight_decay': '0.01',
+    'learning_rate': '0.02',
+    'learning_rate_schedule': 'cosine',
+    'decay_steps': '10',
+    'learning_rate_decay_factor': '0.1',
+    'warmup_steps': '6',
+    'ema_decay': '0.9',
+    'precision': 'bfloat16',
+    'fov_policy': 'window',
+    'fov_window_radius': '2',
+    'gradient_clip_value': '0.5',
+    'gradient_clip_norm': '1',
+    'voxel_size': '8,8,33',
+    'init_checkpoint': 'model',
+    'strategy': 'one_device',
+    'skip_corrupt_records': 'true',
+    'image_offset_scale_map': 'v:130:40',
+    'seed': '3',
+    'max_steps': '8',
+    'summary_rate_secs': '0',
     'train_dir': 'all',
-}  # fmt: skip
+}
 REQUEST = """
 image { hdf5: "volume.h5:raw" }
 seed_policy: "PolicyPeaks"
@@ -243,10 +271,13 @@ class Runs:
             'all': [f'--{name}={value}' for name, value in ALL_FLAGS.items()],
             'skipping': ['--train_coords=c@2', '--skip_corrupt_records', '--train_dir=skipping'],
             'evaluated': [
-                f'--eval_request={REQUEST}', '--eval_labels=volume.h5:labels',
-                f'--eval_box={BOX}', '--eval_steps=2', '--train_dir=evaluated',
+                f'--eval_request={REQUEST}',
+                '--eval_labels=volume.h5:labels',
+                f'--eval_box={BOX}',
+                '--eval_steps=2',
+                '--train_dir=evaluated',
             ],
-        }  # fmt: skip
+        }
         results = call_many(repository, folder, 'train', [[*ARGS, *c] for c in cases.values()])
         self.results = dict(zip(cases, results))
 
@@ -300,9 +331,7 @@ def test_the_checkpoint_is_segmented_with_what_training_left(runs):
         assert found.shape == (20, 24, 30)
         path = storage.subvolume_path(runs.folder / name, (2, 2, 2), 'npz')
         with np.load(path, allow_pickle=False) as members:
-            requests.append(
-                inference_pb2.InferenceRequest.FromString(members['request'].item())
-            )  # fmt: skip
+            requests.append(inference_pb2.InferenceRequest.FromString(members['request'].item()))
     assert [request.use_ema for request in requests] == [False, True]
     for request in requests:
         assert request.model_name == sample.MODEL
@@ -330,20 +359,27 @@ def test_with_a_damaged_shard_it_trains_if_it_may(runs):
 
 
 def test_stopped_and_resumed_it_ends_bit_for_bit_as_uncut(repository, folder):
-    arguments = [*ARGS, '--fov_policy=max_pred_moves', '--optimizer=adam', '--learning_rate=0.01',
-                 '--ema_decay=0.9', '--augmentation={"noise": {}, "rotation_2d": {}}']  # fmt: skip
+    arguments = [
+        *ARGS,
+        '--fov_policy=max_pred_moves',
+        '--optimizer=adam',
+        '--learning_rate=0.01',
+        '--ema_decay=0.9',
+        '--augmentation={"noise": {}, "rotation_2d": {}}',
+    ]
     process = subprocess.Popen(
-        command(repository, *arguments, '--max_steps=1000000', '--checkpoint_steps=3',
-                '--train_dir=cut'),
-        cwd=folder, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        command(
+            repository, *arguments, '--max_steps=1000000', '--checkpoint_steps=3', '--train_dir=cut'
+        ),
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     kill_after(process, folder / 'cut' / 'model.ckpt-3.index', signal.SIGTERM, 60)
     assert process.returncode == 0, process.stderr.read()
     last = checkpoints.latest_checkpoint(folder / 'cut')
     end = int(last.rpartition('-')[2]) + 9
-    cases = [
-        [*arguments, f'--max_steps={end}', f'--train_dir={name}'] for name in ('cut', 'whole')
-    ]  # fmt: skip
+    cases = [[*arguments, f'--max_steps={end}', f'--train_dir={name}'] for name in ('cut', 'whole')]
     for status, errors in call_many(repository, folder, 'train', cases):
         assert status == 0, errors
     paths = [f'{folder}/{name}/model.ckpt-{end}' for name in ('cut', 'whole')]

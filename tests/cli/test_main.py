@@ -6,15 +6,13 @@ import argparse
 import importlib
 import importlib.util
 import re
-import subprocess
-import sys
 
 import pytest
 
 from ffn import __version__
 from ffn.cli import main
 from ffn.utils.errors import UserError
-from tests.calls import check_one_line
+from tests.calls import check_one_line, run_python
 
 LANDED = {
     name: command
@@ -54,14 +52,7 @@ def test_a_command_that_does_not_exist(name, hint):
 
 def test_as_a_module_in_a_process(tmp_path, repository):
     def call(*arguments):
-        return subprocess.run(
-            [sys.executable, '-m', 'ffn', *arguments],
-            cwd=tmp_path,
-            env={'PYTHONPATH': str(repository)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return run_python(tmp_path, '-m', 'ffn', *arguments, env={'PYTHONPATH': str(repository)})
 
     assert 'From labels to a network' in call().stdout
     wrong = call('nothing')

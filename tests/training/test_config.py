@@ -15,9 +15,12 @@ from ffn.utils.logits import logit
 FOV, DELTAS = Xyz(11, 9, 7), Xyz(4, 3, 2)
 INFO = ModelInfo(DELTAS, FOV, FOV, FOV)
 DATA = {
-    'train_coords': 'c', 'data_volumes': {'v': 'a:b'}, 'label_volumes': {'v': 'a:c'},
-    'image_mean': 128.0, 'image_stddev': 33.0,
-}  # fmt: skip
+    'train_coords': 'c',
+    'data_volumes': {'v': 'a:b'},
+    'label_volumes': {'v': 'a:c'},
+    'image_mean': 128.0,
+    'image_stddev': 33.0,
+}
 
 
 def train_config(**kwargs):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 
 import pytest
+
+from tests.calls import run_python
 
 PROGRAM = """
 import errno, sys
@@ -21,10 +22,7 @@ def main(argv=None):
 
 def run(repository, name: str, body: str, *arguments: str) -> subprocess.CompletedProcess:
     """Runs a small command whose main does what `body` says."""
-    return subprocess.run(
-        [sys.executable, '-c', PROGRAM.format(run=name, body=body), *arguments],
-        cwd=repository, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    return run_python(repository, '-c', PROGRAM.format(run=name, body=body), *arguments)
 
 
 @pytest.mark.parametrize('name', ['run_tool', 'run_script'])
@@ -33,11 +31,10 @@ def run(repository, name: str, body: str, *arguments: str) -> subprocess.Complet
     [
         ('return 7', 0, ''),
         ('raise UserError("a is 3;\\n   expected 4")', 1, 'error: a is 3; expected 4\n'),
-        ('open("absent/a.h5")', 1,
-         "error: [Errno 2] No such file or directory: 'absent/a.h5'\n"),
+        ('open("absent/a.h5")', 1, "error: [Errno 2] No such file or directory: 'absent/a.h5'\n"),
         ('raise KeyboardInterrupt', 130, 'interrupted\n'),
     ],
-)  # fmt: skip
+)
 def test_one_line_and_a_status(repository, name, body, status, stderr):
     shown = run(repository, name, body)
     assert (shown.returncode, shown.stderr) == (status, stderr)

@@ -1,8 +1,8 @@
 """What reaches standard error while a command starts, and of its log."""
 
 import re
-import subprocess
-import sys
+
+from tests.calls import run_python
 
 PROGRAM = """
 import os, sys
@@ -15,14 +15,7 @@ os.write(2, b'afterwards\\n')
 
 
 def stderr_of(repository, program: str, **environment: str) -> str:
-    return subprocess.run(
-        [sys.executable, '-c', program],
-        cwd=repository,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stderr
+    return run_python(repository, '-c', program, env=environment).stderr
 
 
 def test_messages_are_hidden_until_it_is_loaded(repository):
