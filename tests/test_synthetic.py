@@ -218,9 +218,9 @@ def test_command_takes_sizes_as_xyz_and_keeps_other_datasets(tmp_path):
     [
         (['--size=64,64'], '--size'),
         (['--size=64,64,8'], 'too small'),
-        (['--size=20,20,20', '--voxel_size=1,1'], 'three numbers'),
+        (['--size=20,20,20', '--voxel_size=1,1'], 'three positive numbers'),
         (['--size=20,20,20', '--voxel_size=1,1,thick'], "'1,1,thick'"),
-        (['--size=20,20,20', '--voxel_size=1,0,1'], 'must be positive'),
+        (['--size=20,20,20', '--voxel_size=1,0,1'], "'1,0,1'; expected three positive"),
     ],
 )
 def test_mistakes_of_the_command_are_one_line(tmp_path, arguments, message):

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ffn.agglomeration.decision_points import find_decision_points
-from ffn.assembly.tiling import blocks
 from ffn.distributed.blockwise import block_file, run_blocks
 from ffn.distributed.pool import Pool
 from ffn.inference import inference_pb2
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
-from ffn.utils.geometry import Box, Xyz
+from ffn.utils.geometry import Box, Xyz, blocks
 from ffn.volumes.volume import open_decorated
 
 _COLUMNS = ('id_a', 'id_b', 'distance', 'x', 'y', 'z')

@@ -14,6 +14,7 @@ import numpy as np
 
 from ffn.inference.storage import smallest_unsigned
 from ffn.utils.errors import UserError
+from ffn.utils.labels import compact
 
 
 class Consensus(NamedTuple):
@@ -53,8 +54,8 @@ def split_consensus(a: np.ndarray, b: np.ndarray, min_size: int = 0) -> Consensu
     for labels in (a, b):
         if labels.dtype.kind not in 'iu':
             raise UserError(f'a segmentation is {labels.dtype}; labels are integers')
-    small_a, ids_a = small_ids(a)
-    small_b, ids_b = small_ids(b)
+    small_a, ids_a = compact(a)
+    small_b, ids_b = compact(b)
     width = np.uint64(len(ids_b))
     pair = small_a.astype(np.uint64)
     pair *= width
@@ -79,21 +80,3 @@ def split_consensus(a: np.ndarray, b: np.ndarray, min_size: int = 0) -> Consensu
         dict(zip(ids[new].tolist(), ids_a[part_a[new]].tolist(), strict=True)),
         int(voxels[(part_a > 0) & ~enough].sum()),
     )
-
-
-def small_ids(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers the labels that occur 0, 1, ….
-
-    Args:
-      labels: integer [z, y, x]; 0 or less is background.
-
-    Returns:
-      Unsigned [z, y, x] in the smallest type, and what each number stands for, uint64 [n]; in the
-      order of the labels, background first.
-    """
-    ids = fastremap.unique(labels)
-    ids = ids[ids > 0]
-    small, numbers = fastremap.renumber(np.where(labels > 0, labels, 0), preserve_zero=True)
-    table = np.zeros(len(ids) + 1, np.min_scalar_type(len(ids)))
-    table[[numbers[i] for i in ids.tolist()]] = np.arange(1, len(ids) + 1)
-    return table[small], np.insert(ids.astype(np.uint64), 0, 0)

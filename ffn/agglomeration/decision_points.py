@@ -13,9 +13,9 @@ import edt
 import numpy as np
 from skimage.segmentation import watershed
 
-from ffn.agglomeration.consensus import small_ids
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
+from ffn.utils.labels import compact
 
 # Half of the 26 neighbours: each pair of voxels once.
 _OFFSETS = [o for o in itertools.product((-1, 0, 1), repeat=3) if o > (0, 0, 0)]
@@ -67,7 +67,7 @@ def find_decision_points(
         )
     if len(voxel_size_xyz) != 3 or not all(size > 0 for size in voxel_size_xyz):
         raise UserError(f'voxel_size is x,y,z {tuple(voxel_size_xyz)}; expected positive sizes')
-    labels, ids = small_ids(segmentation)
+    labels, ids = compact(segmentation)
     if len(ids) < 3:
         return {}
     distance = edt.edt(np.ascontiguousarray(labels == 0), anisotropy=tuple(voxel_size_xyz[::-1]))

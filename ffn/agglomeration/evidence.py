@@ -17,6 +17,7 @@ from ffn.inference import inference_pb2, resegmentation_pb2, storage
 from ffn.inference.request import voxel_size_zyx
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
+from ffn.utils.labels import joint_histogram
 from ffn.utils.npz import read_npz
 from ffn.volumes.volume import Volume
 
@@ -152,11 +153,13 @@ def evaluate_endpoint(
     if starts := data['start_points'][0]:
         start = Zyx.of(np.add(data['corner_zyx'], starts[-1]))
         result.start.CopyFrom(start.xyz.to_proto())
-    ids, sizes = np.unique(labels, return_counts=True)
-    covered_ids, covered = np.unique(labels[found], return_counts=True)
-    overlap = dict(zip(covered_ids.tolist(), covered.tolist(), strict=True))
-    for i, size in zip(ids.tolist(), sizes.tolist(), strict=True):
-        info = resegmentation_pb2.OverlapInfo(num_overlapping=overlap.get(i, 0), num_original=size)
+    voxels: dict[int, list[int]] = {}
+    for i, is_covered, count in joint_histogram(labels, found).tolist():
+        voxels.setdefault(i, [0, 0])[is_covered] = count
+    for i, (uncovered, covered) in voxels.items():
+        info = resegmentation_pb2.OverlapInfo(
+            num_overlapping=covered, num_original=uncovered + covered
+        )
         if i == point.id_a:
             result.source.CopyFrom(info)
         elif i > 0 and info.num_overlapping:

@@ -8,16 +8,15 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import fastremap
 import numpy as np
 
-from ffn.assembly.tiling import blocks
 from ffn.distributed.blockwise import run_blocks
 from ffn.distributed.pool import Pool
 from ffn.inference import inference_pb2
 from ffn.utils.atomic import write_json, write_npy
 from ffn.utils.errors import UserError
-from ffn.utils.geometry import Box, Xyz
+from ffn.utils.geometry import Box, Xyz, blocks
+from ffn.utils.labels import remap
 from ffn.utils.progress import progress
 from ffn.volumes.outputs import OutputSpec
 from ffn.volumes.stamps import read_stamp, stamp_of_input
@@ -129,14 +128,7 @@ def joined_labels(volume: Volume, table: np.ndarray, block: Box) -> np.ndarray:
     Returns:
       uint64 [z, y, x].
     """
-    data = volume.read(block)
-    data = np.where(data > 0, data, 0).astype(np.uint64)
-    ids = fastremap.unique(data)
-    at = np.searchsorted(table[:, 0], ids)
-    known = at < len(table)
-    known[known] = table[at[known], 0] == ids[known]
-    new = dict(zip(ids[known].tolist(), table[at[known], 1].tolist(), strict=True))
-    return fastremap.remap(data, new, preserve_missing_labels=True, in_place=True)
+    return remap(volume.read(block), table[:, 0], table[:, 1], others='keep')
 
 
 def _open(segmentation: bytes) -> Volume:

@@ -61,7 +61,7 @@ def match_ids(shared: np.ndarray, matching: Matching) -> Matched:
     """Picks the pairs of ids that are one object.
 
     Args:
-      shared: uint64 [m, 3], see `ffn.assembly.overlaps.contingency`.
+      shared: uint64 [m, 3], see `ffn.utils.labels.joint_histogram`.
       matching: thresholds.
     """
     totals = [_totals(shared[:, side], shared[:, 2]) for side in (0, 1)]

@@ -26,10 +26,8 @@ from ffn.inference import storage
 from ffn.inference.manifest import request_digest
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
-from ffn.utils.npz import read_npz
-
-# Pairs of ids that are counted in a table; more of them are sorted.
-_TABLE = 1 << 22
+from ffn.utils.labels import joint_histogram
+from ffn.utils.npz import read_npy_header, read_npz
 
 
 @dataclass
@@ -129,11 +127,7 @@ class Subvolumes:
         path, shape = self.path(place), self.tiling.subvolume(place).size.zyx
         try:
             with zipfile.ZipFile(path) as archive, archive.open('segmentation.npy') as file:
-                version = np.lib.format.read_magic(file)
-                header = np.lib.format.read_array_header_1_0
-                if version != (1, 0):
-                    header = np.lib.format.read_array_header_2_0
-                there, fortran, dtype = header(file)
+                there, fortran, dtype = read_npy_header(file)
                 if len(there) != 3 or dtype.kind not in 'iu':
                     raise UserError(f'{path} holds {dtype} of shape {there}; expected 3-d labels')
                 if there != shape:
@@ -234,49 +228,10 @@ def match(subvolumes: Subvolumes, place: Xyz, present: Container[Xyz]) -> Overla
         own = labels[region.relative_to(box.start).slices_zyx]
         if axis == 0:
             subvolumes.read(other)
-        found.shared[axis] = contingency(own, subvolumes.read_box(other, region))
+        found.shared[axis] = joint_histogram(own, subvolumes.read_box(other, region))
     return found
 
 
 def _positive(ids: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Leaves out background; ids as uint64."""
     return ids[ids > 0].astype(np.uint64), counts[ids > 0]
-
-
-def contingency(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Counts the pairs of ids of two labellings of the same voxels.
-
-    Args:
-      first: integer [z, y, x]; values below 0 count as 0.
-      second: another one of its shape.
-
-    Returns:
-      uint64 [m, 3]: id of the first, id of the second, voxels; ascending, without (0, 0).
-    """
-    (a, a_ids), (b, b_ids) = _numbered(first), _numbered(second)
-    keys = a.astype(np.int64)
-    keys *= len(b_ids)
-    keys += b.astype(np.int64, copy=False)
-    if len(a_ids) * len(b_ids) <= _TABLE:
-        table = np.bincount(keys)
-        keys = np.flatnonzero(table)
-        counts = table[keys]
-    else:
-        keys, counts = fastremap.unique(keys, return_counts=True)
-    rows, columns = np.divmod(keys, len(b_ids))
-    result = np.stack([a_ids[rows], b_ids[columns], counts.astype(np.uint64)], axis=1)
-    return result[(result[:, :2] > 0).any(axis=1)]
-
-
-def _numbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Labels as numbers of their ids, integer [n], and the ids, uint64 [m], ascending from 0."""
-    flat = np.ascontiguousarray(labels).ravel()
-    if flat.dtype.kind == 'i':
-        flat = np.maximum(flat, 0)
-    greatest = int(flat.max(initial=0))
-    if greatest < 1 << 11:
-        return flat, np.arange(greatest + 1, dtype=np.uint64)
-    ids = fastremap.unique(flat)
-    ids = ids if ids[0] == 0 else np.concatenate([ids[:1] * 0, ids])
-    numbers = dict(zip(ids.tolist(), range(len(ids)), strict=True))
-    return fastremap.remap(flat, numbers).astype(np.int64), ids.astype(np.uint64)

@@ -202,20 +202,3 @@ class Places:
 def _box(ranges: Iterable[tuple[int, int]]) -> Box:
     pairs = list(ranges)
     return Box(Xyz(*(a for a, _ in pairs)), Xyz(*(b - a for a, b in pairs)))
-
-
-def blocks(box: Box, size: Xyz) -> Iterator[Box]:
-    """Cuts a box into blocks of a size, smaller ones at the end of an axis.
-
-    Args:
-      box: what is cut.
-      size: of a block.
-
-    Raises:
-      UserError: a size below 1.
-    """
-    if min(size) < 1:
-        raise UserError(f'block size {size}; expected 1 or more voxels')
-    axes = (range(a, b, n) for a, b, n in zip(box.start.zyx, box.end.zyx, size.zyx, strict=True))
-    for start in itertools.product(*axes):
-        yield Box.from_zyx(start, size.zyx).intersection(box)

@@ -13,7 +13,6 @@ import math
 from collections.abc import Callable, Container
 from pathlib import Path
 
-import fastremap
 import numpy as np
 
 from ffn.assembly.overlaps import Subvolumes
@@ -21,6 +20,7 @@ from ffn.assembly.reconcile import Tables
 from ffn.assembly.tiling import Tiling
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, both_orders
+from ffn.utils.labels import remap
 from ffn.volumes.outputs import OutputSpec
 
 CHANGED = 'has changed since its ids were reconciled; remove the output and the assembly folder, and run again'
@@ -77,25 +77,12 @@ def relabelled(
             raise UserError(f'{subvolumes.path(place)} {CHANGED}')
         labels = subvolumes.read_box(place, part)
         ids, objects = tables.of_subvolume(tiling.number(place))
-        new = _apply(labels, ids, objects)
+        new = remap(labels, ids, objects, others='background')
         if part == box:
             return new
         block = np.zeros(box.size.zyx, np.uint64) if block is None else block
         block[part.relative_to(box.start).slices_zyx] = new
     return block
-
-
-def _apply(labels: np.ndarray, ids: np.ndarray, objects: np.ndarray) -> np.ndarray:
-    """Replaces the ids of a subvolume by their objects."""
-    if labels.dtype.kind == 'i':
-        labels = np.maximum(labels, 0)
-    greatest = int(ids[-1]) if len(ids) else 0
-    if greatest < 1 << 24:
-        table = np.zeros(greatest + 1, np.uint64)
-        table[ids] = objects
-        return table[labels]
-    mapping = dict(zip(ids.tolist(), objects.tolist(), strict=True))
-    return fastremap.remap(labels.astype(np.uint64), {0: 0, **mapping}, in_place=True)
 
 
 def write_block(

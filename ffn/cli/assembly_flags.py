@@ -11,8 +11,7 @@ from ffn.assembly.matching import CONFLICTS, Matching
 from ffn.assembly.tiling import Tiling
 from ffn.assembly.write import check_chunk, default_chunk
 from ffn.distributed.pool import add_where
-from ffn.utils.errors import UserError
-from ffn.utils.geometry import Box, Xyz
+from ffn.utils.geometry import Box, Xyz, parse_voxel_size
 from ffn.volumes.outputs import OutputSpec
 from ffn.volumes.volume import absolute_spec
 
@@ -94,14 +93,7 @@ def output_of(
     check_chunk(chunk)
     size = voxel_size or (1.0, 1.0, 1.0)
     if args.voxel_size:
-        try:
-            size = tuple(float(part) for part in args.voxel_size.split(','))
-        except ValueError:
-            size = ()
-        if len(size) != 3 or min(size) <= 0:
-            raise UserError(
-                f'--voxel_size is {args.voxel_size!r}; expected three numbers x,y,z, such as 8,8,8'
-            )
+        size = parse_voxel_size(args.voxel_size, '--voxel_size')
     output = OutputSpec(absolute_spec(args.output), tiling.box, chunk, size)
     if output.has_voxel_size and not (voxel_size or args.voxel_size):
         logging.warning(

@@ -6,19 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ffn.cli.flags import add_settings, make_parser, read_settings
-from ffn.utils.errors import UserError
-from ffn.utils.geometry import Xyz
+from ffn.utils.geometry import Xyz, parse_voxel_size
 from ffn.utils.settings import setting
-
-
-def _parse_voxel_size(text: str, flag: str) -> tuple[float, float, float]:
-    try:
-        size = tuple(float(number) for number in text.split(','))
-    except ValueError as error:
-        raise UserError(f'{flag} is {text!r}; expected x,y,z numbers') from error
-    if len(size) != 3:
-        raise UserError(f'{flag} is {text!r}; expected three numbers x,y,z')
-    return size
 
 
 @dataclass(frozen=True)
@@ -34,7 +23,7 @@ class Synthetic:
     voxel_size: tuple[float, float, float] = setting(
         'physical size of a voxel, where neurites are 18 to 32 thick; 1,1,3 gives thick sections',
         default=(1.0, 1.0, 1.0),
-        parse=_parse_voxel_size,
+        parse=parse_voxel_size,
         metavar='X,Y,Z',
     )
 

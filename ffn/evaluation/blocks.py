@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Iterator
 from multiprocessing.pool import ThreadPool
@@ -10,7 +9,7 @@ from multiprocessing.pool import ThreadPool
 import numpy as np
 
 from ffn.evaluation.contingency import Contingency, add_up, count_block
-from ffn.utils.geometry import Box, Xyz, Zyx
+from ffn.utils.geometry import Box, Xyz, Zyx, blocks
 from ffn.utils.progress import progress
 from ffn.volumes.volume import Volume
 
@@ -22,12 +21,9 @@ _MAX_THREADS = 4
 
 def cut_columns(box: Box, block_zyx: Zyx = BLOCK_ZYX) -> Iterator[list[Box]]:
     """Cuts a box into columns along z, and each column into blocks of ascending z."""
-    z, y, x = (
-        range(a, b, step) for a, b, step in zip(box.start.zyx, box.end.zyx, block_zyx, strict=True)
-    )
-    for corner in itertools.product(y, x):
-        blocks = (Box.from_zyx((k, *corner), block_zyx).intersection(box) for k in z)
-        yield [block for block in blocks if block is not None]
+    size = block_zyx.xyz
+    for column in blocks(box, Xyz(size.x, size.y, box.size.z)):
+        yield list(blocks(column, size))
 
 
 def boundary_band(labels: np.ndarray, width: int) -> np.ndarray:

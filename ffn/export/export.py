@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from ffn.distributed.pool import Pool, add_where, open_pool
 from ffn.export.pyramid import Pyramid, scales_of
 from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError, run_tool
-from ffn.utils.geometry import Box
+from ffn.utils.geometry import Box, parse_voxel_size
 from ffn.utils.locks import exclusive_directory
 from ffn.utils.startup import show_log
 from ffn.volumes.stamps import stamp_of_input
@@ -105,8 +104,6 @@ def export(
     """
     if not volumes:
         raise UserError('give --image, --labels, or both')
-    if not all(0 < size < math.inf for size in voxel_size):
-        raise UserError(f'--voxel_size is {tuple(voxel_size)}; expected positive nanometres')
     pyramids = []
     for name, spec in volumes.items():
         with open_volume(spec) as opened:
@@ -140,13 +137,10 @@ def main(argv: Sequence[str] | None = None) -> None:
                         help='resolutions at the most (until one chunk holds the volume)')  # fmt: skip
     add_where(parser.add_argument, network=False)
     args = parser.parse_args(argv)
-    try:
-        x, y, z = map(float, args.voxel_size.split(','))
-    except ValueError as error:
-        raise UserError(f'--voxel_size {args.voxel_size!r}; expected x,y,z nanometres') from error
+    voxel_size = parse_voxel_size(args.voxel_size, '--voxel_size')
     volumes = {name: spec for name in ('image', 'labels') if (spec := getattr(args, name))}
     with open_pool(args.scheduler, args.workers) as pool:
-        export(args.output, volumes, (x, y, z), pool, args.scales, args.quiet)
+        export(args.output, volumes, voxel_size, pool, args.scales, args.quiet)
     print(f'written to {args.output}; serve it and open state.json, see doc/manual.md')
 
 

@@ -12,13 +12,12 @@ from typing import Any
 import fastremap
 import numpy as np
 
-from ffn.assembly.tiling import blocks
 from ffn.distributed.blockwise import block_file, run_blocks
 from ffn.distributed.pool import Pool
 from ffn.inference import manifest
 from ffn.utils.atomic import write_npy
 from ffn.utils.errors import UserError
-from ffn.utils.geometry import Box, Xyz
+from ffn.utils.geometry import Box, Xyz, blocks
 from ffn.volumes.volume import open_volume
 
 CHUNK = Xyz(64, 64, 64)

@@ -19,7 +19,8 @@ import numpy as np
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Zyx
-from ffn.utils.npz import read_npz
+from ffn.utils.labels import compact
+from ffn.utils.npz import read_npy_header, read_npz
 
 # In a folder of results to which more are still to come.
 UNFINISHED = 'unfinished'
@@ -107,11 +108,7 @@ def segmentation_shape(path: str | Path) -> Zyx:
     """
     try:
         with zipfile.ZipFile(path) as archive, archive.open('segmentation.npy') as file:
-            version = np.lib.format.read_magic(file)
-            read = np.lib.format.read_array_header_1_0
-            if version != (1, 0):
-                read = np.lib.format.read_array_header_2_0
-            return Zyx.of(read(file)[0])
+            return Zyx.of(read_npy_header(file).shape)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError) as error:
         raise UserError(f'{path} holds no 3-d segmentation ({error})') from error
 
@@ -299,14 +296,13 @@ def split_components(
     import cc3d
     import fastremap
 
-    small, to_original = fastremap.renumber(labels, preserve_zero=True)
+    small, ids = compact(labels)
     components = cc3d.connected_components(small, connectivity=6)
     pairs = fastremap.component_map(components, small) if components.any() else {}
-    original = {new: old for old, new in to_original.items()}
     split = {
-        int(component): origins[original[label]]
+        int(component): origins[original]
         for component, label in pairs.items()
-        if component and original[label] in origins
+        if component and (original := int(ids[label])) in origins
     }
     return components.astype(np.uint64), split
 

@@ -6,9 +6,10 @@ two orders are distinct types here and turn into each other only by `.zyx` and `
 
 from __future__ import annotations
 
+import itertools
 import math
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -204,3 +205,22 @@ class Box:
 
     def __str__(self) -> str:
         return f'start {both_orders(self.start)}, size {both_orders(self.size)}'
+
+
+def blocks(box: Box, size: Xyz) -> Iterator[Box]:
+    """Cuts a box into blocks, x fastest; those at the end of an axis may be smaller.
+
+    Args:
+      box: what is cut.
+      size: voxels of a block along each axis.
+
+    Raises:
+      UserError: a size below 1.
+    """
+    if min(size) < 1:
+        raise UserError(f'block size {size}; expected 1 or more voxels')
+    axes = (range(a, b, n) for a, b, n in zip(box.start.zyx, box.end.zyx, size.zyx, strict=True))
+    for start in itertools.product(*axes):
+        block = Box.from_zyx(start, size.zyx).intersection(box)
+        if block is not None:
+            yield block

@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -55,6 +55,34 @@ class _Unpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f'it names {module}.{name}')
 
 
+class NpyHeader(NamedTuple):
+    """What an npy file says of its array before the data.
+
+    Attributes:
+      shape: of the array.
+      fortran_order: whether the first axis varies fastest.
+      dtype: of the array.
+    """
+
+    shape: tuple[int, ...]
+    fortran_order: bool
+    dtype: np.dtype
+
+
+def read_npy_header(file: IO[bytes]) -> NpyHeader:
+    """Reads the header of an npy file or npz member; the data follows.
+
+    Raises:
+      ValueError: this is no npy file.
+    """
+    read = (
+        npy_format.read_array_header_1_0
+        if npy_format.read_magic(file) == (1, 0)
+        else npy_format.read_array_header_2_0
+    )
+    return NpyHeader(*read(file))
+
+
 def read_npz(path: str | Path, names: Iterable[str], classes: Iterable[type]) -> dict[str, Any]:
     """Reads members of an npz file; object arrays only with harmless content.
 
@@ -92,11 +120,7 @@ def read_npz(path: str | Path, names: Iterable[str], classes: Iterable[type]) ->
 
 def _read_member(data: bytes, classes: Iterable[type]) -> Any:
     file = io.BytesIO(data)
-    version = npy_format.read_magic(file)
-    header = (
-        npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
-    )
-    shape, _, dtype = header(file)
+    shape, _, dtype = read_npy_header(file)
     if not dtype.hasobject:
         return npy_format.read_array(io.BytesIO(data), allow_pickle=False)
     try:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gzip
-import itertools
 import shutil
 import tempfile
 import zlib
@@ -27,7 +26,8 @@ from absl import logging
 from tqdm import tqdm
 
 from ffn.utils.errors import UserError, run_tool
-from ffn.utils.geometry import Box, Xyz, Zyx
+from ffn.utils.geometry import Box, Xyz, Zyx, blocks
+from ffn.utils.labels import find_ids
 from ffn.utils.progress import progress
 from ffn.volumes.hdf5_output import replaced_dataset, split_output
 from ffn.volumes.volume import Volume, describe_datasets, open_hdf5
@@ -82,10 +82,8 @@ class Transforms:
         """
         ids, inverse = fastremap.unique(labels, return_inverse=True)
         wide = ids.astype(self.supervoxels.dtype)
-        at = np.searchsorted(self.supervoxels, wide)
-        at[at == len(self.supervoxels)] = 0
-        known = (wide == ids) & (np.append(self.supervoxels, 0)[at] == wide)
-        known &= len(self.supervoxels) > 0
+        at, known = find_ids(self.supervoxels, wide)
+        known &= wide == ids
         unknown = ids[~known & (ids != 0)]
         if len(unknown):
             raise UserError(
@@ -155,15 +153,6 @@ def _only_volume(file: h5py.File, path: Path) -> str:
     return found[0]
 
 
-def _blocks(shape_zyx: Zyx) -> list[Box]:
-    starts = (range(0, size, step) for size, step in zip(shape_zyx, _BLOCK_ZYX, strict=True))
-    whole = Box.of_shape(shape_zyx)
-    blocks = (
-        Box.from_zyx(start, _BLOCK_ZYX).intersection(whole) for start in itertools.product(*starts)
-    )
-    return [block for block in blocks if block is not None]
-
-
 def import_labels(
     source: str | Path, output: str, *, dataset: str | None = None, quiet: bool = False
 ) -> tuple[np.ndarray, np.dtype, Xyz]:
@@ -189,18 +178,18 @@ def import_labels(
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(open_hdf5(str(stack.enter_context(unpacked(path, folder)))))
         volume, transforms = _open_labels(file, path, dataset)
-        blocks = _blocks(volume.shape_zyx)
+        parts = list(blocks(volume.box, _BLOCK_ZYX.xyz))
         bar = stack.enter_context(
-            progress(total=2 * len(blocks), desc='labels', unit='block', quiet=quiet)
+            progress(total=2 * len(parts), desc='labels', unit='block', quiet=quiet)
         )
-        ids = _all_ids(volume, transforms, blocks, bar)
+        ids = _all_ids(volume, transforms, parts, bar)
         dtype = np.min_scalar_type(int(ids.max(initial=0)))
         target, name = stack.enter_context(replaced_dataset(output, '--output'))
         written = target.create_dataset(
             name, volume.shape_zyx, dtype, chunks=tuple(min(_CHUNK, n) for n in volume.shape_zyx),
             compression='gzip', shuffle=True,
         )  # fmt: skip
-        for block in blocks:
+        for block in parts:
             labels = _read(volume, transforms, block)
             written[block.slices_zyx] = np.where(labels > 0, labels, 0).astype(dtype)
             bar.update()
@@ -214,12 +203,12 @@ def _read(volume: Volume, transforms: Transforms | None, block: Box) -> np.ndarr
 
 
 def _all_ids(
-    volume: Volume, transforms: Transforms | None, blocks: Sequence[Box], bar: tqdm
+    volume: Volume, transforms: Transforms | None, parts: Sequence[Box], bar: tqdm
 ) -> np.ndarray:
     """Finds all labels, uint64: the type is known before the first voxel is written."""
     ids = np.zeros(0, np.uint64)
     least = 0
-    for block in blocks:
+    for block in parts:
         found = fastremap.unique(_read(volume, transforms, block))
         least = min(least, int(found[0]))
         ids = np.union1d(ids, np.where(found > 0, found, 0).astype(np.uint64))

@@ -15,11 +15,10 @@ from ffn.agglomeration.candidates import (
     write_candidates,
 )
 from ffn.agglomeration.decision_points import find_decision_points
-from ffn.assembly.tiling import blocks
 from ffn.distributed.pool import InProcess, Processes
 from ffn.inference import inference_pb2
 from ffn.utils.errors import UserError
-from ffn.utils.geometry import Box, Xyz
+from ffn.utils.geometry import Box, Xyz, blocks
 from ffn.volumes.volume import open_volume
 
 SIZE = (4.0, 4.0, 8.0)  # x, y, z

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ffn.assembly.matching import Matching, match_ids
-from ffn.assembly.overlaps import contingency
 from ffn.utils.errors import UserError
 
 
@@ -21,38 +18,6 @@ def pairs(matching: Matching, *rows: tuple[int, int, int]) -> list[tuple[int, in
 
 
 ANY = Matching(min_voxels=1, min_fraction_smaller=0, conflicts='join')
-
-
-@settings(deadline=None)
-@given(
-    st.sampled_from([np.uint8, np.int32, np.int64, np.uint64]), st.integers(1, 4000),
-    st.integers(0, 2**32 - 1),
-)  # fmt: skip
-def test_contingency_counts_pairs(dtype, many, seed):
-    rng = np.random.default_rng(seed)
-    shape = (3, 20, 31)
-    many = min(many, 127) if dtype == np.uint8 else many
-    first, second = (rng.integers(0, many, shape).astype(dtype) for _ in range(2))
-    if dtype != np.uint8:
-        first[first > 0] *= 1000
-        second[0] = second[0, ::-1] * 70000
-    if np.dtype(dtype).kind == 'i':
-        first[0, 0] = -1
-    expected: dict[tuple[int, int], int] = {}
-    for a, b in zip(first.ravel().tolist(), second.ravel().tolist()):
-        key = max(a, 0), max(b, 0)
-        expected[key] = expected.get(key, 0) + 1
-    expected.pop((0, 0), None)
-    found = contingency(first, second)
-    assert found.dtype == np.uint64
-    assert [tuple(row) for row in found.tolist()] == [(*k, v) for k, v in sorted(expected.items())]
-
-
-def test_ids_beyond_32_bits():
-    first = np.array([[[0, 2**40, 2**63 + 5]]], np.uint64)
-    second = np.array([[[2**33, 2**33 + 1, 2**33]]], np.uint64)
-    rows = [(0, 2**33, 1), (2**40, 2**33 + 1, 1), (2**63 + 5, 2**33, 1)]
-    assert (contingency(first, second) == table(*rows)).all()
 
 
 def test_thresholds():

@@ -4,11 +4,10 @@ import functools
 
 import pytest
 
-from ffn.assembly.tiling import blocks
 from ffn.distributed.blockwise import block_file, run_blocks
 from ffn.distributed.pool import InProcess, Processes
 from ffn.utils.errors import UserError
-from ffn.utils.geometry import Box, Xyz
+from ffn.utils.geometry import Box, Xyz, blocks
 
 BOX = Box(Xyz(-3, 5, 2), Xyz(33, 20, 17))
 CORES = functools.partial(blocks, BOX, Xyz(10, 9, 8))

@@ -144,8 +144,8 @@ def test_scales_of_an_offset():
 @pytest.mark.parametrize(
     ('more', 'message'),
     [((), 'give --image'), (('--image', '{}/volume.h5:none'), 'none'),
-     (('--labels', '{}/volume.h5:raw', '--voxel_size', '8,8'), 'expected x,y,z'),
-     (('--labels', '{}/volume.h5:raw', '--voxel_size', '8,8,0'), 'positive nanometres')],
+     (('--labels', '{}/volume.h5:raw', '--voxel_size', '8,8'), 'expected three positive numbers x,y,z'),
+     (('--labels', '{}/volume.h5:raw', '--voxel_size', '8,8,0'), "'8,8,0'; expected three positive")],
 )  # fmt: skip
 def test_bad_input(folder, more, message):
     with pytest.raises(UserError, match=message):

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from ffn.utils import bounding_box_pb2, vector_pb2
 from ffn.utils.errors import UserError
-from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
+from ffn.utils.geometry import Box, Xyz, Zyx, blocks, both_orders, parse_voxel_size
 
 SHAPE_ZYX = Zyx(11, 13, 16)
 ARRAY = np.arange(np.prod(SHAPE_ZYX)).reshape(SHAPE_ZYX)
@@ -153,3 +153,23 @@ def test_boxes_of_numpy_integers():
     assert not volume.contains(outside)
     assert not outside.contains(volume)
     assert Box(Xyz(*np.array([0, 0, 0])), volume.size).contains(volume)
+
+
+def test_three_positive_numbers():
+    assert parse_voxel_size('8,8.5,1e1', '--size') == (8.0, 8.5, 10.0)
+    assert parse_voxel_size(['1', '2', '3'], '--size') == (1.0, 2.0, 3.0)
+    for text in ('8,8', '8,8,8,8', '8,8,a', '8,8,0', '8,8,-1', '8,8,inf', '8,8,nan', ''):
+        with pytest.raises(UserError, match=f"--size is '{text}'; expected three positive numbers"):
+            parse_voxel_size(text, '--size')
+
+
+def test_blocks_tile_a_box():
+    box = Box(Xyz(-3, 4, 5), Xyz(10, 7, 3))
+    found = list(blocks(box, Xyz(4, 7, 2)))
+    assert [part.start for part in found[:4]] == [(-3, 4, 5), (1, 4, 5), (5, 4, 5), (-3, 4, 7)]
+    count = np.zeros(box.size.zyx, int)
+    for part in found:
+        count[part.relative_to(box.start).slices_zyx] += 1
+    assert (count == 1).all()
+    with pytest.raises(UserError, match='expected 1 or more voxels'):
+        next(blocks(box, Xyz(4, 0, 4)))

@@ -22,6 +22,7 @@ from ffn.inference.core.restrictor import Restrictor
 from ffn.inference.core.step import Network, NetworkSizes, NetworkStep
 from ffn.inference.core.view import CanvasView
 from ffn.utils.geometry import Position, Zyx
+from ffn.utils.labels import compact
 
 Extent = tuple[slice, slice, slice]
 
@@ -386,10 +387,7 @@ class Canvas:
         for known in (self.origins, self.overlaps, self.limited):
             known.clear()
         self.seg_prob[:] = 0
-        given, canvas = np.unique(np.where(labels > 0, labels, 0), return_inverse=True)
-        if given.size == 0 or given[0] != 0:
-            given, canvas = np.insert(given, 0, 0), canvas + 1
-        self.segmentation[:] = canvas.reshape(self.shape)
+        self.segmentation[:], given = compact(labels)
         self.prefilled = len(given) - 1
         self.to_given_id = dict(enumerate(given.tolist()))
         self.to_canvas_id = {given_id: i for i, given_id in self.to_given_id.items()}

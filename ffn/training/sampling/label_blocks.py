@@ -71,16 +71,6 @@ def _whitelisted(whitelist: Collection[int], dtype: np.dtype, kept: Collection[i
     return set(found.values())
 
 
-def number_kept(labels: np.ndarray, kept: Collection[int]) -> np.ndarray:
-    """Renumbers the kept labels that occur from 1 on, and sets all others to 0; unsigned [z, y, x]."""
-    numbered, number_of = fastremap.renumber(labels, start=1, preserve_zero=True)
-    present = [number for label, number in number_of.items() if label in kept]
-    table = np.zeros(max(number_of.values(), default=0) + 1, np.min_scalar_type(len(present)))
-    table[present] = np.arange(1, len(present) + 1)
-    renumbered: np.ndarray = table[numbered]
-    return renumbered
-
-
 def split(box: Box, border: Xyz, limit: int) -> list[Box]:
     """Halves a box along its longest axis until its parts fit in memory.
 

@@ -15,10 +15,11 @@ import fastremap
 import numpy as np
 
 from ffn.training.sampling.box_counts import box_sums, classify_objects
-from ffn.training.sampling.label_blocks import kept_labels, number_kept, read_labels, split
+from ffn.training.sampling.label_blocks import kept_labels, read_labels, split
 from ffn.training.sampling.partition_config import EXCLUDED, PartitionConfig
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, both_orders
+from ffn.utils.labels import compact
 from ffn.utils.progress import progress
 from ffn.volumes.hdf5_output import replaced_dataset, split_output
 from ffn.volumes.masks import MaskBuilder
@@ -113,7 +114,7 @@ def compute_partitions(
         for box in progress(blocks, desc='partitions', unit='block', quiet=quiet):
             outer = box.grow(config.lom_radius)
             partitions = classify_objects(
-                number_kept(read(outer), labels), config.lom_radius, limits, threads
+                compact(read(outer), labels)[0], config.lom_radius, limits, threads
             )
             mask = masks.build(config.masks, outer)
             if mask is not None:

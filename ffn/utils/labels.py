@@ -1,0 +1,138 @@
+"""Integer label arrays: joint histograms, compact renumbering, and replacing ids.
+
+Ids are uint64 and every bit of them counts: they never pass through floats or narrower integers. Labels of
+0 or less are background.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import Literal
+
+import fastremap
+import numpy as np
+
+# Pairs of ids that are counted in a dense table; beyond that, voxels are sorted.
+_DENSE_PAIRS = 1 << 22
+# Labels below this limit serve as their own numbers.
+_SMALL_LABEL = 1 << 11
+# Ids below this limit are replaced through a table that is indexed by id.
+_DENSE_IDS = 1 << 24
+
+
+def joint_histogram(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Counts the pairs of ids of two segmentations of the same voxels.
+
+    Args:
+      first: integer [z, y, x]; values below 0 count as 0.
+      second: integer, same shape.
+
+    Returns:
+      uint64 [m, 3]: id in the first, id in the second, number of voxels; ascending, without (0, 0).
+    """
+    (a, a_ids), (b, b_ids) = _numbered(first), _numbered(second)
+    keys = a.astype(np.int64)
+    keys *= len(b_ids)
+    keys += b.astype(np.int64, copy=False)
+    if len(a_ids) * len(b_ids) <= _DENSE_PAIRS:
+        table = np.bincount(keys)
+        keys = np.flatnonzero(table)
+        counts = table[keys]
+    else:
+        keys, counts = fastremap.unique(keys, return_counts=True)
+    rows, columns = np.divmod(keys, len(b_ids))
+    result = np.stack([a_ids[rows], b_ids[columns], counts.astype(np.uint64)], axis=1)
+    return result[(result[:, :2] > 0).any(axis=1)]
+
+
+def _numbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Flat labels as indices into their ids, and the ids, uint64, ascending from 0.
+
+    Unlike `compact`, small labels stand for themselves: ids may then include some that do not occur.
+    """
+    flat = np.ascontiguousarray(labels).ravel()
+    if flat.dtype.kind == 'i':
+        flat = np.maximum(flat, 0)
+    greatest = int(flat.max(initial=0))
+    if greatest < _SMALL_LABEL:
+        return flat, np.arange(greatest + 1, dtype=np.uint64)
+    ids = fastremap.unique(flat)
+    ids = ids if ids[0] == 0 else np.concatenate([ids[:1] * 0, ids])
+    numbers = dict(zip(ids.tolist(), range(len(ids)), strict=True))
+    return fastremap.remap(flat, numbers).astype(np.int64), ids.astype(np.uint64)
+
+
+def compact(
+    labels: np.ndarray, keep: Container[int] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Renumbers the labels that occur as 1, 2, …, in ascending order; background is 0.
+
+    Args:
+      labels: integer, any shape.
+      keep: labels to keep; the others become background. None keeps all.
+
+    Returns:
+      The numbers, of the same shape in the smallest unsigned type, and the id that each number stands
+      for, uint64 [n + 1], beginning with 0 for background.
+    """
+    if labels.dtype.kind == 'b':
+        labels = labels.view(np.uint8)
+    elif labels.dtype.kind == 'i':
+        labels = np.maximum(labels, 0)
+    numbers, number_of = fastremap.renumber(labels, preserve_zero=True)
+    ids = sorted(i for i in number_of if i and (keep is None or i in keep))
+    table = np.zeros(max(number_of.values(), default=0) + 1, np.min_scalar_type(len(ids)))
+    table[[number_of[i] for i in ids]] = np.arange(1, len(ids) + 1)
+    return table[numbers], np.array([0, *ids], np.uint64)
+
+
+def find_ids(ids: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Looks up ids in an ascending table.
+
+    Args:
+      ids: integer [n], ascending.
+      wanted: integer [m], of the same type.
+
+    Returns:
+      The index of each in `ids`, int64 [m], 0 where it is absent; and whether it is there, bool [m].
+    """
+    at = np.searchsorted(ids, wanted)
+    found = at < len(ids)
+    found[found] = ids[at[found]] == wanted[found]
+    return np.where(found, at, 0), found
+
+
+def remap(
+    labels: np.ndarray,
+    ids: np.ndarray,
+    replacements: np.ndarray,
+    *,
+    others: Literal['keep', 'background'],
+) -> np.ndarray:
+    """Replaces ids in a segmentation.
+
+    Args:
+      labels: integer [z, y, x]; values below 0 count as 0.
+      ids: uint64 [n], ascending.
+      replacements: uint64 [n], what each becomes.
+      others: what becomes of ids that are not listed.
+
+    Returns:
+      uint64 [z, y, x], a new array.
+    """
+    if labels.dtype.kind == 'i':
+        labels = np.maximum(labels, 0)
+    greatest = int(ids[-1]) if len(ids) else 0
+    if others == 'background' and greatest < _DENSE_IDS:
+        table = np.zeros(greatest + 2, np.uint64)  # its last entry is for all ids beyond
+        table[ids] = replacements
+        if labels.dtype == np.uint64:
+            labels = np.minimum(labels, len(table) - 1).astype(np.int64)
+        return table.take(labels, mode='clip')
+    data = labels.astype(np.uint64)
+    present = fastremap.unique(data)
+    at, found = find_ids(ids, present)
+    new = present.copy() if others == 'keep' else np.zeros_like(present)
+    new[found] = replacements[at[found]]
+    mapping = dict(zip(present.tolist(), new.tolist(), strict=True))
+    return fastremap.remap(data, mapping, in_place=True)
