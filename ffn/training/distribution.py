@@ -130,6 +130,7 @@ def _make_multi_worker(kind: str) -> Replicas:
         raise UserError(f'--strategy {kind}: the processes cannot be set up: {reason}') from error
     workers = len(resolver.cluster_spec().as_dict()['worker'])
     worker = int(resolver.task_id or 0)
-    logging.info('process %d of %d, %d devices in all', worker, workers,
-                 strategy.num_replicas_in_sync)  # fmt: skip
+    logging.info(
+        'process %d of %d, %d devices in all', worker, workers, strategy.num_replicas_in_sync
+    )
     return Replicas(strategy, worker, workers)

@@ -37,9 +37,13 @@ flood.write_request(folder)
 # Of the segments of the flood network: voxels; seed and steps.
 SIZES = [1498, 2489, 564, 415, 1354, 1034]
 ORIGINS = [
-    ((5, 16, 13), 211), ((6, 5, 5), 381), ((7, 6, 32), 19), ((13, 6, 23), 12), ((13, 6, 31), 188),
+    ((5, 16, 13), 211),
+    ((6, 5, 5), 381),
+    ((7, 6, 32), 19),
+    ((13, 6, 23), 12),
+    ((13, 6, 31), 188),
     ((14, 19, 12), 129),
-]  # fmt: skip
+]
 
 
 def installed(name: str) -> bool:
@@ -61,9 +65,14 @@ def backend(request) -> str:
 def python(repository: Path, backend: str, folder: Path, *arguments: str) -> str:
     """Runs Python on a backend; returns what it printed."""
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, timeout=600,
-        env={**os.environ, 'KERAS_BACKEND': backend, 'PYTHONPATH': str(repository)}, check=False,
-    )  # fmt: skip
+        [sys.executable, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ, 'KERAS_BACKEND': backend, 'PYTHONPATH': str(repository)},
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -107,9 +116,14 @@ def steps(tmp_path_factory, data_dir, goldens_dir) -> Path:
 def test_published_network_reproduces_stored_steps(repository, backend, published_weights, steps):
     """Exactly in float32; in bfloat16, hardly a voxel changes sides."""
     printed = python(
-        repository, backend, repository, '-m', 'tests.inference.forward',
-        str(steps), str(published_weights),
-    )  # fmt: skip
+        repository,
+        backend,
+        repository,
+        '-m',
+        'tests.inference.forward',
+        str(steps),
+        str(published_weights),
+    )
     found = json.loads(printed.splitlines()[-1])
     assert found['backend'] == backend
     difference, otherwise = found['float32']
@@ -126,9 +140,14 @@ def test_the_flood_network_segments_the_same_on_every_backend(repository, backen
     text = request.read_text().replace('/flood"', '/flood.weights.h5"')
     request.write_text(text + 'movement_policy_args: \'{"deltas": [2, 2, 1]}\'\n')
     python(
-        repository, backend, tmp_path, str(repository / 'run_inference.py'),
-        '--inference_request=request.pbtxt', f'--bounding_box={BOX}', '--report=report.json',
-    )  # fmt: skip
+        repository,
+        backend,
+        tmp_path,
+        str(repository / 'run_inference.py'),
+        '--inference_request=request.pbtxt',
+        f'--bounding_box={BOX}',
+        '--report=report.json',
+    )
     report = json.loads((tmp_path / 'report.json').read_text())
     assert (report['backend'], report['precision']) == (backend, 'float32')
     assert backend in report['device']
@@ -169,9 +188,18 @@ def test_a_backend_that_is_not_installed(repository, tmp_path, name):
     hidden = f'import runpy, sys; sys.modules["{name}"] = None; '
     script = f'runpy.run_path({str(repository / "run_inference.py")!r}, None, "__main__")'
     done = subprocess.run(
-        [sys.executable, '-c', hidden + script, '--inference_request=request.pbtxt',
-         f'--bounding_box={BOX}'],
+        [
+            sys.executable,
+            '-c',
+            hidden + script,
+            '--inference_request=request.pbtxt',
+            f'--bounding_box={BOX}',
+        ],
         env={**os.environ, 'KERAS_BACKEND': name, 'PYTHONPATH': str(repository)},
-        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
     check_one_line(done.returncode, done.stderr, 'KERAS_BACKEND', name)

@@ -78,7 +78,10 @@ def test_only_the_newest_are_kept(tmp_path):
     for step in (8, 9, 10, 11):
         writer.save(make().named_variables(), step)
     assert sorted(p.name for p in tmp_path.glob('*.index')) == [
-        'model.ckpt-10.index', 'model.ckpt-11.index', 'model.ckpt-best.index']  # fmt: skip
+        'model.ckpt-10.index',
+        'model.ckpt-11.index',
+        'model.ckpt-best.index',
+    ]
     assert len(list(tmp_path.iterdir())) == 3 * 2 + 1
 
 

@@ -111,16 +111,37 @@ def test_averaged_weights(tmp_path, checkpoint, weights):
         assert load_weights(other, output, ema) == 5
         check_equal(averaged, other)
     output = str(tmp_path / 'my_plain.weights.h5')
-    main(['--checkpoint', path, '--output', output, '--model_name', NAME,
-                        '--model_args', json.dumps(ARGS)])  # fmt: skip
+    main(
+        [
+            '--checkpoint',
+            path,
+            '--output',
+            output,
+            '--model_name',
+            NAME,
+            '--model_args',
+            json.dumps(ARGS),
+        ]
+    )
     other = make(1)
     keras_weights.load(other, output)
     check_equal(plain, other)
     with refused('my_plain', 'no averaged weights', '--ema'):
         load_weights(other, output, ema=True)
     with refused('no averaged weights'):
-        main(['--checkpoint', checkpoint[0], '--output', output, '--ema',
-                            '--model_name', NAME, '--model_args', json.dumps(ARGS)])  # fmt: skip
+        main(
+            [
+                '--checkpoint',
+                checkpoint[0],
+                '--output',
+                output,
+                '--ema',
+                '--model_name',
+                NAME,
+                '--model_args',
+                json.dumps(ARGS),
+            ]
+        )
     keras_weights.load(other, output)
     check_equal(plain, other)
 
@@ -236,10 +257,20 @@ def test_as_a_user_calls_it(tmp_path, checkpoint, repository):
 
     def call(*arguments):
         return subprocess.run(
-            [sys.executable, '-m', 'ffn.training.keras_weights', f'--checkpoint={path}', *arguments],
-            cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(repository)}, capture_output=True,
-            text=True, check=False, timeout=120,
-        )  # fmt: skip
+            [
+                sys.executable,
+                '-m',
+                'ffn.training.keras_weights',
+                f'--checkpoint={path}',
+                *arguments,
+            ],
+            cwd=tmp_path,
+            env={**os.environ, 'PYTHONPATH': str(repository)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
 
     done = call(
         '--output=my.weights.h5', f'--model_name={NAME}', f'--model_args={json.dumps(ARGS)}'

@@ -34,8 +34,9 @@ def by_hand(variables, image, seed, depth):
     """The same network in plain TensorFlow, from its checkpoint variables."""
 
     def conv(net, layer):
-        weights, biases = (np.asarray(variables[f'seed_update/{layer}/{n}'])
-                           for n in ('weights', 'biases'))  # fmt: skip
+        weights, biases = (
+            np.asarray(variables[f'seed_update/{layer}/{n}']) for n in ('weights', 'biases')
+        )
         return tf.nn.conv3d(net, weights, [1] * 5, 'SAME') + biases
 
     net = conv(tf.nn.relu(conv(tf.concat([image, seed], -1), 'conv0_a')), 'conv0_b')
@@ -132,7 +133,7 @@ def test_smaller_output_changes_the_centre_of_the_seed_only():
         (NAME, {**ARGS, 'features': [4, 4, 4]}, ['features', '6 convolutions']),
         (NAME, {**ARGS, 'features': [4, 6, 4, 6, 4, 5]}, ['features', '6', '5']),
     ],
-)  # fmt: skip
+)
 def test_mistakes(name, args, words):
     with pytest.raises(UserError) as caught:
         create_model(name, args)

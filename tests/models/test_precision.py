@@ -76,10 +76,13 @@ def gpu_of(framework: str, capability) -> SimpleNamespace:
         config = SimpleNamespace(list_physical_devices=lambda kind: gpus, experimental=details)
         return SimpleNamespace(config=config)
     if framework == 'torch':
-        return SimpleNamespace(cuda=SimpleNamespace(
-            is_available=lambda: bool(gpus), get_device_capability=lambda i: capability,
-            get_device_name=lambda i: 'Tesla',
-        ))  # fmt: skip
+        return SimpleNamespace(
+            cuda=SimpleNamespace(
+                is_available=lambda: bool(gpus),
+                get_device_capability=lambda i: capability,
+                get_device_name=lambda i: 'Tesla',
+            )
+        )
     device = SimpleNamespace(platform='gpu' if gpus else 'cpu', device_kind='Tesla')
     if capability:
         device.compute_capability = '.'.join(map(str, capability))

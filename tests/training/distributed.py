@@ -55,9 +55,13 @@ def main() -> None:
     )
     replicas = make_replicas(strategy)
     config = sample.train_config(
-        Path(folder), train_dir=directory, batch_size=int(batch), max_steps=int(steps),
-        checkpoints=CheckpointConfig(steps=5), summary_seconds=1e-9,
-    )  # fmt: skip
+        Path(folder),
+        train_dir=directory,
+        batch_size=int(batch),
+        max_steps=int(steps),
+        checkpoints=CheckpointConfig(steps=5),
+        summary_seconds=1e-9,
+    )
     train_loop.TrainStep = KeptStep
     train_loop.train(config, replicas=replicas)
     print(

@@ -33,9 +33,12 @@ class Worker:
         arguments = [str(word) for word in (folder, folder / name, devices, strategy, batch, steps)]
         self.files = [tempfile.TemporaryFile('w+') for _ in range(2)]  # noqa: SIM115
         self.process = subprocess.Popen(
-            [sys.executable, '-m', 'tests.training.distributed', *arguments], cwd=repository,
-            env={**os.environ, **environment}, stdout=self.files[0], stderr=self.files[1],
-        )  # fmt: skip
+            [sys.executable, '-m', 'tests.training.distributed', *arguments],
+            cwd=repository,
+            env={**os.environ, **environment},
+            stdout=self.files[0],
+            stderr=self.files[1],
+        )
 
     def wait(self):
         """Status, standard output and standard error."""

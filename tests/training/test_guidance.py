@@ -8,10 +8,16 @@ from tests.events import read_events
 from tests.training import sample
 
 GOOD = {
-    'eval/patches': 20, 'eval/patch_loss': 0.4, 'eval/constant_loss': 0.6,
-    'eval/all/precision': 0.9, 'eval/all/recall': 0.8, 'moves/total': 50,
-    'moves/all/correct': 0.5, 'moves/all/spurious': 0.1, 'moves/all/missed': 0.4,
-}  # fmt: skip
+    'eval/patches': 20,
+    'eval/patch_loss': 0.4,
+    'eval/constant_loss': 0.6,
+    'eval/all/precision': 0.9,
+    'eval/all/recall': 0.8,
+    'moves/total': 50,
+    'moves/all/correct': 0.5,
+    'moves/all/spurious': 0.1,
+    'moves/all/missed': 0.4,
+}
 # By a word of the warning: what shows it, and what just does not.
 PATTERNS = {
     'nothing learned': ({'eval/patch_loss': 0.55}, {'eval/patch_loss': 0.53}),
@@ -49,9 +55,7 @@ def test_without_a_count_the_rule_is_logged(caplog, voxels):
 
 def check(monitor, *changes, start=2000):
     """How many warnings each of some summaries in a row gives."""
-    return [
-        len(monitor.check(start + i, {**GOOD, **change})) for i, change in enumerate(changes)
-    ]  # fmt: skip
+    return [len(monitor.check(start + i, {**GOOD, **change})) for i, change in enumerate(changes)]
 
 
 def test_nothing_is_said_of_a_good_run():
@@ -75,17 +79,16 @@ def test_a_warning_comes_with_the_second_summary_and_once(word):
 def test_it_comes_back_after_it_has_gone_away(word):
     bad, good = PATTERNS[word]
     monitor = guidance.TrainingMonitor()
-    assert check(monitor, bad, good, bad, bad, bad, good, bad, good, bad, bad) == [
-        0, 0, 0, 1, 0, 0, 0, 0, 0, 1,
-    ]  # fmt: skip
+    summaries = (bad, good, bad, bad, bad, good, bad, good, bad, bad)
+    assert check(monitor, *summaries) == [0, 0, 0, 1, 0, 0, 0, 0, 0, 1]
 
 
 def test_patterns_are_counted_each_by_itself():
     low_recall, flooding = (PATTERNS[word][0] for word in list(PATTERNS)[1:])
     monitor = guidance.TrainingMonitor()
-    assert check(monitor, low_recall, {**low_recall, **flooding}, flooding, {**low_recall, **flooding}) == [
-        0, 1, 1, 0,
-    ]  # fmt: skip
+    assert check(
+        monitor, low_recall, {**low_recall, **flooding}, flooding, {**low_recall, **flooding}
+    ) == [0, 1, 1, 0]
     both = guidance.TrainingMonitor()
     assert check(both, *[{**low_recall, **flooding}] * 2) == [0, 2]
 
@@ -96,9 +99,9 @@ def test_who_has_learned_nothing_is_not_reported_as_low_recall_as_well():
 
 
 def test_low_precision_is_not_reported_as_low_recall():
-    assert check(guidance.TrainingMonitor(), *[{'eval/all/recall': 0, 'eval/all/precision': 0.7}] * 3) == [
-        0, 0, 0,
-    ]  # fmt: skip
+    assert check(
+        guidance.TrainingMonitor(), *[{'eval/all/recall': 0, 'eval/all/precision': 0.7}] * 3
+    ) == [0, 0, 0]
 
 
 @pytest.mark.parametrize('word', PATTERNS)
@@ -136,9 +139,8 @@ def train(folder, **optimizer):
     """No summary but those of these few steps: each sees some finished patches."""
     sample.write_sample(folder)
     config = sample.train_config(
-        folder, max_steps=8, summary_seconds=0, batch_size=4,
-        optimizer=OptimizerConfig(**optimizer),
-    )  # fmt: skip
+        folder, max_steps=8, summary_seconds=0, batch_size=4, optimizer=OptimizerConfig(**optimizer)
+    )
     train_loop.train(config)
     return read_events(folder / 'model')
 

@@ -70,10 +70,15 @@ def test_moves_by_kind_and_radius():
     metrics.add(finished(soft_labels(inside), canvas, config=config))
     moves = {k: v for k, v in metrics.scalars().items() if k.startswith('moves/') and v}
     assert moves == {
-        'moves/total': 4, 'moves/all/correct': 1 / 4, 'moves/all/spurious': 1 / 4,
-        'moves/all/missed': 2 / 4, 'moves/r=2/correct': 1 / 4, 'moves/r=3/spurious': 1 / 4,
-        'moves/r=4/missed': 1 / 4, 'moves/r=5/missed': 1 / 4,
-    }  # fmt: skip
+        'moves/total': 4,
+        'moves/all/correct': 1 / 4,
+        'moves/all/spurious': 1 / 4,
+        'moves/all/missed': 2 / 4,
+        'moves/r=2/correct': 1 / 4,
+        'moves/r=3/spurious': 1 / 4,
+        'moves/r=4/missed': 1 / 4,
+        'moves/r=5/missed': 1 / 4,
+    }
 
 
 def test_only_the_middle_counts_with_max_pred_moves():

@@ -62,9 +62,14 @@ def adam(value, gradient, state, step):
 @pytest.mark.parametrize('rule', [sgd, momentum, adagrad, rmsprop, adam])
 def test_update_rule(rule):
     config = OptimizerConfig(
-        rule.__name__, learning_rate=0.1, momentum=0.8, rmsprop_decay=0.7, adam_beta1=0.6,
-        adam_beta2=0.7, epsilon=1e-4,
-    )  # fmt: skip
+        rule.__name__,
+        learning_rate=0.1,
+        momentum=0.8,
+        rmsprop_decay=0.7,
+        adam_beta1=0.6,
+        adam_beta2=0.7,
+        epsilon=1e-4,
+    )
     np.testing.assert_allclose(run(config)[0], by_hand(rule), rtol=1e-4)
 
 

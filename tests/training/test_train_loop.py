@@ -20,12 +20,28 @@ from tests.events import read_events
 from tests.training import sample
 
 TAGS = {
-    'pixel_loss', 'learning_rate', 'steps/s', 'eval/patch_loss', 'eval/patches',
-    'eval/all/accuracy', 'eval/all/precision', 'eval/all/recall', 'eval/all/specificity',
-    'eval/all/f1', 'moves/total', 'moves/all/correct', 'moves/all/spurious', 'moves/all/missed',
-    'moves/r=3/correct', 'fov/masked_voxel_fraction', 'patches/xy', 'patches/xz', 'patches/yz',
-    'weights/seed_update/conv0_a/weights', 'gradients/seed_update/conv_lom/biases',
-}  # fmt: skip
+    'pixel_loss',
+    'learning_rate',
+    'steps/s',
+    'eval/patch_loss',
+    'eval/patches',
+    'eval/all/accuracy',
+    'eval/all/precision',
+    'eval/all/recall',
+    'eval/all/specificity',
+    'eval/all/f1',
+    'moves/total',
+    'moves/all/correct',
+    'moves/all/spurious',
+    'moves/all/missed',
+    'moves/r=3/correct',
+    'fov/masked_voxel_fraction',
+    'patches/xy',
+    'patches/xz',
+    'patches/yz',
+    'weights/seed_update/conv0_a/weights',
+    'gradients/seed_update/conv_lom/biases',
+}
 
 
 @pytest.fixture
@@ -91,9 +107,12 @@ def test_gradients_are_limited_entry_by_entry():
 
 def test_training_lowers_the_loss_and_shows_it(folder):
     config = sample.train_config(
-        folder, max_steps=160, summary_seconds=0.3, batch_size=4, model_args={
-            **sample.MODEL_ARGS, 'features': 6},
-    )  # fmt: skip
+        folder,
+        max_steps=160,
+        summary_seconds=0.3,
+        batch_size=4,
+        model_args={**sample.MODEL_ARGS, 'features': 6},
+    )
     assert train_loop.train(config) == 160
     shown = read_events(folder / 'model')
     assert set(shown) >= TAGS
@@ -117,10 +136,16 @@ def test_settings_and_checkpoint_lie_in_the_folder(folder):
     assert load_weights(model, folder / 'model') == 3
     settings = json.loads((folder / 'model' / 'model.json').read_text())
     assert settings == {
-        'model_name': sample.MODEL, 'model_args': sample.MODEL_ARGS, 'image_mean': 140.0,
-        'image_stddev': 50.0, 'init_activation': 0.95, 'seed_pad': 0.05, 'threshold': 0.9,
-        'precision': 'float32', 'version': ffn.__version__,
-    }  # fmt: skip
+        'model_name': sample.MODEL,
+        'model_args': sample.MODEL_ARGS,
+        'image_mean': 140.0,
+        'image_stddev': 50.0,
+        'init_activation': 0.95,
+        'seed_pad': 0.05,
+        'threshold': 0.9,
+        'precision': 'float32',
+        'version': ffn.__version__,
+    }
 
 
 def test_equal_seeds_give_equal_weights(folder):

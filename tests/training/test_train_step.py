@@ -296,9 +296,11 @@ SCHEDULES = [
     ({}, lambda step: 1),
     ({'decay_factor': 0.5, 'decay_steps': 4}, lambda step: exponential(step, 0.5, 4)),
     ({'schedule': 'cosine', 'decay_steps': 10}, lambda step: cosine(step, 0, 10)),
-    ({'schedule': 'cosine', 'decay_steps': 10, 'decay_factor': 0.2},
-     lambda step: cosine(step, 0.2, 10)),
-]  # fmt: skip
+    (
+        {'schedule': 'cosine', 'decay_steps': 10, 'decay_factor': 0.2},
+        lambda step: cosine(step, 0.2, 10),
+    ),
+]
 
 
 @pytest.mark.parametrize(('config', 'factor'), SCHEDULES)
@@ -360,9 +362,13 @@ json.dump(found, sys.stdout)
 
 def test_two_replicas_make_the_step_of_one_with_the_batch_of_both(repository):
     done = subprocess.run(
-        [sys.executable, '-c', REPLICAS], cwd=repository, capture_output=True, text=True,
-        check=False, timeout=120,
-    )  # fmt: skip
+        [sys.executable, '-c', REPLICAS],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     one, two = json.loads(done.stdout)
     assert [one.pop('replicas'), two.pop('replicas')] == [1, 2]

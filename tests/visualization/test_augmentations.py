@@ -56,9 +56,19 @@ def flat_block(margin=0):
 def test_as_a_user_calls_it(volume):
     def call(*arguments):
         return subprocess.run(
-            [sys.executable, '-W', 'error:::ffn', '-m', 'ffn.training.show_augmentations', *arguments],
-            capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
+            [
+                sys.executable,
+                '-W',
+                'error:::ffn',
+                '-m',
+                'ffn.training.show_augmentations',
+                *arguments,
+            ],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
 
     done = call(*VOLUME, '--output=new/a.png')
     assert done.returncode == 0, done.stderr
@@ -79,10 +89,13 @@ def test_same_seed_same_picture(volume, capsys):
 
 
 def test_generated_sample(tmp_path, capsys):
-    main([
-        '--size=21,17,7', '--augmentation={"noise": {}, "voxel_size": [6, 6, 30]}',
-        f'--output={tmp_path}/a.png',
-    ])  # fmt: skip
+    main(
+        [
+            '--size=21,17,7',
+            '--augmentation={"noise": {}, "voxel_size": [6, 6, 30]}',
+            f'--output={tmp_path}/a.png',
+        ]
+    )
     assert '5 panels, patches of x,y,z 21,17,7' in capsys.readouterr().out
     assert len(np.unique(pixels(tmp_path / 'a.png').reshape(-1, 3), axis=0)) > 50
 

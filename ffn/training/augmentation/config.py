@@ -23,7 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from ffn.training.augmentation import kinds
-from ffn.training.augmentation.kinds import KINDS, WHAT, Augmentation
+from ffn.training.augmentation.kinds import KINDS
+from ffn.training.augmentation.parameters import (
+    WHAT,
+    Augmentation,
+    check_voxel_size,
+    parse_kind,
+    to_json,
+)
 from ffn.utils.errors import UserError
 
 
@@ -53,7 +60,7 @@ class AugmentationConfig:
     noise: kinds.Noise | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, 'voxel_size', kinds.check_voxel_size(self.voxel_size))
+        object.__setattr__(self, 'voxel_size', check_voxel_size(self.voxel_size))
 
     def chosen(self) -> dict[str, Augmentation]:
         """The enabled kinds by key, in the order in which they are applied."""
@@ -74,20 +81,20 @@ def parse_augmentation(text_or_path: str) -> AugmentationConfig:
     values = _load(text_or_path)
     if not isinstance(values, dict):
         raise UserError(
-            f'{WHAT} holds {kinds.to_json(values)}; expected a JSON object, such as '
+            f'{WHAT} holds {to_json(values)}; expected a JSON object, such as '
             '{"rotation_2d": {}}'
         )
     comment = values.pop('comment', '')
     if not isinstance(comment, str):
-        raise UserError(f'{WHAT}: comment is {kinds.to_json(comment)}; expected a text')
+        raise UserError(f'{WHAT}: comment is {to_json(comment)}; expected a text')
     known = [item.name for item in fields(AugmentationConfig)]
     for key in values:
         if key not in known:
             raise UserError(
-                f'{WHAT} has no key {kinds.to_json(key)}; it has {", ".join(known)} and comment'
+                f'{WHAT} has no key {to_json(key)}; it has {", ".join(known)} and comment'
             )
     parsed: dict[str, Any] = {
-        key: kinds.parse_kind(KINDS[key], value) if key in KINDS else value
+        key: parse_kind(KINDS[key], value) if key in KINDS else value
         for key, value in values.items()
     }
     return AugmentationConfig(**parsed)
@@ -121,7 +128,7 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     names = [name for name, _ in pairs]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f'{WHAT} has the key {kinds.to_json(name)} twice')
+            raise UserError(f'{WHAT} has the key {to_json(name)} twice')
     return dict(pairs)
 
 
@@ -142,7 +149,7 @@ def describe() -> str:
             low, high = item.metadata['low'], item.metadata['high']
             default = item.default
             if isinstance(default, bool):
-                value, allowed = kinds.to_json(default), 'true, false'
+                value, allowed = to_json(default), 'true, false'
             else:
                 numbers = default if isinstance(default, tuple) else (default,)
                 value, allowed = ', '.join(f'{n:g}' for n in numbers), f'{low:g} … {high:g}'

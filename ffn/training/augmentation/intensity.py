@@ -18,8 +18,8 @@ from ffn.training.augmentation.kinds import (
     Occlusion,
     OutOfFocusSection,
     PartiallyMissingSection,
-    should_apply,
 )
+from ffn.training.augmentation.parameters import should_apply
 
 
 def change_intensity(

@@ -23,9 +23,9 @@ from ffn.training.augmentation.kinds import (
     Elastic,
     Misalignment,
     Rotation3d,
-    should_apply,
 )
 from ffn.training.augmentation.margin import TOLERANCE
+from ffn.training.augmentation.parameters import should_apply
 from ffn.utils.geometry import Zyx
 
 # A Gaussian narrower than this, in sections, leaves them independent of each other.

@@ -14,7 +14,8 @@ from absl import logging
 from ffn.training.augmentation.augment import augment, permute_and_reflect
 from ffn.training.augmentation.margin import required_margin
 from ffn.training.config import SOFT_LABELS, DataConfig
-from ffn.training.input import coordinate_stream
+from ffn.training.input import coordinate_files
+from ffn.training.input.coordinate_stream import coordinate_dataset
 from ffn.training.input.example import Example
 from ffn.training.input.patches import PatchReader
 from ffn.utils.errors import UserError
@@ -72,15 +73,15 @@ class ExampleSource(contextlib.ExitStack):
                 if name in volumes:
                     self._check(name, what, volumes[name].volume, labels.volume)
         self._check_types()
-        self._files = coordinate_stream.coordinate_files(config.train_coords)
+        self._files = coordinate_files.find_files(config.train_coords)
         self._usable = (
-            coordinate_stream.usable_records(self._files) if config.skip_corrupt_records else {}
+            coordinate_files.usable_records(self._files) if config.skip_corrupt_records else {}
         )
         with self._stream_errors():
-            coordinate_stream.check_not_empty(self._files, shard[1], self._usable)
+            coordinate_files.check_not_empty(self._files, shard[1], self._usable)
             if config.volume_weights:
                 named = [name for name, weight in config.volume_weights.items() if weight > 0]
-                coordinate_stream.check_volumes(self._files, named, shard[1], self._usable)
+                coordinate_files.check_volumes(self._files, named, shard[1], self._usable)
         self._failure: Exception | None = None
         self._used: collections.Counter[str] = collections.Counter()
         self._iterator: Iterator[Any] | None = None
@@ -126,7 +127,7 @@ class ExampleSource(contextlib.ExitStack):
         self._iterator = None
 
     def _start(self) -> Iterator[Any]:
-        dataset = coordinate_stream.coordinate_dataset(
+        dataset = coordinate_dataset(
             self._files,
             self._seed,
             self.position,
@@ -172,7 +173,7 @@ class ExampleSource(contextlib.ExitStack):
         try:
             yield
         except (tf.errors.OpError, UnicodeDecodeError) as error:
-            raise UserError(coordinate_stream.describe_damage(self._files, error)) from error
+            raise UserError(coordinate_files.describe_damage(self._files, error)) from error
 
     def _count_skipped(self, center: Xyz, name: str) -> None:
         self.skipped += 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
+from hypothesis import strategies as st
 
 from ffn.training.augmentation.augment import augment
 from ffn.training.augmentation.config import AugmentationConfig, parse_augmentation
@@ -51,6 +53,12 @@ INTENSITY = {
     'missing_section': {'missing_section': {'section_probability': 0.5}},
     'noise': {'noise': {'min_sigma': 0.1}},
 }
+
+
+SEEDS = st.integers(0, 2**32 - 1)
+CENTER = tuple((n - 1) // 2 for n in SIZE)
+each_geometric = pytest.mark.parametrize('values', GEOMETRIC.values(), ids=GEOMETRIC)
+both_voxel_sizes = pytest.mark.parametrize('voxel_size', [ISOTROPIC, FLAT])
 
 
 def config_of(values: dict, voxel_size: tuple = ISOTROPIC) -> AugmentationConfig:

@@ -168,8 +168,13 @@ def test_a_file_that_is_no_text(tmp_path):
 def partner(name, value):
     """Another parameter that has to go with one that is at its limit."""
     if name.startswith(('min_', 'max_')) and name not in (
-        'max_degrees', 'max_scale', 'max_scale_z', 'max_shear', 'max_displacement', 'max_shift',
-    ):  # fmt: skip
+        'max_degrees',
+        'max_scale',
+        'max_scale_z',
+        'max_shear',
+        'max_displacement',
+        'max_shift',
+    ):
         return {('max_' if name.startswith('min_') else 'min_') + name[4:]: value}
     return {'amplitude': {'smoothness': 150}, 'smoothness': {'amplitude': 0}}.get(name, {})
 
@@ -202,5 +207,5 @@ def test_the_list_of_keys_is_complete():
         start = next(i for i, line in enumerate(table) if f'**`{key}`**' in line)
         for offset, item in enumerate(dataclasses.fields(kind), 1):
             assert f'`{item.name}`' in table[start + offset]
-    assert '| | `max_degrees` | 180 | 0 … 180 | largest angle, either way |' in table
-    assert '| | `min_size` | 3, 3, 1 | 1 … 1000 | least size x,y,z of a box |' in table
+    assert '| | `max_degrees` | 180 | 0 … 180 | maximum angle, in both directions |' in table
+    assert '| | `min_size` | 3, 3, 1 | 1 … 1000 | minimum size x,y,z of a box |' in table

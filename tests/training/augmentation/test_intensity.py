@@ -172,9 +172,10 @@ def test_partially_missing_sections_lack_one_side_of_a_line(seed):
 
 def test_lines_have_all_directions_and_both_sides():
     kind = kinds.PartiallyMissingSection(section_probability=1, min_fill=50, max_fill=50)
-    sides = sum(
-        (changed(intensity.cut_sections, kind, seed) > 40).mean(axis=0) for seed in range(40)
-    ) / 40  # fmt: skip
+    sides = (
+        sum((changed(intensity.cut_sections, kind, seed) > 40).mean(axis=0) for seed in range(40))
+        / 40
+    )
     assert sides.min() > 0.3
     assert sides.max() < 0.7
 

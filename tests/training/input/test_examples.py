@@ -9,7 +9,7 @@ from absl import logging
 
 from ffn.training.augmentation.augment import augment
 from ffn.training.augmentation.config import parse_augmentation
-from ffn.training.input.coordinate_stream import coordinate_dataset, coordinate_files
+from ffn.training.input.coordinate_stream import coordinate_dataset
 from ffn.training.input.examples import ExampleSource
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz, Zyx
@@ -116,22 +116,6 @@ def test_every_pass_over_the_coordinates_has_all_of_them(folder):
     for one in passes:
         assert sorted(one) == sorted((center, b'v') for center in sample.CENTERS_XYZ)
     assert passes[0] != passes[1] != passes[2]
-
-
-def test_coordinate_files_by_list_glob_and_shards(tmp_path):
-    names = [f'c-{i:05d}-of-00003' for i in range(3)]
-    for name in names:
-        (tmp_path / name).touch()
-    paths = [f'{tmp_path}/{name}' for name in names]
-    assert coordinate_files(f'{tmp_path}/c@3') == paths
-    assert coordinate_files(f'{tmp_path}/c-*') == paths
-    assert coordinate_files(','.join(paths[:2])) == paths[:2]
-
-
-def test_missing_coordinate_files(tmp_path):
-    for spec in (f'{tmp_path}/c@2', f'{tmp_path}/nothing-*', f'{tmp_path}/none', f'{tmp_path}'):
-        with pytest.raises(UserError, match='coordinate'):
-            coordinate_files(spec)
 
 
 def test_coordinates_out_of_bounds_are_skipped_and_counted(folder):

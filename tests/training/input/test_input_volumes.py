@@ -34,9 +34,11 @@ def test_loss_weights_move_with_the_labels(folder, augmentation):
     """The weights are the labels themselves."""
     weights = put(folder, 'w', sample.labels().astype(np.float32))
     with source(
-        folder, Zyx(5, 9, 9), loss_weight_volumes=weights,
+        folder,
+        Zyx(5, 9, 9),
+        loss_weight_volumes=weights,
         augmentation=parse_augmentation(augmentation),
-    ) as examples:  # fmt: skip
+    ) as examples:
         varied = 0
         for example in take(examples, 20):
             own = sample.labels()[example.center.zyx]
@@ -51,9 +53,11 @@ def test_weights_may_be_integers_and_of_some_volumes_only(folder):
     weights = put(folder, 'w', np.full(sample.SHAPE_ZYX, 3, np.uint8))
     write_two_volumes(folder)
     with source(
-        folder, data_volumes={'v': f'{path}:raw', 'u': f'{path}:raw'}, loss_weight_volumes=weights,
+        folder,
+        data_volumes={'v': f'{path}:raw', 'u': f'{path}:raw'},
+        loss_weight_volumes=weights,
         label_volumes={'v': f'{path}:labels', 'u': f'{path}:labels'},
-    ) as examples:  # fmt: skip
+    ) as examples:
         drawn = take(examples, 60)
         assert {(e.volume, *np.unique(e.weights)) for e in drawn} == {('v', 3.0), ('u', 1.0)}
         expected = {name: sum(e.volume == name for e in drawn) for name in ('v', 'u')}
@@ -95,9 +99,13 @@ def test_what_comes_from_beyond_the_border_has_weight_0(folder):
             )
             normalised = (image[block].astype(np.float32) - 140) / 50
             expected = augment(
-                normalised, labels[block], inside[block], SIZE, config,
+                normalised,
+                labels[block],
+                inside[block],
+                SIZE,
+                config,
                 np.random.default_rng((3, example.number)),
-            )  # fmt: skip
+            )
             np.testing.assert_allclose(example.image, expected[0], atol=1e-5)
             own = labels[z, y, x]
             np.testing.assert_array_equal(example.labels > 0.5, (expected[1] == own) & (own > 0))

@@ -52,9 +52,11 @@ def test_fast_parser_of_the_input_pipeline_reads_padded_varints():
     examples = [row[12:-4].tobytes() for row in rows]
     batch = tf.io.parse_example(
         examples,
-        {'center': tf.io.FixedLenFeature([3], tf.int64),
-         'label_volume_name': tf.io.FixedLenFeature([], tf.string)},
-    )  # fmt: skip
+        {
+            'center': tf.io.FixedLenFeature([3], tf.int64),
+            'label_volume_name': tf.io.FixedLenFeature([], tf.string),
+        },
+    )
     np.testing.assert_array_equal(batch['center'], xyz)
     assert batch['label_volume_name'].numpy().tolist() == [b'volume', b'volume']
 

@@ -71,8 +71,9 @@ def test_equal_frequencies_inside_the_margin(tmp_path, partitions, margin):
 
 
 def test_shuffled_over_partitions(tmp_path, partitions):
-    build_coordinates({'t': partition_file(tmp_path, 'p', partitions)}, f'{tmp_path}/c',
-                      Zyx(0, 0, 0), seed=2)  # fmt: skip
+    build_coordinates(
+        {'t': partition_file(tmp_path, 'p', partitions)}, f'{tmp_path}/c', Zyx(0, 0, 0), seed=2
+    )
     x, y, z = decode(tmp_path / 'c')[0].T
     drawn = partitions[z, y, x]
     for part in np.array_split(drawn, 4):
@@ -131,8 +132,10 @@ def test_shards_hold_the_records_of_one_file_in_order(tmp_path, partitions):
     assert b''.join(data) == gzip.decompress((tmp_path / 'one').read_bytes())
     assert max(map(len, data)) - min(map(len, data)) <= len(data[0]) // 1000
     assert {path.name for path in tmp_path.iterdir()} == {
-        'p.h5', 'one', *(path.name for path in shards)
-    }  # fmt: skip
+        'p.h5',
+        'one',
+        *(path.name for path in shards),
+    }
 
 
 def test_shards_of_another_run_are_pointed_out(tmp_path, partitions, caplog):
@@ -174,13 +177,24 @@ def test_absolute_coordinates_from_a_volume_with_an_origin(tmp_path):
     labels = np.zeros((12, 14, 16), np.uint32)
     labels[5:9, 4:9, 3:13] = 8
     store = tensorstore.open(
-        {'driver': 'neuroglancer_precomputed',
-         'kvstore': {'driver': 'file', 'path': str(tmp_path / 'labels')},
-         'multiscale_metadata': {'data_type': 'uint32', 'num_channels': 1, 'type': 'segmentation'},
-         'scale_metadata': {'size': [16, 14, 12], 'voxel_offset': [1000, -40, 70],
-                            'encoding': 'raw', 'chunk_size': [16, 16, 16], 'resolution': [8, 8, 8]},
-         'create': True},
-    ).result()  # fmt: skip
+        {
+            'driver': 'neuroglancer_precomputed',
+            'kvstore': {'driver': 'file', 'path': str(tmp_path / 'labels')},
+            'multiscale_metadata': {
+                'data_type': 'uint32',
+                'num_channels': 1,
+                'type': 'segmentation',
+            },
+            'scale_metadata': {
+                'size': [16, 14, 12],
+                'voxel_offset': [1000, -40, 70],
+                'encoding': 'raw',
+                'chunk_size': [16, 16, 16],
+                'resolution': [8, 8, 8],
+            },
+            'create': True,
+        }
+    ).result()
     store[...] = labels.transpose(2, 1, 0)[..., np.newaxis]
     config = PartitionConfig((0.5,), Xyz(1, 2, 3), min_size=1)
     write_partitions(f'precomputed://{tmp_path}/labels', f'{tmp_path}/p.h5:af', config)
@@ -200,14 +214,17 @@ def test_absolute_coordinates_from_a_volume_with_an_origin(tmp_path):
         (np.ones((9, 9, 9), np.int32), {}, 'holds int32; expected uint8'),
         (np.ones((2, 9, 9, 9), np.uint8), {}, '2 channels'),
         (np.full((9, 9, 9), 255, np.uint8), {}, 'no voxel to sample in train'),
-        (np.ones((9, 10, 11), np.uint8), {'margin': Zyx(1, 5, 2)},
-         r'z,y,x 1,5,2 \(x,y,z 2,5,1\).*z,y,x 9,10,11 \(x,y,z 11,10,9\)'),
+        (
+            np.ones((9, 10, 11), np.uint8),
+            {'margin': Zyx(1, 5, 2)},
+            r'z,y,x 1,5,2 \(x,y,z 2,5,1\).*z,y,x 9,10,11 \(x,y,z 11,10,9\)',
+        ),
         (np.ones((9, 9, 9), np.uint8), {'margin': Zyx(1, -5, 2)}, 'no negative'),
         (np.ones((9, 9, 9), np.uint8), {'shards': 0}, '--shards is 0'),
         (np.ones((9, 9, 9), np.uint8), {'seed': -1}, '--seed is -1'),
         (np.ones((9, 9, 9), np.uint8), {'max_coordinates': 0}, 'at least 1, one for'),
     ],
-)  # fmt: skip
+)
 def test_errors_leave_what_was_there(tmp_path, array, options, message):
     spec = partition_file(tmp_path, 'p', array)
     (tmp_path / 'c').write_bytes(b'of an earlier run')
@@ -241,8 +258,11 @@ def test_whole_sample_volume(tmp_path, data_dir):
     """All 16 million records of the sample volume, decoded again by TensorFlow."""
     with h5py.File(tmp_path / 'labels.h5', 'w') as file:
         file['stack'] = training2_labels(data_dir)
-    write_partitions(f'{tmp_path}/labels.h5:stack', f'{tmp_path}/p.h5:af',
-                     PartitionConfig(THRESHOLDS, Xyz(24, 24, 24)))  # fmt: skip
+    write_partitions(
+        f'{tmp_path}/labels.h5:stack',
+        f'{tmp_path}/p.h5:af',
+        PartitionConfig(THRESHOLDS, Xyz(24, 24, 24)),
+    )
     with h5py.File(tmp_path / 'p.h5') as file:
         computed = file['af'][:]
     volumes = {'train': f'{tmp_path}/p.h5:af'}

@@ -191,9 +191,11 @@ def masks_of(text: str) -> tuple:
 def test_masks_exclude_voxels_with_a_masked_voxel_in_their_box(block_voxels):
     labels = np.ones((200, 14, 16), int)
     config = PartitionConfig(
-        (0.5,), Xyz(1, 2, 3), min_size=1,
+        (0.5,),
+        Xyz(1, 2, 3),
+        min_size=1,
         masks=masks_of('masks { coordinate_expression { expression: "(x==8)&(y==7)&(z==99)" } }'),
-    )  # fmt: skip
+    )
     partitions = computed(labels, config, block_voxels=block_voxels)
     expected = np.full(labels.shape, 2, np.uint8)
     expected[99 - 3 : 99 + 4, 7 - 2 : 7 + 3, 8 - 1 : 8 + 2] = 255
@@ -247,10 +249,12 @@ def test_file_written(tmp_path):
 
 def test_bounding_boxes_of_the_input_are_shrunk_and_empty_ones_dropped(tmp_path):
     spec = labels_file(
-        tmp_path, np.ones((12, 14, 16), int),
+        tmp_path,
+        np.ones((12, 14, 16), int),
         bounding_boxes=[[[0, 0, 0], [16, 14, 12]], [[4, 4, 4], [2, 9, 9]]],
-        bounding_boxes_more=[[[3, 2, 1], [9, 10, 11]]], other=3,
-    )  # fmt: skip
+        bounding_boxes_more=[[[3, 2, 1], [9, 10, 11]]],
+        other=3,
+    )
     write_partitions(spec, f'{tmp_path}/out.h5:af', SMALL)
     with h5py.File(tmp_path / 'out.h5') as file:
         np.testing.assert_array_equal(
@@ -333,9 +337,11 @@ def test_golden_crop(data_dir, goldens_dir):
     crop = Box.from_zyx(golden['crop_start_zyx'], golden['crop_size_zyx'])
     labels = training2_labels(data_dir)[crop.slices_zyx]
     config = PartitionConfig(
-        THRESHOLDS, Xyz(*golden['lom_radius_xyz'].tolist()), min_size=int(golden['min_size']),
+        THRESHOLDS,
+        Xyz(*golden['lom_radius_xyz'].tolist()),
+        min_size=int(golden['min_size']),
         exclusion_regions=(tuple(golden['exclusion_xyzr'].tolist()),),
-    )  # fmt: skip
+    )
     np.testing.assert_array_equal(computed(labels, config), golden['partitions'])
     assert (golden['partitions'] == 255).any()
 

@@ -163,8 +163,9 @@ def test_batch_elements_walk_at_their_own_pace():
         assert all(array.dtype == np.float32 for array in batch)
         # The second element never gets beyond its seed.
         answer = np.where(np.arange(3) == 1, LOW, HIGH).astype(np.float32)
-        ended.append(walker.advance(np.broadcast_to(answer[:, None, None, None, None],
-                                                    batch.seeds.shape)))  # fmt: skip
+        ended.append(
+            walker.advance(np.broadcast_to(answer[:, None, None, None, None], batch.seeds.shape))
+        )
     assert [len(walks) for walks in ended] == [1] * 26 + [3]
     assert [path.example.volume for path in ended[0]] == ['v1']
     assert [path.example.volume for path in ended[-1]] == ['v0', 'v28', 'v2']
