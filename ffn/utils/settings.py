@@ -157,11 +157,6 @@ def _read_field(cls: type, field: dataclasses.Field, hint: Any) -> Setting:
     return Setting(field=field.name, default=default, **about)
 
 
-def settings(cls: type) -> list[Setting]:
-    """Lists the settings of a dataclass without those of its sections."""
-    return [member for member in members(cls) if isinstance(member, Setting)]
-
-
 def all_settings(cls: type) -> list[Setting]:
     """Lists the settings of a dataclass and of its sections."""
     return [

@@ -35,6 +35,12 @@ def test_the_map_shows_every_command(argv, capsys):
     assert all(len(line) <= 100 for line in shown.splitlines())
 
 
+def test_help_of_a_command_asked_for_by_name(capsys):
+    with pytest.raises(SystemExit):
+        main.main(['help', 'demo'])
+    assert capsys.readouterr().out.startswith('usage: ffn demo ')
+
+
 def test_the_version(capsys):
     main.main(['--version'])
     assert capsys.readouterr().out == f'ffn {__version__}\n'
@@ -102,3 +108,20 @@ def test_flags_are_in_groups(parser):
     flags = [action for action in parser._actions if action.dest != 'help']
     assert not ungrouped or len(flags) <= 4, f'not in a group: {[a.dest for a in ungrouped]}'
     assert all(group.title for group in groups)
+
+
+LOAD_ALL = """
+import contextlib, importlib, io, sys
+with contextlib.redirect_stdout(io.StringIO()):
+    for module in sys.argv[1:]:
+        with contextlib.suppress(SystemExit):
+            importlib.import_module(f'ffn.cli.{module}').main(['--help'])
+frameworks = ('tensorflow', 'keras', 'jax', 'torch', 'distributed', 'matplotlib')
+print({name for name in frameworks if name in sys.modules})
+"""
+
+
+def test_help_is_shown_without_loading_frameworks(repository):
+    modules = [command.module for command in LANDED.values()]
+    done = run_python(repository, '-c', LOAD_ALL, *modules)
+    assert (done.returncode, done.stdout) == (0, 'set()\n'), done.stderr

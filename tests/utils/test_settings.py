@@ -9,7 +9,7 @@ import pytest
 
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz, Zyx
-from ffn.utils.settings import Section, all_settings, build, members, section, setting, settings
+from ffn.utils.settings import Section, Setting, all_settings, build, members, section, setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Outer:
 
 
 def test_a_field_says_all_about_its_flag():
-    by_field = {s.field: s for s in settings(Outer)}
+    by_field = {m.field: m for m in members(Outer) if isinstance(m, Setting)}
     assert list(by_field) == ['name', 'margin', 'size', 'limit', 'scales']
     assert [s.kind for s in by_field.values()] == [str, list, str, int, list]
     assert by_field['margin'].flag == 'border'
@@ -65,4 +65,4 @@ def test_a_type_that_no_flag_has_needs_a_parser():
         size: Xyz = setting('in voxels')
 
     with pytest.raises(TypeError, match=r'Bad\.size .*needs a parse function'):
-        settings(Bad)
+        members(Bad)
