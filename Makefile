@@ -8,7 +8,7 @@ PROTOC_VENV = build/protoc
 PROTOS = $(wildcard ffn/utils/*.proto ffn/inference/*.proto)
 
 .DEFAULT_GOAL = help
-.PHONY: help install demo test test-slow lint bench docs protos clean
+.PHONY: help install demo test test-slow lint types bench docs pictures protos clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1: /p' Makefile
@@ -30,23 +30,30 @@ test: $(READY)  ## the fast tests, a file at a time on each of up to four proces
 test-slow: $(READY)  ## the tests on real data that take minutes each
 	$(RUN) -m pytest -m slow
 
-lint: $(READY)  ## style: nothing is changed
+lint: $(READY) types  ## style and types: nothing is changed
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+
+types: $(READY)  ## annotations, checked with mypy
+	$(RUN) -m mypy
 
 bench: $(READY)  ## the measurements of doc/performance.md
 	@set -e; for file in benchmarks/bench_*.py; do \
 	  echo "== $$file"; $(RUN) -m benchmarks.$$(basename $$file .py); done
 
-docs: demo  ## the pictures in README.md, from the demo's result
+docs: $(READY)  ## the manual and the API as HTML in build/docs; warnings are errors
+	$(RUN) -m pip install --quiet --editable '.[docs]'
+	$(RUN) -m sphinx -W --keep-going -q -b html -d build/doctrees doc build/docs
+
+pictures: demo  ## the pictures in README.md and doc/, from the demo's result
 	cp demo/overview.png doc/demo.png
-	$(RUN) -m ffn.visualization.animate --request demo/request.pbtxt --start 70,63,56 \
+	$(RUN) -m ffn animate --request demo/request.pbtxt --start 70,63,56 \
 	  --bounding_box 'start { x:16 y:24 z:30 } size { x:90 y:72 z:56 }' \
 	  --max_frames 60 --output doc/flood.gif
-	$(RUN) -m ffn.visualization.show_augmentations --output doc/augmentations.png
+	$(RUN) -m ffn augmentations --output doc/augmentations.png
 
-protos: $(PROTOC_VENV)/.ready  ## ffn/utils/protos.binpb from the .proto files
-	$(PROTOC_VENV)/bin/python -m grpc_tools.protoc --proto_path=. --include_imports \
+protos: $(PROTOC_VENV)/.ready  ## ffn/utils/protos.binpb and the .pyi files from the .proto files
+	$(PROTOC_VENV)/bin/python -m grpc_tools.protoc --proto_path=. --pyi_out=. --include_imports \
 	  --descriptor_set_out=ffn/utils/protos.binpb $(PROTOS)
 
 # The compiler has an environment of its own, so that it does not choose the protobuf that runs.
@@ -56,5 +63,5 @@ $(PROTOC_VENV)/.ready:
 	touch $@
 
 clean:  ## removes .venv, the demo's results and everything that was built
-	rm -rf $(VENV) build dist demo *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist demo *.egg-info .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
