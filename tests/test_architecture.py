@@ -27,11 +27,28 @@ ROOMS = (
 )
 MAX_MODULE_LINES, MAX_FUNCTION_LINES = 400, 70
 TOP_LEVEL = [
-    *"""
-    .ci/run .pre-commit-config.yaml CHANGELOG.md CITATION.cff CONTRIBUTING.md LICENSE Makefile README.md
-    benchmarks configs doc/design.md doc/formats.md doc/manual.md ffn/py.typed models notebooks
-    pyproject.toml requirements.txt tests third_party
-    """.split(),
+    *[
+        '.ci/run',
+        '.pre-commit-config.yaml',
+        'CHANGELOG.md',
+        'CITATION.cff',
+        'CONTRIBUTING.md',
+        'LICENSE',
+        'Makefile',
+        'README.md',
+        'benchmarks',
+        'configs',
+        'doc/design.md',
+        'doc/formats.md',
+        'doc/manual.md',
+        'ffn/py.typed',
+        'models',
+        'notebooks',
+        'pyproject.toml',
+        'requirements.txt',
+        'tests',
+        'third_party',
+    ],
     *(f'ffn/{room}/__init__.py' for room in ROOMS),
     *(f'{script}.py' for script in SCRIPTS),
 ]
