@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from tests.conftest import ROOT
-from tests.test_architecture import FRAMEWORKS
+
+FRAMEWORKS = ('tensorflow', 'keras', 'tf_keras', 'jax', 'torch')
 
 
 def loaded_frameworks(code: str) -> list[str]:
