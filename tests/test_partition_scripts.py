@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import h5py
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.calls import run_python
+from tests.calls import call_many, check_one_line, run_python
 from tests.real_data import PARTITION_COUNTS, THRESHOLDS, training2_labels
 
 
@@ -150,48 +151,59 @@ def test_sample_volume_within_memory(repository, data_dir, tmp_path):
     assert 100_000 < peak_kilobytes <= 700_000
 
 
-@pytest.mark.parametrize(
-    ('arguments', 'message'),
-    [
-        (['--thresholds=0.5,0.2'], 'ascending'),
-        (['--thresholds=0.5,high'], "'0.5,high'; expected a list of numbers"),
-        (['--lom_radius=3,1,7'], 'x,y,z 3,1,7 (z,y,x 7,1,3) is too large'),
-        (['--exclusion_regions=1,2,3,4,5'], 'has 5 numbers; expected x,y,z,r'),
-        (['--mask_configs=masks { volumes }'], '--mask_configs is not a valid MaskConfigs'),
-        (['--input_volume=labels.h5:image'], 'labels must be integers'),
-        (['--input_volume=labels.h5:stacks'], "no dataset 'stacks'; it holds"),
-        (['--output_volume=labels.h5/under/a_file.h5:af'], 'labels.h5'),
-        (['stray'], "unexpected argument 'stray'"),
-    ],
-)
-def test_compute_partitions_errors(run, labels, tmp_path, arguments, message):
-    before = (tmp_path / 'labels.h5').read_bytes()
-    assert message in one_line(run('compute_partitions.py', *COMPUTE, *arguments))
-    assert (tmp_path / 'labels.h5').read_bytes() == before
+def check_mistakes(
+    repository: Path, folder: Path, script: str, mistakes: Mapping[str, str], *arguments: str
+) -> None:
+    """Checks that a mistake in a command line gets one line and leaves the folder as it is.
+
+    Args:
+      repository: where the script is.
+      folder: with labels.h5 alone.
+      script: its name without .py.
+      mistakes: wrong flag → part of the message.
+      *arguments: flags without a mistake.
+    """
+    before = (folder / 'labels.h5').read_bytes()
+    results = call_many(repository, folder, script, [[*arguments, wrong] for wrong in mistakes])
+    for (wrong, message), (status, errors) in zip(mistakes.items(), results, strict=True):
+        check_one_line(status, errors, message, what=wrong)
+        assert len(errors.splitlines()) == 1, (wrong, errors)
+    assert (folder / 'labels.h5').read_bytes() == before
+    assert os.listdir(folder) == ['labels.h5']
+
+
+def test_compute_partitions_errors(repository, labels, tmp_path):
+    mistakes = {
+        '--thresholds=0.5,0.2': 'ascending',
+        '--thresholds=0.5,high': "'0.5,high'; expected a list of numbers",
+        '--lom_radius=3,1,7': 'x,y,z 3,1,7 (z,y,x 7,1,3) is too large',
+        '--exclusion_regions=1,2,3,4,5': 'has 5 numbers; expected x,y,z,r',
+        '--mask_configs=masks { volumes }': '--mask_configs is not a valid MaskConfigs',
+        '--input_volume=labels.h5:image': 'labels must be integers',
+        '--input_volume=labels.h5:stacks': "no dataset 'stacks'; it holds",
+        '--output_volume=labels.h5/under/a_file.h5:af': 'labels.h5',
+    }
+    check_mistakes(repository, tmp_path, 'compute_partitions', mistakes, *COMPUTE)
+
+
+def test_a_stray_argument_is_refused(run, labels, tmp_path):
+    assert "unexpected argument 'stray'" in one_line(
+        run('compute_partitions.py', *COMPUTE, 'stray')
+    )
     assert os.listdir(tmp_path) == ['labels.h5']
 
 
-@pytest.mark.parametrize(
-    ('arguments', 'message'),
-    [
-        (['--partition_volumes=labels.h5:af'], 'not of the form name:path:dataset'),
-        (['--margin=1,1'], 'three integers z,y,x'),
-        (['--margin=1,3,2'], 'z,y,x 1,3,2 (x,y,z 2,3,1) leaves nothing'),
-        (['--coordinate_output=labels.h5/c'], 'labels.h5'),
-    ],
-)
-def test_build_coordinates_errors(run, labels, tmp_path, arguments, message):
+def test_build_coordinates_errors(repository, labels, tmp_path):
     with h5py.File(tmp_path / 'labels.h5', 'a') as file:
         file['af'] = np.ones((5, 6, 7), np.uint8)
-    process = run(
-        'build_coordinates.py',
-        '--partition_volumes=a:labels.h5:af',
-        '--margin=1,1,1',
-        '--coordinate_output=c',
-        *arguments,
-    )
-    assert message in one_line(process)
-    assert os.listdir(tmp_path) == ['labels.h5']
+    mistakes = {
+        '--partition_volumes=labels.h5:af': 'not of the form name:path:dataset',
+        '--margin=1,1': 'three integers z,y,x',
+        '--margin=1,3,2': 'z,y,x 1,3,2 (x,y,z 2,3,1) leaves nothing',
+        '--coordinate_output=labels.h5/c': 'labels.h5',
+    }
+    right = ('--partition_volumes=a:labels.h5:af', '--margin=1,1,1', '--coordinate_output=c')
+    check_mistakes(repository, tmp_path, 'build_coordinates', mistakes, *right)
 
 
 def full_disk() -> None:
