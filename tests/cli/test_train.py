@@ -93,3 +93,11 @@ def test_without_train_dir_it_makes_one(call, tmp_path, monkeypatch):
     (made,) = tmp_path.iterdir()
     assert command.config.train_dir == str(made)
     assert f'--train_dir={made}\n' in text
+
+
+@pytest.mark.parametrize('name', ['train_fib25_small.flags', 'train_training_sample2.flags'])
+def test_flag_files_of_the_repository(call, repository, name):
+    command, _ = call(f'--flagfile={repository}/configs/{name}', '--train_dir=d', '--max_steps=3')
+    assert command.config.optimizer.optimizer == 'adam'
+    assert command.config.model_args['deltas'] == [8, 8, 8]
+    assert command.config.max_steps == 3
