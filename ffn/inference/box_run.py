@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import sys
@@ -14,10 +15,11 @@ from typing import Any
 from absl import logging
 
 from ffn import __version__
-from ffn.inference import inference_pb2, report
+from ffn.inference import report
+from ffn.inference.config import InferenceConfig
 from ffn.inference.core.canvas import Interrupted
 from ffn.inference.report import BoxReport
-from ffn.inference.request import read_box, read_boxes, read_request
+from ffn.inference.request import read_box, read_boxes, read_config
 from ffn.inference.run_progress import RunProgress
 from ffn.inference.runner import Runner
 from ffn.utils.atomic import atomic_path
@@ -27,9 +29,14 @@ from ffn.utils.signals import stop_on_signal
 
 
 def segment(
-    request_text: str, box_text: str = '', boxes_text: str = '', options_text: str = '',
-    precision: str = '', report_path: str = '', quiet: bool = False,
-) -> None:  # fmt: skip
+    request_text: str,
+    box_text: str = '',
+    boxes_text: str = '',
+    options_text: str = '',
+    precision: str = '',
+    report_path: str = '',
+    quiet: bool = False,
+) -> None:
     """Segments one box or several and says how it went.
 
     Args:
@@ -45,33 +52,31 @@ def segment(
       UserError: what was given does not fit, or a box failed; the others have been segmented.
       SystemExit: the run was stopped by a signal, after checkpoints.
     """
-    request = read_request(request_text, options_text)
+    config = read_config(request_text, options_text)
     if precision:
-        request.precision = precision
+        config = dataclasses.replace(config, precision=precision)
     if bool(box_text) == bool(boxes_text):
         raise UserError('give --bounding_box for one box, or --bounding_boxes for several')
     asked = [read_box(box_text)] if box_text else read_boxes(boxes_text)
-    segment_request(request, asked, report_path, quiet)
+    run(config, asked, report_path, quiet)
 
 
-def segment_request(
-    request: inference_pb2.InferenceRequest, asked: Sequence[Box], report_path: str = '',
-    quiet: bool = False,
-) -> None:  # fmt: skip
-    """Segments boxes as a request says; see `segment`.
+def run(
+    config: InferenceConfig, asked: Sequence[Box], report_path: str = '', quiet: bool = False
+) -> None:
+    """Segments boxes as a configuration says; see `segment`.
 
     Args:
-      request: complete.
+      config: what to do.
       asked: the boxes.
       report_path: where a report goes as JSON; '' for none.
       quiet: no progress bar.
     """
-    if not request.segmentation_output_dir:
+    if not config.segmentation_output_dir:
         raise UserError('segmentation_output_dir is not set; it says where the result goes')
-    if not request.seed_policy:
+    if not config.seed_policy:
         raise UserError('seed_policy is not set; PolicyPeaks is the usual choice')
-    with Runner() as runner:
-        runner.start(request)
+    with Runner(config) as runner:
         from ffn.models.precision import backend, describe_device
 
         device = describe_device()
@@ -85,18 +90,18 @@ def segment_request(
         if any(entry.status != 'failed' for entry in reports):
             print(report.summary(reports, seconds))
         if any(entry.status in ('segmented', 'masked') for entry in reports):
-            _write_counters(Path(request.segmentation_output_dir), runner.counters.as_dict())
+            _write_counters(Path(config.segmentation_output_dir), runner.counters.as_dict())
         if report_path:
             settings = {
                 'version': __version__,
                 'device': device,
                 'backend': backend(),
                 'precision': runner.precision,
-                'batch_size': request.batch_size,
-                'concurrent_requests': request.concurrent_requests,
+                'batch_size': config.batch_size,
+                'concurrent_requests': config.concurrent_requests,
             }
             report.write_json(report_path, reports, seconds, settings)
-    _raise_what_went_wrong(reports, request.segmentation_output_dir)
+    _raise_what_went_wrong(reports, config.segmentation_output_dir)
 
 
 def _check_writable(path: Path) -> None:
@@ -141,12 +146,13 @@ def segment_boxes(runner: Runner, boxes: Sequence[Box], quiet: bool = False) -> 
     Raises:
       Exception: what the network raised; every box has stopped then.
     """
-    at_a_time, before = min(runner.request.concurrent_requests, len(boxes)), runner.on_canvas
-    if runner.request.batch_size > at_a_time:
+    at_a_time, before = min(runner.config.concurrent_requests, len(boxes)), runner.on_canvas
+    if runner.config.batch_size > at_a_time:
         logging.info(
             'batches hold at most %d of batch_size %d fields of view, one for each box at work',
-            at_a_time, runner.request.batch_size,
-        )  # fmt: skip
+            at_a_time,
+            runner.config.batch_size,
+        )
     with (
         RunProgress(len(boxes), quiet) as bar,
         stop_on_signal(runner.stop),

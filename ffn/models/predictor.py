@@ -6,54 +6,45 @@ The active Keras backend runs it: TensorFlow, JAX or PyTorch (environment variab
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from absl import logging
 
-from ffn.inference.executor import Predict
-from ffn.models import weights
 from ffn.models.model import FFNModel, create_model
-from ffn.models.precision import backend, choose_precision, gpu_capability
-from ffn.models.trained_settings import contradictions
-from ffn.utils.plugins import json_args
+from ffn.models.precision import backend, gpu_capability
+from ffn.models.weights import load_weights
 
-if TYPE_CHECKING:
-    from ffn.inference import inference_pb2
+# (images, seeds), both float32 [b, z, y, x, 1] → logits of that shape.
+Predict = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def load_model(request: inference_pb2.InferenceRequest) -> FFNModel:
-    """Makes the model of a request, in the precision that it asks for, and loads its weights.
+def load_model(
+    name: str,
+    args: Mapping[str, Any],
+    checkpoint: str,
+    *,
+    use_ema: bool = False,
+    precision: str = 'float32',
+) -> FFNModel:
+    """Makes a network and loads its weights.
 
-    Warns where the request contradicts the settings that the model was trained with, as far as
-    these were saved with the checkpoint.
+    Args:
+      name: '[package.]module.Class'.
+      args: arguments of its class.
+      checkpoint: its weights, see `load_weights`.
+      use_ema: load the running averages of the weights.
+      precision: what its layers hold and compute in, see `ffn.models.precision`.
 
     Raises:
-      UserError: unknown model, arguments that it does not take, or weights that do not fit.
+      UserError: unknown network, arguments that it does not take, or weights that do not fit.
     """
-    precision = choose_precision(request.precision)
-    args = json_args(request.model_args, 'model_args')
-    for line in contradictions(request):
-        logging.warning('%s', line)
-    model = create_model(request.model_name, args, precision)
-    step = load_weights(model, request)
-    averaged = ', averaged weights' if request.use_ema else ''
-    path = request.model_checkpoint_path
-    logging.info('loaded %s, step %d%s, as %s', path, step, averaged, precision)
+    model = create_model(name, args, precision)
+    step = load_weights(model, checkpoint, use_ema)
+    averaged = ', averaged weights' if use_ema else ''
+    logging.info('loaded %s, step %d%s, as %s', checkpoint, step, averaged, precision)
     return model
-
-
-def load_weights(model: FFNModel, request: inference_pb2.InferenceRequest) -> int:
-    """Fills a network with the weights that a request names.
-
-    Returns:
-      The training step that they are of.
-
-    Raises:
-      UserError: there are none, or they do not fit.
-    """
-    return weights.load_weights(model, request.model_checkpoint_path, request.use_ema)
 
 
 @contextlib.contextmanager

@@ -1,22 +1,16 @@
-"""Where the field of view may not be centred, and where no seed may be placed."""
+"""Where the field of view may not be centred, and where no seed may be placed: masks and shifts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
-
-if TYPE_CHECKING:
-    from ffn.inference import inference_pb2
-    from ffn.volumes.masks import MaskBuilder
 
 
 class ShiftMask:
-    """Places near which neighbouring sections are shifted against each other.
+    """Positions near which neighbouring sections are shifted against each other.
 
     The mask is coarser than the image in x and y.
     """
@@ -51,7 +45,7 @@ def coarse_box(box: Box, scale: int) -> Box:
 
 
 class Restrictor:
-    """Answers where movement and seeds are allowed; without masks, everywhere.
+    """Says where movement and seeds are allowed; without masks, everywhere.
 
     Attributes:
       mask: bool [z, y, x], where the field of view may not be centred, or None.
@@ -80,60 +74,5 @@ class Restrictor:
 
     @property
     def everything_masked(self) -> bool:
-        """Whether there is no place left to go to."""
+        """Whether no position is left for the field of view."""
         return self.mask is not None and bool(self.mask.all())
-
-
-def make_restrictor(
-    request: inference_pb2.InferenceRequest,
-    box: Box,
-    image: np.ndarray,
-    fov: Xyz,
-    masks: MaskBuilder,
-) -> Restrictor:
-    """Makes the restrictor of a subvolume.
-
-    Args:
-      request: its masks, seed_masks and shift mask are used.
-      box: the subvolume.
-      image: [z, y, x] image of it, not normalised.
-      fov: field of view of the model.
-      masks: opens the masks' volumes.
-
-    Raises:
-      UserError: an incomplete mask, or one that does not cover the subvolume.
-    """
-    return Restrictor(
-        mask=masks.build(request.masks, box, image),
-        seed_mask=masks.build(request.seed_masks, box, image),
-        shift_mask=_shift_mask(request, box, fov) if request.HasField('shift_mask') else None,
-    )
-
-
-def _shift_mask(request: inference_pb2.InferenceRequest, box: Box, fov: Xyz) -> ShiftMask:
-    from ffn.volumes.volume import open_decorated
-
-    around = Box(Xyz(*(-(n // 2) for n in fov)), fov)
-    if request.HasField('shift_mask_fov'):
-        around = Box.from_proto(request.shift_mask_fov)
-    scale = request.shift_mask_scale
-    with open_decorated(request.shift_mask, 'shift_mask') as volume:
-        if volume.channels != 2:
-            raise UserError(
-                f'shift_mask {volume.name} has shape {volume.shape_zyx} and '
-                f'{volume.channels or "no"} channels; expected 2 channels, x and y shift'
-            )
-        # All that the boxes around the subvolume's positions reach.
-        reach = Box(
-            Xyz(*map(sum, zip(box.start, around.start, strict=True))),
-            Xyz(*(n + a - 1 for n, a in zip(box.size, around.size, strict=True))),
-        )
-        region = coarse_box(reach, scale).intersection(volume.box)
-        if region is None:
-            raise UserError(
-                f'shift_mask {volume.name} covers {volume.box}, which does not touch the subvolume '
-                f'{box} at shift_mask_scale {scale}'
-            )
-        shifts = volume.read(region)
-    shifted = (np.abs(shifts) >= request.shift_mask_threshold).any(axis=0)
-    return ShiftMask(shifted, region.start, box.start, scale, around)

@@ -1,0 +1,123 @@
+"""The volumes that a run reads: the image, masks, and labels that fill a subvolume beforehand."""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+from absl import logging
+
+from ffn.inference import histogram
+from ffn.inference.config import InferenceConfig
+from ffn.inference.core.counters import Counters
+from ffn.inference.core.restrictor import Restrictor
+from ffn.inference.request import clip_box
+from ffn.inference.restrictions import make_restrictor
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz
+from ffn.volumes.masks import MaskBuilder
+from ffn.volumes.volume import Volume, open_decorated
+
+# Standard deviations that no voxel of an image should be away from its mean, all on one side.
+_FAR = 3
+
+
+class InputVolumes(contextlib.ExitStack):
+    """The open volumes of a configuration; a context manager.
+
+    Attributes:
+      box: the voxels of the image.
+    """
+
+    def __init__(self, config: InferenceConfig):
+        """Opens them.
+
+        Raises:
+          UserError: one is missing, or of the wrong kind.
+        """
+        super().__init__()
+        self._config = config
+        self._warned = False
+        with contextlib.ExitStack() as opened:
+            image = opened.enter_context(open_decorated(config.image, 'image'))
+            self._image = image.single_channel()
+            self._labels: Volume | None = None
+            if config.init_segmentation is not None:
+                labels = open_decorated(config.init_segmentation, 'init_segmentation')
+                self._labels = opened.enter_context(labels).require_labels()
+            self._reference: np.ndarray | None = None
+            if config.reference_histogram:
+                self._reference = histogram.load_reference(config.reference_histogram)
+            self._masks = opened.enter_context(MaskBuilder())
+            self.push(opened.pop_all())
+        self.box = self._image.box
+
+    @property
+    def known_box(self) -> Box:
+        """The voxels of the image that init_segmentation, if there is one, covers as well.
+
+        Raises:
+          UserError: the two do not overlap.
+        """
+        if self._labels is None:
+            return self.box
+        both = self.box.intersection(self._labels.box)
+        if both is None:
+            raise UserError(
+                f'init_segmentation, {self._labels.box}, lies outside the image, {self.box}'
+            )
+        return both
+
+    def clip(self, box: Box, fov: Xyz) -> Box:
+        """Clips a box to the image.
+
+        Raises:
+          UserError: the box lies outside, or what is left is smaller than the field of view.
+        """
+        return clip_box(box, self.box, fov, self._image.name)[0]
+
+    def load(self, box: Box, fov: Xyz, counters: Counters) -> tuple[np.ndarray, Restrictor]:
+        """Reads the image of a subvolume and its masks.
+
+        Args:
+          box: inside the image.
+          fov: field of view of the network.
+          counters: where the time is counted.
+
+        Returns:
+          float32 [z, y, x] normalized image, and where movement and seeds are forbidden.
+
+        Raises:
+          UserError: masks that do not fit, or voxels that are not finite.
+        """
+        config = self._config
+        with counters.timed('load-image'):
+            image = self._image.read(box)
+        if self._reference is not None:
+            ignored = self._masks.build(config.histogram_masks, box, image)
+            image = histogram.match_histogram(image, self._reference, ignored)
+        restrictor = make_restrictor(config.masking, box, image, fov, self._masks)
+        normalized = np.subtract(image, config.image_mean, dtype=np.float32)
+        normalized /= np.float32(config.image_stddev)
+        self._check_values(image, normalized, box)
+        return normalized, restrictor
+
+    def load_labels(self, box: Box) -> np.ndarray | None:
+        """Reads init_segmentation in a box; None where there is none."""
+        return None if self._labels is None else self._labels.read(box)
+
+    def _check_values(self, image: np.ndarray, normalized: np.ndarray, box: Box) -> None:
+        low, high = normalized.min(), normalized.max()
+        if not np.isfinite(low + high):
+            raise UserError(f'the image holds voxels that are no finite numbers in {box}')
+        if high > low and (high < -_FAR or low > _FAR) and not self._warned:
+            self._warned = True  # once, not for every subvolume
+            logging.warning(
+                'the image has values from %g to %g in %s, far from image_mean %g and image_stddev %g; '
+                'do these belong to this image?',
+                image.min(),
+                image.max(),
+                box,
+                self._config.image_mean,
+                self._config.image_stddev,
+            )

@@ -1,0 +1,59 @@
+"""Builds the restrictor of a subvolume from the masks of a configuration."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ffn.inference.config import MaskingConfig, ShiftMaskConfig
+from ffn.inference.core.restrictor import Restrictor, ShiftMask, coarse_box
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz
+from ffn.volumes.masks import MaskBuilder
+from ffn.volumes.volume import open_decorated
+
+
+def make_restrictor(
+    masking: MaskingConfig, box: Box, image: np.ndarray, fov: Xyz, masks: MaskBuilder
+) -> Restrictor:
+    """Makes the restrictor of a subvolume.
+
+    Args:
+      masking: its masks.
+      box: the subvolume.
+      image: [z, y, x] image of it, not normalized.
+      fov: field of view of the network.
+      masks: opens the volumes of the masks.
+
+    Raises:
+      UserError: an incomplete mask, or one that does not cover the subvolume.
+    """
+    shifts = masking.shift_mask
+    return Restrictor(
+        mask=masks.build(masking.masks, box, image),
+        seed_mask=masks.build(masking.seed_masks, box, image),
+        shift_mask=None if shifts is None else _read_shifts(shifts, box, fov),
+    )
+
+
+def _read_shifts(config: ShiftMaskConfig, box: Box, fov: Xyz) -> ShiftMask:
+    around = config.around or Box(Xyz(*(-(n // 2) for n in fov)), fov)
+    with open_decorated(config.source, 'shift_mask') as volume:
+        if volume.channels != 2:
+            raise UserError(
+                f'shift_mask {volume.name} has shape {volume.shape_zyx} and '
+                f'{volume.channels or "no"} channels; expected 2 channels, x and y shift'
+            )
+        # All that the boxes around the subvolume's positions reach.
+        reach = Box(
+            Xyz(*map(sum, zip(box.start, around.start, strict=True))),
+            Xyz(*(n + a - 1 for n, a in zip(box.size, around.size, strict=True))),
+        )
+        region = coarse_box(reach, config.scale).intersection(volume.box)
+        if region is None:
+            raise UserError(
+                f'shift_mask {volume.name} covers {volume.box}, which does not touch the subvolume '
+                f'{box} at shift_mask_scale {config.scale}'
+            )
+        shifts = volume.read(region)
+    shifted = (np.abs(shifts) >= config.threshold).any(axis=0)
+    return ShiftMask(shifted, region.start, box.start, config.scale, around)
