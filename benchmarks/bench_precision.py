@@ -29,9 +29,9 @@ def main() -> None:
     args = parser.parse_args()
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
     from ffn.evaluation.rand import rand_score
-    from ffn.inference.request import read_request
-    from ffn.inference.runner import Runner
-    from ffn.models.predictor import load_model, make_predictor
+    from ffn.inference.request import make_config, read_request
+    from ffn.inference.runner import Runner, load_network
+    from ffn.models.predictor import make_predictor
 
     box = tuple(slice(a, a + n) for a, n in zip(CORNER_ZYX, SIZE_ZYX, strict=True))
     truth = measure.sample_labels(args.data)[box]
@@ -44,9 +44,9 @@ def main() -> None:
         for precision in ('float32', 'bfloat16'):
             request.precision = precision
             request.segmentation_output_dir = f'{folder}/{precision}'
-            ways[precision] = make_predictor(load_model(request))
-            with Runner() as runner:
-                runner.start(request)
+            config = make_config(request)
+            ways[precision] = make_predictor(load_network(config))
+            with Runner(config) as runner:
                 begin = time.perf_counter()
                 canvas = runner.run(CORNER_ZYX, SIZE_ZYX)
                 seconds = time.perf_counter() - begin

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import re
@@ -335,20 +336,19 @@ def test_bfloat16_by_flag_and_by_request(repository, folder, one_by_one):
 
 
 def test_what_the_network_computes_in_is_not_what_it_gives_out(folder):
-    from ffn.inference.request import read_request
-    from ffn.models.predictor import load_model, make_predictor
+    from ffn.inference.request import read_config
+    from ffn.inference.runner import load_network
+    from ffn.models.predictor import make_predictor
 
-    request = read_request(write_request(folder, 'precision: "bfloat16"'))
-    predict = make_predictor(load_model(request))
+    config = read_config(write_request(folder, 'precision: "bfloat16"'))
+    predict = make_predictor(load_network(config))
     patches = np.random.default_rng(0).normal(size=(2, 3, 5, 5, 7, 1)).astype(np.float32)
-    request.precision = 'float32'
-    exact = make_predictor(load_model(request))(*patches)
+    exact = make_predictor(load_network(dataclasses.replace(config, precision='float32')))(*patches)
     found = np.asarray(predict(*patches))
     assert found.dtype == exact.dtype == np.float32
     assert not np.array_equal(found, exact)
-    request.precision = 'float8'
     with pytest.raises(UserError, match='float8'):
-        load_model(request)
+        load_network(dataclasses.replace(config, precision='float8'))
 
 
 def test_stopped_with_two_boxes_at_work(repository, folder):

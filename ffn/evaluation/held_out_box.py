@@ -6,6 +6,7 @@ are traced from seed to end, which is what a checkpoint should be chosen by.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 import threading
@@ -20,11 +21,11 @@ from absl import logging
 
 from ffn.evaluation.held_out_score import HeldOutScore, Segmented
 from ffn.inference import inference_pb2
+from ffn.inference.config import InferenceConfig
 from ffn.inference.core.canvas import Canvas, Interrupted
-from ffn.inference.request import check_request, clip_box
+from ffn.inference.request import clip_box, complete_request, make_config
 from ffn.inference.run_progress import RunProgress
 from ffn.inference.runner import Runner
-from ffn.models.trained_settings import fill_from_training
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.volume import open_decorated, open_volume
@@ -86,6 +87,7 @@ class HeldOutBox:
         self._quiet = quiet
         self._runner: Runner | None = None
         self._model: keras.Model | None = None
+        self._config: InferenceConfig | None = None
         with open_decorated(request.image, 'image') as image:
             self.box, clipped = clip_box(box, image.box, Xyz(1, 1, 1), image.name)
         if clipped:
@@ -106,7 +108,7 @@ class HeldOutBox:
         """Releases the network and the image; the object remains usable."""
         if self._runner is not None:
             self._runner.close()
-        self._runner = self._model = None
+        self._runner = self._model = self._config = None
 
     def evaluate(self, weights: str | Path | keras.Model) -> HeldOutScore:
         """Segments the box and scores the result.
@@ -154,24 +156,24 @@ class HeldOutBox:
         model = None if isinstance(weights, str | Path) else weights
         if model is None:
             request.model_checkpoint_path = str(weights)
-            fill_from_training(request, quiet=self._runner is not None)
-        check_request(request, has_model=model is not None)
-        runner = self._runner
-        if runner is not None and model is self._model and _same_but_weights(runner, request):
+            config = complete_request(request, quiet=self._runner is not None)
+        else:
+            config = make_config(request, has_model=True)
+        if self._runner is not None and model is self._model and self._same_but_weights(config):
             if model is None:
-                runner.use_checkpoint(request.model_checkpoint_path)
-            return runner
+                self._runner.use_checkpoint(config.model_checkpoint_path)
+            return self._runner
         self.close()
-        self._runner, self._model = Runner(), model
-        self._runner.start(request, model)
+        self._runner = Runner(config, model)
+        self._model, self._config = model, config
         return self._runner
 
-
-def _same_but_weights(runner: Runner, request: inference_pb2.InferenceRequest) -> bool:
-    """Whether a request differs from the runner's in its weights only."""
-    running = _copy(runner.request)
-    running.model_checkpoint_path = request.model_checkpoint_path
-    return running == request
+    def _same_but_weights(self, config: InferenceConfig) -> bool:
+        """Whether a configuration differs from the runner's in its weights only."""
+        if self._config is None:
+            return False
+        path = config.model_checkpoint_path
+        return dataclasses.replace(self._config, model_checkpoint_path=path) == config
 
 
 def _copy(request: inference_pb2.InferenceRequest) -> inference_pb2.InferenceRequest:

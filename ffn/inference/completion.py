@@ -49,9 +49,7 @@ def fill_from_training(request: inference_pb2.InferenceRequest, quiet: bool = Fa
     if trained is None:
         return []
     filled = {
-        name: value
-        for name, value in _known_fields(trained).items()
-        if not _is_set(request, name)
+        name: value for name, value in _known_fields(trained).items() if not _is_set(request, name)
     }
     for name, value in filled.items():
         _set(request, name, value)

@@ -138,7 +138,9 @@ def make_config(
 
 def _freeze(request: inference_pb2.InferenceRequest) -> InferenceConfig:
     data = request.SerializeToString()
-    request = inference_pb2.InferenceRequest.FromString(data)  # its parts belong to the configuration
+    request = inference_pb2.InferenceRequest.FromString(
+        data
+    )  # its parts belong to the configuration
     size = request.voxel_size
     has_labels = request.HasField('init_segmentation')
     return InferenceConfig(
@@ -247,6 +249,13 @@ def masking_config(request: inference_pb2.InferenceRequest) -> MaskingConfig:
         scale, threshold = request.shift_mask_scale, request.shift_mask_threshold
         shift_mask = ShiftMaskConfig(request.shift_mask, scale, threshold, around)
     return MaskingConfig(tuple(request.masks), tuple(request.seed_masks), shift_mask)
+
+
+def voxel_size_zyx(request: inference_pb2.InferenceRequest) -> tuple[float, float, float]:
+    """Physical size of a voxel in a request that may be incomplete; see `InferenceConfig`."""
+    if not request.HasField('voxel_size'):
+        return (1.0, 1.0, 1.0)
+    return (request.voxel_size.z, request.voxel_size.y, request.voxel_size.x)
 
 
 def to_message(config: InferenceConfig) -> inference_pb2.InferenceRequest:

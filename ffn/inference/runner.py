@@ -30,7 +30,8 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Zyx
 
 if TYPE_CHECKING:
-    from ffn.models.model import FFNModel, ModelInfo
+    from ffn.models.info import ModelInfo
+    from ffn.models.model import FFNModel
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ class Runner:
         Raises:
           UserError: no such weights, or they do not fit; the runner must not be used any more then.
         """
-        from ffn.models.predictor import load_weights
+        from ffn.models.weights import load_weights
 
         self.config = dataclasses.replace(self.config, model_checkpoint_path=path).resolve()
         load_weights(self._model, self.config.model_checkpoint_path, self.config.use_ema)

@@ -92,7 +92,7 @@ def batched(network) -> Predict:
 def stand_in(predict: Predict) -> SimpleNamespace:
     """Stands in for ffn.models.predictor, so that a runner needs no framework."""
     model = SimpleNamespace(info=model_info())
-    return SimpleNamespace(load_model=lambda request: model, make_predictor=lambda model: predict)
+    return SimpleNamespace(load_model=lambda *_, **__: model, make_predictor=lambda model: predict)
 
 
 def oracle_canvas(labels: np.ndarray, network=None, **kwargs) -> Canvas:

@@ -1,9 +1,23 @@
+import dataclasses
+import pickle
+
 import pytest
 
 from ffn.agglomeration import resegmentation
 from ffn.inference import inference_pb2
-from ffn.inference.core.options import CanvasOptions
-from ffn.inference.request import absolute_paths, clip_box, complete_request, read_box, read_request
+from ffn.inference.config import MaskingConfig
+from ffn.inference.request import (
+    absolute_paths,
+    checkpoint_settings,
+    clip_box,
+    complete_request,
+    make_config,
+    read_box,
+    read_config,
+    read_request,
+    serialize_request,
+    to_message,
+)
 from ffn.utils import protos
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
@@ -31,9 +45,9 @@ inference_options {
 
 
 def test_a_request_of_existing_users():
-    request = read_request(REQUEST)
-    assert request.batch_size == request.concurrent_requests == 1
-    options = CanvasOptions.from_proto(request.inference_options)
+    config = read_config(REQUEST)
+    assert config.batch_size == config.concurrent_requests == 1
+    options = config.options
     assert options.move_threshold == pytest.approx(logit(0.9), abs=1e-6)
     assert options.min_boundary_dist == Xyz(1, 2, 3)
     assert options.disco_seed_threshold == 0
@@ -144,3 +158,59 @@ def test_paths_become_absolute(tmp_path, monkeypatch):
     assert (made.reference_histogram, made.init_segmentation.hdf5) == (
         '/h.npz', 'zarr://gs://bucket/a',
     )  # fmt: skip
+
+
+def given_request(tmp_path, monkeypatch):
+    """With defaults that are set, and paths that are not absolute."""
+    monkeypatch.chdir(tmp_path)
+    text = 'batch_size: 1 precision: "" seed_policy_args: "{ }" alignment_options { } voxel_size { x: 8 y: 8 z: 33 }'
+    masks = 'masks { coordinate_expression { expression: "x < 1" } } shift_mask_scale: 0'
+    request = protos.parse_text(REQUEST + text + masks, inference_pb2.InferenceRequest(), 'request')
+    request.image.hdf5 = 'v.h5:raw'
+    return request
+
+
+def test_results_store_the_request_as_it_was_given(tmp_path, monkeypatch):
+    request = given_request(tmp_path, monkeypatch)
+    config = pickle.loads(pickle.dumps(make_config(request)))
+    assert config == make_config(request)
+    assert to_message(config) == request
+    assert to_message(config).SerializeToString() == request.SerializeToString()
+    changed = dataclasses.replace(
+        config,
+        precision='bfloat16',
+        model_checkpoint_path='a/model.ckpt-2',
+        seed_policy_args={'a': 1},
+    )
+    request.image.hdf5 = f'{tmp_path}/v.h5:raw'
+    request.model_checkpoint_path = f'{tmp_path}/nowhere/model.ckpt-1'
+    assert serialize_request(config) == request.SerializeToString()
+    request.model_checkpoint_path = f'{tmp_path}/a/model.ckpt-2'
+    request.precision, request.seed_policy_args = 'bfloat16', '{"a": 1}'
+    assert serialize_request(changed) == request.SerializeToString()
+
+
+def test_a_configuration_does_not_follow_its_request(tmp_path, monkeypatch):
+    request = given_request(tmp_path, monkeypatch)
+    config = make_config(request)
+    request.image.hdf5 = 'other.h5:raw'
+    request.masks[0].invert = True
+    assert config == make_config(given_request(tmp_path, monkeypatch))
+
+
+def test_checkpoints_depend_on_what_decides_the_result(tmp_path, monkeypatch):
+    request = given_request(tmp_path, monkeypatch)
+    config = make_config(request)
+    for name in ('checkpoint_interval', 'batch_size', 'concurrent_requests', 'precision'):
+        request.ClearField(name)
+    assert checkpoint_settings(config, 'float32') == request.SerializeToString(deterministic=True)
+    request.precision = 'float16'
+    other = dataclasses.replace(config, batch_size=7)
+    assert checkpoint_settings(other, 'float16') == request.SerializeToString(deterministic=True)
+
+
+def test_what_a_configuration_cannot_replace(tmp_path, monkeypatch):
+    config = make_config(given_request(tmp_path, monkeypatch))
+    for name, value in {'voxel_size': (1.0, 2.0, 3.0), 'masking': MaskingConfig()}.items():
+        with pytest.raises(ValueError, match=f'{name} was replaced'):
+            to_message(dataclasses.replace(config, **{name: value}))

@@ -42,7 +42,7 @@ def use(network: str, fail: bool) -> tuple[int, str]:
     with worker_runner(network) as runner:
         if fail:
             raise RuntimeError('the device is gone')
-        return id(runner), runner.request.segmentation_output_dir
+        return id(runner), runner.config.segmentation_output_dir
 
 
 def requests_of(folder) -> list[inference_pb2.InferenceRequest]:

@@ -19,8 +19,9 @@ from ffn.inference.core import movement
 from ffn.inference.core.counters import Counters
 from ffn.inference.core.options import CanvasOptions
 from ffn.inference.core.restrictor import Restrictor
-from ffn.inference.core.step import Network, NetworkSizes, NetworkStep
+from ffn.inference.core.step import Network, NetworkStep
 from ffn.inference.core.view import CanvasView
+from ffn.models.info import ModelInfo
 from ffn.utils.geometry import Position, Zyx
 from ffn.utils.labels import compact
 
@@ -88,7 +89,7 @@ class Canvas:
 
     def __init__(
         self,
-        info: NetworkSizes,
+        info: ModelInfo,
         network: Network,
         image: np.ndarray,
         options: CanvasOptions,

@@ -12,7 +12,7 @@ import numpy as np
 
 from ffn.inference.core.counters import Counters
 from ffn.inference.core.options import CanvasOptions
-from ffn.utils.geometry import Xyz
+from ffn.models.info import ModelInfo
 from ffn.utils.logits import logit
 
 # A voxel that was at least this likely and became background counts as deleted.
@@ -26,22 +26,6 @@ class Network(Protocol):
         """float32 [z, y, x] image and seed logits → new logits, which must not be written to."""
 
 
-class NetworkSizes(Protocol):
-    """Sizes of a network, x, y, z voxels; see `ffn.models.model.ModelInfo`."""
-
-    @property
-    def deltas(self) -> Xyz: ...
-
-    @property
-    def pred_mask_size(self) -> Xyz: ...
-
-    @property
-    def input_seed_size(self) -> Xyz: ...
-
-    @property
-    def input_image_size(self) -> Xyz: ...
-
-
 class NetworkStep:
     """Makes steps of the network; its arrays are used again for every one.
 
@@ -50,12 +34,12 @@ class NetworkStep:
     """
 
     def __init__(
-        self, network: Network, sizes: NetworkSizes, options: CanvasOptions, counters: Counters
+        self, network: Network, info: ModelInfo, options: CanvasOptions, counters: Counters
     ):
         """Allocates the arrays."""
         self._network, self._options, self._counters = network, options, counters
-        fov = sizes.input_image_size.zyx
-        edge = [(n - m) // 2 for n, m in zip(fov, sizes.pred_mask_size.zyx, strict=True)]
+        fov = info.input_image_size.zyx
+        edge = [(n - m) // 2 for n, m in zip(fov, info.pred_mask_size.zyx, strict=True)]
         z, y, x = (slice(e, n - e) for e, n in zip(edge, fov, strict=True))
         self.updated = (z, y, x)
         self._seed = np.empty(fov, dtype=np.float32)

@@ -10,7 +10,7 @@ from ffn.inference.core.canvas import Interrupted
 from ffn.inference.core.checkpoint import Checkpointer, restore_checkpoint
 from ffn.inference.core.options import CanvasOptions
 from ffn.inference.core.restrictor import Restrictor
-from ffn.inference.request import read_request
+from ffn.inference.request import read_config
 from ffn.inference.seeds.policy import SeedPolicy
 from ffn.utils.errors import UserError
 from tests.inference.oracle import (
@@ -49,9 +49,8 @@ def stops(canvas):
 def test_off_unless_asked_for():
     assert CanvasOptions(**OPTIONS).max_object_steps == 0
     assert CanvasOptions(**OPTIONS).max_object_voxels == 0
-    options = read_request(TEXT).inference_options
-    from_proto = CanvasOptions.from_proto(options)
-    assert (from_proto.max_object_steps, from_proto.max_object_voxels) == (0, 0)
+    options = read_config(TEXT).options
+    assert (options.max_object_steps, options.max_object_voxels) == (0, 0)
     canvas = segmented()
     assert canvas.limited == {}
     assert not any(name.startswith('stopped-by') for name in canvas.counters.as_dict())
@@ -59,8 +58,7 @@ def test_off_unless_asked_for():
 
 
 def test_the_request_has_them():
-    request = read_request(TEXT, 'max_object_steps: 7 max_object_voxels: 3000000000')
-    options = CanvasOptions.from_proto(request.inference_options)
+    options = read_config(TEXT, 'max_object_steps: 7 max_object_voxels: 3000000000').options
     assert (options.max_object_steps, options.max_object_voxels) == (7, 3_000_000_000)
 
 
@@ -207,6 +205,6 @@ def test_limits_survive_a_checkpoint(tmp_path, network, limits):
 @pytest.mark.parametrize('name', ['max_object_steps', 'max_object_voxels'])
 def test_negative_limits_are_refused(name):
     with pytest.raises(UserError) as caught:
-        read_request(TEXT, f'{name}: -1')
+        read_config(TEXT, f'{name}: -1')
     assert f'inference_options.{name} is -1' in str(caught.value)
     assert '\n' not in str(caught.value)

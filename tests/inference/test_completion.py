@@ -10,11 +10,10 @@ import shutil
 import pytest
 
 from ffn.inference import inference_pb2, storage
-from ffn.inference.request import parse_request, read_request
-from ffn.inference.runner import Runner
-from ffn.models.predictor import load_model
+from ffn.inference.completion import fill_from_training, find_contradictions
+from ffn.inference.request import make_config, parse_request, read_request
+from ffn.inference.runner import Runner, load_network
 from ffn.models.saved_settings import write_settings
-from ffn.models.trained_settings import contradictions, fill_from_training
 from ffn.models.weights import convert
 from ffn.utils.errors import UserError
 from ffn.utils.npz import read_npz
@@ -192,10 +191,14 @@ def test_values_that_are_null_are_not_there(folder):
     assert fill_from_training(parse_request(write(folder))) == []
 
 
+def contradictions(request):
+    return find_contradictions(make_config(request))
+
+
 def loading_warns(request, caplog):
     caplog.clear()
     with caplog.at_level(logging.WARNING):
-        load_model(request)
+        load_network(make_config(request))
     return messages(caplog, logging.WARNING)
 
 
@@ -225,7 +228,7 @@ def test_another_network(folder, caplog):
         '[4, 3]', '[4, 3, 4, 3]')  # fmt: skip
     caplog.clear()
     with caplog.at_level(logging.WARNING), pytest.raises(UserError, match='layers'):
-        load_model(request)
+        load_network(make_config(request))
     assert messages(caplog, logging.WARNING) == [
         'model_args.depth is 2, but the model was trained with 1',
         'model_args.features is [4, 3, 4, 3], but the model was trained with [4, 3]',

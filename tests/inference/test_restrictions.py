@@ -4,7 +4,8 @@ import pytest
 from google.protobuf import text_format
 
 from ffn.inference import inference_pb2
-from ffn.inference.core.restrictor import make_restrictor
+from ffn.inference.request import masking_config
+from ffn.inference.restrictions import make_restrictor
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.masks import MaskBuilder
@@ -17,7 +18,7 @@ def restrictor(text, box=BOX, image=None):
     request = text_format.Parse(text, inference_pb2.InferenceRequest())
     image = np.zeros(box.size.zyx, np.uint8) if image is None else image
     with MaskBuilder() as masks:
-        return make_restrictor(request, box, image, FOV, masks)
+        return make_restrictor(masking_config(request), box, image, FOV, masks)
 
 
 def test_without_masks_everything_is_allowed():
