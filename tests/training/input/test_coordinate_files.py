@@ -30,7 +30,7 @@ def test_coordinate_files_by_list_glob_and_shards(tmp_path):
     assert find_files(','.join(paths[:2])) == paths[:2]
 
 
-def test_missing_find_files(tmp_path):
+def test_missing_coordinate_files(tmp_path):
     for spec in (f'{tmp_path}/c@2', f'{tmp_path}/nothing-*', f'{tmp_path}/none', f'{tmp_path}'):
         with pytest.raises(UserError, match='coordinate'):
             find_files(spec)
