@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Position = tuple[int, int, int]
 
 
-def _parse_three(text: str | Sequence[str], what: str, order: str) -> list[int]:
+def _parse_three(text: str | Sequence[str | float], what: str, order: str) -> list[int]:
     parts = text.split(',') if isinstance(text, str) else text
     try:
         numbers = [int(part) for part in parts]
@@ -67,7 +67,7 @@ class Xyz(NamedTuple):
         return Zyx(self.z, self.y, self.x)
 
     @classmethod
-    def parse(cls, text: str | Sequence[str], what: str) -> Xyz:
+    def parse(cls, text: str | Sequence[str | float], what: str) -> Xyz:
         """Reads 'x,y,z'; `what` names the flag or field in the error.
 
         Raises:
@@ -103,7 +103,7 @@ class Zyx(NamedTuple):
         return Xyz(self.x, self.y, self.z)
 
     @classmethod
-    def parse(cls, text: str | Sequence[str], what: str) -> Zyx:
+    def parse(cls, text: str | Sequence[str | float], what: str) -> Zyx:
         """Reads 'z,y,x'; `what` names the flag in the error.
 
         Raises:

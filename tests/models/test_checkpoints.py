@@ -1,3 +1,5 @@
+"""Checkpoints as files: names, the latest one, writing that breaks off, and removing old ones."""
+
 import os
 
 import numpy as np
@@ -5,29 +7,9 @@ import pytest
 import tensorflow as tf
 
 from ffn.models import checkpoints
-from ffn.models.saved_settings import read_settings, write_settings
 from ffn.models.weights import load_weights
 from ffn.utils.errors import UserError
-from tests.models.small_network import ARGS, NAME, make, values
-
-
-@pytest.fixture
-def saved(tmp_path):
-    """A folder with checkpoints of steps 10 and 20, and the network of step 20."""
-    writer = checkpoints.CheckpointWriter(tmp_path)
-    for step in (10, 20):
-        model = make(step)
-        writer.save(model.named_variables(), step)
-    return tmp_path, model
-
-
-def test_round_trip_through_prefix_file_name_and_folder(saved):
-    folder, model = saved
-    for path in (folder, folder / 'model.ckpt-20', f'{folder}/model.ckpt-20.index'):
-        other = make(1)
-        assert load_weights(other, path) == 20
-        for name, value in values(other).items():
-            np.testing.assert_array_equal(value, values(model)[name])
+from tests.models.small_network import make
 
 
 def test_files_hold_the_flat_names_of_existing_installations(saved):
@@ -102,89 +84,14 @@ def test_one_of_every_so_many_hours_is_kept_over_restarts(tmp_path, monkeypatch)
     assert set(np.diff(old)) == {4}
 
 
-def test_settings_travel_beside_the_checkpoint(saved):
-    folder, _ = saved
-    assert read_settings(folder / 'model.ckpt-10') is None
-    settings = {'model_name': NAME, 'model_args': ARGS, 'image_mean': 128.0}
-    write_settings(folder, settings)
-    assert read_settings(folder / 'model.ckpt-10') == settings
-    assert read_settings(folder) == settings
-    (folder / 'model.json').write_text('{"model_name": ')
-    with pytest.raises(UserError, match=r'model\.json'):
-        read_settings(folder)
-
-
-def check_refused(model, path, *words):
-    before = values(model)
-    with pytest.raises(UserError) as caught:
-        load_weights(model, path)
-    for word in words:
-        assert word in str(caught.value)
-    for name, value in values(model).items():
-        np.testing.assert_array_equal(value, before[name])
-
-
-def test_missing_checkpoints(saved):
-    folder, _ = saved
-    check_refused(make(), folder / 'model.ckpt-30', 'model.ckpt-30')
-    (folder / 'empty').mkdir()
-    check_refused(make(), folder / 'empty', 'empty')
-    check_refused(make(), folder / 'nowhere' / 'model.ckpt-1', 'nowhere')
-
-
-def test_checkpoints_of_another_network(saved):
-    folder, _ = saved
-    check_refused(
-        make(features=4),
-        folder,
-        'seed_update/conv0_a/weights',
-        '(3, 3, 3, 2, 3)',
-        '(3, 3, 3, 2, 4)',
-    )
-    check_refused(make(depth=3), folder, 'seed_update/conv2_a/weights')
-    check_refused(make(depth=1), folder, 'conv1_a')
-
-
-@pytest.mark.parametrize('size', [0, 7, 100])
-@pytest.mark.parametrize('file', ['index', 'data-00000-of-00001'])
-def test_truncated_files(saved, file, size):
-    folder, _ = saved
-    os.truncate(folder / f'model.ckpt-20.{file}', size)
-    check_refused(make(), folder / 'model.ckpt-20', 'model.ckpt-20')
-
-
-def test_files_of_another_kind(saved):
-    folder, _ = saved
-    (folder / 'model.ckpt-20.index').write_text('no checkpoint at all, but long enough to be ' * 9)
-    check_refused(make(), folder / 'model.ckpt-20', 'model.ckpt-20')
-
-
-def test_averaged_weights_beside_the_weights(tmp_path):
-    """Training with --ema_decay saves both; which are loaded is for the reader to say."""
-    plain, averaged = make(1), make(2)
-    named = {f'ema/{name}': value for name, value in values(averaged).items()}
-    state = {'optimizer/000_momentum': np.ones((2, 3), np.float32)}
-    path = checkpoints.CheckpointWriter(tmp_path).save({**values(plain), **named, **state}, 5)
-    for ema, expected in ((False, plain), (True, averaged)):
-        other = make(3)
-        assert load_weights(other, path, ema) == 5
-        for name, value in values(other).items():
-            np.testing.assert_array_equal(value, values(expected)[name])
-    check_refused(make(depth=1), path, 'conv1_a')  # with the layers of the averages or without
-    with pytest.raises(UserError, match=r'averaged weights of .* has layers that this model lacks'):
-        load_weights(make(depth=1), path, ema=True)
-
-
-def test_no_averaged_weights(saved):
+def test_a_folder_stands_for_its_last_checkpoint_until_a_newer_one_is_there(saved):
     folder, model = saved
-    other = make(3)
-    with pytest.raises(UserError, match=r'holds no averaged weights \(ema/…\).*use_ema'):
-        load_weights(other, folder, ema=True)
-    part = {f'ema/{n}': v for n, v in values(model).items() if 'conv0_a' in n}
-    checkpoints.CheckpointWriter(folder).save({**values(model), **part}, 30)
-    with pytest.raises(
-        UserError, match=r'averaged weights of .* has no variable seed_update/conv0_b'
-    ):
-        load_weights(other, folder, ema=True)
-    for name, value in values(other).items():
-        np.testing.assert_array_equal(value, values(make(3))[name])
+    assert checkpoints.resolve_checkpoint(str(folder)) == f'{folder}/model.ckpt-20'
+    checkpoints.CheckpointWriter(folder).save(model.named_variables(), 30)
+    assert checkpoints.resolve_checkpoint(str(folder)) == f'{folder}/model.ckpt-30'
+
+
+def test_other_paths_stand_for_themselves(saved, tmp_path):
+    (tmp_path / 'empty').mkdir()
+    for path in ('', f'{tmp_path}/model.ckpt-10', f'{tmp_path}/none', f'{tmp_path}/empty'):
+        assert checkpoints.resolve_checkpoint(path) == path

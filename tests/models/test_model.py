@@ -1,3 +1,5 @@
+"""Networks: sizes, names of variables, precision, and how they are found by name."""
+
 import keras
 import numpy as np
 import pytest

@@ -1,3 +1,5 @@
+"""Settings of a training run: what is refused, and with which message."""
+
 import dataclasses
 import math
 

@@ -1,4 +1,4 @@
-"""Several devices in one process, and several processes: the same weights, and lives after a kill."""
+"""Several devices in one process, and several processes: equal weights, and recovery after a kill."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What a training says about itself: how long it takes, and what looks wrong."""
+"""Guidance while training: the suggested number of steps, and warnings of bad patterns."""
 
 import pytest
 

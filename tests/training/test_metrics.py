@@ -1,3 +1,5 @@
+"""Metrics of finished patches, worked out by hand."""
+
 import numpy as np
 import pytest
 

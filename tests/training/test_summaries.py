@@ -1,3 +1,5 @@
+"""Event files for TensorBoard."""
+
 import subprocess
 import sys
 

@@ -1,3 +1,5 @@
+"""The training loop on a small sample: what it learns, saves, shows and refuses."""
+
 import json
 import threading
 

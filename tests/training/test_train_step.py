@@ -1,4 +1,4 @@
-"""One step, made often: optimizers, clipping, averages, precision, loss scaling, learning rates."""
+"""The training step: optimizers, clipping, averages, precision, loss scaling, learning rates."""
 
 import json
 import math

@@ -1,3 +1,5 @@
+"""Augmentation of an example as a whole: reproducible, contiguous, permuted and reflected."""
+
 import re
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""The JSON object that configures augmentation: defaults, what it may hold, and every mistake."""
+"""The JSON object that configures augmentation: defaults, allowed values, and every mistake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What intensity changes and defects of sections do to an image."""
+"""Changes of intensity and defects of sections."""
 
 from __future__ import annotations
 

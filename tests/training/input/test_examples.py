@@ -1,3 +1,5 @@
+"""Examples: how patches are cut, normalized, labelled, ordered and resumed."""
+
 import itertools
 import time
 

@@ -1,4 +1,4 @@
-"""Which volumes examples may come from: loss weights, several volumes, their types and formats."""
+"""Volumes that examples come from: loss weights, several volumes, their types and formats."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Record bytes against TensorFlow, which checks both checksums and parses the message."""
+"""Record bytes, read by TensorFlow, which verifies both checksums and parses the message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Coordinate records decoded again: frequencies, margins, order, names, and bad input."""
+"""Coordinate files, decoded: frequencies, margins, order, names, and invalid input."""
 
 from __future__ import annotations
 

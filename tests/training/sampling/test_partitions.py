@@ -1,4 +1,4 @@
-"""Partitions against a direct count, the reference values, and what a user may get wrong."""
+"""Partitions against a direct count and reference values, and mistakes of the user."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Walks over examples: the moves of every policy, batches, and states that can be resumed."""
+
 import dataclasses
 import gc
 import itertools

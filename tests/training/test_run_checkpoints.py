@@ -1,4 +1,4 @@
-"""A run that is cut in two ends as one that is not, bit for bit."""
+"""Checkpoints of a run: resumed, it ends bit for bit as if it had never been interrupted."""
 
 import numpy as np
 import pytest
