@@ -22,8 +22,8 @@ import h5py
 import numpy as np
 
 from benchmarks import measure, real_segmentation
-from ffn.agglomeration import agglomerate, run_consensus
-from ffn.agglomeration.agglomerate import Options
+from ffn.agglomeration import agglomerate, consensus_run
+from ffn.agglomeration.agglomerate import AgglomerationConfig
 from ffn.agglomeration.evidence import Thresholds
 from ffn.distributed.pool import InProcess
 from ffn.evaluation.rand import rand_score
@@ -82,18 +82,17 @@ def joined(
         terminate_early=True,
     )
     again.inference.init_segmentation.hdf5 = f'{folder}/consensus.h5:labels'
-    options = Options(
+    config = AgglomerationConfig(
         read_box(args.box),
-        args.max_distance,
-        Xyz(256, 256, 256),
         Thresholds(args.min_iou, args.min_consistency, args.max_deleted),
+        args.max_distance,
     )
-    judged = agglomerate.agglomerate(again, options, InProcess(), args.quiet)
-    table = agglomerate.equivalences(judged)
+    decisions = agglomerate.agglomerate(again, config, InProcess(), args.quiet)
+    table = agglomerate.find_equivalences(decisions)
     return (
         fastremap.remap(labels, table, preserve_missing_labels=True),
-        len(judged),
-        sum(one.accepted for one in judged),
+        len(decisions),
+        sum(decision.accepted for decision in decisions),
     )
 
 
@@ -112,11 +111,13 @@ def run(args, folder: Path) -> None:
 
     box_run.segment_request(request, [box], quiet=args.quiet)
     lap('forward')
-    run_consensus.segment_reversed(
+    consensus_run.segment_reversed(
         request, f'{folder}/forward', f'{folder}/reverse', InProcess(), args.quiet
     )
     lap('reverse')
-    run_consensus.run(consensus_request(folder, args.split_min_size), InProcess(), args.quiet)
+    consensus_run.run_consensus(
+        consensus_request(folder, args.split_min_size), InProcess(), args.quiet
+    )
     lap('consensus')
     corner = box.start.zyx
     labels = {

@@ -1,123 +1,117 @@
-"""Joins the pieces of a whole segmentation: candidates, resegmentation, scores, merges.
+"""Joins the pieces of a segmentation: candidates → resegmentation → evidence → merge decisions.
 
-    python -m ffn.agglomeration.agglomerate --resegmentation_request REQUEST.pbtxt \
-      --max_distance 60 --output_volume joined.h5:labels
-
-looks in the volume of inference.init_segmentation for segments that are near each other, segments every
-such pair again around the point where they are nearest, and joins those that grow into each other
-(Januszewski et al. 2018, Methods, "Agglomeration"). In the request's output_directory are then
-candidates.csv, the results of resegmentation, merges.csv and equivalences.csv; --output_volume gets
-the labels with joined ids. Run again, it goes on where it was.
+Januszewski et al. 2018, Methods, "Agglomeration". Segments that are close to each other become candidate
+pairs (`candidates`), both segments of each pair are grown once more around the point where they are closest
+(`pairs`, `resegmentation`), the results are scored (`evidence`), and pairs that grow into each other are
+joined (`merges`, `joined_volume`). Each step leaves files in the request's output_directory, so that a run
+can be resumed.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import logging
 from google.protobuf import json_format
 
 from ffn.agglomeration import candidates, merges, resegmentation
-from ffn.agglomeration.candidates import Search
+from ffn.agglomeration.candidates import CandidateSearch
 from ffn.agglomeration.evidence import Thresholds
-from ffn.agglomeration.joined_volume import check_output, write_joined
 from ffn.agglomeration.merges import MergeDecision
 from ffn.agglomeration.pairs import resegment, score
-from ffn.distributed.pool import Pool, add_where, open_pool
+from ffn.distributed.pool import Pool
 from ffn.inference import inference_pb2, manifest
-from ffn.inference.request import (
-    absolute_paths,
-    complete_request,
-    read_box,
-    voxel_size_zyx,
-)
-from ffn.utils.errors import UserError, run_tool
+from ffn.inference.request import voxel_size_zyx
 from ffn.utils.geometry import Box, Xyz
-from ffn.utils.locks import exclusive_directory
-from ffn.utils.protos import read_text_or_file
-from ffn.utils.startup import show_log
-from ffn.volumes.outputs import OutputSpec
+from ffn.utils.settings import setting
 from ffn.volumes.stamps import stamp_of_input
-from ffn.volumes.volume import absolute_spec, open_decorated
-
-CHUNK = Xyz(64, 64, 64)
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
-    """How candidates are found and judged.
+class AgglomerationConfig:
+    """How candidates are found and when they are joined.
 
     Attributes:
       box: part of the volume whose segments are joined.
-      max_distance: how far segments grow to find who is near whom, in units of the voxel size.
-      block_size: x, y, z voxels that are looked at in one go.
-      thresholds: when two are joined.
+      thresholds: when two segments are joined.
+      max_distance: how far segments are dilated, in units of the voxel size.
+      block_size: voxels that are searched at a time.
     """
 
     box: Box
-    max_distance: float
-    block_size: Xyz
     thresholds: Thresholds
+    max_distance: float = setting(
+        'how far segments are dilated to find neighbours, in units of voxel_size', metavar='D'
+    )
+    block_size: Xyz = setting(
+        'voxels that are searched at a time',
+        default=Xyz(256, 256, 256),
+        parse=Xyz.parse,
+        metavar='X,Y,Z',
+    )
 
 
 def agglomerate(
-    request: inference_pb2.ResegmentationRequest, options: Options, pool: Pool, quiet: bool = False
+    request: inference_pb2.ResegmentationRequest,
+    config: AgglomerationConfig,
+    pool: Pool,
+    quiet: bool = False,
 ) -> list[MergeDecision]:
-    """Finds, segments again and judges all pairs, and writes the tables.
+    """Finds candidate pairs, resegments them, decides which to join, and writes the tables.
 
     Args:
-      request: its points are not used; with inference complete.
-      options: see there.
-      pool: carries out the tasks.
+      request: with complete `inference`; its points are ignored.
+      config: how candidates are found and when they are joined.
+      pool: runs the tasks.
       quiet: no progress bars.
 
     Returns:
-      All candidates with what became of them.
+      The decision for every candidate.
 
     Raises:
-      UserError: something does not fit, or the folder holds the results of other settings.
-      SystemExit: stopped by a signal; what has been done is kept.
+      UserError: an invalid request, or a folder with results of other settings.
+      SystemExit: stopped by a signal; finished results are kept.
     """
     resegmentation.check_request(request)
     manifest.settle(request.inference, pool)
     directory = Path(request.output_directory)
     directory.mkdir(parents=True, exist_ok=True)
-    manifest.claim(directory, _configuration(request, options))
+    manifest.claim(directory, _describe_run(request, config))
     table = directory / 'candidates.csv'
     if not table.exists():
         x, y, z = voxel_size_zyx(request.inference)[::-1]
         source = request.inference.init_segmentation.SerializeToString()
-        search = Search(source, options.box, (x, y, z), options.max_distance, options.block_size)
+        search = CandidateSearch(
+            source, config.box, (x, y, z), config.max_distance, config.block_size
+        )
         found = candidates.find_candidates(search, directory / 'candidates', pool, quiet)
         candidates.write_candidates(table, found)
     pairs = candidates.read_candidates(table)
     notes = resegment(request, pairs, pool, quiet)
     scores = score(request, [pair for pair in pairs if pair not in notes], pool, quiet)
-    judged = [
+    decisions = [
         MergeDecision(pair, None, accepted=False, note=notes[pair])
         if pair in notes
-        else merges.judge(pair, scores[pair], options.thresholds)
+        else merges.decide_merge(pair, scores[pair], config.thresholds)
         for pair in pairs
     ]
-    merges.write_table(directory / 'merges.csv', judged)
-    merges.write_equivalences(directory / 'equivalences.csv', equivalences(judged))
-    return judged
+    merges.write_decisions(directory / 'merges.csv', decisions)
+    merges.write_equivalences(directory / 'equivalences.csv', find_equivalences(decisions))
+    return decisions
 
 
-def equivalences(judged: Sequence[MergeDecision]) -> dict[int, int]:
-    """Every id that is joined with another → the lowest id of those that it is one with."""
-    accepted = [one.candidate for one in judged if one.accepted]
-    return merges.joined([(pair.id_a, pair.id_b) for pair in accepted])
+def find_equivalences(decisions: Sequence[MergeDecision]) -> dict[int, int]:
+    """Maps every id that is joined with another to the lowest id of its object."""
+    accepted = [decision.candidate for decision in decisions if decision.accepted]
+    return merges.join_ids([(pair.id_a, pair.id_b) for pair in accepted])
 
 
-def _configuration(
-    request: inference_pb2.ResegmentationRequest, options: Options
+def _describe_run(
+    request: inference_pb2.ResegmentationRequest, config: AgglomerationConfig
 ) -> dict[str, Any]:
-    """What the results of resegmentation depend on, as JSON."""
+    """Returns everything that the results of resegmentation depend on, as plain JSON."""
     deciding = inference_pb2.ResegmentationRequest()
     deciding.CopyFrom(request)
     for name in ('points', 'inference', 'output_directory'):
@@ -127,94 +121,7 @@ def _configuration(
         'init_segmentation_made_from': stamp_of_input(request.inference.init_segmentation),
         'resegmentation': json_format.MessageToDict(deciding, preserving_proto_field_name=True),
         'inference': manifest.deciding(request.inference),
-        'box': str(options.box), 'max_distance': options.max_distance,
-        'block_size': list(options.block_size),
-    }  # fmt: skip
-
-
-def main(argv: Sequence[str] | None = None) -> list[MergeDecision]:
-    """Agglomerates as the command line says.
-
-    Returns:
-      See `agglomerate`.
-
-    Raises:
-      UserError: see `agglomerate`.
-    """
-    args = _parser().parse_args(argv)
-    request = read_text_or_file(
-        args.resegmentation_request,
-        inference_pb2.ResegmentationRequest(),
-        '--resegmentation_request',
-    )
-    resegmentation.check_request(request)
-    absolute_paths(request)
-    complete_request(request.inference)
-    with open_decorated(request.inference.init_segmentation, 'init_segmentation') as volume:
-        whole = volume.require_labels().box
-    box = whole
-    if args.bounding_box:
-        box = read_box(args.bounding_box).intersection(whole)
-        if box is None:
-            raise UserError(f'--bounding_box lies outside the segmentation, which covers {whole}')
-        if box != read_box(args.bounding_box):
-            logging.warning('--bounding_box leaves the segmentation; clipped to %s', box)
-    options = Options(
-        box, args.max_distance, Xyz.parse(args.block_size, '--block_size'),
-        Thresholds(args.min_iou, args.min_consistency, args.max_deleted),
-    )  # fmt: skip
-    size = voxel_size_zyx(request.inference)[::-1]
-    output = OutputSpec(absolute_spec(args.output_volume), box, CHUNK, size)
-    if args.output_volume:
-        check_output(output, Path(request.output_directory))
-    threads = request.inference.concurrent_requests
-    with (
-        exclusive_directory(request.output_directory),
-        open_pool(args.scheduler, args.workers, threads, args.resource) as pool,
-    ):
-        judged = agglomerate(request, options, pool, args.quiet)
-        if args.output_volume:
-            write_joined(
-                request.inference.init_segmentation, equivalences(judged), output,
-                Path(request.output_directory), pool, args.quiet,
-            )  # fmt: skip
-    accepted, table = sum(one.accepted for one in judged), equivalences(judged)
-    impossible = sum(one.scores is None for one in judged)
-    print(
-        f'{len(judged)} pairs, {accepted} accepted, {impossible} could not be segmented again; {len(table)} segments become '
-        f'{len(set(table.values()))}; tables are in {request.output_directory}'
-    )
-    return judged
-
-
-def _parser() -> argparse.ArgumentParser:
-    defaults = Thresholds()
-    parser = argparse.ArgumentParser(
-        prog='python -m ffn.agglomeration.agglomerate', description=__doc__.splitlines()[0]
-    )
-    parser.add_argument('--resegmentation_request', required=True, metavar='REQUEST',
-                        help='ResegmentationRequest, text format or a file; its points are not used')  # fmt: skip
-    parser.add_argument('--bounding_box', default='', metavar='BOX',
-                        help='part of the segmentation: BoundingBox, text format or a file (all)')  # fmt: skip
-    parser.add_argument('--max_distance', type=float, required=True, metavar='D',
-                        help='how far segments grow to find neighbours, in units of voxel_size')  # fmt: skip
-    parser.add_argument('--block_size', default='256,256,256', metavar='X,Y,Z',
-                        help='voxels that are looked at in one go (256,256,256)')  # fmt: skip
-    parser.add_argument('--min_iou', type=float, default=defaults.min_iou, metavar='F',
-                        help=f'overlap of the two results must be above ({defaults.min_iou})')  # fmt: skip
-    parser.add_argument('--min_consistency', type=float, default=defaults.min_consistency,
-                        metavar='F', help='part of either segment in either result must be above '
-                        f'({defaults.min_consistency})')  # fmt: skip
-    parser.add_argument('--max_deleted', type=float, default=defaults.max_deleted, metavar='F',
-                        help='voxels taken back over voxels, of one result, must be below '
-                        f'({defaults.max_deleted})')  # fmt: skip
-    parser.add_argument('--output_volume', default='', metavar='VOLUME', help='the labels with joined '
-                        'ids: FILE.h5:DATASET, or zarr://, zarr3://, n5:// or precomputed:// before a '
-                        'path; voxel_size is in nanometres for the last (none)')  # fmt: skip
-    add_where(parser.add_argument)
-    return parser
-
-
-if __name__ == '__main__':
-    show_log()
-    run_tool(main)
+        'box': str(config.box),
+        'max_distance': config.max_distance,
+        'block_size': list(config.block_size),
+    }

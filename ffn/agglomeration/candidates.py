@@ -1,4 +1,4 @@
-"""Which segments of a whole volume may belong together, and where: decision points block by block."""
+"""Finds, block by block, which segments of a volume may belong together, and where they are closest."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _BLOCK_COLUMNS = ('touching', *_COLUMNS)
 
 
 class Candidate(NamedTuple):
-    """Two segments that are near each other.
+    """Two segments that are close to each other.
 
     Attributes:
       id_a: the lower id.
-      id_b: the higher one.
+      id_b: the higher id.
       distance: mean distance of the point from both, in units of the voxel size.
-      point: x, y, z in the volume.
+      point: decision point, x, y, z in the volume.
     """
 
     id_a: int
@@ -40,15 +40,15 @@ class Candidate(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Search:
-    """How candidates are found.
+class CandidateSearch:
+    """Where and how candidates are found.
 
     Attributes:
-      segmentation: DecoratedVolume of the labels, serialised.
-      box: part of it that is looked at.
+      segmentation: DecoratedVolume of the labels, serialized.
+      box: part of the volume that is searched.
       voxel_size: x, y, z, in any unit.
-      max_distance: how far each segment grows, in that unit.
-      block_size: x, y, z voxels that are looked at in one go.
+      max_distance: how far each segment is dilated, in that unit.
+      block_size: voxels that are searched at a time.
     """
 
     segmentation: bytes
@@ -59,23 +59,22 @@ class Search:
 
 
 def find_candidates(
-    search: Search, folder: Path, pool: Pool, quiet: bool = False
+    search: CandidateSearch, folder: Path, pool: Pool, quiet: bool = False
 ) -> list[Candidate]:
     """Finds the decision points of all pairs in a volume of any size.
 
-    Each block is read with what is around it as far as segments grow. Blocks show in the result only
-    where something is equally far: a voxel from two segments, which may then go to the other one, or
-    two segments from each other in several blocks, of which that counts where they are so at most
-    places.
+    Each block is read with a margin of the dilation. The division into blocks affects the result only
+    in case of ties: a voxel equally far from two segments may be assigned to either, and of several
+    blocks in which two segments are equally close, the one with the most such places counts.
 
     Args:
       search: where and how.
-      folder: takes a table for each block; those that are there already are not made again.
-      pool: carries out the tasks.
+      folder: receives a table for each block; existing tables are reused.
+      pool: runs the tasks.
       quiet: no progress bar.
 
     Returns:
-      One for every pair, by id.
+      One candidate per pair, ordered by ids.
 
     Raises:
       UserError: see `ffn.agglomeration.decision_points`; also a volume that cannot be read.
@@ -93,19 +92,21 @@ def find_candidates(
     return [Candidate(*pair, place[0], place[2]) for pair, place in sorted(best.items())]
 
 
-def search_block(search: Search, core: Box, path: Path) -> None:
-    """Writes the decision points of a block, with the number of places of each.
+def search_block(search: CandidateSearch, core: Box, path: Path) -> None:
+    """Writes the decision points of a block, with the number of equally close places of each.
 
     Args:
-      search: see there.
-      core: where the points are to be.
-      path: of the table.
+      search: where and how.
+      core: block that the points must lie in.
+      path: table to write.
 
     Raises:
       UserError: see `find_candidates`.
     """
     around = Xyz(*(math.ceil(search.max_distance / size) + 1 for size in search.voxel_size))
     outer = core.grow(around).intersection(search.box)
+    if outer is None:
+        raise ValueError(f'block {core} lies outside the box, {search.box}')
     source = inference_pb2.DecoratedVolume.FromString(search.segmentation)
     with open_decorated(source, 'init_segmentation') as volume:
         labels = volume.require_labels().read(outer)
@@ -121,7 +122,7 @@ def search_block(search: Search, core: Box, path: Path) -> None:
 
 
 def write_candidates(path: Path, candidates: Sequence[Candidate]) -> None:
-    """Writes candidates as CSV, whole or not at all."""
+    """Writes candidates as CSV, atomically."""
     with atomic_path(path) as temporary, open(temporary, 'w', newline='') as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
@@ -139,13 +140,13 @@ def read_candidates(path: Path) -> list[Candidate]:
 
 
 def _read(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Candidate]]:
-    """Yields the candidates of a table, each behind what stands before it, '' if nothing does."""
+    """Yields the candidates of a table, each preceded by its leading column, '' if there is none."""
     before = columns.index('id_a')
     with open(path, newline='') as file:
         reader = csv.reader(file)
         if tuple(next(reader, ())) != columns:
             raise UserError(
-                f'{path} is no table of candidates; its columns are {",".join(columns)}'
+                f'{path} is not a table of candidates, with columns {",".join(columns)}'
             )
         try:
             for row in reader:

@@ -1,7 +1,7 @@
 """Oversegmentation consensus: splits objects wherever one of two segmentations does.
 
-Two segmentations of one subvolume seldom make the same merge error. What both put into one object
-stays together; where one has a border, the result has it too. Januszewski et al. 2018, Methods,
+Two segmentations of the same subvolume rarely contain the same merge error. Voxels stay together if both
+put them into one object; a boundary in either becomes a boundary in the result. Januszewski et al. 2018, Methods,
 "Oversegmentation consensus".
 """
 
@@ -18,12 +18,12 @@ from ffn.utils.labels import compact
 
 
 class Consensus(NamedTuple):
-    """What a consensus of two segmentations is.
+    """The consensus of two segmentations.
 
     Attributes:
-      labels: unsigned [z, y, x], the smallest type; 0 is background.
-      split_off: ids that are new → ids of the objects of the first segmentation that they were of.
-      dropped_voxels: voxels of intersections that were too small.
+      labels: unsigned [z, y, x] of the smallest type; 0 is background.
+      split_off: new id → id of the object in the first segmentation that it was split from.
+      dropped_voxels: number of voxels in intersections that were too small.
     """
 
     labels: np.ndarray
@@ -32,12 +32,11 @@ class Consensus(NamedTuple):
 
 
 def split_consensus(a: np.ndarray, b: np.ndarray, min_size: int = 0) -> Consensus:
-    """Splits the objects of one segmentation where another one does.
+    """Splits the objects of one segmentation along the boundaries of another.
 
-    Every object of `a` falls apart into its intersections with the labels of `b`, background among
-    them. The largest intersection (the least label of `b` where several are) keeps the object's id,
-    the others that are large enough get ids above all of `a`, in the order of (label of `b`, label of
-    `a`).
+    Every object of `a` is split into its intersections with the labels of `b`, including background. The
+    largest intersection (in case of a tie, that with the lowest label of `b`) keeps the object's id; the
+    others, if large enough, get ids above all of `a`, ordered by (label of `b`, label of `a`).
 
     Args:
       a: integer [z, y, x], 0 is background.
@@ -45,7 +44,7 @@ def split_consensus(a: np.ndarray, b: np.ndarray, min_size: int = 0) -> Consensu
       min_size: intersections with fewer voxels become background.
 
     Raises:
-      UserError: different shapes, labels that are no integers.
+      UserError: different shapes, or labels that are not integers.
     """
     if a.shape != b.shape:
         raise UserError(

@@ -1,6 +1,6 @@
 """Decision points: where two segments that may belong together are closest.
 
-Januszewski et al. 2018, Methods, "Agglomeration": there, both are segmented again.
+Januszewski et al. 2018, Methods, "Agglomeration"; both segments are resegmented around the point.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
 from ffn.utils.labels import compact
 
-# Half of the 26 neighbours: each pair of voxels once.
+# Half of the 26 neighbours, so that each pair of voxels occurs once.
 _OFFSETS = [o for o in itertools.product((-1, 0, 1), repeat=3) if o > (0, 0, 0)]
 
 
@@ -25,9 +25,9 @@ class DecisionPoint(NamedTuple):
     """Where two segments are closest.
 
     Attributes:
-      distance: mean distance of the place from the two, in units of the voxel size; 0 where they touch.
-      point_xyz: the place.
-      touching: how many places are as close.
+      distance: mean distance of the point from the two, in units of the voxel size; 0 if they touch.
+      point_xyz: the decision point.
+      touching: number of places that are equally close.
     """
 
     distance: float
@@ -41,21 +41,21 @@ def find_decision_points(
     max_distance: float | None = None,
     core: Box | None = None,
 ) -> dict[tuple[int, int], DecisionPoint]:
-    """Finds for every two segments that are near each other where they are nearest.
+    """Finds, for every two segments that are close to each other, the point where they are closest.
 
-    All segments grow at once into the background, up to `max_distance`, by a watershed of the distance
-    from the nearest. Where two of them touch then (26 neighbours), a place is the touching voxel of
-    the lower id, and its distance the mean of those of the two voxels. Of the nearest places, the one
-    next to their centroid is taken.
+    All segments are dilated simultaneously into the background, up to `max_distance`, by a watershed on
+    the distance to the nearest segment. Wherever two dilated segments touch (26-neighbourhood), the
+    touching voxel of the lower id is a candidate, at the mean distance of the two voxels. Among the
+    closest candidates, the one nearest to their centroid is chosen.
 
     Args:
       segmentation: integer [z, y, x], 0 or less is background.
       voxel_size_xyz: x, y, z, in any unit.
-      max_distance: how far segments grow, in that unit; None: as far as there is space.
-      core: only places in this box, in voxels of the array; None: everywhere.
+      max_distance: how far segments are dilated, in that unit; None: without limit.
+      core: restricts points to this box, in voxels of the array; None: everywhere.
 
     Returns:
-      (lower id, higher id) → the place.
+      (lower id, higher id) → the decision point.
 
     Raises:
       UserError: no three axes, labels that are no integers, or a voxel size that is not positive.
@@ -75,14 +75,16 @@ def find_decision_points(
     grown = watershed(distance, labels.astype(np.int32), mask=mask)
     return {
         (int(ids[low]), int(ids[high])): place
-        for (low, high), place in _nearest(*_places(grown, distance, core), grown.shape).items()
+        for (low, high), place in _choose_nearest(
+            *_find_contacts(grown, distance, core), grown.shape
+        ).items()
     }
 
 
-def _places(
+def _find_contacts(
     grown: np.ndarray, distance: np.ndarray, core: Box | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Touching voxels: int32 [n, 2] labels, flat indices of the lower's, mean distances."""
+    """Returns contacts: int32 [n, 2] labels, flat indices of the lower label's voxel, mean distances."""
     index = np.arange(grown.size, dtype=np.int64).reshape(grown.shape)
     inside = None
     if core is not None:
@@ -104,13 +106,13 @@ def _places(
 
 
 def _shifted(offset: Sequence[int]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Slices of all voxels that have a neighbour at an offset, and of these neighbours."""
+    """Returns slices of all voxels with a neighbour at an offset, and of these neighbours."""
     here = tuple(slice(max(-o, 0), -o if o > 0 else None) for o in offset)
     there = tuple(slice(max(o, 0), o if o < 0 else None) for o in offset)
     return here, there
 
 
-def _nearest(
+def _choose_nearest(
     pairs: np.ndarray, at: np.ndarray, means: np.ndarray, shape: Sequence[int]
 ) -> dict[tuple[int, int], DecisionPoint]:
     order = np.lexsort((at, means, pairs[:, 1], pairs[:, 0]))

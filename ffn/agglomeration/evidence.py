@@ -1,13 +1,14 @@
-"""Judging what was segmented again around a decision point: are two segments one?
+"""Evidence from resegmentation: are two segments parts of the same object?
 
-Januszewski et al. 2018, Methods, "Agglomeration": two segments are joined if each, grown again, covers
-both of them, if both results agree, and if the network had to take little back on its way.
+Januszewski et al. 2018, Methods, "Agglomeration": two segments are joined if each, when grown again, covers
+both of them, if the two results agree, and if few voxels were deleted while growing.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import edt
 import numpy as np
@@ -19,6 +20,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
 from ffn.utils.labels import joint_histogram
 from ffn.utils.npz import read_npz
+from ffn.utils.settings import setting
 from ffn.volumes.volume import Volume
 
 _MEMBERS = ('probs', 'deletes', 'start_points', 'request', 'corner_zyx')
@@ -26,24 +28,29 @@ _MEMBERS = ('probs', 'deletes', 'start_points', 'request', 'corner_zyx')
 
 @dataclass(frozen=True)
 class Thresholds:
-    """When two segments are joined.
+    """When two segments are joined."""
 
-    Attributes:
-      min_iou: overlap of the two results, in voxels of both over voxels of either, must be above.
-      min_consistency: of both originals, the part that is in either result must be above.
-      max_deleted: voxels that steps took away again, over voxels of the result, must be below for one
-        of the two results at least.
-    """
-
-    min_iou: float = 0.8
-    min_consistency: float = 0.6
-    max_deleted: float = 0.02
+    min_iou: float = setting(
+        'intersection over union of the two resegmented objects must be above this',
+        default=0.8,
+        metavar='F',
+    )
+    min_consistency: float = setting(
+        'each resegmented object must cover more than this fraction of either segment',
+        default=0.6,
+        metavar='F',
+    )
+    max_deleted: float = setting(
+        'deleted voxels as a fraction of the object must be below this for at least one of the two',
+        default=0.02,
+        metavar='F',
+    )
 
     def accept(self, result: resegmentation_pb2.EvalResult) -> bool:
-        """Whether the two segments are one.
+        """Whether the two segments are joined.
 
         Args:
-          result: of `evaluate_pair`.
+          result: scores of `evaluate_pair`.
         """
         sides = result.from_a, result.from_b
         if not all(side.num_voxels for side in sides):
@@ -56,54 +63,55 @@ class Thresholds:
         return result.iou > self.min_iou and all(consistent) and deleted < self.max_deleted
 
 
-def load_result(path: str | Path) -> tuple[dict, inference_pb2.ResegmentationRequest]:
-    """Loads what `ffn.agglomeration.resegmentation.process_point` wrote.
+def load_result(path: str | Path) -> tuple[dict[str, Any], inference_pb2.ResegmentationRequest]:
+    """Loads a result of `ffn.agglomeration.resegmentation.process_point`.
 
     Returns:
-      Its members, see doc/formats.md, and the request that was carried out, with its point.
+      Its members, see doc/formats.md, and the request with its point.
 
     Raises:
-      UserError: no such file, or one that is damaged or unsafe.
+      UserError: the file does not exist, is damaged or unsafe.
     """
     data = read_npz(path, _MEMBERS, [])
     if missing := [name for name in _MEMBERS if name not in data]:
-        raise UserError(f'{path} is no result of resegmentation: it lacks {missing[0]}')
+        raise UserError(f'{path} is not a result of resegmentation: it lacks {missing[0]}')
     request = inference_pb2.ResegmentationRequest.FromString(data['request'].item())
     if not request.points:
-        raise UserError(f'{path} is no result of resegmentation: its request has no point')
+        raise UserError(f'{path} is not a result of resegmentation: its request has no point')
     return data, request
 
 
 def evaluate_pair(
     path: str | Path, segmentation: Volume
 ) -> resegmentation_pb2.PairResegmentationResult:
-    """Compares what grew from two segments with each other and with the segments.
+    """Compares the objects grown from two segments with each other and with the segments.
 
-    Everything is measured in the box of ±analysis_radius around the point, as far as it was segmented
-    again; deleted voxels are those of all steps, wherever they were.
+    Everything is measured within ±analysis_radius of the point, clipped to the resegmented box; deleted
+    voxels are summed over all steps, regardless of position.
 
     Args:
-      path: result of a point with two segments.
-      segmentation: the volume that the request's init_segmentation names.
+      path: result for a point with two segments.
+      segmentation: the volume named by the request's init_segmentation.
 
     Returns:
-      The scores; without those of a segment that was not grown, because growth of the other had failed
-      before.
+      The scores; those of the second segment are missing if it was not grown because the first had failed.
 
     Raises:
-      UserError: see `load_result`; also a point with one segment.
+      UserError: see `load_result`; also a point with a single segment.
     """
     data, request = load_result(path)
     point = request.points[0]
     if not point.id_b:
-        raise UserError(f'{path} is of a point with one segment; there is no pair in it')
+        raise UserError(f'{path} belongs to a point with a single segment, not to a pair')
     result = resegmentation_pb2.PairResegmentationResult(
         point=point.point, id_a=point.id_a, id_b=point.id_b, segmentation_radius=request.radius
     )
     probs, corner = data['probs'], Zyx.of(data['corner_zyx'])
     center = Zyx.of(np.subtract(Xyz.from_proto(point.point).zyx, corner))
     nearby = around(center, request.analysis_radius)
-    box = Box.from_zyx(np.add(corner, [s.start for s in nearby]), probs[0][nearby].shape)
+    box = Box.from_zyx(
+        [c + s.start for c, s in zip(corner, nearby, strict=True)], probs[0][nearby].shape
+    )
     labels = segmentation.read(box)
     originals = [labels == point.id_a, labels == point.id_b]
     options = request.inference.inference_options
@@ -131,14 +139,14 @@ def evaluate_pair(
 def evaluate_endpoint(
     path: str | Path, segmentation: Volume
 ) -> resegmentation_pb2.EndpointResegmentationResult:
-    """Says into which segments one segment grew, in a canvas that was empty but for it.
+    """Lists the segments that a single segment grew into on an otherwise empty canvas.
 
     Args:
-      path: result of a point with one segment.
-      segmentation: the volume that the request's init_segmentation names.
+      path: result for a point with a single segment.
+      segmentation: the volume named by the request's init_segmentation.
 
     Returns:
-      Voxels of every segment of the box, and how many of them were covered.
+      The size of every segment in the box, and how many of its voxels were covered.
 
     Raises:
       UserError: see `load_result`.
@@ -168,7 +176,7 @@ def evaluate_endpoint(
 
 
 def _mask(qprob: np.ndarray, threshold: float) -> np.ndarray:
-    """Where a quantised probability is one of the object; 0 is nowhere visited."""
+    """Returns where a quantized probability reaches the threshold; 0 means not visited."""
     with np.errstate(invalid='ignore'):
         return storage.dequantize_probability(qprob) >= threshold
 

@@ -1,4 +1,4 @@
-"""The label volume in which joined segments have one id."""
+"""Writes the label volume in which joined segments share an id."""
 
 from __future__ import annotations
 
@@ -22,28 +22,32 @@ from ffn.volumes.outputs import OutputSpec
 from ffn.volumes.stamps import read_stamp, stamp_of_input
 from ffn.volumes.volume import Volume, open_decorated
 
-# Chunks that are read and written in one go, along each axis.
+# Number of chunks along each axis that are read and written at a time.
 BLOCK_CHUNKS = 4
 RECORD, TABLE, WRITTEN = 'joined_volume.json', 'equivalences.npy', 'joined_blocks'
 
 
 def write_joined(
-    segmentation: inference_pb2.DecoratedVolume, equivalences: Mapping[int, int],
-    output: OutputSpec, folder: Path, pool: Pool, quiet: bool = False,
-) -> None:  # fmt: skip
-    """Writes a label volume with ids replaced, block by block; blocks that are written stay.
+    segmentation: inference_pb2.DecoratedVolume,
+    equivalences: Mapping[int, int],
+    output: OutputSpec,
+    folder: Path,
+    pool: Pool,
+    quiet: bool = False,
+) -> None:
+    """Writes a label volume with ids replaced, block by block; finished blocks are not repeated.
 
     Args:
-      segmentation: what is read.
-      equivalences: id → id; others stay.
-      output: where and which box of it.
-      folder: takes a record of what has been written, and where, so that no other volume is
+      segmentation: volume to read.
+      equivalences: id → id; other ids are unchanged.
+      output: volume to write, and its box.
+      folder: receives a record of what has been written and where, so that no other volume is
         overwritten.
-      pool: carries out the tasks, of outputs that several processes may write.
+      pool: runs the tasks, for outputs that several processes may write.
       quiet: no progress bar.
 
     Raises:
-      UserError: there is another volume at the output, or it cannot be written.
+      UserError: another volume exists at the output, or it cannot be written.
     """
     table = np.array(sorted(equivalences.items()), np.uint64).reshape(-1, 2)
     source_stamp = stamp_of_input(segmentation)
@@ -52,9 +56,9 @@ def write_joined(
     written, there = folder / WRITTEN / stamp, check_output(output, folder)
     if there != stamp:
         shutil.rmtree(written, ignore_errors=True)
-    known = _begun(folder)
+    known = _read_record(folder)
     if stamp not in known.setdefault(output.spec, []):
-        known[output.spec].append(stamp)  # before it is at the output
+        known[output.spec].append(stamp)  # recorded before the output carries it
         write_json(folder / RECORD, known)
     write_npy(folder / TABLE, table)
     size = Xyz(*(n * BLOCK_CHUNKS for n in output.chunk))
@@ -72,29 +76,29 @@ def write_joined(
     elif there != stamp:
         with output.replace_hdf5(stamp) as target, _open(source) as volume:
             for block in progress(list(parts()), desc='joined volume', unit='block', quiet=quiet):
-                target.write(block, joined_labels(volume, table, block))
+                target.write(block, read_joined(volume, table, block))
 
 
 def check_output(output: OutputSpec, folder: Path) -> str | None:
-    """Checks that what is at the output, if anything, was begun here.
+    """Checks that an existing output was started by this run.
 
     Returns:
-      Its stamp, or None where there is nothing.
+      Its stamp, or None if there is no output yet.
 
     Raises:
-      UserError: it is another's, or there cannot be such a volume.
+      UserError: it belongs to another run, or such a volume is impossible.
     """
     output.check('--output_volume')
     there = read_stamp(output.spec) if output.exists() else None
-    if there is not None and there not in _begun(folder).get(output.spec, []):
+    if there is not None and there not in _read_record(folder).get(output.spec, []):
         raise UserError(
-            f'{output.spec} exists and is not of this run; choose another output volume'
+            f'{output.spec} exists and does not belong to this run; choose another output volume'
         )
     return there
 
 
-def _begun(folder: Path) -> dict[str, list[str]]:
-    """Output volumes → the stamps that they were given."""
+def _read_record(folder: Path) -> dict[str, list[str]]:
+    """Reads the record: output volume → its stamps."""
     record = folder / RECORD
     return json.loads(record.read_text()) if record.exists() else {}
 
@@ -105,25 +109,25 @@ def write_block(
     """Writes one block of an output that several processes may write, and marks it as written.
 
     Args:
-      segmentation: DecoratedVolume, serialised.
-      table: npy of the table that `joined_labels` takes.
-      output: exists.
+      segmentation: DecoratedVolume, serialized.
+      table: npy of the table for `read_joined`.
+      output: existing volume.
       block: whole chunks.
-      mark: file that is made then.
+      mark: file to create afterwards.
     """
     with _open(segmentation) as volume:
-        output.open_parallel().write(block, joined_labels(volume, np.load(table), block))
+        output.open_parallel().write(block, read_joined(volume, np.load(table), block))
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.touch()
 
 
-def joined_labels(volume: Volume, table: np.ndarray, block: Box) -> np.ndarray:
+def read_joined(volume: Volume, table: np.ndarray, block: Box) -> np.ndarray:
     """Reads a block and replaces ids.
 
     Args:
       volume: labels.
-      table: uint64 [n, 2], id and what it becomes, by id.
-      block: what is read.
+      table: uint64 [n, 2], id and its replacement, ascending by id.
+      block: box to read.
 
     Returns:
       uint64 [z, y, x].

@@ -31,9 +31,11 @@ def point_of(pair: Candidate) -> inference_pb2.ResegmentationPoint:
 
 
 def resegment(
-    request: inference_pb2.ResegmentationRequest, pairs: Sequence[Candidate], pool: Pool,
+    request: inference_pb2.ResegmentationRequest,
+    pairs: Sequence[Candidate],
+    pool: Pool,
     quiet: bool = False,
-) -> dict[Candidate, str]:  # fmt: skip
+) -> dict[Candidate, str]:
     """Segments pairs again; what exists stays.
 
     Args:
@@ -57,8 +59,12 @@ def resegment(
     where = _distributed if pool.distributed else _here
     notes = where(request, todo, pool, quiet)
     if notes:
-        logging.warning('%d of %d pairs could not be segmented again, among them %s',
-                        len(notes), len(todo), next(iter(notes.items())))  # fmt: skip
+        logging.warning(
+            '%d of %d pairs could not be segmented again, among them %s',
+            len(notes),
+            len(todo),
+            next(iter(notes.items())),
+        )
     return notes
 
 
@@ -143,9 +149,11 @@ def _one(request: inference_pb2.ResegmentationRequest, runner: Runner, pair: Can
 
 
 def score(
-    request: inference_pb2.ResegmentationRequest, pairs: Sequence[Candidate], pool: Pool,
+    request: inference_pb2.ResegmentationRequest,
+    pairs: Sequence[Candidate],
+    pool: Pool,
     quiet: bool = False,
-) -> dict[Candidate, resegmentation_pb2.EvalResult]:  # fmt: skip
+) -> dict[Candidate, resegmentation_pb2.EvalResult]:
     """Scores pairs that have been segmented again.
 
     Args:

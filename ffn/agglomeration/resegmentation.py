@@ -1,15 +1,15 @@
-"""Segmenting again around a point: does one segment grow into the other, and back?
+"""Resegmentation around a decision point: does one segment grow into the other, and vice versa?
 
 Januszewski et al. 2018, Methods, "Agglomeration". Around the decision point of two segments, both are
-removed from the segmentation and each is grown once more from a seed in its own midst, everything else
-being occupied. What comes out is judged by `ffn.agglomeration.evidence`.
+removed from the segmentation and each is re-seeded at the voxel farthest from its surface and grown again,
+while all other segments stay in place. `ffn.agglomeration.evidence` scores the result.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,20 +20,21 @@ from scipy.special import expit
 from ffn.inference import inference_pb2, storage
 from ffn.inference.core.canvas import Canvas, Extent
 from ffn.inference.runner import Runner
+from ffn.utils import vector_pb2
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
 
 
 @dataclass
 class ResegmentedObject:
-    """One segment, grown again.
+    """A segment grown again.
 
     Attributes:
-      starts: seeds that were tried, z, y, x in the canvas; the last one is that of the result.
-      logits: float32 [z, y, x] of the last try, NaN where it has not been.
-      history: positions z, y, x of the field of view, int32 [n, 3].
-      deleted: voxels that each step took away again, int64 [n].
-      recovered: whether enough of the original was found again.
+      starts: seeds that were tried, z, y, x within the canvas; the last one led to the result.
+      logits: float32 [z, y, x] of the last attempt, NaN where not visited.
+      history: int32 [n, 3], positions of the field of view, z, y, x within the canvas.
+      deleted: int64 [n], voxels deleted by each step.
+      recovered: whether enough of the original segment was recovered.
     """
 
     starts: list[tuple[int, int, int]] = field(default_factory=list)
@@ -44,7 +45,7 @@ class ResegmentedObject:
 
 
 def check_request(request: inference_pb2.ResegmentationRequest) -> None:
-    """Checks that a request has what resegmentation needs.
+    """Checks that a request sets everything that resegmentation needs.
 
     Raises:
       UserError: names the field.
@@ -53,8 +54,12 @@ def check_request(request: inference_pb2.ResegmentationRequest) -> None:
         raise UserError('the resegmentation request does not set output_directory')
     if not request.inference.HasField('init_segmentation'):
         raise UserError('the resegmentation request does not set inference.init_segmentation')
-    for name, least in (('radius', 1), ('exclusion_radius', 0), ('init_exclusion_radius', 0),
-                        ('analysis_radius', 0)):  # fmt: skip
+    for name, least in (
+        ('radius', 1),
+        ('exclusion_radius', 0),
+        ('init_exclusion_radius', 0),
+        ('analysis_radius', 0),
+    ):
         value = Xyz.from_proto(getattr(request, name))
         if min(value) < least:
             raise UserError(
@@ -73,10 +78,10 @@ def check_request(request: inference_pb2.ResegmentationRequest) -> None:
 def result_path(
     request: inference_pb2.ResegmentationRequest, point: inference_pb2.ResegmentationPoint
 ) -> Path:
-    """Where the result of a point is written.
+    """Returns the path of the result for a point.
 
-    `ID_A-ID_B_at_X_Y_Z.npz`, in a folder named after the first digits of the MD5 of both ids where
-    subdir_digits is set; ID_B is 0 where the point has one segment only.
+    `ID_A-ID_B_at_X_Y_Z.npz`, in a subfolder named after the first digits of the MD5 of both ids if
+    subdir_digits is set; ID_B is 0 if the point has a single segment.
     """
     directory = Path(request.output_directory)
     if request.subdir_digits:
@@ -87,43 +92,44 @@ def result_path(
 
 
 def process_point(
-    request: inference_pb2.ResegmentationRequest, runner: Runner,
+    request: inference_pb2.ResegmentationRequest,
+    runner: Runner,
     point: inference_pb2.ResegmentationPoint,
-) -> Path:  # fmt: skip
-    """Segments again around one point and writes the result, unless it exists.
+) -> Path:
+    """Resegments around one point and writes the result, unless it exists.
 
     Args:
       request: see the proto.
       runner: started with the request's `inference`.
-      point: two segments, or one and no id_b.
+      point: two segments, or a single one without id_b.
 
     Returns:
       Path of the result.
 
     Raises:
-      UserError: the point lies too close to the edge of the volume for a field of view, or a segment
-        is not there.
+      UserError: the point is too close to the edge of the volume for a field of view, or a segment does
+        not exist.
     """
     path = result_path(request, point)
     if path.exists():
         return path
     canvas = make_canvas(request, runner, Xyz.from_proto(point.point))
-    # The order in which they are grown does not matter: each starts from the same canvas.
+    # The order does not matter: each starts from the same canvas.
     ids = [point.id_a, point.id_b] if point.id_b else [point.id_a]
     masks = remove_segments(canvas, ids)
-    regrown = []
+    objects = []
     with runner.on_canvas(canvas), runner.executor.active():
         for mask in masks:
-            regrown.append(resegment_object(canvas, mask, request, Xyz.from_proto(point.point)))
-            if request.terminate_early and not regrown[-1].recovered:
+            objects.append(resegment_object(canvas, mask, request, Xyz.from_proto(point.point)))
+            if request.terminate_early and not objects[-1].recovered:
                 canvas.counters.add('terminated-early')
                 break
-    _save(path, request, point, canvas, regrown)
+    _write_result(path, request, point, canvas, objects)
     return path
 
 
 def make_canvas(request: inference_pb2.ResegmentationRequest, runner: Runner, point: Xyz) -> Canvas:
-    """Makes the canvas around a point, filled with the segmentation; clipped to both volumes."""
+    """Creates the canvas around a point, prefilled with the segmentation and clipped to both volumes."""
     radius = Xyz.from_proto(request.radius)
     box = Box(point, Xyz(1, 1, 1)).grow(radius).intersection(runner.known_box)
     if box is None:
@@ -134,17 +140,17 @@ def make_canvas(request: inference_pb2.ResegmentationRequest, runner: Runner, po
 
 
 def remove_segments(canvas: Canvas, ids: Sequence[int]) -> list[np.ndarray]:
-    """Removes segments from a canvas; for one segment alone, everything is removed.
+    """Removes segments from a canvas; for a single segment, all segments are removed.
 
     Args:
-      canvas: filled beforehand.
-      ids: as in the segmentation that it was filled with.
+      canvas: prefilled with a segmentation.
+      ids: ids in that segmentation.
 
     Returns:
-      Where each of them was, bool [z, y, x].
+      The mask of each removed segment, bool [z, y, x].
 
     Raises:
-      UserError: one is not there.
+      UserError: a segment does not exist.
     """
     known = canvas.to_canvas_id
     if absent := [i for i in ids if i not in known or i == 0]:
@@ -161,13 +167,13 @@ def remove_segments(canvas: Canvas, ids: Sequence[int]) -> list[np.ndarray]:
 def resegment_object(
     canvas: Canvas, mask: np.ndarray, request: inference_pb2.ResegmentationRequest, point: Xyz
 ) -> ResegmentedObject:
-    """Grows a segment from the voxel farthest from its surface, and from others if that fails.
+    """Grows a segment from the voxel farthest from its surface, and from other seeds if that fails.
 
     Args:
-      canvas: from which the segment was taken out.
-      mask: where it was, bool [z, y, x].
-      request: radii, retries and what counts as recovered.
-      point: x, y, z in the volume.
+      canvas: canvas from which the segment was removed.
+      mask: bool [z, y, x], the original segment.
+      request: radii, number of attempts, and what counts as recovered.
+      point: decision point, x, y, z in the volume.
     """
     at = Zyx.of(np.subtract(point.zyx, canvas.corner_zyx))
     depth = edt.edt(np.ascontiguousarray(mask), anisotropy=canvas.view.voxel_size_zyx)
@@ -180,18 +186,17 @@ def resegment_object(
     nearby = around(at, request.analysis_radius)
     result = ResegmentedObject()
     for _ in range(request.max_retry_iters):
-        seed = np.unravel_index(np.argmax(depth), depth.shape)
-        if depth[seed] <= 0 or not canvas.restrictor.allows(tuple(map(int, seed))):
+        start = Zyx.of(np.unravel_index(np.argmax(depth), depth.shape))
+        if depth[start] <= 0 or not canvas.restrictor.allows(start):
             canvas.counters.add('no-seed-left')
             break
-        start = tuple(map(int, seed))
-        result.starts.append(start)
+        result.starts.append(tuple(start))
         canvas.segment_at(start)
         found = canvas.seed >= canvas.options.segment_threshold
         if is_recovered(found, mask, nearby, canvas, request.segment_recovery_fraction):
             result.recovered = True
             break
-        depth[around(Zyx.of(start), request.exclusion_radius)] = 0
+        depth[around(start, request.exclusion_radius)] = 0
     if result.starts:
         result.logits = canvas.seed.copy()
         steps = canvas.history or []
@@ -200,8 +205,8 @@ def resegment_object(
     return result
 
 
-def around(center: Zyx, radius_proto) -> Extent:
-    """The box of a radius (message, x, y, z) around a position, both ends included."""
+def around(center: Zyx, radius_proto: vector_pb2.Vector3j) -> Extent:
+    """Returns the box of a radius (x, y, z) around a position, both ends included."""
     radius = Xyz.from_proto(radius_proto).zyx
     z, y, x = (slice(max(c - r, 0), max(c + r + 1, 0)) for c, r in zip(center, radius, strict=True))
     return z, y, x
@@ -210,55 +215,59 @@ def around(center: Zyx, radius_proto) -> Extent:
 def is_recovered(
     found: np.ndarray, original: np.ndarray, nearby: Extent, canvas: Canvas, fraction: float
 ) -> bool:
-    """Whether enough of a segment was found again.
+    """Whether enough of a segment was recovered.
 
     Args:
-      found, original: bool [z, y, x].
-      nearby: the box inside analysis_radius.
-      canvas: its min_segment_size counts where no fraction is asked for.
-      fraction: of the voxels of the original in the box.
+      found: bool [z, y, x], the new object.
+      original: bool [z, y, x], the original segment.
+      nearby: the box of ±analysis_radius.
+      canvas: its min_segment_size is required if no fraction is set.
+      fraction: required fraction of the original's voxels within the box.
     """
     if fraction <= 0:
         return int(np.count_nonzero(found)) >= canvas.options.min_segment_size
     there = original[nearby]
     total = np.count_nonzero(there)
-    return total > 0 and np.count_nonzero(found[nearby] & there) >= fraction * total
+    return bool(total > 0 and np.count_nonzero(found[nearby] & there) >= fraction * total)
 
 
-def _save(
-    path: Path, request: inference_pb2.ResegmentationRequest,
-    point: inference_pb2.ResegmentationPoint, canvas: Canvas, regrown: Sequence[ResegmentedObject],
-) -> None:  # fmt: skip
-    canvas.counters.add('recovered', sum(one.recovered for one in regrown))
-    probs = np.zeros((len(regrown), *canvas.shape), np.uint8)
-    for one, prob in zip(regrown, probs, strict=True):
+def _write_result(
+    path: Path,
+    request: inference_pb2.ResegmentationRequest,
+    point: inference_pb2.ResegmentationPoint,
+    canvas: Canvas,
+    objects: Sequence[ResegmentedObject],
+) -> None:
+    canvas.counters.add('recovered', sum(one.recovered for one in objects))
+    probs = np.zeros((len(objects), *canvas.shape), np.uint8)
+    for one, prob in zip(objects, probs, strict=True):
         if one.logits is not None:
             prob[:] = storage.quantize_probability(expit(one.logits))
-    own = inference_pb2.ResegmentationRequest()
-    own.CopyFrom(request)
-    del own.points[:]
-    own.points.append(point)
+    stored = inference_pb2.ResegmentationRequest()
+    stored.CopyFrom(request)
+    del stored.points[:]
+    stored.points.append(point)
     empty_history, empty = np.zeros((0, 3), np.int32), np.zeros(0, np.int64)
     path.parent.mkdir(parents=True, exist_ok=True)
     storage.save_npz(
         path,
         probs=probs,
-        deletes=_objects(empty if one.deleted is None else one.deleted for one in regrown),
-        histories=_objects(
-            empty_history if one.history is None else one.history for one in regrown
+        deletes=_object_array(empty if one.deleted is None else one.deleted for one in objects),
+        histories=_object_array(
+            empty_history if one.history is None else one.history for one in objects
         ),
-        start_points=_objects(one.starts for one in regrown),
-        recovered=np.array([one.recovered for one in regrown]),
-        request=own.SerializeToString(),
+        start_points=_object_array(one.starts for one in objects),
+        recovered=np.array([one.recovered for one in objects]),
+        request=stored.SerializeToString(),
         counters=json.dumps(canvas.counters.as_dict()).encode(),
         corner_zyx=np.array(canvas.corner_zyx),
     )
 
 
-def _objects(items) -> np.ndarray:
-    """A 1-d object array, one entry per segment, whatever their lengths are."""
-    items = list(items)
-    array = np.empty(len(items), object)
-    for i, item in enumerate(items):
-        array[i] = item
+def _object_array(items: Iterable[object]) -> np.ndarray:
+    """Returns a 1-d object array with one entry per item, even if all have the same length."""
+    entries = list(items)
+    array = np.empty(len(entries), object)
+    for i, entry in enumerate(entries):
+        array[i] = entry
     return array

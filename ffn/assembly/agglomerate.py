@@ -1,6 +1,6 @@
-"""Moved to `ffn.agglomeration.agglomerate`; kept so that `python -m ffn.assembly.agglomerate` keeps working."""
+"""Moved to `ffn.cli.agglomerate` (`ffn agglomerate`); kept so that `python -m ffn.assembly.agglomerate` keeps working."""
 
-from ffn.agglomeration.agglomerate import main
+from ffn.cli.agglomerate import main
 from ffn.utils.errors import run_tool
 from ffn.utils.startup import show_log
 

@@ -1,6 +1,6 @@
-"""Moved to `ffn.agglomeration.run_consensus`; kept so that `python -m ffn.inference.run_consensus` keeps working."""
+"""Moved to `ffn.cli.consensus` (`ffn consensus`); kept so that `python -m ffn.inference.run_consensus` keeps working."""
 
-from ffn.agglomeration.run_consensus import main
+from ffn.cli.consensus import main
 from ffn.utils.errors import run_tool
 from ffn.utils.startup import show_log
 

@@ -8,7 +8,8 @@ import h5py
 import numpy as np
 import pytest
 
-from ffn.agglomeration import agglomerate, joined_volume, merges
+from ffn.agglomeration import joined_volume, merges
+from ffn.cli import agglomerate
 from ffn.distributed.pool import InProcess
 from ffn.inference import inference_pb2
 from ffn.utils.errors import UserError
@@ -40,9 +41,17 @@ def folder(flood_folder):
 
 def run(folder, *more):
     return agglomerate.main(
-        ['--resegmentation_request', str(folder / 'again.pbtxt'), '--max_distance', '4',
-         '--block_size', '16,26,12', '--quiet', *more]
-    )  # fmt: skip
+        [
+            '--resegmentation_request',
+            str(folder / 'again.pbtxt'),
+            '--max_distance',
+            '4',
+            '--block_size',
+            '16,26,12',
+            '--quiet',
+            *more,
+        ]
+    )
 
 
 def rows(path):
@@ -52,12 +61,23 @@ def rows(path):
 
 def test_pieces_of_one_body_are_joined(folder, repository):
     done = subprocess.run(
-        [sys.executable, '-m', 'ffn.agglomeration.agglomerate', '--resegmentation_request',
-         str(folder / 'again.pbtxt'), '--max_distance', '4', '--quiet'],
-        cwd=repository, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            '-m',
+            'ffn.assembly.agglomerate',
+            '--resegmentation_request',
+            str(folder / 'again.pbtxt'),
+            '--max_distance',
+            '4',
+            '--quiet',
+        ],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
-    assert '3 pairs, 1 accepted, 0 could not be segmented again; 2 segments become 1' in done.stdout
+    assert '3 pairs, 1 accepted, 0 could not be resegmented; 2 segments become 1' in done.stdout
     table = rows(folder / 'again' / 'merges.csv')
     accepted = {(int(row['id_a']), int(row['id_b'])): row['accepted'] for row in table}
     assert accepted == {CUT: '1', (CUT[0], OTHER): '0', (OTHER, CUT[1]): '0'}
@@ -65,8 +85,10 @@ def test_pieces_of_one_body_are_joined(folder, repository):
     assert float(joined['iou']) == 1
     assert float(joined['b_in_from_a']) > 0.6
     assert (folder / 'again' / 'equivalences.csv').read_text().split() == [
-        'id,joined_id', '10,10', f'{2**40},10',
-    ]  # fmt: skip
+        'id,joined_id',
+        '10,10',
+        f'{2**40},10',
+    ]
 
 
 def test_what_is_finished_is_not_done_again(folder):
@@ -89,8 +111,9 @@ def test_thresholds_may_change_the_rest_may_not(folder):
 
 def test_a_pair_that_cannot_be_done_keeps_none_from_it(folder):
     text = (folder / 'again.pbtxt').read_text()
-    (folder / 'again.pbtxt').write_text(text.replace('radius { x: 16 y: 8 z: 10 }',
-                                                     'radius { x: 16 y: 2 z: 10 }', 1))  # fmt: skip
+    (folder / 'again.pbtxt').write_text(
+        text.replace('radius { x: 16 y: 8 z: 10 }', 'radius { x: 16 y: 2 z: 10 }', 1)
+    )
     judged = run(folder)
     notes = {one.candidate[:2]: one.note for one in judged}
     # Between the bodies, a box of ±2 voxels holds the border of one of them only.
@@ -206,5 +229,5 @@ def test_the_joined_volume_goes_on(folder, monkeypatch):
 
 def test_joined_by_hand():
     pairs = [(5, 9), (2**63 + 1, 9), (3, 4)]
-    assert merges.joined(pairs) == {5: 5, 9: 5, 2**63 + 1: 5, 3: 3, 4: 3}
-    assert merges.joined([]) == {}
+    assert merges.join_ids(pairs) == {5: 5, 9: 5, 2**63 + 1: 5, 3: 3, 4: 3}
+    assert merges.join_ids([]) == {}

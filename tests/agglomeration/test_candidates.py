@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from ffn.agglomeration.candidates import (
     Candidate,
-    Search,
+    CandidateSearch,
     find_candidates,
     read_candidates,
     write_candidates,
@@ -46,7 +46,7 @@ def found(volume, tmp_path):
     count = itertools.count()
 
     def find(block_size, box=None, distance=12.0, pool=None, folder=None):
-        search = Search(source, box or volume.box, SIZE, distance, Xyz(*block_size))
+        search = CandidateSearch(source, box or volume.box, SIZE, distance, Xyz(*block_size))
         folder = folder or tmp_path / f'blocks{next(count)}'
         return find_candidates(search, folder, pool or InProcess(), quiet=True)
 

@@ -178,10 +178,16 @@ def test_one_segment_alone_grows_into_others(folder):
 
 @pytest.mark.parametrize(
     ('change', 'accepted'),
-    [({}, True), ({'iou': 0.79}, False), ({'a': (0.9, 0.5)}, False),
-     ({'b': (0.5, 0.9)}, False), ({'deleted': (5, 0)}, True), ({'deleted': (5, 5)}, False),
-     ({'voxels': 0}, False)],
-)  # fmt: skip
+    [
+        ({}, True),
+        ({'iou': 0.79}, False),
+        ({'a': (0.9, 0.5)}, False),
+        ({'b': (0.5, 0.9)}, False),
+        ({'deleted': (5, 0)}, True),
+        ({'deleted': (5, 5)}, False),
+        ({'voxels': 0}, False),
+    ],
+)
 def test_thresholds(change, accepted):
     scores = resegmentation_pb2.EvalResult(iou=change.get('iou', 0.9))
     for name, side, deleted in zip(
@@ -195,9 +201,13 @@ def test_thresholds(change, accepted):
 
 @pytest.mark.parametrize(
     ('extra', 'message'),
-    [('radius { x: 0 }', 'radius .*0,8,10'), ('max_retry_iters: 0', 'max_retry_iters is 0'),
-     ('segment_recovery_fraction: 2', 'expected 0 to 1'), ('subdir_digits: 33', 'subdir_digits')],
-)  # fmt: skip
+    [
+        ('radius { x: 0 }', 'radius .*0,8,10'),
+        ('max_retry_iters: 0', 'max_retry_iters is 0'),
+        ('segment_recovery_fraction: 2', 'expected 0 to 1'),
+        ('subdir_digits: 33', 'subdir_digits'),
+    ],
+)
 def test_bad_requests(folder, extra, message):
     with pytest.raises(UserError, match=message):
         request(folder, extra)
@@ -207,8 +217,11 @@ def test_bad_requests(folder, extra, message):
 
 def test_bad_points(folder):
     asked = request(folder)
-    for one, message in ((point(10, 99), 'segment 99 is not in'), (point(0, 10), 'segment 0'),
-                         (point(*CUT, Xyz(99, 6, 9)), 'outside the image and its segmentation')):  # fmt: skip
+    for one, message in (
+        (point(10, 99), 'segment 99 is not in'),
+        (point(0, 10), 'segment 0'),
+        (point(*CUT, Xyz(99, 6, 9)), 'outside the image and its segmentation'),
+    ):
         with pytest.raises(UserError, match=message):
             process(asked, one)
     (folder / 'bad.npz').write_bytes(b'PK')

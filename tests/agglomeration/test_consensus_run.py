@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from ffn.agglomeration import run_consensus
+from ffn.agglomeration import consensus_run
+from ffn.cli.consensus import main
 from ffn.inference import consensus_pb2, storage
 from ffn.inference.storage import OriginInfo
 from ffn.utils.errors import UserError
@@ -41,7 +42,7 @@ def request(folder, extra='type: CONSENSUS_SPLIT', output='out'):
 
 def consensus(folder, *extra, **kwargs):
     arguments = ['--consensus_request', request(folder, *extra, **kwargs), '--workers', '2']
-    return run_consensus.main([*arguments, '--quiet'])
+    return main([*arguments, '--quiet'])
 
 
 def loaded(directory, corner):
@@ -95,19 +96,19 @@ def test_bad_input(folder):
     with pytest.raises(UserError, match='CONSENSUS_MERGE'):
         consensus(folder, 'type: CONSENSUS_MERGE')
     with pytest.raises(UserError, match=r'segmentation1\.directory'):
-        run_consensus.check_request(consensus_pb2.ConsensusRequest())
+        consensus_run.check_request(consensus_pb2.ConsensusRequest())
     (folder / 'one' / storage.UNFINISHED).touch()
     with pytest.raises(UserError, match=r'segmentation1, .*one, is not complete'):
         consensus(folder)
     (folder / 'one' / storage.UNFINISHED).unlink()
     with pytest.raises(UserError, match='segmentation1 and segmentation2 are both'):
-        run_consensus.check_request(
+        consensus_run.check_request(
             consensus_pb2.ConsensusRequest(
                 segmentation1={'directory': 'one'}, segmentation2={'directory': 'one/'}
             )
         )
     with pytest.raises(UserError, match='holds no segmented subvolume'):
-        run_consensus.main(['--consensus_request', request(folder / 'none'), '--quiet'])
+        main(['--consensus_request', request(folder / 'none'), '--quiet'])
     write(folder / 'two', np.zeros((4, 9, 9), np.uint8), CORNERS[2])
     with pytest.raises(UserError, match=r'x,y,z 9,0,3.*\(4, 7, 6\) and \(4, 9, 9\)'):
         consensus(folder)
@@ -116,7 +117,7 @@ def test_bad_input(folder):
         consensus(folder)
     storage.subvolume_path(folder / 'one', CORNERS[2], 'npz').write_bytes(b'PK')
     with pytest.raises(UserError, match='not a whole npz'):
-        run_consensus.make_subvolume(
+        consensus_run.make_subvolume(
             consensus_pb2.ConsensusRequest(
                 segmentation1={'directory': f'{folder}/one'},
                 segmentation2={'directory': f'{folder}/two'},
@@ -131,16 +132,31 @@ def test_reverse_order_is_segmented_first(flood_folder, repository, scheduler):
 
     text = flood.write_request(flood_folder)
     box_run.segment(
-        text, boxes_text='box { start { x:0 y:0 z:0 } size { x:24 y:26 z:20 } } '
-        'box { start { x:16 y:0 z:0 } size { x:22 y:26 z:20 } }', quiet=True,
-    )  # fmt: skip
+        text,
+        boxes_text='box { start { x:0 y:0 z:0 } size { x:24 y:26 z:20 } } '
+        'box { start { x:16 y:0 z:0 } size { x:22 y:26 z:20 } }',
+        quiet=True,
+    )
     shutil.move(flood_folder / 'results', flood_folder / 'one')
     done = subprocess.run(
-        [sys.executable, '-m', 'ffn.agglomeration.run_consensus', '--quiet', '--inference_request', text,
-         '--consensus_request', request(flood_folder), '--scheduler', scheduler],
-        cwd=repository, env={**os.environ, 'FFN_DASHBOARD': ':0'}, capture_output=True, text=True,
+        [
+            sys.executable,
+            '-m',
+            'ffn.inference.run_consensus',
+            '--quiet',
+            '--inference_request',
+            text,
+            '--consensus_request',
+            request(flood_folder),
+            '--scheduler',
+            scheduler,
+        ],
+        cwd=repository,
+        env={**os.environ, 'FFN_DASHBOARD': ':0'},
+        capture_output=True,
+        text=True,
         check=False,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     assert 'subvolumes 2' in done.stdout
     for corner in ((0, 0, 0), (0, 0, 16)):
@@ -162,7 +178,7 @@ def test_reversed_subvolumes_of_another_request_are_refused(flood_folder, caplog
     shutil.move(flood_folder / 'results', flood_folder / 'one')
 
     def run(given):
-        run_consensus.main(
+        main(
             ['--consensus_request', request(flood_folder), '--inference_request', given, '--quiet']
         )
 
@@ -176,5 +192,5 @@ def test_reversed_subvolumes_of_another_request_are_refused(flood_folder, caplog
         run(other)
     assert 'was made with another request than --inference_request' in caplog.text
     (flood_folder / 'two' / 'manifest.json').unlink()
-    with pytest.raises(UserError, match='not made by run_consensus'):
+    with pytest.raises(UserError, match='not made by ffn consensus'):
         run(text)

@@ -1,55 +1,48 @@
-"""Consensus of two segmentations, over all their subvolumes.
+"""The consensus of two segmentations, subvolume by subvolume.
 
-    python -m ffn.agglomeration.run_consensus --consensus_request '
-      segmentation1 { directory: "forward" } segmentation2 { directory: "reverse" }
-      segmentation_output_dir: "consensus" type: CONSENSUS_SPLIT split_min_size: 1000' \
-      --inference_request REQUEST.pbtxt
-
-writes, for every subvolume of segmentation1, one to segmentation_output_dir that is split wherever
-one of the two is. With --inference_request, which is that of segmentation1, subvolumes that
-segmentation2 lacks are segmented first: from the seeds of segmentation1, the last one first. Merge
-errors depend on the order, so that few are left (Januszewski et al. 2018, Methods, "Oversegmentation
-consensus"). What exists already is not made again.
+Merge errors depend on the order in which objects are grown, so the second segmentation is usually the first
+one repeated from its seeds in reverse order (`segment_reversed`); few mergers then survive the consensus
+(Januszewski et al. 2018, Methods, "Oversegmentation consensus"). Finished subvolumes are not repeated.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import fastremap
+import numpy as np
 from absl import logging
 
 from ffn.agglomeration.consensus import split_consensus
-from ffn.distributed.pool import Pool, add_where, open_pool, run_stage
+from ffn.distributed.pool import Pool, run_stage
 from ffn.inference import consensus_pb2, inference_pb2, manifest, storage
-from ffn.inference.request import absolute_paths, read_request
-from ffn.utils import protos
-from ffn.utils.errors import UserError, run_tool
+from ffn.inference.request import absolute_paths
+from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Zyx
 from ffn.utils.locks import exclusive_directory
 from ffn.utils.npz import read_npz
-from ffn.utils.startup import show_log
 
 
-def run(request: consensus_pb2.ConsensusRequest, pool: Pool, quiet: bool = False) -> dict[str, int]:
-    """Makes the consensus of every subvolume.
+def run_consensus(
+    request: consensus_pb2.ConsensusRequest, pool: Pool, quiet: bool = False
+) -> dict[str, int]:
+    """Computes the consensus of every subvolume.
 
     Args:
-      request: what to do.
-      pool: carries out the tasks.
+      request: the two segmentations and the output.
+      pool: runs the tasks.
       quiet: no progress bar.
 
     Returns:
-      Sums over the subvolumes that were made now: how many, objects before and after, voxels that
+      Totals over the subvolumes computed now: their number, objects, objects split off, and voxels that
       became background.
 
     Raises:
-      UserError: the request is incomplete, subvolumes are missing or do not fit, or the output
-        holds something else. Subvolumes that are finished stay.
+      UserError: the request is incomplete, subvolumes are missing or do not match, or the output holds
+        something else. Finished subvolumes are kept.
     """
     check_request(request)
     corners = list(storage.subvolumes(request.segmentation1.directory))
@@ -61,9 +54,9 @@ def run(request: consensus_pb2.ConsensusRequest, pool: Pool, quiet: bool = False
             f'subvolumes of {request.segmentation1.directory}, among them that of x,y,z '
             f'{missing[0].xyz}; --inference_request segments them in reverse order'
         )
-    todo = [corner for corner in corners if not _exists(request, corner)]
+    todo = [corner for corner in corners if not _is_finished(request, corner)]
     if len(todo) < len(corners):
-        logging.info('%d of %d subvolumes exist already', len(corners) - len(todo), len(corners))
+        logging.info('%d of %d subvolumes already exist', len(corners) - len(todo), len(corners))
     total = dict.fromkeys(('objects', 'objects-split-off', 'voxels-dropped'), 0)
     text = request.SerializeToString()
     tasks = ((text, corner) for corner in todo)
@@ -75,19 +68,17 @@ def run(request: consensus_pb2.ConsensusRequest, pool: Pool, quiet: bool = False
 
 
 def check_request(request: consensus_pb2.ConsensusRequest) -> None:
-    """Checks that a request and what it names are complete.
+    """Checks that a request is complete, and so are the segmentations that it names.
 
     Raises:
-      UserError: names the field, or a segmentation to which more is to come.
+      UserError: names the field, or an unfinished segmentation.
     """
     for name in ('segmentation1', 'segmentation2'):
         directory = getattr(request, name).directory
         if not directory:
             raise UserError(f'the consensus request does not set {name}.directory')
         if Path(directory, storage.UNFINISHED).exists():
-            raise UserError(
-                f'{name}, {directory}, is not complete; run segment_volume to its end first'
-            )
+            raise UserError(f'{name}, {directory}, is not complete; let ffn segment finish first')
     if _same_folder(request.segmentation1.directory, request.segmentation2.directory):
         raise UserError(
             f'segmentation1 and segmentation2 are both {request.segmentation1.directory}; expected two'
@@ -102,8 +93,8 @@ def _same_folder(first: str, second: str) -> bool:
     return os.path.realpath(first) == os.path.realpath(second)
 
 
-def _exists(request: consensus_pb2.ConsensusRequest, corner: Zyx) -> bool:
-    """Whether a subvolume has been made, with the same request and from the same labels."""
+def _is_finished(request: consensus_pb2.ConsensusRequest, corner: Zyx) -> bool:
+    """Whether a subvolume exists that was made with the same request from the same labels."""
     path = storage.existing_path(request.segmentation_output_dir, corner, 'npz')
     if path is None:
         return False
@@ -113,30 +104,34 @@ def _exists(request: consensus_pb2.ConsensusRequest, corner: Zyx) -> bool:
         b'\0'
     ):
         raise UserError(
-            f'{path} is the result of another request; give a segmentation_output_dir of its own'
+            f'{path} is the result of another request; give another segmentation_output_dir'
         )
     counters = json.loads(stored['counters'].item())
-    return {**counters, **_sources(request, corner)} == counters
+    return {**counters, **_source_checksums(request, corner)} == counters
 
 
-def _sources(request: consensus_pb2.ConsensusRequest, corner_zyx: Sequence[int]) -> dict[str, int]:
-    """Checksums of the labels that a subvolume is made from."""
+def _source_checksums(
+    request: consensus_pb2.ConsensusRequest, corner_zyx: Sequence[int]
+) -> dict[str, int]:
+    """Returns the checksums of the labels that a subvolume is made from."""
     found = {}
     for name in ('segmentation1', 'segmentation2'):
         path = storage.existing_path(getattr(request, name).directory, corner_zyx, 'npz')
+        if path is None:
+            raise UserError(f'{getattr(request, name).directory} lacks {Zyx.of(corner_zyx).xyz}')
         found[f'{name}-crc'] = storage.checksums(path)[0]
     return found
 
 
 def make_subvolume(request: bytes, corner_zyx: Sequence[int]) -> Mapping[str, int]:
-    """Makes and writes the consensus of one subvolume.
+    """Computes and writes the consensus of one subvolume.
 
     Args:
-      request: serialised ConsensusRequest.
+      request: serialized ConsensusRequest.
       corner_zyx: first voxel of the subvolume.
 
     Returns:
-      Counters of what was done.
+      Counters.
 
     Raises:
       UserError: a subvolume that cannot be read, or shapes that differ.
@@ -151,45 +146,58 @@ def make_subvolume(request: bytes, corner_zyx: Sequence[int]) -> Mapping[str, in
         raise UserError(f'subvolume x,y,z {Zyx.of(corner_zyx).xyz}: {error}') from error
     left = set(fastremap.unique(result.labels).tolist()) - {0}
     counters = {
-        'objects': len(left), 'objects-split-off': len(result.split_off),
+        'objects': len(left),
+        'objects-split-off': len(result.split_off),
         'voxels-dropped': result.dropped_voxels,
-    }  # fmt: skip
+    }
     storage.save_result(
-        asked.segmentation_output_dir, corner_zyx, result.labels,
-        {i: origin for i, origin in origins.items() if i in left}, request,
-        {**counters, **_sources(asked, corner_zyx)}, {},
-    )  # fmt: skip
+        asked.segmentation_output_dir,
+        corner_zyx,
+        result.labels,
+        {i: origin for i, origin in origins.items() if i in left},
+        request,
+        {**counters, **_source_checksums(asked, corner_zyx)},
+        {},
+    )
     return counters
 
 
-def load_source(source: inference_pb2.SegmentationSource, corner_zyx: Sequence[int]):
-    """Loads a subvolume as a SegmentationSource says; see `ffn.inference.storage`.
+def load_source(
+    source: inference_pb2.SegmentationSource, corner_zyx: Sequence[int]
+) -> tuple[np.ndarray, dict[int, storage.OriginInfo]]:
+    """Loads a subvolume as described by a SegmentationSource; see `ffn.inference.storage`.
 
     Returns:
       uint64 [z, y, x] labels and {id: OriginInfo}.
     """
     return storage.load_segmentation(
-        source.directory, corner_zyx, split_cc=source.split_cc, min_size=source.min_size,
+        source.directory,
+        corner_zyx,
+        split_cc=source.split_cc,
+        min_size=source.min_size,
         threshold=source.threshold if source.HasField('threshold') else None,
         mask_config=source.mask if source.HasField('mask') else None,
-    )  # fmt: skip
+    )
 
 
 def segment_reversed(
-    request: inference_pb2.InferenceRequest, forward: str, reverse: str, pool: Pool,
+    request: inference_pb2.InferenceRequest,
+    forward: str,
+    reverse: str,
+    pool: Pool,
     quiet: bool = False,
-) -> None:  # fmt: skip
-    """Segments the subvolumes of a segmentation once more, from its seeds in falling order.
+) -> None:
+    """Segments the subvolumes of a segmentation again, from its seeds in reverse order.
 
     Args:
-      request: that of the segmentation.
-      forward: its folder.
-      reverse: folder of the result; what is there already stays.
-      pool: whose workers load the network, where they can; else it is done in this process.
+      request: the request of the segmentation.
+      forward: folder of the segmentation.
+      reverse: folder of the result; existing subvolumes are kept.
+      pool: its workers load the network if they can; otherwise this process does.
       quiet: no progress bar.
 
     Raises:
-      UserError: something does not fit, or a subvolume failed; the others have been segmented.
+      UserError: an invalid request, or a subvolume that failed; the others have been segmented.
       SystemExit: stopped by a signal, after checkpoints.
     """
     reversed_ = inference_pb2.InferenceRequest()
@@ -206,8 +214,9 @@ def segment_reversed(
     asked.model_checkpoint_path = reversed_.model_checkpoint_path
     asked.precision = reversed_.precision
     if differences := manifest.compare(asked, next(iter(there.values()))):
-        logging.warning('%s was made with another request than --inference_request: %s', forward,
-                        differences)  # fmt: skip
+        logging.warning(
+            '%s was made with a request other than --inference_request: %s', forward, differences
+        )
     with exclusive_directory(reverse):
         _claim(reversed_, reverse)
         boxes = [
@@ -231,55 +240,16 @@ def segment_reversed(
 
 
 def _claim(request: inference_pb2.InferenceRequest, folder: str) -> None:
-    """Makes a folder that of a request; one that holds results of another is refused."""
+    """Claims a folder for a request; refuses one with results of another."""
     if not Path(folder, manifest.NAME).exists() and list(Path(folder).glob('**/seg-*.npz')):
         raise UserError(
-            f'{folder} holds subvolumes that were not made by run_consensus; leave out '
+            f'{folder} holds subvolumes that were not made by ffn consensus; omit '
             '--inference_request if they are complete, or give another directory'
         )
-    manifest.claim(folder, {
-        'request': manifest.deciding(request),
-        'model_sha256': manifest.model_digest(request.model_checkpoint_path),
-    })  # fmt: skip
-
-
-def main(argv: Sequence[str] | None = None) -> dict[str, int]:
-    """Makes a consensus as the command line says.
-
-    Returns:
-      See `run`.
-
-    Raises:
-      UserError: see `run`.
-    """
-    parser = argparse.ArgumentParser(
-        prog='python -m ffn.agglomeration.run_consensus', description=__doc__.splitlines()[0]
+    manifest.claim(
+        folder,
+        {
+            'request': manifest.deciding(request),
+            'model_sha256': manifest.model_digest(request.model_checkpoint_path),
+        },
     )
-    parser.add_argument('--consensus_request', required=True, metavar='REQUEST',
-                        help='ConsensusRequest, text format or a file')  # fmt: skip
-    parser.add_argument('--inference_request', default='', metavar='REQUEST',
-                        help='InferenceRequest of segmentation1, text format or a file: segments in '
-                        'reverse order what segmentation2 lacks')  # fmt: skip
-    add_where(parser.add_argument)
-    args = parser.parse_args(argv)
-    request = protos.read_text_or_file(
-        args.consensus_request, consensus_pb2.ConsensusRequest(), '--consensus_request'
-    )
-    check_request(request)
-    absolute_paths(request)
-    inference = read_request(args.inference_request) if args.inference_request else None
-    threads = 1 if inference is None else inference.concurrent_requests
-    with open_pool(args.scheduler, args.workers, threads, args.resource) as pool:
-        if inference is not None:
-            absolute_paths(inference)
-            directories = request.segmentation1.directory, request.segmentation2.directory
-            segment_reversed(inference, *directories, pool, args.quiet)
-        done = run(request, pool, args.quiet)
-    print(', '.join(f'{name} {value}' for name, value in done.items()))
-    print(f'written to {Path(request.segmentation_output_dir)}')
-    return done
-
-
-if __name__ == '__main__':
-    show_log()
-    run_tool(main)

@@ -1,0 +1,128 @@
+"""`ffn agglomerate`: joins the pieces of a segmentation."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import logging
+
+from ffn.agglomeration import resegmentation
+from ffn.agglomeration.agglomerate import AgglomerationConfig, agglomerate, find_equivalences
+from ffn.agglomeration.evidence import Thresholds
+from ffn.agglomeration.joined_volume import check_output, write_joined
+from ffn.agglomeration.merges import MergeDecision
+from ffn.cli.flags import add_settings, make_parser, read_settings
+from ffn.distributed.pool import add_where, open_pool
+from ffn.inference import inference_pb2
+from ffn.inference.request import absolute_paths, complete_request, read_box, voxel_size_zyx
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz
+from ffn.utils.locks import exclusive_directory
+from ffn.utils.protos import read_text_or_file
+from ffn.volumes.outputs import OutputSpec
+from ffn.volumes.volume import absolute_spec, open_decorated
+
+_CHUNK = Xyz(64, 64, 64)
+
+
+def main(argv: Sequence[str] | None = None) -> list[MergeDecision]:
+    """Finds candidates, resegments them, and writes the tables and the joined volume.
+
+    Returns:
+      The decision for every candidate.
+
+    Raises:
+      UserError: see `agglomerate`.
+    """
+    args = _parser().parse_args(argv)
+    request = _read_request(args.resegmentation_request)
+    box = _box_to_search(request, args.bounding_box)
+    config = read_settings(
+        args, AgglomerationConfig, box=box, thresholds=read_settings(args, Thresholds)
+    )
+    folder = Path(request.output_directory)
+    size = voxel_size_zyx(request.inference)[::-1]
+    output = OutputSpec(absolute_spec(args.output_volume), box, _CHUNK, size)
+    if args.output_volume:
+        check_output(output, folder)
+    threads = request.inference.concurrent_requests
+    with (
+        exclusive_directory(folder),
+        open_pool(args.scheduler, args.workers, threads, args.resource) as pool,
+    ):
+        decisions = agglomerate(request, config, pool, args.quiet)
+        table = find_equivalences(decisions)
+        if args.output_volume:
+            segmentation = request.inference.init_segmentation
+            write_joined(segmentation, table, output, folder, pool, args.quiet)
+    accepted = sum(decision.accepted for decision in decisions)
+    impossible = sum(decision.scores is None for decision in decisions)
+    print(
+        f'{len(decisions)} pairs, {accepted} accepted, {impossible} could not be resegmented; '
+        f'{len(table)} segments become {len(set(table.values()))}; tables are in {folder}'
+    )
+    return decisions
+
+
+def _read_request(text_or_path: str) -> inference_pb2.ResegmentationRequest:
+    request = read_text_or_file(
+        text_or_path, inference_pb2.ResegmentationRequest(), '--resegmentation_request'
+    )
+    resegmentation.check_request(request)
+    absolute_paths(request)
+    complete_request(request.inference)
+    return request
+
+
+def _box_to_search(request: inference_pb2.ResegmentationRequest, text_or_path: str) -> Box:
+    with open_decorated(request.inference.init_segmentation, 'init_segmentation') as volume:
+        whole = volume.require_labels().box
+    if not text_or_path:
+        return whole
+    asked = read_box(text_or_path)
+    box = asked.intersection(whole)
+    if box is None:
+        raise UserError(f'--bounding_box lies outside the segmentation, which covers {whole}')
+    if box != asked:
+        logging.warning('--bounding_box extends beyond the segmentation; clipped to %s', box)
+    return box
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = make_parser(
+        'agglomerate',
+        'Joins the pieces of a segmentation: looks in the volume of inference.init_segmentation for\n'
+        'segments that are close to each other, resegments every such pair around the point where\n'
+        "they are closest, and joins those that grow into each other. The request's\n"
+        'output_directory receives candidates.csv, the results of resegmentation, merges.csv and\n'
+        'equivalences.csv. Run again, the command does what is missing.',
+        'ffn agglomerate --resegmentation_request REQUEST.pbtxt --max_distance 60 \\\n'
+        '  --output_volume joined.h5:labels',
+    )
+    add = parser.add_argument_group('Input and output').add_argument
+    add(
+        '--resegmentation_request',
+        required=True,
+        metavar='REQUEST',
+        help='ResegmentationRequest, text format or a file; its points are ignored',
+    )
+    add(
+        '--bounding_box',
+        default='',
+        metavar='BOX',
+        help='part of the segmentation: BoundingBox, start and size in x, y, z, text format or a file '
+        '(default: all of it)',
+    )
+    add(
+        '--output_volume',
+        default='',
+        metavar='VOLUME',
+        help='write the labels with joined ids here: FILE.h5:DATASET, or zarr://, zarr3://, n5:// or '
+        'precomputed:// before a path; for the last, voxel_size is in nanometres',
+    )
+    add_settings(parser, 'Candidates', AgglomerationConfig)
+    add_settings(parser, 'When two segments are joined', Thresholds)
+    add_where(parser.add_argument_group('Where it runs').add_argument)
+    return parser

@@ -1,0 +1,71 @@
+"""`ffn consensus`: splits objects wherever one of two segmentations does."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from ffn.agglomeration.consensus_run import check_request, run_consensus, segment_reversed
+from ffn.cli.flags import make_parser
+from ffn.distributed.pool import add_where, open_pool
+from ffn.inference import consensus_pb2
+from ffn.inference.request import absolute_paths, read_request
+from ffn.utils.protos import read_text_or_file
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, int]:
+    """Computes the consensus of all subvolumes, after segmenting in reverse order what is missing.
+
+    Returns:
+      See `run_consensus`.
+
+    Raises:
+      UserError: see `run_consensus`.
+    """
+    args = _parser().parse_args(argv)
+    request = read_text_or_file(
+        args.consensus_request, consensus_pb2.ConsensusRequest(), '--consensus_request'
+    )
+    check_request(request)
+    absolute_paths(request)
+    inference = read_request(args.inference_request) if args.inference_request else None
+    threads = 1 if inference is None else inference.concurrent_requests
+    with open_pool(args.scheduler, args.workers, threads, args.resource) as pool:
+        if inference is not None:
+            absolute_paths(inference)
+            directories = request.segmentation1.directory, request.segmentation2.directory
+            segment_reversed(inference, *directories, pool, args.quiet)
+        done = run_consensus(request, pool, args.quiet)
+    print(', '.join(f'{name} {value}' for name, value in done.items()))
+    print(f'written to {Path(request.segmentation_output_dir)}')
+    return done
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = make_parser(
+        'consensus',
+        'Writes, for every subvolume of segmentation1, one to segmentation_output_dir that is split\n'
+        'wherever one of the two segmentations is. With --inference_request, subvolumes that\n'
+        'segmentation2 lacks are segmented first, from the seeds of segmentation1 in reverse order.\n'
+        'Existing results are not repeated.',
+        "ffn consensus --inference_request REQUEST.pbtxt --consensus_request '\n"
+        '  segmentation1 { directory: "forward" } segmentation2 { directory: "reverse" }\n'
+        '  segmentation_output_dir: "consensus" type: CONSENSUS_SPLIT split_min_size: 1000\'',
+    )
+    add = parser.add_argument_group('What is compared').add_argument
+    add(
+        '--consensus_request',
+        required=True,
+        metavar='REQUEST',
+        help='ConsensusRequest, text format or a file',
+    )
+    add(
+        '--inference_request',
+        default='',
+        metavar='REQUEST',
+        help='InferenceRequest of segmentation1, text format or a file: segments in reverse order what '
+        'segmentation2 lacks',
+    )
+    add_where(parser.add_argument_group('Where it runs').add_argument)
+    return parser
