@@ -14,7 +14,7 @@ from ffn.inference.core.counters import Counters
 
 Predict = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
-# A batch is held back no longer than this for canvases that are on their way.
+# A batch is held back no longer than this for canvases that are expected.
 LONGEST_HOLD_S = 0.1
 
 
@@ -48,17 +48,17 @@ class Executor:
     field of view is done. A lone canvas therefore calls the network directly.
 
     While some of the active canvases are expected back, the batch is held back for them, at most for
-    the time that a batch takes. A canvas that does not come in that time (it computes seeds, say, or
-    writes a result) is not expected any more until it has come.
+    the time that a batch takes. A canvas that does not come in that time (because it computes seeds, say,
+    or writes a result) is not expected any more until its next request.
     """
 
     def __init__(self, predict: Predict, batch_size: int = 1):
         """Makes an executor.
 
         Args:
-          predict: (images, seeds), both float32 [b, z, y, x, 1] → logits float32 of that shape, a new
-            array with every call. The arguments are only valid during the call.
-          batch_size: fields of view that run together at the most.
+          predict: (images, seeds), both float32 [b, z, y, x, 1] → logits, float32 of that shape, in a
+            new array at every call. The arguments are only valid during the call.
+          batch_size: greatest number of fields of view that run together.
         """
         self._predict = predict
         self._batch_size = batch_size
@@ -83,7 +83,7 @@ class Executor:
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
-        """Counts the calling thread among those whose requests are worth waiting for."""
+        """Counts the calling thread among those whose requests a batch waits for."""
         thread = threading.get_ident()
         with self._mutex:
             self._active.add(thread)
@@ -101,12 +101,12 @@ class Executor:
         """Runs one field of view; returns when it is done.
 
         Args:
-          image: float32 [z, y, x], normalised.
+          image: float32 [z, y, x], normalized.
           seed: float32 [z, y, x] logits.
           counters: where the call's share of the network's time is counted.
 
         Returns:
-          float32 [z, y, x] logits; not to be written to.
+          float32 [z, y, x] logits, which must not be written to.
 
         Raises:
           Exception: whatever the network raised, here or for any other canvas.
@@ -128,6 +128,8 @@ class Executor:
             self._lead(job)
         if job.error is not None:
             raise job.error
+        if job.logits is None:
+            raise RuntimeError('a thread was woken without a result')
         return job.logits
 
     def _wanted(self) -> int:
@@ -172,7 +174,9 @@ class Executor:
         begin = time.perf_counter_ns()
         images, seeds = self._batch(jobs)
         logits = np.asarray(self._predict(images, seeds), dtype=np.float32)[..., 0]
-        if len(jobs) > 1 and any(np.may_share_memory(logits, buffer) for buffer in self._buffers):
+        if len(jobs) > 1 and (
+            np.may_share_memory(logits, images) or np.may_share_memory(logits, seeds)
+        ):
             logits = logits.copy()
         elapsed = time.perf_counter_ns() - begin
         self._batch_seconds = elapsed / 1e9
@@ -190,7 +194,7 @@ class Executor:
         if self._buffers is None:
             shape = (self._batch_size, *first.image.shape, 1)
             self._buffers = np.empty(shape, np.float32), np.empty(shape, np.float32)
-        images, seeds = (buffer[: len(jobs)] for buffer in self._buffers)
+        images, seeds = (buffer[: len(jobs)] for buffer in self._buffers or ())
         for image, seed, job in zip(images, seeds, jobs, strict=True):
             image[..., 0], seed[..., 0] = job.image, job.seed
         return images, seeds

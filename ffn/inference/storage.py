@@ -1,7 +1,7 @@
-"""Results of inference on disk: where they lie, how they are written and loaded.
+"""Results of inference on disk: where they are, how they are written and loaded.
 
-A segmented subvolume is `DIR/X/Y/seg-X_Y_Z.npz`, X,Y,Z being its corner; doc/formats.md lists the
-members.
+A segmented subvolume is `DIR/X/Y/seg-X_Y_Z.npz`, where X,Y,Z is its corner; doc/formats.md lists the
+members. The canvas needs this module, so that what loads labels imports its libraries itself.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ import numpy as np
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Zyx
-from ffn.utils.labels import compact
 from ffn.utils.npz import read_npy_header, read_npz
 
-# In a folder of results to which more are still to come.
+# A file in a folder of results that is not complete yet.
 UNFINISHED = 'unfinished'
 _NAME = re.compile(r'seg-(-?\d+)_(-?\d+)_(-?\d+)\.npz')
 
@@ -82,11 +81,18 @@ def subvolumes(directory: str | Path) -> dict[Zyx, Path]:
     """
     found: dict[Zyx, Path] = {}
     for path in subvolume_files(directory):
-        x, y, z = map(int, _NAME.fullmatch(path.name).groups())
-        found[Zyx(z, y, x)] = path
+        found[_corner(path)] = path
     if not found:
         raise UserError(f'{directory} holds no segmented subvolume, X/Y/seg-X_Y_Z.npz')
     return dict(sorted(found.items()))
+
+
+def _corner(path: Path) -> Zyx:
+    matched = _NAME.fullmatch(path.name)
+    if matched is None:
+        raise ValueError(f'{path} is not named after a corner')
+    x, y, z = map(int, matched.groups())
+    return Zyx(z, y, x)
 
 
 def subvolume_files(directory: str | Path) -> Iterator[Path]:
@@ -133,7 +139,7 @@ def checksums(path: str | Path) -> tuple[int, int]:
 
 
 def quantize_probability(prob: np.ndarray) -> np.ndarray:
-    """Quantises probabilities to uint8 1..255; NaN becomes 0.
+    """Quantizes probabilities to uint8 1..255; NaN becomes 0.
 
     Args:
       prob: float array of any shape.
@@ -156,7 +162,7 @@ def quantize_probability(prob: np.ndarray) -> np.ndarray:
 
 
 def dequantize_probability(qprob: np.ndarray) -> np.ndarray:
-    """Turns quantised probabilities back: float32, NaN where the value is 0."""
+    """Turns quantized probabilities back: float32, NaN where the value is 0."""
     table = ((np.arange(256) - 0.5) / 255).astype(np.float32)
     table[0] = np.nan
     return table[np.asarray(qprob)]
@@ -191,10 +197,10 @@ def save_result(
       corner_zyx: first voxel of the subvolume.
       segmentation: integer [z, y, x], 0 is background.
       origins: segment id → where it began.
-      request: serialised InferenceRequest.
+      request: serialized InferenceRequest.
       counters: name → value.
       overlaps: segment id → [ids, counts] of the earlier segments that it ran into.
-      qprob: uint8 [z, y, x] quantised probabilities, if kept.
+      qprob: uint8 [z, y, x] quantized probabilities, if kept.
       given_ids: uint64 [n + 1], what segments 1..n are called in init_segmentation, if there is one.
     """
     extra = {} if given_ids is None else {'init_segmentation_ids': given_ids}
@@ -296,6 +302,8 @@ def split_components(
     import cc3d
     import fastremap
 
+    from ffn.utils.labels import compact
+
     small, ids = compact(labels)
     components = cc3d.connected_components(small, connectivity=6)
     pairs = fastremap.component_map(components, small) if components.any() else {}
@@ -310,7 +318,7 @@ def split_components(
 def _origins(data: Mapping[str, Any], path: Path) -> dict[int, OriginInfo]:
     try:
         return {
-            int(i): OriginInfo(tuple(int(v) for v in start), int(iters), float(seconds))
+            int(i): OriginInfo(Zyx.of(start)[:3], int(iters), float(seconds))
             for i, (start, iters, seconds) in data.get('origins', {}).items()
         }
     except (AttributeError, TypeError, ValueError) as error:

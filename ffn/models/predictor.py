@@ -49,17 +49,16 @@ def load_model(
 
 @contextlib.contextmanager
 def using_tf32(allowed: bool) -> Iterator[None]:
-    """Sets for a while, and the whole process, whether GPUs round float32 factors to 10 bits.
+    """Sets for a while, and for the whole process, whether GPUs round float32 factors to 10 bits.
 
-    `make_predictor` sets the same for good; this is for inference in the midst of a training.
+    `make_predictor` sets the same for good; this is for inference during a training.
     """
     if backend() == 'tensorflow':
         import tensorflow as tf
 
         settings = tf.config.experimental
-        get, put = (
-            settings.tensor_float_32_execution_enabled, settings.enable_tensor_float_32_execution,
-        )  # fmt: skip
+        get = settings.tensor_float_32_execution_enabled
+        put = settings.enable_tensor_float_32_execution
     elif backend() == 'torch':
         from torch.backends import cudnn
 
@@ -103,7 +102,7 @@ def _tensorflow(model: FFNModel, tf32: bool) -> Predict:
 
     # XLA compiles for every size of batch; its 3-d convolutions are slow on a CPU.
     @tf.function(input_signature=(spec, spec), jit_compile=on_gpu)
-    def step(images, seeds):
+    def step(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         return model((images, seeds), training=False)
 
     def predict(images: np.ndarray, seeds: np.ndarray) -> np.ndarray:
@@ -118,7 +117,7 @@ def _jax(model: FFNModel, tf32: bool) -> Predict:
     variables = model.trainable_variables, model.non_trainable_variables
 
     @jax.jit
-    def step(weights, images, seeds):
+    def step(weights: Any, images: Any, seeds: Any) -> Any:
         with jax.default_matmul_precision('tensorfloat32' if tf32 else 'float32'):
             return model.stateless_call(*weights, (images, seeds), training=False)[0]
 

@@ -23,7 +23,6 @@ from ffn.inference.core.step import Network, NetworkStep
 from ffn.inference.core.view import CanvasView
 from ffn.models.info import ModelInfo
 from ffn.utils.geometry import Position, Zyx
-from ffn.utils.labels import compact
 
 Extent = tuple[slice, slice, slice]
 
@@ -385,6 +384,10 @@ class Canvas:
           labels: integer [z, y, x], 0 or less is free. Its ids become 1..n; `to_given_id` and
             `to_canvas_id` map between the two. Objects that were there before are forgotten.
         """
+        from ffn.utils.labels import (
+            compact,
+        )  # what grows objects needs no more than NumPy and SciPy
+
         for known in (self.origins, self.overlaps, self.limited):
             known.clear()
         self.seg_prob[:] = 0
