@@ -186,11 +186,11 @@ def resegment_object(
     nearby = around(at, request.analysis_radius)
     result = ResegmentedObject()
     for _ in range(request.max_retry_iters):
-        start = Zyx.of(np.unravel_index(np.argmax(depth), depth.shape))
+        start = Zyx(*map(int, np.unravel_index(np.argmax(depth), depth.shape)))
         if depth[start] <= 0 or not canvas.restrictor.allows(start):
             canvas.counters.add('no-seed-left')
             break
-        result.starts.append(tuple(start))
+        result.starts.append((start.z, start.y, start.x))
         canvas.segment_at(start)
         found = canvas.seed >= canvas.options.segment_threshold
         if is_recovered(found, mask, nearby, canvas, request.segment_recovery_fraction):

@@ -142,7 +142,7 @@ def test_an_output_that_cannot_be_is_refused_at_once(folder):
     (folder / 'there' / 'notes.txt').touch()
     for spec, words in (
         ('joined.h5', 'path:dataset'),
-        (f'zarr://{folder}/there', 'exists and is not of this run'),
+        (f'zarr://{folder}/there', 'exists and does not belong to this run'),
         ('tiff://a', 'unknown kind of volume'),
     ):
         with pytest.raises(UserError, match=words):
@@ -172,7 +172,7 @@ def test_the_joined_volume(folder, monkeypatch, spec):
     before = [p.stat().st_mtime_ns for p in files]
     run(folder, '--output_volume', spec)
     assert [p.stat().st_mtime_ns for p in files] == before
-    with pytest.raises(UserError, match='exists and is not of this run'):
+    with pytest.raises(UserError, match='exists and does not belong to this run'):
         run(folder, '--output_volume', 'labels.h5:split')
 
 
