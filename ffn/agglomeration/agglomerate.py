@@ -22,11 +22,13 @@ from ffn.agglomeration.evidence import Thresholds
 from ffn.agglomeration.merges import MergeDecision
 from ffn.agglomeration.pairs import resegment, score
 from ffn.distributed.pool import Pool
-from ffn.inference import inference_pb2, manifest
+from ffn.inference import inference_pb2, request_identity
 from ffn.inference.request import voxel_size_zyx
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.settings import setting
-from ffn.volumes.stamps import stamp_of_input
+from ffn.volumes import provenance
+from ffn.volumes.provenance import read_input_stamp
+from ffn.volumes.volume import VolumeSource
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,10 +77,10 @@ def agglomerate(
       SystemExit: stopped by a signal; finished results are kept.
     """
     resegmentation.check_request(request)
-    manifest.settle(request.inference, pool)
+    request_identity.resolve(request.inference, pool)
     directory = Path(request.output_directory)
     directory.mkdir(parents=True, exist_ok=True)
-    manifest.claim(directory, _describe_run(request, config))
+    provenance.claim(directory, _describe_run(request, config))
     table = directory / 'candidates.csv'
     if not table.exists():
         x, y, z = voxel_size_zyx(request.inference)[::-1]
@@ -117,10 +119,12 @@ def _describe_run(
     for name in ('points', 'inference', 'output_directory'):
         deciding.ClearField(name)
     return {
-        'model_sha256': manifest.model_digest(request.inference.model_checkpoint_path),
-        'init_segmentation_made_from': stamp_of_input(request.inference.init_segmentation),
+        'model_sha256': provenance.model_digest(request.inference.model_checkpoint_path),
+        'init_segmentation_made_from': read_input_stamp(
+            VolumeSource.from_proto(request.inference.init_segmentation, 'init_segmentation')
+        ),
         'resegmentation': json_format.MessageToDict(deciding, preserving_proto_field_name=True),
-        'inference': manifest.deciding(request.inference),
+        'inference': request_identity.result_fields(request.inference),
         'box': str(config.box),
         'max_distance': config.max_distance,
         'block_size': list(config.block_size),

@@ -18,12 +18,13 @@ from absl import logging
 
 from ffn.agglomeration.consensus import split_consensus
 from ffn.distributed.pool import Pool, run_stage
-from ffn.inference import consensus_pb2, inference_pb2, manifest, storage
+from ffn.inference import consensus_pb2, inference_pb2, request_identity, storage
 from ffn.inference.request import absolute_paths
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Zyx
 from ffn.utils.locks import exclusive_directory
 from ffn.utils.npz import read_npz
+from ffn.volumes import provenance
 
 
 def run_consensus(
@@ -119,7 +120,7 @@ def _source_checksums(
         path = storage.existing_path(getattr(request, name).directory, corner_zyx, 'npz')
         if path is None:
             raise UserError(f'{getattr(request, name).directory} lacks {Zyx.of(corner_zyx).xyz}')
-        found[f'{name}-crc'] = storage.checksums(path)[0]
+        found[f'{name}-crc'] = provenance.checksums(path)[0]
     return found
 
 
@@ -207,13 +208,13 @@ def segment_reversed(
     reversed_.seed_policy = 'PolicyInvertOrigins'
     reversed_.seed_policy_args = json.dumps({'segmentation_dir': forward})
     reversed_.segmentation_output_dir = reverse
-    manifest.settle(reversed_, pool)
+    request_identity.resolve(reversed_, pool)
     there = storage.subvolumes(forward)
     asked = inference_pb2.InferenceRequest()
     asked.CopyFrom(request)
     asked.model_checkpoint_path = reversed_.model_checkpoint_path
     asked.precision = reversed_.precision
-    if differences := manifest.compare(asked, next(iter(there.values()))):
+    if differences := request_identity.compare(asked, next(iter(there.values()))):
         logging.warning(
             '%s was made with a request other than --inference_request: %s', forward, differences
         )
@@ -241,15 +242,15 @@ def segment_reversed(
 
 def _claim(request: inference_pb2.InferenceRequest, folder: str) -> None:
     """Claims a folder for a request; refuses one with results of another."""
-    if not Path(folder, manifest.NAME).exists() and list(Path(folder).glob('**/seg-*.npz')):
+    if not Path(folder, provenance.MANIFEST).exists() and list(Path(folder).glob('**/seg-*.npz')):
         raise UserError(
             f'{folder} holds subvolumes that were not made by ffn consensus; omit '
             '--inference_request if they are complete, or give another directory'
         )
-    manifest.claim(
+    provenance.claim(
         folder,
         {
-            'request': manifest.deciding(request),
-            'model_sha256': manifest.model_digest(request.model_checkpoint_path),
+            'request': request_identity.result_fields(request),
+            'model_sha256': provenance.model_digest(request.model_checkpoint_path),
         },
     )

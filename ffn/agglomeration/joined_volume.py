@@ -13,14 +13,14 @@ import numpy as np
 from ffn.distributed.blockwise import run_blocks
 from ffn.distributed.pool import Pool
 from ffn.inference import inference_pb2
-from ffn.utils.atomic import write_json, write_npy
+from ffn.utils.atomic import write_npy
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, blocks
 from ffn.utils.labels import remap
 from ffn.utils.progress import progress
 from ffn.volumes.outputs import OutputSpec
-from ffn.volumes.stamps import read_stamp, stamp_of_input
-from ffn.volumes.volume import Volume, open_decorated
+from ffn.volumes.provenance import read_input_stamp, read_stamp, record_output, recorded_stamps
+from ffn.volumes.volume import Volume, VolumeSource, open_decorated
 
 # Number of chunks along each axis that are read and written at a time.
 BLOCK_CHUNKS = 4
@@ -50,16 +50,13 @@ def write_joined(
       UserError: another volume exists at the output, or it cannot be written.
     """
     table = np.array(sorted(equivalences.items()), np.uint64).reshape(-1, 2)
-    source_stamp = stamp_of_input(segmentation)
+    source_stamp = read_input_stamp(VolumeSource.from_proto(segmentation, 'init_segmentation'))
     made_from = json.dumps([str(segmentation), source_stamp, repr(output)])
     stamp = hashlib.sha256(made_from.encode() + table.tobytes()).hexdigest()
     written, there = folder / WRITTEN / stamp, check_output(output, folder)
     if there != stamp:
         shutil.rmtree(written, ignore_errors=True)
-    known = _read_record(folder)
-    if stamp not in known.setdefault(output.spec, []):
-        known[output.spec].append(stamp)  # recorded before the output carries it
-        write_json(folder / RECORD, known)
+    record_output(folder / RECORD, output.spec, stamp)  # before the output carries it
     write_npy(folder / TABLE, table)
     size = Xyz(*(n * BLOCK_CHUNKS for n in output.chunk))
 
@@ -90,17 +87,11 @@ def check_output(output: OutputSpec, folder: Path) -> str | None:
     """
     output.check('--output_volume')
     there = read_stamp(output.spec) if output.exists() else None
-    if there is not None and there not in _read_record(folder).get(output.spec, []):
+    if there is not None and there not in recorded_stamps(folder / RECORD, output.spec):
         raise UserError(
             f'{output.spec} exists and does not belong to this run; choose another output volume'
         )
     return there
-
-
-def _read_record(folder: Path) -> dict[str, list[str]]:
-    """Reads the record: output volume → its stamps."""
-    record = folder / RECORD
-    return json.loads(record.read_text()) if record.exists() else {}
 
 
 def write_block(

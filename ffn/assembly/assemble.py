@@ -37,7 +37,7 @@ from ffn.cli.assembly_flags import (
     tiling_of,
 )
 from ffn.distributed.pool import Pool, open_pool, run_stage
-from ffn.inference import inference_pb2, manifest, storage
+from ffn.inference import inference_pb2, storage
 from ffn.inference.request import absolute_paths, read_box
 from ffn.utils import protos
 from ffn.utils.atomic import write_npy
@@ -46,9 +46,10 @@ from ffn.utils.geometry import Xyz
 from ffn.utils.locks import exclusive_directory
 from ffn.utils.progress import progress
 from ffn.utils.startup import show_log
+from ffn.volumes import provenance
 from ffn.volumes.masks import MaskBuilder
 from ffn.volumes.outputs import OutputSpec
-from ffn.volumes.stamps import read_stamp
+from ffn.volumes.provenance import read_stamp
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def places_of(
     places = Places(tiling)
     if not masks.masks:
         return places
-    folder = folder / 'present' / manifest.digest(tiled(tiling, masks))[:16]
+    folder = folder / 'present' / provenance.digest(tiled(tiling, masks))[:16]
     path = folder / 'all.npy'
     if path.exists():
         places.there = np.load(path)
@@ -164,7 +165,7 @@ def run(assembly: Assembly, pool: Pool, quiet: bool = False) -> dict[str, Any]:
     if not assembly.directory.is_dir():
         raise UserError(f'--segmentation {assembly.directory}: there is no such folder')
     with exclusive_directory(assembly.folder):
-        if (assembly.overlaps / manifest.NAME).exists():
+        if (assembly.overlaps / provenance.MANIFEST).exists():
             _claim_overlaps(assembly)  # says what differs
         places = places_of(assembly.tiling, assembly.masks, assembly.overlaps, pool, quiet)
         _check_there(assembly, places)
@@ -178,7 +179,7 @@ def run(assembly: Assembly, pool: Pool, quiet: bool = False) -> dict[str, Any]:
 
 def _claim_overlaps(assembly: Assembly) -> None:
     configuration = tiled(assembly.tiling, assembly.masks)
-    manifest.claim(assembly.overlaps, configuration, advice='remove it, to count overlaps anew')
+    provenance.claim(assembly.overlaps, configuration, advice='remove it, to count overlaps anew')
 
 
 def _check_there(assembly: Assembly, places: Places) -> None:
@@ -201,7 +202,7 @@ def claim_output(assembly: Assembly) -> None:
     output = assembly.output
     output.check()
     there = output.exists()
-    if (assembly.folder / manifest.NAME).exists():
+    if (assembly.folder / provenance.MANIFEST).exists():
         _claim(assembly)  # says what differs
     if there and not read_stamp(output.spec).startswith(_stamp(assembly)):
         raise UserError(
@@ -212,7 +213,7 @@ def claim_output(assembly: Assembly) -> None:
 
 
 def _claim(assembly: Assembly) -> None:
-    manifest.claim(
+    provenance.claim(
         assembly.folder, assembly.configuration(),
         advice='remove it, give another --assembly_dir, or the same settings',
     )  # fmt: skip
@@ -222,7 +223,7 @@ def _stamp(assembly: Assembly, crcs: np.ndarray | None = None) -> str:
     """What the output is made from: folder and settings, and the labels where they are known."""
     made_from = {**assembly.configuration(), 'segmentation': str(assembly.directory)}
     labels = '' if crcs is None else hashlib.sha256(crcs.tobytes()).hexdigest()
-    return f'{manifest.digest(made_from)}-{labels}'
+    return f'{provenance.digest(made_from)}-{labels}'
 
 
 def match(assembly: Assembly, places: Places, pool: Pool, quiet: bool = False) -> np.ndarray:

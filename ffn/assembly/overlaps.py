@@ -23,11 +23,12 @@ import numpy as np
 
 from ffn.assembly.tiling import AXES, Tiling
 from ffn.inference import storage
-from ffn.inference.manifest import request_digest
+from ffn.inference.request_identity import request_digest
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
 from ffn.utils.labels import joint_histogram
 from ffn.utils.npz import read_npy_header, read_npz
+from ffn.volumes import provenance
 
 
 @dataclass
@@ -101,7 +102,7 @@ class Subvolumes:
 
     def crcs(self, place: Xyz) -> tuple[int, int]:
         """Checksums of the labels and of the request of a subvolume; see `ffn.inference.storage`."""
-        return storage.checksums(self.path(place))
+        return provenance.checksums(self.path(place))
 
     def read(self, place: Xyz) -> np.ndarray:
         """Labels of a subvolume, [z, y, x] of any integer type, background is 0 or less.

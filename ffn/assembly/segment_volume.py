@@ -31,7 +31,7 @@ from ffn.cli.assembly_flags import (
     tiling_of,
 )
 from ffn.distributed.pool import Pool, open_pool, run_stage
-from ffn.inference import inference_pb2, manifest, storage
+from ffn.inference import inference_pb2, request_identity, storage
 from ffn.inference.request import absolute_paths, read_box, read_request, voxel_size_zyx
 from ffn.inference.runner import Runner
 from ffn.utils import protos
@@ -40,7 +40,9 @@ from ffn.utils.errors import UserError, run_tool
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.locks import exclusive_directory
 from ffn.utils.startup import show_log, startup_messages_hidden
-from ffn.volumes.stamps import stamp_of_input
+from ffn.volumes import provenance
+from ffn.volumes.provenance import read_input_stamp
+from ffn.volumes.volume import VolumeSource
 
 if TYPE_CHECKING:
     from ffn.inference.worker_network import Networks
@@ -85,7 +87,7 @@ class _Segmentation:
 
     def run(self, pool: Pool) -> Assembly:
         """Segments what is missing; returns what is to be put together."""
-        manifest.settle(self._request, pool)
+        request_identity.resolve(self._request, pool)
         assembly = self._segment(pool)
         (self._folder / storage.UNFINISHED).unlink(missing_ok=True)
         return assembly
@@ -129,9 +131,9 @@ class _Segmentation:
             Path(os.path.abspath(args.assembly_dir or self._folder / 'assembly')),
         )  # fmt: skip
         self._check_subvolumes_of_others()
-        manifest.claim(self._folder, {
-            'request': manifest.deciding(request), 'precision': network.precision,
-            'model_sha256': manifest.model_digest(request.model_checkpoint_path),
+        provenance.claim(self._folder, {
+            'request': request_identity.result_fields(request), 'precision': network.precision,
+            'model_sha256': provenance.model_digest(request.model_checkpoint_path),
             **_stamp_of(request), **assemble.tiled(tiling, masks),
         })  # fmt: skip
         assemble.claim_output(assembly)
@@ -144,15 +146,15 @@ class _Segmentation:
 
     def _check_subvolumes_of_others(self) -> None:
         """Checks what run_inference.py has left in the folder, if it did."""
-        if (self._folder / manifest.NAME).exists():
+        if (self._folder / provenance.MANIFEST).exists():
             return
         seen = set()
         for path in storage.subvolume_files(self._folder):
-            request_crc = storage.checksums(path)[1]
+            request_crc = provenance.checksums(path)[1]
             if request_crc in seen:
                 continue
             seen.add(request_crc)
-            if differences := manifest.compare(self._request, path):
+            if differences := request_identity.compare(self._request, path):
                 raise UserError(
                     f'{self._folder} holds subvolumes of another request: {differences}; give '
                     'another segmentation_output_dir'
@@ -218,7 +220,9 @@ class _Segmentation:
 def _stamp_of(request: inference_pb2.InferenceRequest) -> dict[str, str]:
     """What init_segmentation was made from, where it says so."""
     stamp = (
-        stamp_of_input(request.init_segmentation) if request.HasField('init_segmentation') else ''
+        read_input_stamp(VolumeSource.from_proto(request.init_segmentation, 'init_segmentation'))
+        if request.HasField('init_segmentation')
+        else ''
     )
     return {'init_segmentation_made_from': stamp} if stamp else {}
 

@@ -129,7 +129,7 @@ def write_hdf5(
       tiling: where the subvolumes are.
       tables: folder of the reconciliation.
       output: the dataset.
-      stamp: see `ffn.volumes.stamps`.
+      stamp: see `ffn.volumes.provenance`.
       present: places that were segmented.
       tick: called after each core.
 

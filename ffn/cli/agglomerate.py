@@ -22,7 +22,8 @@ from ffn.utils.geometry import Box, Xyz
 from ffn.utils.locks import exclusive_directory
 from ffn.utils.protos import read_text_or_file
 from ffn.volumes.outputs import OutputSpec
-from ffn.volumes.volume import absolute_spec, open_decorated
+from ffn.volumes.specs import absolute_spec
+from ffn.volumes.volume import open_decorated
 
 _CHUNK = Xyz(64, 64, 64)
 

@@ -13,7 +13,7 @@ from ffn.assembly.write import check_chunk, default_chunk
 from ffn.distributed.pool import add_where
 from ffn.utils.geometry import Box, Xyz, parse_voxel_size
 from ffn.volumes.outputs import OutputSpec
-from ffn.volumes.volume import absolute_spec
+from ffn.volumes.specs import absolute_spec
 
 
 def add_arguments(parser: argparse.ArgumentParser, box_required: bool) -> None:

@@ -10,7 +10,7 @@ from ffn.training.sampling.coordinates import build_coordinates
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Zyx
 from ffn.utils.settings import setting
-from ffn.volumes.volume import split_named
+from ffn.volumes.specs import split_named
 
 
 @dataclass(frozen=True)

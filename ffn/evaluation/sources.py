@@ -14,9 +14,12 @@ from ffn.inference.storage import OriginInfo, split_components
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
 from ffn.utils.npz import read_npz
+from ffn.volumes.hdf5 import open_hdf5
 from ffn.volumes.import_labels import Transforms
-from ffn.volumes.stamps import stamp_of_input
-from ffn.volumes.volume import MADE_FROM, Volume, open_hdf5, open_volume, split_spec
+from ffn.volumes.opened_array import MADE_FROM
+from ffn.volumes.provenance import read_input_stamp
+from ffn.volumes.specs import split_spec
+from ffn.volumes.volume import Volume, open_volume
 
 _RESULT = re.compile(r'seg-(\d+)_(\d+)_(\d+)\.npz')
 # Ids of the i-th of several subvolumes are offset by i times this.
@@ -54,7 +57,7 @@ def open_segmentation(spec: str, split_cc: bool = False) -> Volume:
         return _joined(spec, found, split_cc)
     try:
         volume = open_volume(spec).require_labels()
-        stamp_of_input(spec)  # refuses incomplete volumes
+        read_input_stamp(spec)  # refuses incomplete volumes
     except UserError as error:
         if not path.is_dir():
             raise

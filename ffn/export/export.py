@@ -23,8 +23,9 @@ from ffn.utils.errors import UserError, run_tool
 from ffn.utils.geometry import Box, parse_voxel_size
 from ffn.utils.locks import exclusive_directory
 from ffn.utils.startup import show_log
-from ffn.volumes.stamps import stamp_of_input
-from ffn.volumes.volume import Volume, absolute_spec, open_volume
+from ffn.volumes.provenance import read_input_stamp
+from ffn.volumes.specs import absolute_spec
+from ffn.volumes.volume import Volume, open_volume
 
 PROPERTIES = 'segment_properties'
 _TYPES = ('uint8', 'uint16', 'uint32', 'uint64', 'int8', 'int16', 'int32', 'float32')
@@ -110,7 +111,7 @@ def export(
             labels = name == 'labels'
             volume = opened.require_labels() if labels else opened.single_channel()
             scales, dtype = scales_of(volume.box, voxel_size, at_most), _type_of(volume, labels)
-        folder, stamp = output.absolute() / name, stamp_of_input(spec)
+        folder, stamp = output.absolute() / name, read_input_stamp(spec)
         pyramids.append(Pyramid(folder, absolute_spec(spec), tuple(scales), labels, dtype, stamp))
     for pyramid in pyramids:
         with exclusive_directory(pyramid.folder):

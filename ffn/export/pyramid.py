@@ -14,10 +14,10 @@ import numpy as np
 
 from ffn.distributed.blockwise import block_file, run_blocks
 from ffn.distributed.pool import Pool
-from ffn.inference import manifest
 from ffn.utils.atomic import write_npy
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, blocks
+from ffn.volumes import provenance
 from ffn.volumes.volume import open_volume
 
 CHUNK = Xyz(64, 64, 64)
@@ -85,7 +85,7 @@ class Pyramid:
       scales: of `scales_of`.
       labels: whether these are labels and no image.
       dtype: name of the type that is written.
-      made_from: stamp of what is exported, see `ffn.volumes.stamps`.
+      made_from: stamp of what is exported, see `ffn.volumes.provenance`.
     """
 
     folder: Path
@@ -108,7 +108,7 @@ class Pyramid:
         if not (self.folder / RECORD).exists() and (self.folder / 'info').exists():
             raise UserError(f'{self.folder} holds a volume of another kind; give another --output')
         advice = f'give another --output, or remove {self.folder}'
-        manifest.claim(self.folder, self._settings(), RECORD, advice)
+        provenance.claim(self.folder, self._settings(), RECORD, advice)
         for level, scale in enumerate(self.scales):
             self.open(level)
             run_blocks(

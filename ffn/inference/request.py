@@ -23,7 +23,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, both_orders
 from ffn.utils.logits import logit
 from ffn.utils.plugins import json_args
-from ffn.volumes.volume import absolute_spec
+from ffn.volumes.specs import absolute_spec
 
 _OF_MODEL = ('model_name', 'model_checkpoint_path')
 _NEEDED = ('image', 'image_mean', 'image_stddev', *_OF_MODEL, 'inference_options')

@@ -119,25 +119,6 @@ def segmentation_shape(path: str | Path) -> Zyx:
         raise UserError(f'{path} holds no 3-d segmentation ({error})') from error
 
 
-def checksums(path: str | Path) -> tuple[int, int]:
-    """CRC-32 of the labels and of the request in a result, as the archive has them; nothing is read.
-
-    Args:
-      path: the npz file.
-
-    Raises:
-      UserError: no such file, or one that is damaged.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            found = {member.filename: member.CRC for member in archive.infolist()}
-            return found['segmentation.npy'], found.get('request.npy', 0)
-    except (zipfile.BadZipFile, OSError, KeyError) as error:
-        raise UserError(
-            f'{path} is damaged ({error}); remove it and run again to segment it anew'
-        ) from error
-
-
 def quantize_probability(prob: np.ndarray) -> np.ndarray:
     """Quantizes probabilities to uint8 1..255; NaN becomes 0.
 

@@ -18,7 +18,7 @@ from scipy import ndimage, spatial
 from ffn.synthetic.neurites import Neurites, grow_neurites
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Zyx
-from ffn.volumes.hdf5_output import replaced_dataset
+from ffn.volumes.hdf5 import replaced_dataset
 
 # Intensities before blur and noise.
 CYTOPLASM, MEMBRANE, MITOCHONDRION = 165.0, 60.0, 112.0

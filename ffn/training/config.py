@@ -14,7 +14,7 @@ from ffn.training.optimizer_config import OptimizerConfig
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Zyx
 from ffn.utils.settings import section, setting
-from ffn.volumes.volume import split_named
+from ffn.volumes.specs import split_named
 
 POLICIES = ('fixed', 'window', 'max_pred_moves', 'no_step')
 PRECISIONS = ('float32', 'bfloat16', 'float16')

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ffn.utils.geometry import Xyz
-from ffn.volumes.volume import split_spec
+from ffn.volumes.specs import split_spec
 
 _KINDS = ('precomputed', 'zarr', 'zarr2', 'zarr3', 'n5')
 

@@ -29,8 +29,8 @@ from ffn.utils.errors import UserError, run_tool
 from ffn.utils.geometry import Box, Xyz, Zyx, blocks
 from ffn.utils.labels import find_ids
 from ffn.utils.progress import progress
-from ffn.volumes.hdf5_output import replaced_dataset, split_output
-from ffn.volumes.volume import Volume, describe_datasets, open_hdf5
+from ffn.volumes.hdf5 import describe_datasets, open_hdf5, replaced_dataset, split_output
+from ffn.volumes.volume import Volume
 
 STACK, TRANSFORMS = 'stack', 'transforms'
 _CHUNK = 64

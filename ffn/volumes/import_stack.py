@@ -23,7 +23,7 @@ from PIL import Image
 from ffn.utils.errors import UserError, run_tool
 from ffn.utils.geometry import Zyx
 from ffn.utils.progress import progress
-from ffn.volumes.hdf5_output import replaced_dataset, split_output
+from ffn.volumes.hdf5 import replaced_dataset, split_output
 
 # Pillow reads 16-bit PNG as 'I', 32-bit integers, in its older releases.
 _DTYPES = dict.fromkeys(('I;16', 'I;16L', 'I;16B', 'I'), np.uint16) | {'L': np.uint8}

@@ -1,38 +1,164 @@
-"""Boolean masks from MaskConfig messages: of another volume, of the image, or of coordinates."""
+"""Boolean masks: of another volume, of the image, or of coordinates."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
 from ffn.volumes import expression
-from ffn.volumes.volume import Volume, open_decorated
+from ffn.volumes.volume import Volume, VolumeSource
+
+if TYPE_CHECKING:
+    from ffn.inference import inference_pb2
+
+
+@dataclass(frozen=True)
+class ChannelCondition:
+    """Selects voxels of one channel: those with one of `values`, or else those within a range.
+
+    Attributes:
+      channel: index of the channel.
+      values: values to select; empty to select by range.
+      min_value: least value; None for no limit.
+      max_value: greatest value; None for no limit.
+      invert: select the other voxels instead.
+    """
+
+    channel: int = 0
+    values: tuple[int, ...] = ()
+    min_value: float | None = None
+    max_value: float | None = None
+    invert: bool = False
+
+    @classmethod
+    def from_proto(cls, config: inference_pb2.MaskChannelConfig) -> ChannelCondition:
+        """Reads a MaskChannelConfig."""
+        return cls(
+            config.channel,
+            tuple(config.values),
+            config.min_value if config.HasField('min_value') else None,
+            config.max_value if config.HasField('max_value') else None,
+            config.invert,
+        )
+
+    def apply(self, data: np.ndarray, name: str) -> np.ndarray:
+        """Selects voxels.
+
+        Args:
+          data: [c, z, y, x].
+          name: what messages call the data.
+
+        Returns:
+          bool [z, y, x].
+
+        Raises:
+          UserError: there is no such channel, or neither values nor a range.
+        """
+        if not 0 <= self.channel < data.shape[0]:
+            raise UserError(f'{name}: channel {self.channel} of {data.shape[0]} does not exist')
+        voxels = data[self.channel]
+        if self.values:
+            selected = np.isin(voxels, _representable(self.values, voxels.dtype))
+        elif self.min_value is not None or self.max_value is not None:
+            selected = np.ones(voxels.shape, dtype=bool)
+            if self.min_value is not None:
+                selected &= voxels >= self.min_value
+            if self.max_value is not None:
+                selected &= voxels <= self.max_value
+        else:
+            raise UserError(f'{name}: channel {self.channel} has neither values nor a range')
+        return selected ^ self.invert
+
+
+@dataclass(frozen=True)
+class CoordinateMask:
+    """A mask computed from voxel positions.
+
+    Attributes:
+      expression: of the absolute voxel indices x, y and z; see `ffn.volumes.expression`.
+    """
+
+    expression: str
+
+
+@dataclass(frozen=True)
+class ImageMask:
+    """A mask made from the image itself: where any of the conditions holds."""
+
+    channels: tuple[ChannelCondition, ...]
+
+
+@dataclass(frozen=True)
+class VolumeMask:
+    """A mask made from another volume of the same extent: where any of the conditions holds."""
+
+    volume: VolumeSource
+    channels: tuple[ChannelCondition, ...]
+
+
+@dataclass(frozen=True)
+class Mask:
+    """One mask.
+
+    Attributes:
+      source: what it is made from.
+      invert: whether it holds where the source's conditions do not.
+    """
+
+    source: CoordinateMask | ImageMask | VolumeMask
+    invert: bool = False
+
+    @classmethod
+    def from_proto(cls, config: inference_pb2.MaskConfig) -> Mask:
+        """Reads a MaskConfig.
+
+        Raises:
+          UserError: it has no source, or the source's volume is not set or not supported.
+        """
+        kind = config.WhichOneof('source')
+        source: CoordinateMask | ImageMask | VolumeMask
+        if kind == 'coordinate_expression':
+            source = CoordinateMask(config.coordinate_expression.expression)
+        elif kind == 'image':
+            source = ImageMask(tuple(map(ChannelCondition.from_proto, config.image.channels)))
+        elif kind == 'volume':
+            source = VolumeMask(
+                VolumeSource.from_proto(config.volume.mask, 'mask'),
+                tuple(map(ChannelCondition.from_proto, config.volume.channels)),
+            )
+        else:
+            raise UserError('a mask has no source; set volume, image or coordinate_expression')
+        return cls(source, config.invert)
 
 
 class MaskBuilder(contextlib.ExitStack):
-    """Builds masks; keeps the volumes they are made from open until it is closed.
+    """Builds masks; keeps the volumes that they are made from open until it is closed.
 
     Threads may share one.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._volumes: dict[bytes, Volume] = {}
+        self._volumes: dict[VolumeSource, Volume] = {}
         self._opening = threading.Lock()
 
     def build(
-        self, configs: Iterable[Any], box: Box, image: np.ndarray | None = None
+        self,
+        masks: Iterable[Mask | inference_pb2.MaskConfig],
+        box: Box,
+        image: np.ndarray | None = None,
     ) -> np.ndarray | None:
         """Computes where any of the masks holds.
 
         Args:
-          configs: MaskConfig messages, OR-ed.
+          masks: masks, or MaskConfig messages.
           box: voxels to compute, in absolute coordinates.
           image: [z, y, x] or [c, z, y, x] image of that box, for masks made from the image.
 
@@ -42,31 +168,30 @@ class MaskBuilder(contextlib.ExitStack):
         Raises:
           UserError: a mask that is incomplete, or a volume that does not cover the box.
         """
-        mask = None
-        for config in configs:
-            one = self._build_one(config, box, image) ^ config.invert
-            mask = one if mask is None else mask | one
-        return mask
+        joined: np.ndarray | None = None
+        for mask in masks:
+            mask = mask if isinstance(mask, Mask) else Mask.from_proto(mask)
+            built = self._build_source(mask.source, box, image) ^ mask.invert
+            joined = built if joined is None else joined | built
+        return joined
 
-    def _build_one(self, config: Any, box: Box, image: np.ndarray | None) -> np.ndarray:
-        source = config.WhichOneof('source')
-        if source == 'coordinate_expression':
-            return coordinate_mask(config.coordinate_expression.expression, box)
-        if source == 'image':
+    def _build_source(
+        self, source: CoordinateMask | ImageMask | VolumeMask, box: Box, image: np.ndarray | None
+    ) -> np.ndarray:
+        if isinstance(source, CoordinateMask):
+            return coordinate_mask(source.expression, box)
+        if isinstance(source, ImageMask):
             if image is None:
                 raise UserError('a mask made from the image is given where there is no image')
-            return _select(config.image.channels, image, 'image mask')
-        if source == 'volume':
-            volume = self._volume(config.volume.mask)
-            return _select(config.volume.channels, volume.read(box), f'mask {volume.name}')
-        raise UserError('a mask has no source; set volume, image or coordinate_expression')
+            return _select(source.channels, image, 'image mask')
+        volume = self._open(source.volume)
+        return _select(source.channels, volume.read(box), f'mask {volume.name}')
 
-    def _volume(self, decorated: Any) -> Volume:
-        key = decorated.SerializeToString()
+    def _open(self, source: VolumeSource) -> Volume:
         with self._opening:
-            if key not in self._volumes:
-                self._volumes[key] = self.enter_context(open_decorated(decorated, 'mask'))
-            return self._volumes[key]
+            if source not in self._volumes:
+                self._volumes[source] = self.enter_context(source.open())
+            return self._volumes[source]
 
 
 def coordinate_mask(text: str, box: Box) -> np.ndarray:
@@ -87,34 +212,20 @@ def coordinate_mask(text: str, box: Box) -> np.ndarray:
     return np.broadcast_to(np.asarray(value) != 0, box.size.zyx).copy()
 
 
-def _held(values: Iterable[int], dtype: np.dtype) -> np.ndarray:
-    """Those of the values that a type can hold, in that type; no voxel has one of the others."""
-    values = np.array(list(values), dtype=np.uint64)
+def _representable(values: Iterable[int], dtype: np.dtype) -> np.ndarray:
+    """The values that a type can hold, in that type; no voxel has one of the others."""
+    wanted = np.array(list(values), dtype=np.uint64)
     with np.errstate(all='ignore'):
-        cast = values.astype(dtype)
-        return cast[(cast >= 0) & (cast.astype(np.uint64) == values)]
+        cast = wanted.astype(dtype)
+        return cast[(cast >= 0) & (cast.astype(np.uint64) == wanted)]
 
 
-def _select(channels: Iterable[Any], data: np.ndarray, what: str) -> np.ndarray:
+def _select(channels: Sequence[ChannelCondition], data: np.ndarray, name: str) -> np.ndarray:
     """Where any of the channel conditions holds, bool [z, y, x]."""
+    if not channels:
+        raise UserError(f'{name} selects no channel; expected channels {{ channel: 0 ... }}')
     data = data[np.newaxis] if data.ndim == 3 else data
     mask = np.zeros(data.shape[1:], dtype=bool)
-    channels = list(channels)
-    if not channels:
-        raise UserError(f'{what} selects no channel; expected channels {{ channel: 0 ... }}')
-    for config in channels:
-        if not 0 <= config.channel < data.shape[0]:
-            raise UserError(f'{what}: channel {config.channel} of {data.shape[0]} does not exist')
-        voxels = data[config.channel]
-        if len(config.values):
-            selected = np.isin(voxels, _held(config.values, voxels.dtype))
-        elif config.HasField('min_value') or config.HasField('max_value'):
-            selected = np.ones(voxels.shape, dtype=bool)
-            if config.HasField('min_value'):
-                selected &= voxels >= config.min_value
-            if config.HasField('max_value'):
-                selected &= voxels <= config.max_value
-        else:
-            raise UserError(f'{what}: channel {config.channel} has neither values nor a range')
-        mask |= selected ^ config.invert
+    for condition in channels:
+        mask |= condition.apply(data, name)
     return mask

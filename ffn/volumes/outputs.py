@@ -19,10 +19,11 @@ import numpy as np
 
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
-from ffn.volumes.hdf5_output import replaced_dataset, split_output
-from ffn.volumes.stamps import ATTRIBUTE, NAME, write_stamp
-from ffn.volumes.tensorstores import DRIVERS, context, spec_of_url
-from ffn.volumes.volume import open_hdf5, split_spec
+from ffn.volumes.hdf5 import open_hdf5, replaced_dataset, split_output
+from ffn.volumes.opened_array import MADE_FROM, MADE_FROM_FILE
+from ffn.volumes.provenance import write_stamp
+from ffn.volumes.specs import split_spec
+from ffn.volumes.tensorstores import DRIVERS, context, parse_url
 
 
 class Target(Protocol):
@@ -121,7 +122,8 @@ class OutputSpec:
             path = Path(kvstore['path'])
             # What holds a stamp only, or is about to, is no volume yet.
             return path.is_file() or (
-                path.is_dir() and not all(file.name.startswith(NAME) for file in path.iterdir())
+                path.is_dir()
+                and not all(file.name.startswith(MADE_FROM_FILE) for file in path.iterdir())
             )
         path, dataset = split_output(self.spec, '--output')
         if not Path(path).exists():
@@ -140,13 +142,13 @@ class OutputSpec:
         return True
 
     def _spec(self) -> dict[str, Any]:
-        return spec_of_url(*split_spec(self.spec))
+        return parse_url(*split_spec(self.spec))
 
     def create(self, stamp: str) -> None:
         """Makes an empty volume for `open_parallel`, where there is none.
 
         Args:
-          stamp: see `ffn.volumes.stamps`.
+          stamp: see `ffn.volumes.provenance`.
 
         Raises:
           UserError: it cannot be made.
@@ -223,10 +225,10 @@ class OutputSpec:
         """Yields an HDF5 dataset that takes its place when the block succeeds; one writer.
 
         Args:
-          stamp: see `ffn.volumes.stamps`.
+          stamp: see `ffn.volumes.provenance`.
 
         Raises:
-          UserError: see `ffn.volumes.hdf5_output.replaced_dataset`.
+          UserError: see `ffn.volumes.hdf5.replaced_dataset`.
         """
         with replaced_dataset(self.spec, '--output') as (file, name):
             chunks = tuple(min(c, n) for c, n in zip(self.chunk.zyx, self.box.end.zyx, strict=True))
@@ -234,7 +236,7 @@ class OutputSpec:
                 name, self.box.end.zyx, np.uint64, chunks=chunks, compression='gzip',
                 compression_opts=1, shuffle=True,
             )  # fmt: skip
-            dataset.attrs[ATTRIBUTE] = stamp
+            dataset.attrs[MADE_FROM] = stamp
             yield _Dataset(dataset)
 
 

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from ffn.utils.errors import UserError
+from ffn.volumes.opened_array import MADE_FROM, MADE_FROM_FILE, OpenedArray
+from ffn.volumes.specs import split_spec
 
 DRIVERS = {
     'zarr': 'zarr',
@@ -32,7 +34,32 @@ _MARKER_FILES = {
 }
 
 
-def spec_of_url(url: str, dataset: str) -> dict[str, Any]:
+def recognizes(spec: str) -> bool:
+    """Whether a string is a URL or names a directory, with an optional ':dataset' below it."""
+    path, _ = split_spec(spec)
+    return '://' in spec or bool(path and Path(path).is_dir())
+
+
+def open_array(spec: str) -> OpenedArray:
+    """Opens a volume for reading.
+
+    Raises:
+      UserError: an unknown scheme, a directory without an array, or an array that cannot be opened.
+    """
+    return open_store(spec, find_store(spec))
+
+
+def find_store(spec: str) -> dict[str, Any]:
+    """Turns a URL or the path of a directory into a TensorStore spec.
+
+    Raises:
+      UserError: an unknown scheme, or a directory without an array.
+    """
+    path, dataset = split_spec(spec)
+    return parse_url(path, dataset) if '://' in spec else detect_directory(path, dataset)
+
+
+def parse_url(url: str, dataset: str) -> dict[str, Any]:
     """Turns 'zarr://PATH-or-URL' and a dataset below it into a TensorStore spec.
 
     Raises:
@@ -49,7 +76,7 @@ def spec_of_url(url: str, dataset: str) -> dict[str, Any]:
     return {'driver': DRIVERS[scheme], 'kvstore': kvstore}
 
 
-def spec_of_directory(path: str, dataset: str) -> dict[str, Any]:
+def detect_directory(path: str, dataset: str) -> dict[str, Any]:
     """Recognises what a directory holds by the metadata file in it.
 
     Raises:
@@ -58,7 +85,7 @@ def spec_of_directory(path: str, dataset: str) -> dict[str, Any]:
     place = Path(path, dataset.strip('/')) if dataset else Path(path)
     for marker, scheme in _MARKER_FILES.items():
         if (place / marker).exists() and not _is_group(place / marker):
-            return spec_of_url(f'{scheme}://{place}', '')
+            return parse_url(f'{scheme}://{place}', '')
     inside = (
         sorted(child.name for child in place.iterdir() if child.is_dir()) if place.is_dir() else []
     )
@@ -79,7 +106,7 @@ def _is_group(marker: Path) -> bool:
         return False  # TensorStore says what is wrong.
 
 
-def spec_of_json(text: str, what: str) -> dict[str, Any]:
+def parse_json(text: str, what: str) -> dict[str, Any]:
     """Parses a TensorStore spec given as JSON.
 
     Raises:
@@ -113,7 +140,7 @@ def context() -> Any:
     return ts.Context({kind: {'max_retries': _RETRIES} for kind in _RETRY_KINDS})
 
 
-def open_array(name: str, spec: dict[str, Any]) -> tuple[_StoreArray, tuple[int, ...]]:
+def open_store(name: str, spec: dict[str, Any]) -> OpenedArray:
     """Opens a TensorStore spec for reading, its axes brought into [z, y, x] or [c, z, y, x].
 
     Named dimensions are followed (x, y, z, c or channel). Without names, Zarr is taken as it is and
@@ -123,9 +150,6 @@ def open_array(name: str, spec: dict[str, Any]) -> tuple[_StoreArray, tuple[int,
     Args:
       name: what is opened, for errors.
       spec: TensorStore spec.
-
-    Returns:
-      The array, and its origin [z, y, x].
 
     Raises:
       UserError: it cannot be opened.
@@ -141,7 +165,11 @@ def open_array(name: str, spec: dict[str, Any]) -> tuple[_StoreArray, tuple[int,
     if store.rank == 4 and store.shape[0] == 1:
         store = store[store.domain.origin[0]]
     origin_zyx = tuple(int(o) for o in store.domain.origin[-3:])
-    return _StoreArray(store[ts.d[:].translate_to[0]]), origin_zyx
+    place = spec.get('kvstore')
+    folder = isinstance(place, dict) and place.get('driver') == 'file' and place.get('path')
+    ours = bool(folder) and Path(folder, MADE_FROM_FILE).is_file()
+    array = _StoreArray(store[ts.d[:].translate_to[0]])
+    return OpenedArray(array, {MADE_FROM: ''} if ours else {}, origin_zyx)
 
 
 def _zyx_order(store: Any, driver: str) -> Any:

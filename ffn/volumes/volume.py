@@ -1,4 +1,4 @@
-"""Volumes named by a string: 'path:dataset' for HDF5, and Zarr, N5 and precomputed by URL.
+"""Volumes opened for reading, whatever format they are stored in.
 
 A volume is [z, y, x], or [c, z, y, x] with channels first. Boxes are absolute: a volume may start
 elsewhere than at 0,0,0 (Neuroglancer precomputed volumes with a voxel offset do).
@@ -6,26 +6,21 @@ elsewhere than at 0,0,0 (Neuroglancer precomputed volumes with a voxel offset do
 
 from __future__ import annotations
 
-import itertools
-import os
-import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 from absl import logging
 
 from ffn.utils.errors import UnreadableError, UserError
 from ffn.utils.geometry import Box, Zyx, both_orders
-from ffn.volumes import tensorstores
+from ffn.volumes import formats, tensorstores
+from ffn.volumes.opened_array import MADE_FROM, OpenedArray, VoxelArray
 
-FORM = 'path:dataset (HDF5), or zarr://, zarr3://, n5:// or precomputed:// before a path or URL'
-
-# What `ffn.volumes.stamps` marks a written volume with: an attribute of HDF5, or a file.
-MADE_FROM, MADE_FROM_FILE = 'ffn_made_from', 'ffn.json'
+if TYPE_CHECKING:
+    from ffn.inference import inference_pb2
 
 
 class Volume:
@@ -40,8 +35,14 @@ class Volume:
       attrs: attributes stored with the dataset.
     """
 
-    def __init__(self, name: str, array: Any, attrs: Mapping[str, Any], origin_zyx=(0, 0, 0),
-                 close=None):  # fmt: skip
+    def __init__(
+        self,
+        name: str,
+        array: VoxelArray,
+        attrs: Mapping[str, Any],
+        origin_zyx: Sequence[int] = (0, 0, 0),
+        close: Callable[[], None] | None = None,
+    ):
         """Wraps `array`, which is indexed [z, y, x] or [c, z, y, x] from 0 and has shape and dtype.
 
         Raises:
@@ -134,57 +135,6 @@ class _FirstChannel:
         return self._array[(0, *index)]
 
 
-def split_spec(spec: str) -> tuple[str, str]:
-    """Splits 'path:dataset' at its last colon that is not part of a URL scheme.
-
-    Returns:
-      Path and dataset; the dataset is '' where none is given.
-    """
-    path, colon, dataset = spec.rpartition(':')
-    port = (
-        re.search(r'://[^/]*$', path) and re.match(r'\d+(/|$)', dataset) and path.count('://') > 1
-    )
-    if not colon or dataset.startswith('//') or port:
-        return spec, ''
-    return path, dataset
-
-
-def absolute_spec(spec: str) -> str:
-    """The string of a volume with an absolute path; URLs stay."""
-    scheme, mark, path = spec.partition('://')
-    if not mark:
-        return os.path.abspath(spec)
-    return spec if '://' in path else f'{scheme}://{os.path.abspath(path)}'
-
-
-def split_named(specs: Sequence[str], what: str = 'volumes') -> dict[str, str]:
-    """Splits 'name:path:dataset' entries.
-
-    Args:
-      specs: the entries.
-      what: the flag they come from, for errors.
-
-    Returns:
-      {name: 'path:dataset'} in the order given.
-
-    Raises:
-      UserError: an entry of another form, or a name given twice.
-    """
-    named: dict[str, str] = {}
-    for spec in specs:
-        name, _, rest = spec.partition(':')
-        is_url = rest.startswith('//')
-        if not name or not rest or is_url or not (split_spec(rest)[1] or '://' in rest
-                                                  or Path(rest).is_dir()):  # fmt: skip
-            raise UserError(f'{what}: {spec!r} is not of the form name:path:dataset')
-        if name in named:
-            raise UserError(f'{what}: the name {name!r} is given twice')
-        named[name] = rest
-    if not named:
-        raise UserError(f'{what}: no volume is given; expected name:path:dataset')
-    return named
-
-
 def open_volume(spec: str) -> Volume:
     """Opens a volume for reading, without locking it.
 
@@ -195,88 +145,72 @@ def open_volume(spec: str) -> Volume:
     Raises:
       UserError: wrong form, no such file or dataset, or an array that is no volume.
     """
-    if '://' in spec:
-        return _open_tensorstore(spec, tensorstores.spec_of_url(*split_spec(spec)))
-    path, dataset = split_spec(spec)
-    if path and Path(path).is_dir():
-        return _open_tensorstore(spec, tensorstores.spec_of_directory(path, dataset))
-    if not path or not dataset:
-        raise UserError(f'{spec!r} names no dataset; expected {FORM}')
-    return _open_hdf5(spec, path, dataset)
+    return _as_volume(spec, formats.open_array(spec))
 
 
-def open_decorated(decorated: Any, what: str) -> Volume:
-    """Opens the volume of a DecoratedVolume message.
+@dataclass(frozen=True)
+class VolumeSource:
+    """A volume as a request names it; one of the two is set.
+
+    Attributes:
+      spec: string that `open_volume` takes.
+      tensorstore: TensorStore spec, JSON.
+      field: the field of the request, for messages.
+    """
+
+    spec: str = ''
+    tensorstore: str = ''
+    field: str = 'volume'
+
+    @classmethod
+    def from_proto(cls, decorated: inference_pb2.DecoratedVolume, field: str) -> VolumeSource:
+        """Reads a DecoratedVolume.
+
+        Raises:
+          UserError: no path or an unsupported one is set.
+        """
+        if decorated.decorator_specs:
+            raise UserError(f'{field}.decorator_specs is set but not supported; leave it out')
+        kind = decorated.WhichOneof('volume_path')
+        if kind == 'hdf5':
+            return cls(spec=decorated.hdf5, field=field)
+        if kind == 'tensorstore':
+            return cls(tensorstore=decorated.tensorstore, field=field)
+        if kind == 'volinfo':
+            raise UserError(f'{field}.volinfo is set but not supported; use hdf5 or tensorstore')
+        raise UserError(f'{field} is not set; expected {field} {{ hdf5: "path:dataset" }}')
+
+    @property
+    def name(self) -> str:
+        """What messages call the volume."""
+        return f'{self.field}.tensorstore' if self.tensorstore else self.spec
+
+    def open(self) -> Volume:
+        """Opens the volume for reading, without locking it.
+
+        Raises:
+          UserError: see `open_volume`; also a TensorStore spec that is not JSON.
+        """
+        if not self.tensorstore:
+            return open_volume(self.spec)
+        store = tensorstores.parse_json(self.tensorstore, self.field)
+        return _as_volume(self.name, tensorstores.open_store(self.name, store))
+
+
+def open_decorated(decorated: inference_pb2.DecoratedVolume, field: str) -> Volume:
+    """Opens the volume of a DecoratedVolume message; see `VolumeSource`.
 
     Args:
       decorated: the message.
-      what: the field it stands in, for errors.
-
-    Raises:
-      UserError: no path or an unsupported one is set.
+      field: the field it stands in, for errors.
     """
-    kind = decorated.WhichOneof('volume_path')
-    if decorated.decorator_specs:
-        raise UserError(f'{what}.decorator_specs is set but not supported; leave it out')
-    if kind == 'hdf5':
-        return open_volume(decorated.hdf5)
-    if kind == 'tensorstore':
-        text = decorated.tensorstore
-        return _open_tensorstore(f'{what}.tensorstore', tensorstores.spec_of_json(text, what))
-    if kind == 'volinfo':
-        raise UserError(f'{what}.volinfo is set but not supported; use hdf5 or tensorstore')
-    raise UserError(f'{what} is not set; expected {what} {{ hdf5: "path:dataset" }}')
+    return VolumeSource.from_proto(decorated, field).open()
 
 
-def _open_tensorstore(name: str, spec: dict[str, Any]) -> Volume:
-    array, origin_zyx = tensorstores.open_array(name, spec)
-    place = spec.get('kvstore')
-    file = isinstance(place, dict) and place.get('driver') == 'file' and place.get('path')
-    ours = bool(file) and Path(file, MADE_FROM_FILE).is_file()
-    return Volume(name, array, {MADE_FROM: ''} if ours else {}, origin_zyx)
-
-
-def _open_hdf5(spec: str, path: str, dataset: str) -> Volume:
-    file = open_hdf5(path)
-    item = file.get(dataset)
-    if not isinstance(item, h5py.Dataset):
-        there = describe_datasets(file)
-        file.close()
-        raise UserError(f'{path} holds no dataset {dataset!r}; it holds {there}')
+def _as_volume(name: str, opened: OpenedArray) -> Volume:
     try:
-        return Volume(spec, item, item.attrs, close=file.close)
+        return Volume(name, opened.array, opened.attrs, opened.origin_zyx, opened.close)
     except UserError:
-        file.close()
+        if opened.close is not None:
+            opened.close()
         raise
-
-
-def open_hdf5(path: str) -> h5py.File:
-    """Opens an HDF5 file for reading, without locking it.
-
-    Raises:
-      UserError: there is none, or it is of another kind or damaged.
-    """
-    if not Path(path).exists():
-        raise UserError(f'no such file: {path}')
-    try:
-        try:
-            return h5py.File(path, 'r', locking=False)
-        except OSError as error:
-            # HDF5 wants the same locking of everybody who opens a file in one process.
-            if 'locking flag' not in str(error):
-                raise
-            return h5py.File(path, 'r')
-    except OSError as error:
-        raise UserError(f'{path} is not a readable HDF5 file ({error})') from error
-
-
-def describe_datasets(file: h5py.File, at_most: int = 20) -> str:
-    """Lists the datasets of a file with their shapes, for messages."""
-    found: list[str] = []
-    file.visititems(
-        lambda name, item: (
-            found.append(f'{name} {item.shape}') if isinstance(item, h5py.Dataset) else None
-        )
-    )
-    more = f' and {len(found) - at_most} more' if len(found) > at_most else ''
-    return ', '.join(itertools.islice(found, at_most)) + more if found else 'no dataset'

@@ -12,10 +12,11 @@ import pytest
 
 from ffn.assembly import assemble
 from ffn.assembly.tiling import Tiling
-from ffn.inference import inference_pb2, manifest, storage
+from ffn.inference import inference_pb2, storage
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.locks import exclusive_directory
+from ffn.volumes import provenance
 from tests.assembly.cut import blobs, check_same_objects, cut, write
 from tests.assembly.test_assemble import read
 from tests.calls import check_one_line
@@ -231,7 +232,7 @@ def test_large_ids(folder):
 
 def test_a_manifest_that_was_changed(folder):
     check_whole(folder)
-    place = folder / 'results/assembly' / manifest.NAME
+    place = folder / 'results/assembly' / provenance.MANIFEST
     text = place.read_text()
     place.write_text(text.replace('"min_voxels": 1,', '"min_voxels": 2,'))
     assert 'was changed by hand' in refused(folder)

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ffn.inference import manifest, report, storage
+from ffn.inference import report, request_identity, storage
 from ffn.inference.core.canvas import Interrupted
 from ffn.inference.core.checkpoint import save_checkpoint
 from ffn.inference.request import read_request
@@ -202,11 +202,13 @@ def test_a_result_says_what_it_was_made_with(folder, tmp_path, monkeypatch):
             )
             runner.run((0, 0, 0), SIZE_ZYX)
         path = tmp_path / f'results{step}/0/0/seg-0_0_0.npz'
-        stored.append(manifest.stored_request(read_npz(path, ['request'], [])['request'].item()))
+        stored.append(
+            request_identity.stored_request(read_npz(path, ['request'], [])['request'].item())
+        )
         stored[-1].segmentation_output_dir = ''
         assert stored[-1].model_checkpoint_path == f'{tmp_path}/training/model.ckpt-{step}'
         assert stored[-1].precision == 'bfloat16'
-    digests = [manifest.request_digest(one.SerializeToString()) for one in stored]
+    digests = [request_identity.request_digest(one.SerializeToString()) for one in stored]
     assert digests[0] != digests[1]
 
 

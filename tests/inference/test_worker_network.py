@@ -12,7 +12,7 @@ import pytest
 from ffn.distributed.cluster import open_client
 from ffn.distributed.dask_pool import DaskPool
 from ffn.distributed.pool import InProcess, open_pool, run_stage
-from ffn.inference import inference_pb2, manifest, storage
+from ffn.inference import inference_pb2, request_identity, storage
 from ffn.inference.core.canvas import Interrupted
 from ffn.inference.request import read_request
 from ffn.inference.worker_network import (
@@ -186,7 +186,7 @@ def test_precision_is_asked_in_a_process_of_its_own():
 def test_what_a_request_leaves_open_is_settled(trained_folder):
     request = read_request(str(trained_folder / 'request.pbtxt'))
     request.precision = 'auto'
-    manifest.settle(request, InProcess())
+    request_identity.resolve(request, InProcess())
     assert request.model_checkpoint_path == str(trained_folder / 'flood' / 'model.ckpt-3')
     assert request.precision in ('float32', 'bfloat16', 'float16')
 

@@ -14,7 +14,7 @@ import pytest
 
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
-from ffn.volumes.hdf5_output import replaced_dataset, split_output
+from ffn.volumes.hdf5 import replaced_dataset, split_output
 from ffn.volumes.volume import open_volume
 
 RAW = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
@@ -256,7 +256,7 @@ import resource, signal, sys
 import numpy as np
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import run_tool
-from ffn.volumes.hdf5_output import replaced_dataset
+from ffn.volumes.hdf5 import replaced_dataset
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))

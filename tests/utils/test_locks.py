@@ -73,7 +73,7 @@ def test_writers_wait_for_each_other(tmp_path, caplog):
 
 WRITES = """
 import sys, time
-from ffn.volumes.hdf5_output import replaced_dataset
+from ffn.volumes.hdf5 import replaced_dataset
 with replaced_dataset(sys.argv[1]) as (file, name):
     file[name] = [1, 2]
     print('writing', flush=True)

@@ -10,8 +10,8 @@ from ffn.inference import inference_pb2
 from ffn.utils import protos
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
-from ffn.volumes import masks
-from ffn.volumes.masks import MaskBuilder, coordinate_mask
+from ffn.volumes.masks import Mask, MaskBuilder, coordinate_mask
+from ffn.volumes.volume import VolumeSource
 
 SHAPE_ZYX = (6, 7, 9)
 TISSUE = np.random.default_rng(0).integers(0, 5, (2, *SHAPE_ZYX), np.uint8)
@@ -20,14 +20,15 @@ FIRST, SECOND = TISSUE[(slice(None), *BOX.slices_zyx)]
 Z, Y, X = np.indices(SHAPE_ZYX)[(slice(None), *BOX.slices_zyx)]
 
 
-def configs(text: str) -> list:
-    """MaskConfig messages from text format."""
-    return list(protos.parse_text(text, inference_pb2.MaskConfigs(), 'masks').masks)
+def parse(text: str) -> list[Mask]:
+    """Masks from the text format of MaskConfigs."""
+    messages = protos.parse_text(text, inference_pb2.MaskConfigs(), 'masks').masks
+    return [Mask.from_proto(message) for message in messages]
 
 
 def built(text: str, image: np.ndarray | None = None, box: Box = BOX) -> np.ndarray | None:
     with MaskBuilder() as builder:
-        return builder.build(configs(text), box, image)
+        return builder.build(parse(text), box, image)
 
 
 @pytest.fixture
@@ -195,18 +196,18 @@ def test_image_mask_without_image():
 
 def test_volumes_are_opened_once_and_closed(volume, monkeypatch):
     opened = []
+    open_source = VolumeSource.open
 
-    def spy(decorated, what):
-        opened.append(keep(decorated, what))
+    def spy(source):
+        opened.append(open_source(source))
         return opened[-1]
 
-    keep = masks.open_decorated
-    monkeypatch.setattr(masks, 'open_decorated', spy)
+    monkeypatch.setattr(VolumeSource, 'open', spy)
     channel = 'channels { channel: 0 values: 3 }'
     text = f'masks {{ volume {{ mask {{ hdf5: "{volume}:both" }} {channel} }} }}'
     with MaskBuilder() as builder:
         for _ in range(3):
-            builder.build(configs(text * 2), BOX)
+            builder.build(parse(text * 2), BOX)
         assert len(opened) == 1
     with pytest.raises((ValueError, RuntimeError, OSError)):
         opened[0].read(BOX)

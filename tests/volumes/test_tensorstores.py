@@ -12,8 +12,9 @@ import tensorstore as ts
 from ffn.inference import inference_pb2
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
-from ffn.volumes.tensorstores import spec_of_url
-from ffn.volumes.volume import open_decorated, open_volume, split_named
+from ffn.volumes.specs import split_named
+from ffn.volumes.tensorstores import parse_url
+from ffn.volumes.volume import open_decorated, open_volume
 
 SHAPE_ZYX = (4, 5, 7)
 RAW = np.arange(4 * 5 * 7, dtype=np.uint16).reshape(SHAPE_ZYX)
@@ -193,7 +194,7 @@ def test_unknown_scheme_names_those_that_exist():
     ],
 )
 def test_remote_places_are_left_to_tensorstore(url, dataset, kvstore):
-    assert spec_of_url(url, dataset) == {'driver': 'zarr', 'kvstore': kvstore}
+    assert parse_url(url, dataset) == {'driver': 'zarr', 'kvstore': kvstore}
 
 
 @pytest.mark.parametrize('spec', ['zarr://{}/b', 'n5://{}/a', 'zarr3://{}/a', '{}/bad'])

@@ -17,14 +17,9 @@ from hypothesis import strategies as st
 from ffn.inference import inference_pb2
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
-from ffn.volumes.volume import (
-    Volume,
-    describe_datasets,
-    open_decorated,
-    open_volume,
-    split_named,
-    split_spec,
-)
+from ffn.volumes.hdf5 import describe_datasets
+from ffn.volumes.specs import split_named, split_spec
+from ffn.volumes.volume import Volume, open_decorated, open_volume
 
 SHAPE_ZYX = (4, 5, 7)
 RAW = np.random.default_rng(0).integers(0, 255, SHAPE_ZYX, np.uint8)

@@ -21,9 +21,10 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, both_orders
 from ffn.utils.labels import compact
 from ffn.utils.progress import progress
-from ffn.volumes.hdf5_output import replaced_dataset, split_output
+from ffn.volumes.hdf5 import replaced_dataset, split_output
 from ffn.volumes.masks import MaskBuilder
-from ffn.volumes.volume import Volume, open_volume, split_spec
+from ffn.volumes.specs import split_spec
+from ffn.volumes.volume import Volume, open_volume
 
 BLOCK_VOXELS = 2**25
 _MAX_THREADS = 4

@@ -1,4 +1,4 @@
-"""Writing one dataset of an HDF5 file without endangering what the file holds."""
+"""HDF5: reading a dataset, and writing one without endangering what else the file holds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,61 @@ import h5py
 from ffn.utils.atomic import atomic_path, remove_temporary
 from ffn.utils.errors import UserError
 from ffn.utils.locks import one_writer
-from ffn.volumes.volume import open_hdf5, split_spec
+from ffn.volumes.opened_array import OpenedArray
+from ffn.volumes.specs import split_spec
+
+
+def recognizes(spec: str) -> bool:
+    """Whether a string has the form 'path:dataset'."""
+    return all(split_spec(spec))
+
+
+def open_array(spec: str) -> OpenedArray:
+    """Opens a dataset for reading, without locking the file.
+
+    Raises:
+      UserError: no such file or dataset.
+    """
+    path, dataset = split_spec(spec)
+    file = open_hdf5(path)
+    item = file.get(dataset)
+    if not isinstance(item, h5py.Dataset):
+        there = describe_datasets(file)
+        file.close()
+        raise UserError(f'{path} holds no dataset {dataset!r}; it holds {there}')
+    return OpenedArray(item, item.attrs, close=file.close)
+
+
+def open_hdf5(path: str) -> h5py.File:
+    """Opens an HDF5 file for reading, without locking it.
+
+    Raises:
+      UserError: there is none, or it is of another kind or damaged.
+    """
+    if not Path(path).exists():
+        raise UserError(f'no such file: {path}')
+    try:
+        try:
+            return h5py.File(path, 'r', locking=False)
+        except OSError as error:
+            # HDF5 wants the same locking of everybody who opens a file in one process.
+            if 'locking flag' not in str(error):
+                raise
+            return h5py.File(path, 'r')
+    except OSError as error:
+        raise UserError(f'{path} is not a readable HDF5 file ({error})') from error
+
+
+def describe_datasets(file: h5py.File, at_most: int = 20) -> str:
+    """Lists the datasets of a file with their shapes, for messages."""
+    found: list[str] = []
+    file.visititems(
+        lambda name, item: (
+            found.append(f'{name} {item.shape}') if isinstance(item, h5py.Dataset) else None
+        )
+    )
+    more = f' and {len(found) - at_most} more' if len(found) > at_most else ''
+    return ', '.join(itertools.islice(found, at_most)) + more if found else 'no dataset'
 
 
 def split_output(spec: str, what: str) -> tuple[str, str]:

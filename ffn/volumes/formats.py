@@ -1,0 +1,44 @@
+"""The formats that volumes are read from; each is a module.
+
+To add one, write a module with the two functions of `Format` and list it in `FORMATS`. Formats that are
+also written have their place in `ffn.volumes.outputs`.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ffn.utils.errors import UserError
+from ffn.volumes import hdf5, tensorstores
+from ffn.volumes.opened_array import OpenedArray
+from ffn.volumes.specs import FORM
+
+
+class Format(Protocol):
+    """What the module of a format provides."""
+
+    def recognizes(self, spec: str) -> bool:
+        """Whether a string names a volume of this format."""
+
+    def open_array(self, spec: str) -> OpenedArray:
+        """Opens it for reading, without locking it.
+
+        Raises:
+          UserError: it cannot be opened.
+        """
+
+
+# The first that recognizes a string opens it.
+FORMATS: tuple[Format, ...] = (tensorstores, hdf5)
+
+
+def open_array(spec: str) -> OpenedArray:
+    """Opens the array that a string names; see `ffn.volumes.volume.open_volume`.
+
+    Raises:
+      UserError: no format recognizes the string, or the array cannot be opened.
+    """
+    for format_ in FORMATS:
+        if format_.recognizes(spec):
+            return format_.open_array(spec)
+    raise UserError(f'{spec!r} names no dataset; expected {FORM}')

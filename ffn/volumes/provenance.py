@@ -1,0 +1,264 @@
+"""What a result was made with: is it complete, and was it made with these settings?
+
+Three records answer this, so that results of different settings never mix:
+
+- A *claim*, `manifest.json` in a folder, holds the configuration of everything in the folder. A command
+  claims its folder before it writes; one with other settings is refused.
+- A *stamp* is a line of text in a written volume that says what the volume was made from, and whether it is
+  complete: `ffn.json` in the folder of a Zarr, N5 or precomputed volume, an attribute of an HDF5 dataset.
+- *Digests* identify configurations, weights and the labels of a subvolume.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ffn.utils.atomic import write_json
+from ffn.utils.errors import UserError
+from ffn.volumes.hdf5 import open_hdf5
+from ffn.volumes.opened_array import MADE_FROM, MADE_FROM_FILE
+from ffn.volumes.specs import split_spec
+from ffn.volumes.tensorstores import context, find_store, parse_json
+from ffn.volumes.volume import VolumeSource
+
+MANIFEST = 'manifest.json'
+
+
+# Digests.
+
+
+def digest(configuration: Mapping[str, Any]) -> str:
+    """SHA-256 of a configuration that JSON can hold, independent of the order of its keys."""
+    return hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()
+
+
+def model_digest(path: str) -> str:
+    """SHA-256 of the files of a checkpoint.
+
+    Args:
+      path: the checkpoint's prefix, or its only file.
+
+    Raises:
+      UserError: there is none.
+    """
+    hashed, found = hashlib.sha256(), False
+    place = Path(path)
+    files = [place] if place.is_file() else sorted(place.parent.glob(f'{place.name}.*'))
+    for file in files:
+        if file.suffix != '.meta':
+            hashed.update(file.read_bytes())
+            found = True
+    if not found:
+        raise UserError(f'no checkpoint at {path}')
+    return hashed.hexdigest()
+
+
+def checksums(path: str | Path) -> tuple[int, int]:
+    """CRC-32 of the labels and of the request in a result of inference, as its archive lists them.
+
+    Args:
+      path: npz file; its members are not read.
+
+    Raises:
+      UserError: no such file, or one that is damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = {member.filename: member.CRC for member in archive.infolist()}
+            return found['segmentation.npy'], found.get('request.npy', 0)
+    except (zipfile.BadZipFile, OSError, KeyError) as error:
+        raise UserError(
+            f'{path} is damaged ({error}); remove it and run again to segment it anew'
+        ) from error
+
+
+# Claims.
+
+
+def claim(
+    folder: str | Path,
+    configuration: Mapping[str, Any],
+    name: str = MANIFEST,
+    advice: str = 'give another folder, or the same settings',
+) -> None:
+    """Records the configuration that a folder's contents are made with, or checks it against the record.
+
+    Args:
+      folder: created if it is missing.
+      configuration: what JSON can hold.
+      name: file name of the record.
+      advice: what to do if the folder belongs to another configuration.
+
+    Raises:
+      UserError: the folder belongs to another configuration; names what differs.
+    """
+    path = Path(folder, name)
+    given = json.loads(json.dumps(configuration))
+    if path.exists():
+        stored = read_claim(path)
+        if stored != given:
+            raise UserError(
+                f'{folder} holds results of other settings: {differences(stored, given)}; {advice}'
+            )
+        return
+    write_json(path, {'sha256': digest(given), 'configuration': given})
+
+
+def read_claim(path: str | Path) -> dict[str, Any]:
+    """Reads the configuration in a record that `claim` wrote.
+
+    Raises:
+      UserError: there is none, or it was edited or damaged.
+    """
+    try:
+        stored = json.loads(Path(path).read_text(encoding='utf-8'))
+        configuration: dict[str, Any] = stored['configuration']
+        if stored['sha256'] == digest(configuration):
+            return configuration
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f'{path} is no manifest: {error}') from error
+    raise UserError(f'{path} was changed by hand: its sha256 does not fit')
+
+
+def differences(stored: Any, given: Any, at_most: int = 3) -> str:
+    """Names what differs between two configurations, in one line; '' if nothing does."""
+    first, second = dict(_leaves(stored)), dict(_leaves(given))
+    names = [name for name in {**first, **second} if first.get(name) != second.get(name)]
+    shown = [
+        f'{name} is {_shown(first, name)} there and {_shown(second, name)} here'
+        for name in names[:at_most]
+    ]
+    more = [f'{len(names) - at_most} more'] if len(names) > at_most else []
+    return ' '.join(', '.join(shown + more).split())
+
+
+def _shown(values: Mapping[str, Any], name: str) -> str:
+    text = str(values.get(name, 'not set')) or 'empty'
+    return text if len(text) < 120 else f'{text[:100]} …'
+
+
+def _leaves(value: Any, name: str = '') -> Iterator[tuple[str, Any]]:
+    """The values in nested dicts, under their dotted names."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from _leaves(part, f'{name}.{key}' if name else key)
+    else:
+        yield name, value
+
+
+# Stamps.
+
+
+def read_stamp(spec: str) -> str:
+    """Reads the stamp of a volume.
+
+    Args:
+      spec: 'path:dataset' or a URL, see `ffn.volumes.specs`.
+
+    Returns:
+      The stamp; '' if the volume was written by another program, or there is none.
+    """
+    return str(_read_stamp_of(spec).get('made_from', ''))
+
+
+def read_input_stamp(source: str | VolumeSource) -> str:
+    """Reads the stamp of a volume that something is to be made from.
+
+    Args:
+      source: a string as `read_stamp` takes it, or a volume of a request.
+
+    Raises:
+      UserError: writing the volume has begun and not ended.
+    """
+    name: str
+    place: str | dict[str, Any]
+    if isinstance(source, str):
+        name = place = source
+    elif source.tensorstore:
+        name = source.tensorstore
+        place = parse_json(source.tensorstore, 'tensorstore')
+    else:
+        name = place = source.spec
+    found = _read_stamp_of(place)
+    if not found.get('complete', True):
+        raise UserError(f'{name} is not complete; run the command that writes it to its end')
+    return str(found.get('made_from', ''))
+
+
+def write_stamp(spec: str, stamp: str, complete: bool) -> None:
+    """Writes the stamp of a volume that is a folder; one that is there already is not rewritten.
+
+    Args:
+      spec: URL; the volume need not exist yet.
+      stamp: what the volume is made from.
+      complete: whether all of the volume has been written.
+
+    Raises:
+      UserError: it cannot be written there.
+    """
+    content = {'made_from': stamp, 'complete': complete}
+    there = _read_stamp_of(spec)
+    if there == content or (there == {**content, 'complete': True} and not complete):
+        return
+    try:
+        store = _open_folder(find_store(spec)['kvstore'])
+        store.write(MADE_FROM_FILE, json.dumps(content).encode()).result()
+    except (ValueError, OSError, NotImplementedError) as error:
+        raise UserError(f'{spec} cannot be made: {str(error).splitlines()[0]}') from error
+
+
+def record_output(record: Path, spec: str, stamp: str) -> None:
+    """Notes that a run writes a volume with this stamp, so that it recognizes the volume as its own.
+
+    Args:
+      record: JSON file of the run.
+      spec: the volume.
+      stamp: what it is made from.
+    """
+    known = _read_outputs(record)
+    if stamp not in known.setdefault(spec, []):
+        known[spec].append(stamp)
+        write_json(record, known)
+
+
+def recorded_stamps(record: Path, spec: str) -> list[str]:
+    """The stamps that a run has given to a volume; see `record_output`."""
+    return _read_outputs(record).get(spec, [])
+
+
+def _read_outputs(record: Path) -> dict[str, list[str]]:
+    """Volumes and the stamps that they were given."""
+    outputs: dict[str, list[str]] = json.loads(record.read_text()) if record.exists() else {}
+    return outputs
+
+
+def _read_stamp_of(spec: str | dict[str, Any]) -> dict[str, Any]:
+    """Reads `made_from` and `complete` of a volume; nothing if it has no stamp or cannot be read."""
+    try:
+        if isinstance(spec, str):
+            path, dataset = split_spec(spec)
+            if '://' not in spec and not Path(path).is_dir():
+                with open_hdf5(path) as file:
+                    return {'made_from': file[dataset].attrs.get(MADE_FROM, '')}
+            spec = find_store(spec)
+        found = _open_folder(spec['kvstore']).read(MADE_FROM_FILE).result()
+        content = json.loads(found.value) if found.state == 'value' else {}
+    except (ValueError, OSError, KeyError, NotImplementedError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _open_folder(place: str | dict[str, Any]) -> Any:
+    """Opens a TensorStore key-value store whose keys are the files of a folder."""
+    import tensorstore as ts
+
+    if isinstance(place, dict):
+        place = {**place, 'path': place['path'].rstrip('/') + '/'}
+    else:
+        place = place.rstrip('/') + '/'
+    return ts.KvStore.open(place, context=context()).result()

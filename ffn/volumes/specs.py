@@ -1,0 +1,63 @@
+"""Strings that name volumes: 'path:dataset' for HDF5, and Zarr, N5 and precomputed by URL."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from ffn.utils.errors import UserError
+
+FORM = 'path:dataset (HDF5), or zarr://, zarr3://, n5:// or precomputed:// before a path or URL'
+
+
+def split_spec(spec: str) -> tuple[str, str]:
+    """Splits 'path:dataset' at its last colon that is not part of a URL scheme.
+
+    Returns:
+      Path and dataset; the dataset is '' where none is given.
+    """
+    path, colon, dataset = spec.rpartition(':')
+    port = (
+        re.search(r'://[^/]*$', path) and re.match(r'\d+(/|$)', dataset) and path.count('://') > 1
+    )
+    if not colon or dataset.startswith('//') or port:
+        return spec, ''
+    return path, dataset
+
+
+def absolute_spec(spec: str) -> str:
+    """The string of a volume with an absolute path; URLs stay."""
+    scheme, mark, path = spec.partition('://')
+    if not mark:
+        return os.path.abspath(spec)
+    return spec if '://' in path else f'{scheme}://{os.path.abspath(path)}'
+
+
+def split_named(specs: Sequence[str], what: str = 'volumes') -> dict[str, str]:
+    """Splits 'name:path:dataset' entries.
+
+    Args:
+      specs: the entries.
+      what: the flag they come from, for errors.
+
+    Returns:
+      {name: 'path:dataset'} in the order given.
+
+    Raises:
+      UserError: an entry of another form, or a name given twice.
+    """
+    named: dict[str, str] = {}
+    for spec in specs:
+        name, _, rest = spec.partition(':')
+        is_url = rest.startswith('//')
+        if not name or not rest or is_url or not (split_spec(rest)[1] or '://' in rest
+                                                  or Path(rest).is_dir()):  # fmt: skip
+            raise UserError(f'{what}: {spec!r} is not of the form name:path:dataset')
+        if name in named:
+            raise UserError(f'{what}: the name {name!r} is given twice')
+        named[name] = rest
+    if not named:
+        raise UserError(f'{what}: no volume is given; expected name:path:dataset')
+    return named

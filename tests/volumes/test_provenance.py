@@ -1,0 +1,63 @@
+"""Claims of folders, stamps of volumes, and digests of what they were made with."""
+
+import json
+
+import pytest
+
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz
+from ffn.volumes import provenance
+from ffn.volumes.outputs import OutputSpec
+from ffn.volumes.provenance import read_input_stamp
+from ffn.volumes.volume import VolumeSource
+
+
+@pytest.mark.parametrize('scheme', ['zarr', 'n5', 'precomputed'])
+def test_however_a_request_names_it(tmp_path, scheme):
+    driver = {'precomputed': 'neuroglancer_precomputed'}.get(scheme, scheme)
+    place = f'{tmp_path}/whole'
+    output = OutputSpec(f'{scheme}://{place}', Box(Xyz(0, 0, 0), Xyz(30, 20, 10)), Xyz(16, 16, 16))
+    names = [
+        output.spec,
+        VolumeSource(spec=output.spec),
+        *(
+            VolumeSource(tensorstore=json.dumps({'driver': driver, 'kvstore': kvstore}))
+            for kvstore in ({'driver': 'file', 'path': place}, f'file://{place}')
+        ),
+    ]
+    assert [read_input_stamp(name) for name in names] == [''] * 4
+    output.create('of something')
+    for name in names:
+        with pytest.raises(UserError, match='is not complete'):
+            read_input_stamp(name)
+    output.finish('of something')
+    assert [read_input_stamp(name) for name in names] == ['of something'] * 4
+
+
+def test_weights_are_told_apart(tmp_path):
+    for name in ('model.ckpt-1.index', 'model.ckpt-1.data-00000-of-00001', 'model.ckpt-10.index'):
+        (tmp_path / name).write_bytes(name.encode())
+    before = provenance.model_digest(f'{tmp_path}/model.ckpt-1')
+    (tmp_path / 'model.ckpt-10.index').write_bytes(b'other')
+    (tmp_path / 'model.ckpt-1.meta').write_bytes(b'graph')
+    assert provenance.model_digest(f'{tmp_path}/model.ckpt-1') == before
+    (tmp_path / 'model.ckpt-1.data-00000-of-00001').write_bytes(b'trained on')
+    assert provenance.model_digest(f'{tmp_path}/model.ckpt-1') != before
+    (tmp_path / 'net.weights.h5').write_bytes(b'one file')
+    assert provenance.model_digest(f'{tmp_path}/net.weights.h5') != before
+
+
+def test_claims(tmp_path):
+    configuration = {'a': {'b': 1, 'c': (2, 3)}, 'd': 'x'}
+    provenance.claim(tmp_path / 'new', configuration)
+    before = (tmp_path / 'new' / provenance.MANIFEST).read_text()
+    provenance.claim(tmp_path / 'new', configuration)
+    provenance.claim(tmp_path / 'new', {'d': 'x', 'a': {'c': [2, 3], 'b': 1}})
+    assert (tmp_path / 'new' / provenance.MANIFEST).read_text() == before
+    with pytest.raises(
+        UserError, match=r'a\.b is 1 there and 5 here, e is not set there and 6 here'
+    ):
+        provenance.claim(tmp_path / 'new', {**configuration, 'a': {'b': 5, 'c': [2, 3]}, 'e': 6})
+    many = {**configuration, **dict.fromkeys('efghi', 1)}
+    with pytest.raises(UserError, match='and 1 here, 2 more; give another folder'):
+        provenance.claim(tmp_path / 'new', many)
