@@ -11,7 +11,7 @@ from google.protobuf import json_format, message
 from ffn.distributed.pool import Pool
 from ffn.inference import inference_pb2
 from ffn.inference.request import absolute_paths
-from ffn.inference.runner import resolve_checkpoint
+from ffn.models.checkpoints import resolve_checkpoint
 from ffn.utils.npz import read_npz
 from ffn.utils.startup import startup_messages_hidden
 from ffn.volumes import provenance
