@@ -41,7 +41,7 @@ def compare(folder: Path, data: Path, size: int, overlap: int) -> None:
     """Segments twice and prints how both compare with the ground truth."""
     from ffn.assembly import segment_volume
     from ffn.inference import storage
-    from ffn.inference.request import read_request
+    from ffn.inference.request import make_config, read_request
     from ffn.inference.runner import Runner
     from ffn.utils.geometry import Box, Xyz
     from ffn.volumes.volume import open_volume
@@ -55,8 +55,7 @@ def compare(folder: Path, data: Path, size: int, overlap: int) -> None:
     start = min(START, SIDE - size)
     box = Box(Xyz(start, start, start), Xyz(size, size, size))
     request.segmentation_output_dir = f'{folder}/one'
-    with Runner() as runner:
-        runner.start(request)
+    with Runner(make_config(request)) as runner:
         runner.run(box.start.zyx, box.size.zyx)
     one = real_segmentation.stored(folder / 'one', box.start.zyx)
     request.segmentation_output_dir = f'{folder}/eight'

@@ -133,17 +133,16 @@ def canvas_bytes(data: Path) -> float:
 
 def print_canvas_bytes(folder: str, data: Path) -> None:
     """Prints what `canvas_bytes` returns; run in a process of its own."""
-    from ffn.inference.request import read_request
+    from ffn.inference.request import make_config, read_request
     from ffn.inference.runner import Runner
     from ffn.inference.seeds import registry
 
     request = read_request(str(measure.ROOT / 'configs' / 'inference_training_sample2.pbtxt'))
     request.model_checkpoint_path = str(Path(data, 'fib25/model/model.ckpt-27465036'))
     request.image.hdf5 = f'{folder}/volume.h5:raw'
-    with Runner() as runner:
-        runner.start(request)
+    with Runner(make_config(request)) as runner:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        canvas, _ = runner.make_canvas((0, 0, 0), (250, 250, 250))
+        canvas = runner.open_canvas(Box.of_shape((250, 250, 250)))
         next(iter(registry.make_policy(canvas.view, 'PolicyPeaks', '')))
         canvas.seed[...] = 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

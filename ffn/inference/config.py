@@ -79,7 +79,7 @@ class InferenceConfig:
       checkpoint_interval: seconds; 0 or less: only when the run is stopped.
       batch_size: fields of view that go through the network together.
       concurrent_requests: subvolumes that are segmented at a time.
-      request: the message, serialized; see `ffn.inference.request.to_message`.
+      request: the message, serialized; see `ffn.inference.serialization.to_message`.
     """
 
     image: inference_pb2.DecoratedVolume

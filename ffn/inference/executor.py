@@ -174,9 +174,7 @@ class Executor:
         begin = time.perf_counter_ns()
         images, seeds = self._batch(jobs)
         logits = np.asarray(self._predict(images, seeds), dtype=np.float32)[..., 0]
-        if len(jobs) > 1 and (
-            np.may_share_memory(logits, images) or np.may_share_memory(logits, seeds)
-        ):
+        if len(jobs) > 1 and any(np.may_share_memory(logits, used) for used in (images, seeds)):
             logits = logits.copy()
         elapsed = time.perf_counter_ns() - begin
         self._batch_seconds = elapsed / 1e9

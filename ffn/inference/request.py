@@ -1,13 +1,10 @@
 """Inference requests: read, completed, checked, and frozen into an `InferenceConfig`.
 
-This happens once, where a request comes in; and `serialize_request` makes of the configuration again what
-results store.
+This happens once, where a request comes in. `ffn.inference.serialization` is the way back.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
 import os
 from pathlib import Path
@@ -123,7 +120,7 @@ def make_config(
     for name in _NEEDED:
         if not request.HasField(name) and not (has_model and name in _OF_MODEL):
             raise UserError(f'the inference request does not set {name}, which is needed')
-    config = _freeze(request)
+    config = freeze_request(request)
     _check_numbers(config)
     alignment = request.alignment_options
     if alignment.type != inference_pb2.AlignmentOptions.NO_ALIGNMENT or alignment.save_raw:
@@ -136,7 +133,8 @@ def make_config(
     return config
 
 
-def _freeze(request: inference_pb2.InferenceRequest) -> InferenceConfig:
+def freeze_request(request: inference_pb2.InferenceRequest) -> InferenceConfig:
+    """Converts the fields of a request; `make_config` checks them as well."""
     data = request.SerializeToString()
     request = inference_pb2.InferenceRequest.FromString(
         data
@@ -256,53 +254,6 @@ def voxel_size_zyx(request: inference_pb2.InferenceRequest) -> tuple[float, floa
     if not request.HasField('voxel_size'):
         return (1.0, 1.0, 1.0)
     return (request.voxel_size.z, request.voxel_size.y, request.voxel_size.x)
-
-
-def to_message(config: InferenceConfig) -> inference_pb2.InferenceRequest:
-    """The request of a configuration: as it was given, with the fields that have been replaced since.
-
-    Raises:
-      ValueError: a field has been replaced that can only be changed in the request.
-    """
-    request = inference_pb2.InferenceRequest.FromString(config.request)
-    given = _freeze(request)
-    for field in dataclasses.fields(config):
-        name, value = field.name, getattr(config, field.name)
-        if not field.compare or value == getattr(given, name):
-            continue
-        described = request.DESCRIPTOR.fields_by_name.get(name)
-        if described is None or described.message_type is not None:
-            raise ValueError(f'{name} was replaced in a configuration; change the request instead')
-        setattr(request, name, json.dumps(value) if name.endswith('_args') else value)
-    return request
-
-
-def serialize_request(config: InferenceConfig) -> bytes:
-    """The request that is stored with a result: with absolute paths.
-
-    Args:
-      config: resolved.
-    """
-    request = to_message(config)
-    request.model_checkpoint_path = config.model_checkpoint_path
-    absolute_paths(request)
-    return request.SerializeToString()
-
-
-def checkpoint_settings(config: InferenceConfig, precision: str) -> bytes:
-    """What a checkpoint of a canvas depends on; it is only restored under the same settings.
-
-    Args:
-      config: resolved.
-      precision: what the network computes in.
-    """
-    request = to_message(config)
-    for name in ('checkpoint_interval', 'batch_size', 'concurrent_requests', 'precision'):
-        request.ClearField(name)
-    if precision != 'float32':
-        request.precision = precision
-    request.model_checkpoint_path = config.model_checkpoint_path
-    return request.SerializeToString(deterministic=True)
 
 
 def read_box(text_or_path: str) -> Box:

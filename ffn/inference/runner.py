@@ -23,9 +23,10 @@ from ffn.inference.core.counters import Counters
 from ffn.inference.core.view import CanvasView
 from ffn.inference.executor import Executor
 from ffn.inference.input_volumes import InputVolumes
-from ffn.inference.request import checkpoint_settings, make_config, serialize_request
+from ffn.inference.request import make_config
 from ffn.inference.seeds import registry
 from ffn.inference.seeds.policy import SeedPolicy
+from ffn.inference.serialization import checkpoint_settings, serialize_request
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Zyx
 

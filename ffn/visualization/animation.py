@@ -70,15 +70,14 @@ def animate(
       UserError: an input that does not fit.
     """
     with startup_messages_hidden():
-        from ffn.inference.request import read_box, read_request
+        from ffn.inference.request import read_box, read_config
         from ffn.inference.runner import Runner
         from ffn.models import precision
 
         precision.gpu_capability()
-    request, box = read_request(request_text), read_box(box_text)
-    with Runner() as runner:
-        runner.start(request)
-        canvas, _ = runner.make_canvas(box.start.zyx, box.size.zyx)
+    config, box = read_config(request_text), read_box(box_text)
+    with Runner(config) as runner:
+        canvas = runner.open_canvas(box)
         start_zyx = start_in(canvas, start)
         view = FloodView(
             canvas, runner.info.input_image_size, start_zyx, follow=follow, scale=scale

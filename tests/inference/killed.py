@@ -71,8 +71,10 @@ def run(folder: Path, boxes: list[str], tell: int, moment: str, steps: float) ->
     sys.modules['ffn.models.predictor'] = stand_in(predict)
     precision.backend = precision.describe_device = lambda: 'none'
     save, restore, saver = (
-        checkpoint.save_checkpoint, checkpoint.restore_checkpoint, checkpoint.Checkpointer
-    )  # fmt: skip
+        checkpoint.save_checkpoint,
+        checkpoint.restore_checkpoint,
+        checkpoint.Checkpointer,
+    )
 
     def save_and_tell(*arguments):
         save(*arguments)

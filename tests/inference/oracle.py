@@ -58,7 +58,7 @@ class OracleNetwork:
         self.high, self.low = high, low
 
     def predict(self, image: np.ndarray, seed: np.ndarray) -> np.ndarray:
-        """See `ffn.inference.core.canvas.Network`."""
+        """See `ffn.inference.core.protocols.Network`."""
         self.steps += 1
         center = tuple(n // 2 for n in image.shape)
         inside = (image == image[center]) & (image > 0)
@@ -71,7 +71,7 @@ class SeedNetwork:
     """Grows what is as bright as the centre, by a few voxels a step: what was there before decides."""
 
     def predict(self, image: np.ndarray, seed: np.ndarray) -> np.ndarray:
-        """See `ffn.inference.core.canvas.Network`."""
+        """See `ffn.inference.core.protocols.Network`."""
         center = tuple(n // 2 for n in image.shape)
         near = ndimage.maximum_filter(seed, (3, 5, 7)) > 0
         inside = near & (image == image[center]) & (image > 0)
@@ -103,8 +103,11 @@ def oracle_canvas(labels: np.ndarray, network=None, **kwargs) -> Canvas:
       network: default: OracleNetwork.
       **kwargs: fields of CanvasOptions, or arguments of Canvas.
     """
-    options = {name: kwargs.pop(name) for name in list(kwargs) if name in
-               CanvasOptions.__dataclass_fields__}  # fmt: skip
+    options = {
+        name: kwargs.pop(name)
+        for name in list(kwargs)
+        if name in CanvasOptions.__dataclass_fields__
+    }
     return Canvas(
         kwargs.pop('info', model_info()),
         network or OracleNetwork(),

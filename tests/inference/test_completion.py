@@ -31,8 +31,15 @@ SETTINGS = {
     'precision': 'bfloat16',
     'version': '0.1',
 }
-LEFT_OUT = {'image_mean', 'image_stddev', 'model_name', 'model_args', 'init_activation',
-            'pad_value', 'move_threshold'}  # fmt: skip
+LEFT_OUT = {
+    'image_mean',
+    'image_stddev',
+    'model_name',
+    'model_args',
+    'init_activation',
+    'pad_value',
+    'move_threshold',
+}
 
 
 @pytest.fixture
@@ -225,7 +232,8 @@ def test_another_network(folder, caplog):
     """The warning comes before what goes wrong because of it."""
     request = read_request(write(folder))
     request.model_args = request.model_args.replace('"depth": 1', '"depth": 2').replace(
-        '[4, 3]', '[4, 3, 4, 3]')  # fmt: skip
+        '[4, 3]', '[4, 3, 4, 3]'
+    )
     caplog.clear()
     with caplog.at_level(logging.WARNING), pytest.raises(UserError, match='layers'):
         load_network(make_config(request))

@@ -8,16 +8,14 @@ from ffn.inference import inference_pb2
 from ffn.inference.config import MaskingConfig
 from ffn.inference.request import (
     absolute_paths,
-    checkpoint_settings,
     clip_box,
     complete_request,
     make_config,
     read_box,
     read_config,
     read_request,
-    serialize_request,
-    to_message,
 )
+from ffn.inference.serialization import checkpoint_settings, serialize_request, to_message
 from ffn.utils import protos
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
@@ -156,8 +154,9 @@ def test_paths_become_absolute(tmp_path, monkeypatch):
     assert made.masks[0].volume.mask.hdf5 == f'{tmp_path}/mask.h5:m'
     assert made.masks[1].volume.mask.hdf5 == f'precomputed://{tmp_path}/tissue'
     assert (made.reference_histogram, made.init_segmentation.hdf5) == (
-        '/h.npz', 'zarr://gs://bucket/a',
-    )  # fmt: skip
+        '/h.npz',
+        'zarr://gs://bucket/a',
+    )
 
 
 def given_request(tmp_path, monkeypatch):

@@ -74,8 +74,10 @@ def reach(masked):
 
 
 def text_of(shifts, threshold, extra='', dataset='shift'):
-    return (f'shift_mask {{ hdf5: "{shifts}:{dataset}" }} shift_mask_scale: 4 '
-            f'shift_mask_threshold: {threshold} {extra}')  # fmt: skip
+    return (
+        f'shift_mask {{ hdf5: "{shifts}:{dataset}" }} shift_mask_scale: 4 '
+        f'shift_mask_threshold: {threshold} {extra}'
+    )
 
 
 def test_shifts_forbid_fields_of_view_that_touch_them(shifts):

@@ -124,10 +124,13 @@ class FakeNetwork(NetworkPlugin):
         self.made = []
         self.states = {name: types.SimpleNamespace(state='executing') for name in 'abc'}
         self.names = {}
-        self.setup(types.SimpleNamespace(
-            name='x', state=types.SimpleNamespace(tasks=self.states),
-            get_current_task=lambda: self.names[threading.get_ident()],
-        ))  # fmt: skip
+        self.setup(
+            types.SimpleNamespace(
+                name='x',
+                state=types.SimpleNamespace(tasks=self.states),
+                get_current_task=lambda: self.names[threading.get_ident()],
+            )
+        )
 
     def make_runner(self):
         self.made.append(FakeRunner())

@@ -8,8 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from scipy.special import expit
@@ -17,49 +16,16 @@ from scipy.special import expit
 from ffn.inference import storage
 from ffn.inference.core import movement
 from ffn.inference.core.counters import Counters
+from ffn.inference.core.growing import GrowingObject
 from ffn.inference.core.options import CanvasOptions
+from ffn.inference.core.protocols import Network, Seeds
 from ffn.inference.core.restrictor import Restrictor
-from ffn.inference.core.step import Network, NetworkStep
+from ffn.inference.core.step import NetworkStep
 from ffn.inference.core.view import CanvasView
 from ffn.models.info import ModelInfo
 from ffn.utils.geometry import Position, Zyx
 
 Extent = tuple[slice, slice, slice]
-
-
-class Seeds(Protocol):
-    """What the canvas needs of a seed policy; see `ffn.inference.seeds.policy.SeedPolicy`."""
-
-    def __next__(self) -> Position: ...
-
-    @property
-    def total(self) -> int | None: ...
-
-    @property
-    def index(self) -> int: ...
-
-    def get_state(self) -> dict[str, Any]: ...
-
-    def set_state(self, state: dict[str, Any]) -> None: ...
-
-
-@dataclass
-class GrowingObject:
-    """The object that is being grown.
-
-    Attributes:
-      start: its seed, z, y, x.
-      iters: network steps so far.
-      seconds: time so far.
-      voxels: those that reach segment_threshold; counted only where their number is limited.
-      limit: the option that ended its growth, '' where none did.
-    """
-
-    start: Position
-    iters: int = 0
-    seconds: float = 0.0
-    voxels: int = 0
-    limit: str = ''
 
 
 class Canvas:
@@ -265,7 +231,7 @@ class Canvas:
             if not self.restrictor.allows(position):
                 self.counters.add('skip_restricted_pos')
                 continue
-            growing.limit = self._limit_reached(growing)
+            growing.limit = growing.limit_reached(self.options)
             if growing.limit:
                 self.counters.add(f'stopped-by-{growing.limit}')
                 break
@@ -286,15 +252,6 @@ class Canvas:
             lap()
         for observer in self.observers:
             observer(self)
-
-    def _limit_reached(self, growing: GrowingObject) -> str:
-        """Name of the option that ends the growth of the object now, '' where none does."""
-        options = self.options
-        if 0 < options.max_object_steps <= growing.iters:
-            return 'max_object_steps'
-        if 0 < options.max_object_voxels <= growing.voxels:
-            return 'max_object_voxels'
-        return ''
 
     def segment_all(self, seed_policy: Seeds | Callable[[CanvasView], Seeds]) -> None:
         """Grows an object from every seed of a policy and makes segments of them.

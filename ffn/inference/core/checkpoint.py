@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from ffn.inference.core.canvas import Canvas, GrowingObject, Interrupted, Seeds
+from ffn.inference.core.canvas import Canvas, Interrupted
+from ffn.inference.core.growing import GrowingObject
+from ffn.inference.core.protocols import Seeds
 from ffn.inference.storage import OriginInfo, save_npz
 from ffn.utils.errors import UserError
 from ffn.utils.npz import read_npz

@@ -6,24 +6,17 @@ See Januszewski et al. 2018, Methods, "Inference".
 from __future__ import annotations
 
 import time
-from typing import Protocol
 
 import numpy as np
 
 from ffn.inference.core.counters import Counters
 from ffn.inference.core.options import CanvasOptions
+from ffn.inference.core.protocols import Network
 from ffn.models.info import ModelInfo
 from ffn.utils.logits import logit
 
 # A voxel that was at least this likely and became background counts as deleted.
 DELETED_FROM = logit(0.8)
-
-
-class Network(Protocol):
-    """What the canvas needs of the executor."""
-
-    def predict(self, image: np.ndarray, seed: np.ndarray) -> np.ndarray:
-        """float32 [z, y, x] image and seed logits → new logits, which must not be written to."""
 
 
 class NetworkStep:

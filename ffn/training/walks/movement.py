@@ -16,9 +16,9 @@ import numpy as np
 from ffn.models.info import ModelInfo
 from ffn.training.config import WalkConfig
 from ffn.utils import moves
+from ffn.utils.geometry import Position
 from ffn.utils.logits import logit
 
-Position = tuple[int, int, int]
 CENTER: Position = (0, 0, 0)
 
 

@@ -229,8 +229,10 @@ def test_policies_cannot_write_to_the_canvas():
 
 def test_seeds_whose_field_of_view_leaves_the_subvolume_are_dropped(caplog):
     logging.set_verbosity(logging.INFO)
-    policy = Points(oracle_canvas(two_blocks()).view,
-                    [(2, 3, 4), (1, 3, 4), (2, 2, 4), (2, 3, 3), (17, 20, 25), (18, 20, 25)])  # fmt: skip
+    policy = Points(
+        oracle_canvas(two_blocks()).view,
+        [(2, 3, 4), (1, 3, 4), (2, 2, 4), (2, 3, 3), (17, 20, 25), (18, 20, 25)],
+    )
     assert list(policy) == [(2, 3, 4), (17, 20, 25)]
 
 

@@ -11,9 +11,15 @@ from ffn.inference.seeds.registry import make_policy
 from ffn.utils.errors import UserError
 from tests.inference.oracle import OracleNetwork, oracle_canvas
 
-POLICY = ('SequentialPolicies', {'policies': [('PolicyGrid3d', {'step': 9}),
-                                              ('ReverseCoords', {'policy_to_reverse': 'PolicyGrid2d',
-                                                                 'step': 11})]})  # fmt: skip
+POLICY = (
+    'SequentialPolicies',
+    {
+        'policies': [
+            ('PolicyGrid3d', {'step': 9}),
+            ('ReverseCoords', {'policy_to_reverse': 'PolicyGrid2d', 'step': 11}),
+        ]
+    },
+)
 
 
 def labels():

@@ -91,8 +91,13 @@ def test_sections_of_peaks2d_descend_when_asked():
     up = list(
         make_policy(view(image), 'PolicyPeaks2d', '{"min_distance": 3, "threshold_abs": 0.5}')
     )
-    down = list(make_policy(view(image), 'PolicyPeaks2d',
-                            '{"min_distance": 3, "threshold_abs": 0.5, "sort_cmp": "descending"}'))  # fmt: skip
+    down = list(
+        make_policy(
+            view(image),
+            'PolicyPeaks2d',
+            '{"min_distance": 3, "threshold_abs": 0.5, "sort_cmp": "descending"}',
+        )
+    )
     assert sorted(up) == up
     assert sorted(down) == up
     assert [p[0] for p in down] == sorted((p[0] for p in up), reverse=True)
@@ -169,16 +174,18 @@ def test_reversed_and_sequential():
     )
     assert backward == forward[::-1]
     both = make_policy(
-        seen, 'SequentialPolicies',
+        seen,
+        'SequentialPolicies',
         '{"policies": [["PolicyGrid3d", {"step": 7}], ["PolicyMaxPeaks", {}]]}',
-    )  # fmt: skip
+    )
     forward_both = forward + list(make_policy(seen, 'PolicyMaxPeaks', ''))
     assert list(both) == forward_both
     reversed_both = make_policy(
-        seen, 'ReverseCoords',
+        seen,
+        'ReverseCoords',
         '{"policy_to_reverse": "SequentialPolicies",'
         ' "policies": [["PolicyGrid3d", {"step": 7}], ["PolicyMaxPeaks", {}]]}',
-    )  # fmt: skip
+    )
     assert list(reversed_both) == forward_both[::-1]
 
 

@@ -1,0 +1,32 @@
+"""What the canvas needs from outside: a network, and seeds. For movement, see `ffn.inference.core.movement`."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from ffn.utils.geometry import Position
+
+
+class Network(Protocol):
+    """What the canvas needs of the executor."""
+
+    def predict(self, image: np.ndarray, seed: np.ndarray) -> np.ndarray:
+        """float32 [z, y, x] image and seed logits → new logits, which must not be written to."""
+
+
+class Seeds(Protocol):
+    """What the canvas needs of a seed policy; see `ffn.inference.seeds.policy.SeedPolicy`."""
+
+    def __next__(self) -> Position: ...
+
+    @property
+    def total(self) -> int | None: ...
+
+    @property
+    def index(self) -> int: ...
+
+    def get_state(self) -> dict[str, Any]: ...
+
+    def set_state(self, state: dict[str, Any]) -> None: ...
