@@ -15,6 +15,7 @@ from __future__ import annotations
 import statistics
 import threading
 import time
+from typing import Any
 
 import numpy as np
 
@@ -63,6 +64,14 @@ class Given:
         point = next(self._points)
         self.index += 1
         return point
+
+    def get_state(self) -> dict[str, Any]:
+        """What a checkpoint would hold."""
+        return {'points': None, 'index': self.index}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Benchmarks do not continue from checkpoints."""
+        raise NotImplementedError
 
 
 def make_canvas(executor: Executor, image: np.ndarray) -> Canvas:

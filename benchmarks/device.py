@@ -23,6 +23,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -67,6 +68,14 @@ class Given:
         self.index += 1
         z, y, x = self._points[self.index - 1]
         return z, y, x
+
+    def get_state(self) -> dict[str, Any]:
+        """What a checkpoint would hold."""
+        return {'points': None, 'index': self.index}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Benchmarks do not continue from checkpoints."""
+        raise NotImplementedError
 
 
 def prepare(data: Path, files: Path) -> None:

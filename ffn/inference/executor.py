@@ -192,7 +192,7 @@ class Executor:
         if self._buffers is None:
             shape = (self._batch_size, *first.image.shape, 1)
             self._buffers = np.empty(shape, np.float32), np.empty(shape, np.float32)
-        images, seeds = (buffer[: len(jobs)] for buffer in self._buffers or ())
+        images, seeds = (buffer[: len(jobs)] for buffer in self._buffers)
         for image, seed, job in zip(images, seeds, jobs, strict=True):
             image[..., 0], seed[..., 0] = job.image, job.seed
         return images, seeds

@@ -13,8 +13,8 @@ import numpy as np
 from ffn.models.info import ModelInfo
 from ffn.training.config import SOFT_LABELS, WalkConfig
 from ffn.training.input.example import Example
-from ffn.training.walks.movement import CENTER, Position, make_policy
-from ffn.utils.geometry import Xyz
+from ffn.training.walks.movement import CENTER, make_policy
+from ffn.utils.geometry import Position, Xyz
 from ffn.utils.logits import logit
 
 
