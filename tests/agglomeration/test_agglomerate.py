@@ -196,7 +196,7 @@ def test_the_joined_volume_goes_on(folder, monkeypatch):
     box = Box(Xyz(3, 5, 2), Xyz(33, 20, 17))
     output = OutputSpec(f'zarr://{folder}/joined', box, Xyz(8, 8, 8))
     arguments = (source, {CUT[1]: CUT[0]}, output, folder, InProcess(), True)
-    whole, done = joined_volume.joined_labels, []
+    whole, done = joined_volume.read_joined, []
 
     def seven_then_stop(*args):
         if len(done) == 7:
@@ -204,10 +204,10 @@ def test_the_joined_volume_goes_on(folder, monkeypatch):
         done.append(args)
         return whole(*args)
 
-    monkeypatch.setattr(joined_volume, 'joined_labels', seven_then_stop)
+    monkeypatch.setattr(joined_volume, 'read_joined', seven_then_stop)
     with pytest.raises(KeyboardInterrupt):
         joined_volume.write_joined(*arguments)
-    monkeypatch.setattr(joined_volume, 'joined_labels', lambda *a: done.append(a) or whole(*a))
+    monkeypatch.setattr(joined_volume, 'read_joined', lambda *a: done.append(a) or whole(*a))
     joined_volume.write_joined(*arguments)
     # Chunks begin at 8, 16, 24 and 32 along x, 8, 16 and 24 along y, 8 and 16 along z; those that
     # begin before the box belong to the next.

@@ -93,7 +93,7 @@ def test_blocks_that_are_there_are_not_searched_again(found, tmp_path):
     after = [path.stat().st_mtime_ns for path in tables]
     assert [a == b for a, b in zip(before, after, strict=True)] == [i != 3 for i in range(8)]
     tables[3].write_text('something\n')
-    with pytest.raises(UserError, match='no table of candidates'):
+    with pytest.raises(UserError, match='not a table of candidates'):
         found((20, 20, 20), folder=folder)
 
 
@@ -105,7 +105,7 @@ def test_the_table_comes_back(tmp_path):
     with pytest.raises(UserError, match='line 2'):
         read_candidates(tmp_path / 'c.csv')
     (tmp_path / 'c.csv').write_text('something\n')
-    with pytest.raises(UserError, match='no table of candidates'):
+    with pytest.raises(UserError, match='not a table of candidates'):
         read_candidates(tmp_path / 'c.csv')
 
 

@@ -190,7 +190,7 @@ def test_reversed_subvolumes_of_another_request_are_refused(flood_folder, caplog
     )
     with pytest.raises(UserError, match=r'other settings: .*min_segment_size is 50 there and 60'):
         run(other)
-    assert 'was made with another request than --inference_request' in caplog.text
+    assert 'was made with a request other than --inference_request' in caplog.text
     (flood_folder / 'two' / 'manifest.json').unlink()
     with pytest.raises(UserError, match='not made by ffn consensus'):
         run(text)

@@ -172,7 +172,7 @@ def test_one_segment_alone_grows_into_others(folder):
     assert set(result.overlaps) == {CUT[1]}
     assert result.source.num_overlapping > 0.9 * result.source.num_original > 0
     assert result.overlaps[CUT[1]].num_overlapping > 0.5 * result.overlaps[CUT[1]].num_original
-    with pytest.raises(UserError, match='no pair'):
+    with pytest.raises(UserError, match='not to a pair'):
         evaluated(folder, path)
 
 
