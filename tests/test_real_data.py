@@ -49,7 +49,7 @@ def folder(tmp_path_factory, data_dir, repository):
         repository,
         root,
         '-m',
-        'ffn.volumes.import_stack',
+        'ffn.utils.import_stack',
         f'--images={sample}/grayscale_maps/iso.*.png',
         '--output=data/training_sample2.h5:raw',
     )
@@ -57,7 +57,7 @@ def folder(tmp_path_factory, data_dir, repository):
         repository,
         root,
         '-m',
-        'ffn.volumes.import_labels',
+        'ffn.utils.import_labels',
         f'--input={sample}/groundtruth.h5.gz',
         '--output=data/training_sample2.h5:labels',
     )

@@ -85,7 +85,7 @@ def open_truth(spec: str, transforms: str | None = None) -> Volume:
     with open_hdf5(path) as file:
         if dataset not in file:
             raise UserError(f'{path} holds no dataset {dataset!r}')
-        table = Transforms.of_table(file[dataset][:], transforms)
+        table = Transforms.from_table(file[dataset][:], transforms)
     return _derived(volume, lambda labels: table.apply(labels, spec), table.bodies.dtype)
 
 

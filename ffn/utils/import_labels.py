@@ -1,11 +1,9 @@
-"""Moved to `ffn.volumes.import_labels`; kept so that `python -m ffn.utils.import_labels` keeps working."""
+"""Moved to `ffn.cli.import_labels` (`ffn import-labels`); kept so that `python -m ffn.utils.import_labels` keeps working."""
 
+from ffn.cli.import_labels import main
 from ffn.utils.errors import run_tool
-from ffn.utils.startup import show_log
-from ffn.volumes.import_labels import main
 
 __all__ = ['main']
 
 if __name__ == '__main__':
-    show_log()
     run_tool(main)

@@ -1,15 +1,11 @@
-"""Makes a label volume that the stages read from HDF5 labels of other programs.
+"""Labels of other programs to HDF5, one block in memory at a time.
 
-    python -m ffn.volumes.import_labels --input groundtruth.h5.gz --output train.h5:labels
-
-The input, gzipped or not, holds a plain label dataset, or NeuroProof's pair: `stack`, supervoxel
-ids, and `transforms`, N×2, supervoxel id and body id. Labels pass through memory a block at a time,
-and are stored in the smallest unsigned type that holds the greatest.
+The input holds a plain label dataset, or NeuroProof's pair: `stack`, supervoxel ids, and `transforms`, N×2,
+supervoxel id and body id. Labels are stored in the smallest unsigned type that holds the greatest.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import gzip
 import shutil
@@ -25,7 +21,7 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
-from ffn.utils.errors import UserError, run_tool
+from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx, blocks
 from ffn.utils.labels import find_ids
 from ffn.utils.progress import progress
@@ -50,8 +46,8 @@ class Transforms:
     bodies: np.ndarray
 
     @classmethod
-    def of_table(cls, table: np.ndarray, what: str) -> Transforms:
-        """Makes them from rows of supervoxel id and body id.
+    def from_table(cls, table: np.ndarray, what: str) -> Transforms:
+        """Reads rows of supervoxel id and body id.
 
         Raises:
           UserError: another shape or type, or a supervoxel with two bodies.
@@ -127,7 +123,7 @@ def _open_labels(
     transforms = None
     if dataset is None:
         if STACK in file and TRANSFORMS in file:
-            transforms = Transforms.of_table(file[TRANSFORMS][:], f'{path}:{TRANSFORMS}')
+            transforms = Transforms.from_table(file[TRANSFORMS][:], f'{path}:{TRANSFORMS}')
             dataset = STACK
         else:
             dataset = _only_volume(file, path)
@@ -218,30 +214,3 @@ def _all_ids(
             '%s holds negative labels, down to %d: they become background', volume.name, least
         )
     return ids
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the import.
-
-    Raises:
-      UserError: see `import_labels`.
-    """
-    parser = argparse.ArgumentParser(
-        prog='python -m ffn.volumes.import_labels', description=__doc__.splitlines()[0]
-    )
-    parser.add_argument('--input', required=True, metavar='FILE.h5[.gz]')
-    parser.add_argument('--output', required=True, metavar='FILE.h5:DATASET')
-    parser.add_argument(
-        '--dataset', metavar='NAME', help='plain labels; default: stack with its transforms'
-    )
-    parser.add_argument('--quiet', action='store_true', help='no progress bar')
-    args = parser.parse_args(argv)
-    ids, dtype, size = import_labels(
-        args.input, args.output, dataset=args.dataset, quiet=args.quiet
-    )
-    background = 'with' if len(ids) and ids[0] == 0 else 'without'
-    print(f'{args.output}: {dtype} {size}, {len(ids)} labels, {background} background 0')
-
-
-if __name__ == '__main__':
-    run_tool(main)

@@ -1,27 +1,19 @@
-"""Makes an HDF5 volume from the sections of an image stack.
-
-    python -m ffn.volumes.import_stack --images 'sections/*.png' --output train.h5:raw
-
-Sections are PNG or TIFF files, one each or many in a multi-page TIFF, sorted by name with numbers
-counted (z9 before z10): the first becomes z = 0. They pass through memory a slab at a time.
-"""
+"""Image stacks to HDF5, one slab of sections in memory at a time."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import glob
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from natsort import natsorted
+from PIL import Image, UnidentifiedImageError
 
-from ffn.utils.errors import UserError, run_tool
-from ffn.utils.geometry import Zyx
+from ffn.utils.errors import UserError
 from ffn.utils.progress import progress
 from ffn.volumes.hdf5 import replaced_dataset, split_output
 
@@ -47,38 +39,32 @@ class Stack:
     dtype: np.dtype
 
 
-def natural_key(name: str) -> list[tuple[int, str]]:
-    """Sort key that compares the numbers in a name as numbers."""
-    parts = re.split(r'([0-9]+)', name)
-    return [(int(part), '') if i % 2 else (-1, part) for i, part in enumerate(parts)]
-
-
 def find_images(pattern: str) -> tuple[Path, ...]:
-    """Finds the files of a stack, naturally sorted.
+    """Finds the files of a stack, sorted by name with numbers counted (z9 before z10).
 
     Args:
       pattern: with *, ?, [...] and ** as in a shell.
 
     Raises:
-      UserError: none.
+      UserError: no file matches.
     """
     found = [name for name in glob.glob(pattern, recursive=True) if Path(name).is_file()]
     if not found:
         raise UserError(
             f"--images {pattern!r} matches no file; expected a pattern in quotes, such as 'dir/*.png'"
         )
-    return tuple(Path(name) for name in sorted(found, key=natural_key))
+    return tuple(Path(name) for name in natsorted(found))
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """Opens an image, whose pages are then sought; what is wrong with it becomes a UserError."""
+    """Opens an image file; what is wrong with it becomes a UserError, also while its pages are read."""
     # Pillow refuses pictures above a size that sections often have.
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         with Image.open(path, formats=('PNG', 'TIFF')) as image:
             yield image
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise UserError(f'{path} is neither PNG nor TIFF') from error
     except UserError:
         raise
@@ -89,7 +75,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def _pages(image: Image.Image, path: Path) -> Iterator[str]:
-    """Steps through the pages of an image, yielding what to call each in messages."""
+    """Steps through the pages of an image; yields what messages call each."""
     count = getattr(image, 'n_frames', 1)
     for page in range(count):
         image.seek(page)
@@ -103,9 +89,11 @@ def inspect(paths: Sequence[Path]) -> Stack:
       paths: files, in the order of z.
 
     Raises:
-      UserError: a file that is no grey image of 8 or 16 bit, or sections that differ.
+      UserError: a file is not a grey image of 8 or 16 bits, or sections differ.
     """
-    count, first, first_name = 0, None, ''
+    count = 0
+    first: tuple[int, int, np.dtype] | None = None
+    first_name = ''
     for path in paths:
         with _opened(path) as image:
             for name in _pages(image, path):
@@ -123,6 +111,8 @@ def inspect(paths: Sequence[Path]) -> Stack:
                         f'{first_name}'
                     )
                 count += 1
+    if first is None:
+        raise UserError('there is no section')
     width, height, dtype = first
     return Stack(tuple(paths), (count, height, width), dtype)
 
@@ -206,25 +196,3 @@ def import_stack(pattern: str, output: str, *, clahe: bool = False, quiet: bool 
             if filled == len(slab) or z == stack.shape_zyx[0] - 1:
                 dataset[z + 1 - filled : z + 1] = slab[:filled]
     return stack
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the import.
-
-    Raises:
-      UserError: see `import_stack`.
-    """
-    parser = argparse.ArgumentParser(
-        prog='python -m ffn.volumes.import_stack', description=__doc__.splitlines()[0]
-    )
-    parser.add_argument('--images', required=True, metavar='GLOB', help='PNG or TIFF, in quotes')
-    parser.add_argument('--output', required=True, metavar='FILE.h5:DATASET')
-    parser.add_argument('--clahe', action='store_true', help='even out contrast in each section')
-    parser.add_argument('--quiet', action='store_true', help='no progress bar')
-    args = parser.parse_args(argv)
-    stack = import_stack(args.images, args.output, clahe=args.clahe, quiet=args.quiet)
-    print(f'{args.output}: {stack.dtype} {Zyx.of(stack.shape_zyx).xyz}')
-
-
-if __name__ == '__main__':
-    run_tool(main)

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
+from ffn.cli import import_labels as cli_import_labels
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Zyx
 from ffn.volumes import import_labels
@@ -20,7 +21,7 @@ SHAPE_ZYX = (9, 12, 17)
 SUPERVOXELS = np.random.default_rng(1).integers(0, 40, SHAPE_ZYX)
 
 
-def bodies_of(dtype=np.int64, scale: int = 1) -> np.ndarray:
+def make_transforms(dtype=np.int64, scale: int = 1) -> np.ndarray:
     """Pairs for supervoxels 0..39 in disorder, three of them per body."""
     ids = np.random.default_rng(2).permutation(40)
     return np.stack([ids, (ids + 2) // 3 * scale], axis=1).astype(dtype)
@@ -34,7 +35,7 @@ def write(path: Path, **datasets: np.ndarray) -> Path:
 
 
 def imported(tmp_path: Path, source: Path, *arguments: str) -> np.ndarray:
-    import_labels.main(
+    cli_import_labels.main(
         ['--input', str(source), '--output', f'{tmp_path}/out.h5:labels', *arguments]
     )
     with h5py.File(tmp_path / 'out.h5', 'r') as file:
@@ -53,7 +54,7 @@ def _small_blocks(monkeypatch):
 )
 @pytest.mark.parametrize('packed', [False, True])
 def test_neuroproof(tmp_path, stored, scale, expected, packed):
-    pairs = bodies_of(scale=scale)
+    pairs = make_transforms(scale=scale)
     source = write(tmp_path / 'in.h5', stack=SUPERVOXELS.astype(stored), transforms=pairs)
     if packed:
         packed_path = tmp_path / 'in.h5.gz'
@@ -86,7 +87,7 @@ def test_plain_labels(tmp_path, dtype):
 
 
 def test_dataset_is_taken_as_it_is(tmp_path):
-    source = write(tmp_path / 'in.h5', stack=SUPERVOXELS, transforms=bodies_of())
+    source = write(tmp_path / 'in.h5', stack=SUPERVOXELS, transforms=make_transforms())
     result = imported(tmp_path, source, '--dataset', 'stack', '--quiet')
     np.testing.assert_array_equal(result, SUPERVOXELS)
 
@@ -105,7 +106,7 @@ def test_one_channel_and_bool(tmp_path):
 
 
 def test_into_its_own_file(tmp_path):
-    source = write(tmp_path / 'out.h5', stack=SUPERVOXELS, transforms=bodies_of())
+    source = write(tmp_path / 'out.h5', stack=SUPERVOXELS, transforms=make_transforms())
     imported(tmp_path, source)
     with h5py.File(source, 'r') as file:
         assert set(file) == {'stack', 'transforms', 'labels'}
@@ -116,7 +117,7 @@ def test_into_its_own_file(tmp_path):
     ('datasets', 'arguments', 'message'),
     [
         (
-            {'stack': SUPERVOXELS, 'transforms': bodies_of()[1:]},
+            {'stack': SUPERVOXELS, 'transforms': make_transforms()[1:]},
             [],
             'lists no body for supervoxel ',
         ),
@@ -133,8 +134,12 @@ def test_into_its_own_file(tmp_path):
             [],
             'no body for supervoxel 4294967301',
         ),
-        ({'stack': SUPERVOXELS, 'transforms': bodies_of().T}, [], 'of shape (2, 40); expected'),
-        ({'stack': SUPERVOXELS, 'transforms': bodies_of(float)}, [], 'is float64 of shape'),
+        (
+            {'stack': SUPERVOXELS, 'transforms': make_transforms().T},
+            [],
+            'of shape (2, 40); expected',
+        ),
+        ({'stack': SUPERVOXELS, 'transforms': make_transforms(float)}, [], 'is float64 of shape'),
         ({'stack': SUPERVOXELS, 'transforms': np.array([[1, 2], [1, 3]])}, [], 'supervoxel 1 two'),
         ({'a': SUPERVOXELS, 'b': SUPERVOXELS}, [], '2 datasets that can be labels; choose one'),
         ({'a': SUPERVOXELS.astype(float)}, [], '0 datasets that can be labels'),
@@ -164,11 +169,11 @@ def test_truncated_gzip(tmp_path, keep):
 
 def test_command_line(repository, tmp_path):
     """One line on success, one line on failure, and no TensorFlow."""
-    source = write(tmp_path / 'in.h5', stack=SUPERVOXELS, transforms=bodies_of())
+    source = write(tmp_path / 'in.h5', stack=SUPERVOXELS, transforms=make_transforms())
 
     def run(name: str):
         return subprocess.run(
-            [sys.executable, '-X', 'importtime', '-m', 'ffn.volumes.import_labels', '--input', name,
+            [sys.executable, '-X', 'importtime', '-m', 'ffn.utils.import_labels', '--input', name,
              '--output', 'out.h5:labels'],
             cwd=tmp_path, env={'PYTHONPATH': str(repository)}, capture_output=True, text=True,
             check=False,
