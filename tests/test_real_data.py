@@ -220,7 +220,7 @@ def test_training_is_killed_and_goes_on(repository, folder):
     step = int(checkpoints.latest_checkpoint(trained).rpartition('-')[2])
     assert 5 <= step < 20
     done = python(repository, folder, *arguments)
-    assert re.search(rf'going on from \S+-{step}, step {step}', done.stderr)
+    assert re.search(rf'continuing from \S+-{step}, step {step}', done.stderr)
     assert checkpoints.latest_checkpoint(trained).endswith('-20')
     losses = read_events(trained)['pixel_loss']
     assert 20 in losses

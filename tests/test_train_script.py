@@ -104,7 +104,7 @@ def test_killed_it_goes_on_from_its_last_checkpoint(repository, folder):
     assert step % 3 == 0
     done = run(repository, folder, *ARGS, f'--max_steps={step + 2}')
     assert done.returncode == 0, done.stderr
-    assert f'going on from {Path(last).relative_to(folder)}, step {step}' in done.stderr
+    assert f'continuing from {Path(last).relative_to(folder)}, step {step}' in done.stderr
     assert checkpoints.latest_checkpoint(folder / 'model').endswith(f'-{step + 2}')
     assert step + 2 in steps_of_events(folder / 'model')
 

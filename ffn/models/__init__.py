@@ -1,1 +1,1 @@
-"""Networks, their weights and checkpoints, and what turns them into predictors."""
+"""Networks, files of their weights, settings of their training, and networks compiled for inference."""

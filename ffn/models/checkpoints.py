@@ -36,7 +36,7 @@ def latest_checkpoint(directory: str | Path) -> str | None:
 
 
 def resolve_checkpoint(path: str) -> str:
-    """The checkpoint that a folder stands for at this moment; training may go on in it.
+    """The checkpoint that a folder stands for at this moment; a training may add newer ones.
 
     Args:
       path: of a checkpoint, or of a folder of checkpoints.
@@ -186,7 +186,7 @@ class CheckpointWriter:
 
 
 def _read_state(directory: str | Path, pattern: str) -> str | None:
-    """A value of the file `checkpoint`, which TensorFlow reads as well; None where it has none."""
+    """A value from the file `checkpoint`, whose format is TensorFlow's; None if it is not there."""
     file = Path(directory, 'checkpoint')
     text = file.read_text(errors='replace') if file.exists() else ''
     found = re.search(f'^{pattern}', text, re.MULTILINE)

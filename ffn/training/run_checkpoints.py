@@ -46,7 +46,7 @@ class RunCheckpoints:
         """Takes over the last checkpoint of the run's folder, if there is one.
 
         Args:
-          config: the run; gives the folder, what to begin with, and when to save.
+          config: the run; gives the folder, the initial weights, and when to save.
           train_step: network and optimizer.
           replicas: which process this is.
           source: where examples come from.
@@ -112,7 +112,9 @@ class RunCheckpoints:
             if config.init_checkpoint:
                 step = load_weights(self._train_step.model, config.init_checkpoint)
                 self._train_step.start_averages()
-                logging.info('beginning with %s, step %d', config.init_checkpoint, step)
+                logging.info(
+                    'starting with the weights of %s, step %d', config.init_checkpoint, step
+                )
             return 0
         stored = checkpoints.read_variables(latest)
         assign(self._train_step.model.named_variables(), stored, f'checkpoint {latest}')
@@ -120,7 +122,7 @@ class RunCheckpoints:
         self._restore_optimizer(stored, latest)
         step = int(stored[checkpoints.STEP])
         self._restore_input(latest, step)
-        logging.info('going on from %s, step %d', latest, step)
+        logging.info('continuing from %s, step %d', latest, step)
         return step
 
     def _restore_averages(self, stored: Mapping[str, np.ndarray], latest: str) -> None:
@@ -128,7 +130,7 @@ class RunCheckpoints:
         if _fits(averages, stored, checkpoints.EMA):
             assign(averages, stored, f'checkpoint {latest}')
         elif averages:
-            logging.warning('%s holds no averaged weights: the average begins now', latest)
+            logging.warning('%s holds no averaged weights: averaging starts now', latest)
             self._train_step.start_averages()
 
     def _restore_optimizer(self, stored: Mapping[str, np.ndarray], latest: str) -> None:
@@ -156,7 +158,7 @@ class RunCheckpoints:
             self._source.set_state(state)
         except (KeyError, ValueError) as error:
             logging.warning(
-                '%s: the examples that were under way are not taken up again (%s); new ones begin',
+                '%s: the interrupted examples cannot be resumed (%s); training continues with new ones',
                 latest,
                 error,
             )

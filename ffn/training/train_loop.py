@@ -48,7 +48,7 @@ def train(
       The step that was reached.
 
     Raises:
-      UserError: what is given does not fit, or the loss is no longer finite.
+      UserError: volumes, model and checkpoints do not fit, or the loss is no longer finite.
     """
     replicas = replicas or Replicas(tf.distribute.get_strategy())
     precision = config.precision

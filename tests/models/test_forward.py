@@ -19,7 +19,7 @@ def network(data_dir):
 
 
 def image_around(data_dir, position_zyx):
-    """The normalised field of view, read from the sections that it needs."""
+    """The normalized field of view, read from the sections that it needs."""
     z, y, x = (int(n) for n in position_zyx)
     sections = sorted(
         (data_dir / 'fib25' / 'training_sample2' / 'grayscale_maps').glob('iso.*.png')

@@ -43,7 +43,7 @@ def test_patches_are_the_fov_and_the_moves_in_both_directions():
     assert one_more.eval_size(INFO) == Zyx(15, 21, 27)
 
 
-def test_a_volume_may_have_its_own_normalisation():
+def test_a_volume_may_have_its_own_normalization():
     config = DataConfig(**DATA, offset_scale={'v': (100.0, 20.0)})
     assert config.normalization('v') == (100.0, 20.0)
     assert DataConfig(**DATA).normalization('v') == (128.0, 33.0)

@@ -60,7 +60,7 @@ def test_without_the_input_state_new_examples_begin(folder, caplog):
     for file in (folder / 'model').glob('*.input-*'):
         file.write_bytes(b'PK damaged')
     assert train_loop.train(config(folder, 'model', 6)) == 6
-    assert 'not taken up again' in caplog.text
+    assert 'interrupted examples cannot be resumed' in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_other_settings_begin_with_new_examples(folder, caplog, change, why):
     args = {**sample.MODEL_ARGS, 'fov_size': [5, 5, 5], 'deltas': [1, 1, 1]}
     run(folder, 'model', [4], model_args=args)
     assert train_loop.train(config(folder, 'model', 6, model_args=args, **change)) == 6
-    assert 'not taken up again' in caplog.text
+    assert 'interrupted examples cannot be resumed' in caplog.text
     assert why in caplog.text
 
 

@@ -1,9 +1,9 @@
 """Geometric augmentation: where each voxel of a patch comes from.
 
-All changes are one map from the voxels of the patch to positions in the block that was read around
-it, with the centre, index (n - 1) // 2 along each axis, fixed. From the patch inwards: each section
-is stretched, sheared and displaced, then all of it is rotated in physical space. Sections are
-therefore the patch's own, across z, as in the volumes that the network will see.
+All changes together are one map from the voxels of the patch to positions in the block that was read
+around it. The centre, index (n - 1) // 2 along each axis, is fixed. Starting from the patch, each section
+is stretched, sheared and displaced, then the whole is rotated in physical space. Sections are therefore
+the patch's own, across z, as in the volumes that the network will see.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Warp:
     Voxel p of section z comes from rotation · (section[z] · p + displacement).
 
     Attributes:
-      rotation: float64 [3, 3], of voxels: physical where these are anisotropic.
-      sections: float64 [sections, 3, 3], or [1, 3, 3] where all are alike.
+      rotation: float64 [3, 3], a rotation of physical space, in voxels.
+      sections: float64 [sections, 3, 3], or [1, 3, 3] if all are equal.
       displacement: float32 [z, y, x, 2] along y and x; each of z, y, x is whole or of length 1.
     """
 
@@ -53,10 +53,10 @@ class Warp:
 
         Args:
           size: of the patch.
-          center_zyx: where its centre is in the block.
+          center_zyx: index of its centre in the block.
 
         Returns:
-          float32 [3, z, y, x], the index z, y, x into the block.
+          float32 [3, z, y, x], fractional indices z, y, x into the block.
         """
         axes = np.ogrid[tuple(slice(-((n - 1) // 2), n // 2 + 1) for n in size)]
         matrices = (self.rotation @ self.sections)[..., np.newaxis, np.newaxis]
@@ -92,12 +92,12 @@ def draw(config: AugmentationConfig, size: Zyx, rng: np.random.Generator) -> War
     """Draws a map at random.
 
     Args:
-      config: what is wanted.
+      config: what may be changed.
       size: of the patch.
-      rng: source of chance.
+      rng: random generator.
 
     Returns:
-      None when nothing moves.
+      The map; None if nothing moves.
     """
     voxel = np.array(config.voxel_size[::-1])
     sections = np.eye(3)[np.newaxis]
@@ -119,7 +119,7 @@ def draw(config: AugmentationConfig, size: Zyx, rng: np.random.Generator) -> War
 
 
 def _in_voxels(matrix: np.ndarray, voxel: np.ndarray) -> np.ndarray:
-    """A matrix [..., 3, 3] of physical space, as one of voxels of this size z, y, x."""
+    """Converts matrices [..., 3, 3] from physical space to voxels of this size z, y, x."""
     scaled: np.ndarray = matrix * voxel / voxel[:, np.newaxis]
     return scaled
 
@@ -194,7 +194,7 @@ def _draw_rotation(kind: Rotation3d, rng: np.random.Generator) -> np.ndarray:
 def resample(
     image: np.ndarray, labels: np.ndarray, weights: np.ndarray, size: Zyx, warp: Warp
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Takes a patch out of the middle of a block, through a map.
+    """Resamples a patch from the middle of a block, through a map.
 
     Args:
       image: float32 [z, y, x]; interpolated linearly.

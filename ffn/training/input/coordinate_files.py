@@ -188,7 +188,7 @@ def describe_damage(files: Sequence[str], error: Exception | str = '') -> str:
         count, reason = count_usable(file)
         if reason:
             return (
-                f'{file} is no whole GZIP TFRecord of coordinates: {reason}, after {count} records; '
-                '--skip_corrupt_records leaves the rest of it out'
+                f'{file} is no intact GZIP TFRecord of coordinates: {reason}, after {count} records; '
+                '--skip_corrupt_records skips the rest of it'
             )
     return f'{", ".join(files)}: {str(error).splitlines()[0][:200]}'

@@ -16,7 +16,7 @@ class PatchReader:
 
     Attributes:
       volume: where boxes are read from, of one channel.
-      box: all of it.
+      box: the box of the whole volume.
     """
 
     def __init__(self, volume: Volume):

@@ -172,7 +172,7 @@ def _exclude_spheres(partitions: np.ndarray, box: Box, spheres: Sequence[Sequenc
 
 
 def _bounding_boxes(volume: Volume, radius: Xyz) -> np.ndarray:
-    """The volume's own bounding boxes, or all of it, shrunk: int64 [n, 2, 3], x, y, z."""
+    """The bounding boxes in the volume's attributes, or its box, shrunk: int64 [n, 2, 3], x, y, z."""
     names = sorted(name for name in volume.attrs if name.startswith('bounding_boxes'))
     boxes = [volume.box]
     if names:

@@ -50,7 +50,7 @@ class Walk:
     """One example, the canvas over it, and the position of the field of view.
 
     Attributes:
-      example: what is walked over.
+      example: the example that the field of view walks over.
       canvas: float32 [z, y, x] logits.
       position: of the field of view, z, y, x from the centre.
       reach: how far from the centre it may go, z, y, x.

@@ -106,7 +106,7 @@ def test_otherwise_the_error_names_the_damaged_file(tmp_path, kind):
     with pytest.raises(UserError) as caught:
         use()
     message = str(caught.value)
-    assert message.startswith(f'{files[1]} is no whole GZIP TFRecord of coordinates')
+    assert message.startswith(f'{files[1]} is no intact GZIP TFRecord of coordinates')
     assert f', after {whole} records; --skip_corrupt_records' in message
     assert '\n' not in message
 
@@ -172,5 +172,5 @@ def test_volumes_are_looked_for_beyond_what_is_damaged(tmp_path, kind):
 def test_records_without_a_volume_are_an_error_that_names_the_file(tmp_path, kind):
     files = write_shards(tmp_path, shards=1)
     damage(tmp_path / 'c-00000-of-00001', kind)
-    with pytest.raises(UserError, match=rf'^{files[0]} is no whole .* after 1 records'):
+    with pytest.raises(UserError, match=rf'^{files[0]} is no intact .* after 1 records'):
         check_volumes(files, ['last'])

@@ -69,7 +69,7 @@ def test_even_sizes_start_at_the_same_rule(folder):
         )
 
 
-def test_arrays_are_normalised_float32(folder):
+def test_arrays_are_normalized_float32(folder):
     with source(folder, **PLAIN) as examples:
         example = next(examples)
         x, y, z = example.center
@@ -82,7 +82,7 @@ def test_arrays_are_normalised_float32(folder):
     assert example.volume == 'v'
 
 
-def test_a_volume_may_have_its_own_normalisation(folder):
+def test_a_volume_may_have_its_own_normalization(folder):
     with source(folder, offset_scale={'v': (100.0, 10.0)}, **PLAIN) as examples:
         example = next(examples)
         x, y, z = example.center

@@ -97,9 +97,9 @@ def test_what_comes_from_beyond_the_border_has_weight_0(folder):
                 slice(c - m - (n - 1) // 2, c + m + n // 2 + 1)
                 for c, m, n in zip((z, y, x), margin, SIZE)
             )
-            normalised = (image[block].astype(np.float32) - 140) / 50
+            normalized = (image[block].astype(np.float32) - 140) / 50
             expected = augment(
-                normalised,
+                normalized,
                 labels[block],
                 inside[block],
                 SIZE,
@@ -115,7 +115,7 @@ def test_what_comes_from_beyond_the_border_has_weight_0(folder):
             assert example.weights[2, 3, 4] == 1
 
 
-def test_images_of_different_types_do_not_share_a_normalisation(folder):
+def test_images_of_different_types_do_not_share_a_normalization(folder):
     path = f'{folder}/volume.h5'
     other = put(folder, 'raw', sample.image().astype(np.uint16) * 256)['v']
     volumes = {
