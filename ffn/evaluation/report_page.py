@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from markupsafe import Markup
+
 from ffn.evaluation.comparison import Comparison
 from ffn.evaluation.error_cases import ErrorCase, MissedObject
 from ffn.evaluation.evaluation import Evaluation, Scores
@@ -18,7 +20,7 @@ from ffn.visualization.case_pictures import (
     case_picture,
     encode_png,
 )
-from ffn.visualization.page import figure, table, text, write_html
+from ffn.visualization.page import figure, table, write_html
 from ffn.volumes.volume import Volume
 
 Link = Callable[[Xyz, Sequence[int], Sequence[int]], str | None]
@@ -93,34 +95,38 @@ def write_report(
     Raises:
       UserError: a volume cannot be read.
     """
-    body = [table([(text(name), text(value)) for name, value in facts.items()]), *numbers]
+    body = [table(list(facts.items())), *numbers]
     cases = [(section, case) for section in sections for case in section.cases]
     shown = {
         id(case): _format_case(section, case, volumes)
         for section, case in progress(cases, desc='pictures', unit='case', quiet=quiet)
     }
     body.append(
-        f'<p>Pictures: planes xy, xz and yz through the cross; the image above, and below it outlines of '
-        f'{text(volumes.names[0])} and areas of {text(volumes.names[1])}. A click selects a position.</p>'
+        Markup(
+            '<p>Pictures: planes xy, xz and yz through the cross; the image above, and below it outlines '
+            'of {} and areas of {}. A click selects a position.</p>'
+        ).format(*volumes.names)
     )
     for section in sections:
-        body.append(f'<h2>{text(section.title)}</h2>')
-        body += [shown[id(case)] for case in section.cases] or ['<p>None.</p>']
+        body.append(Markup('<h2>{}</h2>').format(section.title))
+        body += [shown[id(case)] for case in section.cases] or [Markup('<p>None.</p>')]
     write_html(path, title, body)
 
 
-def format_numbers(found: Evaluation) -> list[str]:
+def format_numbers(found: Evaluation) -> list[Markup]:
     """Formats the numbers of an evaluation as HTML."""
     header = ['voxels', 'number', 'VOI split', 'VOI merge', 'Rand error', 'precision', 'recall']
     rows = [_score_row(f'labelled in {name}', s) for name, s in found.scores.items()]
     for name, s in (found.inner_scores or {}).items():
         rows.append(_score_row(f'labelled in {name}, without {found.boundary} at borders', s))
-    parts = ['<h2>Scores</h2>', table(rows, header, 'numbers')]
+    parts = [Markup('<h2>Scores</h2>'), table(rows, header, 'numbers')]
     c = found.coverage
     parts.append(
-        f'<p>{c.covered_fraction:.1%} of the {c.truth_voxels:,} labelled voxels have a segment. Of '
-        f'{c.objects:,} objects, {c.objects_covered:,} are covered at least by half and '
-        f'{c.objects_missing:,} not at all; there are {c.segments:,} segments.</p>'
+        Markup('<p>{}</p>').format(
+            f'{c.covered_fraction:.1%} of the {c.truth_voxels:,} labelled voxels have a segment. Of '
+            f'{c.objects:,} objects, {c.objects_covered:,} are covered at least by half and '
+            f'{c.objects_missing:,} not at all; there are {c.segments:,} segments.'
+        )
     )
     if found.erl:
         e = found.erl
@@ -138,11 +144,14 @@ def format_numbers(found: Evaluation) -> list[str]:
             'merge threshold': f'{e.merge_threshold:g}',
             'segments that merge neurons': f'{len(e.mergers):,}',
         }
-        parts += ['<h2>Expected run length</h2>', table(list(lengths.items()), kind='numbers')]
+        parts += [
+            Markup('<h2>Expected run length</h2>'),
+            table(list(lengths.items()), kind='numbers'),
+        ]
     return parts
 
 
-def format_differences(found: Comparison) -> list[str]:
+def format_differences(found: Comparison) -> list[Markup]:
     """Formats the numbers of a comparison as HTML."""
     rows = []
     for name, d in found.scores.items():
@@ -154,8 +163,10 @@ def format_differences(found: Comparison) -> list[str]:
     header = ['voxels', 'number', 'H(B | A)', 'H(A | B)', 'Rand error']
     return [
         table(rows, header, 'numbers'),
-        f'<p>{found.objects_a:,} objects in A, {found.objects_b:,} in B; {found.identical:,} are '
-        'identical.</p>',
+        Markup('<p>{}</p>').format(
+            f'{found.objects_a:,} objects in A, {found.objects_b:,} in B; {found.identical:,} are '
+            'identical.'
+        ),
     ]
 
 
@@ -167,7 +178,9 @@ def _score_row(name: str, scores: Scores | None) -> list[str]:
     return [name, f'{s.voxels:,}', *(f'{value:.4f}' for value in values)]
 
 
-def _format_case(section: Section, case: ErrorCase | MissedObject, volumes: ReportVolumes) -> str:
+def _format_case(
+    section: Section, case: ErrorCase | MissedObject, volumes: ReportVolumes
+) -> Markup:
     pieces = [] if isinstance(case, MissedObject) else [p.id for p in case.pieces]
     segments = [case.id] if section.of_segments else pieces
     objects = pieces if section.of_segments else [case.id]
@@ -187,22 +200,29 @@ def _format_case(section: Section, case: ErrorCase | MissedObject, volumes: Repo
     )
     position = ', '.join(map(str, case.at_xyz))
     url = volumes.link(case.at_xyz, objects, segments)
-    there = f' <a href="{text(url)}">open</a>' if url else ''
-    caption = f'{_marked(case.id, own)}: {_describe(case, other)} At <code>{position}</code>{there}'
+    there = Markup(' <a href="{}">open</a>').format(url) if url else ''
+    caption = Markup('{}: {} At <code>{}</code>{}').format(
+        _mark(case.id, own), _describe(case, other), position, there
+    )
     return figure(encode_png(picture), caption, alt=f'{case.id} at x,y,z {position}')
 
 
 def _describe(case: ErrorCase | MissedObject, colors: Mapping[int, Rgb]) -> str:
     if isinstance(case, MissedObject):
         return f'{case.missing:,} of its {case.voxels:,} voxels are missing.'
-    pieces = ', '.join(f'{_marked(p.id, colors)} ({p.voxels:,})' for p in case.pieces)
+    pieces = Markup(', ').join(
+        Markup('{} ({})').format(_mark(piece.id, colors), f'{piece.voxels:,}')
+        for piece in case.pieces
+    )
     more = f' and {case.number - len(case.pieces):,} more' if case.number > len(case.pieces) else ''
-    return f'{case.bits:.4f} bits, {case.voxels:,} voxels in {pieces}{more}.'
+    return Markup('{} bits, {} voxels in {}{}.').format(
+        f'{case.bits:.4f}', f'{case.voxels:,}', pieces, more
+    )
 
 
-def _marked(number: int, colors: Mapping[int, Rgb]) -> str:
+def _mark(number: int, colors: Mapping[int, Rgb]) -> str:
     """Formats an id, preceded by its colour in the picture."""
     if number not in colors:
         return str(number)
-    r, g, b = colors[number]
-    return f'<span style="background:rgb({r},{g},{b});border:1px solid #888">&emsp;</span> {number}'
+    square = '<span style="background:rgb({},{},{});border:1px solid #888">&emsp;</span> {}'
+    return Markup(square).format(*colors[number], number)

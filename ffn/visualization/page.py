@@ -1,15 +1,26 @@
-"""Self-contained HTML pages with text, tables and pictures."""
+"""Self-contained HTML pages with text, tables and pictures.
+
+Whatever is not `Markup` is text, and is escaped.
+"""
 
 from __future__ import annotations
 
 import base64
-import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
 from ffn.utils.atomic import atomic_path
 
-_STYLE = """
+_ENVIRONMENT = Environment(autoescape=True, undefined=StrictUndefined)
+
+_PAGE = _ENVIRONMENT.from_string("""<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>{{ title }}</title>
+<style>
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 img { max-width: 100%; image-rendering: pixelated; }
 table { border-collapse: collapse; } td, th { padding: .1rem 1rem .1rem 0; text-align: left; }
@@ -17,58 +28,58 @@ table { border-collapse: collapse; } td, th { padding: .1rem 1rem .1rem 0; text-
 code { background: #f4f4f4; padding: 0 .3rem; user-select: all; }
 figcaption { color: #555; } figure { margin: 1.5rem 0; }
 pre { background: #f4f4f4; padding: .7rem; overflow-x: auto; font-size: .85rem; }
-"""
+</style>
+<h1>{{ title }}</h1>
+{% for part in body %}{{ part }}
+{% endfor %}</html>
+""")
+
+_TABLE = _ENVIRONMENT.from_string(
+    '<table class="{{ kind }}">'
+    '{% if header %}<tr>{% for cell in header %}<th>{{ cell }}</th>{% endfor %}</tr>{% endif %}'
+    '{% for row in rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}'
+    '</table>'
+)
+
+_FIGURE = _ENVIRONMENT.from_string(
+    '<figure><img alt="{{ alt }}" src="data:image/png;base64,{{ data }}">'
+    '<figcaption>{{ caption }}</figcaption></figure>'
+)
 
 
-def text(value: object) -> str:
-    """Text as HTML that shows it."""
-    return html.escape(str(value))
-
-
-def table(rows: Sequence[Sequence[str]], header: Sequence[str] = (), kind: str = '') -> str:
-    """A table.
+def table(rows: Sequence[Sequence[object]], header: Sequence[str] = (), kind: str = '') -> Markup:
+    """Makes a table.
 
     Args:
-      rows: cells, HTML.
-      header: titles of the columns, HTML; may be left out.
+      rows: cells.
+      header: titles of the columns, if any.
       kind: 'numbers' for columns that are read downwards.
     """
-    lines = [('th', header)] if header else []
-    lines += [('td', row) for row in rows]
-    cells = ''.join(
-        f'<tr>{"".join(f"<{tag}>{cell}</{tag}>" for cell in row)}</tr>' for tag, row in lines
-    )
-    return f'<table class="{kind}">{cells}</table>'
+    return Markup(_TABLE.render(rows=rows, header=header, kind=kind))
 
 
-def figure(png: bytes, caption: str, alt: str) -> str:
-    """A picture.
+def figure(png: bytes, caption: str, alt: str) -> Markup:
+    """Makes a figure.
 
     Args:
-      png: the file.
-      caption: HTML.
-      alt: what it shows, text.
+      png: content of the file.
+      caption: text below the picture.
+      alt: what the picture shows.
     """
-    return (
-        f'<figure><img alt="{html.escape(alt)}" src="data:image/png;base64,'
-        f'{base64.b64encode(png).decode()}"><figcaption>{caption}</figcaption></figure>'
-    )
+    data = base64.b64encode(png).decode()
+    return Markup(_FIGURE.render(data=data, caption=caption, alt=alt))
 
 
 def write_html(path: str | Path, title: str, body: Sequence[str]) -> None:
-    """Writes a page, whole or not at all.
+    """Writes a page, atomically.
 
     Args:
       path: the file.
-      title: heading, text.
-      body: what follows, HTML.
+      title: heading.
+      body: parts of the page.
     """
     with atomic_path(path) as temporary:
-        temporary.write_text(
-            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-            f'<style>{_STYLE}</style><h1>{html.escape(title)}</h1>{"".join(body)}</html>\n',
-            encoding='utf-8',
-        )
+        temporary.write_text(_PAGE.render(title=title, body=body), encoding='utf-8')
 
 
 def write_page(
@@ -84,10 +95,11 @@ def write_page(
       path: the HTML file.
       title: heading.
       facts: rows of the table at the top.
-      pictures: PNG files and what each shows; they are put into the page.
-      commands: what was run, shown at the end.
+      pictures: PNG files, which are embedded in the page, and their captions.
+      commands: the commands that were run, shown at the end.
     """
-    rows = [(text(name), f'<b>{text(value)}</b>') for name, value in facts.items()]
-    figures = [figure(Path(p).read_bytes(), text(c), alt=c) for p, c in pictures]
-    run = ['<h2>Commands</h2>', *(f'<pre>{text(c)}</pre>' for c in commands)] if commands else []
+    bold, code = Markup('<b>{}</b>'), Markup('<pre>{}</pre>')
+    rows = [(name, bold.format(value)) for name, value in facts.items()]
+    figures = [figure(Path(png).read_bytes(), caption, alt=caption) for png, caption in pictures]
+    run = [Markup('<h2>Commands</h2>'), *map(code.format, commands)] if commands else []
     write_html(path, title, [table(rows), *figures, *run])

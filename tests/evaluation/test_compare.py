@@ -91,12 +91,33 @@ def test_an_empty_one(folder, capsys):
 
 
 def test_json_and_page(folder):
-    run(folder, '--json', folder / 'c.json', '--html', folder / 'c.html', '--image',
-        f'{folder}/v.h5:raw', '--worst', 3)  # fmt: skip
+    run(
+        folder,
+        '--json',
+        folder / 'c.json',
+        '--html',
+        folder / 'c.html',
+        '--image',
+        f'{folder}/v.h5:raw',
+        '--worst',
+        3,
+    )
     found = json.loads((folder / 'c.json').read_text())
-    assert list(found) == ['version', 'a', 'b', 'split_cc', 'box', 'scores', 'objects_a',
-                           'objects_b', 'identical', 'cut_in_b', 'joined_in_b', 'missing_in_b',
-                           'missing_in_a']  # fmt: skip
+    assert list(found) == [
+        'version',
+        'a',
+        'b',
+        'split_cc',
+        'box',
+        'scores',
+        'objects_a',
+        'objects_b',
+        'identical',
+        'cut_in_b',
+        'joined_in_b',
+        'missing_in_b',
+        'missing_in_a',
+    ]
     assert found['box'] == {'start_xyz': [0, 0, 0], 'size_xyz': [24, 16, 6]}
     assert found['cut_in_b'][0]['pieces'][0]['id'] == 21
     page = (folder / 'c.html').read_text()
@@ -124,10 +145,14 @@ def test_offset(folder):
 def test_the_command_itself(repository, folder):
     def call(*arguments):
         return subprocess.run(
-            [sys.executable, '-m', 'ffn.evaluation.compare', *arguments], cwd=folder,
-            env={'PYTHONPATH': str(repository)}, capture_output=True, text=True, check=False,
+            [sys.executable, '-m', 'ffn.evaluation.compare', *arguments],
+            cwd=folder,
+            env={'PYTHONPATH': str(repository)},
+            capture_output=True,
+            text=True,
+            check=False,
             timeout=120,
-        )  # fmt: skip
+        )
 
     done = call('v.h5:a', 'v.h5:b')
     assert (done.returncode, done.stderr) == (0, '')

@@ -173,8 +173,9 @@ def test_no_section_is_read_twice(boundary):
     array = Counting(np.random.default_rng(1).integers(0, 4, (23, 5, 6)))
     truth = Volume('t', array, {})
     box = Box(Xyz(0, 0, 3), Xyz(6, 5, 17))
-    compare_volumes(truth, Volume('s', array.labels, {}), box, boundary=boundary,
-                    block_zyx=Zyx(4, 9, 9))  # fmt: skip
+    compare_volumes(
+        truth, Volume('s', array.labels, {}), box, boundary=boundary, block_zyx=Zyx(4, 9, 9)
+    )
     expected = np.zeros(23, int)
     expected[max(3 - boundary, 0) : 20 + boundary] = 1
     np.testing.assert_array_equal(array.reads, expected)

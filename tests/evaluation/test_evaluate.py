@@ -48,8 +48,16 @@ def folder(tmp_path):
 
 
 def run(folder, segmentation, *more, truth='truth'):
-    return main(['--segmentation', f'{folder}/{segmentation}', '--groundtruth',
-                 f'{folder}/v.h5:{truth}', '--quiet', *map(str, more)])  # fmt: skip
+    return main(
+        [
+            '--segmentation',
+            f'{folder}/{segmentation}',
+            '--groundtruth',
+            f'{folder}/v.h5:{truth}',
+            '--quiet',
+            *map(str, more),
+        ]
+    )
 
 
 def test_scores_and_cases(folder):
@@ -112,8 +120,15 @@ def test_perfect(folder):
 
 
 def test_an_empty_segmentation(folder, capsys):
-    found = run(folder, 'v.h5:none', '--boundary', 0, '--skeletons_from_groundtruth',
-                '--skeleton_min_voxels', 50)  # fmt: skip
+    found = run(
+        folder,
+        'v.h5:none',
+        '--boundary',
+        0,
+        '--skeletons_from_groundtruth',
+        '--skeleton_min_voxels',
+        50,
+    )
     assert found.scores['segmentation'] is found.scores['both'] is None
     # All is one segment: nothing is split.
     assert found.scores['truth'].voi_split == 0
@@ -129,14 +144,41 @@ def test_json(folder):
     with h5py.File(folder / 'v.h5', 'a') as file:
         file['t'] = np.array([[0, 0], [1, 7], [2, 7], [3, 2**40]])
         file['super'] = np.where(bars() == 7, 1, np.where(bars() > 0, 3, 0))
-    main(['--segmentation', f'{folder}/v.h5:seg', '--groundtruth', f'{folder}/v.h5:super',
-          '--groundtruth_transforms', f'{folder}/v.h5:t', '--voxel_size', '8,8,40', '--json',
-          f'{folder}/out/a.json', '--skeletons_from_groundtruth', '--merge_threshold', '20',
-          '--skeleton_min_voxels', '10'])  # fmt: skip
+    main(
+        [
+            '--segmentation',
+            f'{folder}/v.h5:seg',
+            '--groundtruth',
+            f'{folder}/v.h5:super',
+            '--groundtruth_transforms',
+            f'{folder}/v.h5:t',
+            '--voxel_size',
+            '8,8,40',
+            '--json',
+            f'{folder}/out/a.json',
+            '--skeletons_from_groundtruth',
+            '--merge_threshold',
+            '20',
+            '--skeleton_min_voxels',
+            '10',
+        ]
+    )
     found = json.loads((folder / 'out' / 'a.json').read_text())
-    assert list(found) == ['version', 'segmentation', 'groundtruth', 'split_cc', 'box',
-                           'boundary_voxels', 'scores', 'inner_scores', 'coverage', 'splits',
-                           'mergers', 'missing', 'erl']  # fmt: skip
+    assert list(found) == [
+        'version',
+        'segmentation',
+        'groundtruth',
+        'split_cc',
+        'box',
+        'boundary_voxels',
+        'scores',
+        'inner_scores',
+        'coverage',
+        'splits',
+        'mergers',
+        'missing',
+        'erl',
+    ]
     assert found['box'] == {'start_xyz': [0, 0, 0], 'size_xyz': [20, 12, 8]}
     assert found['boundary_voxels'] == 2
     assert list(found['scores']) == list(found['inner_scores']) == list(KINDS)
@@ -157,8 +199,10 @@ def swc(folder, name, points):
 
 def test_skeletons(folder, capsys):
     """a is cut; b and c are joined, the end of c is left out; in nm, voxels of 10, 10 and 40 nm."""
-    files = [swc(folder, f'{name}.swc', [(10 * x + 5, 10 * y + 5, 60) for x in range(20)])
-             for name, y in (('a', 1), ('b', 5), ('c', 8))]  # fmt: skip
+    files = [
+        swc(folder, f'{name}.swc', [(10 * x + 5, 10 * y + 5, 60) for x in range(20)])
+        for name, y in (('a', 1), ('b', 5), ('c', 8))
+    ]
     skeletons = ('--skeletons', *files, '--voxel_size', '10,10,40')
     erl = run(folder, 'v.h5:seg', *skeletons, '--merge_threshold', 50).erl
     assert (erl.neurons, erl.length) == (3, pytest.approx(570))
@@ -176,8 +220,16 @@ def test_skeletons(folder, capsys):
 def test_skeletons_in_voxels_and_outside(folder, caplog):
     inside = swc(folder, 'a.swc', [(x, 1, 1) for x in range(-2, 9)])
     with caplog.at_level(logging.WARNING):
-        erl = run(folder, 'v.h5:seg', '--skeletons', inside, '--skeleton_unit', 'voxels',
-                  '--voxel_size', '10,10,40').erl  # fmt: skip
+        erl = run(
+            folder,
+            'v.h5:seg',
+            '--skeletons',
+            inside,
+            '--skeleton_unit',
+            'voxels',
+            '--voxel_size',
+            '10,10,40',
+        ).erl
     assert '2 of 11 nodes' in caplog.text
     assert (erl.length, erl.erl) == (80, 80)
     with pytest.raises(UserError, match='no edge of the skeletons lies inside box'):
@@ -195,8 +247,15 @@ def test_offset_and_box(folder):
 
 
 def test_results_of_inference_lie_where_they_say(folder):
-    save_result(folder / 'r', (1, 2, 3), errors()[1:7, 2:9, 3:] % 97,
-                {1: OriginInfo((0, 0, 0), 1, 1.0)}, b'', {}, {})  # fmt: skip
+    save_result(
+        folder / 'r',
+        (1, 2, 3),
+        errors()[1:7, 2:9, 3:] % 97,
+        {1: OriginInfo((0, 0, 0), 1, 1.0)},
+        b'',
+        {},
+        {},
+    )
     found = run(folder, 'r')
     assert found.box.start == Xyz(3, 2, 1)
     assert found.scores == run(folder, 'v.h5:small', '--offset', '3,2,1').scores
@@ -222,23 +281,32 @@ def test_split_cc(folder):
     assert run(folder, 'v.h5:cut', '--split_cc').coverage.segments == 4
 
 
-@pytest.mark.parametrize(('arguments', 'message'), [
-    (['--worst', '-1'], '--worst is -1'),
-    (['--boundary', '-1'], '--boundary is -1'),
-    (['--voxel_size', '4,4'], "--voxel_size is '4,4'; expected three positive numbers"),
-    (['--voxel_size', '4,0,4'], "--voxel_size is '4,0,4'"),
-    (['--merge_threshold', 'nan'], '--merge_threshold is nan'),
-    (['--image', 'a.h5:raw'], '--image is for the page; give --html'),
-    (['--offset', '1,2'], '--offset'),
-    (['--skeletons', 'none.swc'], 'no such file: none.swc'),
-    (['--skeletons', 'a.swc', '--skeletons_from_groundtruth'], 'choose one'),
-    (['--bounding_box', 'start { x: 0 y: 0 z: 0 } size { x: 21 y: 1 z: 1 }'], 'not inside of both'),
-    (['--bounding_box', 'start { x: 0 y: 10 z: 0 } size { x: 9 y: 1 z: 1 }'], 'has no label in box'),
-    (['--segmentation', 'v.h5:soft'], 'labels must be integers'),
-    (['--segmentation', 'v.h5:small'], 'shapes differ'),
-    (['--groundtruth', 'v.h5:none'], 'has no label in box'),
-    (['--segmentation', 'nothing'], "'nothing' names no dataset"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--worst', '-1'], '--worst is -1'),
+        (['--boundary', '-1'], '--boundary is -1'),
+        (['--voxel_size', '4,4'], "--voxel_size is '4,4'; expected three positive numbers"),
+        (['--voxel_size', '4,0,4'], "--voxel_size is '4,0,4'"),
+        (['--merge_threshold', 'nan'], '--merge_threshold is nan'),
+        (['--image', 'a.h5:raw'], '--image is for the page; give --html'),
+        (['--offset', '1,2'], '--offset'),
+        (['--skeletons', 'none.swc'], 'no such file: none.swc'),
+        (['--skeletons', 'a.swc', '--skeletons_from_groundtruth'], 'choose one'),
+        (
+            ['--bounding_box', 'start { x: 0 y: 0 z: 0 } size { x: 21 y: 1 z: 1 }'],
+            'not inside of both',
+        ),
+        (
+            ['--bounding_box', 'start { x: 0 y: 10 z: 0 } size { x: 9 y: 1 z: 1 }'],
+            'has no label in box',
+        ),
+        (['--segmentation', 'v.h5:soft'], 'labels must be integers'),
+        (['--segmentation', 'v.h5:small'], 'shapes differ'),
+        (['--groundtruth', 'v.h5:none'], 'has no label in box'),
+        (['--segmentation', 'nothing'], "'nothing' names no dataset"),
+    ],
+)
 def test_mistakes(folder, monkeypatch, arguments, message):
     monkeypatch.chdir(folder)
     with pytest.raises(UserError, match=message):
@@ -248,10 +316,14 @@ def test_mistakes(folder, monkeypatch, arguments, message):
 def test_the_command_itself(repository, folder):
     def call(*arguments):
         return subprocess.run(
-            [sys.executable, '-m', 'ffn.evaluation.evaluate', *arguments], cwd=folder,
-            env={'PYTHONPATH': str(repository)}, capture_output=True, text=True, check=False,
+            [sys.executable, '-m', 'ffn.evaluation.evaluate', *arguments],
+            cwd=folder,
+            env={'PYTHONPATH': str(repository)},
+            capture_output=True,
+            text=True,
+            check=False,
             timeout=120,
-        )  # fmt: skip
+        )
 
     done = call('--segmentation=v.h5:seg', '--groundtruth=v.h5:truth', '--json=a.json')
     assert (done.returncode, done.stderr) == (0, '')
@@ -267,8 +339,16 @@ def test_the_published_segmentation(data_dir, tmp_path):
     from ffn.volumes.import_labels import import_labels
 
     import_labels(data_dir / 'fib25/training_sample2/groundtruth.h5.gz', f'{tmp_path}/t.h5:labels')
-    main(['--segmentation', str(data_dir / 'fib25/sample-training2.npz'), '--groundtruth',
-          f'{tmp_path}/t.h5:labels', '--json', f'{tmp_path}/a.json'])  # fmt: skip
+    main(
+        [
+            '--segmentation',
+            str(data_dir / 'fib25/sample-training2.npz'),
+            '--groundtruth',
+            f'{tmp_path}/t.h5:labels',
+            '--json',
+            f'{tmp_path}/a.json',
+        ]
+    )
     found = json.loads((tmp_path / 'a.json').read_text())
     score = found['scores']['segmentation']
     assert score['voi_split'] == pytest.approx(0.613, abs=1e-3)

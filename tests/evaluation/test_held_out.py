@@ -74,11 +74,17 @@ def test_it_scores_what_inference_makes_of_the_box(folder):
     truth = flood.write_volume(folder)[BOX.slices_zyx]
     rand, voi = rand_score(truth, canvas.segmentation), voi_score(truth, canvas.segmentation)
     assert without_time(score) == HeldOutScore(
-        rand.error, rand.precision, rand.recall, voi.split, voi.merge,
+        rand.error,
+        rand.precision,
+        rand.recall,
+        voi.split,
+        voi.merge,
         filled_fraction=pytest.approx(canvas.segmented_voxels() / canvas.image.size),
-        objects=len(canvas.origins), steps=canvas.counters['predict-calls'], seconds=0,
+        objects=len(canvas.origins),
+        steps=canvas.counters['predict-calls'],
+        seconds=0,
         complete=True,
-    )  # fmt: skip
+    )
     assert score.rand_error < 0.3
     assert score.objects > 2
     assert score.steps > 500
@@ -130,8 +136,15 @@ def test_another_network_begins_anew(folder):
 def test_settings_come_from_the_training(folder):
     with make(folder) as box:
         expected = without_time(box.evaluate(step(folder, 1)))
-    settings = {'model_name': flood.NAME, 'model_args': json.loads(flood.ARGS), 'image_mean': 128,
-                'image_stddev': 127, 'init_activation': 0.95, 'seed_pad': 0.05, 'threshold': 0.9}  # fmt: skip
+    settings = {
+        'model_name': flood.NAME,
+        'model_args': json.loads(flood.ARGS),
+        'image_mean': 128,
+        'image_stddev': 127,
+        'init_activation': 0.95,
+        'seed_pad': 0.05,
+        'threshold': 0.9,
+    }
     write_settings(folder / 'flood', settings)
     request = parse_request(
         f'image {{ hdf5: "{folder}/volume.h5:raw" }} seed_policy: "PolicyPeaks" inference_options {{ '
@@ -316,10 +329,17 @@ def test_scores_as_a_training_logs_them_and_as_a_row():
     labels = np.where(np.arange(4) < 2, 5, 0)[np.newaxis, np.newaxis] * truth
     score = HeldOutScore.of(truth, Segmented(labels, 12, 3.25, complete=False))
     assert score.scalars() == {
-        'rand_error': pytest.approx(1 - 2 * 11 / 23 / (1 + 11 / 23)), 'rand_precision': 1,
-        'rand_recall': pytest.approx(11 / 23), 'voi_split': 1, 'voi_merge': 0,
-        'filled_fraction': 0.5, 'objects': 1, 'steps': 12, 'seconds': 3.25, 'complete': 0,
-    }  # fmt: skip
+        'rand_error': pytest.approx(1 - 2 * 11 / 23 / (1 + 11 / 23)),
+        'rand_precision': 1,
+        'rand_recall': pytest.approx(11 / 23),
+        'voi_split': 1,
+        'voi_merge': 0,
+        'filled_fraction': 0.5,
+        'objects': 1,
+        'steps': 12,
+        'seconds': 3.25,
+        'complete': 0,
+    }
     assert all(type(value) is float for value in score.scalars().values())
     assert score.row().split()[3:10] == ['1.0000', '0.0000', '50.0%', '1', '12', '3.2', '(stopped']
     whole = dataclasses.replace(score, complete=True)
@@ -329,8 +349,15 @@ def test_scores_as_a_training_logs_them_and_as_a_row():
 
 def arguments(folder, *more):
     flood.write_request(folder)
-    return ['--inference_request', str(folder / 'request.pbtxt'), '--bounding_box', BOX_TEXT,
-            '--labels', f'{folder}/volume.h5:labels', *more]  # fmt: skip
+    return [
+        '--inference_request',
+        str(folder / 'request.pbtxt'),
+        '--bounding_box',
+        BOX_TEXT,
+        '--labels',
+        f'{folder}/volume.h5:labels',
+        *more,
+    ]
 
 
 def test_the_command_line_scores_several(folder, capsys):
@@ -350,8 +377,9 @@ def test_the_command_line_scores_several(folder, capsys):
 
 
 def test_the_command_line_takes_the_checkpoint_of_the_request(folder, capsys):
-    ((name, score),) = main(arguments(folder, '--inference_options', 'segment_threshold: 0.5',
-                                      '--max_steps=5')).items()  # fmt: skip
+    ((name, score),) = main(
+        arguments(folder, '--inference_options', 'segment_threshold: 0.5', '--max_steps=5')
+    ).items()
     assert name == str(folder / 'flood')  # its last one
     assert (score.steps, score.complete) == (5, False)
     assert 'stopped at a limit' in capsys.readouterr().out
@@ -370,9 +398,13 @@ def test_the_command_itself(repository, folder):
     def run(*more):
         return subprocess.run(
             [sys.executable, '-m', 'ffn.evaluation.held_out', *arguments(folder, *more)],
-            cwd=folder, env={**env, 'PYTHONPATH': str(repository)}, capture_output=True,
-            text=True, check=False, timeout=300,
-        )  # fmt: skip
+            cwd=folder,
+            env={**env, 'PYTHONPATH': str(repository)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
 
     done = run('--checkpoint', step(folder, 1))
     assert done.returncode == 0, done.stderr

@@ -31,8 +31,18 @@ def folder(tmp_path):
 
 
 def report(folder, *more, name='v.h5:seg'):
-    main(['--segmentation', f'{folder}/{name}', '--groundtruth', f'{folder}/v.h5:truth', '--html',
-          f'{folder}/out/a.html', '--quiet', *more])  # fmt: skip
+    main(
+        [
+            '--segmentation',
+            f'{folder}/{name}',
+            '--groundtruth',
+            f'{folder}/v.h5:truth',
+            '--html',
+            f'{folder}/out/a.html',
+            '--quiet',
+            *more,
+        ]
+    )
     return (folder / 'out' / 'a.html').read_text()
 
 
@@ -42,11 +52,27 @@ def pictures(page):
 
 
 def test_what_is_on_the_page(folder):
-    page = report(folder, '--image', f'{folder}/v.h5:raw', '--boundary', '1',
-                  '--skeletons_from_groundtruth', '--voxel_size', '8,8,8')  # fmt: skip
-    for words in ('Objects that are split', 'Segments that merge objects', 'Objects that are missing',
-                  'Expected run length', 'merge threshold', '400', 'labelled in truth, without 1 at borders',
-                  'v.h5:seg', 'normalised'):  # fmt: skip
+    page = report(
+        folder,
+        '--image',
+        f'{folder}/v.h5:raw',
+        '--boundary',
+        '1',
+        '--skeletons_from_groundtruth',
+        '--voxel_size',
+        '8,8,8',
+    )
+    for words in (
+        'Objects that are split',
+        'Segments that merge objects',
+        'Objects that are missing',
+        'Expected run length',
+        'merge threshold',
+        '400',
+        'labelled in truth, without 1 at borders',
+        'v.h5:seg',
+        'normalised',
+    ):
         assert words in page
     assert '<script' not in page
     assert re.search(r'(href|src)="(?!data:)', page) is None  # it stands alone
@@ -85,8 +111,18 @@ def test_links(folder, monkeypatch):
     monkeypatch.setattr(evaluate, 'open_truth', lambda spec, _: original(f'{folder}/v.h5:truth'))
     from ffn.evaluation.sources import open_truth as original
 
-    main(['--segmentation', f'{folder}/v.h5:seg', '--groundtruth', 'precomputed://gs://b/<t>',
-          '--html', f'{folder}/b.html', '--viewer_url', 'https://viewer.example'])  # fmt: skip
+    main(
+        [
+            '--segmentation',
+            f'{folder}/v.h5:seg',
+            '--groundtruth',
+            'precomputed://gs://b/<t>',
+            '--html',
+            f'{folder}/b.html',
+            '--viewer_url',
+            'https://viewer.example',
+        ]
+    )
     page = (folder / 'b.html').read_text()
     links = [html.unescape(url) for url in re.findall('href="([^"]+)"', page)]
     assert len(links) == 3
@@ -113,14 +149,25 @@ def test_the_golden_box(data_dir, goldens_dir, tmp_path):
 
     sample = data_dir / 'fib25' / 'training_sample2'
     import_labels(sample / 'groundtruth.h5.gz', f'{tmp_path}/t.h5:labels')
-    import_stack([
-        '--images', f'{sample}/grayscale_maps/iso.*.png', '--output', f'{tmp_path}/t.h5:raw'
-    ])  # fmt: skip
-    found = main([
-        '--segmentation', f'{goldens_dir}/segmentation_box.npz', '--offset', '60,60,60',
-        '--groundtruth', f'{tmp_path}/t.h5:labels', '--image', f'{tmp_path}/t.h5:raw',
-        '--html', f'{tmp_path}/a.html', '--worst', '3',
-    ])  # fmt: skip
+    import_stack(
+        ['--images', f'{sample}/grayscale_maps/iso.*.png', '--output', f'{tmp_path}/t.h5:raw']
+    )
+    found = main(
+        [
+            '--segmentation',
+            f'{goldens_dir}/segmentation_box.npz',
+            '--offset',
+            '60,60,60',
+            '--groundtruth',
+            f'{tmp_path}/t.h5:labels',
+            '--image',
+            f'{tmp_path}/t.h5:raw',
+            '--html',
+            f'{tmp_path}/a.html',
+            '--worst',
+            '3',
+        ]
+    )
     assert found.box.start == (60, 60, 60)
     assert found.scores['segmentation'].rand_error == pytest.approx(0.0414, abs=1e-4)
     cases = [*found.splits, *found.mergers, *found.missing]

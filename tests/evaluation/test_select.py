@@ -23,10 +23,19 @@ def folder(trained_folder):
 
 def arguments(folder, *more, steps=(1, 2, 3)):
     return [
-        '--inference_request', str(folder / 'request.pbtxt'), '--bounding_box', BOX,
-        '--labels', f'{folder}/volume.h5:labels', '--output', str(folder / 'out'), '--quiet',
-        '--checkpoint', *(f'{folder}/flood/model.ckpt-{n}.index' for n in steps), *more,
-    ]  # fmt: skip
+        '--inference_request',
+        str(folder / 'request.pbtxt'),
+        '--bounding_box',
+        BOX,
+        '--labels',
+        f'{folder}/volume.h5:labels',
+        '--output',
+        str(folder / 'out'),
+        '--quiet',
+        '--checkpoint',
+        *(f'{folder}/flood/model.ckpt-{n}.index' for n in steps),
+        *more,
+    ]
 
 
 def rows(folder):
@@ -39,15 +48,19 @@ VARY = ('--vary', 'inference_options.min_segment_size=50,3000')
 
 def test_the_best_of_checkpoints_and_settings(folder, repository):
     done = subprocess.run(
-        [sys.executable, '-m', 'ffn.evaluation.select', *arguments(folder, *VARY)], cwd=repository,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, '-m', 'ffn.evaluation.select', *arguments(folder, *VARY)],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     table = rows(folder)
     assert len(table) == 6
     assert (table[0]['checkpoint'], table[0]['setting']) == (
-        f'{folder}/flood/model.ckpt-1', 'min_segment_size=50',
-    )  # fmt: skip
+        f'{folder}/flood/model.ckpt-1',
+        'min_segment_size=50',
+    )
     vois = [float(row['voi']) for row in table]
     assert vois == sorted(vois)
     assert vois[0] < vois[1]
@@ -102,8 +115,14 @@ def test_expected_run_length_decides_with_skeletons(folder):
 
 def test_a_trial_that_fails_keeps_none_from_it(folder):
     bad = 'no model=model_checkpoint_path: "x" model_args: "{\\"depth\\": 7}"'
-    options = ['--options', bad, '--options', 'as it is=min_segment_size: 1'.replace(
-        'min_segment_size: 1', 'inference_options { min_segment_size: 50 }')]  # fmt: skip
+    options = [
+        '--options',
+        bad,
+        '--options',
+        'as it is=min_segment_size: 1'.replace(
+            'min_segment_size: 1', 'inference_options { min_segment_size: 50 }'
+        ),
+    ]
     with pytest.raises(UserError, match='1 of 2 trials failed'):
         select.main(arguments(folder, *options, steps=(1,)))
     assert [row['setting'] for row in rows(folder)] == ['as it is']
@@ -111,13 +130,17 @@ def test_a_trial_that_fails_keeps_none_from_it(folder):
 
 @pytest.mark.parametrize(
     ('more', 'message'),
-    [(['--vary', 'x'], 'not of the form FIELD=VALUE'), (['--options', '=y'], 'not of the form'),
-     (['--vary', 'inference_options.nothing=1'], 'no field named "nothing"'),
-     (['--options', 'a=batch_size: 1', '--options', 'a=batch_size: 2'], 'name twice'),
-     (['--metric', 'erl'], 'needs --skeletons'), (['--workers', '0'], '--workers is 0'),
-     (['--scheduler', 'nowhere'], 'neither a file nor known'),
-     (['--labels', 'none.h5:x'], 'none.h5')],
-)  # fmt: skip
+    [
+        (['--vary', 'x'], 'not of the form FIELD=VALUE'),
+        (['--options', '=y'], 'not of the form'),
+        (['--vary', 'inference_options.nothing=1'], 'no field named "nothing"'),
+        (['--options', 'a=batch_size: 1', '--options', 'a=batch_size: 2'], 'name twice'),
+        (['--metric', 'erl'], 'needs --skeletons'),
+        (['--workers', '0'], '--workers is 0'),
+        (['--scheduler', 'nowhere'], 'neither a file nor known'),
+        (['--labels', 'none.h5:x'], 'none.h5'),
+    ],
+)
 def test_bad_input(folder, more, message):
     with pytest.raises(UserError, match=message):
         select.main(arguments(folder, *more, steps=(1,)))

@@ -43,13 +43,16 @@ def test_each_file_is_a_neuron_and_its_units_are_turned_into_voxels(tmp_path):
     assert len(np.unique(found.trees())) == 2
 
 
-@pytest.mark.parametrize(('text', 'message'), [
-    ('1 2 10 20\n', "line 1: '1 2 10 20'; expected id type x y z radius parent"),
-    ('# a\n1 2 x 20 1 1 -1\n', 'line 2'),
-    ('# nothing\n', 'holds no node'),
-    ('1 0 0 0 0 1 -1\n1 0 0 0 0 1 -1\n', 'same node id twice'),
-    ('1 0 0 0 0 1 -1\n2 0 0 0 0 1 9\n', 'node 2 has parent 9, which is not there'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('1 2 10 20\n', "line 1: '1 2 10 20'; expected id type x y z radius parent"),
+        ('# a\n1 2 x 20 1 1 -1\n', 'line 2'),
+        ('# nothing\n', 'holds no node'),
+        ('1 0 0 0 0 1 -1\n1 0 0 0 0 1 -1\n', 'same node id twice'),
+        ('1 0 0 0 0 1 -1\n2 0 0 0 0 1 9\n', 'node 2 has parent 9, which is not there'),
+    ],
+)
 def test_swc_mistakes(tmp_path, text, message):
     with pytest.raises(UserError, match=message):
         read_swc(write(tmp_path, text))

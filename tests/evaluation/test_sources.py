@@ -99,11 +99,20 @@ def test_other_volumes(tmp_path, scheme):
     drivers = {'zarr': 'zarr', 'n5': 'n5', 'precomputed': 'neuroglancer_precomputed'}
     spec = {'driver': drivers[scheme], 'kvstore': {'driver': 'file', 'path': str(tmp_path / 'v')}}
     if scheme == 'precomputed':
-        spec |= {'multiscale_metadata': {'type': 'segmentation', 'data_type': 'uint64',
-                                         'num_channels': 1},
-                 'scale_metadata': {'size': SHAPE[::-1], 'voxel_offset': [10, 20, 30],
-                                    'encoding': 'raw', 'resolution': [4, 4, 40],
-                                    'chunk_size': [4, 4, 2]}}  # fmt: skip
+        spec |= {
+            'multiscale_metadata': {
+                'type': 'segmentation',
+                'data_type': 'uint64',
+                'num_channels': 1,
+            },
+            'scale_metadata': {
+                'size': SHAPE[::-1],
+                'voxel_offset': [10, 20, 30],
+                'encoding': 'raw',
+                'resolution': [4, 4, 40],
+                'chunk_size': [4, 4, 2],
+            },
+        }
         store = ts.open(spec, create=True).result()
         store[...] = labels().astype(np.uint64).T[..., np.newaxis]
     else:

@@ -27,8 +27,13 @@ def folder(flood_folder, monkeypatch):
 
 
 def arguments(*more, box=BOX, start=START, output='flood.gif'):
-    return ['--request=request.pbtxt', f'--bounding_box={box}', f'--start={start}',
-            f'--output={output}', *more]  # fmt: skip
+    return [
+        '--request=request.pbtxt',
+        f'--bounding_box={box}',
+        f'--start={start}',
+        f'--output={output}',
+        *more,
+    ]
 
 
 def call(capsys, *more, **options):
@@ -57,11 +62,22 @@ def orange(picture):
 
 def test_as_a_user_calls_it(folder):
     done = subprocess.run(
-        [sys.executable, '-W', 'error:::ffn', '-m', 'ffn.visualization.animate', *arguments('--every=10', '--quiet')],
-        cwd=folder, capture_output=True, text=True, timeout=120, check=False,
+        [
+            sys.executable,
+            '-W',
+            'error:::ffn',
+            '-m',
+            'ffn.visualization.animate',
+            *arguments('--every=10', '--quiet'),
+        ],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
         # Other tests, of this process, may have set it: then nothing is hidden.
         env={name: value for name, value in os.environ.items() if name != 'TF_CPP_MIN_LOG_LEVEL'},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ''
     truth = flood.write_volume(folder)
@@ -108,8 +124,18 @@ def test_a_start_in_the_dark_is_told(folder, capsys):
 MISTAKES = [
     ({'start': '10,18'}, (), ['--start', "'10,18'", 'x,y,z']),
     ({'start': 'middle'}, (), ['--start', "'middle'"]),
-    ({'start': '10,18,1'}, (), ['x,y,z 10,18,1', 'z,y,x 1,18,10', 'x,y,z 4,4,2', 'z,y,x 2,4,4',
-                                'x,y,z 33,23,17', 'z,y,x 17,23,33']),
+    (
+        {'start': '10,18,1'},
+        (),
+        [
+            'x,y,z 10,18,1',
+            'z,y,x 1,18,10',
+            'x,y,z 4,4,2',
+            'z,y,x 2,4,4',
+            'x,y,z 33,23,17',
+            'z,y,x 17,23,33',
+        ],
+    ),
     ({'start': '5,18,300'}, (), ['z,y,x 300,18,5', 'x,y,z 33,23,17']),
     ({'output': 'flood.png'}, (), ['flood.png', '.gif']),
     ({'output': 'volume.h5/flood.gif'}, (), ['volume.h5']),
@@ -122,7 +148,7 @@ MISTAKES = [
     ({}, ('--max_frames=1',), ['--max_frames is 1', '2 or more']),
     ({}, ('--max_steps=0',), ['--max_steps is 0']),
     ({}, ('--scale=-1',), ['--scale is -1']),
-]  # fmt: skip
+]
 
 
 def test_mistakes_get_one_line(folder, capsys):

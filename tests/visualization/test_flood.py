@@ -53,8 +53,10 @@ def cut(volume, through_zyx):
 
 def tiles(view, picture):
     """The planes in a picture, pixel for pixel."""
-    sizes = [(plane.shape[0] * SCALE, plane.shape[1] * SCALE) for plane in cut(np.zeros(SHAPE_ZYX),
-                                                                              (0, 0, 0))]  # fmt: skip
+    sizes = [
+        (plane.shape[0] * SCALE, plane.shape[1] * SCALE)
+        for plane in cut(np.zeros(SHAPE_ZYX), (0, 0, 0))
+    ]
     return [
         picture[top : top + height, left : left + width]
         for (top, left), (height, width) in zip(view.corners, sizes, strict=True)
@@ -140,8 +142,9 @@ def test_the_field_of_view_is_framed_where_it_is(canvas, fov):
         rows, columns = np.nonzero(has(tile, FIELD_OF_VIEW))
         begin = first[down] * SCALE, first[right] * SCALE
         end = begin[0] + size[down] * SCALE, begin[1] + size[right] * SCALE
-        edge = np.minimum.reduce([rows - begin[0], columns - begin[1], end[0] - 1 - rows,
-                                  end[1] - 1 - columns])  # fmt: skip
+        edge = np.minimum.reduce(
+            [rows - begin[0], columns - begin[1], end[0] - 1 - rows, end[1] - 1 - columns]
+        )
         assert edge.min() == 0
         assert edge.max() == 1
         whole = 4 * (size[down] + size[right]) * SCALE - 16
@@ -192,11 +195,19 @@ def test_text_says_step_place_and_axes(canvas, monkeypatch):
     make_view(canvas).moment(17, POSITION_ZYX)
     voxels = 7 * 15 * 22
     assert lines == [
-        f'step 17: {voxels} voxels', 'field of view at x,y,z 324,214,109',
-        'object', 'not object', 'field of view', 'start',
-        'xy at z=111', 'x right, y down', 'xz at y=220', 'x right, z down',
-        'yz at x=331', 'y right, z down',
-    ]  # fmt: skip
+        f'step 17: {voxels} voxels',
+        'field of view at x,y,z 324,214,109',
+        'object',
+        'not object',
+        'field of view',
+        'start',
+        'xy at z=111',
+        'x right, y down',
+        'xz at y=220',
+        'x right, z down',
+        'yz at x=331',
+        'y right, z down',
+    ]
     lines.clear()
     make_view(canvas).labels(canvas.segmentation, 'all')
     assert lines[:2] == ['all', 'start at x,y,z 315,208,104']
@@ -204,9 +215,12 @@ def test_text_says_step_place_and_axes(canvas, monkeypatch):
 
 def test_all_pictures_have_one_size_and_the_text_fits(canvas):
     for shape, scale, width in (
-        (SHAPE_ZYX, None, 864), (SHAPE_ZYX, 1, 402), ((9, 11, 13), None, 402),
-        ((100, 120, 140), None, 848), ((12, 300, 900), None, 2148),
-    ):  # fmt: skip
+        (SHAPE_ZYX, None, 864),
+        (SHAPE_ZYX, 1, 402),
+        ((9, 11, 13), None, 402),
+        ((100, 120, 140), None, 848),
+        ((12, 300, 900), None, 2148),
+    ):
         some = oracle_canvas(np.zeros(shape, np.uint8), corner_zyx=(10**5,) * 3)
         some.seed[2:4, 2:4, 2:4] = 1
         some.visited = (2, 3, 4), (5, 6, 7)

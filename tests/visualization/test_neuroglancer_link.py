@@ -13,15 +13,18 @@ from ffn.visualization.neuroglancer_link import Layer, link, viewer_source
 VIEWER = 'https://viewer.example'
 
 
-@pytest.mark.parametrize(('spec', 'source'), [
-    ('precomputed://gs://bucket/labels', 'precomputed://gs://bucket/labels'),
-    ('zarr://https://host:8080/v.zarr:a/b', 'zarr://https://host:8080/v.zarr/a/b'),
-    ('n5://s3://bucket/v.n5/', 'n5://s3://bucket/v.n5/'),
-    ('precomputed:///data/labels', None),
-    ('zarr://relative/v.zarr', None),
-    ('train.h5:labels', None),
-    ('results', None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ('spec', 'source'),
+    [
+        ('precomputed://gs://bucket/labels', 'precomputed://gs://bucket/labels'),
+        ('zarr://https://host:8080/v.zarr:a/b', 'zarr://https://host:8080/v.zarr/a/b'),
+        ('n5://s3://bucket/v.n5/', 'n5://s3://bucket/v.n5/'),
+        ('precomputed:///data/labels', None),
+        ('zarr://relative/v.zarr', None),
+        ('train.h5:labels', None),
+        ('results', None),
+    ],
+)
 def test_what_a_browser_can_fetch(spec, source):
     assert viewer_source(spec) == source
 

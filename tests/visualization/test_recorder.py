@@ -37,10 +37,17 @@ def record(steps, **options):
     return recorder, drawn
 
 
-@pytest.mark.parametrize(('steps', 'every', 'expected'), [
-    (7, 1, [1, 2, 3, 4, 5, 6, 7]), (7, 3, [1, 4, 7]), (9, 3, [1, 4, 7, 9]), (2, 5, [1, 2]),
-    (1, 5, [1]), (0, 1, []),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ('steps', 'every', 'expected'),
+    [
+        (7, 1, [1, 2, 3, 4, 5, 6, 7]),
+        (7, 3, [1, 4, 7]),
+        (9, 3, [1, 4, 7, 9]),
+        (2, 5, [1, 2]),
+        (1, 5, [1]),
+        (0, 1, []),
+    ],
+)
 def test_every_so_many_steps_and_the_last_are_shown(steps, every, expected):
     shown = []
     recorder, drawn = record(steps, every=every, show=lambda p: shown.append(int(p[0, 0, 0])))
@@ -128,11 +135,20 @@ def test_a_start_is_converted():
     assert start_in(canvas, Xyz(306, 210, 108)) == START_ZYX
 
 
-@pytest.mark.parametrize(('start', 'fits'), [
-    (Xyz(304, 203, 102), True), (Xyz(325, 220, 117), True), (Xyz(303, 203, 102), False),
-    (Xyz(304, 202, 102), False), (Xyz(304, 203, 101), False), (Xyz(326, 220, 117), False),
-    (Xyz(325, 221, 117), False), (Xyz(325, 220, 118), False), (Xyz(6, 10, 8), False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ('start', 'fits'),
+    [
+        (Xyz(304, 203, 102), True),
+        (Xyz(325, 220, 117), True),
+        (Xyz(303, 203, 102), False),
+        (Xyz(304, 202, 102), False),
+        (Xyz(304, 203, 101), False),
+        (Xyz(326, 220, 117), False),
+        (Xyz(325, 221, 117), False),
+        (Xyz(325, 220, 118), False),
+        (Xyz(6, 10, 8), False),
+    ],
+)
 def test_the_field_of_view_must_fit_around_the_start(start, fits):
     canvas = oracle_canvas(two_blocks(), corner_zyx=(100, 200, 300))
     if fits:
