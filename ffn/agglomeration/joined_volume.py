@@ -61,8 +61,8 @@ def write_joined(
     size = Xyz(*(n * BLOCK_CHUNKS for n in output.chunk))
 
     def parts() -> Iterator[Box]:
-        whole_chunks = map(output.blocks_of, blocks(output.box, size))
-        return (block for block in whole_chunks if not block.empty)
+        chunks = map(output.whole_chunks, blocks(output.box, size))
+        return (block for block in chunks if not block.empty)
 
     source = segmentation.SerializeToString()
     if output.parallel:

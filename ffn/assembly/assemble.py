@@ -312,7 +312,7 @@ def write(
 
     def tasks() -> Iterator[tuple]:
         for place in tiling.places():
-            block = output.blocks_of(tiling.core(place))
+            block = output.whole_chunks(tiling.core(place))
             owners = (
                 set() if block.empty else set(filter(places.__contains__, tiling.owners(block)))
             )

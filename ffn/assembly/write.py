@@ -108,7 +108,7 @@ def write_block(
     """
     if done.exists():
         return False
-    box = output.blocks_of(tiling.core(place))
+    box = output.whole_chunks(tiling.core(place))
     if not box.empty:
         labels = relabelled(Subvolumes(directory, tiling), Tables(tables), present, box)
         if labels is not None:
@@ -139,7 +139,7 @@ def write_hdf5(
     subvolumes, opened = Subvolumes(directory, tiling), Tables(tables)
     with output.replace_hdf5(stamp) as target:
         for place in tiling.places():
-            box = output.blocks_of(tiling.core(place))
+            box = output.whole_chunks(tiling.core(place))
             labels = None if box.empty else relabelled(subvolumes, opened, present, box)
             if labels is not None:
                 target.write(box, labels)

@@ -1,1 +1,1 @@
-"""The ground floor: geometry, volumes, files, masks and messages that every stage uses."""
+"""The ground floor: geometry, labels, files, locks, signals and messages that every package uses."""

@@ -1,4 +1,9 @@
-"""One command at a time in a folder, one writer at a time of a file."""
+"""Locks between processes: one command at a time in a folder, one writer at a time of a file.
+
+The `filelock` package is not used because its locks make other promises: it opens lock files for writing,
+and so fails at one that another user made, and it raises an error on file systems without locks, such as NFS
+without a lock daemon, where the functions here warn and carry on.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +24,13 @@ from ffn.utils.errors import UserError
 def exclusive_directory(folder: str | Path) -> Iterator[None]:
     """Keeps a second command out of a folder for as long as the context lasts.
 
-    However the process ends, its lock ends with it. On file systems that know no locks there is a
-    warning instead.
+    The lock ends with the process, however that ends. File systems without locks get a warning instead.
 
     Args:
-      folder: made where it is missing.
+      folder: created if it is missing.
 
     Raises:
-      UserError: another command works there.
+      UserError: another command is working there.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     with _open(Path(folder, '.lock')) as file:
@@ -44,33 +48,33 @@ def one_writer(path: str | Path) -> Iterator[bool]:
     """Waits until no other process writes a file, and keeps others waiting.
 
     Args:
-      path: the file; it need not exist. There is `.NAME.lock` beside it for as long as this lasts.
+      path: the file; it need not exist. The lock is `.NAME.lock` beside it, which is removed in the end.
 
     Yields:
-      Whether it could be locked; there is a warning where the file system knows no locks.
+      Whether the file could be locked; file systems without locks get a warning.
     """
-    path, told = Path(os.path.realpath(path)), False
+    path, warned = Path(os.path.realpath(path)), False
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f'.{path.name}.lock')
     while True:
         with _open(lock) as file:
             try:
                 locked = _lock(file, f'{path}; let one command write to it only')
-                # The one before may have removed the file meanwhile.
-                if not locked or _same(file, lock):
+                # The previous holder may have removed the lock file in the meantime.
+                if not locked or _is_same_file(file, lock):
                     try:
                         yield locked
                     finally:
                         lock.unlink(missing_ok=True)
                     return
             except BlockingIOError:
-                if not told:
+                if not warned:
                     logging.warning('waiting for another command that writes to %s', path)
-                told = True
+                warned = True
         time.sleep(0.2)
 
 
-def _open(path: Path) -> IO:
+def _open(path: Path) -> IO[str]:
     if not path.exists():
         path.touch()
     try:
@@ -79,7 +83,7 @@ def _open(path: Path) -> IO:
         return path.open()
 
 
-def _lock(file: IO, what: str) -> bool:
+def _lock(file: IO[str], what: str) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -90,7 +94,7 @@ def _lock(file: IO, what: str) -> bool:
     return True
 
 
-def _same(file: IO, path: Path) -> bool:
+def _is_same_file(file: IO[str], path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

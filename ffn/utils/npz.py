@@ -20,8 +20,21 @@ from numpy.lib import format as npy_format
 
 from ffn.utils.errors import UserError
 
-_CONTAINERS = {'dict', 'list', 'tuple', 'set', 'frozenset', 'int', 'float', 'complex', 'bool', 'str',
-               'bytes', 'bytearray', 'object'}  # fmt: skip
+_CONTAINERS = {
+    'dict',
+    'list',
+    'tuple',
+    'set',
+    'frozenset',
+    'int',
+    'float',
+    'complex',
+    'bool',
+    'str',
+    'bytes',
+    'bytearray',
+    'object',
+}
 _NUMPY = {
     'multiarray': {'_reconstruct', 'scalar'},
     'numeric': {'_frombuffer'},

@@ -1,22 +1,35 @@
-"""Progress bars with an ETA, silent where nobody looks."""
+"""Progress bars with an ETA, silent when stderr is not a terminal."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+T = TypeVar('T')
 
-def progress(iterable=None, *, total=None, desc='', unit='it', quiet=False, initial=0, **kwargs):
-    """Returns a tqdm bar on stderr, disabled when stderr is no terminal or `quiet` is set.
+
+def progress(
+    iterable: Iterable[T] | None = None,
+    *,
+    total: int | None = None,
+    desc: str = '',
+    unit: str = 'it',
+    quiet: bool = False,
+    initial: int = 0,
+    **kwargs: Any,
+) -> tqdm[T]:
+    """Returns a tqdm bar on stderr, disabled when stderr is not a terminal or `quiet` is set.
 
     Args:
       iterable: what to iterate over, or None to call `.update()` by hand.
-      total: number of units, where it cannot be read off the iterable.
+      total: number of units; None to take the length of the iterable.
       desc: what is being done.
       unit: what is counted.
       quiet: disables the bar.
-      initial: units that an earlier run has done already.
+      initial: units that an earlier run has already done.
       **kwargs: further arguments of tqdm.
     """
     return tqdm(

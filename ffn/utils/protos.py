@@ -39,10 +39,10 @@ def export(proto_file: str, namespace: dict[str, Any]) -> None:
     """
     file = _pool().FindFileByName(proto_file)
     namespace['DESCRIPTOR'] = file
-    for name, descriptor in file.message_types_by_name.items():
-        namespace[name] = message_factory.GetMessageClass(descriptor)
-    for name, descriptor in file.enum_types_by_name.items():
-        namespace[name] = enum_type_wrapper.EnumTypeWrapper(descriptor)
+    for name, message_type in file.message_types_by_name.items():
+        namespace[name] = message_factory.GetMessageClass(message_type)
+    for name, enum_type in file.enum_types_by_name.items():
+        namespace[name] = enum_type_wrapper.EnumTypeWrapper(enum_type)
 
 
 def parse_text(text: str, into: M, what: str) -> M:

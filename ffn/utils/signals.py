@@ -1,4 +1,4 @@
-"""Being asked to stop: SIGTERM of a cluster, Ctrl-C of a person, SIGHUP of a terminal that is gone."""
+"""Stopping on request: SIGTERM from a cluster, Ctrl-C from a person, SIGHUP from a closed terminal."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 
 @contextlib.contextmanager
 def stop_on_signal(stop: threading.Event) -> Iterator[None]:
-    """Sets `stop` on SIGTERM, SIGINT and SIGHUP; a second signal acts as it usually does.
+    """Sets `stop` on SIGTERM, SIGINT and SIGHUP; a second signal has its usual effect.
 
     Args:
-      stop: checked by the work at places where it can be stopped.
+      stop: event that the work checks wherever it can stop.
     """
-    before = {}
+    before: dict[int, Any] = {}
 
     def handle(number: int, _frame: object) -> None:
         stop.set()
         signal.signal(number, before[number])
 
-    for number in (*_asked_to_end(), signal.SIGINT):
+    for number in (*_termination_signals(), signal.SIGINT):
         before[number] = signal.signal(number, handle)
     try:
         yield
@@ -33,7 +34,7 @@ def stop_on_signal(stop: threading.Event) -> Iterator[None]:
 
 @contextlib.contextmanager
 def exit_on_sigterm() -> Iterator[None]:
-    """Has SIGTERM and SIGHUP raise SystemExit, so that contexts end; in the main thread only."""
+    """Makes SIGTERM and SIGHUP raise SystemExit, so that context managers exit; in the main thread only."""
 
     def leave(number: int, _frame: object) -> None:
         print('stopped; run again to go on', file=sys.stderr)
@@ -42,7 +43,7 @@ def exit_on_sigterm() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, leave) for number in _asked_to_end()}
+    before = {number: signal.signal(number, leave) for number in _termination_signals()}
     try:
         yield
     finally:
@@ -50,7 +51,7 @@ def exit_on_sigterm() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _asked_to_end() -> list[int]:
-    """SIGTERM, and SIGHUP unless it is ignored, as nohup has it."""
+def _termination_signals() -> list[int]:
+    """SIGTERM, and SIGHUP unless it is ignored, as under nohup."""
     ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     return [signal.SIGTERM] if ignored else [signal.SIGTERM, signal.SIGHUP]

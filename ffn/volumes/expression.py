@@ -1,7 +1,7 @@
-"""Expressions in x, y, z from request files, evaluated without the means to do anything else.
+"""Expressions in x, y, z from request files, evaluated so that they can do nothing else.
 
-Only arithmetic, comparisons, boolean operators and a few element-wise NumPy functions are known;
-the syntax tree is walked here and nothing is handed to Python's own evaluator.
+Only arithmetic, comparisons, boolean operators and a few element-wise NumPy functions are supported.
+The syntax tree is walked here; nothing is passed to Python's own evaluator.
 """
 
 from __future__ import annotations
@@ -9,34 +9,48 @@ from __future__ import annotations
 import ast
 import functools
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
 from ffn.utils.errors import UserError
 
-_BINARY = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul,
-    ast.Div: operator.truediv, ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod,
-    ast.Pow: operator.pow, ast.BitAnd: operator.and_, ast.BitOr: operator.or_,
+# An array, or a number where no variable is involved.
+Value = Any
+Function = Callable[..., Value]
+
+_BINARY: dict[type[ast.operator], Function] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+    ast.BitAnd: operator.and_,
+    ast.BitOr: operator.or_,
     ast.BitXor: operator.xor,
-}  # fmt: skip
-_UNARY = {
-    ast.UAdd: operator.pos, ast.USub: operator.neg, ast.Invert: operator.invert,
+}
+_UNARY: dict[type[ast.unaryop], Function] = {
+    ast.UAdd: operator.pos,
+    ast.USub: operator.neg,
+    ast.Invert: operator.invert,
     ast.Not: np.logical_not,
-}  # fmt: skip
-_COMPARE = {
-    ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
-    ast.Eq: operator.eq, ast.NotEq: operator.ne,
-}  # fmt: skip
-FUNCTIONS = {
-    name: getattr(np, name)
-    for name in (
-        'abs', 'sqrt', 'square', 'floor', 'ceil', 'sign', 'sin', 'cos', 'tan', 'arctan2', 'hypot',
-        'exp', 'log', 'minimum', 'maximum', 'clip', 'mod', 'where', 'logical_and', 'logical_or',
-        'logical_not', 'logical_xor',
-    )
-}  # fmt: skip
+}
+_COMPARE: dict[type[ast.cmpop], Function] = {
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+}
+_NAMES = """
+    abs sqrt square floor ceil sign sin cos tan arctan2 hypot exp log minimum maximum clip mod where
+    logical_and logical_or logical_not logical_xor
+"""
+FUNCTIONS: dict[str, Function] = {name: getattr(np, name) for name in _NAMES.split()}
 
 
 def evaluate(expression: str, variables: Mapping[str, np.ndarray]) -> np.ndarray | float:
@@ -44,13 +58,13 @@ def evaluate(expression: str, variables: Mapping[str, np.ndarray]) -> np.ndarray
 
     Args:
       expression: such as '(x > 100) & (np.hypot(y - 50, z - 50) < 20)'.
-      variables: arrays that names stand for, broadcast against each other.
+      variables: name → array; they are broadcast against each other.
 
     Returns:
-      The value, of the variables' broadcast shape, or a number where no variable is named.
+      The value, of the broadcast shape of the variables, or a number if none is used.
 
     Raises:
-      UserError: the expression uses anything else than is known here.
+      UserError: the expression uses anything that is not supported.
     """
     try:
         tree = ast.parse(expression.strip(), mode='eval')
@@ -80,12 +94,13 @@ class _Evaluator:
             f'np.{{{",".join(FUNCTIONS)}}}'
         )
 
-    def value(self, node: ast.AST):
+    def value(self, node: ast.AST) -> Value:
+        """Computes a node of the tree."""
         match node:
-            case ast.Constant(value=bool() | int() | float()):
-                if abs(node.value) > 2**53:
+            case ast.Constant(value=bool() | int() | float() as number):
+                if abs(number) > 2**53:
                     raise self._refusal(node, 'a number beyond 2**53')
-                return np.asarray(node.value)[()]
+                return np.asarray(number)[()]
             case ast.Name() if node.id in self._variables:
                 return self._variables[node.id]
             case ast.BinOp() if type(node.op) in _BINARY:
@@ -109,7 +124,7 @@ class _Evaluator:
                 return function(*map(self.value, node.args))
         raise self._refusal(node)
 
-    def _function(self, node: ast.AST):
+    def _function(self, node: ast.AST) -> Function:
         match node:
             case ast.Name() if node.id in FUNCTIONS:
                 return FUNCTIONS[node.id]

@@ -7,6 +7,7 @@ import io
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 
@@ -15,6 +16,9 @@ from ffn.utils.errors import UserError
 from ffn.utils.locks import one_writer
 from ffn.volumes.opened_array import OpenedArray
 from ffn.volumes.specs import split_spec
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 
 def recognizes(spec: str) -> bool:
@@ -38,11 +42,11 @@ def open_array(spec: str) -> OpenedArray:
     return OpenedArray(item, item.attrs, close=file.close)
 
 
-def open_hdf5(path: str) -> h5py.File:
+def open_hdf5(path: str | Path) -> h5py.File:
     """Opens an HDF5 file for reading, without locking it.
 
     Raises:
-      UserError: there is none, or it is of another kind or damaged.
+      UserError: there is none, or it is damaged or not HDF5.
     """
     if not Path(path).exists():
         raise UserError(f'no such file: {path}')
@@ -50,7 +54,7 @@ def open_hdf5(path: str) -> h5py.File:
         try:
             return h5py.File(path, 'r', locking=False)
         except OSError as error:
-            # HDF5 wants the same locking of everybody who opens a file in one process.
+            # Within one process, HDF5 demands the same locking from everyone who opens a file.
             if 'locking flag' not in str(error):
                 raise
             return h5py.File(path, 'r')
@@ -71,10 +75,10 @@ def describe_datasets(file: h5py.File, at_most: int = 20) -> str:
 
 
 def split_output(spec: str, what: str) -> tuple[str, str]:
-    """Splits 'path:dataset' of an output.
+    """Splits the 'path:dataset' of an output; `what` names the flag in errors.
 
     Raises:
-      UserError: another form.
+      UserError: it has another form.
     """
     path, dataset = split_spec(spec)
     if not dataset or not path or '://' in spec:
@@ -86,20 +90,20 @@ def split_output(spec: str, what: str) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def replaced_dataset(spec: str, what: str = 'output') -> Iterator[tuple[h5py.File, str]]:
-    """Opens a copy of an HDF5 file, without the dataset to be written, that replaces the file.
+    """Opens a copy of an HDF5 file, without the dataset to be written, that will replace the file.
 
-    All other datasets and attributes are kept; when the block raises, the old file stays as it was.
-    A second process that writes to the file waits; what one that was killed has left is removed.
+    All other datasets and attributes are kept; if the block raises, the old file stays as it was. A second
+    process that writes to the file waits; temporary files of killed processes are removed.
 
     Args:
       spec: 'path:dataset'.
-      what: flag it comes from, for errors.
+      what: the flag that errors name.
 
     Yields:
       The open file and the dataset's name, to be created by the caller.
 
     Raises:
-      UserError: wrong form, or a file there that is not HDF5.
+      UserError: wrong form, or an existing file that is not HDF5.
     """
     path, dataset = split_output(spec, what)
     with contextlib.ExitStack() as stack:
@@ -111,7 +115,7 @@ def replaced_dataset(spec: str, what: str = 'output') -> Iterator[tuple[h5py.Fil
         for above in itertools.accumulate(dataset.strip('/').split('/')[:-1], '{}/{}'.format):
             if old is not None and isinstance(old.get(above), h5py.Dataset):
                 raise UserError(f'{what}: {above!r} is a dataset of {path}; expected a group')
-        raw = stack.enter_context(_Output(stack.enter_context(atomic_path(path)), 'wb+'))
+        raw = stack.enter_context(_OutputFile(stack.enter_context(atomic_path(path)), 'wb+'))
         try:
             with h5py.File(raw, 'w') as new:
                 if old is not None:
@@ -122,39 +126,40 @@ def replaced_dataset(spec: str, what: str = 'output') -> Iterator[tuple[h5py.Fil
                 raise OSError(raw.error.errno, raw.error.strerror, path)
 
 
-def _copy_except(old: h5py.Group, new: h5py.Group, left_out: str) -> None:
+def _copy_except(old: h5py.Group, new: h5py.Group, excluded: str) -> None:
+    """Copies attributes and members of a group, but for the dataset of this absolute name."""
     for key, value in old.attrs.items():
         new.attrs[key] = value
     for key in old:
         link, name = old.get(key, getlink=True), f'{old.name.rstrip("/")}/{key}'
-        if name == left_out:
+        if name == excluded:
             continue
         if not isinstance(link, h5py.HardLink):
             new[key] = link
-        elif left_out.startswith(f'{name}/'):
-            _copy_except(old[key], new.create_group(key), left_out)
+        elif excluded.startswith(f'{name}/'):
+            _copy_except(old[key], new.create_group(key), excluded)
         else:
             old.copy(key, new, name=key)
 
 
-class _Output(io.FileIO):
-    """File for HDF5 whose writes never fail; the first error is kept.
+class _OutputFile(io.FileIO):
+    """A file for HDF5 whose writes never fail; the first error is kept.
 
-    HDF5 ends the process by a segmentation fault when it cannot close a file because the disk is
-    full. What it writes after an error is dropped: the file is thrown away then.
+    HDF5 crashes the process with a segmentation fault when it cannot close a file because the disk is full.
+    What it writes after an error is dropped, since the file is discarded.
     """
 
     error: OSError | None = None
 
-    def write(self, data) -> int:
-        """Writes all of it."""
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Writes all of the data, unless an earlier write failed."""
         rest = memoryview(data).cast('B')
         while len(rest) and self.error is None:
             try:
                 rest = rest[super().write(rest) :]
             except OSError as error:
                 self.error = error
-        return len(data)
+        return memoryview(data).nbytes
 
     def truncate(self, size: int | None = None) -> int:
         """Sets the size."""

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import fastremap
 import h5py
@@ -182,9 +183,13 @@ def import_labels(
         dtype = np.min_scalar_type(int(ids.max(initial=0)))
         target, name = stack.enter_context(replaced_dataset(output, '--output'))
         written = target.create_dataset(
-            name, volume.shape_zyx, dtype, chunks=tuple(min(_CHUNK, n) for n in volume.shape_zyx),
-            compression='gzip', shuffle=True,
-        )  # fmt: skip
+            name,
+            volume.shape_zyx,
+            dtype,
+            chunks=tuple(min(_CHUNK, n) for n in volume.shape_zyx),
+            compression='gzip',
+            shuffle=True,
+        )
         for block in parts:
             labels = _read(volume, transforms, block)
             written[block.slices_zyx] = np.where(labels > 0, labels, 0).astype(dtype)
@@ -199,7 +204,7 @@ def _read(volume: Volume, transforms: Transforms | None, block: Box) -> np.ndarr
 
 
 def _all_ids(
-    volume: Volume, transforms: Transforms | None, parts: Sequence[Box], bar: tqdm
+    volume: Volume, transforms: Transforms | None, parts: Sequence[Box], bar: tqdm[Any]
 ) -> np.ndarray:
     """Finds all labels, uint64: the type is known before the first voxel is written."""
     ids = np.zeros(0, np.uint64)

@@ -1,15 +1,15 @@
-"""The whole volume on disk: HDF5, or Zarr, N5 and Neuroglancer precomputed through TensorStore.
+"""Writing label volumes: HDF5, or Zarr, N5 and Neuroglancer precomputed through TensorStore.
 
-Coordinates stay absolute: a voxel has the index that it has in the image. HDF5, Zarr and N5 arrays
-therefore begin at 0 and end with the box, and what lies before the box is background that takes no
-space; precomputed volumes have an offset.
+Coordinates stay absolute: a voxel has the same index as in the image. HDF5, Zarr and N5 arrays therefore
+begin at 0 and end with the box; the space before the box is background, which is not stored. Precomputed
+volumes have an offset.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,7 +27,7 @@ from ffn.volumes.tensorstores import DRIVERS, context, parse_url
 
 
 class Target(Protocol):
-    """Where blocks of labels go."""
+    """A volume that is open for writing."""
 
     def write(self, box: Box, labels: np.ndarray) -> None:
         """Writes uint64 [z, y, x] labels of a box."""
@@ -35,10 +35,10 @@ class Target(Protocol):
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """What is written where.
+    """A label volume to be written.
 
     Attributes:
-      spec: 'path:dataset' for HDF5, or a URL, see `ffn.volumes.volume`.
+      spec: 'path:dataset' for HDF5, or a URL, see `ffn.volumes.specs`.
       box: the voxels.
       chunk: x, y, z voxels of a chunk.
       voxel_size: x, y, z nanometres, for precomputed volumes.
@@ -56,7 +56,7 @@ class OutputSpec:
 
     @property
     def has_voxel_size(self) -> bool:
-        """Whether the volume says how large its voxels are."""
+        """Whether the format stores a voxel size."""
         return self.spec.startswith('precomputed://')
 
     @property
@@ -64,33 +64,39 @@ class OutputSpec:
         """First voxel of the first chunk."""
         return self.box.start if self.has_voxel_size else Xyz(0, 0, 0)
 
-    def blocks_of(self, core: Box) -> Box:
-        """The chunks that belong to a core: those with their first voxel in it.
+    def whole_chunks(self, core: Box) -> Box:
+        """The chunks that a core is to write: those whose first voxel is in it.
 
-        The chunks of the first cores begin before these. May be empty.
+        The chunks of the first cores may begin before the cores. The result may be empty.
         """
-        start, end = (
-            Xyz(*(
-                o + -(-(v - o) // c) * c
-                for v, c, o in zip(corner, self.chunk, self.origin, strict=True)
-            ))
-            for corner in (core.start, core.end)
-        )  # fmt: skip
-        start = Xyz(*(
-            s - c if first == low and s > first else s
-            for s, c, first, low in zip(start, self.chunk, core.start, self.box.start, strict=True)
-        ))  # fmt: skip
+        start = Xyz(*map(self._next_chunk, range(3), core.start))
+        end = Xyz(*map(self._next_chunk, range(3), core.end))
+        # The first chunk of the volume may begin before the box.
+        start = Xyz(
+            *(
+                at - size if first == low and at > first else at
+                for at, size, first, low in zip(
+                    start, self.chunk, core.start, self.box.start, strict=True
+                )
+            )
+        )
         whole = Box(start, Xyz(*(max(b - a, 0) for a, b in zip(start, end, strict=True))))
         return whole.intersection(self.box) or Box(core.start, Xyz(0, 0, 0))
 
+    def _next_chunk(self, axis: int, voxel: int) -> int:
+        """Where the first chunk begins that does not begin before a voxel."""
+        origin, size = self.origin[axis], self.chunk[axis]
+        return origin - (origin - voxel) // size * size
+
     def check(self, flag: str = '--output') -> None:
-        """Checks that there can be such a volume, before there is anything to write.
+        """Checks that the volume can be written, before anything is computed.
 
         Args:
-          flag: it comes from.
+          flag: the flag that errors name.
 
         Raises:
-          UserError: another form of name, or voxels before 0, which precomputed volumes alone have.
+          UserError: the name has another form, the place may not be written to, or voxels lie before 0,
+            which only precomputed volumes allow.
         """
         kinds = 'FILE.h5:DATASET, or zarr://, zarr3://, n5:// or precomputed:// before a path'
         if self.parallel:
@@ -114,25 +120,25 @@ class OutputSpec:
             )
 
     def exists(self) -> bool:
-        """Whether there is something at the place already."""
+        """Whether there is already a volume at this place."""
         if self.parallel:
             kvstore = self._spec()['kvstore']
             if not isinstance(kvstore, dict):
                 return self._opens()
             path = Path(kvstore['path'])
-            # What holds a stamp only, or is about to, is no volume yet.
+            # A folder with only a stamp, or its temporary file, is not a volume yet.
             return path.is_file() or (
                 path.is_dir()
                 and not all(file.name.startswith(MADE_FROM_FILE) for file in path.iterdir())
             )
-        path, dataset = split_output(self.spec, '--output')
-        if not Path(path).exists():
+        name, dataset = split_output(self.spec, '--output')
+        if not Path(name).exists():
             return False
-        with open_hdf5(path) as file:
+        with open_hdf5(name) as file:
             return dataset in file
 
     def _opens(self) -> bool:
-        """Whether there is a volume at a URL."""
+        """Whether there is a volume on the server."""
         import tensorstore as ts
 
         try:
@@ -145,70 +151,37 @@ class OutputSpec:
         return parse_url(*split_spec(self.spec))
 
     def create(self, stamp: str) -> None:
-        """Makes an empty volume for `open_parallel`, where there is none.
+        """Creates an empty volume for `open_parallel`, unless it exists.
 
         Args:
           stamp: see `ffn.volumes.provenance`.
 
         Raises:
-          UserError: it cannot be made.
+          UserError: it cannot be created.
         """
         import tensorstore as ts
 
-        write_stamp(self.spec, stamp, complete=False)  # what is there without is another's
-        spec = {**self._spec(), **self._schema()}
+        write_stamp(self.spec, stamp, complete=False)  # a volume without one is another's
+        spec = self._spec()
+        spec |= _SCHEMAS[spec['driver']](self)
         try:
             ts.open(spec, context=context(), create=True, open=True).result()
         except (ValueError, OSError, NotImplementedError) as error:
-            raise UserError(f'--output {self.spec} cannot be made: {_first(error)}') from error
-
-    def _schema(self) -> dict[str, Any]:
-        shape, chunk = list(self.box.end.zyx), list(self.chunk.zyx)
-        names = ['z', 'y', 'x']
-        driver = self._spec()['driver']
-        if driver == 'zarr':
-            return {'metadata': {
-                'shape': shape, 'chunks': chunk, 'dtype': '<u8', 'dimension_separator': '/',
-                'compressor': {'id': 'blosc', 'cname': 'zstd', 'clevel': 3, 'shuffle': 1},
-            }}  # fmt: skip
-        if driver == 'zarr3':
-            grid = {'name': 'regular', 'configuration': {'chunk_shape': chunk}}
-            codecs = [
-                {'name': 'bytes', 'configuration': {'endian': 'little'}},
-                {'name': 'zstd', 'configuration': {'level': 3}},
-            ]
-            return {'metadata': {'shape': shape, 'data_type': 'uint64', 'chunk_grid': grid,
-                                 'codecs': codecs, 'dimension_names': names}}  # fmt: skip
-        if driver == 'n5':
-            return {'metadata': {
-                'dimensions': shape[::-1], 'blockSize': chunk[::-1], 'dataType': 'uint64',
-                'axes': names[::-1], 'compression': {'type': 'gzip', 'level': 1},
-            }}  # fmt: skip
-        return {
-            'multiscale_metadata': {
-                'type': 'segmentation', 'data_type': 'uint64', 'num_channels': 1
-            },
-            'scale_metadata': {
-                'size': list(self.box.size), 'voxel_offset': list(self.box.start),
-                'resolution': list(self.voxel_size), 'chunk_size': list(self.chunk),
-                'encoding': 'compressed_segmentation',
-                'compressed_segmentation_block_size': [8, 8, 8],
-            },
-        }  # fmt: skip
+            raise UserError(f'--output {self.spec} cannot be made: {_first_line(error)}') from error
 
     def finish(self, stamp: str) -> None:
-        """Notes that all of the volume has been written; only then others read it.
+        """Marks the volume as complete; other commands refuse to read it before.
 
         Args:
-          stamp: that of `create`.
+          stamp: that given to `create`.
         """
         write_stamp(self.spec, stamp, complete=True)
 
     def open_parallel(self) -> Target:
-        """Opens the volume that `create` made.
+        """Opens the volume that `create` made; several processes may.
 
         Raises:
-          UserError: it is not there.
+          UserError: it cannot be opened.
         """
         import tensorstore as ts
 
@@ -217,12 +190,14 @@ class OutputSpec:
                 self._spec(), context=context(), open=True, read=True, write=True
             ).result()
         except (ValueError, OSError, NotImplementedError) as error:
-            raise UserError(f'--output {self.spec} cannot be opened: {_first(error)}') from error
+            raise UserError(
+                f'--output {self.spec} cannot be opened: {_first_line(error)}'
+            ) from error
         return _Store(store)
 
     @contextlib.contextmanager
     def replace_hdf5(self, stamp: str) -> Iterator[Target]:
-        """Yields an HDF5 dataset that takes its place when the block succeeds; one writer.
+        """Yields an HDF5 dataset that takes its place when the block succeeds; there is one writer.
 
         Args:
           stamp: see `ffn.volumes.provenance`.
@@ -231,16 +206,89 @@ class OutputSpec:
           UserError: see `ffn.volumes.hdf5.replaced_dataset`.
         """
         with replaced_dataset(self.spec, '--output') as (file, name):
-            chunks = tuple(min(c, n) for c, n in zip(self.chunk.zyx, self.box.end.zyx, strict=True))
             dataset = file.create_dataset(
-                name, self.box.end.zyx, np.uint64, chunks=chunks, compression='gzip',
-                compression_opts=1, shuffle=True,
-            )  # fmt: skip
+                name,
+                self.box.end.zyx,
+                np.uint64,
+                chunks=tuple(map(min, self.chunk.zyx, self.box.end.zyx)),
+                compression='gzip',
+                compression_opts=1,
+                shuffle=True,
+            )
             dataset.attrs[MADE_FROM] = stamp
             yield _Dataset(dataset)
 
 
+# How the metadata of a new volume is written, by TensorStore driver.
+
+
+def _zarr_schema(output: OutputSpec) -> dict[str, Any]:
+    return {
+        'metadata': {
+            'shape': list(output.box.end.zyx),
+            'chunks': list(output.chunk.zyx),
+            'dtype': '<u8',
+            'dimension_separator': '/',
+            'compressor': {'id': 'blosc', 'cname': 'zstd', 'clevel': 3, 'shuffle': 1},
+        }
+    }
+
+
+def _zarr3_schema(output: OutputSpec) -> dict[str, Any]:
+    return {
+        'metadata': {
+            'shape': list(output.box.end.zyx),
+            'data_type': 'uint64',
+            'chunk_grid': {
+                'name': 'regular',
+                'configuration': {'chunk_shape': list(output.chunk.zyx)},
+            },
+            'codecs': [
+                {'name': 'bytes', 'configuration': {'endian': 'little'}},
+                {'name': 'zstd', 'configuration': {'level': 3}},
+            ],
+            'dimension_names': ['z', 'y', 'x'],
+        }
+    }
+
+
+def _n5_schema(output: OutputSpec) -> dict[str, Any]:
+    return {
+        'metadata': {
+            'dimensions': list(output.box.end),
+            'blockSize': list(output.chunk),
+            'dataType': 'uint64',
+            'axes': ['x', 'y', 'z'],
+            'compression': {'type': 'gzip', 'level': 1},
+        }
+    }
+
+
+def _precomputed_schema(output: OutputSpec) -> dict[str, Any]:
+    return {
+        'multiscale_metadata': {'type': 'segmentation', 'data_type': 'uint64', 'num_channels': 1},
+        'scale_metadata': {
+            'size': list(output.box.size),
+            'voxel_offset': list(output.box.start),
+            'resolution': list(output.voxel_size),
+            'chunk_size': list(output.chunk),
+            'encoding': 'compressed_segmentation',
+            'compressed_segmentation_block_size': [8, 8, 8],
+        },
+    }
+
+
+_SCHEMAS: dict[str, Callable[[OutputSpec], dict[str, Any]]] = {
+    'zarr': _zarr_schema,
+    'zarr3': _zarr3_schema,
+    'n5': _n5_schema,
+    'neuroglancer_precomputed': _precomputed_schema,
+}
+
+
 class _Dataset:
+    """An HDF5 dataset as a `Target`."""
+
     def __init__(self, dataset: h5py.Dataset):
         self._dataset = dataset
 
@@ -249,6 +297,8 @@ class _Dataset:
 
 
 class _Store:
+    """A TensorStore as a `Target`, with axes transposed to [z, y, x]."""
+
     def __init__(self, store: Any):
         import tensorstore as ts
 
@@ -262,8 +312,9 @@ class _Store:
         try:
             self._store[box.slices_zyx].write(labels).result()
         except ValueError as error:  # TensorStore's for a disk that is full, and all else
-            raise UserError(f'{box} cannot be written: {_first(error)}') from error
+            raise UserError(f'{box} cannot be written: {_first_line(error)}') from error
 
 
-def _first(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
+    """A TensorStore error without its details."""
     return str(error).splitlines()[0].partition(' [tensorstore_spec')[0]

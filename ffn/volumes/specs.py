@@ -28,7 +28,7 @@ def split_spec(spec: str) -> tuple[str, str]:
 
 
 def absolute_spec(spec: str) -> str:
-    """The string of a volume with an absolute path; URLs stay."""
+    """Makes the path in the string of a volume absolute; URLs of servers stay as they are."""
     scheme, mark, path = spec.partition('://')
     if not mark:
         return os.path.abspath(spec)
@@ -40,7 +40,7 @@ def split_named(specs: Sequence[str], what: str = 'volumes') -> dict[str, str]:
 
     Args:
       specs: the entries.
-      what: the flag they come from, for errors.
+      what: the flag that errors name.
 
     Returns:
       {name: 'path:dataset'} in the order given.
@@ -52,8 +52,8 @@ def split_named(specs: Sequence[str], what: str = 'volumes') -> dict[str, str]:
     for spec in specs:
         name, _, rest = spec.partition(':')
         is_url = rest.startswith('//')
-        if not name or not rest or is_url or not (split_spec(rest)[1] or '://' in rest
-                                                  or Path(rest).is_dir()):  # fmt: skip
+        names_volume = split_spec(rest)[1] or '://' in rest or Path(rest).is_dir()
+        if not name or not rest or is_url or not names_volume:
             raise UserError(f'{what}: {spec!r} is not of the form name:path:dataset')
         if name in named:
             raise UserError(f'{what}: the name {name!r} is given twice')

@@ -1,6 +1,6 @@
 """Zarr, N5 and Neuroglancer precomputed volumes through TensorStore, as [z, y, x] arrays.
 
-TensorStore is imported when the first such volume is opened; HDF5 users never wait for it.
+TensorStore is imported when the first such volume is opened, so that HDF5 users never wait for it.
 """
 
 from __future__ import annotations
@@ -77,10 +77,10 @@ def parse_url(url: str, dataset: str) -> dict[str, Any]:
 
 
 def detect_directory(path: str, dataset: str) -> dict[str, Any]:
-    """Recognises what a directory holds by the metadata file in it.
+    """Recognizes the array in a directory by its metadata file; returns its TensorStore spec.
 
     Raises:
-      UserError: nothing known.
+      UserError: there is none.
     """
     place = Path(path, dataset.strip('/')) if dataset else Path(path)
     for marker, scheme in _MARKER_FILES.items():
@@ -96,7 +96,7 @@ def detect_directory(path: str, dataset: str) -> dict[str, Any]:
 
 
 def _is_group(marker: Path) -> bool:
-    """Whether a metadata file says that its directory holds no array itself."""
+    """Whether a metadata file describes a group, and not an array."""
     try:
         metadata = json.loads(marker.read_text(encoding='utf-8'))
         return metadata.get('node_type') == 'group' or (
@@ -122,33 +122,34 @@ def parse_json(text: str, what: str) -> dict[str, Any]:
 
 
 class _StoreArray:
-    """A TensorStore seen as an array that is indexed from 0 and read when indexed."""
+    """A TensorStore as an array that is indexed from 0 and read when it is indexed."""
 
     def __init__(self, store: Any):
         self.shape = tuple(store.shape)
         self.dtype = np.dtype(store.dtype.numpy_dtype)
         self._store = store
 
-    def __getitem__(self, index) -> np.ndarray:
-        return self._store[index].read().result()
+    def __getitem__(self, index: Any) -> np.ndarray:
+        data: np.ndarray = self._store[index].read().result()
+        return data
 
 
 def context() -> Any:
-    """A TensorStore context that gives up after seconds on servers that do not answer."""
+    """Makes a TensorStore context that gives up on servers that do not answer within seconds."""
     import tensorstore as ts
 
     return ts.Context({kind: {'max_retries': _RETRIES} for kind in _RETRY_KINDS})
 
 
 def open_store(name: str, spec: dict[str, Any]) -> OpenedArray:
-    """Opens a TensorStore spec for reading, its axes brought into [z, y, x] or [c, z, y, x].
+    """Opens a TensorStore spec for reading, with axes transposed to [z, y, x] or [c, z, y, x].
 
-    Named dimensions are followed (x, y, z, c or channel). Without names, Zarr is taken as it is and
-    N5, whose metadata counts dimensions from the fastest, is reversed. One precomputed channel is
-    dropped.
+    Dimension names decide (x, y, z, c or channel). Without names, Zarr keeps its order and N5, whose
+    metadata lists the fastest dimension first, is reversed. The channel axis of a precomputed volume with
+    one channel is dropped.
 
     Args:
-      name: what is opened, for errors.
+      name: what errors call it.
       spec: TensorStore spec.
 
     Raises:
@@ -165,11 +166,16 @@ def open_store(name: str, spec: dict[str, Any]) -> OpenedArray:
     if store.rank == 4 and store.shape[0] == 1:
         store = store[store.domain.origin[0]]
     origin_zyx = tuple(int(o) for o in store.domain.origin[-3:])
-    place = spec.get('kvstore')
-    folder = isinstance(place, dict) and place.get('driver') == 'file' and place.get('path')
-    ours = bool(folder) and Path(folder, MADE_FROM_FILE).is_file()
     array = _StoreArray(store[ts.d[:].translate_to[0]])
-    return OpenedArray(array, {MADE_FROM: ''} if ours else {}, origin_zyx)
+    return OpenedArray(array, {MADE_FROM: ''} if _is_ours(spec) else {}, origin_zyx)
+
+
+def _is_ours(spec: dict[str, Any]) -> bool:
+    """Whether an array on this machine was written here."""
+    match spec.get('kvstore'):
+        case {'driver': 'file', 'path': str(folder)} if folder:
+            return Path(folder, MADE_FROM_FILE).is_file()
+    return False
 
 
 def _zyx_order(store: Any, driver: str) -> Any:

@@ -27,7 +27,7 @@ class Volume:
     """A volume opened for reading; a context manager.
 
     Attributes:
-      name: what was opened, for messages.
+      name: what messages call it.
       box: the voxels it covers.
       shape_zyx: its size.
       channels: number of channels of a [c, z, y, x] volume, None for [z, y, x].
@@ -43,7 +43,14 @@ class Volume:
         origin_zyx: Sequence[int] = (0, 0, 0),
         close: Callable[[], None] | None = None,
     ):
-        """Wraps `array`, which is indexed [z, y, x] or [c, z, y, x] from 0 and has shape and dtype.
+        """Wraps an array.
+
+        Args:
+          name: what messages call it.
+          array: [z, y, x] or [c, z, y, x], indexed from 0.
+          attrs: attributes stored with it.
+          origin_zyx: index of its first voxel.
+          close: closes the file, if there is one.
 
         Raises:
           UserError: the array is neither 3-d nor 4-d.
@@ -60,24 +67,25 @@ class Volume:
         self.box = Box.from_zyx(origin_zyx, self.shape_zyx)
         self._array = array
         self._close = close
-        # Ours begin with what was before the box, and their axes are right.
+        # Volumes written here may begin with empty space before the box, and their axes are right.
         if MADE_FROM not in attrs and self.shape_zyx.x < min(self.shape_zyx.z, self.shape_zyx.y):
             logging.warning(
                 '%s: x is the shortest axis of shape %s; if it holds sections of an image stack, its '
                 'axes are in the wrong order (expected [z, y, x])',
-                name, both_orders(self.shape_zyx),
-            )  # fmt: skip
+                name,
+                both_orders(self.shape_zyx),
+            )
 
     def read(self, box: Box) -> np.ndarray:
         """Reads a box, [z, y, x] or [c, z, y, x].
 
         Raises:
-          UserError: the box leaves the volume.
-          UnreadableError: what is there is damaged.
+          UserError: the box is not inside the volume.
+          UnreadableError: the stored data is damaged.
         """
         if not self.box.contains(box):
             raise UserError(f'box {box} is not inside {self.name}, which covers {self.box}')
-        index = box.relative_to(self.box.start).slices_zyx
+        index: tuple[slice, ...] = box.relative_to(self.box.start).slices_zyx
         if self.channels is not None:
             index = (slice(None), *index)
         try:
@@ -98,8 +106,9 @@ class Volume:
             return self
         if self.channels != 1:
             raise UserError(f'{self.name} has {self.channels} channels; expected one, or [z, y, x]')
-        return Volume(self.name, _FirstChannel(self._array), self.attrs, self.box.start.zyx,
-                      self._close)  # fmt: skip
+        return Volume(
+            self.name, _FirstChannel(self._array), self.attrs, self.box.start.zyx, self._close
+        )
 
     def require_labels(self) -> Volume:
         """Returns the volume as [z, y, x], checked to hold integer labels.
@@ -112,7 +121,7 @@ class Volume:
         return self.single_channel()
 
     def close(self) -> None:
-        """Closes the file; reading is over."""
+        """Closes the file."""
         if self._close is not None:
             self._close()
 
@@ -126,12 +135,12 @@ class Volume:
 
 
 class _FirstChannel:
-    """A [1, z, y, x] array seen as [z, y, x]."""
+    """The first channel of a [c, z, y, x] array, as [z, y, x]."""
 
-    def __init__(self, array: Any):
+    def __init__(self, array: VoxelArray):
         self.shape, self.dtype, self._array = array.shape[1:], array.dtype, array
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: tuple[slice, ...]) -> Any:
         return self._array[(0, *index)]
 
 

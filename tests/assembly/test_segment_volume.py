@@ -182,7 +182,7 @@ def test_stopped_by_sigterm(repository, tmp_path, flood_network, alone):
     assert not list((tmp_path / 'results').rglob('*.cpoint'))
 
 
-def test_worker_and_client_asked_to_end(repository, tmp_path, flood_network, alone):
+def test_worker_and_client_termination_signals(repository, tmp_path, flood_network, alone):
     """As batch systems do at the end of a job's time: others go on where they were."""
     folder, _, _ = alone
     fill(tmp_path, flood_network)
