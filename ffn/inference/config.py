@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ffn.inference import inference_pb2
 from ffn.inference.core.options import CanvasOptions
 from ffn.models.checkpoints import resolve_checkpoint
 from ffn.utils.geometry import Box
+from ffn.volumes.masks import Mask
+from ffn.volumes.volume import VolumeSource
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class ShiftMaskConfig:
         None: the field of view.
     """
 
-    source: inference_pb2.DecoratedVolume
+    source: VolumeSource
     scale: int
     threshold: int
     around: Box | None
@@ -44,8 +45,8 @@ class MaskingConfig:
       shift_mask: shifts that the field of view avoids.
     """
 
-    masks: tuple[inference_pb2.MaskConfig, ...] = ()
-    seed_masks: tuple[inference_pb2.MaskConfig, ...] = ()
+    masks: tuple[Mask, ...] = ()
+    seed_masks: tuple[Mask, ...] = ()
     shift_mask: ShiftMaskConfig | None = None
 
 
@@ -82,15 +83,15 @@ class InferenceConfig:
       request: the message, serialized; see `ffn.inference.serialization.to_message`.
     """
 
-    image: inference_pb2.DecoratedVolume
+    image: VolumeSource
     image_mean: float
     image_stddev: float
     options: CanvasOptions
     voxel_size: tuple[float, float, float] | None
-    init_segmentation: inference_pb2.DecoratedVolume | None
+    init_segmentation: VolumeSource | None
     masking: MaskingConfig
     reference_histogram: str
-    histogram_masks: tuple[inference_pb2.MaskConfig, ...]
+    histogram_masks: tuple[Mask, ...]
     model_name: str
     model_args: Mapping[str, Any]
     model_checkpoint_path: str

@@ -16,7 +16,7 @@ from ffn.inference.restrictions import make_restrictor
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.masks import MaskBuilder
-from ffn.volumes.volume import Volume, open_decorated
+from ffn.volumes.volume import Volume
 
 # Standard deviations that no voxel of an image should be away from its mean, all on one side.
 _FAR = 3
@@ -39,11 +39,11 @@ class InputVolumes(contextlib.ExitStack):
         self._config = config
         self._warned = False
         with contextlib.ExitStack() as opened:
-            image = opened.enter_context(open_decorated(config.image, 'image'))
+            image = opened.enter_context(config.image.open())
             self._image = image.single_channel()
             self._labels: Volume | None = None
             if config.init_segmentation is not None:
-                labels = open_decorated(config.init_segmentation, 'init_segmentation')
+                labels = config.init_segmentation.open()
                 self._labels = opened.enter_context(labels).require_labels()
             self._reference: np.ndarray | None = None
             if config.reference_histogram:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from google.protobuf import message
@@ -20,7 +21,9 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, both_orders
 from ffn.utils.logits import logit
 from ffn.utils.plugins import json_args
+from ffn.volumes.masks import Mask
 from ffn.volumes.specs import absolute_spec
+from ffn.volumes.volume import VolumeSource
 
 _OF_MODEL = ('model_name', 'model_checkpoint_path')
 _NEEDED = ('image', 'image_mean', 'image_stddev', *_OF_MODEL, 'inference_options')
@@ -135,22 +138,20 @@ def make_config(
 
 def freeze_request(request: inference_pb2.InferenceRequest) -> InferenceConfig:
     """Converts the fields of a request; `make_config` checks them as well."""
-    data = request.SerializeToString()
-    request = inference_pb2.InferenceRequest.FromString(
-        data
-    )  # its parts belong to the configuration
     size = request.voxel_size
-    has_labels = request.HasField('init_segmentation')
+    labels = None
+    if request.HasField('init_segmentation'):
+        labels = VolumeSource.from_proto(request.init_segmentation, 'init_segmentation')
     return InferenceConfig(
-        image=request.image,
+        image=VolumeSource.from_proto(request.image, 'image'),
         image_mean=request.image_mean,
         image_stddev=request.image_stddev,
         options=canvas_options(request.inference_options),
         voxel_size=(size.x, size.y, size.z) if request.HasField('voxel_size') else None,
-        init_segmentation=request.init_segmentation if has_labels else None,
+        init_segmentation=labels,
         masking=masking_config(request),
         reference_histogram=request.reference_histogram,
-        histogram_masks=tuple(request.histogram_masks),
+        histogram_masks=_masks(request.histogram_masks),
         model_name=request.model_name,
         model_args=json_args(request.model_args, 'model_args'),
         model_checkpoint_path=request.model_checkpoint_path,
@@ -164,7 +165,7 @@ def freeze_request(request: inference_pb2.InferenceRequest) -> InferenceConfig:
         checkpoint_interval=request.checkpoint_interval,
         batch_size=request.batch_size,
         concurrent_requests=request.concurrent_requests,
-        request=data,
+        request=request.SerializeToString(),
     )
 
 
@@ -225,6 +226,10 @@ def _logit_field(options: inference_pb2.InferenceOptions, name: str) -> float:
     return logit(value)
 
 
+def _masks(configs: Iterable[inference_pb2.MaskConfig]) -> tuple[Mask, ...]:
+    return tuple(map(Mask.from_proto, configs))
+
+
 def masking_config(request: inference_pb2.InferenceRequest) -> MaskingConfig:
     """The masks of a request.
 
@@ -244,9 +249,13 @@ def masking_config(request: inference_pb2.InferenceRequest) -> MaskingConfig:
                 raise UserError(
                     f'{name} is {getattr(request, name)}; a shift_mask needs it, 1 or more'
                 )
-        scale, threshold = request.shift_mask_scale, request.shift_mask_threshold
-        shift_mask = ShiftMaskConfig(request.shift_mask, scale, threshold, around)
-    return MaskingConfig(tuple(request.masks), tuple(request.seed_masks), shift_mask)
+        shift_mask = ShiftMaskConfig(
+            VolumeSource.from_proto(request.shift_mask, 'shift_mask'),
+            request.shift_mask_scale,
+            request.shift_mask_threshold,
+            around,
+        )
+    return MaskingConfig(_masks(request.masks), _masks(request.seed_masks), shift_mask)
 
 
 def voxel_size_zyx(request: inference_pb2.InferenceRequest) -> tuple[float, float, float]:

@@ -9,7 +9,6 @@ from ffn.inference.core.restrictor import Restrictor, ShiftMask, coarse_box
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.masks import MaskBuilder
-from ffn.volumes.volume import open_decorated
 
 
 def make_restrictor(
@@ -37,7 +36,7 @@ def make_restrictor(
 
 def _read_shifts(config: ShiftMaskConfig, box: Box, fov: Xyz) -> ShiftMask:
     around = config.around or Box(Xyz(*(-(n // 2) for n in fov)), fov)
-    with open_decorated(config.source, 'shift_mask') as volume:
+    with config.source.open() as volume:
         if volume.channels != 2:
             raise UserError(
                 f'shift_mask {volume.name} has shape {volume.shape_zyx} and '
