@@ -229,8 +229,8 @@ def watch(peaks: dict[str, float], done: threading.Event) -> None:
     while not done.wait(0.05):
         status = Path('/proc/self/status').read_text()
         for name in peaks:
-            kilobytes = re.search(rf'{name}:\s*(\d+) kB', status)
-            peaks[name] = max(peaks[name], int(kilobytes[1]) * 1.024e-3)
+            for kilobytes in re.findall(rf'{name}:\s*(\d+) kB', status):
+                peaks[name] = max(peaks[name], int(kilobytes) * 1.024e-3)
 
 
 def main() -> None:
@@ -244,12 +244,11 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
-        whole = labels() if args.only != 'many' else None
         if args.only in ('', 'speed'):
-            write_subvolumes(folder / 'results', whole, tiling_of(PERIOD))
-            speed(folder, whole)
+            write_subvolumes(folder / 'results', labels(), tiling_of(PERIOD))
+            speed(folder, labels())
         if args.only in ('', 'memory'):
-            memory(folder, whole)
+            memory(folder, labels())
         if args.only in ('', 'many'):
             # In a process of its own, so that the peak is that of the reconciliation.
             own = ['-m', 'benchmarks.bench_assembly', '--many_in', str(folder / 'many')]

@@ -157,12 +157,14 @@ def main() -> None:
                     flush=True,
                 )
     truth, found = (np.tile(a, (2, 2, 2))[(slice(0, CROP),) * 3] for a in tile_labels())
-    volumes = [Volume('labels', a, {}) for a in (truth, found)]
+    volumes = Volume('labels', truth, {}), Volume('labels', found, {})
     ours = measure.seconds(
-        lambda: Evaluation.of(compare_volumes(*volumes, volumes[0].box)), args.repeats
+        lambda: Evaluation.of(compare_volumes(*volumes, box=volumes[0].box)), args.repeats
     )
     theirs = measure.seconds(lambda: whole_arrays(truth, found), args.repeats)
-    score = Evaluation.of(compare_volumes(*volumes, volumes[0].box)).scores['either']
+    score = Evaluation.of(compare_volumes(*volumes, box=volumes[0].box)).scores['either']
+    if score is None:
+        raise SystemExit('error: nothing is labelled')
     if not np.allclose(
         (score.voi_split, score.voi_merge, score.rand_error), whole_arrays(truth, found)
     ):

@@ -11,7 +11,9 @@ from __future__ import annotations
 import os
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,11 +23,11 @@ DEPTH, FOV = 12, 33
 CHECKPOINT = 'fib25/model/model.ckpt-27465036'
 
 
-def bare_graph(stored: dict[str, np.ndarray]):
+def bare_graph(stored: dict[str, np.ndarray]) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """The network in nothing but tf.nn, from checkpoint variables: (image, seed) → logits."""
     import tensorflow as tf
 
-    def conv(net, layer):
+    def conv(net: Any, layer: str) -> Any:
         weights, biases = (
             tf.constant(stored[f'seed_update/{layer}/{n}']) for n in ('weights', 'biases')
         )
@@ -34,7 +36,7 @@ def bare_graph(stored: dict[str, np.ndarray]):
     spec = tf.TensorSpec((None, FOV, FOV, FOV, 1), tf.float32)
 
     @tf.function(input_signature=(spec, spec))
-    def step(image, seed):
+    def step(image: Any, seed: Any) -> Any:
         net = conv(tf.nn.relu(conv(tf.concat([image, seed], -1), 'conv0_a')), 'conv0_b')
         for i in range(1, DEPTH):
             net += conv(tf.nn.relu(conv(tf.nn.relu(net), f'conv{i}_a')), f'conv{i}_b')

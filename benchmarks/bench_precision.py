@@ -37,7 +37,7 @@ def main() -> None:
     truth = measure.sample_labels(args.data)[box]
     request = read_request(str(measure.ROOT / 'configs' / 'inference_training_sample2.pbtxt'))
     request.model_checkpoint_path = str(Path(args.data, 'fib25/model/model.ckpt-27465036'))
-    labels, ways, canvas = {}, {}, None
+    labels, ways = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         real_segmentation.write_image(args.data, Path(folder, 'volume.h5'))
         request.image.hdf5 = f'{folder}/volume.h5:raw'
@@ -49,15 +49,17 @@ def main() -> None:
             with Runner(config) as runner:
                 begin = time.perf_counter()
                 canvas = runner.run(CORNER_ZYX, SIZE_ZYX)
+                if canvas is None:
+                    raise SystemExit('error: the folder is not empty')
                 seconds = time.perf_counter() - begin
-            labels[precision] = canvas.segmentation.copy()
+            labels[precision], image = canvas.segmentation.copy(), canvas.image
             print(
                 f'{precision:9s} {seconds:8.1f} s, {canvas.counters["predict-calls"]} steps, '
                 f'{len(canvas.origins)} objects, error against ground truth '
                 f'{real_segmentation.truth_error(truth, labels[precision]):.4f}',
                 flush=True,
             )
-    field = np.ascontiguousarray(canvas.image[40:73, 40:73, 40:73])[np.newaxis, ..., np.newaxis]
+    field = np.ascontiguousarray(image[40:73, 40:73, 40:73])[np.newaxis, ..., np.newaxis]
     seed = np.full_like(field, request.inference_options.pad_value)
     times: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(args.repeats):

@@ -14,32 +14,38 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
 from benchmarks import measure, real_segmentation
 
+if TYPE_CHECKING:
+    from ffn.training.walks.walk import BatchWalker
+
+Step = Callable[[Any], tuple[float, np.ndarray]]
 DEPTH, FOV, BATCH, RATE = 12, 33, 4, 0.001
 MODEL = 'convstack_3d.ConvStack3DFFNModel'
 ARGS = {'depth': DEPTH, 'fov_size': [FOV] * 3, 'deltas': [8] * 3}
 
 
-def bare_step(values: dict[str, np.ndarray]):
+def bare_step(values: dict[str, np.ndarray]) -> Step:
     """Forward, backward and update in nothing but TensorFlow: (image, seed, labels, weights) → loss."""
     import tensorflow as tf
 
     variables = {name: tf.Variable(value) for name, value in values.items()}
 
-    def conv(net, layer):
+    def conv(net: Any, layer: str) -> Any:
         weights, biases = (variables[f'seed_update/{layer}/{n}'] for n in ('weights', 'biases'))
         return tf.nn.bias_add(tf.nn.conv3d(net, weights, [1] * 5, 'SAME'), biases)
 
     spec = tf.TensorSpec((None, FOV, FOV, FOV, 1), tf.float32)
 
     @tf.function(input_signature=[spec] * 4)
-    def step(image, seed, labels, weights):
+    def step(image: Any, seed: Any, labels: Any, weights: Any) -> Any:
         with tf.GradientTape() as tape:
             net = conv(tf.nn.relu(conv(tf.concat([image, seed], -1), 'conv0_a')), 'conv0_b')
             for i in range(1, DEPTH):
@@ -53,14 +59,14 @@ def bare_step(values: dict[str, np.ndarray]):
             variable.assign_sub(RATE * tf.clip_by_value(gradient, -0.7, 0.7))
         return loss, logits
 
-    def run(batch):
+    def run(batch: Any) -> tuple[float, np.ndarray]:
         loss, logits = step(*map(tf.constant, batch))
         return float(loss), logits.numpy()
 
     return run
 
 
-def our_step(precision: str):
+def our_step(precision: str) -> tuple[Step, dict[str, np.ndarray]]:
     """TrainStep of a fresh network: batch → loss, logits."""
     from ffn.models.model import create_model
     from ffn.training.optimizer_config import OptimizerConfig
@@ -71,7 +77,7 @@ def our_step(precision: str):
     values = {name: np.asarray(v) for name, v in model.named_variables().items()}
     step = TrainStep(model, OptimizerConfig('sgd', RATE))
 
-    def run(batch):
+    def run(batch: Any) -> tuple[float, np.ndarray]:
         result = step(batch)
         return result.loss, result.logits
 
@@ -98,12 +104,12 @@ def time_steps(repeats: int) -> None:
             begin = time.perf_counter()
             ways[name](batch)
             times[name].append(time.perf_counter() - begin)
-    ours, bare, half = (statistics.median(times[name]) for name in ways)
-    print(f'a step of {BATCH} FOVs, float32 {ours * 1e3:8.0f} ms')
+    own, bare, half = (statistics.median(times[name]) for name in ways)
+    print(f'a step of {BATCH} FOVs, float32 {own * 1e3:8.0f} ms')
     print(f'bare TensorFlow graph     {bare * 1e3:8.0f} ms')
-    print(f'ratio                     {ours / bare:8.3f}   (target 1.10)')
+    print(f'ratio                     {own / bare:8.3f}   (target 1.10)')
     print(f'bfloat16                  {half * 1e3:8.0f} ms')
-    print(f'float32 / bfloat16        {ours / half:8.2f}   (target 1.5)')
+    print(f'float32 / bfloat16        {own / half:8.2f}   (target 1.5)')
 
 
 def time_input(data: Path, repeats: int) -> None:
@@ -154,7 +160,7 @@ def time_input(data: Path, repeats: int) -> None:
                     time_walk(BatchWalker(source, info, walk, BATCH), repeats)
 
 
-def time_walk(walker, repeats: int) -> None:
+def time_walk(walker: BatchWalker, repeats: int) -> None:
     """Prints what everything but the network takes in a step."""
     answer = np.full((BATCH, FOV, FOV, FOV, 1), 3.0, np.float32)
     steps = 20 * repeats

@@ -13,6 +13,7 @@ already is not made again.
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -39,7 +40,7 @@ VOXEL_SIZE = Xyz(10, 10, 10)
 RADIUS, ANALYSIS, NEAR = Xyz(32, 32, 32), Xyz(24, 24, 24), Xyz(4, 4, 4)
 
 
-def inference_request(args, folder: Path) -> inference_pb2.InferenceRequest:
+def inference_request(args: argparse.Namespace, folder: Path) -> inference_pb2.InferenceRequest:
     """The request of the first segmentation."""
     request = read_request(args.request or str(PUBLISHED))
     if not args.request:
@@ -63,7 +64,11 @@ def consensus_request(folder: Path, min_size: int) -> consensus_pb2.ConsensusReq
 
 
 def joined(
-    request: inference_pb2.InferenceRequest, labels: np.ndarray, corner: Zyx, args, folder: Path
+    request: inference_pb2.InferenceRequest,
+    labels: np.ndarray,
+    corner: Zyx,
+    args: argparse.Namespace,
+    folder: Path,
 ) -> tuple[np.ndarray, int, int]:
     """Agglomerates labels; returns them with the numbers of candidates and accepted pairs."""
     with h5py.File(folder / 'consensus.h5', 'w') as file:
@@ -96,7 +101,7 @@ def joined(
     )
 
 
-def run(args, folder: Path) -> None:
+def run(args: argparse.Namespace, folder: Path) -> None:
     """Makes all of it and prints the table."""
     box = read_box(args.box)
     if not (folder / 'volume.h5').exists():

@@ -131,7 +131,7 @@ def matmul_rate(kind: str, size: int, at_least_s: float) -> float:
         a = jax.random.normal(jax.random.PRNGKey(0), (size, size)).astype(dtype)
 
         @jax.jit
-        def multiply(a):
+        def multiply(a: Any) -> Any:
             with jax.default_matmul_precision('tensorfloat32' if kind == 'tf32' else 'float32'):
                 return jax.lax.fori_loop(0, repeats, lambda i, b: a @ b / size, a)
 
@@ -143,7 +143,7 @@ def matmul_rate(kind: str, size: int, at_least_s: float) -> float:
         torch.backends.cuda.matmul.allow_tf32 = kind == 'tf32'
         a = torch.randn(size, size, device='cuda' if on_gpu else 'cpu').to(getattr(torch, dtype))
 
-        def multiply():
+        def multiply() -> None:
             b = a
             for _ in range(repeats):
                 b = torch.matmul(a, b)
@@ -159,7 +159,7 @@ def matmul_rate(kind: str, size: int, at_least_s: float) -> float:
         a = tf.cast(tf.random.normal((size, size)), dtype)
 
         @tf.function
-        def multiply():
+        def multiply() -> Any:
             b = a
             for _ in range(repeats):
                 b = tf.linalg.matmul(a, b)

@@ -88,7 +88,7 @@ def command(arguments: Sequence[str | Path], repeats: int) -> tuple[float, float
             time.sleep(0.02)
         times.append(time.perf_counter() - start)
         if process.returncode:
-            sys.exit(process.stderr.read())
+            sys.exit(process.stderr.read() if process.stderr else 1)
     return statistics.median(times), peak
 
 

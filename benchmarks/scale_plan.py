@@ -100,7 +100,7 @@ def measured(data: Path) -> Measured:
             for axis in range(3):
                 if (other := tiling.next_place(place, axis)) is not None:
                     both = tiling.subvolume(place).intersection(tiling.subvolume(other))
-                    shared += int(np.prod(both.size))
+                    shared += int(np.prod(both.size)) if both else 0
         begin = time.perf_counter()
         for _ in range(25):
             for place in tiling.places():
