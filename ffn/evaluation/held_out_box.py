@@ -23,7 +23,8 @@ from ffn.evaluation.held_out_score import HeldOutScore, Segmented
 from ffn.inference import inference_pb2
 from ffn.inference.config import InferenceConfig
 from ffn.inference.core.canvas import Canvas, Interrupted
-from ffn.inference.request import clip_box, complete_request, make_config
+from ffn.inference.input_volumes import clip_box
+from ffn.inference.request import complete_request, make_config
 from ffn.inference.run_progress import RunProgress
 from ffn.inference.runner import Runner
 from ffn.utils.errors import UserError

@@ -37,7 +37,7 @@ def segment(
     report_path: str = '',
     quiet: bool = False,
 ) -> None:
-    """Segments one box or several and says how it went.
+    """Segments one box or several and prints a summary.
 
     Args:
       request_text: InferenceRequest, text format or a file.
@@ -49,7 +49,7 @@ def segment(
       quiet: no progress bar.
 
     Raises:
-      UserError: what was given does not fit, or a box failed; the others have been segmented.
+      UserError: an argument does not fit, or a box failed; the others have been segmented.
       SystemExit: the run was stopped by a signal, after checkpoints.
     """
     config = read_config(request_text, options_text)
@@ -101,7 +101,7 @@ def run(
                 'concurrent_requests': config.concurrent_requests,
             }
             report.write_json(report_path, reports, seconds, settings)
-    _raise_what_went_wrong(reports, config.segmentation_output_dir)
+    _raise_failures(reports, config.segmentation_output_dir)
 
 
 def segment_request(
@@ -112,7 +112,7 @@ def segment_request(
 
 
 def _check_writable(path: Path) -> None:
-    """Fails now and not after hours where a report cannot be written."""
+    """Fails now rather than after hours if the report cannot be written."""
     folder = path.parent
     if not folder.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
         raise UserError(f'--report {path} cannot be written: {folder} is no folder for it')
@@ -139,19 +139,18 @@ def _distinct(boxes: Sequence[Box]) -> Sequence[Box]:
 def segment_boxes(runner: Runner, boxes: Sequence[Box], quiet: bool = False) -> list[BoxReport]:
     """Segments boxes, as many at a time as the request's concurrent_requests says.
 
-    A box that cannot be segmented does not keep the others from it. SIGTERM and SIGINT stop all of
-    them after checkpoints.
+    A box that fails does not affect the others. SIGTERM and SIGINT stop all of them after checkpoints.
 
     Args:
-      runner: started.
+      runner: ready to run.
       boxes: inside the volume, with different corners.
       quiet: no progress bar.
 
     Returns:
-      What became of them, in their order.
+      Their reports, in the same order.
 
     Raises:
-      Exception: what the network raised; every box has stopped then.
+      Exception: whatever the network raised; every box has stopped by then.
     """
     at_a_time, before = min(runner.config.concurrent_requests, len(boxes)), runner.on_canvas
     if runner.config.batch_size > at_a_time:
@@ -167,15 +166,15 @@ def segment_boxes(runner: Runner, boxes: Sequence[Box], quiet: bool = False) -> 
     ):
         runner.on_canvas = bar.canvas
 
-        def segment_one(box: Box) -> BoxReport:
-            entry = _segment_one(runner, box, say=len(boxes) > 1)
+        def segment_and_count(box: Box) -> BoxReport:
+            entry = _segment_box(runner, box, log_errors=len(boxes) > 1)
             bar.box_ended(box.start.zyx)
             return entry
 
-        pending = [pool.submit(segment_one, box) for box in boxes]
+        pending = [pool.submit(segment_and_count, box) for box in boxes]
         try:
             futures.wait(pending, return_when=futures.FIRST_EXCEPTION)
-            # What went wrong first is raised, not what it led to.
+            # The first failure is raised, not its consequences.
             for future in pending:
                 if future.done() and future.exception() is not None:
                     future.result()
@@ -188,7 +187,7 @@ def segment_boxes(runner: Runner, boxes: Sequence[Box], quiet: bool = False) -> 
             runner.on_canvas = before
 
 
-def _segment_one(runner: Runner, box: Box, say: bool) -> BoxReport:
+def _segment_box(runner: Runner, box: Box, log_errors: bool) -> BoxReport:
     if runner.stop.is_set():
         return BoxReport.without_canvas(box, 'interrupted')
     try:
@@ -196,7 +195,7 @@ def _segment_one(runner: Runner, box: Box, say: bool) -> BoxReport:
     except Interrupted as interrupted:
         return BoxReport.of_canvas(interrupted.canvas, 'interrupted')
     except (UserError, OSError) as error:
-        if say:
+        if log_errors:
             logging.error('box %s: %s', box, error)
         return BoxReport.without_canvas(box, 'failed', ' '.join(str(error).split()))
     if canvas is None:
@@ -204,7 +203,7 @@ def _segment_one(runner: Runner, box: Box, say: bool) -> BoxReport:
     return BoxReport.of_canvas(canvas)
 
 
-def _raise_what_went_wrong(reports: Sequence[BoxReport], directory: str) -> None:
+def _raise_failures(reports: Sequence[BoxReport], directory: str) -> None:
     failed = [entry for entry in reports if entry.status == 'failed']
     if failed:
         where = f'{len(failed)} of {len(reports)} boxes: ' if len(reports) > 1 else ''

@@ -1,4 +1,4 @@
-"""Matching the intensities of an image to those of the volume that a network was trained on."""
+"""Matches the intensities of an image to those of the volume on which a network was trained."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ def load_reference(path: str) -> np.ndarray:
     """Loads the cumulative histogram of a reference volume.
 
     Args:
-      path: npz with `cdf`, 256 rising numbers up to 1, or `histogram`, 256 counts.
+      path: npz with `cdf`, 256 ascending numbers up to 1, or `histogram`, 256 counts.
 
     Returns:
       float64 [256], the last one 1.
 
     Raises:
-      UserError: another file, or an empty histogram.
+      UserError: a file of another kind, or an empty histogram.
     """
     data = read_npz(path, ['cdf', 'histogram'], [])
     cdf = data['cdf'] if 'cdf' in data else np.cumsum(data.get('histogram', []))
@@ -31,14 +31,14 @@ def load_reference(path: str) -> np.ndarray:
 
 
 def match_histogram(
-    image: np.ndarray, reference_cdf: np.ndarray, left_out: np.ndarray | None = None
+    image: np.ndarray, reference_cdf: np.ndarray, ignored: np.ndarray | None = None
 ) -> np.ndarray:
-    """Maps intensities so that the image's histogram becomes that of the reference.
+    """Maps intensities so that the histogram of the image becomes that of the reference.
 
     Args:
       image: uint8 [z, y, x].
       reference_cdf: float64 [256], see `load_reference`.
-      left_out: bool [z, y, x], voxels that do not count in the image's histogram.
+      ignored: bool [z, y, x], voxels that do not count in the image's histogram.
 
     Returns:
       uint8 [z, y, x].
@@ -48,7 +48,7 @@ def match_histogram(
     """
     if image.dtype != np.uint8:
         raise UserError(f'reference_histogram needs a uint8 image; this one holds {image.dtype}')
-    counted = image if left_out is None else image[~left_out]
+    counted = image if ignored is None else image[~ignored]
     if not counted.size:
         return image
     cdf = np.cumsum(np.bincount(counted.ravel(), minlength=256)) / counted.size

@@ -11,10 +11,9 @@ from ffn.inference import histogram
 from ffn.inference.config import InferenceConfig
 from ffn.inference.core.counters import Counters
 from ffn.inference.core.restrictor import Restrictor
-from ffn.inference.request import clip_box
 from ffn.inference.restrictions import make_restrictor
 from ffn.utils.errors import UserError
-from ffn.utils.geometry import Box, Xyz
+from ffn.utils.geometry import Box, Xyz, both_orders
 from ffn.volumes.masks import MaskBuilder
 from ffn.volumes.volume import Volume
 
@@ -121,3 +120,29 @@ class InputVolumes(contextlib.ExitStack):
                 self._config.image_mean,
                 self._config.image_stddev,
             )
+
+
+def clip_box(box: Box, volume: Box, fov: Xyz, name: str) -> tuple[Box, bool]:
+    """Clips a subvolume to its volume.
+
+    Args:
+      box: the subvolume.
+      volume: the voxels of the volume.
+      fov: field of view of the network.
+      name: the volume, for errors.
+
+    Returns:
+      The part of the box inside the volume, and whether it is smaller than the box.
+
+    Raises:
+      UserError: the box is outside, or what is left is smaller than the field of view.
+    """
+    clipped = box.intersection(volume)
+    if clipped is None:
+        raise UserError(f'box {box} lies outside {name}, which covers {volume}')
+    if any(n < f for n, f in zip(clipped.size, fov, strict=True)):
+        raise UserError(
+            f'subvolume size {both_orders(clipped.size)} is smaller than the field of view '
+            f'{both_orders(fov)}; choose a larger box'
+        )
+    return clipped, clipped != box

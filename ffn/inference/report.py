@@ -1,4 +1,4 @@
-"""What a run of inference says of itself at its end: as text, and as JSON."""
+"""The report at the end of an inference run: as text, and as JSON."""
 
 from __future__ import annotations
 
@@ -17,23 +17,24 @@ REASONS = ('weak', 'small', 'close')
 
 @dataclass
 class BoxReport:
-    """What became of one box.
+    """The outcome of one box.
 
     Attributes:
       corner_xyz: first voxel.
       size_xyz: voxels.
       status: 'segmented', 'exists' (from an earlier run), 'masked', 'interrupted' or 'failed'.
       error: why it failed.
-      seconds: time that segmenting took, in earlier runs too.
-      resumed_steps: network steps that earlier runs made.
+      seconds: duration of the segmentation, earlier runs included.
+      resumed_steps: network steps of earlier runs.
       seeds: seeds that were tried.
       objects: objects kept.
-      rejected: reason → seeds whose object was too weak or too small, or that were too close to one.
+      rejected: reason → number of seeds: the object became too weak or was too small, or the seed was too
+        close to a segment.
       stopped_at_limit: id → the option that ended the growth of an object that was kept.
-      filled_voxels: voxels of all objects, those that were there beforehand included.
+      filled_voxels: voxels of all objects, including those that the box was filled with beforehand.
       steps: network steps.
-      step_ms: time of a step as a canvas sees it, waiting for others included.
-      counters: everything that was counted.
+      step_ms: duration of a step as the canvas sees it, including the time spent waiting for others.
+      counters: all counters.
     """
 
     corner_xyz: Xyz
@@ -58,7 +59,7 @@ class BoxReport:
 
     @classmethod
     def of_canvas(cls, canvas: Canvas, status: str = 'segmented') -> BoxReport:
-        """Reports on a canvas."""
+        """Makes the report of a box that has a canvas."""
         counts = canvas.counters.as_dict()
         steps = counts.get('predict-calls', 0)
         return cls(
@@ -79,11 +80,11 @@ class BoxReport:
 
     @classmethod
     def without_canvas(cls, box: Box, status: str, error: str = '') -> BoxReport:
-        """Reports on a box that was not segmented."""
+        """Makes the report of a box that was not segmented."""
         return cls(box.start, box.size, status, error)
 
 
-def _total(boxes: Sequence[BoxReport]) -> dict[str, Any]:
+def _add_up(boxes: Sequence[BoxReport]) -> dict[str, Any]:
     done = [box for box in boxes if box.counters]
     steps = sum(box.steps for box in done)
     return {
@@ -104,17 +105,17 @@ def _total(boxes: Sequence[BoxReport]) -> dict[str, Any]:
 
 
 def summary(boxes: Sequence[BoxReport], seconds: float) -> str:
-    """Says in a few lines what became of the seeds and how fast the network ran.
+    """Summarizes in a few lines what became of the seeds and how fast the network ran.
 
     Args:
       boxes: all boxes of the run.
       seconds: wall time of this run.
     """
-    total = _total(boxes)
+    total = _add_up(boxes)
     if not total['voxels']:
-        return 'the result exists; nothing to do' if len(boxes) == 1 else _statuses(total)
+        return 'the result exists; nothing to do' if len(boxes) == 1 else _format_statuses(total)
     rejected, rates = total['rejected'], _rates(total, seconds)
-    lines = [_statuses(total)] if len(boxes) > 1 else []
+    lines = [_format_statuses(total)] if len(boxes) > 1 else []
     lines += [
         f'{total["seeds"]} seeds: {total["objects"]} objects kept; rejected {rejected["weak"]} weak, '
         f'{rejected["small"]} small, {rejected["close"]} too close to a segment; the others were '
@@ -134,7 +135,7 @@ def summary(boxes: Sequence[BoxReport], seconds: float) -> str:
 
 
 def _rates(total: Mapping[str, Any], seconds: float) -> dict[str, float]:
-    """What this run did per second; of voxels, its share in the network steps counts."""
+    """Steps and voxels per second; of the voxels, this run is credited with its share of the steps."""
     steps = total['steps'] - total['resumed_steps']
     share = steps / total['steps'] if total['steps'] else 1.0
     return {
@@ -143,7 +144,7 @@ def _rates(total: Mapping[str, Any], seconds: float) -> dict[str, float]:
     }
 
 
-def _statuses(total: Mapping[str, Any]) -> str:
+def _format_statuses(total: Mapping[str, Any]) -> str:
     counts = ', '.join(f'{count} {status}' for status, count in total['boxes'].items())
     return f'{sum(total["boxes"].values())} boxes: {counts}'
 
@@ -157,9 +158,9 @@ def write_json(
       path: the file.
       boxes: all boxes of the run.
       seconds: wall time of this run.
-      settings: what it ran with, such as the device.
+      settings: how it was run, such as on which device.
     """
-    total = _total(boxes)
+    total = _add_up(boxes)
     filled = total['filled_voxels'] / max(total['voxels'], 1)
     total |= {'seconds': seconds, 'filled_fraction': filled, **_rates(total, seconds)}
     report = {**settings, 'total': total, 'boxes': [dataclasses.asdict(box) for box in boxes]}

@@ -303,32 +303,6 @@ def _box(proto: bounding_box_pb2.BoundingBox, what: str) -> Box:
     return box
 
 
-def clip_box(box: Box, volume: Box, fov: Xyz, name: str) -> tuple[Box, bool]:
-    """Clips a subvolume to its volume.
-
-    Args:
-      box: what is asked for.
-      volume: what there is.
-      fov: field of view of the model.
-      name: the volume, for errors.
-
-    Returns:
-      The part of the box inside the volume, and whether that is less than the box.
-
-    Raises:
-      UserError: the box is outside, or what is left is smaller than the field of view.
-    """
-    clipped = box.intersection(volume)
-    if clipped is None:
-        raise UserError(f'box {box} lies outside {name}, which covers {volume}')
-    if any(n < f for n, f in zip(clipped.size, fov, strict=True)):
-        raise UserError(
-            f'subvolume size {both_orders(clipped.size)} is smaller than the field of view '
-            f'{both_orders(fov)}; choose a larger box'
-        )
-    return clipped, clipped != box
-
-
 def absolute_paths(proto: message.Message) -> None:
     """Makes the paths in a request absolute, for processes that run elsewhere.
 

@@ -1,4 +1,4 @@
-"""The progress bar of a run of inference: seeds, objects, filled part, steps per second, ETA."""
+"""The progress bar of an inference run: seeds, objects, filled fraction, steps per second, ETA."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class RunProgress:
         """Makes the bar.
 
         Args:
-          boxes: number of boxes that will be segmented.
+          boxes: number of boxes of the run.
           quiet: shows nothing.
         """
         self._bar = progress(desc='seeds', unit='seed', quiet=quiet, smoothing=0)
@@ -66,13 +66,13 @@ class RunProgress:
 
     @contextlib.contextmanager
     def canvas(self, canvas: Canvas) -> Iterator[None]:
-        """Counts a canvas in while it is segmented; observes its steps."""
+        """Includes a canvas while it is segmented, by observing its steps."""
         shown = _Shown(canvas)
         with self._mutex:
             self._shown.append(shown)
             self._corners.add(canvas.corner_zyx)
             if not self._bar.disable:
-                # What earlier runs have done does not count for the rate.
+                # Work done by earlier runs must not count towards the rate.
                 self._bar.initial += shown.seeds_before
 
         def update(canvas: Canvas) -> None:
@@ -93,7 +93,7 @@ class RunProgress:
                 self._draw()
 
     def box_ended(self, corner_zyx: Zyx) -> None:
-        """Counts a box as done that may not have come to a canvas with seeds."""
+        """Counts a box as done even if it never had a canvas with seeds."""
         with self._mutex:
             if corner_zyx in self._corners:
                 return
@@ -106,7 +106,7 @@ class RunProgress:
         with self._mutex:
             shown = self._shown
             totals = [s.total for s in shown if s.total is not None]
-            # Boxes that have not begun are taken to have as many seeds as the others.
+            # Boxes that have not started are assumed to have as many seeds as the others.
             boxes = self._boxes - self._without_steps
             self._bar.total = round(sum(totals) / len(totals) * boxes) if totals else None
             self._bar.n = sum(s.seeds for s in shown)
@@ -114,7 +114,7 @@ class RunProgress:
             self._bar.refresh()
 
     def text(self) -> str:
-        """What stands behind the bar."""
+        """The text behind the bar."""
         shown = self._shown
         filled = sum(s.filled for s in shown) / max(sum(s.voxels for s in shown), 1)
         steps = sum(s.steps for s in shown) / max(time.monotonic() - self._begin, 1e-9)

@@ -6,9 +6,9 @@ import pytest
 from ffn.agglomeration import resegmentation
 from ffn.inference import inference_pb2
 from ffn.inference.config import MaskingConfig
+from ffn.inference.input_volumes import clip_box
 from ffn.inference.request import (
     absolute_paths,
-    clip_box,
     complete_request,
     make_config,
     read_box,

@@ -1,4 +1,4 @@
-"""Counts and times of a run; the names are part of the result files."""
+"""Counters and timers of a run; their names are part of the result files."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 class Counters:
     """Named integers that several threads may add to.
 
-    `timed('x')` adds to x-calls and x-time-ms; times are kept in nanoseconds inside, so that many
-    short calls add up.
+    `timed('x')` adds to x-calls and x-time-ms. Times are kept in nanoseconds internally, so that many
+    short calls add up correctly.
     """
 
     def __init__(self, values: Mapping[str, int] | None = None):
@@ -34,7 +34,7 @@ class Counters:
     def lap_timer(self, name: str) -> Callable[[], None]:
         """Returns a function that adds the time since it was last called, or made, to name-time-ms.
 
-        Unlike with `timed`, the time is there while what is timed goes on.
+        Unlike with `timed`, the time so far is visible while the timed work continues.
         """
         last = time.perf_counter_ns()
 
@@ -57,7 +57,7 @@ class Counters:
             self.count_call(name, time.perf_counter_ns() - begin)
 
     def count_call(self, name: str, nanoseconds: int) -> None:
-        """Counts a call that took so long."""
+        """Counts a call and adds its duration."""
         with self._lock:
             self._values[f'{name}-calls'] += 1
             self._nanoseconds[f'{name}-time-ms'] += nanoseconds
