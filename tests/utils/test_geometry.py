@@ -62,8 +62,10 @@ def test_texts_name_the_order():
     assert text == 'start x,y,z 1,2,3 (z,y,x 3,2,1), size x,y,z 4,5,6 (z,y,x 6,5,4)'
 
 
-@pytest.mark.parametrize('value', ['8,9,-10', ' 8, 9 ,-10', ['8', '9', '-10'], (8, 9, -10),
-                                   [8, 9.0, -10], np.array([8, 9, -10])])  # fmt: skip
+@pytest.mark.parametrize(
+    'value',
+    ['8,9,-10', ' 8, 9 ,-10', ['8', '9', '-10'], (8, 9, -10), [8, 9.0, -10], np.array([8, 9, -10])],
+)
 def test_parse(value):
     assert Xyz.parse(value, '--deltas') == Xyz(x=8, y=9, z=-10)
     assert Zyx.parse(value, '--margin') == Zyx(z=8, y=9, x=-10)

@@ -14,9 +14,10 @@ HUGE = 2**63 + 5
 
 @settings(deadline=None)
 @given(
-    st.sampled_from([np.uint8, np.int32, np.int64, np.uint64]), st.integers(1, 4000),
+    st.sampled_from([np.uint8, np.int32, np.int64, np.uint64]),
+    st.integers(1, 4000),
     st.integers(0, 2**32 - 1),
-)  # fmt: skip
+)
 def test_joint_histogram_counts_pairs(dtype, many, seed):
     rng = np.random.default_rng(seed)
     shape = (3, 20, 31)

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import threading
 
-import h5py
 import pytest
 
 from ffn.utils import locks
@@ -69,42 +68,6 @@ def test_writers_wait_for_each_other(tmp_path, caplog):
     thread.join()
     assert order == [1, 2]
     assert not list(path.parent.iterdir())
-
-
-WRITES = """
-import sys, time
-from ffn.volumes.hdf5 import replaced_dataset
-with replaced_dataset(sys.argv[1]) as (file, name):
-    file[name] = [1, 2]
-    print('writing', flush=True)
-    time.sleep(float(sys.argv[2]))
-"""
-
-
-def test_two_write_to_one_hdf5_file(tmp_path, repository):
-    """Both datasets are there afterwards, and nothing of a third one that was killed."""
-    path = tmp_path / 'a.h5'
-
-    def start(name, seconds):
-        return subprocess.Popen(
-            [sys.executable, '-c', WRITES, f'{path}:{name}', str(seconds)], cwd=repository,
-            stdout=subprocess.PIPE,
-        )  # fmt: skip
-
-    killed = start('c', 600)
-    assert killed.stdout.readline() == b'writing\n'
-    killed.kill()
-    killed.communicate()
-    assert len(list(tmp_path.glob('.a.h5.*.tmp'))) == 1
-    first = start('a', 1)
-    assert first.stdout.readline() == b'writing\n'
-    second = start('b', 0)
-    assert [first.wait(60), second.wait(60)] == [0, 0]
-    with h5py.File(path) as file:
-        assert sorted(file) == ['a', 'b']
-    assert [p.name for p in tmp_path.iterdir()] == ['a.h5']
-    for process in (first, second):
-        process.stdout.close()
 
 
 def test_locks_are_open_for_writing(tmp_path, monkeypatch):

@@ -301,9 +301,12 @@ def round_trip(*paths: Path) -> list[str]:
     """Version of protobuf and the sample request's bytes, in a process with paths put in front."""
     shown = subprocess.run(
         [sys.executable, '-W', 'error', '-c', ROUND_TRIP, *map(str, paths), str(ROOT)],
-        cwd=paths[0] if paths else ROOT, env=os.environ | {'PYTHONPATH': ''},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=paths[0] if paths else ROOT,
+        env=os.environ | {'PYTHONPATH': ''},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert shown.returncode == 0, shown.stderr
     return shown.stdout.split()
 
@@ -319,10 +322,21 @@ def test_both_ends_of_the_range(tmp_path, end):
     least, below = bounds()
     wanted = f'protobuf=={least}.*' if end == 'oldest' else f'protobuf>={least},<{below}'
     installed = subprocess.run(
-        [sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--target',
-         str(tmp_path / end), wanted],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            '-m',
+            'pip',
+            'install',
+            '--quiet',
+            '--no-deps',
+            '--target',
+            str(tmp_path / end),
+            wanted,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if installed.returncode:
         pytest.skip(f'pip cannot download {wanted}: {installed.stderr.strip()[-200:]}')
     version, data = round_trip(tmp_path / end)

@@ -74,8 +74,16 @@ def test_every_function_is_in_the_tables():
     assert not [name for name in FUNCTIONS if f'{name}(' not in text]
 
 
-BINARY = {'+': operator.add, '-': operator.sub, '*': operator.mul, '//': operator.floordiv,
-          '%': operator.mod, '&': operator.and_, '|': operator.or_, '^': operator.xor}  # fmt: skip
+BINARY = {
+    '+': operator.add,
+    '-': operator.sub,
+    '*': operator.mul,
+    '//': operator.floordiv,
+    '%': operator.mod,
+    '&': operator.and_,
+    '|': operator.or_,
+    '^': operator.xor,
+}
 PAIRS = {'np.minimum': np.minimum, 'maximum': np.maximum, 'numpy.mod': np.mod}
 leaves = st.sampled_from([*XYZ.items()]) | st.integers(0, 2**53).map(
     lambda n: (str(n), np.int64(n))
@@ -187,13 +195,26 @@ for text in ('('*500 + 'x' + ')'*500, '-'*50000 + 'x', '+'.join('x'*50000), 'not
 def test_large_powers_and_deep_expressions_end_at_once(repository):
     """Numbers are NumPy's and wrap around at 64 bits: no power takes memory or time."""
     shown = subprocess.run(
-        [sys.executable, '-c', LARGE], cwd=repository, capture_output=True, text=True, timeout=20,
+        [sys.executable, '-c', LARGE],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        timeout=20,
         check=True,
-    )  # fmt: skip
+    )
     assert shown.stdout.splitlines() == [
-        '9**9**9 int64 1', '(x**99999) int64 6', 'x**99999**9 int64 6', '9.0**9**9 float64 1',
-        '7**x**x**x int64 6', '2**53*2**53*x int64 6', '((((((((( refused', '--------- refused',
-        'x+x+x+x+x refused', 'not not n refused', 'x+x+x+x+x refused', 'abs(abs(a refused',
+        '9**9**9 int64 1',
+        '(x**99999) int64 6',
+        'x**99999**9 int64 6',
+        '9.0**9**9 float64 1',
+        '7**x**x**x int64 6',
+        '2**53*2**53*x int64 6',
+        '((((((((( refused',
+        '--------- refused',
+        'x+x+x+x+x refused',
+        'not not n refused',
+        'x+x+x+x+x refused',
+        'abs(abs(a refused',
         '999999999 refused',
-    ]  # fmt: skip
+    ]
     assert shown.stderr == ''

@@ -173,11 +173,23 @@ def test_command_line(repository, tmp_path):
 
     def run(name: str):
         return subprocess.run(
-            [sys.executable, '-X', 'importtime', '-m', 'ffn.utils.import_labels', '--input', name,
-             '--output', 'out.h5:labels'],
-            cwd=tmp_path, env={'PYTHONPATH': str(repository)}, capture_output=True, text=True,
+            [
+                sys.executable,
+                '-X',
+                'importtime',
+                '-m',
+                'ffn.utils.import_labels',
+                '--input',
+                name,
+                '--output',
+                'out.h5:labels',
+            ],
+            cwd=tmp_path,
+            env={'PYTHONPATH': str(repository)},
+            capture_output=True,
+            text=True,
             check=False,
-        )  # fmt: skip
+        )
 
     good = run(source.name)
     assert good.returncode == 0, good.stderr

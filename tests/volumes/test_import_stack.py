@@ -91,8 +91,9 @@ def test_clahe_spreads_contrast_over_the_type(tmp_path, dtype):
     faint = (top // 2 + np.sin(y / 3) * np.cos(x / 5) * top / 20).astype(dtype)
     blank = np.full_like(faint, top // 3)
     write_sections(tmp_path, np.stack([faint, blank]), 'png')
-    cli_import_stack.main(['--images', f'{tmp_path}/*.png', '--output', f'{tmp_path}/v.h5:raw',
-                       '--clahe', '--quiet'])  # fmt: skip
+    cli_import_stack.main(
+        ['--images', f'{tmp_path}/*.png', '--output', f'{tmp_path}/v.h5:raw', '--clahe', '--quiet']
+    )
     result = read(tmp_path / 'v.h5')
     assert result.dtype == dtype
     assert np.ptp(result[0]) > 3 * np.ptp(faint.astype(int))
@@ -168,9 +169,12 @@ def test_bad_sections(tmp_path, damage, messages):
 def test_command_line_errors(repository, tmp_path, arguments, message):
     process = subprocess.run(
         [sys.executable, '-m', 'ffn.utils.import_stack', *arguments],
-        cwd=tmp_path, env={'PYTHONPATH': str(repository)}, capture_output=True, text=True,
+        cwd=tmp_path,
+        env={'PYTHONPATH': str(repository)},
+        capture_output=True,
+        text=True,
         check=False,
-    )  # fmt: skip
+    )
     assert process.returncode == 1
     assert process.stderr.startswith('error: ')
     assert len(process.stderr.splitlines()) == 1

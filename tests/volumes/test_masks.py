@@ -153,8 +153,12 @@ def test_values_that_the_type_cannot_hold_match_nothing(dtype, voxels, values, e
 @pytest.mark.parametrize('dtype', ['u1', 'i1', 'i8', 'f4'])
 def test_ranges_that_the_type_cannot_hold(dtype):
     image = np.arange(5, dtype=dtype)[np.newaxis, np.newaxis]
-    for text, expected in (('min_value: 300', False), ('min_value: -300', True),
-                           ('max_value: 300', True), ('max_value: -300', False)):  # fmt: skip
+    for text, expected in (
+        ('min_value: 300', False),
+        ('min_value: -300', True),
+        ('max_value: 300', True),
+        ('max_value: -300', False),
+    ):
         mask = built(f'masks {{ image {{ channels {{ {text} }} }} }}', image)
         assert (mask == expected).all()
 

@@ -45,17 +45,31 @@ def write_n5(path: Path, data: np.ndarray) -> None:
 def write_precomputed(path: Path, data: np.ndarray, offset_xyz=(0, 0, 0)) -> None:
     xyzc = (data if data.ndim == 4 else data[np.newaxis]).T
     spec = {
-        'driver': 'neuroglancer_precomputed', 'kvstore': {'driver': 'file', 'path': str(path)},
-        'multiscale_metadata': {'type': 'image', 'data_type': xyzc.dtype.name,
-                                'num_channels': xyzc.shape[3]},
-        'scale_metadata': {'size': xyzc.shape[:3], 'voxel_offset': offset_xyz, 'encoding': 'raw',
-                           'resolution': [8, 8, 33], 'chunk_size': [4, 3, 2]},
-    }  # fmt: skip
+        'driver': 'neuroglancer_precomputed',
+        'kvstore': {'driver': 'file', 'path': str(path)},
+        'multiscale_metadata': {
+            'type': 'image',
+            'data_type': xyzc.dtype.name,
+            'num_channels': xyzc.shape[3],
+        },
+        'scale_metadata': {
+            'size': xyzc.shape[:3],
+            'voxel_offset': offset_xyz,
+            'encoding': 'raw',
+            'resolution': [8, 8, 33],
+            'chunk_size': [4, 3, 2],
+        },
+    }
     ts.open(spec, create=True).result()[...] = xyzc
 
 
-WRITERS = {'zarr': write_zarr, 'zarr2': write_zarr, 'zarr3': write_zarr3, 'n5': write_n5,
-           'precomputed': write_precomputed}  # fmt: skip
+WRITERS = {
+    'zarr': write_zarr,
+    'zarr2': write_zarr,
+    'zarr3': write_zarr3,
+    'n5': write_n5,
+    'precomputed': write_precomputed,
+}
 
 
 @pytest.mark.parametrize('scheme', WRITERS)
@@ -65,10 +79,17 @@ def test_every_way_to_name_it(tmp_path, monkeypatch, scheme, data):
     place = tmp_path / 'group' / 'raw'
     WRITERS[scheme](place, data)
     specs = [
-        f'{scheme}://{place}', f'{scheme}://{place}/', f'{scheme}://{place.parent}:raw',
-        f'{scheme}://group/raw', f'{scheme}://file://{place}',
-        str(place), f'{place}/', f'{place.parent}:raw', 'group/raw', f'{tmp_path}:group/raw',
-    ]  # fmt: skip
+        f'{scheme}://{place}',
+        f'{scheme}://{place}/',
+        f'{scheme}://{place.parent}:raw',
+        f'{scheme}://group/raw',
+        f'{scheme}://file://{place}',
+        str(place),
+        f'{place}/',
+        f'{place.parent}:raw',
+        'group/raw',
+        f'{tmp_path}:group/raw',
+    ]
     for spec in specs:
         with open_volume(spec) as volume:
             assert volume.name == spec
@@ -127,8 +148,12 @@ def test_voxels_never_written_are_the_fill_value(tmp_path):
 def test_named_volumes(tmp_path):
     write_zarr(tmp_path / 'a', RAW)
     write_n5(tmp_path / 'run:3' / 'b', RAW)
-    places = {'url': f'zarr://{tmp_path}/a', 'folder': f'{tmp_path}/a',
-              'colon': f'n5://{tmp_path}/run:3:b', 'both': f'{tmp_path}/run:3:b'}  # fmt: skip
+    places = {
+        'url': f'zarr://{tmp_path}/a',
+        'folder': f'{tmp_path}/a',
+        'colon': f'n5://{tmp_path}/run:3:b',
+        'both': f'{tmp_path}/run:3:b',
+    }
     named = split_named([f'{name}:{place}' for name, place in places.items()])
     assert named == places
     for spec in named.values():
@@ -178,8 +203,11 @@ def test_json_errors(text, message):
 
 
 def test_unknown_scheme_names_those_that_exist():
-    with pytest.raises(UserError, match=r"'tiff://a': unknown kind of volume tiff://; known are "
-                                        'zarr://, zarr2://, zarr3://, n5://, precomputed://'):  # fmt: skip
+    with pytest.raises(
+        UserError,
+        match=r"'tiff://a': unknown kind of volume tiff://; known are "
+        'zarr://, zarr2://, zarr3://, n5://, precomputed://',
+    ):
         open_volume('tiff://a')
 
 

@@ -18,7 +18,7 @@ from ffn.inference import inference_pb2
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
 from ffn.volumes.hdf5 import describe_datasets
-from ffn.volumes.specs import split_named, split_spec
+from ffn.volumes.specs import split_named
 from ffn.volumes.volume import Volume, open_decorated, open_volume
 
 SHAPE_ZYX = (4, 5, 7)
@@ -208,27 +208,6 @@ def test_axes_in_order_are_not_mentioned(caplog, shape):
     assert not caplog.text
 
 
-@pytest.mark.parametrize(
-    ('spec', 'expected'),
-    [
-        ('a.h5:raw', ('a.h5', 'raw')),
-        ('/d/a.h5:g/raw', ('/d/a.h5', 'g/raw')),
-        ('/d:1/a:b.h5:raw', ('/d:1/a:b.h5', 'raw')),
-        ('a.h5', ('a.h5', '')),
-        ('a.h5:', ('a.h5', '')),
-        ('zarr://a.zarr', ('zarr://a.zarr', '')),
-        ('zarr:///d/a.zarr:raw', ('zarr:///d/a.zarr', 'raw')),
-        ('n5://s3://bucket/a.n5', ('n5://s3://bucket/a.n5', '')),
-        ('n5://s3://bucket/a.n5:raw', ('n5://s3://bucket/a.n5', 'raw')),
-        ('zarr://http://host:80/a:raw', ('zarr://http://host:80/a', 'raw')),
-        ('zarr://http://host:80/a', ('zarr://http://host:80/a', '')),
-        ('precomputed://http://host:80', ('precomputed://http://host:80', '')),
-    ],
-)
-def test_split_spec(spec, expected):
-    assert split_spec(spec) == expected
-
-
 def test_colon_in_the_path(path):
     folder = path.parent / 'run:3' / 'a:b'
     folder.mkdir(parents=True)
@@ -237,30 +216,6 @@ def test_colon_in_the_path(path):
     assert named == {'validation': f'{moved}:group/channels'}
     with open_volume(named['validation']) as volume:
         np.testing.assert_array_equal(volume.read(WHOLE), CHANNELS)
-
-
-def test_split_named_keeps_the_order():
-    specs = ['b:b.h5:raw', 'a:/d:1/a.h5:g/raw', 'c:n5://c.n5', 'd:zarr://http://host/d:raw']
-    named = split_named(specs)
-    assert list(named.items()) == [tuple(spec.split(':', 1)) for spec in specs]
-
-
-@pytest.mark.parametrize(
-    ('specs', 'message'),
-    [
-        (['a.h5:raw'], "--volumes: 'a.h5:raw' is not of the form name:path:dataset"),
-        (['zarr://a.zarr'], "'zarr://a.zarr' is not of the form name:path:dataset"),
-        (['a:b:c', 'raw'], "'raw' is not of the form name:path:dataset"),
-        ([':a.h5:raw'], 'not of the form name:path:dataset'),
-        (['a:'], 'not of the form name:path:dataset'),
-        ([''], 'not of the form name:path:dataset'),
-        ([], '--volumes: no volume is given; expected name:path:dataset'),
-        (['a:b.h5:raw', 'a:c.h5:raw'], "--volumes: the name 'a' is given twice"),
-    ],
-)
-def test_split_named_errors(specs, message):
-    with pytest.raises(UserError, match=message):
-        split_named(specs, '--volumes')
 
 
 def test_decorated_volume(path):
@@ -317,13 +272,18 @@ def test_a_file_that_the_process_has_open(path):
 
 def test_a_file_that_is_being_written_can_be_read(path):
     writer = subprocess.Popen(
-        [sys.executable, '-c',
-         'import h5py, sys\n'
-         'with h5py.File(sys.argv[1], "r+") as file:\n'
-         '    file["more"] = [1]; file.flush(); print(flush=True); sys.stdin.read()\n',
-         str(path)],
-        env={'HDF5_USE_FILE_LOCKING': 'TRUE'}, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    )  # fmt: skip
+        [
+            sys.executable,
+            '-c',
+            'import h5py, sys\n'
+            'with h5py.File(sys.argv[1], "r+") as file:\n'
+            '    file["more"] = [1]; file.flush(); print(flush=True); sys.stdin.read()\n',
+            str(path),
+        ],
+        env={'HDF5_USE_FILE_LOCKING': 'TRUE'},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
     with writer:
         assert writer.stdout.readline() == b'\n'
         assert locked(path)

@@ -1,0 +1,53 @@
+"""Strings that name volumes."""
+
+from __future__ import annotations
+
+import pytest
+
+from ffn.utils.errors import UserError
+from ffn.volumes.specs import split_named, split_spec
+
+
+@pytest.mark.parametrize(
+    ('spec', 'expected'),
+    [
+        ('a.h5:raw', ('a.h5', 'raw')),
+        ('/d/a.h5:g/raw', ('/d/a.h5', 'g/raw')),
+        ('/d:1/a:b.h5:raw', ('/d:1/a:b.h5', 'raw')),
+        ('a.h5', ('a.h5', '')),
+        ('a.h5:', ('a.h5', '')),
+        ('zarr://a.zarr', ('zarr://a.zarr', '')),
+        ('zarr:///d/a.zarr:raw', ('zarr:///d/a.zarr', 'raw')),
+        ('n5://s3://bucket/a.n5', ('n5://s3://bucket/a.n5', '')),
+        ('n5://s3://bucket/a.n5:raw', ('n5://s3://bucket/a.n5', 'raw')),
+        ('zarr://http://host:80/a:raw', ('zarr://http://host:80/a', 'raw')),
+        ('zarr://http://host:80/a', ('zarr://http://host:80/a', '')),
+        ('precomputed://http://host:80', ('precomputed://http://host:80', '')),
+    ],
+)
+def test_split_spec(spec, expected):
+    assert split_spec(spec) == expected
+
+
+def test_split_named_keeps_the_order():
+    specs = ['b:b.h5:raw', 'a:/d:1/a.h5:g/raw', 'c:n5://c.n5', 'd:zarr://http://host/d:raw']
+    named = split_named(specs)
+    assert list(named.items()) == [tuple(spec.split(':', 1)) for spec in specs]
+
+
+@pytest.mark.parametrize(
+    ('specs', 'message'),
+    [
+        (['a.h5:raw'], "--volumes: 'a.h5:raw' is not of the form name:path:dataset"),
+        (['zarr://a.zarr'], "'zarr://a.zarr' is not of the form name:path:dataset"),
+        (['a:b:c', 'raw'], "'raw' is not of the form name:path:dataset"),
+        ([':a.h5:raw'], 'not of the form name:path:dataset'),
+        (['a:'], 'not of the form name:path:dataset'),
+        ([''], 'not of the form name:path:dataset'),
+        ([], '--volumes: no volume is given; expected name:path:dataset'),
+        (['a:b.h5:raw', 'a:c.h5:raw'], "--volumes: the name 'a' is given twice"),
+    ],
+)
+def test_split_named_errors(specs, message):
+    with pytest.raises(UserError, match=message):
+        split_named(specs, '--volumes')
