@@ -1,6 +1,6 @@
 """Locks between processes: one command at a time in a folder, one writer at a time of a file.
 
-The `filelock` package is not used because its locks make other promises: it opens lock files for writing,
+The `filelock` package (4.3) is not used because it promises less: it opens lock files for writing only,
 and so fails at one that another user made, and it raises an error on file systems without locks, such as NFS
 without a lock daemon, where the functions here warn and carry on.
 """
