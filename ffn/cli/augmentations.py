@@ -84,11 +84,15 @@ def _make_parser() -> argparse.ArgumentParser:
     )
     patch.add_argument('--size', metavar='X,Y,Z', default='65,65,33', help='voxels')
     patch.add_argument(
-        '--image_mean', type=float, help='subtracted from the image (default: mean of the block)'
+        '--image_mean',
+        type=float,
+        metavar='M',
+        help='subtracted from the image (default: mean of the block)',
     )
     patch.add_argument(
         '--image_stddev',
         type=float,
+        metavar='S',
         help='divides the image (default: standard deviation of the block)',
     )
     changes = parser.add_argument_group('augmentation')

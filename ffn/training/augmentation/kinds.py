@@ -49,7 +49,7 @@ class Affine(Augmentation):
     max_scale: float = parameter(
         0.1, 'a step along x or y in the patch is 1 − this to 1 + this steps in the volume', 0, 0.5
     )
-    max_scale_z: float = parameter(0.0, 'the same for z', 0, 0.5)
+    max_scale_z: float = parameter(0.0, 'the same along z', 0, 0.5)
     max_shear: float = parameter(
         0.1,
         'x and y are each displaced by up to this fraction of the distance along the other axes',
@@ -102,9 +102,9 @@ class Misalignment(Augmentation):
 
     key = 'misalignment'
     max_displacement: int = parameter(5, 'maximum displacement along x and y', 0, 200)
-    slip_probability: float = parameter(0.5, 'that a single section is displaced')
+    slip_probability: float = parameter(0.5, 'probability that a single section is displaced')
     shift_probability: float = parameter(
-        0.5, 'that all sections from a random one onward are displaced together'
+        0.5, 'probability that all sections from a random one onward are displaced together'
     )
 
 
@@ -155,7 +155,7 @@ class OutOfFocusSection(Augmentation):
     """Blurs sections within x and y."""
 
     key = 'out_of_focus_section'
-    section_probability: float = parameter(0.05, 'that a section is changed')
+    section_probability: float = parameter(0.05, 'probability that a section is changed')
     min_sigma: float = parameter(1.0, 'minimum sigma of the Gaussian, in voxels', 0, 50)
     max_sigma: float = parameter(3.0, 'maximum sigma of the Gaussian, in voxels', 0, 50)
 
@@ -165,7 +165,7 @@ class PartiallyMissingSection(Augmentation):
     """Fills one side of a random line in a section with a constant."""
 
     key = 'partially_missing_section'
-    section_probability: float = parameter(0.05, 'that a section is changed')
+    section_probability: float = parameter(0.05, 'probability that a section is changed')
     min_fill: float = parameter(-4.0, 'minimum intensity of the constant', -100, 100)
     max_fill: float = parameter(0.0, 'maximum intensity of the constant', -100, 100)
 
@@ -175,7 +175,7 @@ class MissingSection(Augmentation):
     """Fills sections with a constant."""
 
     key = 'missing_section'
-    section_probability: float = parameter(0.05, 'that a section is changed')
+    section_probability: float = parameter(0.05, 'probability that a section is changed')
     min_fill: float = parameter(-4.0, 'minimum intensity of the constant', -100, 100)
     max_fill: float = parameter(0.0, 'maximum intensity of the constant', -100, 100)
 

@@ -73,7 +73,7 @@ class Augmentation:
     """Base of all kinds."""
 
     key: ClassVar[str] = ''
-    probability: float = parameter(1.0, 'that a patch is changed at all')
+    probability: float = parameter(1.0, 'probability that a patch is changed at all')
 
     @classmethod
     def summary(cls) -> str:
