@@ -17,7 +17,7 @@ from ffn.inference import inference_pb2
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, blocks
-from ffn.volumes.volume import open_decorated
+from ffn.volumes.volume import VolumeSource
 
 _COLUMNS = ('id_a', 'id_b', 'distance', 'x', 'y', 'z')
 _BLOCK_COLUMNS = ('touching', *_COLUMNS)
@@ -108,7 +108,7 @@ def search_block(search: CandidateSearch, core: Box, path: Path) -> None:
     if outer is None:
         raise ValueError(f'block {core} lies outside the box, {search.box}')
     source = inference_pb2.DecoratedVolume.FromString(search.segmentation)
-    with open_decorated(source, 'init_segmentation') as volume:
+    with VolumeSource.from_proto(source, 'init_segmentation').open() as volume:
         labels = volume.require_labels().read(outer)
     found = find_decision_points(
         labels, search.voxel_size, search.max_distance, core=core.relative_to(outer.start)

@@ -20,7 +20,7 @@ from ffn.utils.labels import remap
 from ffn.utils.progress import progress
 from ffn.volumes.outputs import OutputSpec
 from ffn.volumes.provenance import read_input_stamp, read_stamp, record_output, recorded_stamps
-from ffn.volumes.volume import Volume, VolumeSource, open_decorated
+from ffn.volumes.volume import Volume, VolumeSource
 
 # Number of chunks along each axis that are read and written at a time.
 BLOCK_CHUNKS = 4
@@ -128,4 +128,4 @@ def read_joined(volume: Volume, table: np.ndarray, block: Box) -> np.ndarray:
 
 def _open(segmentation: bytes) -> Volume:
     source = inference_pb2.DecoratedVolume.FromString(segmentation)
-    return open_decorated(source, 'init_segmentation').require_labels()
+    return VolumeSource.from_proto(source, 'init_segmentation').open().require_labels()

@@ -17,7 +17,7 @@ from ffn.utils.errors import UnreadableError, UserError
 from ffn.utils.progress import progress
 from ffn.utils.signals import stop_on_signal
 from ffn.utils.startup import startup_messages_hidden
-from ffn.volumes.volume import open_decorated
+from ffn.volumes.volume import VolumeSource
 
 # Pairs that are scored in one task.
 _PAIRS = 32
@@ -180,7 +180,9 @@ def score(
 def score_pairs(request: bytes, pairs: Sequence[Candidate]) -> list[tuple[Candidate, bytes]]:
     """Scores some pairs; see `score`."""
     asked = inference_pb2.ResegmentationRequest.FromString(request)
-    with open_decorated(asked.inference.init_segmentation, 'init_segmentation') as volume:
+    with VolumeSource.from_proto(
+        asked.inference.init_segmentation, 'init_segmentation'
+    ).open() as volume:
         labels = volume.require_labels()
         paths = [resegmentation.result_path(asked, point_of(pair)) for pair in pairs]
         return [

@@ -47,7 +47,7 @@ from ffn.utils.locks import exclusive_directory
 from ffn.utils.progress import progress
 from ffn.utils.startup import show_log
 from ffn.volumes import provenance
-from ffn.volumes.masks import MaskBuilder
+from ffn.volumes.masks import Mask, MaskBuilder
 from ffn.volumes.outputs import OutputSpec
 from ffn.volumes.provenance import read_stamp
 
@@ -139,7 +139,7 @@ def look_at_masks(masks: bytes, tiling: Tiling, z: int, y: int, path: Path) -> N
     Raises:
       UserError: masks that do not cover the subvolumes.
     """
-    configs = inference_pb2.MaskConfigs.FromString(masks).masks
+    configs = [Mask.from_proto(m) for m in inference_pb2.MaskConfigs.FromString(masks).masks]
     there = np.ones(tiling.grid.x, bool)
     with MaskBuilder() as builder:
         for x in range(tiling.grid.x):

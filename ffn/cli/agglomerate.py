@@ -23,7 +23,7 @@ from ffn.utils.locks import exclusive_directory
 from ffn.utils.protos import read_text_or_file
 from ffn.volumes.outputs import OutputSpec
 from ffn.volumes.specs import absolute_spec
-from ffn.volumes.volume import open_decorated
+from ffn.volumes.volume import VolumeSource
 
 _CHUNK = Xyz(64, 64, 64)
 
@@ -78,7 +78,9 @@ def _read_request(text_or_path: str) -> inference_pb2.ResegmentationRequest:
 
 
 def _box_to_search(request: inference_pb2.ResegmentationRequest, text_or_path: str) -> Box:
-    with open_decorated(request.inference.init_segmentation, 'init_segmentation') as volume:
+    with VolumeSource.from_proto(
+        request.inference.init_segmentation, 'init_segmentation'
+    ).open() as volume:
         whole = volume.require_labels().box
     if not text_or_path:
         return whole

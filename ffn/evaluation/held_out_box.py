@@ -29,7 +29,7 @@ from ffn.inference.run_progress import RunProgress
 from ffn.inference.runner import Runner
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
-from ffn.volumes.volume import open_decorated, open_volume
+from ffn.volumes.volume import VolumeSource, open_volume
 
 if TYPE_CHECKING:
     import keras
@@ -89,7 +89,7 @@ class HeldOutBox:
         self._runner: Runner | None = None
         self._model: keras.Model | None = None
         self._config: InferenceConfig | None = None
-        with open_decorated(request.image, 'image') as image:
+        with VolumeSource.from_proto(request.image, 'image').open() as image:
             self.box, clipped = clip_box(box, image.box, Xyz(1, 1, 1), image.name)
         if clipped:
             logging.warning('box %s extends beyond the image; clipped to %s', box, self.box)

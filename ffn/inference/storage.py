@@ -253,10 +253,11 @@ def load_segmentation(
         too_low = dequantize_probability(np.arange(256)) < threshold
         labels[too_low[_load_qprob(segmentation_dir, corner_zyx, labels.shape)]] = 0
     if mask_config is not None and len(mask_config.masks):
-        from ffn.volumes.masks import MaskBuilder
+        from ffn.volumes.masks import Mask, MaskBuilder
 
-        with MaskBuilder() as masks:
-            labels[masks.build(mask_config.masks, Box.from_zyx(corner_zyx, labels.shape))] = 0
+        masks = map(Mask.from_proto, mask_config.masks)
+        with MaskBuilder() as builder:
+            labels[builder.build(masks, Box.from_zyx(corner_zyx, labels.shape))] = 0
     import fastremap
 
     if split_cc:

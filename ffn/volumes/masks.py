@@ -151,14 +151,14 @@ class MaskBuilder(contextlib.ExitStack):
 
     def build(
         self,
-        masks: Iterable[Mask | inference_pb2.MaskConfig],
+        masks: Iterable[Mask],
         box: Box,
         image: np.ndarray | None = None,
     ) -> np.ndarray | None:
         """Computes where any of the masks holds.
 
         Args:
-          masks: masks, or MaskConfig messages.
+          masks: they are combined by OR.
           box: voxels to compute, in absolute coordinates.
           image: [z, y, x] or [c, z, y, x] image of that box, for masks made from the image.
 
@@ -170,7 +170,6 @@ class MaskBuilder(contextlib.ExitStack):
         """
         joined: np.ndarray | None = None
         for mask in masks:
-            mask = mask if isinstance(mask, Mask) else Mask.from_proto(mask)
             built = self._build_source(mask.source, box, image) ^ mask.invert
             joined = built if joined is None else joined | built
         return joined

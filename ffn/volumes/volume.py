@@ -206,16 +206,6 @@ class VolumeSource:
         return _as_volume(self.name, tensorstores.open_store(self.name, store))
 
 
-def open_decorated(decorated: inference_pb2.DecoratedVolume, field: str) -> Volume:
-    """Opens the volume of a DecoratedVolume message; see `VolumeSource`.
-
-    Args:
-      decorated: the message.
-      field: the field it stands in, for errors.
-    """
-    return VolumeSource.from_proto(decorated, field).open()
-
-
 def _as_volume(name: str, opened: OpenedArray) -> Volume:
     try:
         return Volume(name, opened.array, opened.attrs, opened.origin_zyx, opened.close)

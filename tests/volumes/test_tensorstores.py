@@ -14,7 +14,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
 from ffn.volumes.specs import split_named
 from ffn.volumes.tensorstores import parse_url
-from ffn.volumes.volume import open_decorated, open_volume
+from ffn.volumes.volume import VolumeSource, open_volume
 
 SHAPE_ZYX = (4, 5, 7)
 RAW = np.arange(4 * 5 * 7, dtype=np.uint16).reshape(SHAPE_ZYX)
@@ -167,7 +167,7 @@ def test_decorated_volume(tmp_path, field):
     text = json.dumps({'driver': 'n5', 'kvstore': kvstore})
     decorated = inference_pb2.DecoratedVolume()
     setattr(decorated, field, text if field == 'tensorstore' else f'n5://{tmp_path}/raw')
-    volume = open_decorated(decorated, 'image')
+    volume = VolumeSource.from_proto(decorated, 'image').open()
     np.testing.assert_array_equal(volume.read(PART), RAW[PART_ZYX])
 
 
@@ -179,11 +179,11 @@ def test_json_never_makes_or_deletes_a_volume(tmp_path):
         text = json.dumps({'driver': 'zarr', 'kvstore': kvstore, **creating})
         decorated = inference_pb2.DecoratedVolume(tensorstore=text)
         if name == 'raw':
-            volume = open_decorated(decorated, 'image')
+            volume = VolumeSource.from_proto(decorated, 'image').open()
             np.testing.assert_array_equal(volume.read(volume.box), RAW)
         else:
             with pytest.raises(UserError, match=r'image\.tensorstore cannot be opened: NOT_'):
-                open_decorated(decorated, 'image')
+                VolumeSource.from_proto(decorated, 'image').open()
     assert [child.name for child in tmp_path.iterdir()] == ['raw']
 
 
@@ -199,7 +199,7 @@ def test_json_never_makes_or_deletes_a_volume(tmp_path):
 )
 def test_json_errors(text, message):
     with pytest.raises(UserError, match=message):
-        open_decorated(inference_pb2.DecoratedVolume(tensorstore=text), 'image')
+        VolumeSource.from_proto(inference_pb2.DecoratedVolume(tensorstore=text), 'image').open()
 
 
 def test_unknown_scheme_names_those_that_exist():

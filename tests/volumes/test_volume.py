@@ -19,7 +19,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
 from ffn.volumes.hdf5 import describe_datasets
 from ffn.volumes.specs import split_named
-from ffn.volumes.volume import Volume, open_decorated, open_volume
+from ffn.volumes.volume import Volume, VolumeSource, open_volume
 
 SHAPE_ZYX = (4, 5, 7)
 RAW = np.random.default_rng(0).integers(0, 255, SHAPE_ZYX, np.uint8)
@@ -219,7 +219,9 @@ def test_colon_in_the_path(path):
 
 
 def test_decorated_volume(path):
-    with open_decorated(inference_pb2.DecoratedVolume(hdf5=f'{path}:raw'), 'image') as volume:
+    with VolumeSource.from_proto(
+        inference_pb2.DecoratedVolume(hdf5=f'{path}:raw'), 'image'
+    ).open() as volume:
         np.testing.assert_array_equal(volume.read(WHOLE), RAW)
 
 
@@ -234,7 +236,7 @@ def test_decorated_volume(path):
 )
 def test_decorated_volume_errors(fields, message):
     with pytest.raises(UserError, match=message):
-        open_decorated(inference_pb2.DecoratedVolume(**fields), 'image')
+        VolumeSource.from_proto(inference_pb2.DecoratedVolume(**fields), 'image').open()
 
 
 def test_reading_never_changes_the_file(path):

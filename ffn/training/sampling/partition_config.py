@@ -13,6 +13,7 @@ from ffn.utils import protos
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz
 from ffn.utils.settings import setting
+from ffn.volumes.masks import Mask
 
 N = TypeVar('N', int, float)
 
@@ -39,9 +40,9 @@ def _parse_spheres(
     return tuple(zip(*[iter(numbers)] * 4, strict=True))
 
 
-def _parse_masks(text_or_path: str, flag: str) -> tuple[inference_pb2.MaskConfig, ...]:
+def _parse_masks(text_or_path: str, flag: str) -> tuple[Mask, ...]:
     configs = protos.read_text_or_file(text_or_path, inference_pb2.MaskConfigs(), flag)
-    return tuple(configs.masks)
+    return tuple(map(Mask.from_proto, configs.masks))
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class PartitionConfig:
         comma_list=True,
         metavar='X,Y,Z,R,…',
     )
-    masks: tuple[inference_pb2.MaskConfig, ...] = setting(
+    masks: tuple[Mask, ...] = setting(
         'MaskConfigs in text format, or a file with it; voxels with a masked voxel in their box are '
         'excluded',
         default=(),

@@ -20,6 +20,7 @@ from ffn.training.sampling.partitions import (
 from ffn.utils import protos
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
+from ffn.volumes.masks import Mask
 from ffn.volumes.volume import Volume
 from tests.real_data import PARTITION_COUNTS, THRESHOLDS, training2_labels
 
@@ -182,9 +183,10 @@ def test_spheres_are_absolute_and_include_their_border():
     assert partitions[307 - 303, 206 - 202, 109 - 101] == 2
 
 
-def masks_of(text: str) -> tuple:
-    """MaskConfig messages from text format."""
-    return tuple(protos.parse_text(text, inference_pb2.MaskConfigs(), 'masks').masks)
+def parse_masks(text: str) -> tuple[Mask, ...]:
+    """Masks from the text format of MaskConfigs."""
+    messages = protos.parse_text(text, inference_pb2.MaskConfigs(), 'masks').masks
+    return tuple(map(Mask.from_proto, messages))
 
 
 @pytest.mark.parametrize('block_voxels', [2**20, 10])
@@ -194,7 +196,9 @@ def test_masks_exclude_voxels_with_a_masked_voxel_in_their_box(block_voxels):
         (0.5,),
         Xyz(1, 2, 3),
         min_size=1,
-        masks=masks_of('masks { coordinate_expression { expression: "(x==8)&(y==7)&(z==99)" } }'),
+        masks=parse_masks(
+            'masks { coordinate_expression { expression: "(x==8)&(y==7)&(z==99)" } }'
+        ),
     )
     partitions = computed(labels, config, block_voxels=block_voxels)
     expected = np.full(labels.shape, 2, np.uint8)
@@ -209,7 +213,7 @@ def test_mask_from_a_volume(tmp_path):
         file['tissue'] = tissue
     text = f'''masks {{ volume {{ mask {{ hdf5: "{tmp_path}/mask.h5:tissue" }}
         channels {{ channel: 0 values: 9 }} }} }}'''
-    config = PartitionConfig((0.5,), Xyz(1, 0, 2), masks=masks_of(text), min_size=1)
+    config = PartitionConfig((0.5,), Xyz(1, 0, 2), masks=parse_masks(text), min_size=1)
     windows = np.lib.stride_tricks.sliding_window_view(tissue == 9, (5, 1, 3))
     masked = windows.any(axis=(3, 4, 5))
     assert 0 < masked.sum() < masked.size
@@ -279,7 +283,9 @@ def test_a_failed_run_loses_nothing(tmp_path):
     spec = labels_file(tmp_path, np.ones((12, 14, 16), int))
     write_partitions(spec, f'{tmp_path}/out.h5:af', SMALL)
     before = (tmp_path / 'out.h5').read_bytes()
-    missing = masks_of('masks { volume { mask { hdf5: "absent.h5:m" } channels { values: 1 } } }')
+    missing = parse_masks(
+        'masks { volume { mask { hdf5: "absent.h5:m" } channels { values: 1 } } }'
+    )
     broken = PartitionConfig((0.5,), Xyz(1, 1, 1), masks=missing)
     with pytest.raises(UserError, match=r'absent\.h5'):
         write_partitions(spec, f'{tmp_path}/out.h5:af', broken)
