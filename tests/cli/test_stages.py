@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from ffn.cli import coordinates, infer, partitions
-from ffn.inference import inference_pb2
 from ffn.training.sampling.partitions import PartitionConfig
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz, Zyx
+from ffn.volumes.masks import ChannelCondition, CoordinateMask, ImageMask, Mask
 
 
 @pytest.fixture
@@ -30,7 +30,10 @@ PARTITIONS = (
     '--thresholds=0.2,0.5',
     '--lom_radius=3,2,1',
 )
-MASKS = 'masks { coordinate_expression { expression: "z > 10" } } masks { invert: true }'
+MASKS = """
+  masks { coordinate_expression { expression: "z > 10" } }
+  masks { image { channels { channel: 1 max_value: 3 } } invert: true }
+"""
 
 
 def test_partitions(call, tmp_path):
@@ -49,15 +52,14 @@ def test_partitions(call, tmp_path):
             '--min_size=11',
             '--quiet',
         )
-        expression = inference_pb2.CoordinateExpressionOptions(expression='z > 10')
         assert command.config == PartitionConfig(
             (0.2, 0.5),
             Xyz(3, 2, 1),
             id_whitelist=(7, -3),
             exclusion_regions=((1, 2, 3, 4.5), (6, 7, 8, 9)),
             masks=(
-                inference_pb2.MaskConfig(coordinate_expression=expression),
-                inference_pb2.MaskConfig(invert=True),
+                Mask(CoordinateMask('z > 10')),
+                Mask(ImageMask((ChannelCondition(1, max_value=3),)), invert=True),
             ),
             min_size=11,
         )
