@@ -68,7 +68,7 @@ def train(
             if flags and replicas.is_chief:
                 save_flags(config.train_dir, flags)
             run = _Run(config, step, replicas, walker, saved, report, stop or threading.Event())
-            with stop_on_signal(run.stop), _one_line_for_lost_peers(run):
+            with stop_on_signal(run.stop), _describe_lost_peers(run):
                 run.loop(evaluate)
         logging.info('examples used: %s; out of bounds: %d', source.counts(), source.skipped)
     return run.step
@@ -132,7 +132,7 @@ class _Run:
 
 
 @contextlib.contextmanager
-def _one_line_for_lost_peers(run: _Run) -> Iterator[None]:
+def _describe_lost_peers(run: _Run) -> Iterator[None]:
     """Turns the error that a lost process causes in the others into one line."""
     try:
         yield

@@ -67,7 +67,7 @@ def test_processors_tell(monkeypatch, flags, has):
     assert precision.cpu_has_bfloat16() is has
 
 
-def gpu_of(framework: str, capability) -> SimpleNamespace:
+def make_gpu(framework: str, capability) -> SimpleNamespace:
     """A framework that has found one GPU, 'Tesla', or none; it may not tell the capability."""
     gpus = [] if capability is None else [SimpleNamespace(name='/gpu:0')]
     told = {'compute_capability': capability} if capability else {}
@@ -96,7 +96,7 @@ def gpu_of(framework: str, capability) -> SimpleNamespace:
 ])  # fmt: skip
 def test_every_backend_tells_what_the_gpu_is(monkeypatch, framework, capability, expected):
     monkeypatch.setattr(precision, 'backend', lambda: framework)
-    monkeypatch.setitem(sys.modules, framework, gpu_of(framework, capability))
+    monkeypatch.setitem(sys.modules, framework, make_gpu(framework, capability))
     assert precision.gpu_capability() == expected
     described = precision.describe_device()
     assert framework in described

@@ -90,27 +90,27 @@ def test_adamw_is_adam_with_weights_that_shrink():
     check_equal(values(model.named_variables()), expected, rtol=1e-3, atol=1e-5)
 
 
-def gradients_of(**clip):
+def clipped_gradients(**clip):
     step = TrainStep(make_model(), OptimizerConfig('sgd', 1e-3, **clip))
     return step(make_batch(), want_gradients=True).gradients
 
 
 def test_the_norm_is_limited_after_each_entry():
-    free = gradients_of(clip_value=0)
+    free = clipped_gradients(clip_value=0)
     limit = 0.3 * max(np.abs(g).max() for g in free.values())
-    by_value = gradients_of(clip_value=limit)
+    by_value = clipped_gradients(clip_value=limit)
     check_equal(by_value, {n: np.clip(g, -limit, limit) for n, g in free.items()}, rtol=1e-4)
     assert norm(by_value) < norm(free)
     most = 0.5 * norm(by_value)
-    both = gradients_of(clip_value=limit, clip_norm=most)
+    both = clipped_gradients(clip_value=limit, clip_norm=most)
     assert norm(both) == pytest.approx(most, rel=1e-4)
     check_equal(both, {n: g * 0.5 for n, g in by_value.items()}, rtol=1e-3, atol=1e-7)
-    check_equal(gradients_of(clip_value=limit, clip_norm=2 * norm(free)), by_value, rtol=1e-5)
+    check_equal(clipped_gradients(clip_value=limit, clip_norm=2 * norm(free)), by_value, rtol=1e-5)
 
 
 def test_a_norm_of_its_own():
-    free = gradients_of(clip_value=0)
-    clipped = gradients_of(clip_value=0, clip_norm=0.1 * norm(free))
+    free = clipped_gradients(clip_value=0)
+    clipped = clipped_gradients(clip_value=0, clip_norm=0.1 * norm(free))
     check_equal(clipped, {n: g * 0.1 for n, g in free.items()}, rtol=1e-3, atol=1e-7)
 
 
@@ -163,7 +163,7 @@ def test_without_averages_there_are_none():
     assert list(step.weights()) == list(step.model.named_variables())
 
 
-def losses_of(precision, count=30):
+def train_losses(precision, count=30):
     step = TrainStep(
         make_model(precision),
         OptimizerConfig('adam', 0.02),
@@ -179,7 +179,7 @@ def losses_of(precision, count=30):
 
 @pytest.mark.parametrize('precision', ['mixed_bfloat16', 'mixed_float16'])
 def test_low_precision_learns_almost_as_well(precision):
-    exact, low = losses_of('float32'), losses_of(precision)
+    exact, low = train_losses('float32'), train_losses(precision)
     assert exact[-1] < 0.55 * exact[0]
     assert low[0] == pytest.approx(exact[0], rel=0.02)
     assert low[-1] == pytest.approx(exact[-1], rel=0.1)
@@ -190,7 +190,7 @@ def half_step():
     return TrainStep(make_model('mixed_float16'), OptimizerConfig('sgd', 0.1), loss_scaling=True)
 
 
-def scale_of(step):
+def read_scale(step):
     return float(step.optimizer_state()['optimizer/loss_scale'])
 
 
@@ -218,16 +218,16 @@ def test_small_gradients_survive_in_float16():
 
 def test_a_step_that_overflows_changes_nothing_but_the_scale():
     step = half_step()
-    before, scale = values(step.model.named_variables()), scale_of(step)
+    before, scale = values(step.model.named_variables()), read_scale(step)
     huge = make_batch()._replace(weights=np.full((4, 5, 5, 7, 1), 1e20, np.float32))
     for times in (1, 2):
         result = step(huge, want_gradients=True)
         assert np.isfinite(result.loss)
         assert all((gradient == 0).all() for gradient in result.gradients.values())
         check_equal(values(step.model.named_variables()), before, atol=0)
-        assert scale_of(step) == scale / 2**times
+        assert read_scale(step) == scale / 2**times
     step(make_batch())
-    assert scale_of(step) == scale / 4
+    assert read_scale(step) == scale / 4
     after = values(step.model.named_variables())
     assert np.abs(after[LAST] - before[LAST]).max() > 1e-4
 
@@ -235,12 +235,12 @@ def test_a_step_that_overflows_changes_nothing_but_the_scale():
 def test_the_scale_grows_after_many_good_steps(monkeypatch):
     monkeypatch.setattr(train_step, '_GROW_AFTER', 3)
     step = half_step()
-    first = scale_of(step)
+    first = read_scale(step)
     huge = make_batch()._replace(weights=np.full((4, 5, 5, 7, 1), 1e20, np.float32))
     scales = []
     for batch in [make_batch()] + [huge] + [make_batch()] * 7:
         step(batch)
-        scales.append(scale_of(step) / first)
+        scales.append(read_scale(step) / first)
     assert scales == [1, 0.5, 0.5, 0.5, 1, 1, 1, 2, 2]
     assert int(step.optimizer_state()['optimizer/loss_scale_good_steps']) == 1
 
@@ -251,7 +251,7 @@ def test_the_scale_does_not_fall_below_one(monkeypatch):
     huge = make_batch()._replace(weights=np.full((4, 5, 5, 7, 1), 1e30, np.float32))
     for _ in range(3):
         step(huge)
-    assert scale_of(step) == 1
+    assert read_scale(step) == 1
 
 
 def test_votes_come_back():

@@ -18,7 +18,7 @@ from ffn.utils.geometry import Xyz, Zyx
 from ffn.visualization import augmentations as show
 from ffn.visualization.overlay import label_colors
 from tests.calls import check_one_line
-from tests.training.augmentation.samples import SIZE, config_of
+from tests.training.augmentation.samples import SIZE, make_config
 
 SHAPE = (23, 31, 41)
 VOLUME = ['--image=v.h5:raw', '--labels=v.h5:labels', '--size=17,13,9']
@@ -106,7 +106,7 @@ def test_list_of_keys(capsys):
 
 
 def test_panels_without_a_kind_show_all_kinds_strongly():
-    panels = show.choose_panels(config_of({}, (4, 4, 40)))
+    panels = show.choose_panels(make_config({}, (4, 4, 40)))
     assert [panel.title for panel in panels[:3]] == ['original', 'rotation_2d', 'rotation_3d']
     assert panels[0].config.chosen() == {}
     assert {panel.title for panel in panels[1:]} == set(KINDS)
@@ -117,10 +117,12 @@ def test_panels_without_a_kind_show_all_kinds_strongly():
 
 
 def test_panels_of_a_config_are_each_kind_for_sure_and_all_as_configured():
-    config = config_of({'noise': {'probability': 0.1, 'max_sigma': 0.5}, 'affine': {}}, (1, 1, 2))
+    config = make_config({'noise': {'probability': 0.1, 'max_sigma': 0.5}, 'affine': {}}, (1, 1, 2))
     panels = show.choose_panels(config)
     assert [panel.title for panel in panels] == ['original', 'affine', 'noise', *['together'] * 3]
-    assert panels[2].config == config_of({'noise': {'probability': 1, 'max_sigma': 0.5}}, (1, 1, 2))
+    assert panels[2].config == make_config(
+        {'noise': {'probability': 1, 'max_sigma': 0.5}}, (1, 1, 2)
+    )
     assert panels[2].caption == 'probability 0.1, max_sigma 0.5'
     assert all(panel.config == config and panel.draws == 1 for panel in panels[3:])
 
@@ -132,7 +134,7 @@ def test_a_panel_shows_the_planes_and_outlines():
     block = show.Patch(
         rng.standard_normal(SIZE, dtype=np.float32), labels, np.ones(SIZE, np.float32)
     )
-    panel = show.Panel('original', '', config_of({}, (1, 1, 3)))
+    panel = show.Panel('original', '', make_config({}, (1, 1, 3)))
     sheet = np.asarray(show.draw_panels([panel], block, SIZE, 0, zoom=2)).astype(int)
     top, left = show._GAP + (1 + show._CAPTION_LINES) * show._LINE + 4, show._GAP
     section = sheet[top : top + 26, left : left + 34]
@@ -157,17 +159,17 @@ def test_a_panel_shows_the_planes_and_outlines():
 
 def test_weight_zero_is_red():
     block = flat_block()
-    panel = show.Panel('turned', '', config_of({'rotation_2d': {}}))
+    panel = show.Panel('turned', '', make_config({'rotation_2d': {}}))
     sheet = np.asarray(show.draw_panels([panel], block, SIZE, 1, zoom=1)).astype(int)
     red = (sheet[..., 0] == 127) & (sheet[..., 1] == 63)
     assert red.sum() > 20
-    panel = show.Panel('not turned', '', config_of({}))
+    panel = show.Panel('not turned', '', make_config({}))
     sheet = np.asarray(show.draw_panels([panel], block, SIZE, 1, zoom=1)).astype(int)
     assert not ((sheet[..., 0] == 127) & (sheet[..., 1] == 63)).any()
 
 
 def test_of_several_draws_the_one_that_changes_most_is_shown():
-    config = config_of({'brightness': {'max_shift': 2}})
+    config = make_config({'brightness': {'max_shift': 2}})
 
     def level(draws, seed):
         panel = show.Panel('brightness', '', config, draws)
@@ -181,7 +183,7 @@ def test_of_several_draws_the_one_that_changes_most_is_shown():
 
 def test_the_section_that_changes_most_is_shown():
     values = {'missing_section': {'section_probability': 0.15, 'min_fill': -4, 'max_fill': -4}}
-    (panel,) = [p for p in show.choose_panels(config_of(values)) if p.title == 'missing_section']
+    (panel,) = [p for p in show.choose_panels(make_config(values)) if p.title == 'missing_section']
     sheet = np.asarray(show.draw_panels([panel], flat_block(), SIZE, 0, zoom=1))
     top = show._GAP + (1 + show._CAPTION_LINES) * show._LINE + 4
     assert (sheet[top : top + SIZE.y, show._GAP : show._GAP + SIZE.x] == 0).all()

@@ -61,7 +61,7 @@ each_geometric = pytest.mark.parametrize('values', GEOMETRIC.values(), ids=GEOME
 both_voxel_sizes = pytest.mark.parametrize('voxel_size', [ISOTROPIC, FLAT])
 
 
-def config_of(values: dict, voxel_size: tuple = ISOTROPIC) -> AugmentationConfig:
+def make_config(values: dict, voxel_size: tuple = ISOTROPIC) -> AugmentationConfig:
     """Makes a config as a user does."""
     return parse_augmentation(json.dumps({'voxel_size': voxel_size, **values}))
 

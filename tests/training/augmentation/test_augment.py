@@ -16,7 +16,7 @@ from tests.training.augmentation.samples import (
     INTENSITY,
     ISOTROPIC,
     SIZE,
-    config_of,
+    make_config,
     random_block,
 )
 
@@ -94,7 +94,7 @@ def test_without_augmentation_the_middle_is_returned_as_it_is(margin):
 @pytest.mark.parametrize('values', ALL.values(), ids=ALL)
 @pytest.mark.parametrize('voxel_size', [ISOTROPIC, FLAT])
 def test_same_generator_same_result_and_the_given_arrays_stay(values, voxel_size):
-    config = config_of(values, voxel_size)
+    config = make_config(values, voxel_size)
     block = random_block(config)
     before = [array.copy() for array in block]
     first, again = (augment(*block, SIZE, config, np.random.default_rng(4)) for _ in range(2))
@@ -112,7 +112,7 @@ def test_same_generator_same_result_and_the_given_arrays_stay(values, voxel_size
 @pytest.mark.parametrize('values', ALL.values(), ids=ALL)
 def test_probability_zero_is_never_and_one_half_is_sometimes(values):
     def changes(probability):
-        config = config_of({key: v | {'probability': probability} for key, v in values.items()})
+        config = make_config({key: v | {'probability': probability} for key, v in values.items()})
         block = random_block(config)
         middle = tuple(slice((n - s) // 2, (n - s) // 2 + s) for n, s in zip(block[0].shape, SIZE))
         return [
@@ -131,7 +131,7 @@ def test_probability_zero_is_never_and_one_half_is_sometimes(values):
 
 @pytest.mark.parametrize('values', INTENSITY.values(), ids=INTENSITY)
 def test_intensity_leaves_labels_and_weights(values):
-    config = config_of(values)
+    config = make_config(values)
     image, labels, weights = random_block(config)
     weights[1, 2, 3] = 0
     assert image.shape == SIZE
@@ -150,7 +150,7 @@ def test_noise_is_last_and_geometry_first():
         'missing_section': {'section_probability': 1, 'min_fill': -2, 'max_fill': -2},
         'noise': {'min_sigma': 0.01, 'max_sigma': 0.01},
     }
-    config = config_of(values)
+    config = make_config(values)
     image, _, _ = augment(*random_block(config), SIZE, config, np.random.default_rng(0))
     # Interpolation after noise, or filling after it, would leave less of it.
     assert image.std() == pytest.approx(0.01, rel=0.1)
@@ -160,7 +160,7 @@ def test_noise_is_last_and_geometry_first():
 @pytest.mark.parametrize('dtype', [np.uint8, np.int32, np.int64, np.uint64, '>u8', np.float32])
 @pytest.mark.parametrize('key', ['rotation_3d', 'contrast'])
 def test_labels_keep_type_and_value(dtype, key):
-    config = config_of({key: {}})
+    config = make_config({key: {}})
     image, _, weights = random_block(config)
     dtype = np.dtype(dtype)
     # Neighbours that float64 cannot tell apart.
@@ -184,4 +184,4 @@ def test_labels_keep_type_and_value(dtype, key):
 def test_shapes_that_do_not_fit(shapes, words, values):
     arrays = [np.zeros(shape, np.float32) for shape in shapes]
     with pytest.raises(ValueError, match=re.escape(words)):
-        augment(*arrays, SIZE, config_of(values), np.random.default_rng(0))
+        augment(*arrays, SIZE, make_config(values), np.random.default_rng(0))

@@ -14,7 +14,7 @@ from ffn.training.augmentation.config import AugmentationConfig, describe, parse
 from ffn.training.augmentation.margin import required_margin
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz, Zyx
-from tests.training.augmentation.samples import SIZE, config_of, random_block
+from tests.training.augmentation.samples import SIZE, make_config, random_block
 
 
 def test_nothing_is_no_augmentation():
@@ -188,9 +188,9 @@ def test_every_limit_is_checked_and_itself_allowed():
             for value, beyond in ((low, low - 1), (high, high + 1)):
                 wrong = [beyond] * 3 if isinstance(item.default, tuple) else beyond
                 with pytest.raises(UserError, match=rf'{key}\.{item.name} is .*; expected'):
-                    config_of({key: {item.name: wrong}})
+                    make_config({key: {item.name: wrong}})
                 right = [value] * 3 if isinstance(item.default, tuple) else value
-                config_of({key: {item.name: right} | partner(item.name, right)})
+                make_config({key: {item.name: right} | partner(item.name, right)})
 
 
 def test_settings_are_checked_without_json_too():

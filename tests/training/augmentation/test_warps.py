@@ -21,8 +21,8 @@ from tests.training.augmentation.samples import (
     SIZE,
     block_shape,
     both_voxel_sizes,
-    config_of,
     each_geometric,
+    make_config,
     random_block,
     sources,
 )
@@ -55,7 +55,7 @@ def rotated(axis_zyx, degrees, voxel_size=ISOTROPIC):
 @settings(max_examples=10, deadline=None)
 @given(seed=SEEDS)
 def test_the_centre_stays(values, voxel_size, seed):
-    config = config_of(values, voxel_size)
+    config = make_config(values, voxel_size)
     image, labels, weights = random_block(config)
     middle = tuple((n - 1) // 2 for n in image.shape)
     labels[middle] = 1000
@@ -69,7 +69,7 @@ def test_the_centre_stays(values, voxel_size, seed):
 @each_geometric
 @pytest.mark.parametrize('size', [Zyx(1, 1, 1), Zyx(1, 13, 1), Zyx(8, 6, 10), Zyx(5, 1, 7)])
 def test_other_sizes(values, size):
-    config = config_of(values)
+    config = make_config(values)
     image, labels, weights = random_block(config, size)
     middle = tuple(m + (n - 1) // 2 for n, m in zip(size, required_margin(config, size)))
     center = tuple((n - 1) // 2 for n in size)
@@ -86,7 +86,7 @@ def test_other_sizes(values, size):
 @each_geometric
 @both_voxel_sizes
 def test_labels_move_with_the_image(values, voxel_size):
-    config = config_of(values, voxel_size)
+    config = make_config(values, voxel_size)
     z, y, x = positions(block_shape(config))
     labels = (np.sin(z / 3) + np.sin(y / 5) + np.cos(x / 4) > 0).astype(np.uint8)
     image = labels.astype(np.float32)
@@ -104,7 +104,7 @@ def test_labels_move_with_the_image(values, voxel_size):
 
 @each_geometric
 def test_what_is_not_in_the_block_is_repeated_with_weight_zero(values):
-    config = config_of(values)
+    config = make_config(values)
     image = np.random.default_rng(0).uniform(5, 6, SIZE).astype(np.float32)
     labels, weights = (image > 5.5).astype(np.int64), np.full(SIZE, 3, np.float32)
     beyond = []
@@ -125,7 +125,7 @@ def test_what_is_not_in_the_block_is_repeated_with_weight_zero(values):
 
 
 def test_less_than_the_margin_is_used_as_far_as_it_goes():
-    config = config_of({'rotation_2d': {}})
+    config = make_config({'rotation_2d': {}})
     image, labels, weights = random_block(config)
     lost = tuple(slice(1 if n > s else 0, n - (n > s)) for n, s in zip(image.shape, SIZE))
     whole = augment(image, labels, weights, SIZE, config, np.random.default_rng(3))
@@ -170,7 +170,7 @@ def test_a_right_angle_around_y_of_voxels_three_times_as_deep():
 @given(seed=SEEDS)
 def test_rotations_keep_physical_distances(key, voxel_size, seed):
     values = GEOMETRIC.get(key, {'rotation_2d': {}, 'rotation_3d': {'max_degrees': 70}})
-    where = physical(sources(config_of(values, voxel_size), seed), voxel_size)
+    where = physical(sources(make_config(values, voxel_size), seed), voxel_size)
     plain = physical(positions(), voxel_size)
     np.testing.assert_allclose(
         np.linalg.norm(where, axis=0), np.linalg.norm(plain, axis=0), atol=1e-3
@@ -184,7 +184,7 @@ def test_rotations_keep_physical_distances(key, voxel_size, seed):
 
 @pytest.mark.parametrize(('key', 'limit'), [('rotation_2d', 15), ('rotation_3d', 40)])
 def test_angles_stay_within_the_limit(key, limit):
-    config = config_of({key: {'max_degrees': limit}}, FLAT)
+    config = make_config({key: {'max_degrees': limit}}, FLAT)
     angles = []
     for seed in range(300):
         matrix = warps.draw(config, SIZE, np.random.default_rng(seed)).rotation
@@ -197,7 +197,7 @@ def test_angles_stay_within_the_limit(key, limit):
 
 
 def test_uniform_rotations_put_every_axis_everywhere():
-    config = config_of({'rotation_3d': {'uniform': True}})
+    config = make_config({'rotation_3d': {'uniform': True}})
     matrices = np.array(
         [warps.draw(config, SIZE, np.random.default_rng(seed)).rotation for seed in range(2000)]
     )
@@ -214,7 +214,7 @@ def test_uniform_rotations_put_every_axis_everywhere():
 
 
 def test_misalignment_moves_sections_by_whole_voxels_and_nothing_else():
-    config = config_of(GEOMETRIC['misalignment'])
+    config = make_config(GEOMETRIC['misalignment'])
     image, labels, weights = random_block(config)
     margin = required_margin(config, SIZE)
     assert margin == Zyx(0, 6, 6)
@@ -252,7 +252,7 @@ def _displacements(moved, labels, margin):
 @pytest.mark.parametrize(('slip', 'shift'), [(1, 0), (0, 1)])
 def test_a_slip_is_one_section_and_a_shift_all_from_one_on(slip, shift):
     values = {'max_displacement': 4, 'slip_probability': slip, 'shift_probability': shift}
-    config = config_of({'misalignment': values})
+    config = make_config({'misalignment': values})
     assert required_margin(config, SIZE) == Zyx(0, 4, 4)
     where_changed, most = set(), 0
     for seed in range(80):
@@ -277,7 +277,7 @@ def test_a_slip_is_one_section_and_a_shift_all_from_one_on(slip, shift):
 @both_voxel_sizes
 def test_sections_are_those_of_the_patch_however_it_is_rotated(voxel_size):
     # A section comes from a plane, and all planes are parallel and equally far apart.
-    config = config_of(
+    config = make_config(
         GEOMETRIC['affine sections']
         | GEOMETRIC['elastic sections']
         | GEOMETRIC['misalignment']
@@ -296,7 +296,7 @@ def test_sections_are_those_of_the_patch_however_it_is_rotated(voxel_size):
 
 @pytest.mark.parametrize('key', ['affine sections', 'elastic sections', 'elastic', 'affine'])
 def test_what_is_drawn_per_section_differs_from_section_to_section(key):
-    away = sources(config_of(GEOMETRIC[key]), 1) - positions()
+    away = sources(make_config(GEOMETRIC[key]), 1) - positions()
     if key != 'affine':
         np.testing.assert_allclose(away[0], 0, atol=1e-5)
     assert (np.abs(away[1:]).max(axis=(1, 2, 3)) > 0.2).all()
@@ -309,7 +309,7 @@ def test_what_is_drawn_per_section_differs_from_section_to_section(key):
 
 def test_affine_stays_within_its_limits():
     values = {'max_scale': 0.2, 'max_scale_z': 0.1, 'max_shear': 0.05}
-    config = config_of({'affine': values}, FLAT)
+    config = make_config({'affine': values}, FLAT)
     voxel = np.array(FLAT[::-1])
     drawn = [warps.draw(config, SIZE, np.random.default_rng(seed)) for seed in range(400)]
     matrices = np.array([warp.sections[0] for warp in drawn]) * voxel[:, np.newaxis] / voxel
@@ -323,7 +323,7 @@ def test_affine_stays_within_its_limits():
 def test_elastic_is_smooth_bounded_and_does_not_fold(per_section):
     values = {'amplitude': 8, 'smoothness': 12, 'per_section': per_section}
     size = Zyx(7, 41, 51)
-    config = config_of({'elastic': values})
+    config = make_config({'elastic': values})
     assert required_margin(config, size) == Zyx(0, 8, 8)
     most = []
     for seed in range(30):
@@ -338,7 +338,7 @@ def test_elastic_is_smooth_bounded_and_does_not_fold(per_section):
 
 def test_elastic_is_as_smooth_as_it_says():
     # Of noise smoothed with sigma, neighbours at distance d correlate by exp(-d² / 4 sigma²).
-    config = config_of({'elastic': {'amplitude': 1, 'smoothness': 6}}, (1, 1, 3))
+    config = make_config({'elastic': {'amplitude': 1, 'smoothness': 6}}, (1, 1, 3))
     size = Zyx(15, 45, 45)
     distances = {0: 2, 1: 6, 2: 6}
     products = {axis: [] for axis in distances}
