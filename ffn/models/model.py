@@ -141,7 +141,7 @@ def create_model(name: str, args: Mapping[str, Any], precision: str = 'float32')
     Args:
       name: see `model_class`.
       args: arguments of its class.
-      precision: dtype policy of its layers: 'float32', 'bfloat16' or 'float16', or 'mixed_' before one
+      precision: dtype policy of its layers: 'float32', 'bfloat16' or 'float16', or ``mixed_`` before one
         of the latter for float32 weights. Logits are always float32.
 
     Raises:

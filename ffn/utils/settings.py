@@ -1,5 +1,7 @@
 """Settings stated once: a dataclass field carries its default, its documentation and its flag.
 
+For example::
+
     @dataclass(frozen=True)
     class Matching:
         min_voxels: int = setting('voxels that two ids must share', default=1, flag='min_overlap_voxels')

@@ -1,4 +1,4 @@
-"""Which random changes examples get in training: read from a JSON object, and checked.
+"""Which random changes examples get in training: read from a JSON object, and checked::
 
     {
       "voxel_size": [8, 8, 30],
