@@ -19,9 +19,9 @@ import numpy as np
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Yields a temporary path that becomes `path` when the block succeeds.
 
-    The temporary file lies in the same directory, is flushed to disk and renamed over `path`; when
-    the block raises, it is removed and what was at `path` stays. Missing directories are made, links
-    are followed, and a file that may not be written is not replaced.
+    The temporary file lies in the same directory, is flushed to disk and renamed to `path`; if the block
+    raises, it is removed and an existing file stays as it was. Missing directories are created, links are
+    followed, and a read-only file is not replaced.
 
     Args:
       path: the file to write.
@@ -36,7 +36,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     try:
         handle, name = tempfile.mkstemp(prefix=f'.{path.name}.', suffix='.tmp', dir=path.parent)
     except OSError as error:
-        error.filename = str(path)  # the name that somebody knows
+        error.filename = str(path)  # the name that the user knows
         raise
     os.close(handle)
     temporary = Path(name)
@@ -48,7 +48,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     except OSError as error:
         if error.filename is None and error.errno is not None:
-            # A full disk says nothing of where.
+            # The error of a full disk does not name the file.
             error.filename = str(path)
         raise
     finally:
@@ -56,19 +56,19 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def remove_temporary(path: str | os.PathLike) -> None:
-    """Removes what processes that were killed have left of a file; none may be writing it now."""
+    """Removes temporary files of a path that killed processes left behind; nobody may be writing it now."""
     path = Path(os.path.realpath(path))
     for left in path.parent.glob(f'.{glob.escape(path.name)}.*.tmp'):
         left.unlink(missing_ok=True)
 
 
 def write_json(path: str | os.PathLike, content: Any, indent: int | None = 2) -> None:
-    """Writes JSON, whole or not at all.
+    """Writes a JSON file, whole or not at all.
 
     Args:
       path: the file.
-      content: what JSON can hold.
-      indent: spaces; None for all in one line.
+      content: anything that JSON can represent.
+      indent: spaces per level; None for a single line.
     """
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=indent) + '\n', encoding='utf-8')

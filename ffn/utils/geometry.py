@@ -1,7 +1,7 @@
 """Positions, sizes and boxes, with the order of axes in the type.
 
-Arrays are indexed [z, y, x]; what users type and what crosses a process boundary is x, y, z. The
-two orders are distinct types here and turn into each other only by `.zyx` and `.xyz`.
+Arrays are indexed [z, y, x]; users type x, y, z, and so do files and messages. The two orders are distinct
+types here, converted into each other only by `.zyx` and `.xyz`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Xyz(NamedTuple):
 
     @property
     def zyx(self) -> Zyx:
-        """The same in z, y, x order."""
+        """The same numbers in z, y, x order."""
         return Zyx(self.z, self.y, self.x)
 
     @classmethod
@@ -99,7 +99,7 @@ class Zyx(NamedTuple):
 
     @property
     def xyz(self) -> Xyz:
-        """The same in x, y, z order."""
+        """The same numbers in x, y, z order."""
         return Xyz(self.x, self.y, self.z)
 
     @classmethod
@@ -113,7 +113,7 @@ class Zyx(NamedTuple):
 
     @classmethod
     def of(cls, values: Iterable[int]) -> Zyx:
-        """Makes one from any three numbers that are in z, y, x order, such as an array's shape."""
+        """Makes one of any three numbers in z, y, x order, such as the shape of an array."""
         z, y, x = (int(value) for value in values)
         return cls(z, y, x)
 
@@ -122,7 +122,7 @@ class Zyx(NamedTuple):
 
 
 def both_orders(value: Xyz | Zyx) -> str:
-    """Writes three numbers in both orders, for messages about boxes and shapes."""
+    """Formats three numbers in both orders, for messages about boxes and shapes."""
     return f'{value} ({value.zyx if isinstance(value, Xyz) else value.xyz})'
 
 
@@ -132,7 +132,7 @@ class Box:
 
     Attributes:
       start: first voxel.
-      size: number of voxels; never negative.
+      size: number of voxels along each axis; never negative.
     """
 
     start: Xyz
@@ -161,7 +161,7 @@ class Box:
 
     @property
     def end(self) -> Xyz:
-        """First voxel behind the box."""
+        """First position beyond the box on every axis."""
         return Xyz(*(start + size for start, size in zip(self.start, self.size, strict=True)))
 
     @property
@@ -189,14 +189,14 @@ class Box:
         )
 
     def grow(self, by: Xyz) -> Box:
-        """The box with `by` more voxels on both sides of each axis."""
+        """The box with `by` more voxels on either side of each axis."""
         return Box(
             Xyz(*(a - b for a, b in zip(self.start, by, strict=True))),
             Xyz(*(max(s + 2 * b, 0) for s, b in zip(self.size, by, strict=True))),
         )
 
     def shrink(self, by: Xyz) -> Box:
-        """The box with `by` fewer voxels on both sides of each axis; may become empty."""
+        """The box with `by` fewer voxels on either side of each axis; may become empty."""
         return self.grow(Xyz(*(-b for b in by)))
 
     def relative_to(self, origin: Xyz) -> Box:

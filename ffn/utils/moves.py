@@ -19,15 +19,15 @@ def face_maxima(
 ) -> list[tuple[float, Offset]]:
     """Finds the best next position on each of the six faces at ±delta around the centre.
 
-    On every face the voxel with the greatest logit counts, the first in C order among equals.
+    Each face is represented by the voxel with the greatest logit, the first in C order among equals.
 
     Args:
       logits: float array [z, y, x], network output around the current position.
-      deltas_zyx: half the size of the box; faces of an axis with delta 0 are left out.
+      deltas_zyx: half the size of the box; axes with delta 0 have no faces.
       threshold: least logit of a candidate.
 
     Returns:
-      (logit, offset from the centre z, y, x) of distinct offsets, greatest first.
+      (logit, offset z, y, x from the centre) of distinct offsets, greatest logit first.
     """
     faces = _face_indices(logits.shape, tuple(deltas_zyx))
     if not faces.size:
@@ -49,7 +49,7 @@ def face_maxima(
 def _face_indices(shape_zyx: tuple[int, ...], deltas_zyx: tuple[int, ...]) -> np.ndarray:
     """Flat indices of the voxels of each face, in C order: intp [faces, voxels].
 
-    Smaller faces are filled up with their first voxel, which never wins over itself.
+    Smaller faces are padded with their first voxel, which does not change their maximum.
     """
     box = tuple(
         slice(n // 2 - d, n // 2 + d + 1) for n, d in zip(shape_zyx, deltas_zyx, strict=True)
@@ -67,7 +67,7 @@ def _face_indices(shape_zyx: tuple[int, ...], deltas_zyx: tuple[int, ...]) -> np
 
 
 def quantize(offset_zyx: Sequence[int], deltas_zyx: Sequence[int]) -> Offset:
-    """Maps an offset from the start to its cell: one step of the field of view is made per cell."""
+    """Maps an offset from the start to its cell; the field of view visits each cell once."""
     z, y, x = offset_zyx
     dz, dy, dx = deltas_zyx
     return (

@@ -1,8 +1,8 @@
-"""Reading object arrays from files that other labs made, without running what is in them.
+"""Reading npz files that other labs made, object arrays included, without running code from them.
 
-Origins and overlaps are stored as NumPy object arrays, and those are pickles. The unpickler here
-knows plain containers, NumPy arrays and scalars, and OriginInfo; a pickle that names anything else
-is refused before any of it runs.
+Origins and overlaps are stored as NumPy object arrays, which are pickles. The unpickler here admits plain
+containers, NumPy arrays and scalars, and the named tuples that the caller lists; a pickle that names anything
+else is refused before any of it runs.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 class NpyHeader(NamedTuple):
-    """What an npy file says of its array before the data.
+    """The header of an npy file.
 
     Attributes:
       shape: of the array.
@@ -97,12 +97,12 @@ def read_npy_header(file: IO[bytes]) -> NpyHeader:
 
 
 def read_npz(path: str | Path, names: Iterable[str], classes: Iterable[type]) -> dict[str, Any]:
-    """Reads members of an npz file; object arrays only with harmless content.
+    """Reads members of an npz file; object arrays only if their content is harmless.
 
     Args:
       path: the file.
-      names: members wanted; those that are absent are left out of the result.
-      classes: named-tuple classes that object arrays may hold, recognised by their bare name.
+      names: members to read; absent ones are missing from the result.
+      classes: named-tuple classes that object arrays may hold, recognized by their name alone.
 
     Returns:
       {name: array}; 0-d object arrays are unpacked to the object in them.

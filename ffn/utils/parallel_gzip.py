@@ -1,4 +1,4 @@
-"""Writing gzip with several threads: one ordinary gzip member, the same bytes in every run."""
+"""Writing gzip with several threads: one ordinary gzip member with the same bytes in every run."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _MAX_THREADS = 8
 
 
 def write_gzip(file: BinaryIO, parts: Iterable[Callable[[], bytes]]) -> None:
-    """Writes what the parts return, in their order.
+    """Writes what the parts return, in order.
 
-    Each part is made and compressed in a thread of its own and ends on a byte boundary (a deflate
-    sync flush), so that the pieces join to one stream (RFC 1951, RFC 1952). Few are kept waiting.
+    Each part is made and compressed in a thread of its own and ends on a byte boundary (a deflate sync
+    flush), so that the pieces form one stream (RFC 1951, RFC 1952). Only a few finished parts are held.
 
     Args:
       file: opened for writing bytes.

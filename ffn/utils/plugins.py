@@ -11,7 +11,7 @@ from ffn.utils.errors import UserError
 
 
 def load_class(name: str, package: str, what: str, known: Sequence[str]) -> type[Any]:
-    """Finds a class named either 'Class', in a module of ours, or 'package.module.Class'.
+    """Finds a class by its name, either 'Class' in a module of this project or 'package.module.Class'.
 
     Args:
       name: the name that the request gives.

@@ -31,7 +31,7 @@ def _pool() -> descriptor_pool.DescriptorPool:
 
 
 def export(proto_file: str, namespace: dict[str, Any]) -> None:
-    """Puts the messages and enums of one .proto file into a module's namespace.
+    """Adds the messages and enums of one .proto file to the namespace of a module.
 
     Args:
       proto_file: path as compiled, such as 'ffn/utils/vector.proto'.
@@ -46,7 +46,7 @@ def export(proto_file: str, namespace: dict[str, Any]) -> None:
 
 
 def parse_text(text: str, into: M, what: str) -> M:
-    """Fills a message from protobuf text format, leaving what the text does not name.
+    """Fills a message from protobuf text format; fields that the text does not name are kept.
 
     Args:
       text: text-format message.
@@ -57,7 +57,7 @@ def parse_text(text: str, into: M, what: str) -> M:
       The message.
 
     Raises:
-      UserError: not such a message; names line and column.
+      UserError: the text is not such a message; names line and column.
     """
     try:
         return text_format.Merge(text, into)
@@ -82,7 +82,7 @@ def read_text_or_file(text_or_path: str, into: M, what: str) -> M:
       into: message to fill, returned.
       what: the flag, for errors.
     """
-    # Text format always has a ':' or a '{' in it; a path rarely has, and then it exists.
+    # Text format always contains ':', '{' or '<'; a path seldom does, and then it exists.
     if _is_file(text_or_path) or not set(':{<') & set(text_or_path):
         return read_text(text_or_path, into)
     return parse_text(text_or_path, into, what)
@@ -96,5 +96,5 @@ def _is_file(text: str) -> bool:
 
 
 def to_text(proto: M) -> str:
-    """A message in text format."""
+    """Formats a message in text format."""
     return text_format.MessageToString(proto)

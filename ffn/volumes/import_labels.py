@@ -36,7 +36,7 @@ _BLOCK_ZYX = Zyx(_CHUNK, 512, 512)
 
 @dataclass(frozen=True)
 class Transforms:
-    """Which body each supervoxel belongs to; supervoxel 0 is background unless listed.
+    """The body that each supervoxel belongs to; supervoxel 0 is background unless it is listed.
 
     Attributes:
       supervoxels: int64 or uint64 [n], ascending, distinct.
@@ -51,7 +51,7 @@ class Transforms:
         """Reads rows of supervoxel id and body id.
 
         Raises:
-          UserError: another shape or type, or a supervoxel with two bodies.
+          UserError: the table has another shape or type, or gives a supervoxel two bodies.
         """
         if table.ndim != 2 or table.shape[1] != 2 or table.dtype.kind not in 'iu':
             raise UserError(
@@ -65,10 +65,10 @@ class Transforms:
         return cls(table[:, 0], table[:, 1])
 
     def apply(self, labels: np.ndarray, what: str) -> np.ndarray:
-        """Turns supervoxels into bodies.
+        """Replaces supervoxels by their bodies.
 
         Args:
-          labels: integers of any shape.
+          labels: integer, any shape.
           what: name of the labels, for errors.
 
         Returns:
@@ -94,10 +94,10 @@ class Transforms:
 
 @contextlib.contextmanager
 def unpacked(path: Path, folder: Path) -> Iterator[Path]:
-    """Yields the path of an HDF5 file; a gzipped one is unpacked to a temporary file in `folder`.
+    """Yields the path of an HDF5 file, which is unpacked to a temporary file in `folder` if it is gzipped.
 
     Raises:
-      UserError: no such file, or it is truncated.
+      UserError: the file is missing or truncated.
     """
     if not path.is_file():
         raise UserError(f'no such file: {path}')
@@ -153,22 +153,22 @@ def _only_volume(file: h5py.File, path: Path) -> str:
 def import_labels(
     source: str | Path, output: str, *, dataset: str | None = None, quiet: bool = False
 ) -> tuple[np.ndarray, np.dtype, Xyz]:
-    """Writes labels as a dataset, chunked and gzipped.
+    """Writes labels of another program as an HDF5 dataset, chunked and gzipped.
 
     Negative labels, which mark voxels to ignore in some programs, become background.
 
     Args:
       source: HDF5 file, gzipped or not.
-      output: 'path:dataset'; what else the file holds stays.
+      output: 'path:dataset'; other datasets of the file are kept.
       dataset: a plain label dataset; None: NeuroProof's pair, or the only label dataset there is.
       quiet: no progress bar.
 
     Returns:
-      Distinct labels, uint64, ascending, with 0 where there is background; type and size of what
-      was written.
+      Distinct labels, uint64, ascending, including 0 if there is background; type and size of the
+      dataset.
 
     Raises:
-      UserError: a file or dataset that is not there or no labels; transforms that do not fit.
+      UserError: a file or dataset is missing or holds no labels, or the transforms do not fit.
     """
     path = Path(source)
     folder = Path(split_output(output, '--output')[0]).absolute().parent
@@ -206,7 +206,7 @@ def _read(volume: Volume, transforms: Transforms | None, block: Box) -> np.ndarr
 def _all_ids(
     volume: Volume, transforms: Transforms | None, parts: Sequence[Box], bar: tqdm[Any]
 ) -> np.ndarray:
-    """Finds all labels, uint64: the type is known before the first voxel is written."""
+    """Finds all labels, uint64, since the type must be known before the first voxel is written."""
     ids = np.zeros(0, np.uint64)
     least = 0
     for block in parts:

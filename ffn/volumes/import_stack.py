@@ -26,10 +26,10 @@ _MAX_DEPTH = 64
 
 @dataclass(frozen=True)
 class Stack:
-    """Sections that fit together.
+    """Sections of the same size and type.
 
     Attributes:
-      paths: files, in the order of z.
+      paths: files, in order of z.
       shape_zyx: number of sections, height and width.
       dtype: uint8 or uint16.
     """
@@ -59,7 +59,7 @@ def find_images(pattern: str) -> tuple[Path, ...]:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """Opens an image file; what is wrong with it becomes a UserError, also while its pages are read."""
-    # Pillow refuses pictures above a size that sections often have.
+    # Pillow refuses images above a size that sections often have.
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         with Image.open(path, formats=('PNG', 'TIFF')) as image:
@@ -123,7 +123,7 @@ def _describe(section: tuple[int, int, np.dtype]) -> str:
 
 
 def read_sections(stack: Stack) -> Iterator[np.ndarray]:
-    """Reads section after section.
+    """Reads the sections one by one.
 
     Yields:
       [y, x] of the stack's dtype.
@@ -141,13 +141,13 @@ def read_sections(stack: Stack) -> Iterator[np.ndarray]:
 
 
 def equalize(section: np.ndarray) -> np.ndarray:
-    """Evens out contrast locally: CLAHE with scikit-image's defaults, over the type's full range.
+    """Equalizes contrast locally: CLAHE with scikit-image's defaults, over the full range of the type.
 
     Args:
       section: uint8 or uint16 [y, x].
 
     Returns:
-      The same type and shape.
+      Array of the same type and shape.
     """
     from skimage import exposure
 
@@ -156,7 +156,7 @@ def equalize(section: np.ndarray) -> np.ndarray:
 
 
 def chunk_shape(stack: Stack) -> tuple[int, int, int]:
-    """Chunks z, y, x of the dataset; z is the depth of the slabs that are held in memory."""
+    """Chooses the chunks [z, y, x] of the dataset; their depth is that of the slabs held in memory."""
     sections, height, width = stack.shape_zyx
     section_bytes = height * width * stack.dtype.itemsize
     depth = max(1, min(_MAX_DEPTH, sections, _SLAB_BYTES // section_bytes))
@@ -165,12 +165,12 @@ def chunk_shape(stack: Stack) -> tuple[int, int, int]:
 
 
 def import_stack(pattern: str, output: str, *, clahe: bool = False, quiet: bool = False) -> Stack:
-    """Writes a stack as a dataset, chunked and gzipped.
+    """Writes a stack of images as an HDF5 dataset, chunked and gzipped.
 
     Args:
       pattern: see `find_images`.
-      output: 'path:dataset'; what else the file holds stays.
-      clahe: even out contrast, section by section.
+      output: 'path:dataset'; other datasets of the file are kept.
+      clahe: equalize contrast in each section.
       quiet: no progress bar.
 
     Returns:

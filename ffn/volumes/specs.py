@@ -16,7 +16,7 @@ def split_spec(spec: str) -> tuple[str, str]:
     """Splits 'path:dataset' at its last colon that is not part of a URL scheme.
 
     Returns:
-      Path and dataset; the dataset is '' where none is given.
+      Path and dataset; the dataset is '' if none is given.
     """
     path, colon, dataset = spec.rpartition(':')
     port = (
@@ -46,7 +46,7 @@ def split_named(specs: Sequence[str], what: str = 'volumes') -> dict[str, str]:
       {name: 'path:dataset'} in the order given.
 
     Raises:
-      UserError: an entry of another form, or a name given twice.
+      UserError: an entry has another form, or a name is given twice.
     """
     named: dict[str, str] = {}
     for spec in specs:

@@ -61,3 +61,25 @@ def test_claims(tmp_path):
     many = {**configuration, **dict.fromkeys('efghi', 1)}
     with pytest.raises(UserError, match='and 1 here, 2 more; give another folder'):
         provenance.claim(tmp_path / 'new', many)
+
+
+def test_a_run_recognizes_its_outputs(tmp_path):
+    record = tmp_path / 'record.json'
+    assert provenance.recorded_stamps(record, 'a.h5:labels') == []
+    for stamp in ('one', 'two', 'one'):
+        provenance.record_output(record, 'a.h5:labels', stamp)
+    provenance.record_output(record, 'zarr://b', 'three')
+    assert provenance.recorded_stamps(record, 'a.h5:labels') == ['one', 'two']
+    assert provenance.recorded_stamps(record, 'zarr://b') == ['three']
+
+
+def test_a_claim_that_was_edited(tmp_path):
+    provenance.claim(tmp_path, {'a': 1})
+    path = tmp_path / provenance.MANIFEST
+    assert provenance.read_claim(path) == {'a': 1}
+    path.write_text(path.read_text().replace('"a": 1', '"a": 2'))
+    with pytest.raises(UserError, match=r'manifest\.json was changed by hand'):
+        provenance.read_claim(path)
+    path.write_text('{}')
+    with pytest.raises(UserError, match=r'manifest\.json is no manifest'):
+        provenance.read_claim(path)
