@@ -39,7 +39,7 @@ def main() -> None:
 
 def compare(folder: Path, data: Path, size: int, overlap: int) -> None:
     """Segments twice and prints how both compare with the ground truth."""
-    from ffn.assembly import segment_volume
+    from ffn.cli import segment
     from ffn.inference import storage
     from ffn.inference.request import make_config, read_request
     from ffn.inference.runner import Runner
@@ -63,7 +63,7 @@ def compare(folder: Path, data: Path, size: int, overlap: int) -> None:
     sizes = [','.join(3 * [str(n)]) for n in (core + overlap, overlap)]
     for conflicts in ('largest', 'join'):
         output = f'zarr://{folder}/{conflicts}.zarr'
-        segment_volume.main(
+        segment.main(
             [
                 '--inference_request',
                 str(request),

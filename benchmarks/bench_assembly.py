@@ -25,14 +25,14 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from benchmarks import measure
-from ffn.assembly import assemble
-from ffn.assembly.assemble import Assembly
+from ffn.assembly import assembly as steps
+from ffn.assembly.config import Assembly
 from ffn.assembly.matching import Matching
 from ffn.assembly.overlaps import Overlap
 from ffn.assembly.reconcile import reconcile
-from ffn.assembly.tiling import Places, Tiling
+from ffn.assembly.tiling import SubvolumeSet, Tiling
 from ffn.assembly.write import default_chunk
-from ffn.distributed.pool import InProcess
+from ffn.distributed.local_pools import InProcess
 from ffn.inference import inference_pb2, storage
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.outputs import OutputSpec
@@ -53,7 +53,7 @@ def labels() -> np.ndarray:
     return coarse
 
 
-def tiling_of(side: int, core: int = CORE) -> Tiling:
+def make_tiling(side: int, core: int = CORE) -> Tiling:
     """Cores of 128 voxels a side, or as said, in a cube."""
     size, overlap = core + OVERLAP, OVERLAP
     return Tiling(Box.of_shape(3 * (side,)), Xyz(*3 * [size]), Xyz(*3 * [overlap]))
@@ -88,8 +88,8 @@ def now() -> np.ndarray:
 
 def speed(folder: Path, whole: np.ndarray) -> None:
     """Prints the rate of each step for several kinds of output."""
-    tiling, pool = tiling_of(PERIOD), InProcess()
-    places, voxels = Places(tiling), PERIOD**3 / 1e6
+    tiling, pool = make_tiling(PERIOD), InProcess()
+    places, voxels = SubvolumeSet(tiling), PERIOD**3 / 1e6
     for form in ('zarr', 'zarr3', 'precomputed', 'n5', 'h5'):
         spec = f'{folder}/out.h5:seg' if form == 'h5' else f'{form}://{folder}/out-{form}'
         assembly = Assembly(
@@ -100,14 +100,14 @@ def speed(folder: Path, whole: np.ndarray) -> None:
             OutputSpec(spec, tiling.box, default_chunk(tiling)),
             folder / f'assembly-{form}',
         )
-        assemble.claim_output(assembly)
+        steps.claim_output(assembly)
         shutil.rmtree(assembly.overlaps, ignore_errors=True)
         times = [now()]
-        crcs = assemble.match(assembly, places, pool, quiet=True)
+        crcs = steps.count_overlaps(assembly, places, pool, quiet=True)
         times.append(now())
-        assemble.number(assembly, places, crcs, quiet=True)
+        steps.assign_global_ids(assembly, places, crcs, quiet=True)
         times.append(now())
-        assemble.write(assembly, places, crcs, pool, quiet=True)
+        steps.write_output(assembly, places, crcs, pool, quiet=True)
         times.append(now())
         if form == 'zarr':
             line('overlaps', voxels, times[0], times[1])
@@ -144,7 +144,7 @@ def memory(folder: Path, whole: np.ndarray) -> None:
     """Prints the peak memory of the command for 64 and for 512 subvolumes."""
     peaks = []
     for side, core in ((PERIOD, CORE), (2 * PERIOD, CORE), (3 * 288, 288)):
-        tiling, results = tiling_of(side, core), folder / f'results-{side}'
+        tiling, results = make_tiling(side, core), folder / f'results-{side}'
         write_subvolumes(results, whole, tiling)
         seconds, peak = measure.command(
             [
@@ -189,7 +189,7 @@ def simulated(tiling: Tiling) -> Iterator[tuple[Xyz, Overlap]]:
     sizes = rng.integers(1000, 100000, IDS)
     for place in tiling.places():
         shared = {
-            axis: tables[(tiling.number(place) * 3 + axis) % len(tables)]
+            axis: tables[(tiling.index(place) * 3 + axis) % len(tables)]
             for axis in range(3)
             if tiling.next_place(place, axis) is not None
         }
@@ -245,7 +245,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         if args.only in ('', 'speed'):
-            write_subvolumes(folder / 'results', labels(), tiling_of(PERIOD))
+            write_subvolumes(folder / 'results', labels(), make_tiling(PERIOD))
             speed(folder, labels())
         if args.only in ('', 'memory'):
             memory(folder, labels())

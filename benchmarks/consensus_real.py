@@ -26,7 +26,7 @@ from benchmarks import measure, real_segmentation
 from ffn.agglomeration import agglomerate, consensus_run
 from ffn.agglomeration.agglomerate import AgglomerationConfig
 from ffn.agglomeration.evidence import Thresholds
-from ffn.distributed.pool import InProcess
+from ffn.distributed.local_pools import InProcess
 from ffn.evaluation.rand import rand_score
 from ffn.evaluation.voi import voi_score
 from ffn.inference import box_run, consensus_pb2, inference_pb2

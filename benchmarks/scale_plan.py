@@ -21,12 +21,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import measure, real_segmentation
-from ffn.assembly import assemble
-from ffn.assembly.assemble import Assembly
+from ffn.assembly.assembly import assemble
+from ffn.assembly.config import Assembly
 from ffn.assembly.matching import Matching
 from ffn.assembly.overlaps import Overlap, overlap_path
 from ffn.assembly.tiling import Tiling
-from ffn.distributed.pool import InProcess
+from ffn.distributed.local_pools import InProcess
 from ffn.inference import inference_pb2, storage
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.outputs import OutputSpec
@@ -94,7 +94,7 @@ def measured(data: Path) -> Measured:
             output,
             folder / 'assembly',
         )
-        statistics = assemble.run(assembly, InProcess(), quiet=True)
+        statistics = assemble(assembly, InProcess(), quiet=True)
         shared = 0
         for place in tiling.places():
             for axis in range(3):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from absl import logging
 
 from ffn.agglomeration.consensus import split_consensus
 from ffn.distributed.pool import Pool, run_stage
-from ffn.inference import consensus_pb2, inference_pb2, request_identity, storage
-from ffn.inference.request import absolute_paths
+from ffn.inference import consensus_pb2, inference_pb2, report, request_identity, storage
+from ffn.inference.request import absolute_paths, make_config
+from ffn.inference.worker_network import NetworkFactory, segment_subvolumes
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Zyx
 from ffn.utils.locks import exclusive_directory
@@ -194,7 +196,7 @@ def segment_reversed(
       request: the request of the segmentation.
       forward: folder of the segmentation.
       reverse: folder of the result; existing subvolumes are kept.
-      pool: its workers load the network if they can; otherwise this process does.
+      pool: runs the tasks, which share a network.
       quiet: no progress bar.
 
     Raises:
@@ -227,17 +229,13 @@ def segment_reversed(
         ]
         if not boxes:
             return
-        if not pool.distributed:
-            from ffn.inference import box_run
-
-            box_run.segment_request(reversed_, boxes, quiet=quiet)
-            return
-        from ffn.inference.worker_network import networks, segment_subvolume
-
-        with networks(pool, reversed_) as known:
-            tasks = ((known.name, box.start.zyx, box.size.zyx) for box in boxes)
-            for _ in run_stage(known.pool, segment_subvolume, tasks, len(boxes), 'reverse', quiet):
-                pass
+        begin = time.monotonic()
+        with pool.share(NetworkFactory(make_config(reversed_))) as workers:
+            reports = list(segment_subvolumes(workers, boxes, len(boxes), 'reverse', quiet))
+        print(report.summary(reports, time.monotonic() - begin))
+        counters = report.sum_counters(reports)
+        counters.pop('objects', None)
+        report.write_counters(Path(reverse, 'counters.txt'), counters)
 
 
 def _claim(request: inference_pb2.InferenceRequest, folder: str) -> None:

@@ -1,6 +1,6 @@
-"""Moved to `ffn.export.export`; kept so that `python -m ffn.assembly.export` keeps working."""
+"""Moved to `ffn.cli.export`, the command `ffn export`; kept so that `python -m ffn.assembly.export` keeps working."""
 
-from ffn.export.export import main
+from ffn.cli.export import main
 from ffn.utils.errors import run_tool
 from ffn.utils.startup import show_log
 

@@ -8,26 +8,35 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ffn.utils.errors import UserError
+from ffn.utils.settings import setting
 
 CONFLICTS = ('join', 'largest')
 
 
 @dataclass(frozen=True)
 class Matching:
-    """When two ids of neighbouring subvolumes are one object.
+    """When two ids of neighbouring subvolumes are one object."""
 
-    Attributes:
-      min_voxels: voxels that both have in common at least.
-      min_fraction_smaller: these, as a part of the one with fewer voxels in the overlap, at least.
-      min_fraction_larger: the same for the one with more voxels there.
-      conflicts: where an id matches several of a neighbour, 'join' makes all of them one object,
-        'largest' keeps a pair only if neither of the two shares more with another one.
-    """
-
-    min_voxels: int = 50
-    min_fraction_smaller: float = 0.5
-    min_fraction_larger: float = 0.0
-    conflicts: str = 'largest'
+    min_voxels: int = setting(
+        'voxels that two ids must share to be one object',
+        default=50,
+        flag='min_overlap_voxels',
+        metavar='N',
+    )
+    min_fraction_smaller: float = setting(
+        'they must share at least this fraction of the one with fewer voxels in the overlap',
+        default=0.5,
+        metavar='F',
+    )
+    min_fraction_larger: float = setting(
+        'the same for the one with more voxels in the overlap', default=0.0, metavar='F'
+    )
+    conflicts: str = setting(
+        'if an id matches several ids of a neighbour: largest keeps a pair only if neither of the two '
+        'shares more voxels with another id; join makes all of them one object',
+        default='largest',
+        choices=CONFLICTS,
+    )
 
     def __post_init__(self) -> None:
         if self.min_voxels < 1:
@@ -43,12 +52,12 @@ class Matching:
         return asdict(self)
 
 
-class Matched(NamedTuple):
+class MatchedIds(NamedTuple):
     """The pairs of ids of two neighbours that are one object.
 
     Attributes:
       pairs: uint64 [m, 2].
-      candidates: pairs that share voxels.
+      candidates: how many pairs share voxels.
       conflicts: uint64 [c, 2], side (0 or 1) and id of those that matched several of the other side.
     """
 
@@ -57,14 +66,14 @@ class Matched(NamedTuple):
     conflicts: np.ndarray
 
 
-def match_ids(shared: np.ndarray, matching: Matching) -> Matched:
+def match_ids(shared: np.ndarray, matching: Matching) -> MatchedIds:
     """Picks the pairs of ids that are one object.
 
     Args:
       shared: uint64 [m, 3], see `ffn.utils.labels.joint_histogram`.
       matching: thresholds.
     """
-    totals = [_totals(shared[:, side], shared[:, 2]) for side in (0, 1)]
+    totals = [_sum_by_id(shared[:, side], shared[:, 2]) for side in (0, 1)]
     both = (shared[:, 0] > 0) & (shared[:, 1] > 0)
     voxels, first, second = shared[both, 2], totals[0][both], totals[1][both]
     pairs = shared[both, :2]
@@ -79,17 +88,17 @@ def match_ids(shared: np.ndarray, matching: Matching) -> Matched:
         ids, numbers, counts = np.unique(pairs[:, side], return_inverse=True, return_counts=True)
         several = ids[counts > 1]
         conflicts.append(np.stack([np.full_like(several, side), several], axis=1))
-        # The largest one of each id; of equal ones, the first in the order of ids.
+        # The largest pair of each id; of equally large ones, the first in the order of ids.
         order = np.lexsort((-np.arange(len(voxels)), voxels, numbers))
         largest = np.zeros(len(pairs), bool)
         largest[order[np.cumsum(counts) - 1]] = True
         best &= largest
     if matching.conflicts == 'largest':
         pairs = pairs[best]
-    return Matched(pairs, int(both.sum()), np.concatenate(conflicts))
+    return MatchedIds(pairs, int(both.sum()), np.concatenate(conflicts))
 
 
-def _totals(ids: np.ndarray, voxels: np.ndarray) -> np.ndarray:
-    """For each row, the voxels of all rows with its id."""
+def _sum_by_id(ids: np.ndarray, voxels: np.ndarray) -> np.ndarray:
+    """Sums, for each row, the voxels of all rows with its id."""
     _, numbers = np.unique(ids, return_inverse=True)
     return np.bincount(numbers, voxels.astype(np.float64))[numbers]

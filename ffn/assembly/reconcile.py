@@ -1,20 +1,20 @@
 """One id space for all subvolumes: which ids of neighbours are the same object, and its number.
 
-Nodes of the graph are the ids of all subvolumes, counted through in the order of the grid; edges are
-pairs of ids of neighbours that share enough of their overlap. What is connected is one object. All
-tables of the size of the volume lie in files, of which a block at a time is in memory.
+Nodes of the graph are the ids of all subvolumes, numbered consecutively in the order of the grid; edges
+are pairs of ids of neighbours that share enough of their overlap. Every connected component is one
+object. Tables that grow with the volume are files; one block of them at a time is in memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ffn.assembly.matching import Matched, Matching, match_ids
-from ffn.assembly.overlaps import Overlap, overlap_path
+from ffn.assembly.matching import MatchedIds, Matching, match_ids
+from ffn.assembly.overlaps import Overlap
 from ffn.assembly.tiling import AXES, Tiling
 from ffn.assembly.union import Components
 from ffn.utils.atomic import write_json
@@ -29,64 +29,55 @@ class Tables:
     """The files of a reconciliation.
 
     Attributes:
-      offsets: int64 [subvolumes + 1], number of the first id of each, in the order of the grid.
+      offsets: int64 [subvolumes + 1], index of the first id of each, in the order of the grid.
       ids: uint64 [n], ids within their subvolumes.
       objects: int64 [n], number of the object of each id, from 1.
-      sizes: int64 [objects + 1], voxels of each object; of 0, none.
-      crcs: uint32 [subvolumes], checksums of their labels; of those that are masked, 0.
+      sizes: int64 [objects + 1], voxels of each object; 0 for object 0.
+      crcs: uint32 [subvolumes], checksums of their labels; 0 for masked subvolumes.
     """
 
     def __init__(self, folder: str | Path):
         """Opens the files.
 
         Raises:
-          UserError: they are not there.
+          UserError: they do not exist.
         """
         try:
-            self.offsets = _mapped(Path(folder, 'offsets.bin'), np.int64)
-            self.ids = _mapped(Path(folder, 'ids.bin'), np.uint64)
-            self.objects = _mapped(Path(folder, 'objects.bin'), np.int64)
-            self.sizes = _mapped(Path(folder, 'sizes.bin'), np.int64)
-            self.crcs = _mapped(Path(folder, 'crcs.bin'), np.uint32)
+            self.offsets = _map_file(Path(folder, 'offsets.bin'), np.int64)
+            self.ids = _map_file(Path(folder, 'ids.bin'), np.uint64)
+            self.objects = _map_file(Path(folder, 'objects.bin'), np.int64)
+            self.sizes = _map_file(Path(folder, 'sizes.bin'), np.int64)
+            self.crcs = _map_file(Path(folder, 'crcs.bin'), np.uint32)
         except (OSError, ValueError) as error:
             raise UserError(f'{folder} holds no reconciled ids: {error}') from error
 
-    def of_subvolume(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Ids of a subvolume, ascending, and their objects."""
-        begin, end = self.offsets[number : number + 2]
+    def look_up(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the ids of a subvolume, ascending, and their objects."""
+        begin, end = self.offsets[index : index + 2]
         return self.ids[begin:end], self.objects[begin:end]
 
 
-def _mapped(path: Path, dtype: type) -> np.ndarray:
-    if path.stat().st_size == 0:  # which cannot be mapped
+def _map_file(path: Path, dtype: type) -> np.ndarray:
+    if path.stat().st_size == 0:  # cannot be mapped
         return np.zeros(0, dtype)
     return np.memmap(path, dtype, 'r')
 
 
-def overlaps_of(
-    tiling: Tiling, present: Container[Xyz], folder: str | Path
-) -> Iterator[tuple[Xyz, Overlap]]:
-    """Reads the overlaps of all subvolumes in the order of the grid.
-
-    Raises:
-      UserError: one is missing or damaged.
-    """
-    for place in tiling.places():
-        if place in present:
-            yield place, Overlap.load(overlap_path(folder, tiling.corner_zyx(place)))
-
-
 def reconcile(
-    tiling: Tiling, overlaps: Iterable[tuple[Xyz, Overlap]], matching: Matching, folder: str | Path,
-    tick: Callable[[], object] = lambda: None, block: int = _BLOCK,
-) -> dict[str, Any]:  # fmt: skip
+    tiling: Tiling,
+    overlaps: Iterable[tuple[Xyz, Overlap]],
+    matching: Matching,
+    folder: str | Path,
+    tick: Callable[[], object] = lambda: None,
+    block: int = _BLOCK,
+) -> dict[str, Any]:
     """Numbers the objects of all subvolumes.
 
     Args:
       tiling: where the subvolumes are.
-      overlaps: place → its overlaps, in the order of the grid; masked subvolumes are left out.
+      overlaps: places and their overlaps, in the order of the grid, without masked subvolumes.
       matching: when two ids are one object.
-      folder: where the files of `Tables` go, and statistics.json, the last one.
+      folder: where the files of `Tables` go, and statistics.json, which is written last.
       tick: called after each subvolume.
       block: rows of tables that are in memory at a time.
 
@@ -98,71 +89,94 @@ def reconcile(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    counts = dict.fromkeys(('subvolumes', 'pairs_of_subvolumes', 'candidates', 'edges'), 0)
-    conflicts = _Conflicts(tiling)
-    offsets, crcs = np.zeros(len(tiling) + 1, np.int64), np.zeros(len(tiling), np.uint32)
-    settings = None
     paths = {name: folder / f'{name}.bin' for name in ('ids', 'voxels', 'edges')}
-    with (
-        paths['ids'].open('wb') as ids, paths['voxels'].open('wb') as voxels,
-        paths['edges'].open('wb') as edges,
-    ):  # fmt: skip
-        for place, overlap in overlaps:
-            settings = _same_settings(tiling, settings, place, overlap)
-            number = tiling.number(place)
-            offsets[number + 1], crcs[number] = len(overlap.ids), overlap.crcs[0]
-            overlap.ids.astype(np.uint64).tofile(ids)
-            overlap.voxels.astype(np.int64).tofile(voxels)
-            counts['subvolumes'] += 1
-            for axis, shared in overlap.shared.items():
-                found = match_ids(shared, matching)
-                conflicts.add(place, axis, found)
-                counts['pairs_of_subvolumes'] += 1
-                counts['candidates'] += found.candidates
-                counts['edges'] += len(found.pairs)
-                other = tiling.number(tiling.next_place(place, axis))
-                ends = np.array([[number, other]], np.uint64).repeat(len(found.pairs), axis=0)
-                np.concatenate([ends, found.pairs], axis=1).tofile(edges)
-            tick()
-    np.cumsum(offsets, out=offsets)
-    offsets.tofile(folder / 'offsets.bin')
-    crcs.tofile(folder / 'crcs.bin')
+    offsets, counts = _write_graph(tiling, overlaps, matching, folder, paths, tick)
     components = Components(folder / 'objects.bin', int(offsets[-1]), block)
     _join(components, paths, offsets, block)
     objects = components.number()
     del components
     paths['edges'].unlink()
-    sizes = _sizes(folder, objects, paths['voxels'], block)
+    sizes = _sum_sizes(folder, objects, paths['voxels'], block)
     paths['voxels'].unlink()
-    statistics = {**counts, **conflicts.as_dict(), 'ids': int(offsets[-1]), 'objects': objects,
-                  'joined_within_subvolumes': _joined_within(Tables(folder)), **sizes}  # fmt: skip
+    statistics = {
+        **counts,
+        'ids': int(offsets[-1]),
+        'objects': objects,
+        'joined_within_subvolumes': _count_joined_within(Tables(folder)),
+        **sizes,
+    }
     write_json(folder / 'statistics.json', statistics)
     return statistics
+
+
+def _write_graph(
+    tiling: Tiling,
+    overlaps: Iterable[tuple[Xyz, Overlap]],
+    matching: Matching,
+    folder: Path,
+    paths: dict[str, Path],
+    tick: Callable[[], object],
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Writes ids and voxels of all nodes, and the edges between them; returns offsets and counts."""
+    counts = dict.fromkeys(('subvolumes', 'pairs_of_subvolumes', 'candidates', 'edges'), 0)
+    conflicts = _Conflicts(tiling)
+    offsets, crcs = np.zeros(len(tiling) + 1, np.int64), np.zeros(len(tiling), np.uint32)
+    settings = None
+    with (
+        paths['ids'].open('wb') as ids,
+        paths['voxels'].open('wb') as voxels,
+        paths['edges'].open('wb') as edges,
+    ):
+        for place, overlap in overlaps:
+            settings = _check_settings(tiling, settings, place, overlap)
+            index = tiling.index(place)
+            offsets[index + 1], crcs[index] = len(overlap.ids), overlap.crcs[0]
+            overlap.ids.astype(np.uint64).tofile(ids)
+            overlap.voxels.astype(np.int64).tofile(voxels)
+            counts['subvolumes'] += 1
+            for axis, shared in overlap.shared.items():
+                if (neighbour := tiling.next_place(place, axis)) is None:
+                    raise UserError(f'the overlaps at {tiling.subvolume(place).start} are damaged')
+                found = match_ids(shared, matching)
+                conflicts.add(place, neighbour, axis, found)
+                counts['pairs_of_subvolumes'] += 1
+                counts['candidates'] += found.candidates
+                counts['edges'] += len(found.pairs)
+                ends = np.array([[index, tiling.index(neighbour)]], np.uint64)
+                ends = ends.repeat(len(found.pairs), axis=0)
+                np.concatenate([ends, found.pairs], axis=1).tofile(edges)
+            tick()
+    np.cumsum(offsets, out=offsets)
+    offsets.tofile(folder / 'offsets.bin')
+    crcs.tofile(folder / 'crcs.bin')
+    return offsets, {**counts, **conflicts.as_dict()}
 
 
 class _Conflicts:
     """Counts the ids that match several of a neighbour, and keeps some as examples."""
 
     def __init__(self, tiling: Tiling):
-        self._tiling, self._count, self._examples = tiling, 0, []
+        self._tiling, self._count = tiling, 0
+        self._examples: list[dict[str, Any]] = []
 
-    def add(self, place: Xyz, axis: int, found: Matched) -> None:
+    def add(self, place: Xyz, neighbour: Xyz, axis: int, found: MatchedIds) -> None:
         self._count += len(found.conflicts)
         for side, i in found.conflicts[: _EXAMPLES - len(self._examples)].tolist():
-            other = self._tiling.next_place(place, axis)
-            own, next_to = (place, other) if side == 0 else (other, place)
-            self._examples.append({
-                'id': i,
-                'subvolume_xyz': list(self._tiling.subvolume(own).start),
-                'neighbour_xyz': list(self._tiling.subvolume(next_to).start),
-                'along': AXES[axis],
-            })  # fmt: skip
+            own, other = (place, neighbour) if side == 0 else (neighbour, place)
+            self._examples.append(
+                {
+                    'id': i,
+                    'subvolume_xyz': list(self._tiling.subvolume(own).start),
+                    'neighbour_xyz': list(self._tiling.subvolume(other).start),
+                    'along': AXES[axis],
+                }
+            )
 
     def as_dict(self) -> dict[str, Any]:
         return {'conflicts': self._count, 'conflict_examples': self._examples}
 
 
-def _same_settings(
+def _check_settings(
     tiling: Tiling, known: tuple[Xyz, str] | None, place: Xyz, overlap: Overlap
 ) -> tuple[Xyz, str]:
     if known is not None and known[1] != overlap.settings:
@@ -175,9 +189,9 @@ def _same_settings(
 
 
 def _join(components: Components, paths: dict[str, Path], offsets: np.ndarray, block: int) -> None:
-    """Joins the ends of all edges, which are rows of two subvolumes and their ids."""
-    ids = _mapped(paths['ids'], np.uint64)
-    for part in _rows(paths['edges'], block):
+    """Joins the ends of all edges: rows of two subvolumes and two ids."""
+    ids = _map_file(paths['ids'], np.uint64)
+    for part in _read_rows(paths['edges'], block):
         nodes = np.empty((len(part), 2), np.int64)
         for side in (0, 1):
             numbers = part[:, side].astype(np.int64)
@@ -190,17 +204,17 @@ def _join(components: Components, paths: dict[str, Path], offsets: np.ndarray, b
         components.join(nodes)
 
 
-def _rows(path: Path, block: int) -> Iterator[np.ndarray]:
+def _read_rows(path: Path, block: int) -> Iterator[np.ndarray]:
     """Reads a table of four columns in blocks."""
     with path.open('rb') as file:
         while len(part := np.fromfile(file, np.uint64, 4 * block)):
             yield part.reshape(-1, 4)
 
 
-def _sizes(folder: Path, objects: int, voxels_path: Path, block: int) -> dict[str, Any]:
-    """Sums the voxels of each object into sizes.bin, and says how large they are."""
-    numbers = _mapped(folder / 'objects.bin', np.int64)
-    voxels = _mapped(voxels_path, np.int64)
+def _sum_sizes(folder: Path, objects: int, voxels_path: Path, block: int) -> dict[str, Any]:
+    """Sums the voxels of each object into sizes.bin; returns how large objects are."""
+    numbers = _map_file(folder / 'objects.bin', np.int64)
+    voxels = _map_file(voxels_path, np.int64)
     sizes = np.memmap(folder / 'sizes.bin', np.int64, 'w+', shape=(objects + 1,))
     for begin in range(0, len(numbers), block):
         part, inverse = np.unique(numbers[begin : begin + block], return_inverse=True)
@@ -222,10 +236,10 @@ def _sizes(folder: Path, objects: int, voxels_path: Path, block: int) -> dict[st
     }
 
 
-def _joined_within(tables: Tables) -> int:
-    """How many ids share their object with another one of the same subvolume."""
+def _count_joined_within(tables: Tables) -> int:
+    """Counts the ids that share their object with another id of the same subvolume."""
     count = 0
-    for number in range(len(tables.offsets) - 1):
-        objects = tables.of_subvolume(number)[1]
+    for index in range(len(tables.offsets) - 1):
+        objects = tables.look_up(index)[1]
         count += len(objects) - len(np.unique(objects))
     return count

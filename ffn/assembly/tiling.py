@@ -1,10 +1,10 @@
-"""A box cut into cores, each voxel in one of them, and the overlapping subvolumes around the cores.
+"""A box cut into cores that do not overlap, and the overlapping subvolumes around the cores.
 
-Cores begin at the box's start and repeat every size − overlap voxels, so they do not depend on
-anything but these numbers. The subvolume of a core reaches half the overlap further on both sides,
-as far as the box goes: two neighbours share `overlap` voxels, and the border between their cores is
-in the middle of these, as far from the rim of either as can be. The last subvolume of an axis would
-be thin where the box does not end with a core; it reaches back instead, until it has half the size.
+Cores begin at the box's start and repeat every size − overlap voxels; nothing else decides where they
+are. The subvolume of a core extends half the overlap beyond it on either side, within the box: two
+neighbours share `overlap` voxels, and the border between their cores lies in the middle of these, as far
+from the rim of either as possible. Where the box does not end with a core, the last subvolume along an
+axis would be thin; it is extended backwards instead, to half the size.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ AXES = 'xyz'
 
 @dataclass(frozen=True)
 class Tiling:
-    """Where the subvolumes of a box are; subvolumes are named by their place in the grid.
+    """The subvolumes of a box; each is named by its place in the grid, x, y, z from 0.
 
     Attributes:
       box: what is covered.
@@ -59,7 +59,7 @@ class Tiling:
 
     @property
     def stride(self) -> Xyz:
-        """Voxels from one core to the next; where there is one only, any number."""
+        """Voxels from one core to the next; meaningless along an axis with a single core."""
         return Xyz(*(max(s - o, 1) for s, o in zip(self.size, self.overlap, strict=True)))
 
     @property
@@ -81,12 +81,12 @@ class Tiling:
         for k, j, i in itertools.product(range(z), range(y), range(x)):
             yield Xyz(i, j, k)
 
-    def number(self, place: Xyz) -> int:
+    def index(self, place: Xyz) -> int:
         """Position of a place in the order of `places`."""
         return (place.z * self.grid.y + place.y) * self.grid.x + place.x
 
     def core(self, place: Xyz) -> Box:
-        """The voxels that a subvolume gives to the whole."""
+        """The voxels that a subvolume contributes to the whole volume."""
         return _box(self._core_range(axis, place[axis]) for axis in range(3))
 
     def subvolume(self, place: Xyz) -> Box:
@@ -108,7 +108,7 @@ class Tiling:
         return max(begin - before, low), end
 
     def corner_zyx(self, place: Xyz) -> Zyx:
-        """First voxel of a subvolume, which its files are named after."""
+        """First voxel of a subvolume; its files are named after it."""
         return self.subvolume(place).start.zyx
 
     def next_place(self, place: Xyz, axis: int) -> Xyz | None:
@@ -132,7 +132,7 @@ class Tiling:
                 yield Xyz(i, j, k)
 
     def check_network(self, fov: Xyz, deltas: Sequence[int]) -> None:
-        """Checks that the network has room in every subvolume.
+        """Checks that the network has room to move in every subvolume.
 
         Args:
           fov: field of view.
@@ -156,13 +156,15 @@ class Tiling:
     def as_dict(self) -> dict[str, Any]:
         """The numbers that the tiling is made from, for JSON."""
         return {
-            'box_start_xyz': list(self.box.start), 'box_size_xyz': list(self.box.size),
-            'subvolume_size_xyz': list(self.size), 'overlap_xyz': list(self.overlap),
-        }  # fmt: skip
+            'box_start_xyz': list(self.box.start),
+            'box_size_xyz': list(self.box.size),
+            'subvolume_size_xyz': list(self.size),
+            'overlap_xyz': list(self.overlap),
+        }
 
     @property
     def computed_voxels(self) -> int:
-        """Voxels of all subvolumes, those of overlaps counted as often as they are computed."""
+        """Voxels of all subvolumes; those in overlaps count as often as they are computed."""
         return math.prod(
             sum(end - begin for begin, end in (self._range(axis, i) for i in range(count)))
             for axis, count in enumerate(self.grid)
@@ -177,26 +179,26 @@ class Tiling:
         )
 
 
-class Places:
-    """A set of places of a grid, at first all of them; a byte each.
+class SubvolumeSet:
+    """A set of subvolumes of a tiling, by their places; at first all of them. It takes a byte each.
 
     Attributes:
-      there: bool [z, y, x] of the grid.
+      present: bool [z, y, x] of the grid.
     """
 
     def __init__(self, tiling: Tiling):
-        self.there = np.ones(tiling.grid.zyx, bool)
+        self.present = np.ones(tiling.grid.zyx, bool)
 
     def __contains__(self, place: object) -> bool:
-        return isinstance(place, Xyz) and bool(self.there[place.zyx])
+        return isinstance(place, Xyz) and bool(self.present[place.zyx])
 
     def __iter__(self) -> Iterator[Xyz]:
-        for z, y, x in np.ndindex(self.there.shape):
-            if self.there[z, y, x]:
+        for z, y, x in np.ndindex(self.present.shape):
+            if self.present[z, y, x]:
                 yield Xyz(x, y, z)
 
     def __len__(self) -> int:
-        return int(np.count_nonzero(self.there))
+        return int(np.count_nonzero(self.present))
 
 
 def _box(ranges: Iterable[tuple[int, int]]) -> Box:

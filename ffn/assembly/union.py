@@ -1,8 +1,8 @@
-"""Connected components of graphs whose edges, and the nodes themselves, do not fit into memory.
+"""Connected components of graphs whose edges, and even nodes, do not fit into memory.
 
-Every node points to another one of its component that is not greater, in an array on disk; a node
-that points to itself is the root. Edges come block by block: SciPy joins the roots that a block
-connects, and the pointers of these roots are changed. Memory is that of a block.
+Every node points to a node of its component that is not greater, in an array on disk; a node that points
+to itself is a root. Edges come block by block: SciPy joins the roots that a block connects, and the
+pointers of these roots are changed. No more than a block is in memory.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ class Components:
         Args:
           path: file of n × 8 bytes, made anew.
           nodes: n.
-          block: nodes that are looked at at a time.
+          block: nodes that are in memory at a time.
         """
         self._block, self._nodes = block, nodes
         path.write_bytes(b'')
+        self._file: np.memmap | None = None
         self._parent = np.zeros(0, np.int64)
         if nodes:
-            self._parent = np.memmap(path, np.int64, 'w+', shape=(nodes,))
+            self._parent = self._file = np.memmap(path, np.int64, 'w+', shape=(nodes,))
         for begin in range(0, nodes, block):
             end = min(begin + block, nodes)
             self._parent[begin:end] = np.arange(begin, end)
@@ -47,7 +48,7 @@ class Components:
 
     def _join(self, edges: np.ndarray) -> None:
         nodes, ends = np.unique(edges, return_inverse=True)
-        roots = self._roots(nodes)
+        roots = self._find_roots(nodes)
         self._parent[nodes] = roots
         joined, numbers = np.unique(roots, return_inverse=True)
         first, second = numbers[ends.reshape(-1, 2)].T
@@ -58,8 +59,8 @@ class Components:
         np.minimum.at(least, component, np.arange(len(joined)))
         self._parent[joined] = joined[least[component]]
 
-    def _roots(self, nodes: np.ndarray) -> np.ndarray:
-        roots = self._parent[nodes]
+    def _find_roots(self, nodes: np.ndarray) -> np.ndarray:
+        roots: np.ndarray = self._parent[nodes]
         while True:
             above = self._parent[roots]
             if np.array_equal(above, roots):
@@ -70,7 +71,7 @@ class Components:
         """Replaces the pointers by numbers of components, 1 … k, in the order of their least nodes.
 
         Returns:
-          k. `join` is of no use any more.
+          k. `join` cannot be called any more.
         """
         count = 0
         for begin in range(0, self._nodes, self._block):
@@ -89,6 +90,6 @@ class Components:
             self._parent[begin:end] = np.where(
                 inside, numbers[np.maximum(parents - begin, 0)], self._parent[parents]
             )
-        if self._nodes:
-            self._parent.flush()
+        if self._file is not None:
+            self._file.flush()
         return count

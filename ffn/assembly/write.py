@@ -1,10 +1,10 @@
 """Writing the whole volume, a block of chunks for each subvolume.
 
-A voxel has one owner, the subvolume whose core it lies in, and carries the object of its id there;
-where its owner left it empty, it is background, even if a neighbour that shares it did not: a
-border between two objects stays one. The chunks that begin in a core are written by one task, which
-reads what they hold of the cores behind as well, so that no chunk is ever written by two. Where cores
-end with chunks (the default chunks are chosen so), each subvolume is read once.
+Each voxel is owned by the subvolume whose core it lies in, and gets the object of its id there. If its
+owner left it empty, it is background, even if a neighbour that shares it did not: borders between objects
+are kept. The chunks that begin in a core are written by one task, which also reads what they contain of
+the next cores, so that no two tasks write to a chunk. If cores end with chunks (the default chunks are
+chosen so), each subvolume is read once.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ffn.assembly.overlaps import Subvolumes
 from ffn.assembly.reconcile import Tables
+from ffn.assembly.subvolumes import Subvolumes
 from ffn.assembly.tiling import Tiling
 from ffn.utils.errors import UserError
-from ffn.utils.geometry import Box, Xyz, both_orders
+from ffn.utils.geometry import Box, Xyz
 from ffn.utils.labels import remap
 from ffn.volumes.outputs import OutputSpec
 
@@ -29,7 +29,7 @@ _SMALLEST = 24
 
 
 def default_chunk(tiling: Tiling) -> Xyz:
-    """Sides of at most 64 voxels, so that cores end with chunks where that is possible."""
+    """Chooses sides of at most 64 voxels, so that cores end with chunks where possible."""
     sides = []
     for count, stride, start, extent in zip(
         tiling.grid, tiling.stride, tiling.box.start, tiling.box.size, strict=True
@@ -41,42 +41,33 @@ def default_chunk(tiling: Tiling) -> Xyz:
     return Xyz(*sides)
 
 
-def check_chunk(chunk: Xyz) -> None:
-    """Checks the size of a chunk.
-
-    Raises:
-      UserError: a side is not positive.
-    """
-    if min(chunk) < 1:
-        raise UserError(f'chunk size is {both_orders(chunk)}; expected positive sides')
-
-
-def relabelled(
+def relabel_box(
     subvolumes: Subvolumes, tables: Tables, present: Container[Xyz], box: Box
 ) -> np.ndarray | None:
-    """Puts together what the cores hold of a box.
+    """Reads a box from the cores that it intersects, with global ids.
 
     Args:
       subvolumes: reads them.
       tables: objects of their ids.
-      present: places that were segmented; the others are background.
-      box: absolute.
+      present: places of subvolumes that exist; the others are background.
+      box: in voxels of the image.
 
     Returns:
-      uint64 [z, y, x], or None where no subvolume was segmented.
+      uint64 [z, y, x], or None if none of the subvolumes exists.
 
     Raises:
       UserError: a subvolume that is missing, damaged, or not the one that was reconciled.
     """
-    tiling, block = subvolumes.tiling, None
+    tiling = subvolumes.tiling
+    block: np.ndarray | None = None
     for place in tiling.owners(box):
-        if place not in present:
-            continue
         part = tiling.core(place).intersection(box)
-        if subvolumes.crcs(place)[0] != tables.crcs[tiling.number(place)]:
+        if place not in present or part is None:
+            continue
+        if subvolumes.crcs(place)[0] != tables.crcs[tiling.index(place)]:
             raise UserError(f'{subvolumes.path(place)} {CHANGED}')
         labels = subvolumes.read_box(place, part)
-        ids, objects = tables.of_subvolume(tiling.number(place))
+        ids, objects = tables.look_up(tiling.index(place))
         new = remap(labels, ids, objects, others='background')
         if part == box:
             return new
@@ -86,31 +77,36 @@ def relabelled(
 
 
 def write_block(
-    directory: str | Path, tiling: Tiling, tables: str | Path, output: OutputSpec,
-    present: Container[Xyz], done: Path, place: Xyz,
-) -> bool:  # fmt: skip
-    """Writes the chunks of one core to a volume that several processes may write to.
+    directory: str | Path,
+    tiling: Tiling,
+    tables: str | Path,
+    output: OutputSpec,
+    present: Container[Xyz],
+    done: Path,
+    place: Xyz,
+) -> bool:
+    """Writes the chunks of one core to a volume that several processes may write at a time.
 
     Args:
       directory: the segmentation's folder.
       tiling: where the subvolumes are.
       tables: folder of the reconciliation.
       output: the volume, which exists.
-      present: the place and the next ones, as far as they were segmented.
-      done: file that is made when the chunks are written; if it exists, nothing is done.
+      present: places of the subvolumes that exist, among this and the next ones.
+      done: marker file, created once the chunks are written; if it exists, nothing is done.
       place: whose chunks.
 
     Returns:
-      Whether they were written now.
+      Whether the chunks were written now.
 
     Raises:
-      UserError: see `relabelled`.
+      UserError: see `relabel_box`.
     """
     if done.exists():
         return False
     box = output.whole_chunks(tiling.core(place))
     if not box.empty:
-        labels = relabelled(Subvolumes(directory, tiling), Tables(tables), present, box)
+        labels = relabel_box(Subvolumes(directory, tiling), Tables(tables), present, box)
         if labels is not None:
             output.open_parallel().write(box, labels)
     done.parent.mkdir(parents=True, exist_ok=True)
@@ -119,9 +115,14 @@ def write_block(
 
 
 def write_hdf5(
-    directory: str | Path, tiling: Tiling, tables: str | Path, output: OutputSpec, stamp: str,
-    present: Container[Xyz], tick: Callable[[], object] = lambda: None,
-) -> None:  # fmt: skip
+    directory: str | Path,
+    tiling: Tiling,
+    tables: str | Path,
+    output: OutputSpec,
+    stamp: str,
+    present: Container[Xyz],
+    tick: Callable[[], object] = lambda: None,
+) -> None:
     """Writes an HDF5 dataset, which appears whole or not at all.
 
     Args:
@@ -130,17 +131,17 @@ def write_hdf5(
       tables: folder of the reconciliation.
       output: the dataset.
       stamp: see `ffn.volumes.provenance`.
-      present: places that were segmented.
+      present: places of the subvolumes that exist.
       tick: called after each core.
 
     Raises:
-      UserError: see `relabelled`; also a file that cannot be written to.
+      UserError: see `relabel_box`; also a file that cannot be written.
     """
     subvolumes, opened = Subvolumes(directory, tiling), Tables(tables)
     with output.replace_hdf5(stamp) as target:
         for place in tiling.places():
             box = output.whole_chunks(tiling.core(place))
-            labels = None if box.empty else relabelled(subvolumes, opened, present, box)
+            labels = None if box.empty else relabel_box(subvolumes, opened, present, box)
             if labels is not None:
                 target.write(box, labels)
             tick()

@@ -65,7 +65,7 @@ def open_client(scheduler: str, workers: int = 0, threads: int = 1) -> Iterator[
             client = _connect(scheduler)
         stack.enter_context(client)
         if scheduler == 'local':
-            from ffn.distributed.dask_pool import EphemeralWorkerPlugin
+            from ffn.distributed.ephemeral import EphemeralWorkerPlugin
 
             client.register_plugin(EphemeralWorkerPlugin())
         logging.info("Dask's dashboard: %s", client.dashboard_link)

@@ -1,31 +1,33 @@
 """Tasks on the workers of a Dask cluster.
 
-Needs the extra [cluster]. Dask queues, retries and moves the tasks of lost workers; a task is done when
-its file is there, so one that is carried out twice does no harm.
+Needs the extra [cluster]. Dask queues tasks, retries them and moves those of lost workers. A task is done
+when its file exists, so carrying one out twice does no harm.
 """
 
 from __future__ import annotations
 
-import logging as python_logging
-import signal
+import contextlib
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import distributed
 from absl import logging
-from distributed.diagnostics.plugin import WorkerPlugin
+from distributed import Client, Future, Reschedule, as_completed
+from distributed.scheduler import KilledWorker
 
+from ffn.distributed.shared import SharedFactory, SharedObject
+from ffn.distributed.shared_plugin import SharedObjectPlugin, worker_object
 from ffn.utils.errors import UserError
 
-# A task is tried so many times more, also where its worker was lost.
+# How often a task is tried again, also where its worker was lost.
 RETRIES = 3
-# Tasks that Dask knows of at a time, for each thread and at least, as workers may come later: it need not
+# Tasks that Dask knows of at a time, for each thread and at least (as workers may come later): it need not
 # know of millions.
 _WINDOW, _LEAST = 8, 2000
 
 
 class DaskPool:
-    """Carries out tasks on the workers of a Dask cluster.
+    """Carries out tasks on the workers of a Dask cluster; see `ffn.distributed.pool.Pool`.
 
     Attributes:
       client: connected to its scheduler.
@@ -33,65 +35,104 @@ class DaskPool:
 
     distributed = True
 
-    def __init__(self, client: distributed.Client, resource: str = '', needed: bool = False):
-        """Says which workers.
+    def __init__(
+        self,
+        client: Client,
+        resource: str = '',
+        needed: bool = False,
+        shared: str = '',
+    ):
+        """Chooses the workers.
 
         Args:
           client: connected to the scheduler.
-          resource: Dask resource that workers with a network must have, '' for any worker.
-          needed: whether tasks need it.
+          resource: Dask resource that workers must have to share an object, '' for any worker.
+          needed: whether tasks need the resource.
+          shared: name of the plugin with the object that tasks share, '' if they share none.
         """
         self.client, self._resource, self._needed = client, resource, needed
+        self._shared = shared
+
+    @property
+    def capacity(self) -> int:
+        """Threads of all workers that are there now."""
+        threads: dict[str, int] = self.client.nthreads()
+        return max(sum(threads.values()), 1)
 
     def restricted(self) -> DaskPool:
-        """The workers that have the resource that a network needs."""
-        return DaskPool(self.client, self._resource, needed=bool(self._resource))
+        """See `Pool`."""
+        return DaskPool(self.client, self._resource, bool(self._resource), self._shared)
+
+    @contextlib.contextmanager
+    def share(self, factory: SharedFactory[SharedObject]) -> Iterator[DaskPool]:
+        """See `Pool`; also workers that come later make the object.
+
+        Tasks are interrupted too when their worker is asked to end, as far as it is given time:
+        `dask worker` has 8 seconds.
+        """
+        # A name of its own, as other commands may use the same workers.
+        name = f'ffn-shared-{uuid.uuid4().hex}'
+        self.client.register_plugin(SharedObjectPlugin(factory), name=name)
+        try:
+            yield DaskPool(self.client, self._resource, bool(self._resource), name)
+        finally:
+            try:
+                self.client.unregister_worker_plugin(name)
+            except Exception as error:  # noqa: BLE001 - a worker that ended has none any more
+                logging.info('some workers did not close what their tasks shared: %s', error)
 
     def run(
-        self, function: Callable[..., Any], tasks: Iterable[tuple]
-    ) -> Iterator[tuple[tuple, Any]]:
-        """See `ffn.distributed.pool.Pool`; what else a task raises is yielded as well."""
+        self, function: Callable[..., Any], tasks: Iterable[tuple[Any, ...]]
+    ) -> Iterator[tuple[tuple[Any, ...], Any]]:
+        """See `Pool`; any exception of a task is yielded."""
         resources = {self._resource: 1} if self._needed else None
         if self._needed and not self._has_resource():
             logging.warning('no worker has the resource %s yet; waiting for one', self._resource)
-        left, of = iter(tasks), {}
+        left = iter(tasks)
+        task_of: dict[Future, tuple[Any, ...]] = {}
 
-        def submit_next() -> distributed.Future | None:
+        def submit_next() -> Future | None:
             if (task := next(left, None)) is None:
                 return None
             future = self.client.submit(
-                attempt, function, *task, pure=False, retries=RETRIES, resources=resources
+                attempt,
+                self._shared,
+                function,
+                *task,
+                pure=False,
+                retries=RETRIES,
+                resources=resources,
             )
-            of[future] = task
+            task_of[future] = task
             return future
 
-        done = distributed.as_completed()
-        for _ in range(max(_WINDOW * sum(self.client.nthreads().values()), _LEAST)):
+        done = as_completed()
+        for _ in range(max(_WINDOW * self.capacity, _LEAST)):
             if (future := submit_next()) is None:
                 break
             done.add(future)
         try:
             for future in done:
-                task = of.pop(future)
+                task = task_of.pop(future)
                 result = self._result(future, function, task)
                 if (more := submit_next()) is not None:
                     done.add(more)
                 yield task, result
         finally:
-            # Of a run that ends early, none is begun any more.
+            # If the run ends early, the rest is not begun any more.
             if self.client.status == 'running':
-                self.client.cancel(list(of))
+                self.client.cancel(list(task_of))
 
     def _has_resource(self) -> bool:
         workers = self.client.scheduler_info(n_workers=-1)['workers'].values()
         return any(self._resource in worker['resources'] for worker in workers)
 
     @staticmethod
-    def _result(future: distributed.Future, function: Callable[..., Any], task: tuple) -> Any:
+    def _result(future: Future, function: Callable[..., Any], task: tuple[Any, ...]) -> Any:
         if future.cancelled():
             raise UserError("Dask's scheduler was lost or restarted; run again to go on")
         error = future.exception()
-        if isinstance(error, distributed.scheduler.KilledWorker):
+        if isinstance(error, KilledWorker):
             return UserError(
                 f'{function.__name__}{str(task)[:200]} ended its worker {RETRIES + 1} times; '
                 "the worker's log says why (out of memory?)"
@@ -99,38 +140,29 @@ class DaskPool:
         return future.result() if error is None else error
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Calls a function on one worker.
-
-        Raises:
-          Exception: the function did.
-        """
+        """See `Pool`."""
         [(_, result)] = self.run(function, [arguments])
         if isinstance(result, Exception):
             raise result
         return result
 
 
-def attempt(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls a function; a UserError is its result, as trying again does not help against it."""
+def attempt(shared: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Carries out a task in a worker; returns a UserError, as trying again does not help against it.
+
+    Args:
+      shared: name of the plugin with the object that is the function's first argument, or ''.
+      function: the task's.
+      *arguments: the task's.
+    """
     try:
-        return function(*arguments)
+        if not shared:
+            return function(*arguments)
+        with worker_object(shared) as made:
+            return function(made, *arguments)
     except UserError as error:
         return error
-    except distributed.Reschedule:
+    except Reschedule:
         pass
-    # Anew, without what led to it, which may hold things that cannot be sent.
-    raise distributed.Reschedule
-
-
-class EphemeralWorkerPlugin(WorkerPlugin):
-    """Workers that live as long as their command, and leave it to speak for them when it ends."""
-
-    name = 'of-this-command'
-
-    def setup(self, worker: distributed.Worker) -> None:
-        """Called in the worker; Ctrl-C is for the command, which ends its workers."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def teardown(self, worker: distributed.Worker) -> None:
-        """Called when the worker closes, before its connections do: a last heartbeat has no answer."""
-        python_logging.getLogger('distributed.worker').setLevel(python_logging.CRITICAL)
+    # A new one, without its context, which may hold things that cannot be sent.
+    raise Reschedule

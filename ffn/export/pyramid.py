@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import fastremap
 import numpy as np
@@ -21,7 +21,7 @@ from ffn.volumes import provenance
 from ffn.volumes.volume import open_volume
 
 CHUNK = Xyz(64, 64, 64)
-# Chunks that are read and written in one go, along each axis.
+# Chunks of a block, along each axis.
 BLOCK_CHUNKS = 4
 RECORD, WRITTEN = 'export.json', 'export_blocks'
 
@@ -45,8 +45,8 @@ class Scale:
         """Name of the folder."""
         return '_'.join(f'{size:g}' for size in self.voxel_size)
 
-    def next(self) -> Scale:
-        """The next coarser one."""
+    def coarsen(self) -> Scale:
+        """Returns the next coarser scale: halves the axes along which voxels are smallest."""
         least = min(self.voxel_size)
         factors = Xyz(*(2 if size < 2 * least else 1 for size in self.voxel_size))
         start, end = (
@@ -58,20 +58,20 @@ class Scale:
         return Scale(Box(start, size), (x, y, z), factors)
 
 
-def scales_of(box: Box, voxel_size: Sequence[float], at_most: int = 0) -> list[Scale]:
-    """The scales of a volume, until one chunk holds it.
+def plan_scales(box: Box, voxel_size: Sequence[float], max_scales: int = 0) -> list[Scale]:
+    """Plans the scales of a volume, until one chunk holds it.
 
     Args:
       box: the voxels.
       voxel_size: x, y, z nanometres.
-      at_most: number of scales; 0: no limit.
+      max_scales: number of scales at most; 0: no limit.
     """
     x, y, z = map(float, voxel_size)
     scales = [Scale(box, (x, y, z), Xyz(1, 1, 1))]
     while any(n > c for n, c in zip(scales[-1].box.size, CHUNK, strict=True)):
-        if len(scales) == at_most:
+        if len(scales) == max_scales:
             break
-        scales.append(scales[-1].next())
+        scales.append(scales[-1].coarsen())
     return scales
 
 
@@ -82,8 +82,9 @@ class Pyramid:
     Attributes:
       folder: of the volume.
       spec: 'path:dataset' of what is exported.
-      scales: of `scales_of`.
-      labels: whether these are labels and no image.
+      scales: see `plan_scales`.
+      labels: whether these are labels, not an image: of labels the most frequent one counts, image values
+        are averaged.
       dtype: name of the type that is written.
       made_from: stamp of what is exported, see `ffn.volumes.provenance`.
     """
@@ -96,7 +97,7 @@ class Pyramid:
     made_from: str = ''
 
     def write(self, pool: Pool, quiet: bool = False) -> None:
-        """Writes all scales, what is missing of them, each from the one before.
+        """Writes what is missing of all scales, each from the one before.
 
         Args:
           pool: carries out the tasks.
@@ -112,29 +113,35 @@ class Pyramid:
         for level, scale in enumerate(self.scales):
             self.open(level)
             run_blocks(
-                pool, write_block, (self, level), functools.partial(self._blocks, level),
-                self.written(level), f'{self.folder.name} {scale.key}', quiet, '.npy',
-            )  # fmt: skip
+                pool,
+                write_block,
+                (self, level),
+                functools.partial(self._blocks, level),
+                self.written(level),
+                f'{self.folder.name} {scale.key}',
+                quiet,
+                '.npy',
+            )
 
     def read(self, level: int, block: Box) -> np.ndarray:
-        """Reads a block of the volume, or makes it from the scale before; [z, y, x]."""
+        """Reads a block of the volume, or downsamples the scale before; [z, y, x]."""
         import tensorstore as ts
 
         if level == 0:
             with open_volume(self.spec) as volume:
-                data = volume.single_channel().read(block)
+                data: np.ndarray = volume.single_channel().read(block)
             return np.where(data > 0, data, 0).astype(self.dtype) if self.labels else data
         factors = list(self.scales[level].factors.zyx)
-        method = 'mode' if self.labels else 'mean'
+        method: Literal['mode', 'mean'] = 'mode' if self.labels else 'mean'
         finer = ts.downsample(self.open(level - 1), factors, method)
-        return finer[block.slices_zyx].read().result()
+        return np.asarray(finer[block.slices_zyx].read().result())
 
     def written(self, level: int) -> Path:
-        """Folder of the files that say that a block is written; of labels, with the sizes in it."""
+        """Folder with a file for each block that is written; those of labels hold the segments' sizes."""
         return self.folder / WRITTEN / str(level)
 
     def sizes(self) -> dict[int, int]:
-        """Id → voxels, of labels that have been written."""
+        """Sums the sizes of segments that have been written, id → voxels."""
         sizes: dict[int, int] = {}
         for block in self._blocks(0):
             path = block_file(self.written(0), block, '.npy')
@@ -143,15 +150,15 @@ class Pyramid:
         sizes.pop(0, None)
         return sizes
 
-    def filled(self) -> Box:
-        """About where the volume is not 0, by its coarsest scale; all of it where it is 0 everywhere."""
+    def find_content(self) -> Box:
+        """Finds roughly where the volume is not 0, on its coarsest scale; all of it if it is 0 everywhere."""
         last = self.scales[-1]
-        there = np.argwhere(np.asarray(self.open(len(self.scales) - 1).read().result()))
-        if not len(there):
+        nonzero = np.argwhere(np.asarray(self.open(len(self.scales) - 1).read().result()))
+        if not len(nonzero):
             return self.scales[0].box
         times = np.array(last.voxel_size) / self.scales[0].voxel_size
-        start = np.add(last.box.start, there.min(axis=0)[::-1]) * times
-        end = np.add(last.box.start, there.max(axis=0)[::-1] + 1) * times
+        start = np.add(last.box.start, nonzero.min(axis=0)[::-1]) * times
+        end = np.add(last.box.start, nonzero.max(axis=0)[::-1] + 1) * times
         found = Box(Xyz(*start.astype(int).tolist()), Xyz(*(end - start).astype(int).tolist()))
         return found.intersection(self.scales[0].box) or self.scales[0].box
 
@@ -163,18 +170,27 @@ class Pyramid:
             {'start': list(s.box.start), 'size': list(s.box.size), 'voxel_size': list(s.voxel_size)}
             for s in self.scales
         ]
-        return {'volume': self.spec, 'made_from': self.made_from, 'labels': self.labels,
-                'dtype': self.dtype, 'scales': scales}  # fmt: skip
+        return {
+            'volume': self.spec,
+            'made_from': self.made_from,
+            'labels': self.labels,
+            'dtype': self.dtype,
+            'scales': scales,
+        }
 
     def open(self, level: int) -> Any:
-        """Opens a scale as [z, y, x], and makes it where it is missing."""
+        """Opens a scale as [z, y, x]; creates it if it is missing."""
         import tensorstore as ts
 
         scale = self.scales[level]
         metadata: dict[str, Any] = {
-            'key': scale.key, 'size': list(scale.box.size), 'voxel_offset': list(scale.box.start),
-            'resolution': list(scale.voxel_size), 'chunk_size': list(CHUNK), 'encoding': 'raw',
-        }  # fmt: skip
+            'key': scale.key,
+            'size': list(scale.box.size),
+            'voxel_offset': list(scale.box.start),
+            'resolution': list(scale.voxel_size),
+            'chunk_size': list(CHUNK),
+            'encoding': 'raw',
+        }
         if self.labels:
             metadata |= {
                 'encoding': 'compressed_segmentation',
@@ -185,10 +201,11 @@ class Pyramid:
             'kvstore': {'driver': 'file', 'path': str(self.folder.absolute())},
             'multiscale_metadata': {
                 'type': 'segmentation' if self.labels else 'image',
-                'data_type': self.dtype, 'num_channels': 1,
+                'data_type': self.dtype,
+                'num_channels': 1,
             },
             'scale_metadata': metadata,
-        }  # fmt: skip
+        }
         try:
             store = ts.open(spec, create=True, open=True).result()
         except ValueError as error:
@@ -201,10 +218,10 @@ def write_block(pyramid: Pyramid, level: int, block: Box, mark: Path) -> None:
     """Writes a block of a scale and marks it as written.
 
     Args:
-      pyramid: whose.
-      level: number of the scale; those before are complete.
+      pyramid: the volume.
+      level: number of the scale; finer ones are complete.
       block: whole chunks.
-      mark: npy that is made then.
+      mark: npy to write when the block is written.
 
     Raises:
       UserError: the volume cannot be read.

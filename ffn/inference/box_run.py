@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent import futures
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from ffn.inference.report import BoxReport
 from ffn.inference.request import make_config, read_box, read_boxes, read_config
 from ffn.inference.run_progress import RunProgress
 from ffn.inference.runner import Runner
-from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
 from ffn.utils.signals import stop_on_signal
@@ -90,7 +89,8 @@ def run(
         if any(entry.status != 'failed' for entry in reports):
             print(report.summary(reports, seconds))
         if any(entry.status in ('segmented', 'masked') for entry in reports):
-            _write_counters(Path(config.segmentation_output_dir), runner.counters.as_dict())
+            path = Path(config.segmentation_output_dir, 'counters.txt')
+            report.write_counters(path, runner.counters.as_dict())
         if report_path:
             settings = {
                 'version': __version__,
@@ -116,12 +116,6 @@ def _check_writable(path: Path) -> None:
     folder = path.parent
     if not folder.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
         raise UserError(f'--report {path} cannot be written: {folder} is no folder for it')
-
-
-def _write_counters(directory: Path, counters: Mapping[str, int]) -> None:
-    with atomic_path(directory / 'counters.txt') as path:
-        lines = sorted(counters.items())
-        path.write_text(''.join(f'{name}: {value}\n' for name, value in lines))
 
 
 def _distinct(boxes: Sequence[Box]) -> Sequence[Box]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,23 @@ def _rates(total: Mapping[str, Any], seconds: float) -> dict[str, float]:
 def _format_statuses(total: Mapping[str, Any]) -> str:
     counts = ', '.join(f'{count} {status}' for status, count in total['boxes'].items())
     return f'{sum(total["boxes"].values())} boxes: {counts}'
+
+
+def sum_counters(boxes: Iterable[BoxReport]) -> dict[str, int]:
+    """Sums the counters of boxes, and their objects."""
+    total: dict[str, int] = {}
+    for box in boxes:
+        if box.counters:
+            for name, value in {**box.counters, 'objects': box.objects}.items():
+                total[name] = total.get(name, 0) + value
+    return total
+
+
+def write_counters(path: Path, counters: Mapping[str, int]) -> None:
+    """Writes counters as text, one a line."""
+    with atomic.atomic_path(path) as temporary:
+        lines = sorted(counters.items())
+        temporary.write_text(''.join(f'{name}: {value}\n' for name, value in lines))
 
 
 def write_json(

@@ -10,7 +10,7 @@ import pytest
 
 from ffn.agglomeration import joined_volume, merges
 from ffn.cli import agglomerate
-from ffn.distributed.pool import InProcess
+from ffn.distributed.local_pools import InProcess
 from ffn.inference import inference_pb2
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz

@@ -15,7 +15,7 @@ from ffn.agglomeration.candidates import (
     write_candidates,
 )
 from ffn.agglomeration.decision_points import find_decision_points
-from ffn.distributed.pool import InProcess, Processes
+from ffn.distributed.local_pools import InProcess, Processes
 from ffn.inference import inference_pb2
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, blocks

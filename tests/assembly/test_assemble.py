@@ -13,12 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ffn.assembly import assemble
-from ffn.assembly.assemble import Assembly
+from ffn.assembly.assembly import assemble
+from ffn.assembly.config import Assembly
+from ffn.assembly.masked import find_unmasked_subvolumes
 from ffn.assembly.matching import Matching
 from ffn.assembly.tiling import Tiling
 from ffn.assembly.write import default_chunk
-from ffn.distributed.pool import InProcess
+from ffn.cli.assemble import main
+from ffn.distributed.local_pools import InProcess
 from ffn.inference import inference_pb2
 from ffn.utils import protos
 from ffn.utils.errors import UserError
@@ -31,7 +33,7 @@ SHAPE = (21, 30, 45)
 JOIN = Matching(min_voxels=1, min_fraction_smaller=0, conflicts='join')
 
 
-def assembly_of(folder, tiling, spec, chunk=(16, 16, 16), matching=JOIN) -> Assembly:
+def make_assembly(folder, tiling, spec, chunk=(16, 16, 16), matching=JOIN) -> Assembly:
     output = OutputSpec(spec, tiling.box, Xyz(*chunk))
     return Assembly(folder / 'results', tiling, inference_pb2.MaskConfigs(), matching, output,
                     folder / 'results' / 'assembly')  # fmt: skip
@@ -62,7 +64,7 @@ def test_any_tiling_restores_the_labels(tmp_path_factory, size, overlap, chunk, 
     )
     cut(folder / 'results', labels, tiling, seed)
     spec = f'zarr://{folder}/out.zarr'
-    statistics = assemble.run(assembly_of(folder, tiling, spec, chunk), InProcess(), quiet=True)
+    statistics = assemble(make_assembly(folder, tiling, spec, chunk), InProcess(), quiet=True)
     found = read(spec, tiling.box)
     check_same_objects(found, labels[tiling.box.slices_zyx])
     assert statistics['voxels'] == np.count_nonzero(found)
@@ -76,7 +78,7 @@ def test_every_format(tmp_path, form):
     tiling = Tiling(Box.of_shape(SHAPE), Xyz(22, 17, 15), Xyz(6, 5, 7))
     cut(tmp_path / 'results', labels, tiling)
     spec = f'{tmp_path}/out.h5:whole/labels' if form == 'h5' else f'{form}://{tmp_path}/out'
-    assemble.run(assembly_of(tmp_path, tiling, spec), InProcess(), quiet=True)
+    assemble(make_assembly(tmp_path, tiling, spec), InProcess(), quiet=True)
     check_same_objects(read(spec, tiling.box), labels)
 
 
@@ -89,10 +91,10 @@ def test_absolute_coordinates(tmp_path):
         folder = tmp_path / form
         folder.mkdir()
         (folder / 'results').symlink_to(tmp_path / 'results')
-        given = assembly_of(folder, tiling, f'{form}://{folder}/out')
+        given = make_assembly(folder, tiling, f'{form}://{folder}/out')
         own = Assembly(given.directory, tiling, given.masks, given.matching, given.output,
                        folder / 'assembly')  # fmt: skip
-        assemble.run(own, InProcess(), quiet=True)
+        assemble(own, InProcess(), quiet=True)
         with open_volume(own.output.spec) as volume:
             assert volume.box.end == box.end
             assert volume.box.start == (box.start if form == 'precomputed' else (0, 0, 0))
@@ -107,7 +109,7 @@ def test_hdf5_keeps_what_else_the_file_holds(tmp_path):
     cut(tmp_path / 'results', labels, tiling)
     with h5py.File(tmp_path / 'out.h5', 'w') as file:
         file['image'] = np.arange(5)
-    assemble.run(assembly_of(tmp_path, tiling, f'{tmp_path}/out.h5:seg'), InProcess(), quiet=True)
+    assemble(make_assembly(tmp_path, tiling, f'{tmp_path}/out.h5:seg'), InProcess(), quiet=True)
     with h5py.File(tmp_path / 'out.h5') as file:
         assert file['image'][:].tolist() == [0, 1, 2, 3, 4]
         check_same_objects(file['seg'][:], labels)
@@ -117,18 +119,18 @@ def test_a_url(tmp_path):
     labels = blobs(SHAPE, 12, 3)
     tiling = Tiling(Box.of_shape(SHAPE), Xyz(22, 17, 15), Xyz(6, 5, 7))
     cut(tmp_path / 'results', labels, tiling)
-    given = assembly_of(tmp_path, tiling, f'zarr3://file://{tmp_path}/out/')
+    given = make_assembly(tmp_path, tiling, f'zarr3://file://{tmp_path}/out/')
     assert not given.output.exists()
     for _ in range(2):
-        assemble.run(given, InProcess(), quiet=True)
+        assemble(given, InProcess(), quiet=True)
         check_same_objects(read(f'zarr3://{tmp_path}/out', tiling.box), labels)
     assert given.output.exists()
     chunks = {path: path.stat().st_mtime_ns for path in (tmp_path / 'out').rglob('*')}
-    assemble.run(given, InProcess(), quiet=True)
+    assemble(given, InProcess(), quiet=True)
     assert chunks == {path: path.stat().st_mtime_ns for path in (tmp_path / 'out').rglob('*')}
     other = dataclasses.replace(given, folder=tmp_path / 'other', matching=Matching(7))
     with pytest.raises(UserError, match='exists, and was not begun with'):
-        assemble.run(other, InProcess(), quiet=True)
+        assemble(other, InProcess(), quiet=True)
 
 
 @pytest.mark.parametrize('spec', ['tiff://a', 'zarr://file:///proc/none/a'])
@@ -137,20 +139,20 @@ def test_an_output_that_cannot_be_made(tmp_path, spec):
     tiling = Tiling(Box.of_shape(SHAPE), Xyz(*SHAPE[::-1]), Xyz(0, 0, 0))
     cut(tmp_path / 'results', labels, tiling)
     with pytest.raises(UserError, match=r'unknown kind of volume|cannot be made'):
-        assemble.run(assembly_of(tmp_path, tiling, spec), InProcess(), quiet=True)
+        assemble(make_assembly(tmp_path, tiling, spec), InProcess(), quiet=True)
 
 
 def test_a_chunk_that_cannot_be_written(tmp_path):
     labels = blobs(SHAPE, 3, 3)
     tiling = Tiling(Box.of_shape(SHAPE), Xyz(*SHAPE[::-1]), Xyz(0, 0, 0))
     cut(tmp_path / 'results', labels, tiling)
-    assembly = assembly_of(tmp_path, tiling, f'zarr://{tmp_path}/out')
-    assemble.run(assembly, InProcess(), quiet=True)
+    assembly = make_assembly(tmp_path, tiling, f'zarr://{tmp_path}/out')
+    assemble(assembly, InProcess(), quiet=True)
     shutil.rmtree(tmp_path / 'out/0')
     shutil.rmtree(assembly.folder / 'written')
     (tmp_path / 'out/0').write_text('no folder')
     with pytest.raises(UserError, match=r'writing: .* cannot be written'):
-        assemble.run(assembly, InProcess(), quiet=True)
+        assemble(assembly, InProcess(), quiet=True)
 
 
 def test_one_subvolume_as_thin_as_the_overlap(tmp_path):
@@ -161,7 +163,7 @@ def test_one_subvolume_as_thin_as_the_overlap(tmp_path):
         tiling = Tiling(Box.of_shape(SHAPE), Xyz(x // 2 + 8, y, z), overlap)
         folder = tmp_path / str(overlap.z)
         cut(folder / 'results', labels, tiling)
-        assemble.run(assembly_of(folder, tiling, f'zarr://{folder}/out'), InProcess(), quiet=True)
+        assemble(make_assembly(folder, tiling, f'zarr://{folder}/out'), InProcess(), quiet=True)
         check_same_objects(read(f'zarr://{folder}/out', tiling.box), labels)
 
 
@@ -171,7 +173,7 @@ def test_killed_before_there_is_more_than_a_stamp(tmp_path):
     cut(tmp_path / 'results', labels, tiling)
     (tmp_path / 'out').mkdir()
     (tmp_path / 'out' / 'ffn.json.__lock').touch()
-    assemble.run(assembly_of(tmp_path, tiling, f'zarr://{tmp_path}/out'), InProcess(), quiet=True)
+    assemble(make_assembly(tmp_path, tiling, f'zarr://{tmp_path}/out'), InProcess(), quiet=True)
     check_same_objects(read(f'zarr://{tmp_path}/out', tiling.box), labels)
     assert json.loads((tmp_path / 'out' / 'ffn.json').read_text())['complete']
 
@@ -193,8 +195,8 @@ def test_a_box_that_begins_before_0(tmp_path):
 
     for spec in (f'{tmp_path}/o.h5:seg', f'zarr://{tmp_path}/z', f'n5://{tmp_path}/n'):
         with pytest.raises(UserError, match=r'begins at 0, and the box at .*precomputed://'):
-            assemble.main(arguments(spec))
-    assemble.main(arguments(f'precomputed://{tmp_path}/p'))
+            main(arguments(spec))
+    main(arguments(f'precomputed://{tmp_path}/p'))
     check_same_objects(read(f'precomputed://{tmp_path}/p', box), labels)
 
 
@@ -221,14 +223,14 @@ def test_masks_are_looked_at_once(tmp_path, monkeypatch):
                 yield from super().run(function, [task])
 
     with pytest.raises(KeyboardInterrupt):
-        assemble.places_of(tiling, masks, tmp_path, Stops(), quiet=True)
-    places = assemble.places_of(tiling, masks, tmp_path, Stops(), quiet=True)
+        find_unmasked_subvolumes(tiling, masks, tmp_path, Stops(), quiet=True)
+    places = find_unmasked_subvolumes(tiling, masks, tmp_path, Stops(), quiet=True)
     grid = tiling.grid
     assert len(seen) == grid.y * grid.z + 1
     for place in tiling.places():
         box = tiling.subvolume(place)
         assert (place in places) == (box.end.x > 20 and box.start.y <= 28)
-    again = assemble.places_of(tiling, masks, tmp_path, Stops(), quiet=True)
+    again = find_unmasked_subvolumes(tiling, masks, tmp_path, Stops(), quiet=True)
     assert len(seen) == grid.y * grid.z + 1
     assert list(again) == list(places)
     assert 0 < len(places) < len(tiling)

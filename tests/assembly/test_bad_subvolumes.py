@@ -10,8 +10,9 @@ import sys
 import numpy as np
 import pytest
 
-from ffn.assembly import assemble
+from ffn.assembly import assembly
 from ffn.assembly.tiling import Tiling
+from ffn.cli.assemble import main
 from ffn.inference import inference_pb2, storage
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
@@ -49,14 +50,14 @@ def path(folder, x: int):
 
 def refused(folder, *more: str) -> str:
     with pytest.raises(UserError) as caught:
-        assemble.main(arguments(folder, *more))
+        main(arguments(folder, *more))
     assert '\n' not in str(caught.value)
     return str(caught.value)
 
 
 def check_whole(folder) -> None:
     """The assembled volume is that of the labels."""
-    assemble.main(arguments(folder))
+    main(arguments(folder))
     found = read(f'zarr://{folder}/out.zarr', TILING.box)
     check_same_objects(found, np.load(folder / 'labels.npy'))
 
@@ -108,9 +109,7 @@ def test_other_thresholds_need_another_folder_and_output(folder):
     assert 'out.zarr exists, and was not begun with' in refused(
         folder, *own, '--min_overlap_voxels', '9'
     )
-    assemble.main(
-        arguments(folder, *own, '--output', f'n5://{folder}/b', '--min_overlap_voxels', '9')
-    )
+    main(arguments(folder, *own, '--output', f'n5://{folder}/b', '--min_overlap_voxels', '9'))
     assert json.loads((folder / 'other' / 'statistics.json').read_text())['subvolumes'] == 4
 
 
@@ -171,14 +170,14 @@ def test_changed_after_reconciliation(folder):
 
 
 def test_changed_while_it_is_written(folder, monkeypatch):
-    number = assemble.number
+    assign_global_ids = assembly.assign_global_ids
 
     def and_change(*args):
-        found = number(*args)
+        found = assign_global_ids(*args)
         permuted(folder, 20)
         return found
 
-    monkeypatch.setattr(assemble, 'number', and_change)
+    monkeypatch.setattr(assembly, 'assign_global_ids', and_change)
     assert f'{path(folder, 20)} has changed' in refused(folder)
 
 
@@ -187,15 +186,15 @@ def test_another_run_at_the_same_output(folder):
     check_whole(folder)
     shutil.rmtree(folder / 'out.zarr')
     other = ('--assembly_dir', str(folder / 'other'), '--min_overlap_voxels', '9')
-    assemble.main(arguments(folder, *other))
+    main(arguments(folder, *other))
     assert 'out.zarr exists, and was not begun with' in refused(folder)
-    assemble.main(arguments(folder, *other))
+    main(arguments(folder, *other))
     # The same settings, of other subvolumes.
     shutil.copytree(folder / 'results', folder / 'results2')
     again = arguments(folder, *other[:1], str(folder / 'third'), *other[2:])
     again[1] = f'{folder}/results2'
     with pytest.raises(UserError, match='exists, and was not begun with'):
-        assemble.main(again)
+        main(again)
 
 
 def test_two_at_a_time(folder):
@@ -208,8 +207,8 @@ def test_a_relative_folder_of_tables(folder, monkeypatch):
     """Workers may run elsewhere."""
     monkeypatch.chdir(folder)
     seen = []
-    monkeypatch.setattr(assemble, 'write', lambda assembly, *_: seen.append(assembly.folder))
-    assemble.main(arguments(folder, '--assembly_dir', 'tables'))
+    monkeypatch.setattr(assembly, 'write_output', lambda given, *_: seen.append(given.folder))
+    main(arguments(folder, '--assembly_dir', 'tables'))
     assert seen == [folder / 'tables']
 
 

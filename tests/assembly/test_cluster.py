@@ -151,7 +151,7 @@ def test_without_dask(repository, tmp_path, labels):
     """Dask is an extra: all but --scheduler works without."""
     program = (
         'import sys; sys.modules.update(dict.fromkeys(("dask", "distributed", "dask_jobqueue")))\n'
-        'from ffn.assembly.assemble import main; from ffn.utils.errors import run_tool\n'
+        'from ffn.cli.assemble import main; from ffn.utils.errors import run_tool\n'
         'run_tool(lambda _: main(sys.argv[1:]))'
     )
     command = [

@@ -1,4 +1,4 @@
-"""ffn.assembly.segment_volume as a user calls it: here, on Dask, killed and started again."""
+"""A whole volume segmented as a user does it: here, on Dask, killed and started again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
-from ffn.assembly import segment_volume
+from ffn.cli import segment
 from ffn.inference import box_run, inference_pb2, storage
 from ffn.utils.errors import UserError
 from ffn.volumes.volume import open_volume
@@ -241,7 +241,7 @@ def refused(folder: Path, *arguments: str, request: str = '', at: Path | None = 
     text = (folder / 'request.pbtxt').read_text() + request
     text = text.replace(f'{folder}/results', f'{at or folder}/results')
     with pytest.raises(UserError) as caught:
-        segment_volume.main(['--inference_request', text, '--quiet', *arguments])
+        segment.main(['--inference_request', text, '--quiet', *arguments])
     assert '\n' not in str(caught.value)
     return str(caught.value)
 
@@ -269,13 +269,11 @@ def test_subvolumes_of_another_request(alone, tmp_path):
     text = text.replace(f'{folder}/results', f'{tmp_path}/results')
     arguments = ('--quiet', *CUT, '--output', f'zarr3://{tmp_path}/whole')
     with pytest.raises(UserError, match=r'subvolumes of another request: .*min_segment_size is 50'):
-        segment_volume.main(
-            ['--inference_request', text.replace('size: 50', 'size: 60'), *arguments]
-        )
+        segment.main(['--inference_request', text.replace('size: 50', 'size: 60'), *arguments])
     shutil.rmtree(tmp_path / 'results' / 'overlaps')
     shutil.rmtree(tmp_path / 'results' / 'assembly')
     before = finished(tmp_path)
-    segment_volume.main(['--inference_request', text, *arguments])
+    segment.main(['--inference_request', text, *arguments])
     assert finished(tmp_path) == before
     assert (read(f'zarr3://{tmp_path}/whole') == read(f'zarr3://{folder}/whole')).all()
 
@@ -290,7 +288,7 @@ def test_what_run_inference_left_is_taken(alone, tmp_path, monkeypatch):
     box_run.segment(text, 'start { x:0 y:0 z:0 } size { x:40 y:24 z:20 }', quiet=True)
     before = finished(tmp_path)
     assert len(before) == 1
-    segment_volume.main(['--inference_request', text, '--quiet', *CUT, '--output', 'zarr3://whole'])
+    segment.main(['--inference_request', text, '--quiet', *CUT, '--output', 'zarr3://whole'])
     after = finished(tmp_path)
     assert {**after, **before} == after
     assert (read(f'zarr3://{tmp_path}/whole') == read(f'zarr3://{folder}/whole')).all()
@@ -382,7 +380,7 @@ def test_subvolumes_that_are_masked_everywhere_are_left_out(tmp_path, flood_netw
     text = (tmp_path / 'request.pbtxt').read_text() + (
         'masks { coordinate_expression { expression: "x < 50" } }'
     )
-    statistics = segment_volume.main([
+    statistics = segment.main([
         '--inference_request', text, '--quiet', *CUT, '--output', f'n5://{tmp_path}/out',
         '--mask', 'masks { coordinate_expression { expression: "y < 20" } }',
     ])  # fmt: skip

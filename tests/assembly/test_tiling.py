@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from ffn.assembly.tiling import Places, Tiling
+from ffn.assembly.tiling import SubvolumeSet, Tiling
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 
@@ -72,7 +72,7 @@ def test_owners_are_those_whose_cores_are_touched(tiling, data):
     box = Box(Xyz(*start), Xyz(*size))
     touched = [p for p in tiling.places() if tiling.core(p).intersection(box) is not None]
     assert list(tiling.owners(box)) == touched
-    assert [tiling.number(p) for p in touched] == [list(tiling.places()).index(p) for p in touched]
+    assert [tiling.index(p) for p in touched] == [list(tiling.places()).index(p) for p in touched]
 
 
 @relaxed
@@ -80,7 +80,7 @@ def test_owners_are_those_whose_cores_are_touched(tiling, data):
 def test_computed_voxels(tiling):
     sizes = [tiling.subvolume(place).size for place in tiling.places()]
     assert tiling.computed_voxels == sum(x * y * z for x, y, z in sizes)
-    assert len(tiling) == len(sizes) == len(Places(tiling))
+    assert len(tiling) == len(sizes) == len(SubvolumeSet(tiling))
 
 
 def test_an_example():

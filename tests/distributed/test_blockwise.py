@@ -5,7 +5,7 @@ import functools
 import pytest
 
 from ffn.distributed.blockwise import block_file, run_blocks
-from ffn.distributed.pool import InProcess, Processes
+from ffn.distributed.local_pools import InProcess, Processes
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, blocks
 

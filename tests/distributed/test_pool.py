@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from ffn.distributed.cluster import open_client
-from ffn.distributed.pool import InProcess, Processes, open_pool, run_stage
+from ffn.distributed.local_pools import InProcess, Processes
+from ffn.distributed.pool import open_pool, run_stage
 from ffn.utils.errors import UserError
 
 
@@ -129,7 +130,7 @@ def sleep(_: int) -> None:
 
 def test_processes_end_with_the_one_that_started_them(repository):
     program = (
-        'from ffn.distributed.pool import Processes; from tests.distributed.test_pool import sleep\n'
+        'from ffn.distributed.local_pools import Processes; from tests.distributed.test_pool import sleep\n'
         'if __name__ == "__main__": list(Processes(2).run(sleep, [(1,), (2,)]))'
     )
     parent = subprocess.Popen([sys.executable, '-c', program], cwd=repository)

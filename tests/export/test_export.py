@@ -9,7 +9,8 @@ import h5py
 import numpy as np
 import pytest
 
-from ffn.export import export, pyramid
+from ffn.cli import export
+from ffn.export import pyramid
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.outputs import OutputSpec
@@ -55,7 +56,7 @@ def scale(folder, name, index):
 
 def test_image_and_labels(folder, repository):
     done = subprocess.run(
-        [sys.executable, '-m', 'ffn.export.export', '--output', str(folder / 'view'),
+        [sys.executable, '-m', 'ffn.assembly.export', '--output', str(folder / 'view'),
          '--voxel_size', SIZE, *both(folder)], cwd=repository, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
@@ -134,11 +135,11 @@ def test_several_processes(folder):
 
 def test_scales_of_an_offset():
     first = pyramid.Scale(Box(Xyz(3, 4, 5), Xyz(200, 9, 10)), (10, 10, 10), Xyz(1, 1, 1))
-    assert first.next() == pyramid.Scale(
+    assert first.coarsen() == pyramid.Scale(
         Box(Xyz(1, 2, 2), Xyz(101, 5, 6)), (20, 20, 20), Xyz(2, 2, 2)
     )
-    assert len(pyramid.scales_of(first.box, (10, 10, 10))) == 3
-    assert len(pyramid.scales_of(first.box, (10, 10, 10), at_most=2)) == 2
+    assert len(pyramid.plan_scales(first.box, (10, 10, 10))) == 3
+    assert len(pyramid.plan_scales(first.box, (10, 10, 10), max_scales=2)) == 2
 
 
 @pytest.mark.parametrize(

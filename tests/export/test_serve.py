@@ -8,7 +8,7 @@ import urllib.request
 
 import pytest
 
-from ffn.export.serve import make_server
+from ffn.export.server import make_server
 from ffn.utils.errors import UserError
 
 
@@ -30,7 +30,7 @@ def test_another_site_may_read(tmp_path):
 
 
 def test_it_says_what_to_open(tmp_path, repository):
-    command = [sys.executable, '-m', 'ffn.export.serve', str(tmp_path), '--port', '0']
+    command = [sys.executable, '-m', 'ffn.visualization.serve', str(tmp_path), '--port', '0']
     with subprocess.Popen(command, cwd=repository, stdout=subprocess.PIPE, text=True) as process:
         line = process.stdout.readline()
         process.terminate()

@@ -7,42 +7,41 @@ import os
 import threading
 import types
 
+import distributed
 import pytest
 
 from ffn.distributed.cluster import open_client
 from ffn.distributed.dask_pool import DaskPool
-from ffn.distributed.pool import InProcess, open_pool, run_stage
+from ffn.distributed.local_pools import InProcess
+from ffn.distributed.pool import open_pool, run_stage
+from ffn.distributed.shared_plugin import SharedObjectPlugin, choose_gpu, worker_object
 from ffn.inference import inference_pb2, request_identity, storage
 from ffn.inference.core.canvas import Interrupted
-from ffn.inference.request import read_request
-from ffn.inference.worker_network import (
-    NetworkPlugin,
-    ask_precision,
-    gpu_of,
-    networks,
-    segment_subvolume,
-    worker_runner,
-)
+from ffn.inference.request import make_config, read_request
+from ffn.inference.runner import Runner
+from ffn.inference.worker_network import NetworkFactory, ask_precision, segment_subvolume
 from ffn.models.precision import choose_precision
 from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box
 
-BOXES = [((0, 0, 0), (20, 26, 24)), ((0, 0, 14), (20, 26, 24))]
+BOXES = [Box.from_zyx((0, 0, 0), (20, 26, 24)), Box.from_zyx((0, 0, 14), (20, 26, 24))]
 
 
 def test_one_gpu_for_each_local_worker():
-    assert [gpu_of(i, '', 4) for i in range(5)] == ['0', '1', '2', '3', '0']
-    assert [gpu_of(i, '3,5', 8) for i in range(3)] == ['3', '5', '3']
-    assert gpu_of(1, 'GPU-a,GPU-b', 8) == 'GPU-b'
+    assert [choose_gpu(i, '', 4) for i in range(5)] == ['0', '1', '2', '3', '0']
+    assert [choose_gpu(i, '3,5', 8) for i in range(3)] == ['3', '5', '3']
+    assert choose_gpu(1, 'GPU-a,GPU-b', 8) == 'GPU-b'
     # Nothing to choose from, or workers that somebody else started.
-    assert gpu_of(0, '', 0) is gpu_of(1, '2', 8) is gpu_of('SLURMCluster-1', '', 4) is None
+    assert (
+        choose_gpu(0, '', 0) is choose_gpu(1, '2', 8) is choose_gpu('SLURMCluster-1', '', 4) is None
+    )
 
 
-def use(network: str, fail: bool) -> tuple[int, str]:
+def use(runner: Runner, fail: bool) -> tuple[int, str]:
     """A task that fails inside of the network, or says which one it has."""
-    with worker_runner(network) as runner:
-        if fail:
-            raise RuntimeError('the device is gone')
-        return id(runner), runner.config.segmentation_output_dir
+    if fail:
+        raise RuntimeError('the device is gone')
+    return id(runner), runner.config.segmentation_output_dir
 
 
 def requests_of(folder) -> list[inference_pb2.InferenceRequest]:
@@ -59,22 +58,27 @@ def test_networks(flood_folder, monkeypatch):
     """Two commands on one worker, and a network that fails."""
     monkeypatch.setenv('FFN_DASHBOARD', ':0')
     first, second = requests_of(flood_folder)
-    with open_pool('local', 1, threads=2) as pool, networks(pool, second) as b:
-        with networks(pool, first) as a:
-            tasks = [(known.name, *box) for box in BOXES for known in (a, b)]
-            found = list(run_stage(pool, segment_subvolume, tasks, len(tasks), 'n', quiet=True))
-            assert [one['objects'] > 0 for one in found] == [True] * 4
-            before = pool.call(use, a.name, False)
+    with (
+        open_pool('local', 1, threads=2) as pool,
+        pool.share(NetworkFactory(make_config(second))) as b,
+    ):
+        with pool.share(NetworkFactory(make_config(first))) as a:
+            tasks = [(box,) for box in BOXES]
+            stages = [run_stage(known, segment_subvolume, tasks, 2, 'n', True) for known in (a, b)]
+            reports = [report for both in zip(*stages, strict=True) for report in both]
+            assert [report.objects > 0 for report in reports] == [True] * 4
+            before = a.call(use, False)
             assert before[1] == str(flood_folder / 'a')
-            [(_, error)] = pool.run(use, [(a.name, True)])
+            [(_, error)] = a.run(use, [(True,)])
             assert isinstance(error, RuntimeError)
-            after = pool.call(use, a.name, False)
+            after = a.call(use, False)
             assert after[1] == before[1]
             assert after[0] != before[0]
-        assert pool.call(use, b.name, False)[1] == str(flood_folder / 'b')
-        assert pool.call(segment_subvolume, b.name, *BOXES[0]) == {}
+        assert b.call(use, False)[1] == str(flood_folder / 'b')
+        again = b.call(segment_subvolume, BOXES[0])
+        assert (again.status, again.counters) == ('exists', {})
     for name in ('a', 'b'):
-        corners = [corner for corner, _ in BOXES]
+        corners = [box.start.zyx for box in BOXES]
         assert list(storage.subvolumes(flood_folder / name)) == corners
 
 
@@ -87,8 +91,8 @@ def test_only_workers_with_a_resource_get_the_network(flood_folder, monkeypatch,
         dask.config.set({'distributed.worker.resources.GPU': 1}),
         open_client('local', 1) as client,
     ):
-        with networks(DaskPool(client, 'GPU'), request) as known:
-            assert known.pool.call(use, known.name, False)[1] == str(flood_folder / 'a')
+        with DaskPool(client, 'GPU').share(NetworkFactory(make_config(request))) as known:
+            assert known.call(use, False)[1] == str(flood_folder / 'a')
         pool = DaskPool(client, 'TPU')
         assert pool.call(os.getpid) != os.getpid()  # without a network, any worker will do
 
@@ -116,23 +120,22 @@ class FakeRunner:
         self.closed = True
 
 
-class FakeNetwork(NetworkPlugin):
+class FakeNetwork(SharedObjectPlugin):
     """A plugin whose networks are not loaded, in a worker that knows three tasks."""
 
+    interruption = Interrupted
+
     def __init__(self):
-        super().__init__(b'')
+        super().__init__(self)
         self.made = []
         self.states = {name: types.SimpleNamespace(state='executing') for name in 'abc'}
         self.names = {}
-        self.setup(
-            types.SimpleNamespace(
-                name='x',
-                state=types.SimpleNamespace(tasks=self.states),
-                get_current_task=lambda: self.names[threading.get_ident()],
-            )
-        )
+        self.setup(types.SimpleNamespace(
+            name='x', state=types.SimpleNamespace(tasks=self.states),
+            get_current_task=lambda: self.names[threading.get_ident()],
+        ))  # fmt: skip
 
-    def make_runner(self):
+    def open(self):
         self.made.append(FakeRunner())
         return self.made[-1]
 
@@ -142,7 +145,7 @@ class FakeNetwork(NetworkPlugin):
 
         def run():
             self.names[threading.get_ident()] = name
-            with contextlib.suppress(Interrupted), self.in_use() as runner:
+            with contextlib.suppress(distributed.Reschedule), self.in_use() as runner:
                 began.set()
                 assert runner.stop.wait(60)
                 raise Interrupted('stopped', None)
@@ -196,8 +199,6 @@ def test_what_a_request_leaves_open_is_settled(trained_folder):
 
 def test_a_name_that_nobody_gave(monkeypatch):
     """A worker of a command that has ended passes the task on."""
-    import distributed
-
     monkeypatch.setattr(distributed, 'get_worker', lambda: types.SimpleNamespace(plugins={}))
-    with pytest.raises(distributed.Reschedule), worker_runner('ffn-network-0'):
+    with pytest.raises(distributed.Reschedule), worker_object('ffn-shared-0'):
         raise UserError('not reached')

@@ -1,0 +1,195 @@
+"""What an assembly is asked for: how the box is tiled, when two ids are one object, what is written.
+
+The commands `ffn segment` and `ffn assemble` take their flags from here.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+
+from ffn.assembly.matching import Matching
+from ffn.assembly.tiling import Tiling
+from ffn.assembly.write import default_chunk
+from ffn.inference import inference_pb2
+from ffn.inference.request import absolute_paths
+from ffn.utils import protos
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz, both_orders, parse_voxel_size
+from ffn.utils.settings import section, setting
+from ffn.volumes.outputs import OutputSpec
+from ffn.volumes.specs import absolute_spec
+
+VoxelSize = tuple[float, float, float]
+
+
+def parse_masks(text: str, flag: str) -> inference_pb2.MaskConfigs:
+    """Reads MaskConfigs, text format or a file; their paths become absolute.
+
+    Raises:
+      UserError: they cannot be parsed.
+    """
+    masks = protos.read_text_or_file(text, inference_pb2.MaskConfigs(), flag)
+    absolute_paths(masks)
+    return masks
+
+
+@dataclass(frozen=True)
+class TilingConfig:
+    """How a box is cut into overlapping subvolumes."""
+
+    size: Xyz = setting(
+        'voxels of a subvolume, overlaps included',
+        flag='subvolume_size',
+        parse=Xyz.parse,
+        metavar='X,Y,Z',
+    )
+    overlap: Xyz = setting('voxels that two neighbours share', parse=Xyz.parse, metavar='X,Y,Z')
+    masks: inference_pb2.MaskConfigs = setting(
+        'MaskConfigs, text format or a file; subvolumes masked everywhere are skipped',
+        default_factory=inference_pb2.MaskConfigs,
+        flag='mask',
+        parse=parse_masks,
+        metavar='MASKS',
+    )
+
+    def tile(self, box: Box) -> Tiling:
+        """Cuts a box.
+
+        Raises:
+          UserError: sizes that do not fit.
+        """
+        return Tiling(box, self.size, self.overlap)
+
+
+@dataclass(frozen=True)
+class OutputConfig:
+    """The whole volume on disk."""
+
+    output: str = setting(
+        'FILE.h5:DATASET, or zarr://, zarr3://, n5:// or precomputed:// before a path or URL',
+        metavar='VOLUME',
+    )
+    chunk_size: Xyz | None = setting(
+        'voxels of a chunk of the output; by default at most 64,64,64, chosen so that the cores of '
+        'subvolumes end with chunks',
+        default=None,
+        parse=Xyz.parse,
+        metavar='X,Y,Z',
+    )
+    voxel_size: VoxelSize | None = setting(
+        'nanometres, for precomputed volumes', default=None, parse=parse_voxel_size, metavar='X,Y,Z'
+    )
+
+    def __post_init__(self) -> None:
+        if self.chunk_size is not None and min(self.chunk_size) < 1:
+            raise UserError(
+                f'chunk size is {both_orders(self.chunk_size)}; expected positive sides'
+            )
+
+    def make_spec(self, tiling: Tiling, voxel_size: VoxelSize | None = None) -> OutputSpec:
+        """Describes the output of a tiling.
+
+        Args:
+          tiling: what is written.
+          voxel_size: x, y, z nanometres of the image, where they are known.
+        """
+        size = self.voxel_size or voxel_size
+        chunk = self.chunk_size or default_chunk(tiling)
+        spec = OutputSpec(absolute_spec(self.output), tiling.box, chunk, size or (1.0, 1.0, 1.0))
+        if spec.has_voxel_size and size is None:
+            logging.warning(
+                '%s gets voxels of 1,1,1 nm; give another size with --voxel_size X,Y,Z', self.output
+            )
+        return spec
+
+
+@dataclass(frozen=True)
+class AssemblyConfig:
+    """All that decides how subvolumes become one volume, but for the box and the subvolumes."""
+
+    tiling: TilingConfig = section('Subvolumes')
+    output: OutputConfig = section('Output')
+    matching: Matching = section('When two ids are one object', default_factory=Matching)
+    assembly_dir: str = setting(
+        'folder for tables, statistics and records; by default `assembly` in the folder of the '
+        'subvolumes',
+        default='',
+        metavar='FOLDER',
+    )
+
+    def plan(
+        self,
+        directory: Path,
+        tiling: Tiling,
+        masks: inference_pb2.MaskConfigs,
+        voxel_size: VoxelSize | None = None,
+    ) -> Assembly:
+        """Completes what is asked for.
+
+        Args:
+          directory: the segmentation's folder.
+          tiling: where its subvolumes are.
+          masks: subvolumes that are masked everywhere do not exist.
+          voxel_size: x, y, z nanometres of the image, where they are known.
+        """
+        folder = Path(os.path.abspath(self.assembly_dir or directory / 'assembly'))
+        output = self.output.make_spec(tiling, voxel_size)
+        return Assembly(directory, tiling, masks, self.matching, output, folder)
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """One assembly: which subvolumes become which output.
+
+    Attributes:
+      directory: the segmentation's folder.
+      tiling: where its subvolumes are.
+      masks: subvolumes that are masked everywhere do not exist.
+      matching: which ids are one object.
+      output: what is written.
+      folder: where tables, statistics and records go.
+    """
+
+    directory: Path
+    tiling: Tiling
+    masks: inference_pb2.MaskConfigs
+    matching: Matching
+    output: OutputSpec
+    folder: Path
+
+    @property
+    def overlaps(self) -> Path:
+        """Folder of the overlaps, which assemblies with other thresholds and outputs share."""
+        return self.directory / 'overlaps'
+
+    @property
+    def tiled(self) -> dict[str, Any]:
+        """What decides which subvolumes there are, as JSON."""
+        return describe_tiling(self.tiling, self.masks)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What decides the output, as JSON."""
+        output = self.output
+        voxel_size = {'voxel_size_xyz': list(output.voxel_size)} if output.has_voxel_size else {}
+        return {
+            **self.tiled,
+            'matching': self.matching.as_dict(),
+            'output': output.spec,
+            'chunk_xyz': list(output.chunk),
+            **voxel_size,
+        }
+
+
+def describe_tiling(tiling: Tiling, masks: inference_pb2.MaskConfigs) -> dict[str, Any]:
+    """Describes which subvolumes there are, as JSON.
+
+    Args:
+      tiling: where they may be.
+      masks: leave out those that are masked everywhere.
+    """
+    return {'tiling': tiling.as_dict(), 'masks': str(masks)}

@@ -1,0 +1,79 @@
+"""Which subvolumes of a tiling have voxels that are not masked.
+
+Workers determine it, row by row along x; the answer is kept in a file, as masks of a large volume take
+time to read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ffn.assembly.config import describe_tiling
+from ffn.assembly.tiling import SubvolumeSet, Tiling
+from ffn.distributed.pool import Pool, run_stage
+from ffn.inference import inference_pb2
+from ffn.utils.atomic import write_npy
+from ffn.utils.geometry import Xyz
+from ffn.volumes import provenance
+from ffn.volumes.masks import Mask, MaskBuilder
+
+
+def find_unmasked_subvolumes(
+    tiling: Tiling, masks: inference_pb2.MaskConfigs, folder: Path, pool: Pool, quiet: bool = False
+) -> SubvolumeSet:
+    """Finds the subvolumes that are not masked everywhere.
+
+    Args:
+      tiling: where the subvolumes are.
+      masks: may be empty.
+      folder: keeps the answer, beside those for other tilings and masks.
+      pool: carries out the tasks.
+      quiet: no progress bar.
+
+    Raises:
+      UserError: masks that do not cover the box.
+    """
+    found = SubvolumeSet(tiling)
+    if not masks.masks:
+        return found
+    folder = folder / 'present' / provenance.digest(describe_tiling(tiling, masks))[:16]
+    path = folder / 'all.npy'
+    if path.exists():
+        found.present = np.load(path)
+        return found
+    rows = {
+        (z, y): folder / f'{z}_{y}.npy' for z in range(tiling.grid.z) for y in range(tiling.grid.y)
+    }
+    left = [row for row, file in rows.items() if not file.exists()]
+    text = masks.SerializeToString()
+    tasks = ((text, tiling, *row, rows[row]) for row in left)
+    for _ in run_stage(pool, write_unmasked_row, tasks, len(left), 'masks', quiet, unit='row'):
+        pass
+    for row, file in rows.items():
+        found.present[row] = np.load(file)
+    write_npy(path, found.present)
+    return found
+
+
+def write_unmasked_row(masks: bytes, tiling: Tiling, z: int, y: int, path: Path) -> None:
+    """Writes which subvolumes of a row along x are not masked everywhere.
+
+    Args:
+      masks: MaskConfigs, serialized.
+      tiling: where the subvolumes are.
+      z: place of the row in the grid.
+      y: the same.
+      path: npy to write, bool [x].
+
+    Raises:
+      UserError: masks that do not cover the subvolumes.
+    """
+    configs = [Mask.from_proto(m) for m in inference_pb2.MaskConfigs.FromString(masks).masks]
+    present = np.ones(tiling.grid.x, bool)
+    with MaskBuilder() as builder:
+        for x in range(tiling.grid.x):
+            mask = builder.build(configs, tiling.subvolume(Xyz(x, y, z)))
+            present[x] = mask is None or not mask.all()
+    write_npy(path, present)

@@ -1,0 +1,98 @@
+"""Reading the segmented subvolumes of a tiling."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from ffn.assembly.tiling import Tiling
+from ffn.inference import storage
+from ffn.inference.request_identity import request_digest
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz, Zyx
+from ffn.utils.npz import read_npy_header, read_npz
+from ffn.volumes import provenance
+
+
+class Subvolumes:
+    """Reads subvolumes; keeps the one that was read last in memory.
+
+    Attributes:
+      directory: the segmentation's folder.
+      tiling: where they are.
+    """
+
+    def __init__(self, directory: str | Path, tiling: Tiling):
+        self.directory, self.tiling = Path(directory), tiling
+        self._last: tuple[Xyz, np.ndarray] | None = None
+
+    def path(self, place: Xyz) -> Path:
+        """File of a subvolume.
+
+        Raises:
+          UserError: there is none.
+        """
+        corner = self.tiling.corner_zyx(place)
+        path = storage.existing_path(self.directory, corner, 'npz')
+        if path is None:
+            expected = storage.subvolume_path(self.directory, corner, 'npz')
+            raise UserError(f'the subvolume at {corner.xyz} is missing: no {expected}')
+        return path
+
+    def crcs(self, place: Xyz) -> tuple[int, int]:
+        """Checksums of a subvolume's labels and of its request; see `ffn.volumes.provenance`."""
+        return provenance.checksums(self.path(place))
+
+    def read(self, place: Xyz) -> np.ndarray:
+        """Labels of a subvolume, [z, y, x] of any integer type, background is 0 or less.
+
+        Raises:
+          UserError: missing, damaged, or of another shape.
+        """
+        if self._last is None or self._last[0] != place:
+            self._last = None  # one at a time
+            self._last = place, self._read(place, self.tiling.subvolume(place).size.z)
+        return self._last[1]
+
+    def read_box(self, place: Xyz, box: Box) -> np.ndarray:
+        """Labels of a box within a subvolume; see `read`. The subvolume is not kept in memory."""
+        whole = self.tiling.subvolume(place)
+        index = box.relative_to(whole.start).slices_zyx
+        if self._last is not None and self._last[0] == place:
+            return self._last[1][index]
+        return self._read(place, index[0].stop)[index]
+
+    def _read(self, place: Xyz, sections: int) -> np.ndarray:
+        """Reads the first sections of a subvolume; the others are not decompressed."""
+        path, shape = self.path(place), self.tiling.subvolume(place).size.zyx
+        try:
+            with zipfile.ZipFile(path) as archive, archive.open('segmentation.npy') as file:
+                stored, fortran, dtype = read_npy_header(file)
+                if len(stored) != 3 or dtype.kind not in 'iu':
+                    raise UserError(f'{path} holds {dtype} of shape {stored}; expected 3-d labels')
+                if stored != shape:
+                    raise UserError(
+                        f'{path} has shape {Zyx.of(stored)}; the subvolume there has {shape}: it was '
+                        'made with another bounding box, subvolume size or overlap'
+                    )
+                count = math.prod(shape if fortran else (sections, *shape[1:]))
+                data = file.read(count * dtype.itemsize)
+                labels = np.frombuffer(data, dtype, count)
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(
+                f'{path} is damaged ({error}); remove it and run again to segment it anew'
+            ) from error
+        if fortran:
+            return labels.reshape(shape[::-1]).T
+        return labels.reshape(sections, *shape[1:])
+
+    def settings(self, place: Xyz) -> str:
+        """Digest of the request that a subvolume was segmented with."""
+        stored = read_npz(self.path(place), ['request'], []).get('request')
+        return request_digest(stored.item() if stored is not None else b'')

@@ -1,0 +1,197 @@
+"""A whole volume segmented: subvolume by subvolume, then one id space, one output.
+
+The subvolumes are segmented as run_inference.py does it, into the request's segmentation_output_dir, and
+assembled by `ffn.assembly.assembly`. Files on disk are the only record of progress: killed at any time
+and started again, a run goes on; finished subvolumes stay, others continue from their checkpoints, and
+results of other settings are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import logging
+
+from ffn.assembly.assembly import assemble, claim_output
+from ffn.assembly.config import Assembly, AssemblyConfig
+from ffn.assembly.masked import find_unmasked_subvolumes
+from ffn.assembly.tiling import SubvolumeSet, Tiling
+from ffn.distributed.pool import Pool
+from ffn.inference import inference_pb2, request_identity, storage
+from ffn.inference.report import sum_counters
+from ffn.inference.request import make_config, voxel_size_zyx
+from ffn.inference.runner import Runner
+from ffn.inference.worker_network import NetworkFactory, segment_subvolumes
+from ffn.utils.atomic import write_json
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz
+from ffn.utils.locks import exclusive_directory
+from ffn.volumes import provenance
+from ffn.volumes.volume import VolumeSource
+
+
+class NetworkInfo(NamedTuple):
+    """What the tiling needs to know of a loaded network.
+
+    Attributes:
+      fov: field of view, voxels.
+      deltas: a move, voxels.
+      precision: what it computes in.
+      volume: box of the image.
+    """
+
+    fov: Xyz
+    deltas: Xyz
+    precision: str
+    volume: Box
+
+
+def describe_network(runner: Runner) -> NetworkInfo:
+    """Describes the network of a started runner."""
+    info = runner.info
+    return NetworkInfo(info.input_image_size, info.deltas, runner.precision, runner.volume_box)
+
+
+def segment_volume(
+    request: inference_pb2.InferenceRequest,
+    box: Box | None,
+    config: AssemblyConfig,
+    pool: Pool,
+    quiet: bool = False,
+) -> tuple[Assembly, dict[str, Any]]:
+    """Segments a volume and assembles it; does what is missing.
+
+    Args:
+      request: complete, with absolute paths.
+      box: part of the image, None for all of it.
+      config: how it is cut and put together.
+      pool: carries out the tasks.
+      quiet: no progress bars.
+
+    Returns:
+      The assembly and the statistics of its reconciliation.
+
+    Raises:
+      UserError: something does not fit; see also `assemble`.
+      SystemExit: stopped by a signal, after checkpoints.
+    """
+    folder = Path(request.segmentation_output_dir)
+    with exclusive_directory(folder):
+        request_identity.resolve(request, pool)
+        with pool.share(NetworkFactory(make_config(request))) as workers:
+            network = workers.call(describe_network)
+            assembly = plan_assembly(request, network, box, config)
+            _claim_folder(request, network, assembly)
+            claim_output(assembly)
+            (folder / storage.UNFINISHED).touch()
+            subvolumes = find_unmasked_subvolumes(
+                assembly.tiling, assembly.masks, assembly.overlaps, pool, quiet
+            )
+            _log_plan(assembly.tiling, subvolumes)
+            _segment_missing(assembly, subvolumes, workers, quiet)
+        (folder / storage.UNFINISHED).unlink(missing_ok=True)
+        return assembly, assemble(assembly, pool, quiet)
+
+
+def plan_assembly(
+    request: inference_pb2.InferenceRequest,
+    network: NetworkInfo,
+    box: Box | None,
+    config: AssemblyConfig,
+) -> Assembly:
+    """Cuts the box into subvolumes that suit the network.
+
+    Raises:
+      UserError: a box outside the image, or subvolumes that are too small for the network.
+    """
+    clipped = network.volume if box is None else box.intersection(network.volume)
+    if clipped is None:
+        raise UserError(f'--bounding_box {box} lies outside the image, {network.volume}')
+    if box is not None and clipped != box:
+        logging.warning('box %s leaves the image; clipped to %s', box, clipped)
+    tiling = config.tiling.tile(clipped)
+    tiling.check_network(network.fov, network.deltas)
+    _warn_of_small_overlap(tiling, network)
+    masks = inference_pb2.MaskConfigs(masks=config.tiling.masks.masks)
+    # Masks of the image's values need the image; they are left to the network's workers.
+    masks.masks.extend(mask for mask in request.masks if mask.WhichOneof('source') != 'image')
+    z, y, x = voxel_size_zyx(request)
+    return config.plan(Path(request.segmentation_output_dir), tiling, masks, (x, y, z))
+
+
+def _warn_of_small_overlap(tiling: Tiling, network: NetworkInfo) -> None:
+    for axis in range(3):
+        if tiling.grid[axis] > 1 and tiling.overlap[axis] < network.fov[axis] - 1:
+            logging.warning(
+                'overlap %s is smaller than the field of view, %s: voxels beside the borders '
+                'between subvolumes are never in the middle of a field of view',
+                tiling.overlap,
+                network.fov,
+            )
+            return
+
+
+def _claim_folder(
+    request: inference_pb2.InferenceRequest, network: NetworkInfo, assembly: Assembly
+) -> None:
+    """Makes the folder of the subvolumes that of this configuration, or checks that it is."""
+    _check_foreign_subvolumes(request, assembly.directory)
+    stamp = ''
+    if request.HasField('init_segmentation'):
+        labels = VolumeSource.from_proto(request.init_segmentation, 'init_segmentation')
+        stamp = provenance.read_input_stamp(labels)
+    provenance.claim(
+        assembly.directory,
+        {
+            'request': request_identity.result_fields(request),
+            'precision': network.precision,
+            'model_sha256': provenance.model_digest(request.model_checkpoint_path),
+            **({'init_segmentation_made_from': stamp} if stamp else {}),
+            **assembly.tiled,
+        },
+    )
+
+
+def _check_foreign_subvolumes(request: inference_pb2.InferenceRequest, folder: Path) -> None:
+    """Checks what run_inference.py has left in the folder, if it did."""
+    if (folder / provenance.MANIFEST).exists():
+        return
+    seen = set()
+    for path in storage.subvolume_files(folder):
+        request_crc = provenance.checksums(path)[1]
+        if request_crc in seen:
+            continue
+        seen.add(request_crc)
+        if differences := request_identity.compare(request, path):
+            raise UserError(
+                f'{folder} holds subvolumes of another request: {differences}; give '
+                'another segmentation_output_dir'
+            )
+
+
+def _log_plan(tiling: Tiling, subvolumes: SubvolumeSet) -> None:
+    logging.info('%s; %d are masked everywhere', tiling, len(tiling) - len(subvolumes))
+    if not subvolumes:
+        logging.warning('the masks leave nothing of %s', tiling.box)
+
+
+def _segment_missing(
+    assembly: Assembly, subvolumes: SubvolumeSet, workers: Pool, quiet: bool
+) -> None:
+    """Segments the subvolumes that have no result, and writes the sums of what was counted."""
+
+    def find_missing() -> Iterator[Box]:
+        for place in subvolumes:
+            box = assembly.tiling.subvolume(place)
+            if storage.existing_path(assembly.directory, box.start.zyx, 'npz') is None:
+                yield box
+
+    count = sum(1 for _ in find_missing())
+    logging.info('%d subvolumes to segment, %d are there', count, len(subvolumes) - count)
+    if not count:
+        return
+    total = sum_counters(segment_subvolumes(workers, find_missing(), count, 'segmenting', quiet))
+    if total.get('predict-calls'):
+        write_json(assembly.directory / 'counters.json', dict(sorted(total.items())))

@@ -1,0 +1,60 @@
+"""`ffn export`: precomputed volumes for Neuroglancer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ffn.cli.flags import add_settings, make_parser, read_settings
+from ffn.distributed.pool import PoolConfig
+from ffn.export.neuroglancer import export
+from ffn.utils.geometry import parse_voxel_size
+from ffn.utils.settings import section, setting
+
+
+@dataclass(frozen=True)
+class Export:
+    """What the command is told."""
+
+    output: str = setting('folder to write', metavar='DIR')
+    voxel_size: tuple[float, float, float] = setting(
+        'nanometres', parse=parse_voxel_size, metavar='X,Y,Z'
+    )
+    image: str = setting('image volume', default='', metavar='PATH:DATASET')
+    labels: str = setting('label volume', default='', metavar='PATH:DATASET')
+    scales: int = setting(
+        'resolutions at most; 0: until one chunk holds the volume', default=0, metavar='N'
+    )
+    pool: PoolConfig = section('Where it runs', default_factory=PoolConfig)
+    quiet: bool = setting('no progress bar', default=False)
+
+
+def run(command: Export) -> None:
+    """Exports."""
+    volumes = {'image': command.image, 'labels': command.labels}
+    volumes = {name: spec for name, spec in volumes.items() if spec}
+    folder = Path(command.output)
+    with command.pool.open() as pool:
+        export(folder, volumes, command.voxel_size, pool, command.scales, command.quiet)
+    print(f'written to {folder}; serve it and open state.json, see doc/manual.md')
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Writes an image and labels for Neuroglancer.
+
+    Raises:
+      UserError: see `ffn.export.neuroglancer.export`.
+    """
+    parser = make_parser(
+        'export',
+        'Writes an image, labels or both as precomputed volumes of several resolutions, with the sizes of\n'
+        'all segments and a viewer state, for Neuroglancer. Each scale halves the axes along which voxels\n'
+        'are smallest; image values are averaged, of labels the most frequent one counts.\n'
+        'An export that was stopped goes on where it was.',
+        epilog='ffn export --output view --voxel_size 8,8,30 \\\n'
+        '  --image volume.h5:raw --labels joined.h5:labels\n'
+        'ffn view view',
+    )
+    add_settings(parser, 'What is exported', Export, skip=('resource',))
+    run(read_settings(parser.parse_args(argv), Export))

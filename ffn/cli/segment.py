@@ -1,0 +1,68 @@
+"""`ffn segment`: a whole volume, subvolume by subvolume."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ffn.assembly.assembly import describe
+from ffn.assembly.config import AssemblyConfig
+from ffn.assembly.whole_volume import segment_volume
+from ffn.cli.flags import add_settings, make_parser, read_settings
+from ffn.distributed.pool import PoolConfig
+from ffn.inference.request import absolute_paths, read_box, read_request
+from ffn.utils.errors import UserError
+from ffn.utils.settings import section, setting
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What the command is told."""
+
+    inference_request: str = setting('InferenceRequest, text format or a file', metavar='REQUEST')
+    assembly: AssemblyConfig = section('Records')
+    bounding_box: str = setting(
+        'what is segmented: BoundingBox (x, y, z), text format or a file; by default the whole image',
+        default='',
+        metavar='BOX',
+    )
+    pool: PoolConfig = section('Where it runs', default_factory=PoolConfig)
+    quiet: bool = setting('no progress bars', default=False)
+
+
+def run(command: Segment) -> dict[str, Any]:
+    """Segments, assembles and prints a summary; returns the statistics of the reconciliation."""
+    request = read_request(command.inference_request)
+    for name in ('segmentation_output_dir', 'seed_policy'):
+        if not getattr(request, name):
+            raise UserError(f'the inference request does not set {name}, which is needed')
+    absolute_paths(request)
+    box = read_box(command.bounding_box) if command.bounding_box else None
+    with command.pool.open(threads=request.concurrent_requests) as pool:
+        assembly, statistics = segment_volume(request, box, command.assembly, pool, command.quiet)
+    print(describe(statistics, assembly))
+    return statistics
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Segments a whole volume.
+
+    Returns:
+      The statistics of the reconciliation.
+
+    Raises:
+      UserError: see `ffn.assembly.whole_volume.segment_volume`; also a request that is incomplete.
+      SystemExit: stopped by a signal, after checkpoints.
+    """
+    parser = make_parser(
+        'segment',
+        'Segments a whole volume: subvolume by subvolume, as run_inference.py does, into the\n'
+        "request's segmentation_output_dir, and then makes one volume of them, as `ffn assemble` does.\n"
+        'Killed at any time and started again, it goes on: finished subvolumes stay, others continue\n'
+        'from their checkpoints, and results of other settings are refused.',
+        epilog='ffn segment --inference_request REQUEST.pbtxt --subvolume_size 544,544,544 \\\n'
+        '  --overlap 32,32,32 --output zarr://whole.zarr --scheduler local',
+    )
+    add_settings(parser, 'Input', Segment)
+    return run(read_settings(parser.parse_args(argv), Segment))

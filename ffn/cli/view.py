@@ -1,0 +1,31 @@
+"""`ffn view`: an exported folder in Neuroglancer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ffn.cli.flags import make_parser
+from ffn.export.server import VIEWER, make_server
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Serves a folder until it is interrupted.
+
+    Raises:
+      UserError: see `ffn.export.server.make_server`.
+    """
+    parser = make_parser(
+        'view',
+        'Serves an exported folder to a browser on this machine, and prints the address to open.',
+        epilog='ffn view view',
+    )
+    parser.add_argument('folder', type=Path, help='--output of `ffn export`')
+    parser.add_argument(
+        '--port', type=int, default=9000, metavar='N', help='0: any free one; state.json names 9000'
+    )
+    args = parser.parse_args(argv)
+    with make_server(args.folder, args.port) as server:
+        place = f'http://localhost:{server.server_port}'
+        print(f'open {VIEWER}/#!{place}/state.json', flush=True)
+        server.serve_forever()

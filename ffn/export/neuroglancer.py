@@ -1,0 +1,130 @@
+"""A folder for Neuroglancer: an image and labels as precomputed volumes, segment properties, a viewer state.
+
+Segment properties hold the size of every segment, by which Neuroglancer sorts and filters. state.json is
+the state that the viewer opens once the folder is served. An export that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from ffn.distributed.pool import Pool
+from ffn.export.pyramid import Pyramid, plan_scales
+from ffn.utils.atomic import write_json
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box
+from ffn.utils.locks import exclusive_directory
+from ffn.volumes.provenance import read_input_stamp
+from ffn.volumes.specs import absolute_spec
+from ffn.volumes.volume import Volume, open_volume
+
+PROPERTIES = 'segment_properties'
+_TYPES = ('uint8', 'uint16', 'uint32', 'uint64', 'int8', 'int16', 'int32', 'float32')
+
+
+def _choose_type(volume: Volume, labels: bool) -> str:
+    """Chooses the type to write, one that Neuroglancer can show."""
+    if labels:
+        return 'uint64'
+    if volume.dtype.name not in _TYPES:
+        raise UserError(
+            f'{volume.name} is {volume.dtype.name}; an image for Neuroglancer has integers of up '
+            'to 32 bits, or float32'
+        )
+    name: str = volume.dtype.name
+    return name
+
+
+def write_properties(folder: Path, sizes: dict[int, int]) -> None:
+    """Writes the sizes of segments as Neuroglancer's segment properties and links them.
+
+    Args:
+      folder: of the precomputed volume.
+      sizes: id → voxels.
+    """
+    ids = sorted(sizes, key=lambda label: (-sizes[label], label))
+    (folder / PROPERTIES).mkdir(exist_ok=True)
+    number = {
+        'id': 'voxels',
+        'type': 'number',
+        'data_type': 'float32',
+        'description': 'Size in voxels',
+        'values': [sizes[label] for label in ids],
+    }
+    write_json(
+        folder / PROPERTIES / 'info',
+        {
+            '@type': 'neuroglancer_segment_properties',
+            'inline': {'ids': [str(label) for label in ids], 'properties': [number]},
+        },
+        indent=None,
+    )
+    info = json.loads((folder / 'info').read_text(encoding='utf-8'))
+    if info.get(PROPERTIES) != PROPERTIES:
+        write_json(folder / 'info', {**info, PROPERTIES: PROPERTIES})
+
+
+def write_state(folder: Path, layers: Sequence[str], box: Box, voxel_size: Sequence[float]) -> None:
+    """Writes a viewer state for a folder that is served at localhost:9000.
+
+    Args:
+      folder: of the export.
+      layers: 'image', 'labels' or both.
+      box: shown at first, its middle at the centre of the view.
+      voxel_size: x, y, z nanometres.
+    """
+    kinds = {'image': 'image', 'labels': 'segmentation'}
+    host = 'precomputed://http://localhost:9000'
+    state = {
+        'dimensions': {axis: [nm * 1e-9, 'm'] for axis, nm in zip('xyz', voxel_size, strict=True)},
+        'position': [s + n / 2 for s, n in zip(box.start, box.size, strict=True)],
+        'layers': [
+            {'type': kinds[name], 'name': name, 'source': f'{host}/{name}'} for name in layers
+        ],
+        'layout': '4panel',
+    }
+    write_json(folder / 'state.json', state)
+
+
+def export(
+    output: Path,
+    volumes: dict[str, str],
+    voxel_size: Sequence[float],
+    pool: Pool,
+    max_scales: int = 0,
+    quiet: bool = False,
+) -> None:
+    """Writes volumes for Neuroglancer.
+
+    Args:
+      output: folder.
+      volumes: 'image' or 'labels' → 'path:dataset'.
+      voxel_size: x, y, z nanometres.
+      pool: carries out the tasks.
+      max_scales: number of scales at most; 0: until one chunk holds the volume.
+      quiet: no progress bar.
+
+    Raises:
+      UserError: a volume that cannot be read or shown, or an output that holds something else.
+    """
+    if not volumes:
+        raise UserError('give --image, --labels, or both')
+    pyramids = []
+    for name, spec in volumes.items():
+        with open_volume(spec) as opened:
+            labels = name == 'labels'
+            volume = opened.require_labels() if labels else opened.single_channel()
+            scales, dtype = (
+                plan_scales(volume.box, voxel_size, max_scales),
+                _choose_type(volume, labels),
+            )
+        folder, stamp = output.absolute() / name, read_input_stamp(spec)
+        pyramids.append(Pyramid(folder, absolute_spec(spec), tuple(scales), labels, dtype, stamp))
+    for pyramid in pyramids:
+        with exclusive_directory(pyramid.folder):
+            pyramid.write(pool, quiet)
+            if pyramid.labels:
+                write_properties(pyramid.folder, pyramid.sizes())
+    write_state(output, list(volumes), pyramids[-1].find_content(), voxel_size)
