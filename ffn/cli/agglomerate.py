@@ -14,7 +14,7 @@ from ffn.agglomeration.evidence import Thresholds
 from ffn.agglomeration.joined_volume import check_output, write_joined
 from ffn.agglomeration.merges import MergeDecision
 from ffn.cli.flags import add_settings, make_parser, read_settings
-from ffn.distributed.pool import add_where, open_pool
+from ffn.distributed.pool import PoolConfig
 from ffn.inference import inference_pb2
 from ffn.inference.request import absolute_paths, complete_request, read_box, voxel_size_zyx
 from ffn.utils.errors import UserError
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> list[MergeDecision]:
     threads = request.inference.concurrent_requests
     with (
         exclusive_directory(folder),
-        open_pool(args.scheduler, args.workers, threads, args.resource) as pool,
+        read_settings(args, PoolConfig).open(threads) as pool,
     ):
         decisions = agglomerate(request, config, pool, args.quiet)
         table = find_equivalences(decisions)
@@ -127,5 +127,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_settings(parser, 'Candidates', AgglomerationConfig)
     add_settings(parser, 'When two segments are joined', Thresholds)
-    add_where(parser.add_argument_group('Where it runs').add_argument)
+    add_settings(parser, 'Where it runs', PoolConfig)
+    parser.add_argument('--quiet', action='store_true', help='no progress bar')
     return parser

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ffn.agglomeration.consensus_run import check_request, run_consensus, segment_reversed
-from ffn.cli.flags import make_parser
-from ffn.distributed.pool import add_where, open_pool
+from ffn.cli.flags import add_settings, make_parser, read_settings
+from ffn.distributed.pool import PoolConfig
 from ffn.inference import consensus_pb2
 from ffn.inference.request import absolute_paths, read_request
 from ffn.utils.protos import read_text_or_file
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, int]:
     absolute_paths(request)
     inference = read_request(args.inference_request) if args.inference_request else None
     threads = 1 if inference is None else inference.concurrent_requests
-    with open_pool(args.scheduler, args.workers, threads, args.resource) as pool:
+    with read_settings(args, PoolConfig).open(threads) as pool:
         if inference is not None:
             absolute_paths(inference)
             directories = request.segmentation1.directory, request.segmentation2.directory
@@ -67,5 +67,6 @@ def _parser() -> argparse.ArgumentParser:
         help='InferenceRequest of segmentation1, text format or a file: segments in reverse order what '
         'segmentation2 lacks',
     )
-    add_where(parser.add_argument_group('Where it runs').add_argument)
+    add_settings(parser, 'Where it runs', PoolConfig)
+    parser.add_argument('--quiet', action='store_true', help='no progress bar')
     return parser

@@ -1,42 +1,48 @@
-"""Stages whose tasks are the blocks of a box; each block leaves a file when it is done."""
+"""Stages whose tasks are the blocks of a box; a file for each block marks that it is done."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from ffn.distributed.pool import Pool, run_stage
 from ffn.utils.geometry import Box
 
 
 def block_file(folder: Path, block: Box, suffix: str = '') -> Path:
-    """The file of a block, FOLDER/Z/Y/X and what it ends with: never very many in a folder."""
+    """Path of a block's file, FOLDER/Z/Y/X and a suffix, so that no folder holds very many."""
     x, y, z = block.start
     return folder / str(z) / str(y) / f'{x}{suffix}'
 
 
 def run_blocks(
-    pool: Pool, function: Callable[..., object], arguments: tuple,
-    parts: Callable[[], Iterable[Box]], folder: Path, what: str, quiet: bool = False,
+    pool: Pool,
+    function: Callable[..., object],
+    arguments: tuple[Any, ...],
+    parts: Callable[[], Iterable[Box]],
+    folder: Path,
+    what: str,
+    quiet: bool = False,
     suffix: str = '',
-) -> None:  # fmt: skip
-    """Carries out the blocks that lack their file.
+) -> None:
+    """Carries out the tasks of the blocks that have no file yet.
 
     Args:
-      pool: what carries them out.
-      function: called with the arguments, the block, and the path of its file, which it makes at last.
-      arguments: the same for all.
-      parts: gives the blocks; called twice, so that they need not be held in memory.
-      folder: of their files.
-      what: is done, for the progress bar and errors.
+      pool: carries out the tasks.
+      function: called with the arguments, the block, and the path of its file, which it writes last.
+      arguments: the same for all blocks.
+      parts: returns the blocks; called twice, so that they need not be held in memory.
+      folder: of the files.
+      what: name of the stage, for the progress bar and errors.
       quiet: no progress bar.
-      suffix: of their files.
+      suffix: of the files.
 
     Raises:
       UserError: see `ffn.distributed.pool.run_stage`.
     """
 
-    def left() -> Iterator[tuple]:
+    def left() -> Iterator[tuple[Any, ...]]:
         for block in parts():
             if not (path := block_file(folder, block, suffix)).exists():
                 yield *arguments, block, path

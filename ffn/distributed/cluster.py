@@ -1,4 +1,4 @@
-"""A Dask cluster: processes of this machine, a scheduler that runs already, or jobs of a batch system.
+"""A Dask cluster: processes of this machine, a running scheduler, or jobs of a batch system.
 
 Needs the extra [cluster].
 """
@@ -20,8 +20,14 @@ from ffn.utils.signals import exit_on_sigterm
 if TYPE_CHECKING:
     from distributed import Client
 
-_BATCH_SYSTEMS = {'slurm': 'SLURMCluster', 'lsf': 'LSFCluster', 'pbs': 'PBSCluster',
-                  'sge': 'SGECluster', 'htcondor': 'HTCondorCluster', 'oar': 'OARCluster'}  # fmt: skip
+_BATCH_SYSTEMS = {
+    'slurm': 'SLURMCluster',
+    'lsf': 'LSFCluster',
+    'pbs': 'PBSCluster',
+    'sge': 'SGECluster',
+    'htcondor': 'HTCondorCluster',
+    'oar': 'OARCluster',
+}
 SCHEDULER_HELP = (
     "'none' for this process; 'local' for processes of this machine; an address such as "
     'tcp://HOST:8786; the file that `dask scheduler --scheduler-file` writes; or a batch system that '
@@ -31,12 +37,12 @@ SCHEDULER_HELP = (
 
 @contextlib.contextmanager
 def open_client(scheduler: str, workers: int = 0, threads: int = 1) -> Iterator[Client]:
-    """Connects to what --scheduler names, or starts it for as long as the context lasts.
+    """Connects to the cluster that --scheduler names, or starts one for as long as the context lasts.
 
     Args:
       scheduler: see SCHEDULER_HELP; not 'none'.
       workers: processes for local, jobs for a batch system; 0: one per GPU, at least one.
-      threads: tasks that a process has at a time, for local.
+      threads: tasks that a process carries out at a time, for local.
 
     Raises:
       UserError: Dask is not installed, or there is no such scheduler.
@@ -50,15 +56,19 @@ def open_client(scheduler: str, workers: int = 0, threads: int = 1) -> Iterator[
         ) from error
     with exit_on_sigterm(), contextlib.ExitStack() as stack:
         if scheduler == 'local':
-            cluster = stack.enter_context(distributed.LocalCluster(
-                n_workers=workers or max(count_gpus(), 1), threads_per_worker=threads,
-                memory_limit=0, silence_logs='ERROR',
-                dashboard_address=os.environ.get('FFN_DASHBOARD', ':8787'),
-            ))  # fmt: skip
+            cluster = stack.enter_context(
+                distributed.LocalCluster(
+                    n_workers=workers or max(count_gpus(), 1),
+                    threads_per_worker=threads,
+                    memory_limit=0,
+                    silence_logs='ERROR',
+                    dashboard_address=os.environ.get('FFN_DASHBOARD', ':8787'),
+                )
+            )
             client = distributed.Client(cluster)
         elif scheduler in _BATCH_SYSTEMS:
-            cluster = stack.enter_context(_jobs_of(scheduler))
-            # Jobs that end, at the end of their time or before, are replaced.
+            cluster = stack.enter_context(_open_batch_system(scheduler))
+            # Jobs that end, at their time limit or before, are replaced.
             cluster.adapt(minimum_jobs=workers or 1, maximum_jobs=workers or 1)
             client = distributed.Client(cluster)
         else:
@@ -72,8 +82,8 @@ def open_client(scheduler: str, workers: int = 0, threads: int = 1) -> Iterator[
         yield client
 
 
-def _jobs_of(system: str) -> Any:
-    """The cluster of a batch system; its jobs are as dask-jobqueue's configuration says."""
+def _open_batch_system(system: str) -> Any:
+    """Opens the cluster of a batch system, whose jobs dask-jobqueue's configuration describes."""
     try:
         import dask_jobqueue
     except ImportError as error:
@@ -94,7 +104,7 @@ def _jobs_of(system: str) -> Any:
 
 
 def count_gpus() -> int:
-    """GPUs of this machine, as NVIDIA's driver lists them."""
+    """Counts the GPUs of this machine that NVIDIA's driver lists."""
     return len(list(Path('/proc/driver/nvidia/gpus').glob('*')))
 
 

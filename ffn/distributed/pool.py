@@ -174,17 +174,3 @@ def run_stage(
     if failed:
         more = f'; {failed - 1} more tasks failed' if failed > 1 else ''
         raise UserError(f'{what}: {first}{more}')
-
-
-def add_where(add: Callable[..., object], network: bool = True) -> None:
-    """Adds the flags of `PoolConfig` and --quiet to a parser.
-
-    Args:
-      add: add_argument of a parser.
-      network: whether some of them need a network.
-    """
-    add('--scheduler', default='none', metavar='WHERE', help=SCHEDULER_HELP)
-    add('--workers', type=int, default=0, metavar='N', help='processes or jobs')
-    if network:
-        add('--resource', default='', metavar='NAME', help='only these workers get the network')
-    add('--quiet', action='store_true', help='no progress bar')

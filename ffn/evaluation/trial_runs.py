@@ -192,9 +192,15 @@ def run_trials(
         ):
             tasks = ((scorer, part, not pool.distributed) for part in _divide(todo, pool))
             for lines in run_stage(
-                pool, run_sweep, tasks, len(todo), 'selecting', quiet,
-                weight=lambda task: len(task[1]), unit='trial',
-            ):  # fmt: skip
+                pool,
+                run_sweep,
+                tasks,
+                len(todo),
+                'selecting',
+                quiet,
+                weight=lambda task: len(task[1]),
+                unit='trial',
+            ):
                 failed += lines
     results = [result for path in paths if (result := read_result(path)) is not None]
     if not results:

@@ -18,9 +18,11 @@ def blobs(shape_zyx: tuple[int, int, int], count: int, seed: int) -> np.ndarray:
     grid = np.stack(np.meshgrid(*map(np.arange, shape_zyx), indexing='ij'), axis=-1)
     distances = np.linalg.norm(grid[..., np.newaxis, :] - points, axis=-1)
     labels = distances.argmin(axis=-1).astype(np.uint32) + 1
-    first, second = np.sort(distances, axis=-1)[..., :2].transpose(3, 0, 1, 2) if count > 1 else (
-        distances[..., 0], np.full(shape_zyx, np.inf)
-    )  # fmt: skip
+    first, second = (
+        np.sort(distances, axis=-1)[..., :2].transpose(3, 0, 1, 2)
+        if count > 1
+        else (distances[..., 0], np.full(shape_zyx, np.inf))
+    )
     labels[second - first < 1] = 0
     return labels
 

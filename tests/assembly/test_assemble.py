@@ -35,8 +35,14 @@ JOIN = Matching(min_voxels=1, min_fraction_smaller=0, conflicts='join')
 
 def make_assembly(folder, tiling, spec, chunk=(16, 16, 16), matching=JOIN) -> Assembly:
     output = OutputSpec(spec, tiling.box, Xyz(*chunk))
-    return Assembly(folder / 'results', tiling, inference_pb2.MaskConfigs(), matching, output,
-                    folder / 'results' / 'assembly')  # fmt: skip
+    return Assembly(
+        folder / 'results',
+        tiling,
+        inference_pb2.MaskConfigs(),
+        matching,
+        output,
+        folder / 'results' / 'assembly',
+    )
 
 
 def read(spec: str, box: Box) -> np.ndarray:
@@ -48,9 +54,12 @@ def read(spec: str, box: Box) -> np.ndarray:
 @settings(max_examples=25, deadline=None)
 @given(
     size=st.tuples(st.integers(9, 46), st.integers(9, 31), st.integers(9, 22)),
-    overlap=st.tuples(*[st.integers(2, 4)] * 3), chunk=st.tuples(*[st.integers(4, 20)] * 3),
-    start=st.tuples(*[st.integers(0, 5)] * 3), count=st.integers(1, 25), seed=st.integers(0, 999),
-)  # fmt: skip
+    overlap=st.tuples(*[st.integers(2, 4)] * 3),
+    chunk=st.tuples(*[st.integers(4, 20)] * 3),
+    start=st.tuples(*[st.integers(0, 5)] * 3),
+    count=st.integers(1, 25),
+    seed=st.integers(0, 999),
+)
 def test_any_tiling_restores_the_labels(tmp_path_factory, size, overlap, chunk, start, count, seed):
     folder = tmp_path_factory.mktemp('any')
     labels = blobs(SHAPE, count, seed)
@@ -92,8 +101,9 @@ def test_absolute_coordinates(tmp_path):
         folder.mkdir()
         (folder / 'results').symlink_to(tmp_path / 'results')
         given = make_assembly(folder, tiling, f'{form}://{folder}/out')
-        own = Assembly(given.directory, tiling, given.masks, given.matching, given.output,
-                       folder / 'assembly')  # fmt: skip
+        own = Assembly(
+            given.directory, tiling, given.masks, given.matching, given.output, folder / 'assembly'
+        )
         assemble(own, InProcess(), quiet=True)
         with open_volume(own.output.spec) as volume:
             assert volume.box.end == box.end
@@ -189,9 +199,25 @@ def test_a_box_that_begins_before_0(tmp_path):
         write(tmp_path, part, local(labels[part.relative_to(box.start).slices_zyx], random))
 
     def arguments(spec):
-        return ['--segmentation', str(tmp_path), '--bounding_box', str(box.to_proto()), '--quiet',
-                '--subvolume_size', '20,24,20', '--overlap', '8,8,8', '--output', spec,
-                '--min_overlap_voxels', '1', '--min_fraction_smaller', '0', '--conflicts', 'join']  # fmt: skip
+        return [
+            '--segmentation',
+            str(tmp_path),
+            '--bounding_box',
+            str(box.to_proto()),
+            '--quiet',
+            '--subvolume_size',
+            '20,24,20',
+            '--overlap',
+            '8,8,8',
+            '--output',
+            spec,
+            '--min_overlap_voxels',
+            '1',
+            '--min_fraction_smaller',
+            '0',
+            '--conflicts',
+            'join',
+        ]
 
     for spec in (f'{tmp_path}/o.h5:seg', f'zarr://{tmp_path}/z', f'n5://{tmp_path}/n'):
         with pytest.raises(UserError, match=r'begins at 0, and the box at .*precomputed://'):
@@ -210,8 +236,9 @@ def test_masks_are_looked_at_once(tmp_path, monkeypatch):
     tiling = Tiling(Box.of_shape(shape), Xyz(20, 24, 20), Xyz(8, 8, 8))
     masks = protos.parse_text(
         'masks { coordinate_expression { expression: "(x < 20) | (y > 28)" } }',
-        inference_pb2.MaskConfigs(), '',
-    )  # fmt: skip
+        inference_pb2.MaskConfigs(),
+        '',
+    )
     seen = []
 
     class Stops(InProcess):

@@ -38,10 +38,26 @@ def folder(tmp_path):
 
 
 def arguments(folder, *more: str) -> list[str]:
-    return ['--segmentation', f'{folder}/results', '--output', f'zarr://{folder}/out.zarr',
-            '--bounding_box', BOX, '--subvolume_size', '20,24,20', '--overlap', '8,8,8', '--quiet',
-            '--min_overlap_voxels', '1', '--min_fraction_smaller', '0', '--conflicts', 'join',
-            *more]  # fmt: skip
+    return [
+        '--segmentation',
+        f'{folder}/results',
+        '--output',
+        f'zarr://{folder}/out.zarr',
+        '--bounding_box',
+        BOX,
+        '--subvolume_size',
+        '20,24,20',
+        '--overlap',
+        '8,8,8',
+        '--quiet',
+        '--min_overlap_voxels',
+        '1',
+        '--min_fraction_smaller',
+        '0',
+        '--conflicts',
+        'join',
+        *more,
+    ]
 
 
 def path(folder, x: int):

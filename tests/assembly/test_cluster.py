@@ -37,13 +37,36 @@ def labels(tmp_path):
 def assemble(repository: Path, folder: Path, scheduler: str, **environment: str) -> str:
     """Calls the command; returns what it logged."""
     done = subprocess.run(
-        [sys.executable, '-m', 'ffn.assembly.assemble', '--segmentation', 'results',
-         '--bounding_box', str(TILING.box.to_proto()), '--subvolume_size', '20,24,20',
-         '--overlap', '8,8,8', '--output', 'precomputed://whole', '--scheduler', scheduler,
-         '--min_overlap_voxels', '1', '--min_fraction_smaller', '0', '--conflicts', 'join'],
-        cwd=folder, env={**os.environ, 'PYTHONPATH': str(repository), **environment},
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            '-m',
+            'ffn.assembly.assemble',
+            '--segmentation',
+            'results',
+            '--bounding_box',
+            str(TILING.box.to_proto()),
+            '--subvolume_size',
+            '20,24,20',
+            '--overlap',
+            '8,8,8',
+            '--output',
+            'precomputed://whole',
+            '--scheduler',
+            scheduler,
+            '--min_overlap_voxels',
+            '1',
+            '--min_fraction_smaller',
+            '0',
+            '--conflicts',
+            'join',
+        ],
+        cwd=folder,
+        env={**os.environ, 'PYTHONPATH': str(repository), **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return done.stderr
 
@@ -53,10 +76,15 @@ def test_a_scheduler_that_runs_already(repository, tmp_path, labels):
     dask_command = [sys.executable, '-m', 'dask']
     own = ('--scheduler-file', str(file), '--dashboard-address', ':0')
     processes = [
-        subprocess.Popen([*dask_command, *command, *own], cwd=tmp_path, env=environment,
-                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.Popen(
+            [*dask_command, *command, *own],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         for command in (('scheduler', '--port', '0'), ('worker', '--nthreads', '2'))
-    ]  # fmt: skip
+    ]
     try:
         deadline = time.monotonic() + 60
         while not file.exists():
@@ -90,9 +118,12 @@ def test_jobs_of_slurm(repository, tmp_path, labels):
     """The recipe of the manual."""
     batch_system(tmp_path)
     assemble(
-        repository, tmp_path, 'slurm', PATH=f'{tmp_path}/bin:{os.environ["PATH"]}',
+        repository,
+        tmp_path,
+        'slurm',
+        PATH=f'{tmp_path}/bin:{os.environ["PATH"]}',
         DASK_CONFIG=str(repository / 'configs' / 'jobqueue.yaml'),
-    )  # fmt: skip
+    )
     check_same_objects(read(f'precomputed://{tmp_path}/whole', TILING.box), labels)
     script = (tmp_path / 'job').read_text()
     assert '#SBATCH --gres=gpu:1' in script
@@ -137,9 +168,10 @@ def test_job_scripts_of_the_recipe(repository, tmp_path, monkeypatch, name, line
     monkeypatch.chdir(tmp_path)
     recipe = yaml.safe_load((repository / 'configs' / 'jobqueue.yaml').read_text())
     merged = dask.config.merge(dask.config.config, recipe)
-    with dask.config.set(merged), getattr(dask_jobqueue, name)(
-        scheduler_options={'dashboard_address': ':0'}
-    ) as cluster:  # fmt: skip
+    with (
+        dask.config.set(merged),
+        getattr(dask_jobqueue, name)(scheduler_options={'dashboard_address': ':0'}) as cluster,
+    ):
         script = cluster.job_script()
     for line in lines:
         assert line in script.splitlines()
@@ -155,14 +187,32 @@ def test_without_dask(repository, tmp_path, labels):
         'run_tool(lambda _: main(sys.argv[1:]))'
     )
     command = [
-        sys.executable, '-c', program, '--segmentation', 'results', '--quiet', '--bounding_box',
-        str(TILING.box.to_proto()), '--subvolume_size', '20,24,20', '--overlap', '8,8,8',
-        '--output', 'n5://whole', '--scheduler',
-    ]  # fmt: skip
+        sys.executable,
+        '-c',
+        program,
+        '--segmentation',
+        'results',
+        '--quiet',
+        '--bounding_box',
+        str(TILING.box.to_proto()),
+        '--subvolume_size',
+        '20,24,20',
+        '--overlap',
+        '8,8,8',
+        '--output',
+        'n5://whole',
+        '--scheduler',
+    ]
     done = [
-        subprocess.run([*command, scheduler], cwd=tmp_path, capture_output=True, text=True,
-                       env={**os.environ, 'PYTHONPATH': str(repository)}, check=False)
+        subprocess.run(
+            [*command, scheduler],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env={**os.environ, 'PYTHONPATH': str(repository)},
+            check=False,
+        )
         for scheduler in ('none', 'local')
-    ]  # fmt: skip
+    ]
     assert done[0].returncode == 0, done[0].stderr
     check_one_line(done[1].returncode, done[1].stderr, 'needs Dask', '[cluster]')

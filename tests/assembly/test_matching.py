@@ -55,11 +55,13 @@ def test_nothing_shared():
 
 @pytest.mark.parametrize(
     ('words', 'changes'),
-    [('min_overlap_voxels is 0', {'min_voxels': 0}),
-     ('min_fraction_smaller is -0.1', {'min_fraction_smaller': -0.1}),
-     ('min_fraction_larger is 1.5', {'min_fraction_larger': 1.5}),
-     ("conflicts is 'split'; expected join or largest", {'conflicts': 'split'})],
-)  # fmt: skip
+    [
+        ('min_overlap_voxels is 0', {'min_voxels': 0}),
+        ('min_fraction_smaller is -0.1', {'min_fraction_smaller': -0.1}),
+        ('min_fraction_larger is 1.5', {'min_fraction_larger': 1.5}),
+        ("conflicts is 'split'; expected join or largest", {'conflicts': 'split'}),
+    ],
+)
 def test_thresholds_out_of_range(words, changes):
     with pytest.raises(UserError, match=words):
         Matching(**changes)

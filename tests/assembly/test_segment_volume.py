@@ -32,23 +32,35 @@ def fill(folder: Path, network: Path) -> np.ndarray:
     """Brings network, request and a volume of four times three bodies; returns their labels."""
     flood.fill_folder(folder, network)
     one = flood.write_volume(folder)
-    labels = np.block([[one + 10 * i * (one > 0) + 40 * j * (one > 0) for i in range(2)]
-                       for j in range(2)])  # fmt: skip
+    labels = np.block(
+        [[one + 10 * i * (one > 0) + 40 * j * (one > 0) for i in range(2)] for j in range(2)]
+    )
     with h5py.File(folder / 'volume.h5', 'w') as file:
         file['raw'] = np.where(labels > 0, 255, 1).astype(np.uint8)
     return labels
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, '-m', 'ffn.assembly.segment_volume', '--inference_request',
-            'request.pbtxt', *arguments]  # fmt: skip
+    return [
+        sys.executable,
+        '-m',
+        'ffn.assembly.segment_volume',
+        '--inference_request',
+        'request.pbtxt',
+        *arguments,
+    ]
 
 
 def call(repository: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        command(*arguments), cwd=folder, env=environment(repository), capture_output=True,
-        text=True, timeout=300, check=False,
-    )  # fmt: skip
+        command(*arguments),
+        cwd=folder,
+        env=environment(repository),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
 
 
 def environment(repository: Path) -> dict[str, str]:
@@ -125,8 +137,11 @@ def test_worker_and_client_killed_on_dask(repository, tmp_path, flood_network, a
         )
         try:
             wait_for(tmp_path, client, 2)
-            workers = [child for child in psutil.Process(client.pid).children(recursive=True)
-                       if 'spawn_main' in ' '.join(child.cmdline())]  # fmt: skip
+            workers = [
+                child
+                for child in psutil.Process(client.pid).children(recursive=True)
+                if 'spawn_main' in ' '.join(child.cmdline())
+            ]
             assert len(workers) == 2
             after_two = finished(tmp_path)
             workers[0].kill()
@@ -380,10 +395,18 @@ def test_subvolumes_that_are_masked_everywhere_are_left_out(tmp_path, flood_netw
     text = (tmp_path / 'request.pbtxt').read_text() + (
         'masks { coordinate_expression { expression: "x < 50" } }'
     )
-    statistics = segment.main([
-        '--inference_request', text, '--quiet', *CUT, '--output', f'n5://{tmp_path}/out',
-        '--mask', 'masks { coordinate_expression { expression: "y < 20" } }',
-    ])  # fmt: skip
+    statistics = segment.main(
+        [
+            '--inference_request',
+            text,
+            '--quiet',
+            *CUT,
+            '--output',
+            f'n5://{tmp_path}/out',
+            '--mask',
+            'masks { coordinate_expression { expression: "y < 20" } }',
+        ]
+    )
     # x from 0 to 40 is masked, and y from 0 to 24 is not.
     assert sorted(c.xyz for c in storage.subvolumes(tmp_path / 'results')) == sorted(
         (x, y, 0) for x in (28, 53) for y in (0, 12, 30)

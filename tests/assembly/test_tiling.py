@@ -86,8 +86,10 @@ def test_computed_voxels(tiling):
 def test_an_example():
     tiling = Tiling(Box(Xyz(0, 10, 0), Xyz(250, 100, 20)), Xyz(110, 60, 40), Xyz(10, 20, 9))
     assert tiling.grid == (3, 3, 1)
-    x = [(tiling.subvolume(Xyz(i, 0, 0)).start.x, tiling.subvolume(Xyz(i, 0, 0)).end.x)
-         for i in range(3)]  # fmt: skip
+    x = [
+        (tiling.subvolume(Xyz(i, 0, 0)).start.x, tiling.subvolume(Xyz(i, 0, 0)).end.x)
+        for i in range(3)
+    ]
     assert x == [(0, 105), (95, 205), (195, 250)]  # the last one has half the size
     assert [tiling.core(Xyz(i, 0, 0)).start.x for i in range(3)] == [0, 100, 200]
     assert tiling.subvolume(Xyz(1, 1, 0)) == Box(Xyz(95, 40, 0), Xyz(110, 60, 20))

@@ -13,9 +13,11 @@ from ffn.assembly.union import Components
 
 @settings(max_examples=60, deadline=None)
 @given(
-    nodes=st.integers(1, 60), edges=st.integers(0, 80), block=st.integers(1, 70),
+    nodes=st.integers(1, 60),
+    edges=st.integers(0, 80),
+    block=st.integers(1, 70),
     seed=st.integers(0, 2**32 - 1),
-)  # fmt: skip
+)
 def test_components(tmp_path_factory, nodes, edges, block, seed):
     pairs = np.random.default_rng(seed).integers(0, nodes, (edges, 2))
     path = tmp_path_factory.mktemp('union') / 'objects.bin'

@@ -56,9 +56,11 @@ def test_more_tasks_than_are_submitted_at_a_time(monkeypatch):
 def test_no_such_scheduler():
     with pytest.raises(UserError, match='neither a file nor known'), open_pool('nowhere'):
         pass
-    with pytest.raises(UserError, match='does not answer'), dask.config.set(
-        {'distributed.comm.timeouts.connect': '1s'}
-    ), open_pool(f'tcp://127.0.0.1:{np.random.default_rng().integers(20000, 60000)}'):  # fmt: skip
+    with (
+        pytest.raises(UserError, match='does not answer'),
+        dask.config.set({'distributed.comm.timeouts.connect': '1s'}),
+        open_pool(f'tcp://127.0.0.1:{np.random.default_rng().integers(20000, 60000)}'),
+    ):
         pass
 
 

@@ -32,9 +32,7 @@ def folder(tmp_path):
 
 
 def call(folder, *more):
-    return export.main(
-        ['--output', str(folder / 'view'), '--voxel_size', SIZE, '--quiet', *more]
-    )  # fmt: skip
+    return export.main(['--output', str(folder / 'view'), '--voxel_size', SIZE, '--quiet', *more])
 
 
 def both(folder):
@@ -47,8 +45,11 @@ def stored(folder, name):
 
 
 def scale(folder, name, index):
-    spec = {'driver': 'neuroglancer_precomputed', 'scale_index': index,
-            'kvstore': {'driver': 'file', 'path': str(folder / 'view' / name)}}  # fmt: skip
+    spec = {
+        'driver': 'neuroglancer_precomputed',
+        'scale_index': index,
+        'kvstore': {'driver': 'file', 'path': str(folder / 'view' / name)},
+    }
     import tensorstore as ts
 
     return ts.open(spec, open=True).result()[..., 0].read().result().T
@@ -56,10 +57,21 @@ def scale(folder, name, index):
 
 def test_image_and_labels(folder, repository):
     done = subprocess.run(
-        [sys.executable, '-m', 'ffn.assembly.export', '--output', str(folder / 'view'),
-         '--voxel_size', SIZE, *both(folder)], cwd=repository, capture_output=True, text=True,
+        [
+            sys.executable,
+            '-m',
+            'ffn.assembly.export',
+            '--output',
+            str(folder / 'view'),
+            '--voxel_size',
+            SIZE,
+            *both(folder),
+        ],
+        cwd=repository,
+        capture_output=True,
+        text=True,
         check=False,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     image, labels = stored(folder, 'raw'), np.maximum(stored(folder, 'labels'), 0)
     np.testing.assert_array_equal(scale(folder, 'image', 0), image)
@@ -144,10 +156,19 @@ def test_scales_of_an_offset():
 
 @pytest.mark.parametrize(
     ('more', 'message'),
-    [((), 'give --image'), (('--image', '{}/volume.h5:none'), 'none'),
-     (('--labels', '{}/volume.h5:raw', '--voxel_size', '8,8'), 'expected three positive numbers x,y,z'),
-     (('--labels', '{}/volume.h5:raw', '--voxel_size', '8,8,0'), "'8,8,0'; expected three positive")],
-)  # fmt: skip
+    [
+        ((), 'give --image'),
+        (('--image', '{}/volume.h5:none'), 'none'),
+        (
+            ('--labels', '{}/volume.h5:raw', '--voxel_size', '8,8'),
+            'expected three positive numbers x,y,z',
+        ),
+        (
+            ('--labels', '{}/volume.h5:raw', '--voxel_size', '8,8,0'),
+            "'8,8,0'; expected three positive",
+        ),
+    ],
+)
 def test_bad_input(folder, more, message):
     with pytest.raises(UserError, match=message):
         call(folder, *(word.format(folder) for word in more))
