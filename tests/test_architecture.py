@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.calls import run_python
 from tests.conftest import ROOT
 
 SCRIPTS = ('build_coordinates', 'compute_partitions', 'run_inference', 'train')
@@ -278,20 +279,27 @@ def test_rules_look_at_every_part(sources):
 # Direction of imports.
 
 
-def check_contracts(config: Path) -> bool:
-    """Whether the code keeps the contracts of a configuration of import-linter."""
-    from importlinter.cli import lint_imports
-
-    return lint_imports(str(config), no_cache=True) == 0
-
-
-def test_imports_keep_the_contracts(monkeypatch, capsys):
-    monkeypatch.chdir(ROOT)
-    assert check_contracts(ROOT / 'pyproject.toml'), capsys.readouterr().out
+LINT = """
+import sys
+from importlinter.cli import lint_imports
+sys.exit(lint_imports(sys.argv[1], no_cache=True))
+"""
 
 
-def test_contracts_are_broken_by_an_arrow_upwards(monkeypatch, tmp_path, capsys):
-    monkeypatch.chdir(ROOT)
+def check_contracts(config: Path) -> subprocess.CompletedProcess[str]:
+    """Checks the code against the contracts of a configuration of import-linter.
+
+    It replaces the log handlers of its process, so it has one of its own.
+    """
+    return run_python(ROOT, '-c', LINT, config)
+
+
+def test_imports_keep_the_contracts():
+    done = check_contracts(ROOT / 'pyproject.toml')
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_contracts_are_broken_by_an_arrow_upwards(tmp_path):
     text = (ROOT / 'pyproject.toml').read_text(encoding='utf-8')
     # With the two exchanged, utils would have to stand on training.
     swapped = text.replace('"inference | training",', '"@",').replace(
@@ -299,8 +307,9 @@ def test_contracts_are_broken_by_an_arrow_upwards(monkeypatch, tmp_path, capsys)
     )
     config = tmp_path / 'pyproject.toml'
     config.write_text(swapped.replace('"@",', '"utils",'), encoding='utf-8')
-    assert not check_contracts(config)
-    assert 'ffn.training is not allowed to import ffn.utils' in capsys.readouterr().out
+    done = check_contracts(config)
+    assert done.returncode == 1, done.stderr
+    assert 'ffn.training is not allowed to import ffn.utils' in done.stdout
 
 
 # Files.
