@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import runpy
 import sys
@@ -41,15 +40,8 @@ MODULES = {
 }
 
 
-LANDED = {
-    module: command
-    for module, command in MODULES.items()
-    if importlib.util.find_spec(f'ffn.cli.{find_commands()[command].module}')
-}
-
-
 @pytest.mark.filterwarnings('ignore::RuntimeWarning:runpy')
-@pytest.mark.parametrize(('module', 'command'), LANDED.items(), ids=LANDED)
+@pytest.mark.parametrize(('module', 'command'), MODULES.items(), ids=MODULES)
 def test_python_m_runs_the_subcommand(module, command, monkeypatch, capsys):
     monkeypatch.setattr(sys, 'argv', [module, '--help'])
     monkeypatch.setattr('ffn.utils.startup.show_log', lambda: None)  # lasts for the whole process
