@@ -30,7 +30,7 @@ from ffn.distributed.local_pools import InProcess
 from ffn.evaluation.rand import rand_score
 from ffn.evaluation.voi import voi_score
 from ffn.inference import box_run, consensus_pb2, inference_pb2
-from ffn.inference.request import read_box, read_request
+from ffn.inference.request import make_config, read_box, read_request
 from ffn.models import precision
 from ffn.utils.geometry import Xyz, Zyx
 from ffn.utils.startup import startup_messages_hidden
@@ -114,10 +114,10 @@ def run(args: argparse.Namespace, folder: Path) -> None:
         nonlocal begin
         times[name], begin = time.perf_counter() - begin, time.perf_counter()
 
-    box_run.segment_request(request, [box], quiet=args.quiet)
+    box_run.run(make_config(request), [box], quiet=args.quiet)
     lap('forward')
     consensus_run.segment_reversed(
-        request, f'{folder}/forward', f'{folder}/reverse', InProcess(), args.quiet
+        make_config(request), f'{folder}/forward', f'{folder}/reverse', InProcess(), args.quiet
     )
     lap('reverse')
     consensus_run.run_consensus(

@@ -23,7 +23,9 @@ from ffn.agglomeration.merges import MergeDecision
 from ffn.agglomeration.pairs import resegment, score
 from ffn.distributed.pool import Pool
 from ffn.inference import inference_pb2, request_identity
-from ffn.inference.request import voxel_size_zyx
+from ffn.inference.config import InferenceConfig
+from ffn.inference.request import make_config
+from ffn.inference.serialization import to_message
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.settings import setting
 from ffn.volumes import provenance
@@ -77,13 +79,14 @@ def agglomerate(
       SystemExit: stopped by a signal; finished results are kept.
     """
     resegmentation.check_request(request)
-    request_identity.resolve(request.inference, pool)
+    inference = request_identity.resolve(make_config(request.inference), pool)
+    request.inference.CopyFrom(to_message(inference))  # which is stored with the results
     directory = Path(request.output_directory)
     directory.mkdir(parents=True, exist_ok=True)
-    provenance.claim(directory, _describe_run(request, config))
+    provenance.claim(directory, _describe_run(request, inference, config))
     table = directory / 'candidates.csv'
     if not table.exists():
-        x, y, z = voxel_size_zyx(request.inference)[::-1]
+        z, y, x = inference.voxel_size_zyx
         source = request.inference.init_segmentation.SerializeToString()
         search = CandidateSearch(
             source, config.box, (x, y, z), config.max_distance, config.block_size
@@ -111,7 +114,9 @@ def find_equivalences(decisions: Sequence[MergeDecision]) -> dict[int, int]:
 
 
 def _describe_run(
-    request: inference_pb2.ResegmentationRequest, config: AgglomerationConfig
+    request: inference_pb2.ResegmentationRequest,
+    inference: InferenceConfig,
+    config: AgglomerationConfig,
 ) -> dict[str, Any]:
     """Returns everything that the results of resegmentation depend on, as plain JSON."""
     deciding = inference_pb2.ResegmentationRequest()
@@ -119,12 +124,12 @@ def _describe_run(
     for name in ('points', 'inference', 'output_directory'):
         deciding.ClearField(name)
     return {
-        'model_sha256': provenance.model_digest(request.inference.model_checkpoint_path),
+        'model_sha256': provenance.model_digest(inference.model_checkpoint_path),
         'init_segmentation_made_from': read_input_stamp(
             VolumeSource.from_proto(request.inference.init_segmentation, 'init_segmentation')
         ),
         'resegmentation': json_format.MessageToDict(deciding, preserving_proto_field_name=True),
-        'inference': request_identity.result_fields(request.inference),
+        'inference': request_identity.result_fields(inference),
         'box': str(config.box),
         'max_distance': config.max_distance,
         'block_size': list(config.block_size),

@@ -7,6 +7,7 @@ one repeated from its seeds in reverse order (`segment_reversed`); few mergers t
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import time
@@ -20,7 +21,7 @@ from absl import logging
 from ffn.agglomeration.consensus import split_consensus
 from ffn.distributed.pool import Pool, run_stage
 from ffn.inference import consensus_pb2, inference_pb2, report, request_identity, storage
-from ffn.inference.request import absolute_paths, make_config
+from ffn.inference.config import InferenceConfig
 from ffn.inference.worker_network import NetworkFactory, segment_subvolumes
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Zyx
@@ -184,7 +185,7 @@ def load_source(
 
 
 def segment_reversed(
-    request: inference_pb2.InferenceRequest,
+    config: InferenceConfig,
     forward: str,
     reverse: str,
     pool: Pool,
@@ -193,7 +194,7 @@ def segment_reversed(
     """Segments the subvolumes of a segmentation again, from its seeds in reverse order.
 
     Args:
-      request: the request of the segmentation.
+      config: the configuration of the segmentation, with absolute paths.
       forward: folder of the segmentation.
       reverse: folder of the result; existing subvolumes are kept.
       pool: runs the tasks, which share a network.
@@ -203,25 +204,21 @@ def segment_reversed(
       UserError: an invalid request, or a subvolume that failed; the others have been segmented.
       SystemExit: stopped by a signal, after checkpoints.
     """
-    reversed_ = inference_pb2.InferenceRequest()
-    reversed_.CopyFrom(request)
-    absolute_paths(reversed_)
     forward, reverse = os.path.abspath(forward), os.path.abspath(reverse)
-    reversed_.seed_policy = 'PolicyInvertOrigins'
-    reversed_.seed_policy_args = json.dumps({'segmentation_dir': forward})
-    reversed_.segmentation_output_dir = reverse
-    request_identity.resolve(reversed_, pool)
+    config = request_identity.resolve(config, pool)
     there = storage.subvolumes(forward)
-    asked = inference_pb2.InferenceRequest()
-    asked.CopyFrom(request)
-    asked.model_checkpoint_path = reversed_.model_checkpoint_path
-    asked.precision = reversed_.precision
-    if differences := request_identity.compare(asked, next(iter(there.values()))):
+    if differences := request_identity.compare(config, next(iter(there.values()))):
         logging.warning(
             '%s was made with a request other than --inference_request: %s', forward, differences
         )
+    config = dataclasses.replace(
+        config,
+        seed_policy='PolicyInvertOrigins',
+        seed_policy_args={'segmentation_dir': forward},
+        segmentation_output_dir=reverse,
+    )
     with exclusive_directory(reverse):
-        _claim(reversed_, reverse)
+        _claim(config, reverse)
         boxes = [
             Box.from_zyx(corner, storage.segmentation_shape(path))
             for corner, path in there.items()
@@ -230,7 +227,7 @@ def segment_reversed(
         if not boxes:
             return
         begin = time.monotonic()
-        with pool.share(NetworkFactory(make_config(reversed_))) as workers:
+        with pool.share(NetworkFactory(config)) as workers:
             reports = list(segment_subvolumes(workers, boxes, len(boxes), 'reverse', quiet))
         print(report.summary(reports, time.monotonic() - begin))
         counters = report.sum_counters(reports)
@@ -238,7 +235,7 @@ def segment_reversed(
         report.write_counters(Path(reverse, 'counters.txt'), counters)
 
 
-def _claim(request: inference_pb2.InferenceRequest, folder: str) -> None:
+def _claim(config: InferenceConfig, folder: str) -> None:
     """Claims a folder for a request; refuses one with results of another."""
     if not Path(folder, provenance.MANIFEST).exists() and list(Path(folder).glob('**/seg-*.npz')):
         raise UserError(
@@ -248,7 +245,7 @@ def _claim(request: inference_pb2.InferenceRequest, folder: str) -> None:
     provenance.claim(
         folder,
         {
-            'request': request_identity.result_fields(request),
-            'model_sha256': provenance.model_digest(request.model_checkpoint_path),
+            'request': request_identity.result_fields(config),
+            'model_sha256': provenance.model_digest(config.model_checkpoint_path),
         },
     )

@@ -20,16 +20,16 @@ from ffn.assembly.masked import find_unmasked_subvolumes
 from ffn.assembly.tiling import SubvolumeSet, Tiling
 from ffn.distributed.pool import Pool
 from ffn.inference import inference_pb2, request_identity, storage
+from ffn.inference.config import InferenceConfig
 from ffn.inference.report import sum_counters
-from ffn.inference.request import make_config, voxel_size_zyx
 from ffn.inference.runner import Runner
+from ffn.inference.serialization import to_message
 from ffn.inference.worker_network import NetworkFactory, segment_subvolumes
 from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.locks import exclusive_directory
 from ffn.volumes import provenance
-from ffn.volumes.volume import VolumeSource
 
 
 class NetworkInfo(NamedTuple):
@@ -55,18 +55,18 @@ def describe_network(runner: Runner) -> NetworkInfo:
 
 
 def segment_volume(
-    request: inference_pb2.InferenceRequest,
+    config: InferenceConfig,
     box: Box | None,
-    config: AssemblyConfig,
+    assembly_config: AssemblyConfig,
     pool: Pool,
     quiet: bool = False,
 ) -> tuple[Assembly, dict[str, Any]]:
     """Segments a volume and assembles it; does what is missing.
 
     Args:
-      request: complete, with absolute paths.
+      config: how subvolumes are segmented; with absolute paths.
       box: part of the image, None for all of it.
-      config: how it is cut and put together.
+      assembly_config: how it is cut and put together.
       pool: carries out the tasks.
       quiet: no progress bars.
 
@@ -77,13 +77,13 @@ def segment_volume(
       UserError: something does not fit; see also `assemble`.
       SystemExit: stopped by a signal, after checkpoints.
     """
-    folder = Path(request.segmentation_output_dir)
+    folder = Path(config.segmentation_output_dir)
     with exclusive_directory(folder):
-        request_identity.resolve(request, pool)
-        with pool.share(NetworkFactory(make_config(request))) as workers:
+        config = request_identity.resolve(config, pool)
+        with pool.share(NetworkFactory(config)) as workers:
             network = workers.call(describe_network)
-            assembly = plan_assembly(request, network, box, config)
-            _claim_folder(request, network, assembly)
+            assembly = plan_assembly(config, network, box, assembly_config)
+            _claim_folder(config, network, assembly)
             claim_output(assembly)
             (folder / storage.UNFINISHED).touch()
             subvolumes = find_unmasked_subvolumes(
@@ -96,10 +96,10 @@ def segment_volume(
 
 
 def plan_assembly(
-    request: inference_pb2.InferenceRequest,
+    config: InferenceConfig,
     network: NetworkInfo,
     box: Box | None,
-    config: AssemblyConfig,
+    assembly_config: AssemblyConfig,
 ) -> Assembly:
     """Cuts the box into subvolumes that suit the network.
 
@@ -111,14 +111,15 @@ def plan_assembly(
         raise UserError(f'--bounding_box {box} lies outside the image, {network.volume}')
     if box is not None and clipped != box:
         logging.warning('box %s leaves the image; clipped to %s', box, clipped)
-    tiling = config.tiling.tile(clipped)
+    tiling = assembly_config.tiling.tile(clipped)
     tiling.check_network(network.fov, network.deltas)
     _warn_of_small_overlap(tiling, network)
-    masks = inference_pb2.MaskConfigs(masks=config.tiling.masks.masks)
+    masks = inference_pb2.MaskConfigs(masks=assembly_config.tiling.masks.masks)
     # Masks of the image's values need the image; they are left to the network's workers.
-    masks.masks.extend(mask for mask in request.masks if mask.WhichOneof('source') != 'image')
-    z, y, x = voxel_size_zyx(request)
-    return config.plan(Path(request.segmentation_output_dir), tiling, masks, (x, y, z))
+    own = to_message(config).masks
+    masks.masks.extend(mask for mask in own if mask.WhichOneof('source') != 'image')
+    z, y, x = config.voxel_size_zyx
+    return assembly_config.plan(Path(config.segmentation_output_dir), tiling, masks, (x, y, z))
 
 
 def _warn_of_small_overlap(tiling: Tiling, network: NetworkInfo) -> None:
@@ -133,28 +134,25 @@ def _warn_of_small_overlap(tiling: Tiling, network: NetworkInfo) -> None:
             return
 
 
-def _claim_folder(
-    request: inference_pb2.InferenceRequest, network: NetworkInfo, assembly: Assembly
-) -> None:
+def _claim_folder(config: InferenceConfig, network: NetworkInfo, assembly: Assembly) -> None:
     """Makes the folder of the subvolumes that of this configuration, or checks that it is."""
-    _check_foreign_subvolumes(request, assembly.directory)
+    _check_foreign_subvolumes(config, assembly.directory)
     stamp = ''
-    if request.HasField('init_segmentation'):
-        labels = VolumeSource.from_proto(request.init_segmentation, 'init_segmentation')
-        stamp = provenance.read_input_stamp(labels)
+    if config.init_segmentation is not None:
+        stamp = provenance.read_input_stamp(config.init_segmentation)
     provenance.claim(
         assembly.directory,
         {
-            'request': request_identity.result_fields(request),
+            'request': request_identity.result_fields(config),
             'precision': network.precision,
-            'model_sha256': provenance.model_digest(request.model_checkpoint_path),
+            'model_sha256': provenance.model_digest(config.model_checkpoint_path),
             **({'init_segmentation_made_from': stamp} if stamp else {}),
             **assembly.tiled,
         },
     )
 
 
-def _check_foreign_subvolumes(request: inference_pb2.InferenceRequest, folder: Path) -> None:
+def _check_foreign_subvolumes(config: InferenceConfig, folder: Path) -> None:
     """Checks what run_inference.py has left in the folder, if it did."""
     if (folder / provenance.MANIFEST).exists():
         return
@@ -164,7 +162,7 @@ def _check_foreign_subvolumes(request: inference_pb2.InferenceRequest, folder: P
         if request_crc in seen:
             continue
         seen.add(request_crc)
-        if differences := request_identity.compare(request, path):
+        if differences := request_identity.compare(config, path):
             raise UserError(
                 f'{folder} holds subvolumes of another request: {differences}; give '
                 'another segmentation_output_dir'

@@ -10,7 +10,7 @@ from ffn.agglomeration.consensus_run import check_request, run_consensus, segmen
 from ffn.cli.flags import add_settings, make_parser, read_settings
 from ffn.distributed.pool import PoolConfig
 from ffn.inference import consensus_pb2
-from ffn.inference.request import absolute_paths, read_request
+from ffn.inference.request import absolute_paths, read_config
 from ffn.utils.protos import read_text_or_file
 
 
@@ -29,11 +29,12 @@ def main(argv: Sequence[str] | None = None) -> dict[str, int]:
     )
     check_request(request)
     absolute_paths(request)
-    inference = read_request(args.inference_request) if args.inference_request else None
+    inference = None
+    if args.inference_request:
+        inference = read_config(args.inference_request, absolute=True)
     threads = 1 if inference is None else inference.concurrent_requests
     with read_settings(args, PoolConfig).open(threads) as pool:
         if inference is not None:
-            absolute_paths(inference)
             directories = request.segmentation1.directory, request.segmentation2.directory
             segment_reversed(inference, *directories, pool, args.quiet)
         done = run_consensus(request, pool, args.quiet)

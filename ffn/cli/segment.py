@@ -11,7 +11,7 @@ from ffn.assembly.config import AssemblyConfig
 from ffn.assembly.whole_volume import segment_volume
 from ffn.cli.flags import add_settings, make_parser, read_settings
 from ffn.distributed.pool import PoolConfig
-from ffn.inference.request import absolute_paths, read_box, read_request
+from ffn.inference.request import read_box, read_config
 from ffn.utils.errors import UserError
 from ffn.utils.settings import section, setting
 
@@ -33,14 +33,13 @@ class Segment:
 
 def run(command: Segment) -> dict[str, Any]:
     """Segments, assembles and prints a summary; returns the statistics of the reconciliation."""
-    request = read_request(command.inference_request)
+    config = read_config(command.inference_request, absolute=True)
     for name in ('segmentation_output_dir', 'seed_policy'):
-        if not getattr(request, name):
+        if not getattr(config, name):
             raise UserError(f'the inference request does not set {name}, which is needed')
-    absolute_paths(request)
     box = read_box(command.bounding_box) if command.bounding_box else None
-    with command.pool.open(threads=request.concurrent_requests) as pool:
-        assembly, statistics = segment_volume(request, box, command.assembly, pool, command.quiet)
+    with command.pool.open(threads=config.concurrent_requests) as pool:
+        assembly, statistics = segment_volume(config, box, command.assembly, pool, command.quiet)
     print(describe(statistics, assembly))
     return statistics
 

@@ -15,11 +15,11 @@ from typing import Any
 from absl import logging
 
 from ffn import __version__
-from ffn.inference import inference_pb2, report
+from ffn.inference import report
 from ffn.inference.config import InferenceConfig
 from ffn.inference.core.canvas import Interrupted
 from ffn.inference.report import BoxReport
-from ffn.inference.request import make_config, read_box, read_boxes, read_config
+from ffn.inference.request import read_box, read_boxes, read_config
 from ffn.inference.run_progress import RunProgress
 from ffn.inference.runner import Runner
 from ffn.utils.errors import UserError
@@ -102,13 +102,6 @@ def run(
             }
             report.write_json(report_path, reports, seconds, settings)
     _raise_failures(reports, config.segmentation_output_dir)
-
-
-def segment_request(
-    request: inference_pb2.InferenceRequest, asked: Sequence[Box], quiet: bool = False
-) -> None:
-    """Segments boxes as a complete request says; see `run`."""
-    run(make_config(request), asked, quiet=quiet)
 
 
 def _check_writable(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from google.protobuf import json_format, message
 
 from ffn.distributed.pool import Pool
 from ffn.inference import inference_pb2
+from ffn.inference.config import InferenceConfig
 from ffn.inference.request import absolute_paths
-from ffn.models.checkpoints import resolve_checkpoint
+from ffn.inference.serialization import to_message
 from ffn.utils.npz import read_npz
 from ffn.utils.startup import startup_messages_hidden
 from ffn.volumes import provenance
@@ -20,28 +22,32 @@ from ffn.volumes import provenance
 _EXECUTION_FIELDS = ('checkpoint_interval', 'batch_size', 'concurrent_requests')
 
 
-def resolve(request: inference_pb2.InferenceRequest, pool: Pool) -> None:
-    """Fixes what a request leaves open until it runs, so that all workers agree on it.
+def resolve(config: InferenceConfig, pool: Pool) -> InferenceConfig:
+    """Fixes what a configuration leaves open until it runs, so that all workers agree on it.
 
     Args:
-      request: changed in place: the newest checkpoint in place of its folder, and the precision in place
-        of `auto`.
+      config: may name a folder of checkpoints, and the precision `auto`.
       pool: what will carry it out.
-    """
-    with startup_messages_hidden():
-        from ffn.models.precision import choose_precision
 
-        request.model_checkpoint_path = resolve_checkpoint(request.model_checkpoint_path)
-        if request.precision == 'auto' and not pool.distributed:
-            request.precision = choose_precision('auto')
-    if request.precision == 'auto':
+    Returns:
+      The same with the newest checkpoint of the folder, and with the precision that `auto` stands for.
+    """
+    if config.precision == 'auto' and pool.distributed:
         from ffn.inference.worker_network import ask_precision
 
-        request.precision = pool.restricted().call(ask_precision)
+        precision = pool.restricted().call(ask_precision)
+        config = dataclasses.replace(config, precision=precision)
+    with startup_messages_hidden():
+        return config.resolve()
 
 
-def result_fields(request: inference_pb2.InferenceRequest) -> dict[str, Any]:
+def result_fields(config: InferenceConfig) -> dict[str, Any]:
     """The fields of a request that decide its result, as JSON."""
+    return request_fields(to_message(config))
+
+
+def request_fields(request: inference_pb2.InferenceRequest) -> dict[str, Any]:
+    """See `result_fields`; of a request that was stored with a result."""
     return json_format.MessageToDict(_result_request(request), preserving_proto_field_name=True)
 
 
@@ -70,11 +76,11 @@ def stored_request(serialized: bytes) -> inference_pb2.InferenceRequest | None:
     return None
 
 
-def compare(request: inference_pb2.InferenceRequest, path: str | Path) -> str:
-    """Names what differs between a request and the one that a subvolume was made with.
+def compare(config: InferenceConfig, path: str | Path) -> str:
+    """Names what differs between a configuration and the request that a subvolume was made with.
 
     Args:
-      request: resolved.
+      config: resolved.
       path: npz of the subvolume.
 
     Returns:
@@ -84,7 +90,7 @@ def compare(request: inference_pb2.InferenceRequest, path: str | Path) -> str:
     made_with = None if stored is None else stored_request(stored.item())
     if made_with is None:
         return ''
-    return provenance.differences(result_fields(made_with), result_fields(request))
+    return provenance.differences(request_fields(made_with), result_fields(config))
 
 
 def request_digest(serialized: bytes) -> str:

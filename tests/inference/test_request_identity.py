@@ -13,7 +13,7 @@ def request(**fields) -> inference_pb2.InferenceRequest:
 
 def test_how_a_request_is_carried_out_decides_nothing():
     usual, other = request(), request(batch_size=4, concurrent_requests=8, checkpoint_interval=60)
-    assert request_identity.result_fields(usual) == request_identity.result_fields(other)
+    assert request_identity.request_fields(usual) == request_identity.request_fields(other)
     serialized = [r.SerializeToString() for r in (usual, other, request(image_stddev=3))]
     digests = [request_identity.request_digest(data) for data in serialized]
     assert digests[0] == digests[1] != digests[2]

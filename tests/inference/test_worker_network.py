@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import threading
 
@@ -13,7 +14,7 @@ from ffn.distributed.dask_pool import DaskPool
 from ffn.distributed.local_pools import InProcess
 from ffn.distributed.pool import open_pool, run_stage
 from ffn.inference import inference_pb2, request_identity, storage
-from ffn.inference.request import make_config, read_request
+from ffn.inference.request import make_config, read_config, read_request
 from ffn.inference.runner import Runner
 from ffn.inference.worker_network import NetworkFactory, ask_precision, segment_subvolume
 from ffn.models.precision import choose_precision
@@ -101,8 +102,8 @@ def test_precision_is_asked_in_a_process_of_its_own():
 
 
 def test_what_a_request_leaves_open_is_settled(trained_folder):
-    request = read_request(str(trained_folder / 'request.pbtxt'))
-    request.precision = 'auto'
-    request_identity.resolve(request, InProcess())
-    assert request.model_checkpoint_path == str(trained_folder / 'flood' / 'model.ckpt-3')
-    assert request.precision in ('float32', 'bfloat16', 'float16')
+    config = read_config(str(trained_folder / 'request.pbtxt'))
+    config = dataclasses.replace(config, precision='auto')
+    resolved = request_identity.resolve(config, InProcess())
+    assert resolved.model_checkpoint_path == str(trained_folder / 'flood' / 'model.ckpt-3')
+    assert resolved.precision in ('float32', 'bfloat16', 'float16')
