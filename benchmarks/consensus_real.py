@@ -25,6 +25,7 @@ import numpy as np
 from benchmarks import measure, real_segmentation
 from ffn.agglomeration import agglomerate, consensus_run
 from ffn.agglomeration.agglomerate import AgglomerationConfig
+from ffn.agglomeration.config import make_config as make_resegmentation_config
 from ffn.agglomeration.evidence import Thresholds
 from ffn.distributed.local_pools import InProcess
 from ffn.evaluation.rand import rand_score
@@ -92,7 +93,9 @@ def joined(
         Thresholds(args.min_iou, args.min_consistency, args.max_deleted),
         args.max_distance,
     )
-    decisions = agglomerate.agglomerate(again, config, InProcess(), args.quiet)
+    decisions = agglomerate.agglomerate(
+        make_resegmentation_config(again), config, InProcess(), args.quiet
+    )
     table = agglomerate.find_equivalences(decisions)
     return (
         fastremap.remap(labels, table, preserve_missing_labels=True),

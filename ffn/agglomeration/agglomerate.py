@@ -11,26 +11,22 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
 
-from ffn.agglomeration import candidates, merges, resegmentation
+from ffn.agglomeration import candidates, merges
 from ffn.agglomeration.candidates import CandidateSearch
+from ffn.agglomeration.config import ResegmentationConfig, to_message
 from ffn.agglomeration.evidence import Thresholds
 from ffn.agglomeration.merges import MergeDecision
 from ffn.agglomeration.pairs import resegment, score
 from ffn.distributed.pool import Pool
-from ffn.inference import inference_pb2, request_identity
-from ffn.inference.config import InferenceConfig
-from ffn.inference.request import make_config
-from ffn.inference.serialization import to_message
+from ffn.inference import request_identity
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.settings import setting
 from ffn.volumes import provenance
 from ffn.volumes.provenance import read_input_stamp
-from ffn.volumes.volume import VolumeSource
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +54,7 @@ class AgglomerationConfig:
 
 
 def agglomerate(
-    request: inference_pb2.ResegmentationRequest,
+    resegmentation: ResegmentationConfig,
     config: AgglomerationConfig,
     pool: Pool,
     quiet: bool = False,
@@ -66,7 +62,7 @@ def agglomerate(
     """Finds candidate pairs, resegments them, decides which to join, and writes the tables.
 
     Args:
-      request: with complete `inference`; its points are ignored.
+      resegmentation: how pairs are resegmented, and where results go.
       config: how candidates are found and when they are joined.
       pool: runs the tasks.
       quiet: no progress bars.
@@ -78,24 +74,26 @@ def agglomerate(
       UserError: an invalid request, or a folder with results of other settings.
       SystemExit: stopped by a signal; finished results are kept.
     """
-    resegmentation.check_request(request)
-    inference = request_identity.resolve(make_config(request.inference), pool)
-    request.inference.CopyFrom(to_message(inference))  # which is stored with the results
-    directory = Path(request.output_directory)
+    inference = request_identity.resolve(resegmentation.inference, pool)
+    resegmentation = dataclasses.replace(resegmentation, inference=inference)
+    directory = resegmentation.output_directory
     directory.mkdir(parents=True, exist_ok=True)
-    provenance.claim(directory, _describe_run(request, inference, config))
+    provenance.claim(directory, _describe_run(resegmentation, config))
     table = directory / 'candidates.csv'
     if not table.exists():
         z, y, x = inference.voxel_size_zyx
-        source = request.inference.init_segmentation.SerializeToString()
         search = CandidateSearch(
-            source, config.box, (x, y, z), config.max_distance, config.block_size
+            resegmentation.segmentation,
+            config.box,
+            (x, y, z),
+            config.max_distance,
+            config.block_size,
         )
         found = candidates.find_candidates(search, directory / 'candidates', pool, quiet)
         candidates.write_candidates(table, found)
     pairs = candidates.read_candidates(table)
-    notes = resegment(request, pairs, pool, quiet)
-    scores = score(request, [pair for pair in pairs if pair not in notes], pool, quiet)
+    notes = resegment(resegmentation, pairs, pool, quiet)
+    scores = score(resegmentation, [pair for pair in pairs if pair not in notes], pool, quiet)
     decisions = [
         MergeDecision(pair, None, accepted=False, note=notes[pair])
         if pair in notes
@@ -114,21 +112,17 @@ def find_equivalences(decisions: Sequence[MergeDecision]) -> dict[int, int]:
 
 
 def _describe_run(
-    request: inference_pb2.ResegmentationRequest,
-    inference: InferenceConfig,
-    config: AgglomerationConfig,
+    resegmentation: ResegmentationConfig, config: AgglomerationConfig
 ) -> dict[str, Any]:
     """Returns everything that the results of resegmentation depend on, as plain JSON."""
-    deciding = inference_pb2.ResegmentationRequest()
-    deciding.CopyFrom(request)
-    for name in ('points', 'inference', 'output_directory'):
-        deciding.ClearField(name)
+    request = to_message(resegmentation)
+    for name in ('inference', 'output_directory'):
+        request.ClearField(name)
+    inference = resegmentation.inference
     return {
         'model_sha256': provenance.model_digest(inference.model_checkpoint_path),
-        'init_segmentation_made_from': read_input_stamp(
-            VolumeSource.from_proto(request.inference.init_segmentation, 'init_segmentation')
-        ),
-        'resegmentation': json_format.MessageToDict(deciding, preserving_proto_field_name=True),
+        'init_segmentation_made_from': read_input_stamp(resegmentation.segmentation),
+        'resegmentation': json_format.MessageToDict(request, preserving_proto_field_name=True),
         'inference': request_identity.result_fields(inference),
         'box': str(config.box),
         'max_distance': config.max_distance,

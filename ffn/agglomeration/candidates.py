@@ -13,7 +13,6 @@ from typing import NamedTuple
 from ffn.agglomeration.decision_points import find_decision_points
 from ffn.distributed.blockwise import block_file, run_blocks
 from ffn.distributed.pool import Pool
-from ffn.inference import inference_pb2
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, blocks
@@ -44,14 +43,14 @@ class CandidateSearch:
     """Where and how candidates are found.
 
     Attributes:
-      segmentation: DecoratedVolume of the labels, serialized.
+      segmentation: the labels.
       box: part of the volume that is searched.
       voxel_size: x, y, z, in any unit.
       max_distance: how far each segment is dilated, in that unit.
       block_size: voxels that are searched at a time.
     """
 
-    segmentation: bytes
+    segmentation: VolumeSource
     box: Box
     voxel_size: tuple[float, float, float]
     max_distance: float
@@ -107,8 +106,7 @@ def search_block(search: CandidateSearch, core: Box, path: Path) -> None:
     outer = core.grow(around).intersection(search.box)
     if outer is None:
         raise ValueError(f'block {core} lies outside the box, {search.box}')
-    source = inference_pb2.DecoratedVolume.FromString(search.segmentation)
-    with VolumeSource.from_proto(source, 'init_segmentation').open() as volume:
+    with search.segmentation.open() as volume:
         labels = volume.require_labels().read(outer)
     found = find_decision_points(
         labels, search.voxel_size, search.max_distance, core=core.relative_to(outer.start)

@@ -108,7 +108,7 @@ def evaluate_pair(
     )
     probs, corner = data['probs'], Zyx.of(data['corner_zyx'])
     center = Zyx.of(np.subtract(Xyz.from_proto(point.point).zyx, corner))
-    nearby = around(center, request.analysis_radius)
+    nearby = around(center, Xyz.from_proto(request.analysis_radius))
     box = Box.from_zyx(
         [c + s.start for c, s in zip(corner, nearby, strict=True)], probs[0][nearby].shape
     )

@@ -28,7 +28,7 @@ RECORD, TABLE, WRITTEN = 'joined_volume.json', 'equivalences.npy', 'joined_block
 
 
 def write_joined(
-    segmentation: inference_pb2.DecoratedVolume,
+    segmentation: VolumeSource,
     equivalences: Mapping[int, int],
     output: OutputSpec,
     folder: Path,
@@ -50,8 +50,8 @@ def write_joined(
       UserError: another volume exists at the output, or it cannot be written.
     """
     table = np.array(sorted(equivalences.items()), np.uint64).reshape(-1, 2)
-    source_stamp = read_input_stamp(VolumeSource.from_proto(segmentation, 'init_segmentation'))
-    made_from = json.dumps([str(segmentation), source_stamp, repr(output)])
+    source_stamp = read_input_stamp(segmentation)
+    made_from = json.dumps([_as_text(segmentation), source_stamp, repr(output)])
     stamp = hashlib.sha256(made_from.encode() + table.tobytes()).hexdigest()
     written, there = folder / WRITTEN / stamp, check_output(output, folder)
     if there != stamp:
@@ -64,16 +64,15 @@ def write_joined(
         chunks = map(output.whole_chunks, blocks(output.box, size))
         return (block for block in chunks if not block.empty)
 
-    source = segmentation.SerializeToString()
     if output.parallel:
         output.create(stamp)
-        arguments = source, folder / TABLE, output
+        arguments = segmentation, folder / TABLE, output
         run_blocks(pool, write_block, arguments, parts, written, 'joined volume', quiet)
         output.finish(stamp)
     elif there != stamp:
-        with output.replace_hdf5(stamp) as target, _open(source) as volume:
+        with output.replace_hdf5(stamp) as target, segmentation.open() as volume:
             for block in progress(list(parts()), desc='joined volume', unit='block', quiet=quiet):
-                target.write(block, read_joined(volume, table, block))
+                target.write(block, read_joined(volume.require_labels(), table, block))
 
 
 def check_output(output: OutputSpec, folder: Path) -> str | None:
@@ -95,19 +94,21 @@ def check_output(output: OutputSpec, folder: Path) -> str | None:
 
 
 def write_block(
-    segmentation: bytes, table: Path, output: OutputSpec, block: Box, mark: Path
+    segmentation: VolumeSource, table: Path, output: OutputSpec, block: Box, mark: Path
 ) -> None:
     """Writes one block of an output that several processes may write, and marks it as written.
 
     Args:
-      segmentation: DecoratedVolume, serialized.
+      segmentation: volume to read.
       table: npy of the table for `read_joined`.
       output: existing volume.
       block: whole chunks.
       mark: file to create afterwards.
     """
-    with _open(segmentation) as volume:
-        output.open_parallel().write(block, read_joined(volume, np.load(table), block))
+    with segmentation.open() as volume:
+        output.open_parallel().write(
+            block, read_joined(volume.require_labels(), np.load(table), block)
+        )
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.touch()
 
@@ -126,6 +127,8 @@ def read_joined(volume: Volume, table: np.ndarray, block: Box) -> np.ndarray:
     return remap(volume.read(block), table[:, 0], table[:, 1], others='keep')
 
 
-def _open(segmentation: bytes) -> Volume:
-    source = inference_pb2.DecoratedVolume.FromString(segmentation)
-    return VolumeSource.from_proto(source, 'init_segmentation').open().require_labels()
+def _as_text(source: VolumeSource) -> str:
+    """Returns the volume as a request names it; stamps of written volumes depend on this text."""
+    if source.tensorstore:
+        return str(inference_pb2.DecoratedVolume(tensorstore=source.tensorstore))
+    return str(inference_pb2.DecoratedVolume(hdf5=source.spec))

@@ -1,4 +1,4 @@
-"""Candidates segmented again and scored, wherever the pool carries out its tasks."""
+"""Resegments candidate pairs and scores the results, wherever the pool runs its tasks."""
 
 from __future__ import annotations
 
@@ -6,63 +6,51 @@ from collections.abc import Sequence
 
 from absl import logging
 
-from ffn.agglomeration import resegmentation
 from ffn.agglomeration.candidates import Candidate
+from ffn.agglomeration.config import Resegmentation, ResegmentationConfig
 from ffn.agglomeration.evidence import evaluate_pair
+from ffn.agglomeration.resegmentation import process_point, result_path
 from ffn.distributed.pool import Pool, run_stage
-from ffn.inference import inference_pb2, resegmentation_pb2
-from ffn.inference.request import make_config
+from ffn.inference import resegmentation_pb2
 from ffn.inference.runner import Runner
 from ffn.inference.worker_network import NetworkFactory
 from ffn.utils.errors import UnreadableError, UserError
-from ffn.volumes.volume import VolumeSource
 
-# Pairs that are scored in one task.
+# Number of pairs that are scored in one task.
 _PAIRS_PER_TASK = 32
 
 
-def make_point(pair: Candidate) -> inference_pb2.ResegmentationPoint:
-    """Turns a candidate into a point of a request."""
-    return inference_pb2.ResegmentationPoint(
-        id_a=pair.id_a, id_b=pair.id_b, point=pair.point.to_proto()
-    )
-
-
 def resegment(
-    request: inference_pb2.ResegmentationRequest,
-    pairs: Sequence[Candidate],
-    pool: Pool,
-    quiet: bool = False,
+    config: ResegmentationConfig, pairs: Sequence[Candidate], pool: Pool, quiet: bool = False
 ) -> dict[Candidate, str]:
-    """Segments pairs again; existing results stay.
+    """Resegments pairs; existing results are kept.
 
     Args:
-      request: with inference complete.
+      config: resolved.
       pairs: the candidates.
-      pool: carries out the tasks, which share a network.
+      pool: runs the tasks, which share a network.
       quiet: no progress bar.
 
     Returns:
-      Pairs that could not be segmented again → why.
+      Pairs that could not be resegmented → why.
 
     Raises:
       UserError: an image or segmentation that cannot be read.
       SystemExit: stopped by a signal.
     """
-    todo = [p for p in pairs if not resegmentation.result_path(request, make_point(p)).exists()]
+    todo = [pair for pair in pairs if not result_path(config, _task_for(pair)).exists()]
     if not todo:
         return {}
-    logging.info('%d of %d pairs are to be segmented again', len(todo), len(pairs))
-    text = request.SerializeToString()
-    with pool.share(NetworkFactory(make_config(request.inference))) as workers:
-        tasks = ((text, pair) for pair in todo)
+    logging.info('%d of %d pairs are to be resegmented', len(todo), len(pairs))
+    with pool.share(NetworkFactory(config.inference)) as workers:
+        tasks = ((config, pair) for pair in todo)
         done = run_stage(
             workers, resegment_pair, tasks, len(todo), 'resegmentation', quiet, unit='pair'
         )
         notes = {pair: note for pair, note in done if note}
     if notes:
         logging.warning(
-            '%d of %d pairs could not be segmented again, among them %s',
+            '%d of %d pairs could not be resegmented, among them %s',
             len(notes),
             len(todo),
             next(iter(notes.items())),
@@ -70,23 +58,24 @@ def resegment(
     return notes
 
 
-def resegment_pair(runner: Runner, request: bytes, pair: Candidate) -> tuple[Candidate, str]:
-    """Segments a pair again.
+def resegment_pair(
+    runner: Runner, config: ResegmentationConfig, pair: Candidate
+) -> tuple[Candidate, str]:
+    """Resegments a pair.
 
     Args:
-      runner: started.
-      request: ResegmentationRequest, serialized.
+      runner: made with `config.inference`.
+      config: see `resegment`.
       pair: the candidate.
 
     Returns:
-      The pair, and why it was not possible, '' if it was.
+      The pair, and why it could not be resegmented, or ''.
 
     Raises:
-      UnreadableError: an image or segmentation that cannot be read, which says nothing of the pair.
+      UnreadableError: an image or segmentation that cannot be read, which says nothing about the pair.
     """
-    parsed = inference_pb2.ResegmentationRequest.FromString(request)
     try:
-        resegmentation.process_point(parsed, runner, make_point(pair))
+        process_point(config, runner, _task_for(pair))
     except UnreadableError:
         raise
     except UserError as error:
@@ -95,24 +84,22 @@ def resegment_pair(runner: Runner, request: bytes, pair: Candidate) -> tuple[Can
 
 
 def score(
-    request: inference_pb2.ResegmentationRequest,
-    pairs: Sequence[Candidate],
-    pool: Pool,
-    quiet: bool = False,
+    config: ResegmentationConfig, pairs: Sequence[Candidate], pool: Pool, quiet: bool = False
 ) -> dict[Candidate, resegmentation_pb2.EvalResult]:
-    """Scores pairs that have been segmented again.
+    """Scores pairs that have been resegmented.
 
     Args:
-      request: see `resegment`.
-      pairs: all have a result.
-      pool: carries out the tasks.
+      config: see `resegment`.
+      pairs: pairs with a result.
+      pool: runs the tasks.
       quiet: no progress bar.
 
     Raises:
-      UserError: a result that is damaged.
+      UserError: a result is damaged.
     """
-    text = request.SerializeToString()
-    tasks = ((text, pairs[i : i + _PAIRS_PER_TASK]) for i in range(0, len(pairs), _PAIRS_PER_TASK))
+    tasks = (
+        (config, pairs[i : i + _PAIRS_PER_TASK]) for i in range(0, len(pairs), _PAIRS_PER_TASK)
+    )
     done = run_stage(
         pool, score_pairs, tasks, len(pairs), 'scores', quiet, lambda task: len(task[1]), 'pair'
     )
@@ -123,14 +110,18 @@ def score(
     }
 
 
-def score_pairs(request: bytes, pairs: Sequence[Candidate]) -> list[tuple[Candidate, bytes]]:
-    """Scores some pairs; see `score`."""
-    parsed = inference_pb2.ResegmentationRequest.FromString(request)
-    source = VolumeSource.from_proto(parsed.inference.init_segmentation, 'init_segmentation')
-    with source.open() as volume:
+def score_pairs(
+    config: ResegmentationConfig, pairs: Sequence[Candidate]
+) -> list[tuple[Candidate, bytes]]:
+    """Scores some pairs; returns each with its EvalResult, serialized."""
+    with config.segmentation.open() as volume:
         labels = volume.require_labels()
-        paths = [resegmentation.result_path(parsed, make_point(pair)) for pair in pairs]
+        paths = [result_path(config, _task_for(pair)) for pair in pairs]
         return [
             (pair, evaluate_pair(path, labels).eval.SerializeToString())
             for pair, path in zip(pairs, paths, strict=True)
         ]
+
+
+def _task_for(pair: Candidate) -> Resegmentation:
+    return Resegmentation(pair.id_a, pair.id_b, pair.point)

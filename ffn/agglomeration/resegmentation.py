@@ -17,10 +17,10 @@ import edt
 import numpy as np
 from scipy.special import expit
 
-from ffn.inference import inference_pb2, storage
+from ffn.agglomeration.config import Resegmentation, ResegmentationConfig, to_message
+from ffn.inference import storage
 from ffn.inference.core.canvas import Canvas, Extent
 from ffn.inference.runner import Runner
-from ffn.utils import vector_pb2
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
 
@@ -44,64 +44,27 @@ class ResegmentedObject:
     recovered: bool = False
 
 
-def check_request(request: inference_pb2.ResegmentationRequest) -> None:
-    """Checks that a request sets everything that resegmentation needs.
-
-    Raises:
-      UserError: names the field.
-    """
-    if not request.output_directory:
-        raise UserError('the resegmentation request does not set output_directory')
-    if not request.inference.HasField('init_segmentation'):
-        raise UserError('the resegmentation request does not set inference.init_segmentation')
-    for name, least in (
-        ('radius', 1),
-        ('exclusion_radius', 0),
-        ('init_exclusion_radius', 0),
-        ('analysis_radius', 0),
-    ):
-        value = Xyz.from_proto(getattr(request, name))
-        if min(value) < least:
-            raise UserError(
-                f'{name} of the resegmentation request is {value}; expected {least} or more'
-            )
-    if not 0 <= request.segment_recovery_fraction <= 1:
-        raise UserError(
-            f'segment_recovery_fraction is {request.segment_recovery_fraction:g}; expected 0 to 1'
-        )
-    if request.max_retry_iters < 1:
-        raise UserError(f'max_retry_iters is {request.max_retry_iters}; expected 1 or more')
-    if not 0 <= request.subdir_digits <= 32:
-        raise UserError(f'subdir_digits is {request.subdir_digits}; expected 0 to 32')
-
-
-def result_path(
-    request: inference_pb2.ResegmentationRequest, point: inference_pb2.ResegmentationPoint
-) -> Path:
-    """Returns the path of the result for a point.
+def result_path(config: ResegmentationConfig, task: Resegmentation) -> Path:
+    """Returns the path of a result.
 
     `ID_A-ID_B_at_X_Y_Z.npz`, in a subfolder named after the first digits of the MD5 of both ids if
-    subdir_digits is set; ID_B is 0 if the point has a single segment.
+    subdir_digits is set; ID_B is 0 if a single segment is extended.
     """
-    directory = Path(request.output_directory)
-    if request.subdir_digits:
-        digest = hashlib.md5(f'{point.id_a}{point.id_b}'.encode(), usedforsecurity=False)
-        directory /= digest.hexdigest()[: request.subdir_digits]
-    x, y, z = Xyz.from_proto(point.point)
-    return directory / f'{point.id_a}-{point.id_b}_at_{x}_{y}_{z}.npz'
+    directory = config.output_directory
+    if config.subdir_digits:
+        digest = hashlib.md5(f'{task.id_a}{task.id_b}'.encode(), usedforsecurity=False)
+        directory /= digest.hexdigest()[: config.subdir_digits]
+    x, y, z = task.point
+    return directory / f'{task.id_a}-{task.id_b}_at_{x}_{y}_{z}.npz'
 
 
-def process_point(
-    request: inference_pb2.ResegmentationRequest,
-    runner: Runner,
-    point: inference_pb2.ResegmentationPoint,
-) -> Path:
+def process_point(config: ResegmentationConfig, runner: Runner, task: Resegmentation) -> Path:
     """Resegments around one point and writes the result, unless it exists.
 
     Args:
-      request: see the proto.
-      runner: started with the request's `inference`.
-      point: two segments, or a single one without id_b.
+      config: radii, number of attempts, where the result goes.
+      runner: made with `config.inference`.
+      task: two segments, or a single one.
 
     Returns:
       Path of the result.
@@ -110,33 +73,32 @@ def process_point(
       UserError: the point is too close to the edge of the volume for a field of view, or a segment does
         not exist.
     """
-    path = result_path(request, point)
+    path = result_path(config, task)
     if path.exists():
         return path
-    canvas = make_canvas(request, runner, Xyz.from_proto(point.point))
+    canvas = make_canvas(config, runner, task.point)
     # The order does not matter: each starts from the same canvas.
-    ids = [point.id_a, point.id_b] if point.id_b else [point.id_a]
+    ids = [task.id_a, task.id_b] if task.id_b else [task.id_a]
     masks = remove_segments(canvas, ids)
     objects = []
     with runner.on_canvas(canvas), runner.executor.active():
         for mask in masks:
-            objects.append(resegment_object(canvas, mask, request, Xyz.from_proto(point.point)))
-            if request.terminate_early and not objects[-1].recovered:
+            objects.append(resegment_object(canvas, mask, config, task.point))
+            if config.terminate_early and not objects[-1].recovered:
                 canvas.counters.add('terminated-early')
                 break
-    _write_result(path, request, point, canvas, objects)
+    _write_result(path, config, task, canvas, objects)
     return path
 
 
-def make_canvas(request: inference_pb2.ResegmentationRequest, runner: Runner, point: Xyz) -> Canvas:
+def make_canvas(config: ResegmentationConfig, runner: Runner, point: Xyz) -> Canvas:
     """Creates the canvas around a point, prefilled with the segmentation and clipped to both volumes."""
-    radius = Xyz.from_proto(request.radius)
-    box = Box(point, Xyz(1, 1, 1)).grow(radius).intersection(runner.known_box)
+    box = Box(point, Xyz(1, 1, 1)).grow(config.radius).intersection(runner.known_box)
     if box is None:
         raise UserError(
             f'decision point {point} lies outside the image and its segmentation, {runner.known_box}'
         )
-    return runner.make_canvas(box.start.zyx, box.size.zyx, keep_history=True)[0]
+    return runner.open_canvas(box, keep_history=True)
 
 
 def remove_segments(canvas: Canvas, ids: Sequence[int]) -> list[np.ndarray]:
@@ -165,14 +127,14 @@ def remove_segments(canvas: Canvas, ids: Sequence[int]) -> list[np.ndarray]:
 
 
 def resegment_object(
-    canvas: Canvas, mask: np.ndarray, request: inference_pb2.ResegmentationRequest, point: Xyz
+    canvas: Canvas, mask: np.ndarray, config: ResegmentationConfig, point: Xyz
 ) -> ResegmentedObject:
     """Grows a segment from the voxel farthest from its surface, and from other seeds if that fails.
 
     Args:
       canvas: canvas from which the segment was removed.
       mask: bool [z, y, x], the original segment.
-      request: radii, number of attempts, and what counts as recovered.
+      config: radii, number of attempts, and what counts as recovered.
       point: decision point, x, y, z in the volume.
     """
     at = Zyx.of(np.subtract(point.zyx, canvas.corner_zyx))
@@ -180,12 +142,12 @@ def resegment_object(
     inner = tuple(slice(m, n - m) for m, n in zip(canvas.margin_zyx, canvas.shape, strict=True))
     allowed = np.zeros(canvas.shape, bool)
     allowed[inner] = True
-    if request.HasField('init_exclusion_radius'):
-        allowed[around(at, request.init_exclusion_radius)] = False
+    if config.init_exclusion_radius is not None:
+        allowed[around(at, config.init_exclusion_radius)] = False
     depth[~allowed] = 0
-    nearby = around(at, request.analysis_radius)
+    nearby = around(at, config.analysis_radius)
     result = ResegmentedObject()
-    for _ in range(request.max_retry_iters):
+    for _ in range(config.max_retry_iters):
         start = Zyx(*map(int, np.unravel_index(np.argmax(depth), depth.shape)))
         if depth[start] <= 0 or not canvas.restrictor.allows(start):
             canvas.counters.add('no-seed-left')
@@ -193,10 +155,10 @@ def resegment_object(
         result.starts.append((start.z, start.y, start.x))
         canvas.segment_at(start)
         found = canvas.seed >= canvas.options.segment_threshold
-        if is_recovered(found, mask, nearby, canvas, request.segment_recovery_fraction):
+        if is_recovered(found, mask, nearby, canvas, config.segment_recovery_fraction):
             result.recovered = True
             break
-        depth[around(start, request.exclusion_radius)] = 0
+        depth[around(start, config.exclusion_radius)] = 0
     if result.starts:
         result.logits = canvas.seed.copy()
         steps = canvas.history or []
@@ -205,10 +167,11 @@ def resegment_object(
     return result
 
 
-def around(center: Zyx, radius_proto: vector_pb2.Vector3j) -> Extent:
-    """Returns the box of a radius (x, y, z) around a position, both ends included."""
-    radius = Xyz.from_proto(radius_proto).zyx
-    z, y, x = (slice(max(c - r, 0), max(c + r + 1, 0)) for c, r in zip(center, radius, strict=True))
+def around(center: Zyx, radius: Xyz) -> Extent:
+    """Returns the box of a radius around a position, both ends included."""
+    z, y, x = (
+        slice(max(c - r, 0), max(c + r + 1, 0)) for c, r in zip(center, radius.zyx, strict=True)
+    )
     return z, y, x
 
 
@@ -233,8 +196,8 @@ def is_recovered(
 
 def _write_result(
     path: Path,
-    request: inference_pb2.ResegmentationRequest,
-    point: inference_pb2.ResegmentationPoint,
+    config: ResegmentationConfig,
+    task: Resegmentation,
     canvas: Canvas,
     objects: Sequence[ResegmentedObject],
 ) -> None:
@@ -243,10 +206,6 @@ def _write_result(
     for one, prob in zip(objects, probs, strict=True):
         if one.logits is not None:
             prob[:] = storage.quantize_probability(expit(one.logits))
-    stored = inference_pb2.ResegmentationRequest()
-    stored.CopyFrom(request)
-    del stored.points[:]
-    stored.points.append(point)
     empty_history, empty = np.zeros((0, 3), np.int32), np.zeros(0, np.int64)
     path.parent.mkdir(parents=True, exist_ok=True)
     storage.save_npz(
@@ -258,7 +217,7 @@ def _write_result(
         ),
         start_points=_object_array(one.starts for one in objects),
         recovered=np.array([one.recovered for one in objects]),
-        request=stored.SerializeToString(),
+        request=to_message(config, [task]).SerializeToString(),
         counters=json.dumps(canvas.counters.as_dict()).encode(),
         corner_zyx=np.array(canvas.corner_zyx),
     )

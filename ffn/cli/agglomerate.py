@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import logging
 
-from ffn.agglomeration import resegmentation
 from ffn.agglomeration.agglomerate import AgglomerationConfig, agglomerate, find_equivalences
+from ffn.agglomeration.config import read_config
 from ffn.agglomeration.evidence import Thresholds
 from ffn.agglomeration.joined_volume import check_output, write_joined
 from ffn.agglomeration.merges import MergeDecision
 from ffn.cli.flags import add_settings, make_parser, read_settings
 from ffn.distributed.pool import PoolConfig
-from ffn.inference import inference_pb2
-from ffn.inference.request import absolute_paths, complete_request, read_box, voxel_size_zyx
+from ffn.inference.request import read_box
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.locks import exclusive_directory
-from ffn.utils.protos import read_text_or_file
 from ffn.volumes.outputs import OutputSpec
 from ffn.volumes.specs import absolute_spec
 from ffn.volumes.volume import VolumeSource
@@ -38,26 +35,24 @@ def main(argv: Sequence[str] | None = None) -> list[MergeDecision]:
       UserError: see `agglomerate`.
     """
     args = _parser().parse_args(argv)
-    request = _read_request(args.resegmentation_request)
-    box = _box_to_search(request, args.bounding_box)
+    resegmentation = read_config(args.resegmentation_request)
+    box = _box_to_search(resegmentation.segmentation, args.bounding_box)
     config = read_settings(
         args, AgglomerationConfig, box=box, thresholds=read_settings(args, Thresholds)
     )
-    folder = Path(request.output_directory)
-    size = voxel_size_zyx(request.inference)[::-1]
-    output = OutputSpec(absolute_spec(args.output_volume), box, _CHUNK, size)
+    folder, inference = resegmentation.output_directory, resegmentation.inference
+    z, y, x = inference.voxel_size_zyx
+    output = OutputSpec(absolute_spec(args.output_volume), box, _CHUNK, (x, y, z))
     if args.output_volume:
         check_output(output, folder)
-    threads = request.inference.concurrent_requests
     with (
         exclusive_directory(folder),
-        read_settings(args, PoolConfig).open(threads) as pool,
+        read_settings(args, PoolConfig).open(inference.concurrent_requests) as pool,
     ):
-        decisions = agglomerate(request, config, pool, args.quiet)
+        decisions = agglomerate(resegmentation, config, pool, args.quiet)
         table = find_equivalences(decisions)
         if args.output_volume:
-            segmentation = request.inference.init_segmentation
-            write_joined(segmentation, table, output, folder, pool, args.quiet)
+            write_joined(resegmentation.segmentation, table, output, folder, pool, args.quiet)
     accepted = sum(decision.accepted for decision in decisions)
     impossible = sum(decision.scores is None for decision in decisions)
     print(
@@ -67,20 +62,8 @@ def main(argv: Sequence[str] | None = None) -> list[MergeDecision]:
     return decisions
 
 
-def _read_request(text_or_path: str) -> inference_pb2.ResegmentationRequest:
-    request = read_text_or_file(
-        text_or_path, inference_pb2.ResegmentationRequest(), '--resegmentation_request'
-    )
-    resegmentation.check_request(request)
-    absolute_paths(request)
-    complete_request(request.inference)
-    return request
-
-
-def _box_to_search(request: inference_pb2.ResegmentationRequest, text_or_path: str) -> Box:
-    with VolumeSource.from_proto(
-        request.inference.init_segmentation, 'init_segmentation'
-    ).open() as volume:
+def _box_to_search(segmentation: VolumeSource, text_or_path: str) -> Box:
+    with segmentation.open() as volume:
         whole = volume.require_labels().box
     if not text_or_path:
         return whole
@@ -128,5 +111,5 @@ def _parser() -> argparse.ArgumentParser:
     add_settings(parser, 'Candidates', AgglomerationConfig)
     add_settings(parser, 'When two segments are joined', Thresholds)
     add_settings(parser, 'Where it runs', PoolConfig)
-    parser.add_argument('--quiet', action='store_true', help='no progress bar')
+    parser.add_argument('--quiet', action='store_true', help='no progress bars')
     return parser

@@ -11,11 +11,10 @@ import pytest
 from ffn.agglomeration import joined_volume, merges
 from ffn.cli import agglomerate
 from ffn.distributed.local_pools import InProcess
-from ffn.inference import inference_pb2
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.outputs import OutputSpec
-from ffn.volumes.volume import open_volume
+from ffn.volumes.volume import VolumeSource, open_volume
 
 CUT, OTHER = (10, 2**40), 30
 
@@ -192,7 +191,7 @@ def test_the_joined_volume_goes_on(folder, monkeypatch):
     monkeypatch.setattr(joined_volume, 'BLOCK_CHUNKS', 1)
     with h5py.File(folder / 'labels.h5') as file:
         labels = file['split'][:]
-    source = inference_pb2.DecoratedVolume(hdf5=f'{folder}/labels.h5:split')
+    source = VolumeSource(f'{folder}/labels.h5:split')
     box = Box(Xyz(3, 5, 2), Xyz(33, 20, 17))
     output = OutputSpec(f'zarr://{folder}/joined', box, Xyz(8, 8, 8))
     arguments = (source, {CUT[1]: CUT[0]}, output, folder, InProcess(), True)

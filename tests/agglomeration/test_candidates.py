@@ -16,10 +16,9 @@ from ffn.agglomeration.candidates import (
 )
 from ffn.agglomeration.decision_points import find_decision_points
 from ffn.distributed.local_pools import InProcess, Processes
-from ffn.inference import inference_pb2
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, blocks
-from ffn.volumes.volume import open_volume
+from ffn.volumes.volume import VolumeSource, open_volume
 
 SIZE = (4.0, 4.0, 8.0)  # x, y, z
 
@@ -42,7 +41,7 @@ def volume(tmp_path):
 @pytest.fixture
 def found(volume, tmp_path):
     """Finds the candidates of blocks of a size."""
-    source = inference_pb2.DecoratedVolume(hdf5=volume.name).SerializeToString()
+    source = VolumeSource(volume.name)
     count = itertools.count()
 
     def find(block_size, box=None, distance=12.0, pool=None, folder=None):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ffn.agglomeration import resegmentation
+from ffn.agglomeration.config import Resegmentation, make_config
 from ffn.agglomeration.evidence import (
     Thresholds,
     evaluate_endpoint,
@@ -48,17 +49,15 @@ def request(folder, extra=''):
     """
     made = parse_text(text, inference_pb2.ResegmentationRequest(), 'request')
     made.inference.MergeFrom(read_request(flood.write_request(folder)))
-    resegmentation.check_request(made)
-    return made
+    return make_config(made)
 
 
 def point(id_a, id_b=0, at=POINT):
-    return inference_pb2.ResegmentationPoint(id_a=id_a, id_b=id_b, point=at.to_proto())
+    return Resegmentation(id_a, id_b, at)
 
 
 def process(asked, *points):
-    with Runner() as runner:
-        runner.start(asked.inference)
+    with Runner(asked.inference) as runner:
         return [resegmentation.process_point(asked, runner, one) for one in points]
 
 
@@ -212,7 +211,7 @@ def test_bad_requests(folder, extra, message):
     with pytest.raises(UserError, match=message):
         request(folder, extra)
     with pytest.raises(UserError, match='output_directory'):
-        resegmentation.check_request(inference_pb2.ResegmentationRequest())
+        make_config(inference_pb2.ResegmentationRequest())
 
 
 def test_bad_points(folder):
