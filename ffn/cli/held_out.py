@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ffn import __version__
 from ffn.cli.flags import make_parser
-from ffn.evaluation.held_out_box import TIMES_COVERED, HeldOutBox, checkpoint_names
+from ffn.cli.held_out_flags import add_box_flags, add_limit_flags
+from ffn.evaluation.held_out_box import HeldOutBox, checkpoint_names
 from ffn.evaluation.held_out_score import HEADER, HeldOutScore
 from ffn.inference.request import parse_request, read_box
 from ffn.utils.atomic import write_json
@@ -86,13 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar='OPTIONS',
         help="InferenceOptions that override the request's",
     )
-    add(
-        '--bounding_box',
-        required=True,
-        metavar='BOX',
-        help='BoundingBox, start and size in x, y, z, text format or a file',
-    )
-    add('--labels', required=True, metavar='PATH:DATASET', help='the ground truth')
+    add_box_flags(add)
     add(
         '--checkpoint',
         nargs='+',
@@ -101,20 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         help="checkpoints to score (default: the request's own)",
     )
     add = parser.add_argument_group('Limits and output').add_argument
-    add(
-        '--max_steps',
-        type=int,
-        metavar='N',
-        help='network steps for each checkpoint, 0: no limit '
-        f'(default: {TIMES_COVERED} times as many as cover the box)',
-    )
-    add(
-        '--max_seconds',
-        type=float,
-        default=0,
-        metavar='S',
-        help='time for each checkpoint, 0: no limit',
-    )
+    add_limit_flags(add, 'checkpoint')
     add('--json', type=Path, metavar='FILE', help='also write the scores to this file')
     add('--quiet', action='store_true', help='no progress bar')
     return parser

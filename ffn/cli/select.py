@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ffn.cli.flags import make_parser
+from ffn.cli.held_out_flags import add_box_flags, add_limit_flags
 from ffn.distributed.cluster import SCHEDULER_HELP
 from ffn.evaluation.held_out_box import checkpoint_names
 from ffn.evaluation.selection import select
@@ -116,13 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         'all combinations',
     )
     add = parser.add_argument_group('What it is scored on').add_argument
-    add(
-        '--bounding_box',
-        required=True,
-        metavar='BOX',
-        help='BoundingBox, start and size in x, y, z, text format or a file',
-    )
-    add('--labels', required=True, metavar='PATH:DATASET', help='the ground truth')
+    add_box_flags(add)
     add(
         '--metric',
         choices=sorted(METRICS),
@@ -140,18 +135,6 @@ def _parser() -> argparse.ArgumentParser:
     add('--output', required=True, type=Path, metavar='DIR', help='folder of the results')
     add('--scheduler', default='none', metavar='WHERE', help=SCHEDULER_HELP)
     add('--workers', type=int, default=2, metavar='N', help='processes of --scheduler local')
-    add(
-        '--max_steps',
-        type=int,
-        metavar='N',
-        help='network steps of each trial, 0: no limit (default: 4 times as many as cover the box)',
-    )
-    add(
-        '--max_seconds',
-        type=float,
-        default=0,
-        metavar='S',
-        help='time for each trial, 0: no limit',
-    )
+    add_limit_flags(add, 'trial')
     add('--quiet', action='store_true', help='no progress bar')
     return parser

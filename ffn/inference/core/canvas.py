@@ -116,14 +116,18 @@ class Canvas:
             corner_zyx=self.corner_zyx,
             voxel_size_zyx=voxel_size_zyx,
         )
-        name, args = movement_policy
-        reach = [n // 2 for n in info.pred_mask_size.zyx]
-        self.movement_policy = movement.make_policy(
-            self.view, name, args, info.deltas.zyx, options.move_threshold, reach
-        )
+        self.movement_policy = self._make_movement(info, *movement_policy)
         self.observers: list[Callable[[Canvas], None]] = []
         # Timers of what is going on, so that a checkpoint in the middle has the time so far.
         self._laps: dict[str, Callable[[], None]] = {}
+
+    def _make_movement(
+        self, info: ModelInfo, name: str, args: str | Mapping[str, Any]
+    ) -> movement.MovementPolicy:
+        reach = [n // 2 for n in info.pred_mask_size.zyx]
+        return movement.make_policy(
+            self.view, name, args, info.deltas.zyx, self.options.move_threshold, reach
+        )
 
     @contextlib.contextmanager
     def observed_by(self, observer: Callable[[Canvas], None]) -> Iterator[None]:

@@ -19,14 +19,19 @@ class Network(Protocol):
 class Seeds(Protocol):
     """What the canvas needs of a seed policy; see `ffn.inference.seeds.policy.SeedPolicy`."""
 
-    def __next__(self) -> Position: ...
+    def __next__(self) -> Position:
+        """Returns the next seed, z, y, x, or raises StopIteration."""
 
     @property
-    def total(self) -> int | None: ...
+    def total(self) -> int | None:
+        """Number of seeds, None until they are known."""
 
     @property
-    def index(self) -> int: ...
+    def index(self) -> int:
+        """Number of seeds returned so far."""
 
-    def get_state(self) -> dict[str, Any]: ...
+    def get_state(self) -> dict[str, Any]:
+        """Returns the state as arrays and plain numbers, for a checkpoint."""
 
-    def set_state(self, state: dict[str, Any]) -> None: ...
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Restores what `get_state` returned."""
