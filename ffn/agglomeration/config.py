@@ -1,4 +1,4 @@
-"""What resegmentation is told: a ResegmentationRequest, completed, checked and frozen.
+"""Configuration of resegmentation: a ResegmentationRequest, completed, checked and frozen.
 
 `make_config` is the edge; nothing behind it sees the message, but for the copy that results store.
 """

@@ -1,6 +1,6 @@
 """Segmented subvolumes made one volume: overlaps counted, ids matched and made global, chunks written.
 
-Files on disk are the only record of progress: a run that was stopped goes on with what is missing, and
+Files on disk are the only record of progress: a stopped run resumes with what is missing, and
 results of other settings are refused.
 """
 
@@ -37,7 +37,7 @@ def assemble(assembly: Assembly, pool: Pool, quiet: bool = False) -> dict[str, A
 
     Args:
       assembly: what to do.
-      pool: carries out the tasks.
+      pool: runs the tasks.
       quiet: no progress bars.
 
     Returns:
@@ -179,7 +179,7 @@ def write_output(
       assembly: what to do.
       present: the subvolumes that exist.
       crcs: of `count_overlaps`.
-      pool: carries out the tasks.
+      pool: runs the tasks.
       quiet: no progress bar.
 
     Raises:

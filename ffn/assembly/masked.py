@@ -29,7 +29,7 @@ def find_unmasked_subvolumes(
       tiling: where the subvolumes are.
       masks: may be empty.
       folder: keeps the answer, beside those for other tilings and masks.
-      pool: carries out the tasks.
+      pool: runs the tasks.
       quiet: no progress bar.
 
     Raises:

@@ -23,7 +23,7 @@ class Components:
         """Makes every node a component.
 
         Args:
-          path: file of n × 8 bytes, made anew.
+          path: file of n × 8 bytes; overwritten.
           nodes: n.
           block: nodes that are in memory at a time.
         """

@@ -2,7 +2,7 @@
 
 The subvolumes are segmented as run_inference.py does it, into the request's segmentation_output_dir, and
 assembled by `ffn.assembly.assembly`. Files on disk are the only record of progress: killed at any time
-and started again, a run goes on; finished subvolumes stay, others continue from their checkpoints, and
+and restarted, a run resumes; finished subvolumes are kept, others continue from their checkpoints, and
 results of other settings are refused.
 """
 
@@ -67,7 +67,7 @@ def segment_volume(
       config: how subvolumes are segmented; with absolute paths.
       box: part of the image, None for all of it.
       assembly_config: how it is cut and put together.
-      pool: carries out the tasks.
+      pool: runs the tasks.
       quiet: no progress bars.
 
     Returns:

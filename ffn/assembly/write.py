@@ -123,7 +123,7 @@ def write_hdf5(
     present: Container[Xyz],
     tick: Callable[[], object] = lambda: None,
 ) -> None:
-    """Writes an HDF5 dataset, which appears whole or not at all.
+    """Writes an HDF5 dataset atomically.
 
     Args:
       directory: the segmentation's folder.

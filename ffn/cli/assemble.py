@@ -19,7 +19,7 @@ from ffn.utils.settings import section, setting
 
 @dataclass(frozen=True)
 class Assemble:
-    """What the command is told."""
+    """Settings of the command."""
 
     segmentation: str = setting('segmentation_output_dir of the subvolumes', metavar='FOLDER')
     bounding_box: str = setting(

@@ -15,7 +15,7 @@ from ffn.volumes.specs import split_named
 
 @dataclass(frozen=True)
 class Coordinates:
-    """What the command is told."""
+    """Settings of the command."""
 
     partition_volumes: Mapping[str, str] = setting(
         'name:path:dataset of each partition volume, separated by commas',

@@ -14,7 +14,7 @@ from ffn.utils.settings import setting
 
 @dataclass(frozen=True)
 class Demo:
-    """What the command is told."""
+    """Settings of the command."""
 
     output: str = setting(
         'folder for all results; that of an earlier demo is replaced',

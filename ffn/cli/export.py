@@ -15,7 +15,7 @@ from ffn.utils.settings import section, setting
 
 @dataclass(frozen=True)
 class Export:
-    """What the command is told."""
+    """Settings of the command."""
 
     output: str = setting('folder to write', metavar='DIR')
     voxel_size: tuple[float, float, float] = setting(
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         'Writes an image, labels or both as precomputed volumes of several resolutions, with the sizes of\n'
         'all segments and a viewer state, for Neuroglancer. Each scale halves the axes along which voxels\n'
         'are smallest; image values are averaged, of labels the most frequent one counts.\n'
-        'An export that was stopped goes on where it was.',
+        'A stopped export resumes where it left off.',
         epilog='ffn export --output view --voxel_size 8,8,30 \\\n'
         '  --image volume.h5:raw --labels joined.h5:labels\n'
         'ffn view view',

@@ -11,7 +11,7 @@ from ffn.utils.settings import setting
 
 @dataclass(frozen=True)
 class ImportLabels:
-    """What the command is told."""
+    """Settings of the command."""
 
     input: str = setting(
         "HDF5 file, gzipped or not, with a label dataset or NeuroProof's pair: stack (supervoxel ids) and "

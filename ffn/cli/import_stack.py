@@ -12,7 +12,7 @@ from ffn.utils.settings import setting
 
 @dataclass(frozen=True)
 class ImportStack:
-    """What the command is told."""
+    """Settings of the command."""
 
     images: str = setting(
         'pattern of PNG or TIFF files, one section each or many in a multi-page TIFF, in quotes; sorted by '

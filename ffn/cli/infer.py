@@ -12,7 +12,7 @@ from ffn.utils.startup import startup_messages_hidden
 
 @dataclass(frozen=True)
 class Infer:
-    """What the command is told."""
+    """Settings of the command."""
 
     inference_request: str = setting(
         'InferenceRequest in text format, or a file with it', metavar='REQUEST'

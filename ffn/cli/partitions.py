@@ -15,7 +15,7 @@ from ffn.utils.settings import section, setting
 
 @dataclass(frozen=True)
 class Partitions:
-    """What the command is told."""
+    """Settings of the command."""
 
     input_volume: str = setting('labels, path:dataset', metavar='VOLUME')
     output_volume: str = setting('HDF5 dataset to write, path:dataset', metavar='VOLUME')

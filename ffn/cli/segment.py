@@ -18,7 +18,7 @@ from ffn.utils.settings import section, setting
 
 @dataclass(frozen=True)
 class Segment:
-    """What the command is told."""
+    """Settings of the command."""
 
     inference_request: str = setting('InferenceRequest, text format or a file', metavar='REQUEST')
     assembly: AssemblyConfig = section('Records')

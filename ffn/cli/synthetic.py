@@ -12,7 +12,7 @@ from ffn.utils.settings import setting
 
 @dataclass(frozen=True)
 class Synthetic:
-    """What the command is told."""
+    """Settings of the command."""
 
     size: Xyz = setting('voxels along each axis, 16 or more', parse=Xyz.parse, metavar='X,Y,Z')
     output: str = setting(

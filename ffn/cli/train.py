@@ -43,7 +43,7 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Train:
-    """What the command is told."""
+    """Settings of the command."""
 
     config: TrainConfig = section('Network and run')
     held_out: HeldOut = section('Held-out box, with --eval_steps', default_factory=HeldOut)
@@ -55,7 +55,7 @@ class Train:
 
 
 def make_train_dir() -> str:
-    """Makes a folder for a run that is told none, and says where."""
+    """Makes a folder for a run that is given none, and logs its path."""
     train_dir = tempfile.mkdtemp(prefix='ffn-train-')
     logging.warning('--train_dir is not set: checkpoints go to %s', train_dir)
     return train_dir

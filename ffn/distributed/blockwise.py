@@ -26,10 +26,10 @@ def run_blocks(
     quiet: bool = False,
     suffix: str = '',
 ) -> None:
-    """Carries out the tasks of the blocks that have no file yet.
+    """Runs the tasks of all blocks that have no file yet.
 
     Args:
-      pool: carries out the tasks.
+      pool: runs the tasks.
       function: called with the arguments, the block, and the path of its file, which it writes last.
       arguments: the same for all blocks.
       parts: returns the blocks; called twice, so that they need not be held in memory.

@@ -42,7 +42,7 @@ def open_client(scheduler: str, workers: int = 0, threads: int = 1) -> Iterator[
     Args:
       scheduler: see SCHEDULER_HELP; not 'none'.
       workers: processes for local, jobs for a batch system; 0: one per GPU, at least one.
-      threads: tasks that a process carries out at a time, for local.
+      threads: tasks that a process runs concurrently, for local.
 
     Raises:
       UserError: Dask is not installed, or there is no such scheduler.

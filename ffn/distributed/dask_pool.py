@@ -1,7 +1,7 @@
 """Tasks on the workers of a Dask cluster.
 
 Needs the extra [cluster]. Dask queues tasks, retries them and moves those of lost workers. A task is done
-when its file exists, so carrying one out twice does no harm.
+when its file exists, so running one twice is harmless.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _WINDOW, _LEAST = 8, 2000
 
 
 class DaskPool:
-    """Carries out tasks on the workers of a Dask cluster; see `ffn.distributed.pool.Pool`.
+    """Runs tasks on the workers of a Dask cluster; see `ffn.distributed.pool.Pool`.
 
     Attributes:
       client: connected to its scheduler.
@@ -55,7 +55,7 @@ class DaskPool:
 
     @property
     def capacity(self) -> int:
-        """Threads of all workers that are there now."""
+        """Total threads of all workers currently connected."""
         threads: dict[str, int] = self.client.nthreads()
         return max(sum(threads.values()), 1)
 
@@ -67,7 +67,7 @@ class DaskPool:
     def share(self, factory: SharedFactory[SharedObject]) -> Iterator[DaskPool]:
         """See `Pool`; also workers that come later make the object.
 
-        Tasks are interrupted too when their worker is asked to end, as far as it is given time:
+        Tasks are interrupted too when their worker is asked to shut down, if it is given enough time:
         `dask worker` has 8 seconds.
         """
         # A name of its own, as other commands may use the same workers.
@@ -119,7 +119,7 @@ class DaskPool:
                     done.add(more)
                 yield task, result
         finally:
-            # If the run ends early, the rest is not begun any more.
+            # If the run ends early, the remaining tasks are not started.
             if self.client.status == 'running':
                 self.client.cancel(list(task_of))
 
@@ -148,7 +148,7 @@ class DaskPool:
 
 
 def attempt(shared: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Carries out a task in a worker; returns a UserError, as trying again does not help against it.
+    """Runs a task in a worker; returns a UserError instead of raising it, as a retry would not help.
 
     Args:
       shared: name of the plugin with the object that is the function's first argument, or ''.

@@ -19,7 +19,7 @@ from ffn.utils.signals import stop_on_signal
 
 
 class InProcess:
-    """Carries out one task after another; see `ffn.distributed.pool.Pool` for the methods."""
+    """Runs tasks one after another; see `ffn.distributed.pool.Pool` for the methods."""
 
     distributed = False
     capacity = 1
@@ -59,8 +59,8 @@ class _NotBegun(Exception):  # noqa: N818 - never leaves this module
 class SharingThreads(InProcess):
     """Threads of this process whose tasks share one object.
 
-    SIGTERM, SIGHUP and Ctrl-C interrupt the tasks at work; when these have ended, SystemExit is raised.
-    An error that nobody expects ends the run at once, as it may be the shared object that failed.
+    SIGTERM, SIGHUP and Ctrl-C interrupt the running tasks; when these have ended, SystemExit is raised.
+    An unexpected error ends the run at once, since the shared object itself may have failed.
     """
 
     def __init__(self, shared: SharedObject, threads: int, interruption: type[Exception]):
@@ -112,7 +112,7 @@ class SharingThreads(InProcess):
 
 
 class Processes(InProcess):
-    """Carries out tasks in several processes of this machine; those that share an object, in this one."""
+    """Runs tasks in several processes on this machine; those that share an object, in this one."""
 
     def __init__(self, workers: int):
         """Chooses their number.

@@ -1,4 +1,4 @@
-"""Carrying out the tasks of a stage: in this process, in several of this machine, or with Dask."""
+"""Running the tasks of a stage: in this process, in several on this machine, or with Dask."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _GIVE_UP = 16
 
 
 class Pool(Protocol):
-    """What carries out tasks."""
+    """Runs tasks."""
 
     @property
     def distributed(self) -> bool:
-        """Whether tasks that share an object run in other processes, far from this one's objects and terminal."""
+        """Whether tasks that share an object run in other processes, without access to this one's objects and terminal."""
 
     @property
     def capacity(self) -> int:
-        """Tasks that are carried out at a time, as far as is known now; at least 1."""
+        """Number of tasks that run concurrently, as currently known; at least 1."""
 
     def run(
         self, function: Callable[..., Any], tasks: Iterable[tuple[Any, ...]]
@@ -58,7 +58,7 @@ class Pool(Protocol):
     ) -> contextlib.AbstractContextManager[Pool]:
         """Lets tasks share an object that each process makes once, for as long as the context lasts.
 
-        When the context ends early, tasks at work are interrupted; see `SharedObject.stop`.
+        When the context ends early, running tasks are interrupted; see `SharedObject.stop`.
 
         Args:
           factory: makes the object where a task needs it.
@@ -73,7 +73,7 @@ class Pool(Protocol):
 
 @dataclass(frozen=True)
 class PoolConfig:
-    """Where tasks are carried out."""
+    """Where tasks run."""
 
     scheduler: str = setting(SCHEDULER_HELP, default='none', metavar='WHERE')
     workers: int = setting(
@@ -103,7 +103,7 @@ def open_pool(
       scheduler: see `ffn.distributed.cluster`.
       workers: processes of this machine for none and local, jobs for a batch system; 0: this process
         for none, else one per GPU, at least one.
-      threads: tasks that a process carries out at a time, for local.
+      threads: tasks that a process runs concurrently, for local.
       resource: Dask resource that workers must have to share an object; '': any worker.
 
     Raises:
@@ -136,10 +136,10 @@ def run_stage(
     weight: Callable[[tuple[Any, ...]], int] = lambda task: 1,
     unit: str = 'subvolume',
 ) -> Iterator[Any]:
-    """Carries out all tasks of a stage; the failure of one does not keep the others from being done.
+    """Runs all tasks of a stage; a failed task does not stop the others.
 
     Args:
-      pool: carries them out.
+      pool: runs them.
       function: called with the arguments of each.
       tasks: their arguments.
       total: of the progress bar.

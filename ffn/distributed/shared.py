@@ -1,6 +1,6 @@
 """Something expensive that the tasks of a process share, such as a network on its GPU.
 
-A factory is sent to the processes that carry out tasks; each of them calls it once, when the first task
+A factory is sent to the processes that run tasks; each of them calls it once, when the first task
 needs the object, and closes the object at the end. See `ffn.distributed.pool.Pool.share`.
 """
 
@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 
 class SharedObject(Protocol):
-    """What a factory makes; several threads use it at a time."""
+    """What a factory makes; used by several threads concurrently."""
 
     @property
     def stop(self) -> threading.Event:
@@ -33,7 +33,7 @@ class SharedFactory(Protocol[T_co]):
 
     @property
     def interruption(self) -> type[Exception]:
-        """What tasks raise that end early because `stop` is set."""
+        """Exception that tasks raise when they end early because `stop` is set."""
 
     def open(self) -> T_co:
         """Makes the object.

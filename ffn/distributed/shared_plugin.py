@@ -96,7 +96,7 @@ class SharedObjectPlugin(WorkerPlugin):
                 self._current = None
 
     def _watch(self, made: SharedObject) -> None:
-        """Interrupts tasks that nobody waits for any more, as their command is gone."""
+        """Interrupts orphaned tasks, whose command has exited."""
         while not self._ending.wait(1):
             with self._changed:
                 if made not in self._tasks:

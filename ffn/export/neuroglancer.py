@@ -1,7 +1,7 @@
 """A folder for Neuroglancer: an image and labels as precomputed volumes, segment properties, a viewer state.
 
 Segment properties hold the size of every segment, by which Neuroglancer sorts and filters. state.json is
-the state that the viewer opens once the folder is served. An export that was stopped goes on where it was.
+the state that the viewer opens once the folder is served. A stopped export resumes where it left off.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def export(
       output: folder.
       volumes: 'image' or 'labels' → 'path:dataset'.
       voxel_size: x, y, z nanometres.
-      pool: carries out the tasks.
+      pool: runs the tasks.
       max_scales: number of scales at most; 0: until one chunk holds the volume.
       quiet: no progress bar.
 

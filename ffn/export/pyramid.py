@@ -100,7 +100,7 @@ class Pyramid:
         """Writes what is missing of all scales, each from the one before.
 
         Args:
-          pool: carries out the tasks.
+          pool: runs the tasks.
           quiet: no progress bar.
 
         Raises:

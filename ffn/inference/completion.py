@@ -32,7 +32,7 @@ def fill_from_training(request: inference_pb2.InferenceRequest, quiet: bool = Fa
     """Sets the fields that a request does not set and the training of its network knows.
 
     These are model_name, model_args, image_mean, image_stddev, voxel_size, and of inference_options
-    init_activation, pad_value and move_threshold. What the request sets stays.
+    init_activation, pad_value and move_threshold. Fields that the request sets are kept.
 
     Args:
       request: is changed.

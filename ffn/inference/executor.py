@@ -146,7 +146,7 @@ class Executor:
             self._run(jobs)
         except BaseException as error:  # noqa: BLE001 - raised in every thread that waits
             with self._mutex:
-                # After an interruption by hand, a notebook goes on with the same executor.
+                # After a keyboard interrupt, a notebook continues with the same executor.
                 self._failure = error if isinstance(error, Exception) else None
                 jobs += self._waiting
                 self._waiting.clear()

@@ -18,7 +18,7 @@ from ffn.utils.npz import read_npz
 from ffn.utils.startup import startup_messages_hidden
 from ffn.volumes import provenance
 
-# Fields that decide how a request is carried out, and not what comes out.
+# Fields that affect how a request runs, but not its result.
 _EXECUTION_FIELDS = ('checkpoint_interval', 'batch_size', 'concurrent_requests')
 
 

@@ -138,13 +138,13 @@ class Runner:
         self.executor = Executor(make_predictor(self._model), config.batch_size)
 
     def use_checkpoint(self, path: str) -> None:
-        """Replaces the weights of the network; what has been compiled stays.
+        """Replaces the weights of the network; the compiled network is kept.
 
         Args:
           path: see `model_checkpoint_path` of a request.
 
         Raises:
-          UserError: no such weights, or they do not fit; the runner must not be used any more then.
+          UserError: no such weights, or they do not fit; the runner must not be used afterwards.
         """
         from ffn.models.weights import load_weights
 

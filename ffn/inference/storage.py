@@ -155,7 +155,7 @@ def smallest_unsigned(labels: np.ndarray) -> np.ndarray:
 
 
 def save_npz(path: str | Path, **members: Any) -> None:
-    """Writes a compressed npz, whole or not at all."""
+    """Writes a compressed npz atomically."""
     with atomic_path(path) as temporary, open(temporary, 'wb') as file:
         np.savez_compressed(file, **members)
 
@@ -249,7 +249,7 @@ def load_segmentation(
     labels = np.where(labels > 0, labels, 0).astype(np.uint64)
     origins = _origins(data, path)
     if threshold is not None:
-        # Segments without a probability, such as those that were there beforehand, stay.
+        # Segments without a probability, such as prefilled ones, are kept.
         too_low = dequantize_probability(np.arange(256)) < threshold
         labels[too_low[_load_qprob(segmentation_dir, corner_zyx, labels.shape)]] = 0
     if mask_config is not None and len(mask_config.masks):

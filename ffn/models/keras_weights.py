@@ -60,7 +60,7 @@ def read_step(path: str | Path) -> int:
 
 
 def save(model: FFNModel, path: str | Path) -> None:
-    """Writes the weights of a network, whole or not at all.
+    """Writes the weights of a network atomically.
 
     Args:
       model: the network.

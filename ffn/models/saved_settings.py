@@ -69,6 +69,6 @@ def write_settings(directory: str | Path, settings: Mapping[str, Any]) -> None:
 
 
 def write_settings_file(path: Path, settings: Mapping[str, Any]) -> None:
-    """Writes settings as JSON, whole or not at all."""
+    """Writes settings as JSON, atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(settings, indent=2) + '\n')

@@ -1,1 +1,1 @@
-"""The ground floor: geometry, labels, files, locks, signals and messages that every package uses."""
+"""Foundations: geometry, labels, files, locks, signals and messages that every package uses."""

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writes: a file appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Yields a temporary path that becomes `path` when the block succeeds.
 
     The temporary file lies in the same directory, is flushed to disk and renamed to `path`; if the block
-    raises, it is removed and an existing file stays as it was. Missing directories are created, links are
+    raises, it is removed and an existing file is left unchanged. Missing directories are created, links are
     followed, and a read-only file is not replaced.
 
     Args:
@@ -63,7 +63,7 @@ def remove_temporary(path: str | os.PathLike) -> None:
 
 
 def write_json(path: str | os.PathLike, content: Any, indent: int | None = 2) -> None:
-    """Writes a JSON file, whole or not at all.
+    """Writes a JSON file atomically.
 
     Args:
       path: the file.
@@ -75,7 +75,7 @@ def write_json(path: str | os.PathLike, content: Any, indent: int | None = 2) ->
 
 
 def write_npy(path: str | os.PathLike, array: np.ndarray) -> None:
-    """Writes an array as npy, whole or not at all."""
+    """Writes an array as npy, atomically."""
     with atomic_path(path) as temporary, open(temporary, 'wb') as file:
         np.save(file, array)
 

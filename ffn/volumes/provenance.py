@@ -173,7 +173,7 @@ def read_input_stamp(source: str | VolumeSource) -> str:
       source: a string as `read_stamp` takes it, or a volume of a request.
 
     Raises:
-      UserError: writing the volume has begun and not ended.
+      UserError: the volume is incomplete: writing started but did not finish.
     """
     name: str
     place: str | dict[str, Any]

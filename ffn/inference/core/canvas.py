@@ -41,7 +41,7 @@ class Canvas:
       history: (position z, y, x, number of deleted voxels) of every step, when kept.
       growing: the object that is being grown, None between objects.
       visited: least and greatest centre of the field of view since `init_seed`, z, y, x.
-      prefilled: number of segments that were there beforehand.
+      prefilled: number of segments present before growing started.
       to_given_id: id on this canvas → id of the segmentation that `prefill` was given.
       to_canvas_id: the reverse.
       limited: segment id → the option that ended its growth.

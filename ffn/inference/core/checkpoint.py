@@ -34,12 +34,12 @@ _MEMBERS = (
 
 
 def save_checkpoint(canvas: Canvas, path: str | Path, settings: bytes = b'') -> None:
-    """Writes a canvas, also in mid-object, whole or not at all.
+    """Writes a canvas atomically, even in the middle of an object.
 
     Args:
       canvas: what to save; its seed policy is set.
       path: the checkpoint.
-      settings: what the run was told to do; a checkpoint is only restored under the same settings.
+      settings: the settings of the run; a checkpoint is only restored under the same settings.
     """
     policy = _seeds(canvas).get_state()
     growing = canvas.growing
@@ -75,8 +75,8 @@ def restore_checkpoint(canvas: Canvas, path: str | Path, settings: bytes = b'') 
     """Brings a new canvas, with its seed policy set, to the state of a checkpoint.
 
     Raises:
-      UserError: a file that is damaged, unsafe, of another subvolume or of other settings. The
-        segments of the canvas have not changed then, but it must not be used any more.
+      UserError: a file that is damaged, unsafe, or from another subvolume or other settings. The
+        segments of the canvas are unchanged, but it must not be used afterwards.
     """
     data = read_npz(path, _MEMBERS, [OriginInfo])
     if data.get('settings', np.zeros(0, np.uint8)).tobytes() != settings:
@@ -119,7 +119,7 @@ def _seeds(canvas: Canvas) -> Seeds:
 
 
 class Checkpointer:
-    """An observer that saves a canvas: every so many seconds, and when the run is to stop."""
+    """An observer that saves a canvas: at a fixed interval, and when the run is asked to stop."""
 
     def __init__(
         self, path: str | Path, interval_s: float, stop: threading.Event, settings: bytes = b''
