@@ -27,7 +27,7 @@ test: $(READY)  ## the fast tests, a file at a time on each of up to four proces
 	TF_FORCE_GPU_ALLOW_GROWTH=true XLA_PYTHON_CLIENT_PREALLOCATE=false \
 	$(RUN) -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-test-slow: $(READY)  ## the tests on real data that take minutes each
+test-slow: $(READY)  ## the long tests: real data, more schedulers and signals
 	$(RUN) -m pytest -m slow
 
 lint: $(READY) types  ## style and types: nothing is changed

@@ -76,7 +76,7 @@ def _check_complete(assembly: Assembly, present: SubvolumeSet) -> None:
 
 
 def _claim_overlaps(assembly: Assembly) -> None:
-    provenance.claim(assembly.overlaps, assembly.tiled, advice='remove it, to count overlaps anew')
+    provenance.claim(assembly.overlaps, assembly.tiled, advice='remove it, to count overlaps again')
 
 
 def claim_output(assembly: Assembly) -> None:
@@ -92,7 +92,7 @@ def claim_output(assembly: Assembly) -> None:
         _claim_folder(assembly)  # before the stamp is compared: names what differs
     if exists and not read_stamp(output.spec).startswith(_make_stamp(assembly)):
         raise UserError(
-            f'--output {output.spec} exists, and was not begun with {assembly.directory} and these '
+            f'--output {output.spec} exists, and was not started with {assembly.directory} and these '
             'settings; remove it, or give another one'
         )
     _claim_folder(assembly)

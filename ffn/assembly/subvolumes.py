@@ -86,7 +86,7 @@ class Subvolumes:
             if isinstance(error, UserError):
                 raise
             raise UserError(
-                f'{path} is damaged ({error}); remove it and run again to segment it anew'
+                f'{path} is damaged ({error}); remove it and run again to segment it again'
             ) from error
         if fortran:
             return labels.reshape(shape[::-1]).T

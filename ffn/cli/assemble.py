@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         'Makes one volume of segmented subvolumes: matches ids where neighbours overlap, gives each object\n'
         'one id, and writes the chunks. For subvolumes that run_inference.py, `ffn consensus` or anything\n'
         'else left as X/Y/seg-X_Y_Z.npz; `ffn segment` does this, and segments them first. A run that was\n'
-        'stopped goes on with what is missing.',
+        'stopped resumes with what is missing.',
         epilog='ffn assemble --segmentation results --output zarr://whole.zarr \\\n'
         "  --bounding_box 'start { x:0 y:0 z:0 } size { x:2000 y:2000 z:1000 }' \\\n"
         '  --subvolume_size 544,544,544 --overlap 32,32,32',

@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         'segment',
         'Segments a whole volume: subvolume by subvolume, as run_inference.py does, into the\n'
         "request's segmentation_output_dir, and then makes one volume of them, as `ffn assemble` does.\n"
-        'Killed at any time and started again, it goes on: finished subvolumes stay, others continue\n'
+        'Killed at any time and restarted, it resumes: finished subvolumes are kept, others continue\n'
         'from their checkpoints, and results of other settings are refused.',
         epilog='ffn segment --inference_request REQUEST.pbtxt --subvolume_size 544,544,544 \\\n'
         '  --overlap 32,32,32 --output zarr://whole.zarr --scheduler local',

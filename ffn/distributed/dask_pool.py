@@ -130,7 +130,7 @@ class DaskPool:
     @staticmethod
     def _result(future: Future, function: Callable[..., Any], task: tuple[Any, ...]) -> Any:
         if future.cancelled():
-            raise UserError("Dask's scheduler was lost or restarted; run again to go on")
+            raise UserError("Dask's scheduler was lost or restarted; run again to resume")
         error = future.exception()
         if isinstance(error, KilledWorker):
             return UserError(

@@ -107,7 +107,7 @@ class SharingThreads(InProcess):
                 threads.shutdown(cancel_futures=True)
                 raise
         if stop.is_set():
-            print('stopped; run again to go on', file=sys.stderr)
+            print('stopped; run again to resume', file=sys.stderr)
             raise SystemExit(128 + signal.SIGTERM)
 
 

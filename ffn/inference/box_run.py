@@ -197,7 +197,7 @@ def _raise_failures(reports: Sequence[BoxReport], directory: str) -> None:
         raise UserError(f'{where}{failed[0].error}')
     if any(entry.status == 'interrupted' for entry in reports):
         print(
-            f'stopped; run again to go on from the checkpoints (.cpoint) in {directory}',
+            f'stopped; run again to resume from the checkpoints (.cpoint) in {directory}',
             file=sys.stderr,
         )
         raise SystemExit(128 + signal.SIGTERM)

@@ -37,7 +37,7 @@ def exit_on_sigterm() -> Iterator[None]:
     """Makes SIGTERM and SIGHUP raise SystemExit, so that context managers exit; in the main thread only."""
 
     def leave(number: int, _frame: object) -> None:
-        print('stopped; run again to go on', file=sys.stderr)
+        print('stopped; run again to resume', file=sys.stderr)
         raise SystemExit(128 + number)
 
     if threading.current_thread() is not threading.main_thread():

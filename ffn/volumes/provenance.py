@@ -73,7 +73,7 @@ def checksums(path: str | Path) -> tuple[int, int]:
             return found['segmentation.npy'], found.get('request.npy', 0)
     except (zipfile.BadZipFile, OSError, KeyError) as error:
         raise UserError(
-            f'{path} is damaged ({error}); remove it and run again to segment it anew'
+            f'{path} is damaged ({error}); remove it and run again to segment it again'
         ) from error
 
 

@@ -126,7 +126,7 @@ def test_bad_input(folder):
         )
 
 
-@pytest.mark.parametrize('scheduler', ['none', 'local'])
+@pytest.mark.parametrize('scheduler', ['none', pytest.param('local', marks=pytest.mark.slow)])
 def test_reverse_order_is_segmented_first(flood_folder, repository, scheduler):
     from ffn.inference import box_run
 

@@ -139,7 +139,7 @@ def test_a_url(tmp_path):
     assemble(given, InProcess(), quiet=True)
     assert chunks == {path: path.stat().st_mtime_ns for path in (tmp_path / 'out').rglob('*')}
     other = dataclasses.replace(given, folder=tmp_path / 'other', matching=Matching(7))
-    with pytest.raises(UserError, match='exists, and was not begun with'):
+    with pytest.raises(UserError, match='exists, and was not started with'):
         assemble(other, InProcess(), quiet=True)
 
 

@@ -122,7 +122,7 @@ def test_other_thresholds_need_another_folder_and_output(folder):
         folder, '--min_overlap_voxels', '9'
     )
     own = ('--assembly_dir', str(folder / 'other'))
-    assert 'out.zarr exists, and was not begun with' in refused(
+    assert 'out.zarr exists, and was not started with' in refused(
         folder, *own, '--min_overlap_voxels', '9'
     )
     main(arguments(folder, *own, '--output', f'n5://{folder}/b', '--min_overlap_voxels', '9'))
@@ -203,13 +203,13 @@ def test_another_run_at_the_same_output(folder):
     shutil.rmtree(folder / 'out.zarr')
     other = ('--assembly_dir', str(folder / 'other'), '--min_overlap_voxels', '9')
     main(arguments(folder, *other))
-    assert 'out.zarr exists, and was not begun with' in refused(folder)
+    assert 'out.zarr exists, and was not started with' in refused(folder)
     main(arguments(folder, *other))
     # The same settings, of other subvolumes.
     shutil.copytree(folder / 'results', folder / 'results2')
     again = arguments(folder, *other[:1], str(folder / 'third'), *other[2:])
     again[1] = f'{folder}/results2'
-    with pytest.raises(UserError, match='exists, and was not begun with'):
+    with pytest.raises(UserError, match='exists, and was not started with'):
         main(again)
 
 

@@ -129,6 +129,7 @@ def test_jobs_of_slurm(repository, tmp_path, labels):
     assert '#SBATCH --gres=gpu:1' in script
 
 
+@pytest.mark.slow
 def test_a_job_that_ends_is_replaced(repository, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     batch_system(tmp_path)

@@ -69,6 +69,7 @@ def test_again_with_nothing_to_do(repository, alone):
     assert (finished(folder), (folder / 'whole').stat().st_mtime_ns) == (before, written)
 
 
+@pytest.mark.slow
 def test_worker_and_client_killed_on_dask(repository, tmp_path, flood_network, alone):
     """Two processes give what one gives, whatever is killed, and nothing is made twice."""
     folder, _, _ = alone
@@ -131,7 +132,7 @@ def test_stopped_by_sigterm(repository, tmp_path, flood_network, alone):
         time.sleep(0.3)  # the next one has begun
         client.send_signal(signal.SIGTERM)
         assert client.wait(60) == 128 + signal.SIGTERM
-    assert 'stopped; run again to go on' in (tmp_path / 'log').read_text()
+    assert 'stopped; run again to resume' in (tmp_path / 'log').read_text()
     assert not (tmp_path / 'out.h5').exists()
     assert list((tmp_path / 'results').rglob('*.cpoint'))
     done = call(repository, tmp_path, *arguments)
@@ -140,6 +141,7 @@ def test_stopped_by_sigterm(repository, tmp_path, flood_network, alone):
     assert not list((tmp_path / 'results').rglob('*.cpoint'))
 
 
+@pytest.mark.slow
 def test_worker_and_client_termination_signals(repository, tmp_path, flood_network, alone):
     """As batch systems do at the end of a job's time: others go on where they were."""
     folder, _, _ = alone
@@ -178,7 +180,7 @@ def test_worker_and_client_termination_signals(repository, tmp_path, flood_netwo
             time.sleep(0.3)
             client.terminate()
             assert client.wait(60) == 128 + signal.SIGTERM
-            assert 'stopped; run again to go on' in (tmp_path / 'log').read_text()
+            assert 'stopped; run again to resume' in (tmp_path / 'log').read_text()
             assert list((tmp_path / 'results').rglob('*.cpoint'))
         finally:
             for process in running:

@@ -91,7 +91,7 @@ def test_a_signal_interrupts_the_tasks_at_work(capsys):
     with pytest.raises(SystemExit) as ended, InProcess().share(factory) as workers:
         list(workers.run(work_until_stopped, ((i,) for i in range(10**9))))
     assert ended.value.code == 128 + signal.SIGTERM
-    assert capsys.readouterr().err == 'stopped; run again to go on\n'
+    assert capsys.readouterr().err == 'stopped; run again to resume\n'
     [counter] = factory.made
     assert sorted(counter.begun) == [0, 1]
     assert counter.closed

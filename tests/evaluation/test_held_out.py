@@ -209,6 +209,7 @@ def test_objects_that_were_finished_before_the_limit_count(folder):
     )
 
 
+@pytest.mark.slow
 def test_the_limit_that_holds_if_none_is_given(folder, monkeypatch):
     """So many times what covers the box: 36 x 26 x 19 moves of 1 voxel."""
     with make(folder) as box, make(folder, max_steps=0) as endless:

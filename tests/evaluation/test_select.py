@@ -88,6 +88,7 @@ def test_only_what_is_missing_is_done(folder):
     assert len(list((folder / 'out' / 'trials').iterdir())) == 4
 
 
+@pytest.mark.slow
 def test_dask_workers_find_the_same(folder):
     pytest.importorskip('distributed')
     alone = select.main(arguments(folder, *VARY, steps=(1, 2)))

@@ -3,7 +3,7 @@ import pickle
 
 import pytest
 
-from ffn.agglomeration import resegmentation
+from ffn.agglomeration import config as resegmentation_config
 from ffn.inference import inference_pb2
 from ffn.inference.config import MaskingConfig
 from ffn.inference.input_volumes import clip_box
@@ -67,8 +67,8 @@ def test_the_example_of_resegmentation_is_complete(repository):
     path = repository / 'configs' / 'resegmentation_training_sample2.pbtxt'
     request = inference_pb2.ResegmentationRequest()
     protos.read_text_or_file(str(path), request, 'request')
-    resegmentation.check_request(request)
     complete_request(request.inference)
+    assert resegmentation_config.make_config(request).radius == Xyz.from_proto(request.radius)
 
 
 def test_the_request_of_the_model_that_comes_with_the_code_takes_all_from_it(

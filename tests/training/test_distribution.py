@@ -102,6 +102,7 @@ def test_two_devices_learn_as_one_with_the_batch_of_both(repository, folder):
         np.testing.assert_allclose(value, two[name], atol=1e-4, err_msg=name)
 
 
+@pytest.mark.slow
 def test_two_processes_learn_together(repository, folder):
     workers = [
         Worker(repository, folder, 'model', 1, 'auto', 2, 60, TF_CONFIG=config)

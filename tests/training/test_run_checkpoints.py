@@ -36,7 +36,9 @@ def run(folder, name, ends, **kwargs):
     return checkpoints.read_variables(path), read_input_state(path, 0, 1)
 
 
-@pytest.mark.parametrize('policy', ['fixed', 'max_pred_moves'])
+@pytest.mark.parametrize(
+    'policy', [pytest.param('fixed', marks=pytest.mark.slow), 'max_pred_moves']
+)
 def test_cut_in_three_it_ends_bit_for_bit_as_uncut(folder, policy):
     kwargs = {
         'walk': WalkConfig(policy),

@@ -33,7 +33,7 @@ def test_contexts_end(number, capsys):
         work()
     assert ended
     assert caught.value.code == 128 + number
-    assert capsys.readouterr().err == 'stopped; run again to go on\n'
+    assert capsys.readouterr().err == 'stopped; run again to resume\n'
     assert signal.getsignal(number) == before
 
 

@@ -19,17 +19,18 @@ from ffn.inference.storage import OriginInfo, save_npz
 from ffn.utils.errors import UserError
 from ffn.utils.npz import read_npz
 
+# Arrays are in z, y, x order.
 _MEMBERS = (
-    'segmentation',
-    'seg_prob',
-    'seed',
-    'origins',
-    'overlaps',
-    'state',
-    'settings',
-    'seed_points',
-    'seed_parts',
-    'history',
+    'segmentation',  # ids, as in the finished result
+    'seg_prob',  # quantized probabilities, as in the finished result
+    'seed',  # logits of the object that is growing
+    'origins',  # by id: where and how each object grew
+    'overlaps',  # by id: the objects that each one ran into
+    'state',  # JSON: counters, index of the next seed, the object that is growing and its queue
+    'settings',  # the settings of the run, to compare
+    'seed_points',  # n × 3: all seeds of the policy
+    'seed_parts',  # of a combined policy: number of seeds of each part, and its next one
+    'history',  # n × 4: position and id of each step, where it is kept
 )
 
 
@@ -159,4 +160,4 @@ class Checkpointer:
             logging.warning('checkpoint %s cannot be written: %s', self._path, error)
         self._last = time.monotonic()
         if stopping:
-            raise Interrupted(f'stopped; run again to go on from {self._path}', canvas)
+            raise Interrupted(f'stopped; run again to resume from {self._path}', canvas)

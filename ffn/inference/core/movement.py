@@ -45,7 +45,8 @@ class FaceMaxMovementPolicy:
     """Moves to the greatest logit on each face of the box of ±deltas around the centre.
 
     Candidates wait in a first-in-first-out queue, the greatest of a step first. Space is divided into
-    cells of the size of the deltas, counted from the start; each cell is visited once.
+    cells of the size of the deltas, counted from the start; each cell is visited once. The rule for the
+    faces is `ffn.utils.moves`, which training shares.
     (Januszewski et al. 2018, Methods.)
     """
 
