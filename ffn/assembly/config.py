@@ -1,6 +1,6 @@
 """What an assembly is asked for: how the box is tiled, when two ids are one object, what is written.
 
-The commands `ffn segment` and `ffn assemble` take their flags from here.
+Matching is described in `ffn.assembly.matching`. The commands `ffn segment` and `ffn assemble` take their flags from here.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from absl import logging
 
 from ffn.assembly.matching import Matching
 from ffn.assembly.tiling import Tiling
@@ -21,10 +19,7 @@ from ffn.utils import protos
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, both_orders, parse_voxel_size
 from ffn.utils.settings import section, setting
-from ffn.volumes.outputs import OutputSpec
-from ffn.volumes.specs import absolute_spec
-
-VoxelSize = tuple[float, float, float]
+from ffn.volumes.outputs import OutputSpec, VoxelSize, describe_output
 
 
 def parse_masks(text: str, flag: str) -> inference_pb2.MaskConfigs:
@@ -98,14 +93,13 @@ class OutputConfig:
           tiling: what is written.
           voxel_size: x, y, z nanometres of the image, where they are known.
         """
-        size = self.voxel_size or voxel_size
-        chunk = self.chunk_size or default_chunk(tiling)
-        spec = OutputSpec(absolute_spec(self.output), tiling.box, chunk, size or (1.0, 1.0, 1.0))
-        if spec.has_voxel_size and size is None:
-            logging.warning(
-                '%s gets voxels of 1,1,1 nm; give another size with --voxel_size X,Y,Z', self.output
-            )
-        return spec
+        return describe_output(
+            self.output,
+            tiling.box,
+            self.chunk_size or default_chunk(tiling),
+            self.voxel_size or voxel_size,
+            'give another size with --voxel_size X,Y,Z',
+        )
 
 
 @dataclass(frozen=True)

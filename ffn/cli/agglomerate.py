@@ -18,8 +18,7 @@ from ffn.inference.request import read_box
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.locks import exclusive_directory
-from ffn.volumes.outputs import OutputSpec
-from ffn.volumes.specs import absolute_spec
+from ffn.volumes.outputs import describe_output
 from ffn.volumes.volume import VolumeSource
 
 _CHUNK = Xyz(64, 64, 64)
@@ -41,9 +40,15 @@ def main(argv: Sequence[str] | None = None) -> list[MergeDecision]:
         args, AgglomerationConfig, box=box, thresholds=read_settings(args, Thresholds)
     )
     folder, inference = resegmentation.output_directory, resegmentation.inference
-    z, y, x = inference.voxel_size_zyx
-    output = OutputSpec(absolute_spec(args.output_volume), box, _CHUNK, (x, y, z))
+    output = None
     if args.output_volume:
+        output = describe_output(
+            args.output_volume,
+            box,
+            _CHUNK,
+            inference.voxel_size,
+            'set inference.voxel_size in the request',
+        )
         check_output(output, folder)
     with (
         exclusive_directory(folder),
@@ -51,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> list[MergeDecision]:
     ):
         decisions = agglomerate(resegmentation, config, pool, args.quiet)
         table = find_equivalences(decisions)
-        if args.output_volume:
+        if output:
             write_joined(resegmentation.segmentation, table, output, folder, pool, args.quiet)
     accepted = sum(decision.accepted for decision in decisions)
     impossible = sum(decision.scores is None for decision in decisions)

@@ -16,14 +16,17 @@ from typing import Any, Protocol
 
 import h5py
 import numpy as np
+from absl import logging
 
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.hdf5 import open_hdf5, replaced_dataset, split_output
 from ffn.volumes.opened_array import MADE_FROM, MADE_FROM_FILE
 from ffn.volumes.provenance import write_stamp
-from ffn.volumes.specs import split_spec
+from ffn.volumes.specs import absolute_spec, split_spec
 from ffn.volumes.tensorstores import DRIVERS, context, parse_url
+
+VoxelSize = tuple[float, float, float]
 
 
 class Target(Protocol):
@@ -47,7 +50,7 @@ class OutputSpec:
     spec: str
     box: Box
     chunk: Xyz
-    voxel_size: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    voxel_size: VoxelSize = (1.0, 1.0, 1.0)
 
     @property
     def parallel(self) -> bool:
@@ -217,6 +220,24 @@ class OutputSpec:
             )
             dataset.attrs[MADE_FROM] = stamp
             yield _Dataset(dataset)
+
+
+def describe_output(
+    spec: str, box: Box, chunk: Xyz, voxel_size: VoxelSize | None, remedy: str
+) -> OutputSpec:
+    """Describes a label volume; warns if its format stores a voxel size and none is known.
+
+    Args:
+      spec: 'path:dataset' for HDF5, or a URL; relative paths are those of the working directory.
+      box: the voxels.
+      chunk: x, y, z voxels of a chunk.
+      voxel_size: x, y, z nanometres; None: unknown.
+      remedy: what the warning advises.
+    """
+    output = OutputSpec(absolute_spec(spec), box, chunk, voxel_size or (1.0, 1.0, 1.0))
+    if output.has_voxel_size and voxel_size is None:
+        logging.warning('%s gets voxels of 1,1,1 nm; %s', spec, remedy)
+    return output
 
 
 # How the metadata of a new volume is written, by TensorStore driver.
