@@ -22,7 +22,7 @@ from tests.calls import run_python
 from tests.conftest import ROOT
 
 SCRIPTS = ('build_coordinates', 'compute_partitions', 'run_inference', 'train')
-ROOMS = (
+PACKAGES = (
     *('cli', 'utils', 'volumes', 'distributed', 'models', 'training', 'inference', 'assembly'),
     *('agglomeration', 'export', 'evaluation', 'visualization', 'demo', 'synthetic'),
 )
@@ -50,7 +50,7 @@ TOP_LEVEL = [
         'tests',
         'third_party',
     ],
-    *(f'ffn/{room}/__init__.py' for room in ROOMS),
+    *(f'ffn/{package}/__init__.py' for package in PACKAGES),
     *(f'{script}.py' for script in SCRIPTS),
 ]
 MACHINE_PATH = re.compile(r'(?:(?<![\w.~})>*/-])|(?<=://))/(?:work|root|home|Users)(?![\w.-])')
@@ -271,8 +271,8 @@ def test_rules_look_at_every_part(sources):
     # A rule whose pattern of paths matches no file would hold for ever.
     paths = [source.path for source in sources]
     assert {'ffn/volumes/masks.py', 'train.py', 'tests/test_architecture.py'} <= set(paths)
-    for room in ROOMS:
-        assert any(path.startswith(f'ffn/{room}/') for path in paths)
+    for package in PACKAGES:
+        assert any(path.startswith(f'ffn/{package}/') for path in paths)
     assert [source.path for source in sources if source.is_script] == [f'{s}.py' for s in SCRIPTS]
 
 
