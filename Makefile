@@ -5,6 +5,8 @@ RUN = $(VENV)/bin/python
 # Stands for an environment that fits the files it was made from.
 READY = $(VENV)/.deps-installed
 PROTOC_VENV = build/protoc
+# Tests often wait for a process that they started.
+TEST_PROCESSES = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PROTOS = $(wildcard ffn/utils/*.proto ffn/inference/*.proto)
 
 .DEFAULT_GOAL = help
@@ -23,9 +25,9 @@ install: $(READY)  ## sets up .venv with the project and what it needs
 demo: $(READY)  ## the four stages on a generated sample, with a report in demo/
 	$(RUN) -m ffn.demo --output demo
 
-test: $(READY)  ## the fast tests, a file at a time on each of up to four processors
+test: $(READY)  ## the fast tests, in a process more than there are processors, up to four
 	TF_FORCE_GPU_ALLOW_GROWTH=true XLA_PYTHON_CLIENT_PREALLOCATE=false \
-	$(RUN) -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(RUN) -m pytest -n $(TEST_PROCESSES) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)  ## the long tests: real data, more schedulers and signals
 	$(RUN) -m pytest -m slow

@@ -82,6 +82,7 @@ def test_import_gives_250_cubed_and_526_bodies(folder):
         assert len(np.unique(file['labels'][:])) == 526
 
 
+@pytest.mark.slow
 def test_the_model_that_comes_with_the_code(repository, folder):
     """On a box that it has not been trained on, as README.md says."""
     for file in (repository / 'models').glob('fib25_small.*'):

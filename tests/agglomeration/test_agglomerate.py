@@ -175,6 +175,7 @@ def test_the_joined_volume(folder, monkeypatch, spec):
         run(folder, '--output_volume', 'labels.h5:split')
 
 
+@pytest.mark.slow
 def test_on_dask(folder, monkeypatch):
     monkeypatch.setenv('FFN_DASHBOARD', ':0')
     monkeypatch.chdir(folder)

@@ -71,6 +71,7 @@ def assemble(repository: Path, folder: Path, scheduler: str, **environment: str)
     return done.stderr
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_runs_already(repository, tmp_path, labels):
     file, environment = tmp_path / 'scheduler.json', {**os.environ, 'PYTHONPATH': str(repository)}
     dask_command = [sys.executable, '-m', 'dask']

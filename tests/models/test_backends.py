@@ -113,6 +113,7 @@ def steps(tmp_path_factory, data_dir, goldens_dir) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_published_network_reproduces_stored_steps(repository, backend, published_weights, steps):
     """Exactly in float32; in bfloat16, hardly a voxel changes sides."""
     printed = python(
