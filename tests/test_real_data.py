@@ -103,7 +103,6 @@ def test_the_model_that_comes_with_the_code(repository, folder):
     assert rand_score(truth, labels, 'both').error < 0.2
 
 
-@pytest.mark.slow
 def test_small_box_as_stored(repository, folder, goldens_dir):
     printed = segment(repository, folder, 'start { x: 0 y: 0 z: 0 } size { x: 60 y: 60 z: 60 }')
     golden = np.load(goldens_dir / 'segmentation_small_box.npz')

@@ -111,6 +111,7 @@ def test_weights_follow_the_checkpoint_and_nothing_stays(folder, monkeypatch):
     assert scores[3].voi_merge > 0.5
 
 
+@pytest.mark.slow
 def test_another_network_begins_anew(folder):
     write_settings(folder / 'flood', {'image_mean': 128})
     other = folder / 'other'
