@@ -118,8 +118,8 @@ def plan_assembly(
     # Masks of the image's values need the image; they are left to the network's workers.
     own = to_message(config).masks
     masks.masks.extend(mask for mask in own if mask.WhichOneof('source') != 'image')
-    z, y, x = config.voxel_size_zyx
-    return assembly_config.plan(Path(config.segmentation_output_dir), tiling, masks, (x, y, z))
+    folder = Path(config.segmentation_output_dir)
+    return assembly_config.plan(folder, tiling, masks, config.voxel_size)
 
 
 def _warn_of_small_overlap(tiling: Tiling, network: NetworkInfo) -> None:

@@ -1,0 +1,43 @@
+import pytest
+
+from ffn.assembly.config import AssemblyConfig, OutputConfig, TilingConfig
+from ffn.assembly.whole_volume import NetworkInfo, plan_assembly
+from ffn.inference.request import read_config
+from ffn.utils.geometry import Box, Xyz
+
+REQUEST = """
+image { hdf5: "image.h5:raw" }
+image_mean: 128
+image_stddev: 33
+seed_policy: "PolicyPeaks"
+model_checkpoint_path: "nowhere/model.ckpt-1"
+model_name: "convstack_3d.ConvStack3DFFNModel"
+model_args: "{\\"depth\\": 2, \\"fov_size\\": [5, 7, 9], \\"deltas\\": [1, 2, 3]}"
+segmentation_output_dir: "results"
+inference_options {
+  init_activation: 0.95
+  pad_value: 0.05
+  move_threshold: 0.9
+  segment_threshold: 0.6
+}
+"""
+NETWORK = NetworkInfo(Xyz(9, 7, 5), Xyz(3, 2, 1), 'float32', Box(Xyz(0, 0, 0), Xyz(100, 80, 60)))
+
+
+@pytest.mark.parametrize(
+    ('in_request', 'flag', 'written'),
+    [
+        ('', None, None),
+        ('voxel_size { x: 8 y: 9 z: 30 }', None, (8, 9, 30)),
+        ('voxel_size { x: 8 y: 9 z: 30 }', (4.0, 5.0, 6.0), (4, 5, 6)),
+        ('', (4.0, 5.0, 6.0), (4, 5, 6)),
+    ],
+)
+def test_a_voxel_size_that_nobody_gave_is_complained_about(caplog, in_request, flag, written):
+    config = AssemblyConfig(
+        TilingConfig(Xyz(50, 40, 30), Xyz(10, 10, 10)),
+        OutputConfig('precomputed://whole', voxel_size=flag),
+    )
+    assembly = plan_assembly(read_config(REQUEST + in_request), NETWORK, None, config)
+    assert assembly.output.voxel_size == (written or (1, 1, 1))
+    assert ('gets voxels of 1,1,1 nm' in caplog.text) == (written is None)
