@@ -33,7 +33,7 @@ from ffn.assembly.reconcile import reconcile
 from ffn.assembly.tiling import SubvolumeSet, Tiling
 from ffn.assembly.write import default_chunk
 from ffn.distributed.local_pools import InProcess
-from ffn.inference import inference_pb2, storage
+from ffn.inference import storage
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.outputs import OutputSpec
 
@@ -95,7 +95,7 @@ def speed(folder: Path, whole: np.ndarray) -> None:
         assembly = Assembly(
             folder / 'results',
             tiling,
-            inference_pb2.MaskConfigs(),
+            (),
             Matching(),
             OutputSpec(spec, tiling.box, default_chunk(tiling)),
             folder / f'assembly-{form}',

@@ -27,7 +27,7 @@ from ffn.assembly.matching import Matching
 from ffn.assembly.overlaps import Overlap, overlap_path
 from ffn.assembly.tiling import Tiling
 from ffn.distributed.local_pools import InProcess
-from ffn.inference import inference_pb2, storage
+from ffn.inference import storage
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.outputs import OutputSpec
 
@@ -89,7 +89,7 @@ def measured(data: Path) -> Measured:
         assembly = Assembly(
             folder / 'results',
             tiling,
-            inference_pb2.MaskConfigs(),
+            (),
             Matching(),
             output,
             folder / 'assembly',

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from ffn.inference import inference_pb2, serialization
 from ffn.inference.config import InferenceConfig
-from ffn.inference.request import absolute_paths, complete_request
+from ffn.inference.request import complete_request
+from ffn.inference.serialization import absolute_paths
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz
 from ffn.utils.protos import read_text_or_file

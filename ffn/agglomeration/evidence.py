@@ -15,7 +15,7 @@ import numpy as np
 
 from ffn.agglomeration.resegmentation import around
 from ffn.inference import inference_pb2, resegmentation_pb2, storage
-from ffn.inference.request import voxel_size_zyx
+from ffn.inference.serialization import voxel_size_zyx
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
 from ffn.utils.labels import joint_histogram

@@ -6,6 +6,8 @@ Matching is described in `ffn.assembly.matching`. The commands `ffn segment` and
 from __future__ import annotations
 
 import os
+import textwrap
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,23 +16,24 @@ from ffn.assembly.matching import Matching
 from ffn.assembly.tiling import Tiling
 from ffn.assembly.write import default_chunk
 from ffn.inference import inference_pb2
-from ffn.inference.request import absolute_paths
+from ffn.inference.serialization import absolute_paths
 from ffn.utils import protos
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, both_orders, parse_voxel_size
 from ffn.utils.settings import section, setting
+from ffn.volumes.masks import Mask
 from ffn.volumes.outputs import OutputSpec, VoxelSize, describe_output
 
 
-def parse_masks(text: str, flag: str) -> inference_pb2.MaskConfigs:
+def parse_masks(text: str, flag: str) -> tuple[Mask, ...]:
     """Reads MaskConfigs, text format or a file; their paths become absolute.
 
     Raises:
-      UserError: they cannot be parsed.
+      UserError: they cannot be parsed, or one is incomplete.
     """
-    masks = protos.read_text_or_file(text, inference_pb2.MaskConfigs(), flag)
-    absolute_paths(masks)
-    return masks
+    configs = protos.read_text_or_file(text, inference_pb2.MaskConfigs(), flag)
+    absolute_paths(configs)
+    return tuple(map(Mask.from_proto, configs.masks))
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,9 @@ class TilingConfig:
         metavar='X,Y,Z',
     )
     overlap: Xyz = setting('voxels that two neighbours share', parse=Xyz.parse, metavar='X,Y,Z')
-    masks: inference_pb2.MaskConfigs = setting(
+    masks: tuple[Mask, ...] = setting(
         'MaskConfigs, text format or a file; subvolumes masked everywhere are skipped',
-        default_factory=inference_pb2.MaskConfigs,
+        default=(),
         flag='mask',
         parse=parse_masks,
         metavar='MASKS',
@@ -120,7 +123,7 @@ class AssemblyConfig:
         self,
         directory: Path,
         tiling: Tiling,
-        masks: inference_pb2.MaskConfigs,
+        masks: tuple[Mask, ...],
         voxel_size: VoxelSize | None = None,
     ) -> Assembly:
         """Completes what is asked for.
@@ -151,7 +154,7 @@ class Assembly:
 
     directory: Path
     tiling: Tiling
-    masks: inference_pb2.MaskConfigs
+    masks: tuple[Mask, ...]
     matching: Matching
     output: OutputSpec
     folder: Path
@@ -179,11 +182,12 @@ class Assembly:
         }
 
 
-def describe_tiling(tiling: Tiling, masks: inference_pb2.MaskConfigs) -> dict[str, Any]:
+def describe_tiling(tiling: Tiling, masks: Iterable[Mask]) -> dict[str, Any]:
     """Describes which subvolumes there are, as JSON.
 
     Args:
       tiling: where they may be.
       masks: leave out those that are masked everywhere.
     """
-    return {'tiling': tiling.as_dict(), 'masks': str(masks)}
+    text = ''.join(f'masks {{\n{textwrap.indent(mask.text, "  ")}}}\n' for mask in masks)
+    return {'tiling': tiling.as_dict(), 'masks': text}

@@ -6,6 +6,7 @@ time to read.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,6 @@ import numpy as np
 from ffn.assembly.config import describe_tiling
 from ffn.assembly.tiling import SubvolumeSet, Tiling
 from ffn.distributed.pool import Pool, run_stage
-from ffn.inference import inference_pb2
 from ffn.utils.atomic import write_npy
 from ffn.utils.geometry import Xyz
 from ffn.volumes import provenance
@@ -21,7 +21,7 @@ from ffn.volumes.masks import Mask, MaskBuilder
 
 
 def find_unmasked_subvolumes(
-    tiling: Tiling, masks: inference_pb2.MaskConfigs, folder: Path, pool: Pool, quiet: bool = False
+    tiling: Tiling, masks: Sequence[Mask], folder: Path, pool: Pool, quiet: bool = False
 ) -> SubvolumeSet:
     """Finds the subvolumes that are not masked everywhere.
 
@@ -36,7 +36,7 @@ def find_unmasked_subvolumes(
       UserError: masks that do not cover the box.
     """
     found = SubvolumeSet(tiling)
-    if not masks.masks:
+    if not masks:
         return found
     folder = folder / 'present' / provenance.digest(describe_tiling(tiling, masks))[:16]
     path = folder / 'all.npy'
@@ -47,8 +47,7 @@ def find_unmasked_subvolumes(
         (z, y): folder / f'{z}_{y}.npy' for z in range(tiling.grid.z) for y in range(tiling.grid.y)
     }
     left = [row for row, file in rows.items() if not file.exists()]
-    text = masks.SerializeToString()
-    tasks = ((text, tiling, *row, rows[row]) for row in left)
+    tasks = ((masks, tiling, *row, rows[row]) for row in left)
     for _ in run_stage(pool, write_unmasked_row, tasks, len(left), 'masks', quiet, unit='row'):
         pass
     for row, file in rows.items():
@@ -57,11 +56,11 @@ def find_unmasked_subvolumes(
     return found
 
 
-def write_unmasked_row(masks: bytes, tiling: Tiling, z: int, y: int, path: Path) -> None:
+def write_unmasked_row(masks: Sequence[Mask], tiling: Tiling, z: int, y: int, path: Path) -> None:
     """Writes which subvolumes of a row along x are not masked everywhere.
 
     Args:
-      masks: MaskConfigs, serialized.
+      masks: they are combined by OR.
       tiling: where the subvolumes are.
       z: place of the row in the grid.
       y: the same.
@@ -70,10 +69,9 @@ def write_unmasked_row(masks: bytes, tiling: Tiling, z: int, y: int, path: Path)
     Raises:
       UserError: masks that do not cover the subvolumes.
     """
-    configs = [Mask.from_proto(m) for m in inference_pb2.MaskConfigs.FromString(masks).masks]
     present = np.ones(tiling.grid.x, bool)
     with MaskBuilder() as builder:
         for x in range(tiling.grid.x):
-            mask = builder.build(configs, tiling.subvolume(Xyz(x, y, z)))
+            mask = builder.build(masks, tiling.subvolume(Xyz(x, y, z)))
             present[x] = mask is None or not mask.all()
     write_npy(path, present)

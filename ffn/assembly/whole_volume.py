@@ -19,17 +19,17 @@ from ffn.assembly.config import Assembly, AssemblyConfig
 from ffn.assembly.masked import find_unmasked_subvolumes
 from ffn.assembly.tiling import SubvolumeSet, Tiling
 from ffn.distributed.pool import Pool
-from ffn.inference import inference_pb2, request_identity, storage
+from ffn.inference import request_identity, storage
 from ffn.inference.config import InferenceConfig
 from ffn.inference.report import sum_counters
 from ffn.inference.runner import Runner
-from ffn.inference.serialization import to_message
 from ffn.inference.worker_network import NetworkFactory, segment_subvolumes
 from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.locks import exclusive_directory
 from ffn.volumes import provenance
+from ffn.volumes.masks import ImageMask
 
 
 class NetworkInfo(NamedTuple):
@@ -114,10 +114,9 @@ def plan_assembly(
     tiling = assembly_config.tiling.tile(clipped)
     tiling.check_network(network.fov, network.deltas)
     _warn_of_small_overlap(tiling, network)
-    masks = inference_pb2.MaskConfigs(masks=assembly_config.tiling.masks.masks)
     # Masks of the image's values need the image; they are left to the network's workers.
-    own = to_message(config).masks
-    masks.masks.extend(mask for mask in own if mask.WhichOneof('source') != 'image')
+    own = tuple(m for m in config.masking.masks if not isinstance(m.source, ImageMask))
+    masks = assembly_config.tiling.masks + own
     folder = Path(config.segmentation_output_dir)
     return assembly_config.plan(folder, tiling, masks, config.voxel_size)
 

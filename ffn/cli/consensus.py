@@ -10,7 +10,8 @@ from ffn.agglomeration.consensus_run import check_request, run_consensus, segmen
 from ffn.cli.flags import add_settings, make_parser, read_settings
 from ffn.distributed.pool import PoolConfig
 from ffn.inference import consensus_pb2
-from ffn.inference.request import absolute_paths, read_config
+from ffn.inference.request import read_config
+from ffn.inference.serialization import absolute_paths
 from ffn.utils.protos import read_text_or_file
 
 

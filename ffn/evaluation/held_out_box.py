@@ -89,6 +89,7 @@ class HeldOutBox:
         self._runner: Runner | None = None
         self._model: keras.Model | None = None
         self._config: InferenceConfig | None = None
+        self._trainings_told: set[Path] = set()
         with VolumeSource.from_proto(request.image, 'image').open() as image:
             self.box, clipped = clip_box(box, image.box, Xyz(1, 1, 1), image.name)
         if clipped:
@@ -110,6 +111,11 @@ class HeldOutBox:
         if self._runner is not None:
             self._runner.close()
         self._runner = self._model = self._config = None
+
+    @property
+    def voxel_size(self) -> tuple[float, float, float] | None:
+        """Voxel size x, y, z that the last segmentation was made with: the request's, or the training's."""
+        return None if self._config is None else self._config.voxel_size
 
     def evaluate(self, weights: str | Path | keras.Model) -> HeldOutScore:
         """Segments the box and scores the result.
@@ -157,7 +163,10 @@ class HeldOutBox:
         model = None if isinstance(weights, str | Path) else weights
         if model is None:
             request.model_checkpoint_path = str(weights)
-            config = complete_request(request, quiet=self._runner is not None)
+            # The checkpoints of a training have the same settings; they are told once.
+            training = Path(weights).parent
+            config = complete_request(request, quiet=training in self._trainings_told)
+            self._trainings_told.add(training)
         else:
             config = make_config(request, has_model=True)
         if self._runner is not None and model is self._model and self._same_but_weights(config):

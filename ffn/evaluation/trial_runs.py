@@ -17,7 +17,6 @@ from ffn.evaluation.held_out_box import HeldOutBox
 from ffn.evaluation.held_out_score import HeldOutScore
 from ffn.evaluation.skeletons import Skeletons, read_skeletons
 from ffn.evaluation.trials import Result, Trial, collect_scores, read_result, write_result
-from ffn.inference.request import voxel_size_zyx
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
 
@@ -86,7 +85,7 @@ class Scorer:
         held_out = self._open_box(trial)
         found = held_out.segment(trial.checkpoint)
         score = HeldOutScore.of(held_out.truth, found)
-        erl = self._score_skeletons(trial, held_out.box, found.labels)
+        erl = self._score_skeletons(held_out, found.labels)
         return Result(trial.checkpoint, trial.setting, collect_scores(score, erl))
 
     def _open_box(self, trial: Trial) -> HeldOutBox:
@@ -104,10 +103,15 @@ class Scorer:
             self._setting = setting
         return self._box
 
-    def _score_skeletons(self, trial: Trial, box: Box, labels: np.ndarray) -> Mapping[str, float]:
+    def _score_skeletons(self, held_out: HeldOutBox, labels: np.ndarray) -> Mapping[str, float]:
         if not self._config.skeletons:
             return {}
-        size = voxel_size_zyx(trial.request)[::-1]
+        size, box = held_out.voxel_size, held_out.box
+        if size is None:
+            raise UserError(
+                'the voxel size is not known, by which skeletons are placed in the volume: set voxel_size '
+                'in the request'
+            )
         skeletons = _clip(read_skeletons(self._config.skeletons, size), box)
         segments = labels[tuple((skeletons.voxels_zyx - box.start.zyx).T)]
         score = erl_score(skeletons, segments.astype(np.uint64), size, self._config.merge_threshold)

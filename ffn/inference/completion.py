@@ -134,6 +134,12 @@ def find_contradictions(config: InferenceConfig) -> list[str]:
     ]
 
 
+def warn_of_contradictions(config: InferenceConfig) -> None:
+    """Logs what `find_contradictions` finds."""
+    for line in find_contradictions(config):
+        logging.warning('%s', line)
+
+
 def _given_fields(config: InferenceConfig) -> dict[str, Any]:
     """Field of a request → what a configuration has for it, model_args excepted."""
     options = config.options

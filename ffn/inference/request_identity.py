@@ -12,8 +12,7 @@ from google.protobuf import json_format, message
 from ffn.distributed.pool import Pool
 from ffn.inference import inference_pb2
 from ffn.inference.config import InferenceConfig
-from ffn.inference.request import absolute_paths
-from ffn.inference.serialization import to_message
+from ffn.inference.serialization import absolute_paths, to_message
 from ffn.utils.npz import read_npz
 from ffn.utils.startup import startup_messages_hidden
 from ffn.volumes import provenance

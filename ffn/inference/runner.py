@@ -15,7 +15,7 @@ import numpy as np
 from absl import logging
 
 from ffn.inference import inference_pb2, storage
-from ffn.inference.completion import find_contradictions
+from ffn.inference.completion import warn_of_contradictions
 from ffn.inference.config import InferenceConfig
 from ffn.inference.core import checkpoint
 from ffn.inference.core.canvas import Canvas, Interrupted
@@ -124,6 +124,8 @@ class Runner:
         """
         if isinstance(request, inference_pb2.InferenceRequest):
             request = make_config(request, has_model=model is not None)
+            if model is None:
+                warn_of_contradictions(request)
         self._load(request, model)
 
     def _load(self, config: InferenceConfig, model: FFNModel | None) -> None:
@@ -355,7 +357,7 @@ class Runner:
 
 
 def load_network(config: InferenceConfig) -> FFNModel:
-    """Loads the network of a configuration; warns where the two contradict each other.
+    """Loads the network of a configuration.
 
     Raises:
       UserError: unknown network, arguments that it does not take, or weights that do not fit.
@@ -364,8 +366,6 @@ def load_network(config: InferenceConfig) -> FFNModel:
     from ffn.models.predictor import load_model
 
     precision = choose_precision(config.precision)
-    for line in find_contradictions(config):
-        logging.warning('%s', line)
     return load_model(
         config.model_name,
         config.model_args,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -110,10 +110,12 @@ class Mask:
     Attributes:
       source: what it is made from.
       invert: whether it holds where the source's conditions do not.
+      text: the MaskConfig that it was read from, in text format, for records.
     """
 
     source: CoordinateMask | ImageMask | VolumeMask
     invert: bool = False
+    text: str = field(default='', repr=False, compare=False)
 
     @classmethod
     def from_proto(cls, config: inference_pb2.MaskConfig) -> Mask:
@@ -135,7 +137,7 @@ class Mask:
             )
         else:
             raise UserError('a mask has no source; set volume, image or coordinate_expression')
-        return cls(source, config.invert)
+        return cls(source, config.invert, str(config))
 
 
 class MaskBuilder(contextlib.ExitStack):

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ffn.assembly.assembly import assemble
-from ffn.assembly.config import Assembly
+from ffn.assembly.config import Assembly, describe_tiling, parse_masks
 from ffn.assembly.masked import find_unmasked_subvolumes
 from ffn.assembly.matching import Matching
 from ffn.assembly.tiling import Tiling
@@ -38,7 +38,7 @@ def make_assembly(folder, tiling, spec, chunk=(16, 16, 16), matching=JOIN) -> As
     return Assembly(
         folder / 'results',
         tiling,
-        inference_pb2.MaskConfigs(),
+        (),
         matching,
         output,
         folder / 'results' / 'assembly',
@@ -231,13 +231,25 @@ def test_chunks_of_a_box_that_begins_before_0():
     assert min(default_chunk(tiling)) >= 24
 
 
+def test_masks_are_recorded_as_their_message():
+    """Folders of earlier versions hold the text of the whole MaskConfigs."""
+    text = """
+      masks { coordinate_expression { expression: "x < 20\\n" } invert: false }
+      masks {
+        volume { mask { hdf5: "/a.h5:b" } channels { values: 1 values: 2 } channels { min_value: 0.1 } }
+        invert: true
+      }"""
+    tiling = Tiling(Box.of_shape((20, 40, 50)), Xyz(20, 24, 20), Xyz(8, 8, 8))
+    message = protos.parse_text(text, inference_pb2.MaskConfigs(), '--mask')
+    assert describe_tiling(tiling, parse_masks(text, '--mask'))['masks'] == str(message)
+    assert describe_tiling(tiling, ())['masks'] == ''
+
+
 def test_masks_are_looked_at_once(tmp_path, monkeypatch):
     shape = (20, 40, 50)
     tiling = Tiling(Box.of_shape(shape), Xyz(20, 24, 20), Xyz(8, 8, 8))
-    masks = protos.parse_text(
-        'masks { coordinate_expression { expression: "(x < 20) | (y > 28)" } }',
-        inference_pb2.MaskConfigs(),
-        '',
+    masks = parse_masks(
+        'masks { coordinate_expression { expression: "(x < 20) | (y > 28)" } }', '--mask'
     )
     seen = []
 

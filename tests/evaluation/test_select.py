@@ -9,6 +9,7 @@ import pytest
 from ffn.cli import select
 from ffn.evaluation import trials
 from ffn.inference.request import parse_request
+from ffn.models.saved_settings import write_settings
 from ffn.utils.errors import UserError
 from tests.inference import flood
 
@@ -99,19 +100,40 @@ def test_dask_workers_find_the_same(folder):
         assert {**one.scores, 'seconds': 0} == {**other.scores, 'seconds': 0}
 
 
-def test_expected_run_length_decides_with_skeletons(folder):
-    # Through body 2, and one that leaves the box.
-    (folder / 'two.swc').write_text('1 0 6 18 6 1 -1\n2 0 18 18 6 1 1\n3 0 30 18 6 1 2\n')
-    (folder / 'one.swc').write_text('1 0 4 5 9 1 -1\n2 0 30 5 9 1 1\n3 0 60 5 9 1 2\n')
-    ranked = select.main(
-        arguments(folder, '--skeletons', str(folder / 'one.swc'), str(folder / 'two.swc'))
-    )
+def write_skeletons(folder, size):
+    """Writes one through body 2, and one that leaves the box; node coordinates are voxels times size."""
+    for name, voxels in (
+        ('two', [(6, 18, 6), (18, 18, 6), (30, 18, 6)]),
+        ('one', [(4, 5, 9), (30, 5, 9), (60, 5, 9)]),
+    ):
+        rows = [
+            f'{i} 0 {x * size[0]} {y * size[1]} {z * size[2]} 1 {i - 1 or -1}\n'
+            for i, (x, y, z) in enumerate(voxels, start=1)
+        ]
+        (folder / f'{name}.swc').write_text(''.join(rows))
+    return ['--skeletons', str(folder / 'one.swc'), str(folder / 'two.swc')]
+
+
+@pytest.mark.parametrize('known_from', ['the request', 'the training'])
+def test_expected_run_length_decides_with_skeletons(folder, known_from):
+    size = (8, 9.5, 33)
+    if known_from == 'the request':
+        with open(folder / 'request.pbtxt', 'a') as file:
+            file.write('voxel_size { x: 8 y: 9.5 z: 33 }')
+    else:
+        write_settings(folder / 'flood', {'voxel_size': size})
+    ranked = select.main(arguments(folder, *write_skeletons(folder, size)))
     erls = [result.scores['erl'] for result in ranked]
     assert erls == sorted(erls, reverse=True)
     assert ranked[0].checkpoint.endswith('-1')
     # 24 and 26 voxels, all of them correct.
-    assert erls[0] == pytest.approx((24**2 + 26**2) / 50)
+    assert erls[0] == pytest.approx(8 * (24**2 + 26**2) / 50)
     assert erls[-1] == 0
+
+
+def test_skeletons_are_not_placed_without_a_voxel_size(folder):
+    with pytest.raises(UserError, match=r'voxel size is not known.*set voxel_size in the request'):
+        select.main(arguments(folder, *write_skeletons(folder, (1, 1, 1)), steps=(1,)))
 
 
 def test_a_trial_that_fails_keeps_none_from_it(folder):

@@ -11,8 +11,8 @@ import pytest
 
 from ffn.inference import inference_pb2, storage
 from ffn.inference.completion import fill_from_training, find_contradictions
-from ffn.inference.request import make_config, parse_request, read_request
-from ffn.inference.runner import Runner, load_network
+from ffn.inference.request import complete_request, make_config, parse_request, read_request
+from ffn.inference.runner import Runner
 from ffn.models.saved_settings import write_settings
 from ffn.models.weights import convert
 from ffn.utils.errors import UserError
@@ -105,7 +105,7 @@ def test_a_whole_request_stays_as_it_is(folder, caplog):
     with caplog.at_level(logging.INFO):
         assert fill_from_training(before) == []
         assert read_request(text) == before
-    assert not caplog.records
+    assert messages(caplog, logging.INFO) == []
 
 
 def test_zero_is_a_value(folder):
@@ -202,22 +202,22 @@ def contradictions(request):
     return find_contradictions(make_config(request))
 
 
-def loading_warns(request, caplog):
+def completing_warns(request, caplog):
     caplog.clear()
     with caplog.at_level(logging.WARNING):
-        load_network(make_config(request))
+        complete_request(request)
     return messages(caplog, logging.WARNING)
 
 
 def test_contradictions_are_a_line_each(folder, caplog):
     request = read_request(write(folder))
-    assert loading_warns(request, caplog) == []
+    assert completing_warns(request, caplog) == []
     request.image_mean, request.image_stddev = 120, 33
     request.voxel_size.z = 30
     options = request.inference_options
     options.init_activation, options.pad_value, options.move_threshold = 0.99, 0.1, 0.8
     request.model_args = request.model_args.replace('[1, 1, 1]', '[2, 1, 1]')
-    assert loading_warns(request, caplog) == [
+    assert completing_warns(request, caplog) == [
         'model_args.deltas is [2, 1, 1], but the model was trained with [1, 1, 1]',
         'image_mean is 120, but the model was trained with 128',
         'image_stddev is 33, but the model was trained with 127',
@@ -236,7 +236,7 @@ def test_another_network(folder, caplog):
     )
     caplog.clear()
     with caplog.at_level(logging.WARNING), pytest.raises(UserError, match='layers'):
-        load_network(make_config(request))
+        Runner().start(request)
     assert messages(caplog, logging.WARNING) == [
         'model_args.depth is 2, but the model was trained with 1',
         'model_args.features is [4, 3, 4, 3], but the model was trained with [4, 3]',

@@ -4,8 +4,8 @@ import pytest
 from google.protobuf import text_format
 
 from ffn.inference import inference_pb2
-from ffn.inference.request import masking_config
 from ffn.inference.restrictions import make_restrictor
+from ffn.inference.serialization import masking_config
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.masks import MaskBuilder
