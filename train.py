@@ -30,7 +30,7 @@ def main() -> None:
     if FLAGS.train_dir is None:
         FLAGS.train_dir = train.make_train_dir()
     # The flags are taken before TensorFlow adds its own, which --flagfile would not know.
-    train.run(absl_flags.read(train.Train), FLAGS.flags_into_string())
+    train.run(absl_flags.read(train.Train), absl_flags.format_flags(train.Train))
 
 
 if __name__ == '__main__':

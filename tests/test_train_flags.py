@@ -74,22 +74,38 @@ def test_every_flag_reaches_its_field(repository):
     assert config == EXPECTED
 
 
+REQUEST = """
+image { hdf5: "a#1.h5:raw" }  # the "same" image
+# with the usual policy
+seed_policy: 'PolicyPeaks'
+"""
+IN_ONE_LINE = 'image { hdf5: "a#1.h5:raw" } seed_policy: \'PolicyPeaks\''
+
+
 SHOW_SAVED = """
 import json, sys, train
-from ffn.cli import train as command
+from ffn.cli import absl_flags, train as command
 from ffn.cli.flags import add_settings, format_flags, make_parser
 train.FLAGS(['train', *sys.argv[1:]])
 parser = make_parser('train', '')
 add_settings(parser, '', command.Train, train_dir=None)
 saved = format_flags(parser.parse_args(sys.argv[1:]), command.Train)
-json.dump([train.FLAGS.flags_into_string(), saved], sys.stdout)
+json.dump([absl_flags.format_flags(command.Train), saved], sys.stdout)
 """
 
 
 def test_the_script_and_the_command_save_the_same_flags(repository):
     arguments = [flag for flag in FLAGS if not flag.endswith(('=True', '=False'))]
     text = subprocess.run(
-        [sys.executable, '-c', SHOW_SAVED, *arguments, '--quiet', '--noshuffle_moves'],
+        [
+            sys.executable,
+            '-c',
+            SHOW_SAVED,
+            *arguments,
+            '--quiet',
+            '--noshuffle_moves',
+            f'--eval_request={REQUEST}',
+        ],
         cwd=repository,
         capture_output=True,
         text=True,
@@ -98,4 +114,5 @@ def test_the_script_and_the_command_save_the_same_flags(repository):
     ).stdout
     by_script, by_command = (set(saved.splitlines()) for saved in json.loads(text))
     assert by_command <= by_script
+    assert f'--eval_request={IN_ONE_LINE}' in by_script
     assert len(by_command) > 50

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from absl import app, flags
 
 from ffn.utils.errors import UserError
-from ffn.utils.settings import MISSING, Setting, all_settings, build
+from ffn.utils.settings import MISSING, Setting, all_settings, build, join_lines
 
 T = TypeVar('T')
 
@@ -55,6 +55,19 @@ def read(cls: type[T], **others: Any) -> T:
     """
     values = {setting.flag: flags.FLAGS[setting.flag].value for setting in all_settings(cls)}
     return build(cls, values, **others)
+
+
+def format_flags(cls: type) -> str:
+    """Writes all flags, those of absl included, as --flagfile reads them, one a line.
+
+    Args:
+      cls: the class that `define` was called with.
+    """
+    for setting in all_settings(cls):
+        flag = flags.FLAGS[setting.flag]
+        if isinstance(flag.value, str):
+            flag.value = join_lines(flag.value)
+    return flags.FLAGS.flags_into_string()
 
 
 def expand_flag_files(argv: Sequence[str], cls: type) -> list[str]:

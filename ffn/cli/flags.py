@@ -16,6 +16,7 @@ from ffn.utils.settings import (
     all_settings,
     build,
     format_value,
+    join_lines,
     members,
 )
 
@@ -171,7 +172,7 @@ def format_flags(args: argparse.Namespace, cls: type) -> str:
             csv.writer(text, lineterminator='').writerow(value)
             lines.append(f'--{setting.flag}={text.getvalue()}')
         elif value is not None:
-            lines.append(f'--{setting.flag}={value}')
+            lines.append(f'--{setting.flag}={join_lines(str(value))}')
     return ''.join(f'{line}\n' for line in lines)
 
 

@@ -14,12 +14,15 @@ directly.
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 T = TypeVar('T')
+
+_STRING_OR_COMMENT = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|#.*""")
 
 MISSING: Any = dataclasses.MISSING
 _SETTING, _SECTION = 'ffn.setting', 'ffn.section'
@@ -157,6 +160,14 @@ def _read_field(cls: type, field: dataclasses.Field, hint: Any) -> Setting:
     if field.default_factory is not dataclasses.MISSING:
         default = field.default_factory()
     return Setting(field=field.name, default=default, **about)
+
+
+def join_lines(text: str) -> str:
+    """Writes a message in text format, or JSON, in one line, as flag files need it; comments are left out."""
+    if '\n' not in text:
+        return text
+    lines = (_STRING_OR_COMMENT.sub(r'\1', line).strip() for line in text.split('\n'))
+    return ' '.join(filter(None, lines))
 
 
 def all_settings(cls: type) -> list[Setting]:

@@ -8,7 +8,7 @@ import pytest
 
 from ffn.cli import train
 from ffn.utils.errors import UserError
-from tests.test_train_flags import EXPECTED, FLAGS
+from tests.test_train_flags import EXPECTED, FLAGS, IN_ONE_LINE, REQUEST
 
 REQUIRED = (
     '--train_coords=c',
@@ -56,6 +56,20 @@ def test_the_saved_flags_make_the_same_run(call, arguments, tmp_path):
     # Later flags override those of the file.
     again, _ = call('--flagfile', f'{tmp_path}/train.flags', '--seed=99')
     assert again.config == dataclasses.replace(command.config, seed=99)
+
+
+def test_values_of_several_lines_are_saved_in_one(call, tmp_path):
+    arguments = [
+        '--model_args={\n  "depth": 9\n}',
+        '--eval_labels=l:x',
+        '--eval_box=b',
+        '--train_dir=d',
+    ]
+    command, text = call(*REQUIRED, *arguments, f'--eval_request={REQUEST}')
+    (tmp_path / 'train.flags').write_text(text)
+    again, _ = call(f'--flagfile={tmp_path}/train.flags')
+    assert again.config == command.config
+    assert again.held_out == train.HeldOut(IN_ONE_LINE, 'l:x', 'b')
 
 
 def test_flags_of_absl_in_a_saved_file_are_passed_over(call, tmp_path):
