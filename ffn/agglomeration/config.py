@@ -43,7 +43,7 @@ class ResegmentationConfig:
       segmentation: the segmentation whose segments are grown again.
       output_directory: folder of the results.
       radius: half the size of the box that is resegmented, voxels.
-      analysis_radius: half the size of the box in which results are compared, voxels.
+      analysis_radius: half the size of the box in which results are compared, voxels; None: all of it.
       exclusion_radius: no further seed this close to one that failed, voxels.
       init_exclusion_radius: no first seed this close to the point, voxels; None: no such rule.
       segment_recovery_fraction: fraction of the original that must be recovered; 0: min_segment_size.
@@ -57,7 +57,7 @@ class ResegmentationConfig:
     segmentation: VolumeSource
     output_directory: Path
     radius: Xyz
-    analysis_radius: Xyz
+    analysis_radius: Xyz | None
     exclusion_radius: Xyz
     init_exclusion_radius: Xyz | None
     segment_recovery_fraction: float
@@ -126,7 +126,6 @@ def make_config(request: inference_pb2.ResegmentationRequest) -> ResegmentationC
     check_outputs(request)
     stored = inference_pb2.ResegmentationRequest.FromString(request.SerializeToString())
     del stored.points[:]
-    has_radius = stored.HasField('init_exclusion_radius')
     return ResegmentationConfig(
         inference=complete_request(stored.inference),
         segmentation=VolumeSource.from_proto(
@@ -134,15 +133,19 @@ def make_config(request: inference_pb2.ResegmentationRequest) -> ResegmentationC
         ),
         output_directory=Path(stored.output_directory),
         radius=Xyz.from_proto(stored.radius),
-        analysis_radius=Xyz.from_proto(stored.analysis_radius),
+        analysis_radius=_radius_if_set(stored, 'analysis_radius'),
         exclusion_radius=Xyz.from_proto(stored.exclusion_radius),
-        init_exclusion_radius=Xyz.from_proto(stored.init_exclusion_radius) if has_radius else None,
+        init_exclusion_radius=_radius_if_set(stored, 'init_exclusion_radius'),
         segment_recovery_fraction=stored.segment_recovery_fraction,
         max_retry_iters=stored.max_retry_iters,
         terminate_early=stored.terminate_early,
         subdir_digits=stored.subdir_digits,
         request=stored.SerializeToString(),
     )
+
+
+def _radius_if_set(request: inference_pb2.ResegmentationRequest, name: str) -> Xyz | None:
+    return Xyz.from_proto(getattr(request, name)) if request.HasField(name) else None
 
 
 def to_message(

@@ -26,7 +26,7 @@ from ffn.inference.worker_network import NetworkFactory, segment_subvolumes
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Zyx
 from ffn.utils.locks import exclusive_directory
-from ffn.utils.npz import read_npz
+from ffn.utils.npz import read_npz, stored_bytes
 from ffn.volumes import provenance
 
 
@@ -103,10 +103,8 @@ def _is_finished(request: consensus_pb2.ConsensusRequest, corner: Zyx) -> bool:
     if path is None:
         return False
     stored = read_npz(path, ['request', 'counters'], [])
-    # NumPy drops zeros at the end of bytes.
-    if 'request' not in stored or stored['request'].item() != request.SerializeToString().rstrip(
-        b'\0'
-    ):
+    text = request.SerializeToString()
+    if 'request' not in stored or stored_bytes(stored['request']) != text:
         raise UserError(
             f'{path} is the result of another request; give another segmentation_output_dir'
         )

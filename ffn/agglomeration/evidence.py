@@ -6,24 +6,25 @@ both of them, if the two results agree, and if few voxels were deleted while gro
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import edt
 import numpy as np
 
-from ffn.agglomeration.resegmentation import around
+from ffn.agglomeration.resegmentation import analysis_box, depth_inside
 from ffn.inference import inference_pb2, resegmentation_pb2, storage
+from ffn.inference.core.canvas import Extent
 from ffn.inference.serialization import voxel_size_zyx
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
 from ffn.utils.labels import joint_histogram
-from ffn.utils.npz import read_npz
+from ffn.utils.npz import read_npz, stored_bytes
 from ffn.utils.settings import setting
 from ffn.volumes.volume import Volume
 
-_MEMBERS = ('probs', 'deletes', 'start_points', 'request', 'corner_zyx')
+_MEMBERS = ('probs', 'deletes', 'histories', 'start_points', 'request', 'corner_zyx')
 
 
 @dataclass(frozen=True)
@@ -67,18 +68,31 @@ def load_result(path: str | Path) -> tuple[dict[str, Any], inference_pb2.Resegme
     """Loads a result of `ffn.agglomeration.resegmentation.process_point`.
 
     Returns:
-      Its members, see doc/formats.md, and the request with its point.
+      Its members, see doc/formats.md (`start_points` in x, y, z), and the request with its point.
 
     Raises:
       UserError: the file does not exist, is damaged or unsafe.
     """
-    data = read_npz(path, _MEMBERS, [])
+    data = read_npz(path, [*_MEMBERS, 'recovered'], [])
     if missing := [name for name in _MEMBERS if name not in data]:
         raise UserError(f'{path} is not a result of resegmentation: it lacks {missing[0]}')
-    request = inference_pb2.ResegmentationRequest.FromString(data['request'].item())
+    request = inference_pb2.ResegmentationRequest.FromString(stored_bytes(data['request']))
     if not request.points:
         raise UserError(f'{path} is not a result of resegmentation: its request has no point')
+    if any(map(_lengths_differ, data['deletes'], data['histories'])):
+        raise UserError(f'{path} is damaged: its deletes and histories differ in length')
+    if _starts_are_zyx(data):
+        data['start_points'] = [[one[::-1] for one in starts] for starts in data['start_points']]
     return data, request
+
+
+def _lengths_differ(deletes: Sequence[int], history: Sequence[Sequence[int]]) -> bool:
+    return len(deletes) != len(history)
+
+
+def _starts_are_zyx(data: Mapping[str, Any]) -> bool:
+    """Whether a result is one that version 0.2 or earlier wrote, the only ones with seeds in z, y, x."""
+    return 'recovered' in data and data['request'].dtype.kind == 'S'
 
 
 def evaluate_pair(
@@ -86,8 +100,9 @@ def evaluate_pair(
 ) -> resegmentation_pb2.PairResegmentationResult:
     """Compares the objects grown from two segments with each other and with the segments.
 
-    Everything is measured within ±analysis_radius of the point, clipped to the resegmented box; deleted
-    voxels are summed over all steps, regardless of position.
+    Everything is measured within ±analysis_radius of the point, clipped to the resegmented box, which is
+    all of it in a request without analysis_radius; deleted voxels are those of steps whose field of view
+    was centred there.
 
     Args:
       path: result for a point with two segments.
@@ -108,7 +123,9 @@ def evaluate_pair(
     )
     probs, corner = data['probs'], Zyx.of(data['corner_zyx'])
     center = Zyx.of(np.subtract(Xyz.from_proto(point.point).zyx, corner))
-    nearby = around(center, Xyz.from_proto(request.analysis_radius))
+    is_limited = request.HasField('analysis_radius')
+    radius = Xyz.from_proto(request.analysis_radius) if is_limited else None
+    nearby = analysis_box(center, radius, probs.shape[1:])
     box = Box.from_zyx(
         [c + s.start for c, s in zip(corner, nearby, strict=True)], probs[0][nearby].shape
     )
@@ -119,18 +136,18 @@ def evaluate_pair(
     voxel_size = voxel_size_zyx(request.inference)
 
     scores = result.eval
-    scores.radius.CopyFrom(request.analysis_radius)
+    scores.radius.CopyFrom(request.analysis_radius if is_limited else request.radius)
     scores.max_edt_a, scores.max_edt_b = (_max_edt(mask, voxel_size) for mask in originals)
     scores.num_voxels_a, scores.num_voxels_b = (int(np.count_nonzero(m)) for m in originals)
     for i, side in enumerate((scores.from_a, scores.from_b)[: len(found)]):
         side.num_voxels = int(np.count_nonzero(found[i]))
-        side.deleted_voxels = int(np.sum(data['deletes'][i]))
+        side.deleted_voxels = _deleted_within(nearby, data['deletes'][i], data['histories'][i])
         side.segment_a_consistency, side.segment_b_consistency = (
             _fraction(found[i] & mask, mask) for mask in originals
         )
         side.max_edt = _max_edt(found[i], voxel_size)
-        if starts := data['start_points'][i]:
-            side.origin.CopyFrom(Zyx.of(np.add(corner, starts[-1])).xyz.to_proto())
+        if len(starts := data['start_points'][i]):
+            side.origin.CopyFrom(_in_volume(starts[-1], corner).to_proto())
     if len(found) == 2:
         scores.iou = _fraction(found[0] & found[1], found[0] | found[1])
     return result
@@ -158,9 +175,8 @@ def evaluate_endpoint(
     result = resegmentation_pb2.EndpointResegmentationResult(
         id=point.id_a, num_voxels=int(np.count_nonzero(found)), segmentation_radius=request.radius
     )
-    if starts := data['start_points'][0]:
-        start = Zyx.of(np.add(data['corner_zyx'], starts[-1]))
-        result.start.CopyFrom(start.xyz.to_proto())
+    if len(starts := data['start_points'][0]):
+        result.start.CopyFrom(_in_volume(starts[-1], Zyx.of(data['corner_zyx'])).to_proto())
     voxels: dict[int, list[int]] = {}
     for i, is_covered, count in joint_histogram(labels, found).tolist():
         voxels.setdefault(i, [0, 0])[is_covered] = count
@@ -173,6 +189,18 @@ def evaluate_endpoint(
         elif i > 0 and info.num_overlapping:
             result.overlaps[i].CopyFrom(info)
     return result
+
+
+def _in_volume(start_xyz: Sequence[int], corner: Zyx) -> Xyz:
+    return Xyz(*(int(a + b) for a, b in zip(start_xyz, corner.xyz, strict=True)))
+
+
+def _deleted_within(nearby: Extent, deletes: np.ndarray, history: np.ndarray) -> int:
+    """Sums the voxels deleted by steps whose field of view was centred in a box."""
+    positions = np.reshape(np.asarray(history, np.int64), (-1, 3))
+    first, end = ([getattr(axis, name) for axis in nearby] for name in ('start', 'stop'))
+    within = np.all((positions >= first) & (positions < end), axis=1)
+    return int(np.sum(np.asarray(deletes)[within]))
 
 
 def _mask(qprob: np.ndarray, threshold: float) -> np.ndarray:
@@ -189,4 +217,4 @@ def _fraction(part: np.ndarray, whole: np.ndarray) -> float:
 def _max_edt(mask: np.ndarray, voxel_size_zyx: tuple[float, float, float]) -> float:
     if not mask.any():
         return 0.0
-    return float(edt.edt(np.ascontiguousarray(mask), anisotropy=voxel_size_zyx).max())
+    return float(depth_inside(mask, voxel_size_zyx).max())

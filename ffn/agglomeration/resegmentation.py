@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,9 +20,11 @@ from scipy.special import expit
 from ffn.agglomeration.config import Resegmentation, ResegmentationConfig, to_message
 from ffn.inference import storage
 from ffn.inference.core.canvas import Canvas, Extent
+from ffn.inference.core.restrictor import Restrictor
 from ffn.inference.runner import Runner
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
+from ffn.utils.npz import bytes_member
 
 
 @dataclass
@@ -30,14 +32,14 @@ class ResegmentedObject:
     """A segment grown again.
 
     Attributes:
-      starts: seeds that were tried, z, y, x within the canvas; the last one led to the result.
+      starts: seeds that were tried, within the canvas; the last one led to the result.
       logits: float32 [z, y, x] of the last attempt, NaN where not visited.
       history: int32 [n, 3], positions of the field of view, z, y, x within the canvas.
       deleted: int64 [n], voxels deleted by each step.
       recovered: whether enough of the original segment was recovered.
     """
 
-    starts: list[tuple[int, int, int]] = field(default_factory=list)
+    starts: list[Xyz] = field(default_factory=list)
     logits: np.ndarray | None = None
     history: np.ndarray | None = None
     deleted: np.ndarray | None = None
@@ -138,21 +140,22 @@ def resegment_object(
       point: decision point, x, y, z in the volume.
     """
     at = Zyx.of(np.subtract(point.zyx, canvas.corner_zyx))
-    depth = edt.edt(np.ascontiguousarray(mask), anisotropy=canvas.view.voxel_size_zyx)
+    depth = depth_inside(mask, canvas.view.voxel_size_zyx)
     inner = tuple(slice(m, n - m) for m, n in zip(canvas.margin_zyx, canvas.shape, strict=True))
     allowed = np.zeros(canvas.shape, bool)
     allowed[inner] = True
     if config.init_exclusion_radius is not None:
         allowed[around(at, config.init_exclusion_radius)] = False
     depth[~allowed] = 0
-    nearby = around(at, config.analysis_radius)
+    nearby = analysis_box(at, config.analysis_radius, canvas.shape)
     result = ResegmentedObject()
+    seeds = _deepest_first(depth, canvas.restrictor)
     for _ in range(config.max_retry_iters):
-        start = Zyx(*map(int, np.unravel_index(np.argmax(depth), depth.shape)))
-        if depth[start] <= 0 or not canvas.restrictor.allows(start):
+        start = next(seeds, None)
+        if start is None:
             canvas.counters.add('no-seed-left')
             break
-        result.starts.append((start.z, start.y, start.x))
+        result.starts.append(start.xyz)
         canvas.segment_at(start)
         found = canvas.seed >= canvas.options.segment_threshold
         if is_recovered(found, mask, nearby, canvas, config.segment_recovery_fraction):
@@ -165,6 +168,46 @@ def resegment_object(
         result.history = np.array([p for p, _ in steps], np.int32).reshape(-1, 3)
         result.deleted = np.array([n for _, n in steps], np.int64)
     return result
+
+
+def _deepest_first(depth: np.ndarray, restrictor: Restrictor) -> Iterator[Zyx]:
+    """Yields where a seed may be placed, by falling depth, ties in C order.
+
+    Args:
+      depth: float32 [z, y, x]; what is set to 0 meanwhile is left out.
+      restrictor: what it masks is passed over.
+    """
+    inside = np.flatnonzero(depth)
+    for i in inside[np.argsort(-depth.flat[inside], kind='stable')]:
+        position = Zyx.of(np.unravel_index(i, depth.shape))
+        if depth[position] and restrictor.allows(position) and restrictor.allows_seed(position):
+            yield position
+
+
+def depth_inside(mask: np.ndarray, voxel_size_zyx: Sequence[float]) -> np.ndarray:
+    """Returns the distance of every voxel of an object to the nearest voxel outside of it.
+
+    The object may go on beyond the edges of the box, which therefore do not count, unless it fills the box.
+
+    Args:
+      mask: bool [z, y, x].
+      voxel_size_zyx: size of a voxel.
+
+    Returns:
+      float32 [z, y, x], 0 outside.
+    """
+    distance: np.ndarray = edt.edt(
+        np.ascontiguousarray(mask), anisotropy=tuple(voxel_size_zyx), black_border=bool(mask.all())
+    )
+    return distance
+
+
+def analysis_box(center: Zyx, radius: Xyz | None, shape_zyx: Sequence[int]) -> Extent:
+    """Returns where results are compared: the box of ±analysis_radius, or all without one."""
+    if radius is not None:
+        return around(center, radius)
+    z, y, x = (slice(0, n) for n in shape_zyx)
+    return z, y, x
 
 
 def around(center: Zyx, radius: Xyz) -> Extent:
@@ -183,15 +226,16 @@ def is_recovered(
     Args:
       found: bool [z, y, x], the new object.
       original: bool [z, y, x], the original segment.
-      nearby: the box of ±analysis_radius.
-      canvas: its min_segment_size is required if no fraction is set.
-      fraction: required fraction of the original's voxels within the box.
+      nearby: where voxels count.
+      canvas: its min_segment_size must be recovered if no fraction is set.
+      fraction: required fraction of the original's voxels that count.
     """
-    if fraction <= 0:
-        return int(np.count_nonzero(found)) >= canvas.options.min_segment_size
     there = original[nearby]
-    total = np.count_nonzero(there)
-    return bool(total > 0 and np.count_nonzero(found[nearby] & there) >= fraction * total)
+    recovered = int(np.count_nonzero(found[nearby] & there))
+    if fraction <= 0:
+        return recovered >= canvas.options.min_segment_size
+    total = int(np.count_nonzero(there))
+    return total > 0 and recovered >= fraction * total
 
 
 def _write_result(
@@ -215,9 +259,9 @@ def _write_result(
         histories=_object_array(
             empty_history if one.history is None else one.history for one in objects
         ),
-        start_points=_object_array(one.starts for one in objects),
+        start_points=_object_array([tuple(start) for start in one.starts] for one in objects),
         recovered=np.array([one.recovered for one in objects]),
-        request=to_message(config, [task]).SerializeToString(),
+        request=bytes_member(to_message(config, [task]).SerializeToString()),
         counters=json.dumps(canvas.counters.as_dict()).encode(),
         corner_zyx=np.array(canvas.corner_zyx),
     )

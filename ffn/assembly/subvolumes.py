@@ -14,7 +14,7 @@ from ffn.inference import storage
 from ffn.inference.request_identity import request_digest
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
-from ffn.utils.npz import read_npy_header, read_npz
+from ffn.utils.npz import read_npy_header, read_npz, stored_bytes
 from ffn.volumes import provenance
 
 
@@ -95,4 +95,4 @@ class Subvolumes:
     def settings(self, place: Xyz) -> str:
         """Digest of the request that a subvolume was segmented with."""
         stored = read_npz(self.path(place), ['request'], []).get('request')
-        return request_digest(stored.item() if stored is not None else b'')
+        return request_digest(b'' if stored is None else stored_bytes(stored))

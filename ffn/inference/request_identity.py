@@ -13,7 +13,7 @@ from ffn.distributed.pool import Pool
 from ffn.inference import inference_pb2
 from ffn.inference.config import InferenceConfig
 from ffn.inference.serialization import absolute_paths, to_message
-from ffn.utils.npz import read_npz
+from ffn.utils.npz import read_npz, stored_bytes
 from ffn.utils.startup import startup_messages_hidden
 from ffn.volumes import provenance
 
@@ -67,12 +67,10 @@ def stored_request(serialized: bytes) -> inference_pb2.InferenceRequest | None:
     Args:
       serialized: an InferenceRequest; None is returned for the request of another stage.
     """
-    for zeros in range(9):  # NumPy drops those at the end of bytes
-        try:
-            return inference_pb2.InferenceRequest.FromString(serialized + zeros * b'\0')
-        except message.DecodeError:
-            continue
-    return None
+    try:
+        return inference_pb2.InferenceRequest.FromString(serialized)
+    except message.DecodeError:
+        return None
 
 
 def compare(config: InferenceConfig, path: str | Path) -> str:
@@ -86,7 +84,7 @@ def compare(config: InferenceConfig, path: str | Path) -> str:
       One line; '' if nothing differs, or if no request is stored with the subvolume.
     """
     stored = read_npz(path, ['request'], []).get('request')
-    made_with = None if stored is None else stored_request(stored.item())
+    made_with = None if stored is None else stored_request(stored_bytes(stored))
     if made_with is None:
         return ''
     return provenance.differences(request_fields(made_with), result_fields(config))

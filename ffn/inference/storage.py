@@ -19,7 +19,7 @@ import numpy as np
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Zyx
-from ffn.utils.npz import read_npy_header, read_npz
+from ffn.utils.npz import bytes_member, read_npy_header, read_npz
 
 # A file in a folder of results that is not complete yet.
 UNFINISHED = 'unfinished'
@@ -191,7 +191,7 @@ def save_result(
         subvolume_path(directory, corner_zyx, 'npz'),
         segmentation=smallest_unsigned(segmentation),
         origins=np.array(dict(origins), dtype=object),
-        request=request,
+        request=bytes_member(request),
         counters=json.dumps(dict(counters)).encode(),
         overlaps=np.array(dict(overlaps), dtype=object),
         **extra,

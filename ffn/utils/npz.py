@@ -131,6 +131,16 @@ def read_npz(path: str | Path, names: Iterable[str], classes: Iterable[type]) ->
         raise UserError(f'{path} is not a whole npz file ({error})') from error
 
 
+def bytes_member(data: bytes) -> np.void:
+    """Makes a member of bytes from which NumPy drops no zeros at the end; see `stored_bytes`."""
+    return np.void(data)
+
+
+def stored_bytes(member: np.ndarray) -> bytes:
+    """Returns all bytes of a member, also of one that was stored as NumPy bytes, whose item lacks them."""
+    return member.tobytes()
+
+
 def _read_member(data: bytes, classes: Iterable[type]) -> Any:
     file = io.BytesIO(data)
     shape, _, dtype = read_npy_header(file)

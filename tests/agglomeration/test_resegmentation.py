@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
 
 from ffn.agglomeration import resegmentation
-from ffn.agglomeration.config import Resegmentation, make_config
+from ffn.agglomeration.config import Resegmentation, make_config, to_message
 from ffn.agglomeration.evidence import (
     Thresholds,
     evaluate_endpoint,
@@ -19,7 +20,7 @@ from ffn.inference import inference_pb2, resegmentation_pb2
 from ffn.inference.request import read_request
 from ffn.inference.runner import Runner
 from ffn.utils.errors import UserError
-from ffn.utils.geometry import Xyz
+from ffn.utils.geometry import Xyz, Zyx
 from ffn.utils.protos import parse_text
 from ffn.volumes.volume import open_volume
 from tests.inference import flood
@@ -40,14 +41,18 @@ def folder(flood_folder):
     return flood_folder
 
 
-def request(folder, extra=''):
+ANALYSIS = 'analysis_radius { x: 10 y: 6 z: 8 }'
+
+
+def request(folder, extra='', analysis=ANALYSIS):
     text = f"""
       output_directory: "{folder}/again" radius {{ x: 16 y: 8 z: 10 }}
-      analysis_radius {{ x: 10 y: 6 z: 8 }} init_exclusion_radius {{ x: 2 y: 2 z: 2 }}
-      exclusion_radius {{ x: 3 y: 3 z: 3 }} segment_recovery_fraction: 0.6 {extra}
+      {analysis} init_exclusion_radius {{ x: 2 y: 2 z: 2 }}
+      exclusion_radius {{ x: 3 y: 3 z: 3 }} {extra}
       inference {{ init_segmentation {{ hdf5: "{folder}/labels.h5:split" }} }}
     """
-    made = parse_text(text, inference_pb2.ResegmentationRequest(), 'request')
+    made = inference_pb2.ResegmentationRequest(segment_recovery_fraction=0.6)
+    parse_text(text, made, 'request')
     made.inference.MergeFrom(read_request(flood.write_request(folder)))
     return make_config(made)
 
@@ -111,7 +116,8 @@ def test_what_is_stored(folder):
     assert counters['recovered'] == 2
     for starts, half in zip(data['start_points'], (slice(0, 14), slice(18, 33)), strict=True):
         (start,) = starts
-        assert half.start <= start[2] < half.stop
+        assert half.start <= start[0] < half.stop  # x, y, z, of a box with 33, 15, 20
+        assert (start[1], start[2]) == (5, 5)
 
 
 def test_a_result_that_exists_stays(folder):
@@ -149,8 +155,125 @@ def test_a_failed_seed_is_tried_elsewhere(folder):
     tried = once['start_points'][0], thrice['start_points'][0]
     assert tried[1][0] == tried[0][0]
     assert len(tried[1]) > 1
-    first, second = tried[1][:2]
-    assert max(abs(a - b) for a, b in zip(first, second, strict=True)) > 3
+    first, second = (np.array(start) for start in tried[1][:2])
+    assert np.abs(first - second).max() > 3
+
+
+def test_without_analysis_radius_the_whole_box_counts(folder):
+    asked = request(folder, 'segment_recovery_fraction: 0.5', analysis='')
+    (path,) = process(asked, point(*CUT))
+    scores = evaluated(folder, path).eval
+    # x, y, z 20,6,9 ± 16,8,10, clipped: x 4..36, y 0..14, z 0..19; the halves have x 4..19 and 20..35.
+    assert (scores.num_voxels_a, scores.num_voxels_b) == (16 * 8 * 16, 16 * 8 * 16)
+    assert (scores.radius.x, scores.radius.y, scores.radius.z) == (16, 8, 10)
+    assert scores.iou == 1
+    # The network does not follow the second half to its end; within ±10,6,8 it would be above 0.6.
+    assert 0.5 < scores.from_b.segment_b_consistency < 0.6
+    assert load_result(path)[0]['recovered'].tolist() == [True, True]
+
+
+def rewrite(path, **members):
+    """Replaces members of a result."""
+    with np.load(path, allow_pickle=True) as file:
+        found = {name: file[name] for name in file.files}
+    np.savez(path, **{**found, **members})
+
+
+def objects(*items):
+    array = np.empty(len(items), object)
+    array[:] = items
+    return array
+
+
+def test_deleted_voxels_count_where_the_step_was_within_the_radius(folder):
+    (path,) = process(request(folder), point(*CUT))
+    # The box begins at z,y,x 0,0,4, so the point is at 9,6,16 in it, and what counts ±8,6,10 around.
+    edge = [(17, 12, 26), (1, 0, 6)]
+    beyond = [(18, 6, 16), (0, 6, 16), (9, 13, 16), (9, 6, 27), (9, 6, 5)]
+    rewrite(
+        path,
+        histories=objects(np.array(edge + beyond), np.array(beyond)),
+        deletes=objects(np.array([1, 2, 10, 20, 40, 80, 160]), np.array([1, 2, 4, 8, 16])),
+    )
+    scores = evaluated(folder, path).eval
+    assert (scores.from_a.deleted_voxels, scores.from_b.deleted_voxels) == (3, 0)
+    rewrite(path, deletes=objects(np.array([1]), np.array([2])))
+    with pytest.raises(UserError, match='deletes and histories differ in length'):
+        load_result(path)
+
+
+def first_seeds(folder, extra):
+    (path,) = process(request(folder, extra), point(*CUT))
+    return [start[0] for start in load_result(path)[0]['start_points']]
+
+
+@pytest.mark.parametrize('kind', ['masks', 'seed_masks'])
+def test_a_mask_over_the_deepest_voxel_takes_the_next(folder, kind):
+    # Both halves are deepest in the section y = 5 of the box; masked there, they are deepest in y = 6.
+    hidden = f'inference {{ {kind} {{ coordinate_expression {{ expression: "y == 5" }} }} }}'
+    free = first_seeds(folder, '')
+    masked = first_seeds(folder, f'output_directory: "{folder}/masked" {hidden}')
+    assert [y for _, y, _ in free] == [5, 5]
+    assert [y for _, y, _ in masked] == [6, 6]
+
+
+def test_a_request_that_ends_in_a_zero_byte_is_read_back(folder):
+    asked = request(folder, analysis='analysis_radius { x: 10 y: 6 z: 0 }')
+    (path,) = process(asked, point(*CUT))
+    stored = to_message(asked, [point(*CUT)])
+    data = stored.SerializeToString()
+    assert data.endswith(b'\0')
+    with np.load(path) as file:
+        assert file['request'].item() == data
+    assert load_result(path)[1] == stored
+    rewrite(path, request=data)  # as NumPy bytes, which lack the zero when read as such
+    assert load_result(path)[1] == stored
+    # z 9 alone, y 0..12, x 10..30
+    assert evaluated(folder, path).eval.num_voxels_a == 8 * 10
+
+
+def test_seeds_of_earlier_versions_were_in_z_y_x(folder):
+    (path,) = process(request(folder), point(*CUT))
+    data, stored = load_result(path)
+    origin = evaluated(folder, path).eval.from_a.origin
+    (start,) = data['start_points'][0]
+    assert (origin.x, origin.y, origin.z) == (start[0] + 4, start[1], start[2])
+    text = stored.SerializeToString()
+    turned = objects(*([s[::-1] for s in starts] for starts in data['start_points']))
+    rewrite(path, start_points=turned, request=text)
+    assert evaluated(folder, path).eval.from_a.origin == origin
+    # Other installations write NumPy bytes too, but x, y, z, and no `recovered`.
+    kept = {n: v for n, v in data.items() if n != 'recovered'}
+    np.savez(path, **{**kept, 'request': text})
+    assert evaluated(folder, path).eval.from_a.origin == origin
+
+
+def test_without_a_fraction_voxels_of_the_original_near_the_point_count():
+    original = np.zeros((5, 6, 7), bool)
+    original[1:4, 1:5, 1:6] = True
+    found = np.zeros_like(original)
+    found[:, :, :3] = True
+    nearby = resegmentation.around(Zyx(2, 2, 1), Xyz(1, 2, 1))
+    # Of found, z 1..3, y 1..4, x 1..2 are the original's: 24 of 90; all are within z 1..3, y 0..4, x 0..2.
+    for least, expected in ((24, True), (25, False)):
+        options = SimpleNamespace(options=SimpleNamespace(min_segment_size=least))
+        assert resegmentation.is_recovered(found, original, nearby, options, 0) is expected
+    elsewhere = resegmentation.around(Zyx(2, 2, 6), Xyz(2, 2, 1))
+    options.options.min_segment_size = 1
+    assert not resegmentation.is_recovered(found, original, elsewhere, options, 0)
+
+
+def test_an_object_that_fills_its_box_has_a_finite_depth(folder):
+    full = np.ones((3, 5, 7), bool)
+    # From the middle: two sections of 40, three rows of 8, four columns of 4.
+    assert resegmentation.depth_inside(full, (40, 8, 4)).max() == 16
+    full[1, 2, 0] = False
+    assert resegmentation.depth_inside(full, (40, 8, 4))[1, 2].tolist() == [0, 4, 8, 12, 16, 20, 24]
+    with h5py.File(folder / 'labels.h5', 'r+') as file:
+        file['split'][:] = 7
+    (path,) = process(request(folder), point(7))
+    ((start,),) = load_result(path)[0]['start_points']
+    assert start == (7, 7, 7)  # of x,y,z 33,15,20 voxels: the first that is 8 from the edge in y
 
 
 def test_terminate_early(folder):
