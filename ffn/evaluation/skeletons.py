@@ -1,8 +1,4 @@
-"""Skeletons of neurons: read from SWC files, or made from ground truth.
-
-SWC: Cannon et al., An on-line archive of reconstructed hippocampal neurons, J. Neurosci. Methods 84,
-1998. A line is `id type x y z radius parent`, parent -1 for a root; `#` begins a comment.
-"""
+"""Skeletons of neurons: read from SWC files, or made from ground truth."""
 
 from __future__ import annotations
 
@@ -20,6 +16,7 @@ from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 from scipy.spatial import cKDTree
 from skimage.morphology import skeletonize
 
+from ffn.evaluation.swc import read_swc
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
 from ffn.utils.progress import progress
@@ -29,6 +26,10 @@ _MAX_VOXELS = 2**30
 # Keeps rounding from pushing a coordinate at a voxel border into the voxel before.
 _ROUNDING = 1e-4
 _SPUR = 2.0
+# Voxels. A neuron of smaller span, with steps that are mostly smaller, is one in another unit.
+_COLLAPSED_SPAN, _COLLAPSED_STEP = 20, 0.5
+# Half of all steps smaller than this: as above, in a large volume.
+_SUSPICIOUS_STEP = 0.1
 DEFAULT_MIN_VOXELS = 1000
 
 
@@ -51,7 +52,8 @@ class Skeletons:
     @property
     def voxels_zyx(self) -> np.ndarray:
         """The voxel that each node lies in: int64 [n, 3]."""
-        return np.floor(self.nodes_xyz[:, ::-1] + _ROUNDING).astype(np.int64)
+        floors = np.floor(self.nodes_xyz[:, ::-1] + _ROUNDING)
+        return np.clip(floors, -(2.0**62), 2.0**62).astype(np.int64)
 
     def lengths(self, voxel_size_xyz: Sequence[float]) -> np.ndarray:
         """Returns the lengths of the edges: float64 [m], in the unit of the voxel size."""
@@ -68,12 +70,13 @@ class Skeletons:
         """Drops nodes outside a box, along with their edges.
 
         Raises:
-          UserError: no edge lies inside.
+          UserError: no edge lies inside, or none that has a length.
         """
         zyx = self.voxels_zyx
         inside = np.all((zyx >= box.start.zyx) & (zyx < box.end.zyx), axis=1)
-        edges = self.edges[inside[self.edges].all(axis=1)]
-        if not len(edges):
+        remains = inside[self.edges].all(axis=1)
+        edges = self.edges[remains]
+        if not self.lengths((1, 1, 1))[remains].any():
             low, high = (
                 ','.join(f'{v:g}' for v in a)
                 for a in (self.nodes_xyz.min(axis=0), self.nodes_xyz.max(axis=0))
@@ -108,42 +111,6 @@ def join_skeletons(parts: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> Skele
     )
 
 
-def read_swc(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Reads an SWC file.
-
-    Returns:
-      float64 [n, 3] positions x,y,z as stored; int64 [m, 2] edges, indices of nodes.
-
-    Raises:
-      UserError: no such file, a line that is not a node, or a parent that does not exist.
-    """
-    if not path.is_file():
-        raise UserError(f'no such file: {path}')
-    rows = []
-    for number, line in enumerate(path.read_text(errors='replace').splitlines(), 1):
-        fields = line.partition('#')[0].split()
-        if not fields:
-            continue
-        try:
-            node, _, x, y, z, _, parent = (float(field) for field in fields[:7])
-        except ValueError as error:
-            raise UserError(
-                f'{path}, line {number}: {line.strip()!r}; expected id type x y z radius parent'
-            ) from error
-        rows.append((int(node), x, y, z, int(parent)))
-    if not rows:
-        raise UserError(f'{path} holds no node')
-    index = {row[0]: i for i, row in enumerate(rows)}
-    if len(index) < len(rows):
-        raise UserError(f'{path} has the same node id twice')
-    lost = next((row for row in rows if row[4] >= 0 and row[4] not in index), None)
-    if lost:
-        raise UserError(f'{path}: node {lost[0]} has parent {lost[4]}, which is not there')
-    edges = [(i, index[row[4]]) for i, row in enumerate(rows) if row[4] >= 0]
-    nodes = np.array([row[1:4] for row in rows], np.float64)
-    return nodes, np.array(edges, np.int64).reshape(-1, 2)
-
-
 def read_skeletons(
     paths: Sequence[str | Path], voxel_size_xyz: Sequence[float] = (1, 1, 1)
 ) -> Skeletons:
@@ -154,13 +121,53 @@ def read_skeletons(
       voxel_size_xyz: positions are divided by this to obtain voxels.
 
     Raises:
-      UserError: see `read_swc`.
+      UserError: see `read_swc`; also skeletons that lie within a few voxels.
     """
     parts = []
     for path in map(Path, paths):
         nodes, edges = read_swc(path)
         parts.append((path.name, nodes / voxel_size_xyz, edges))
-    return join_skeletons(parts)
+    joined = join_skeletons(parts)
+    _check_unit(parts, joined, voxel_size_xyz)
+    return joined
+
+
+def _check_unit(
+    parts: Sequence[tuple[str, np.ndarray, np.ndarray]],
+    joined: Skeletons,
+    voxel_size_xyz: Sequence[float],
+) -> None:
+    """Refuses neurons that collapse into a few voxels, as micrometres do that are taken for nanometres.
+
+    All that is left of their edges lies within one segment: they would score as perfect.
+    """
+    collapsed = [part for part in parts if _is_collapsed(*part[1:])]
+    steps = joined.lengths((1, 1, 1))
+    if collapsed:
+        name, nodes, _ = collapsed[0]
+        span = ','.join(f'{n:.3g}' for n in np.ptp(nodes, axis=0))
+        found = f'the {len(nodes)} nodes of {name} lie within x,y,z {span} voxels'
+    elif len(steps) and np.median(steps) < _SUSPICIOUS_STEP:
+        found = f'most edges of the skeletons are shorter than {np.median(steps):.2g} voxels'
+    else:
+        return
+    size = ','.join(f'{n:g}' for n in voxel_size_xyz)
+    message = (
+        f'{found}: check that the skeletons have the unit of the voxel size, x,y,z {size} '
+        '(--voxel_size and --skeleton_unit, or voxel_size of the request)'
+    )
+    if len(collapsed) == sum(len(edges) > 0 for *_, edges in parts):
+        raise UserError(message)
+    many = f'{len(collapsed)} of {len(parts)} skeletons collapse; ' if len(collapsed) > 1 else ''
+    logging.warning('%s%s', many, message)
+
+
+def _is_collapsed(nodes_xyz: np.ndarray, edges: np.ndarray) -> bool:
+    """Whether a neuron spans few voxels, and has several nodes in each."""
+    if not len(edges) or np.ptp(nodes_xyz, axis=0).max() >= _COLLAPSED_SPAN:
+        return False
+    steps = np.linalg.norm(np.subtract(*nodes_xyz[edges.T]), axis=1)
+    return bool(np.median(steps) < _COLLAPSED_STEP)
 
 
 def skeletonize_truth(

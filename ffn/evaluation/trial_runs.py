@@ -15,7 +15,7 @@ from ffn.distributed.pool import Pool, open_pool, run_stage
 from ffn.evaluation.erl import erl_score
 from ffn.evaluation.held_out_box import HeldOutBox
 from ffn.evaluation.held_out_score import HeldOutScore
-from ffn.evaluation.skeletons import Skeletons, read_skeletons
+from ffn.evaluation.skeletons import read_skeletons
 from ffn.evaluation.trials import Result, Trial, collect_scores, read_result, write_result
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
@@ -112,17 +112,10 @@ class Scorer:
                 'the voxel size is not known, by which skeletons are placed in the volume: set voxel_size '
                 'in the request'
             )
-        skeletons = _clip(read_skeletons(self._config.skeletons, size), box)
+        skeletons = read_skeletons(self._config.skeletons, size).clipped(box)
         segments = labels[tuple((skeletons.voxels_zyx - box.start.zyx).T)]
         score = erl_score(skeletons, segments.astype(np.uint64), size, self._config.merge_threshold)
         return {'erl': score.erl, 'normalised_erl': score.normalised_erl}
-
-
-def _clip(skeletons: Skeletons, box: Box) -> Skeletons:
-    clipped = skeletons.clipped(box)
-    if not len(clipped.edges):
-        raise UserError(f'no edge of the skeletons lies in {box}')
-    return clipped
 
 
 def _serialize_setting(trial: Trial) -> bytes:

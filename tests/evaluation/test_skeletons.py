@@ -7,7 +7,7 @@ import logging
 import numpy as np
 import pytest
 
-from ffn.evaluation.skeletons import join_skeletons, read_skeletons, read_swc, skeletonize_truth
+from ffn.evaluation.skeletons import join_skeletons, read_skeletons, skeletonize_truth
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 
@@ -24,12 +24,6 @@ def write(tmp_path, text, name='a.swc'):
     return tmp_path / name
 
 
-def test_swc(tmp_path):
-    nodes, edges = read_swc(write(tmp_path, SWC))
-    assert nodes.tolist() == [[10, 20, 40], [30, 20, 40], [30, 20, 80]]
-    assert edges.tolist() == [[1, 0], [2, 1]]
-
-
 def test_each_file_is_a_neuron_and_its_units_are_turned_into_voxels(tmp_path):
     other = write(tmp_path, '1 0 0.1 0 0 1 -1\n2 0 0.3 0.7 0 1 1\n', 'b.swc')
     found = read_skeletons([write(tmp_path, SWC), other], (0.1, 0.1, 40))
@@ -43,24 +37,58 @@ def test_each_file_is_a_neuron_and_its_units_are_turned_into_voxels(tmp_path):
     assert len(np.unique(found.trees())) == 2
 
 
+def write_line(tmp_path, name, count, step):
+    """A neuron of `count` nodes, `step` apart along z."""
+    rows = [f'{i + 1} 3 4 4 {i * step} 1 {i or -1}' for i in range(count)]
+    return write(tmp_path, '\n'.join(rows), name)
+
+
 @pytest.mark.parametrize(
-    ('text', 'message'),
+    ('count', 'step', 'collapses'),
     [
-        ('1 2 10 20\n', "line 1: '1 2 10 20'; expected id type x y z radius parent"),
-        ('# a\n1 2 x 20 1 1 -1\n', 'line 2'),
-        ('# nothing\n', 'holds no node'),
-        ('1 0 0 0 0 1 -1\n1 0 0 0 0 1 -1\n', 'same node id twice'),
-        ('1 0 0 0 0 1 -1\n2 0 0 0 0 1 9\n', 'node 2 has parent 9, which is not there'),
+        (3, 0.12, True),  # 3 nodes in a voxel
+        (100, 0.5, True),  # 50 µm with the step of 0.5 µm, in nm
+        (2, 80, False),  # two voxels, ten apart
+        (3, 8, False),  # as many voxels as nodes
+        (201, 1, False),  # nodes finer than voxels, along a neuron
     ],
 )
-def test_swc_mistakes(tmp_path, text, message):
-    with pytest.raises(UserError, match=message):
-        read_swc(write(tmp_path, text))
+def test_micrometres_taken_for_nanometres(tmp_path, count, step, collapses):
+    path = write_line(tmp_path, 'a.swc', count, step)
+    if not collapses:
+        assert len(read_skeletons([path], (8, 8, 8)).edges) == count - 1
+        return
+    with pytest.raises(
+        UserError,
+        match=r'a.swc lie within x,y,z 0,0,.* voxels: .* voxel size, x,y,z 8,8,8 \(--voxel',
+    ):
+        read_skeletons([path], (8, 8, 8))
 
 
-def test_no_swc_file(tmp_path):
-    with pytest.raises(UserError, match='no such file'):
-        read_swc(tmp_path / 'none.swc')
+def test_one_of_several_skeletons_in_another_unit_is_told(tmp_path, caplog):
+    paths = [write_line(tmp_path, 'a.swc', 30, 8), write_line(tmp_path, 'b.swc', 30, 0.008)]
+    with caplog.at_level(logging.WARNING):
+        assert len(read_skeletons(paths, (8, 8, 8)).edges) == 58
+    assert 'the 30 nodes of b.swc lie within x,y,z 0,0,0.029 voxels' in caplog.text
+
+
+def test_steps_far_below_a_voxel_are_told(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        read_skeletons([write_line(tmp_path, 'a.swc', 1001, 0.4)], (8, 8, 8))
+    assert 'most edges of the skeletons are shorter than 0.05 voxels' in caplog.text
+
+
+def test_what_lies_far_away_is_outside(tmp_path):
+    found = read_skeletons([write(tmp_path, '1 0 0 0 1e100 1 -1\n2 0 0 0 -1e100 1 1\n')])
+    with pytest.raises(UserError, match='no edge of the skeletons lies inside'):
+        found.clipped(Box(Xyz(0, 0, 0), Xyz(9, 8, 7)))
+
+
+def test_edges_without_a_length_are_no_skeleton(tmp_path):
+    text = '1 0 1 1 1 1 -1\n2 0 1 1 1 1 1\n3 0 1 1 90 1 2\n'
+    found = read_skeletons([write(tmp_path, text)])
+    with pytest.raises(UserError, match='no edge of the skeletons lies inside'):
+        found.clipped(Box(Xyz(0, 0, 0), Xyz(9, 8, 7)))
 
 
 def test_what_is_outside_is_left_out(tmp_path, caplog):
