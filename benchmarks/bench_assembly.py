@@ -97,7 +97,7 @@ def speed(folder: Path, whole: np.ndarray) -> None:
             tiling,
             (),
             Matching(),
-            OutputSpec(spec, tiling.box, default_chunk(tiling)),
+            OutputSpec(spec, tiling.box, default_chunk(tiling), (8.0, 8.0, 8.0)),
             folder / f'assembly-{form}',
         )
         steps.claim_output(assembly)

@@ -85,7 +85,9 @@ def measured(data: Path) -> Measured:
             box = tiling.subvolume(place)
             part = labels[box.slices_zyx]
             storage.save_result(folder / 'results', box.start.zyx, part, {}, b'', {}, {})
-        output = OutputSpec(f'precomputed://{folder}/out', tiling.box, Xyz(64, 64, 64))
+        output = OutputSpec(
+            f'precomputed://{folder}/out', tiling.box, Xyz(64, 64, 64), (8.0, 8.0, 8.0)
+        )
         assembly = Assembly(
             folder / 'results',
             tiling,

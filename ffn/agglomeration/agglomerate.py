@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from absl import logging
 from google.protobuf import json_format
 
 from ffn.agglomeration import candidates, merges
@@ -81,6 +82,12 @@ def agglomerate(
     provenance.claim(directory, _describe_run(resegmentation, config))
     table = directory / 'candidates.csv'
     if not table.exists():
+        if inference.voxel_size is None:
+            logging.warning(
+                'the voxel size is not known: max_distance %g counts voxels, and these are taken as cubes; '
+                'set inference.voxel_size in the request',
+                config.max_distance,
+            )
         z, y, x = inference.voxel_size_zyx
         search = CandidateSearch(
             resegmentation.segmentation,

@@ -22,7 +22,8 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, both_orders, parse_voxel_size
 from ffn.utils.settings import section, setting
 from ffn.volumes.masks import Mask
-from ffn.volumes.outputs import OutputSpec, VoxelSize, describe_output
+from ffn.volumes.outputs import OutputSpec, VoxelSize, choose_voxel_size
+from ffn.volumes.specs import absolute_spec
 
 
 def parse_masks(text: str, flag: str) -> tuple[Mask, ...]:
@@ -80,7 +81,10 @@ class OutputConfig:
         metavar='X,Y,Z',
     )
     voxel_size: VoxelSize | None = setting(
-        'nanometres, for precomputed volumes', default=None, parse=parse_voxel_size, metavar='X,Y,Z'
+        'nanometres, for precomputed volumes (default: that of the request, or of its training)',
+        default=None,
+        parse=parse_voxel_size,
+        metavar='X,Y,Z',
     )
 
     def __post_init__(self) -> None:
@@ -89,19 +93,22 @@ class OutputConfig:
                 f'chunk size is {both_orders(self.chunk_size)}; expected positive sides'
             )
 
-    def make_spec(self, tiling: Tiling, voxel_size: VoxelSize | None = None) -> OutputSpec:
-        """Describes the output of a tiling.
+    def make_spec(self, tiling: Tiling, of_request: VoxelSize | None = None) -> OutputSpec:
+        """Describes the output of a tiling; warns where voxel sizes contradict each other.
 
         Args:
           tiling: what is written.
-          voxel_size: x, y, z nanometres of the image, where they are known.
+          of_request: voxel size of the request that it is segmented with, x, y, z; counts where
+            `voxel_size` is not given.
+
+        Raises:
+          UserError: the output stores a voxel size, and there is none.
         """
-        return describe_output(
-            self.output,
+        return OutputSpec(
+            absolute_spec(self.output),
             tiling.box,
             self.chunk_size or default_chunk(tiling),
-            self.voxel_size or voxel_size,
-            'give another size with --voxel_size X,Y,Z',
+            choose_voxel_size(self.voxel_size, of_request),
         )
 
 
@@ -124,7 +131,7 @@ class AssemblyConfig:
         directory: Path,
         tiling: Tiling,
         masks: tuple[Mask, ...],
-        voxel_size: VoxelSize | None = None,
+        of_request: VoxelSize | None = None,
     ) -> Assembly:
         """Completes what is asked for.
 
@@ -132,10 +139,13 @@ class AssemblyConfig:
           directory: the segmentation's folder.
           tiling: where its subvolumes are.
           masks: subvolumes that are masked everywhere do not exist.
-          voxel_size: x, y, z nanometres of the image, where they are known.
+          of_request: see `OutputConfig.make_spec`.
+
+        Raises:
+          UserError: the output stores a voxel size, and there is none.
         """
         folder = Path(os.path.abspath(self.assembly_dir or directory / 'assembly'))
-        output = self.output.make_spec(tiling, voxel_size)
+        output = self.output.make_spec(tiling, of_request)
         return Assembly(directory, tiling, masks, self.matching, output, folder)
 
 
@@ -172,13 +182,13 @@ class Assembly:
     def as_dict(self) -> dict[str, Any]:
         """What decides the output, as JSON."""
         output = self.output
-        voxel_size = {'voxel_size_xyz': list(output.voxel_size)} if output.has_voxel_size else {}
+        size = output.voxel_size if output.has_voxel_size else None
         return {
             **self.tiled,
             'matching': self.matching.as_dict(),
             'output': output.spec,
             'chunk_xyz': list(output.chunk),
-            **voxel_size,
+            **({'voxel_size_xyz': list(size)} if size else {}),
         }
 
 

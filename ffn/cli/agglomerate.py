@@ -16,9 +16,10 @@ from ffn.cli.flags import add_settings, make_parser, read_settings
 from ffn.distributed.pool import PoolConfig
 from ffn.inference.request import read_box
 from ffn.utils.errors import UserError
-from ffn.utils.geometry import Box, Xyz
+from ffn.utils.geometry import Box, Xyz, parse_voxel_size
 from ffn.utils.locks import exclusive_directory
-from ffn.volumes.outputs import describe_output
+from ffn.volumes.outputs import OutputSpec, choose_voxel_size
+from ffn.volumes.specs import absolute_spec
 from ffn.volumes.volume import VolumeSource
 
 _CHUNK = Xyz(64, 64, 64)
@@ -40,15 +41,14 @@ def main(argv: Sequence[str] | None = None) -> list[MergeDecision]:
         args, AgglomerationConfig, box=box, thresholds=read_settings(args, Thresholds)
     )
     folder, inference = resegmentation.output_directory, resegmentation.inference
+    given = (
+        parse_voxel_size(args.voxel_size, '--voxel_size') if args.voxel_size is not None else None
+    )
+    voxel_size = choose_voxel_size(given, inference.voxel_size)
     output = None
     if args.output_volume:
-        output = describe_output(
-            args.output_volume,
-            box,
-            _CHUNK,
-            inference.voxel_size,
-            'set inference.voxel_size in the request',
-        )
+        spec = absolute_spec(args.output_volume)
+        output = OutputSpec(spec, box, _CHUNK, voxel_size)
         check_output(output, folder)
     with (
         exclusive_directory(folder),
@@ -111,7 +111,13 @@ def _parser() -> argparse.ArgumentParser:
         default='',
         metavar='VOLUME',
         help='write the labels with joined ids here: FILE.h5:DATASET, or zarr://, zarr3://, n5:// or '
-        'precomputed:// before a path; for the last, voxel_size is in nanometres',
+        'precomputed:// before a path',
+    )
+    add(
+        '--voxel_size',
+        metavar='X,Y,Z',
+        help='nanometres, for precomputed volumes (default: inference.voxel_size of the request, or '
+        'that of its training)',
     )
     add_settings(parser, 'Candidates', AgglomerationConfig)
     add_settings(parser, 'When two segments are joined', Thresholds)

@@ -14,6 +14,7 @@ from ffn.assembly.config import AssemblyConfig
 from ffn.cli.flags import add_settings, make_parser, read_settings
 from ffn.distributed.pool import PoolConfig
 from ffn.inference.request import read_box
+from ffn.inference.request_identity import stored_voxel_size
 from ffn.utils.settings import section, setting
 
 
@@ -35,7 +36,7 @@ def run(command: Assemble) -> None:
     config = command.assembly
     tiling = config.tiling.tile(read_box(command.bounding_box))
     directory = Path(os.path.abspath(command.segmentation))
-    assembly = config.plan(directory, tiling, config.tiling.masks)
+    assembly = config.plan(directory, tiling, config.tiling.masks, stored_voxel_size(directory))
     logging.info('%s', tiling)
     with command.pool.open() as pool:
         statistics = assemble(assembly, pool, command.quiet)

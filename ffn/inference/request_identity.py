@@ -13,6 +13,7 @@ from ffn.distributed.pool import Pool
 from ffn.inference import inference_pb2
 from ffn.inference.config import InferenceConfig
 from ffn.inference.serialization import absolute_paths, to_message
+from ffn.inference.storage import subvolume_files
 from ffn.utils.npz import read_npz, stored_bytes
 from ffn.utils.startup import startup_messages_hidden
 from ffn.volumes import provenance
@@ -73,6 +74,32 @@ def stored_request(serialized: bytes) -> inference_pb2.InferenceRequest | None:
         return None
 
 
+def read_request(path: str | Path) -> inference_pb2.InferenceRequest | None:
+    """Reads the request that a subvolume was made with.
+
+    Args:
+      path: npz of the subvolume.
+
+    Returns:
+      The request as it was completed then; None if that of inference is not stored with the subvolume.
+    """
+    stored = read_npz(path, ['request'], []).get('request')
+    return None if stored is None else stored_request(stored_bytes(stored))
+
+
+def stored_voxel_size(directory: str | Path) -> tuple[float, float, float] | None:
+    """Voxel size x, y, z of the request that the subvolumes of a folder were made with; None: it has none.
+
+    All are taken to be made with the same, so that only one of them is read.
+    """
+    path = next(subvolume_files(directory), None)
+    request = None if path is None else read_request(path)
+    if request is None or not request.HasField('voxel_size'):
+        return None
+    size = request.voxel_size
+    return size.x, size.y, size.z
+
+
 def compare(config: InferenceConfig, path: str | Path) -> str:
     """Names what differs between a configuration and the request that a subvolume was made with.
 
@@ -83,8 +110,7 @@ def compare(config: InferenceConfig, path: str | Path) -> str:
     Returns:
       One line; '' if nothing differs, or if no request is stored with the subvolume.
     """
-    stored = read_npz(path, ['request'], []).get('request')
-    made_with = None if stored is None else stored_request(stored_bytes(stored))
+    made_with = read_request(path)
     if made_with is None:
         return ''
     return provenance.differences(request_fields(made_with), result_fields(config))

@@ -16,15 +16,15 @@ from typing import Any, Protocol
 
 import h5py
 import numpy as np
-from absl import logging
 
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.hdf5 import open_hdf5, replaced_dataset, split_output
 from ffn.volumes.opened_array import MADE_FROM, MADE_FROM_FILE
 from ffn.volumes.provenance import write_stamp
-from ffn.volumes.specs import absolute_spec, split_spec
+from ffn.volumes.specs import split_spec
 from ffn.volumes.tensorstores import DRIVERS, context, parse_url
+from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size
 
 VoxelSize = tuple[float, float, float]
 
@@ -44,13 +44,20 @@ class OutputSpec:
       spec: 'path:dataset' for HDF5, or a URL, see `ffn.volumes.specs`.
       box: the voxels.
       chunk: x, y, z voxels of a chunk.
-      voxel_size: x, y, z nanometres, for precomputed volumes.
+      voxel_size: x, y, z nanometres; None: not known, which precomputed volumes do not allow.
     """
 
     spec: str
     box: Box
     chunk: Xyz
-    voxel_size: VoxelSize = (1.0, 1.0, 1.0)
+    voxel_size: VoxelSize | None = None
+
+    def __post_init__(self) -> None:
+        if self.has_voxel_size and self.voxel_size is None:
+            raise UserError(
+                f'{self.spec} stores the size of its voxels, which nothing says: give --voxel_size X,Y,Z '
+                'in nanometres, or set voxel_size in the request'
+            )
 
     @property
     def parallel(self) -> bool:
@@ -222,22 +229,26 @@ class OutputSpec:
             yield _Dataset(dataset)
 
 
-def describe_output(
-    spec: str, box: Box, chunk: Xyz, voxel_size: VoxelSize | None, remedy: str
-) -> OutputSpec:
-    """Describes a label volume; warns if its format stores a voxel size and none is known.
+def choose_voxel_size(
+    flag: VoxelSize | None, request: VoxelSize | None, *others: KnownVoxelSize | None
+) -> VoxelSize | None:
+    """The voxel size of an output, x, y, z nanometres; warns of each of several that differs from it.
 
     Args:
-      spec: 'path:dataset' for HDF5, or a URL; relative paths are those of the working directory.
-      box: the voxels.
-      chunk: x, y, z voxels of a chunk.
-      voxel_size: x, y, z nanometres; None: unknown.
-      remedy: what the warning advises.
+      flag: --voxel_size, which counts before all others.
+      request: of the inference request, as it was completed from the training; counts next.
+      others: of what the output is made from.
+
+    Returns:
+      None if nothing says.
     """
-    output = OutputSpec(absolute_spec(spec), box, chunk, voxel_size or (1.0, 1.0, 1.0))
-    if output.has_voxel_size and voxel_size is None:
-        logging.warning('%s gets voxels of 1,1,1 nm; %s', spec, remedy)
-    return output
+    known = [
+        None if flag is None else KnownVoxelSize(flag, '--voxel_size'),
+        None if request is None else KnownVoxelSize(request, 'the request or its training'),
+        *others,
+    ]
+    size = agreed_voxel_size([one for one in known if one is not None])
+    return None if size is None else size.xyz
 
 
 # How the metadata of a new volume is written, by TensorStore driver.
@@ -291,7 +302,8 @@ def _precomputed_schema(output: OutputSpec) -> dict[str, Any]:
         'scale_metadata': {
             'size': list(output.box.size),
             'voxel_offset': list(output.box.start),
-            'resolution': list(output.voxel_size),
+            # Requests hold float32: 4.6 is not to become 4.599999904632568.
+            'resolution': [float(f'{n:.7g}') for n in output.voxel_size or ()],
             'chunk_size': list(output.chunk),
             'encoding': 'compressed_segmentation',
             'compressed_segmentation_block_size': [8, 8, 8],

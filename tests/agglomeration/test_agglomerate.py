@@ -143,6 +143,7 @@ def test_an_output_that_cannot_be_is_refused_at_once(folder):
         ('joined.h5', 'path:dataset'),
         (f'zarr://{folder}/there', 'exists and does not belong to this run'),
         ('tiff://a', 'unknown kind of volume'),
+        (f'precomputed://{folder}/p', r'p stores .* voxels, which nothing says: give --voxel_size'),
     ):
         with pytest.raises(UserError, match=words):
             run(folder, '--output_volume', spec)
@@ -161,7 +162,8 @@ def test_bad_input(folder):
 @pytest.mark.parametrize('spec', ['joined.h5:labels', 'zarr://joined.zarr', 'precomputed://joined'])
 def test_the_joined_volume(folder, monkeypatch, spec):
     monkeypatch.chdir(folder)
-    run(folder, '--output_volume', spec)
+    more = ('--output_volume', spec, '--voxel_size', '8,9,30')
+    run(folder, *more)
     with open_volume(spec) as joined, open_volume('labels.h5:split') as split:
         expected = split.read(split.box)
         expected[expected == CUT[1]] = CUT[0]
@@ -169,7 +171,7 @@ def test_the_joined_volume(folder, monkeypatch, spec):
     files = [p for p in folder.rglob('*') if 'joined' in str(p.relative_to(folder).parts[0])]
     assert files
     before = [p.stat().st_mtime_ns for p in files]
-    run(folder, '--output_volume', spec)
+    run(folder, *more)
     assert [p.stat().st_mtime_ns for p in files] == before
     with pytest.raises(UserError, match='exists and does not belong to this run'):
         run(folder, '--output_volume', 'labels.h5:split')

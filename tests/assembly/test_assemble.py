@@ -34,7 +34,7 @@ JOIN = Matching(min_voxels=1, min_fraction_smaller=0, conflicts='join')
 
 
 def make_assembly(folder, tiling, spec, chunk=(16, 16, 16), matching=JOIN) -> Assembly:
-    output = OutputSpec(spec, tiling.box, Xyz(*chunk))
+    output = OutputSpec(spec, tiling.box, Xyz(*chunk), (8.0, 9.0, 30.0))
     return Assembly(
         folder / 'results',
         tiling,
@@ -222,8 +222,39 @@ def test_a_box_that_begins_before_0(tmp_path):
     for spec in (f'{tmp_path}/o.h5:seg', f'zarr://{tmp_path}/z', f'n5://{tmp_path}/n'):
         with pytest.raises(UserError, match=r'begins at 0, and the box at .*precomputed://'):
             main(arguments(spec))
-    main(arguments(f'precomputed://{tmp_path}/p'))
+    main([*arguments(f'precomputed://{tmp_path}/p'), '--voxel_size', '8,9,30'])
     check_same_objects(read(f'precomputed://{tmp_path}/p', box), labels)
+
+
+@pytest.mark.parametrize(
+    ('stored', 'flag', 'written'),
+    [
+        ((8.0, 9.5, 30.0), [], [8, 9.5, 30]),
+        ((8.0, 9.5, 30.0), ['--voxel_size', '4,5,6'], [4, 5, 6]),
+        (None, ['--voxel_size', '4,5,6'], [4, 5, 6]),
+        (None, [], None),
+    ],
+)
+def test_the_voxel_size_of_the_subvolumes_request(tmp_path, caplog, stored, flag, written):
+    request = inference_pb2.InferenceRequest()
+    if stored:
+        request.voxel_size.x, request.voxel_size.y, request.voxel_size.z = stored
+    box = Box(Xyz(0, 0, 0), Xyz(20, 16, 12))
+    labels = np.ones(box.size.zyx, np.uint32)
+    write(tmp_path / 'results', box, labels, request.SerializeToString())
+    given = ['--segmentation', f'{tmp_path}/results', '--bounding_box', str(box.to_proto())]
+    tiling = ['--subvolume_size', '20,16,12', '--overlap', '4,4,4', '--quiet', *flag]
+    arguments = [*given, *tiling, '--output', f'precomputed://{tmp_path}/p']
+    if written is None:
+        with pytest.raises(UserError, match=r'p stores .* which nothing says: give --voxel_size'):
+            main(arguments)
+        assert not (tmp_path / 'p').exists()
+        return
+    main(arguments)
+    info = json.loads((tmp_path / 'p/info').read_text())
+    assert info['scales'][0]['resolution'] == written
+    told = 'x,y,z 4,5,6 nm (--voxel_size), but x,y,z 8,9.5,30 nm (the request' in caplog.text
+    assert told == bool(stored and flag)
 
 
 def test_chunks_of_a_box_that_begins_before_0():

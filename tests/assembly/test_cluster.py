@@ -51,6 +51,8 @@ def assemble(repository: Path, folder: Path, scheduler: str, **environment: str)
             '8,8,8',
             '--output',
             'precomputed://whole',
+            '--voxel_size',
+            '8,9,30',
             '--scheduler',
             scheduler,
             '--min_overlap_voxels',

@@ -3,6 +3,7 @@ import pytest
 from ffn.assembly.config import AssemblyConfig, OutputConfig, TilingConfig
 from ffn.assembly.whole_volume import NetworkInfo, plan_assembly
 from ffn.inference.request import read_config
+from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 
 REQUEST = """
@@ -24,20 +25,36 @@ inference_options {
 NETWORK = NetworkInfo(Xyz(9, 7, 5), Xyz(3, 2, 1), 'float32', Box(Xyz(0, 0, 0), Xyz(100, 80, 60)))
 
 
+def config(voxel_size=None, output='precomputed://whole'):
+    return AssemblyConfig(
+        TilingConfig(Xyz(50, 40, 30), Xyz(10, 10, 10)), OutputConfig(output, voxel_size=voxel_size)
+    )
+
+
 @pytest.mark.parametrize(
     ('in_request', 'flag', 'written'),
     [
-        ('', None, None),
         ('voxel_size { x: 8 y: 9 z: 30 }', None, (8, 9, 30)),
         ('voxel_size { x: 8 y: 9 z: 30 }', (4.0, 5.0, 6.0), (4, 5, 6)),
         ('', (4.0, 5.0, 6.0), (4, 5, 6)),
     ],
 )
-def test_a_voxel_size_that_nobody_gave_is_complained_about(caplog, in_request, flag, written):
-    config = AssemblyConfig(
-        TilingConfig(Xyz(50, 40, 30), Xyz(10, 10, 10)),
-        OutputConfig('precomputed://whole', voxel_size=flag),
+def test_the_voxel_size_of_the_flag_counts_before_that_of_the_request(
+    caplog, in_request, flag, written
+):
+    assembly = plan_assembly(read_config(REQUEST + in_request), NETWORK, None, config(flag))
+    assert assembly.output.voxel_size == written
+    contradiction = (
+        'x,y,z 4,5,6 nm (--voxel_size), but x,y,z 8,9,30 nm (the request or its training)'
     )
-    assembly = plan_assembly(read_config(REQUEST + in_request), NETWORK, None, config)
-    assert assembly.output.voxel_size == (written or (1, 1, 1))
-    assert ('gets voxels of 1,1,1 nm' in caplog.text) == (written is None)
+    assert (contradiction in caplog.text) == bool(in_request and flag)
+
+
+def test_no_precomputed_volume_is_planned_without_a_voxel_size():
+    with pytest.raises(
+        UserError, match=r'whole stores .*give --voxel_size X,Y,Z in nanometres, or'
+    ):
+        plan_assembly(read_config(REQUEST), NETWORK, None, config())
+    made = plan_assembly(read_config(REQUEST), NETWORK, None, config(output='zarr://whole'))
+    assert made.output.voxel_size is None
+    assert 'voxel_size_xyz' not in made.as_dict()

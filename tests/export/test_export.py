@@ -240,7 +240,7 @@ def test_a_volume_that_was_written_anew_is_not_taken_for_the_old_one(folder):
 
 def test_a_volume_of_another_kind_is_not_touched(folder):
     box = Box(Xyz(0, 0, 0), Xyz(9, 8, 7))
-    OutputSpec(f'precomputed://{folder}/view/labels', box, Xyz(8, 8, 8)).create('x')
+    OutputSpec(f'precomputed://{folder}/view/labels', box, Xyz(8, 8, 8), (8, 9, 30)).create('x')
     before = (folder / 'view/labels/info').read_bytes()
     with pytest.raises(UserError, match='holds a volume of another kind'):
         call(folder, *both(folder)[2:])

@@ -1,26 +1,45 @@
+"""What is known of a label volume before it is written."""
+
+import json
+
 import pytest
 
+from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
-from ffn.volumes.outputs import describe_output
+from ffn.volumes.outputs import OutputSpec, choose_voxel_size
+from ffn.volumes.units import KnownVoxelSize
 
 BOX = Box(Xyz(3, 5, 7), Xyz(30, 20, 10))
 
 
-@pytest.mark.parametrize(
-    ('spec', 'voxel_size', 'warned'),
-    [
-        ('precomputed://out', None, True),
-        ('precomputed://out', (8.0, 8.0, 30.0), False),
-        ('zarr://out', None, False),
-        ('out.h5:labels', None, False),
-    ],
-)
-def test_a_missing_voxel_size_is_complained_about(
-    caplog, monkeypatch, tmp_path, spec, voxel_size, warned
-):
-    monkeypatch.chdir(tmp_path)
-    output = describe_output(spec, BOX, Xyz(4, 5, 6), voxel_size, 'give one with --size')
-    assert output.voxel_size == (voxel_size or (1.0, 1.0, 1.0))
-    assert str(tmp_path) in output.spec
-    messages = [record.getMessage() for record in caplog.records]
-    assert messages == [f'{spec} gets voxels of 1,1,1 nm; give one with --size'] * warned
+@pytest.mark.parametrize('spec', ['zarr://out', 'zarr3://out', 'n5://out', 'out.h5:labels'])
+def test_most_formats_need_no_voxel_size(spec):
+    assert OutputSpec(spec, BOX, Xyz(4, 5, 6)).voxel_size is None
+
+
+def test_a_precomputed_volume_without_a_voxel_size_is_refused():
+    with pytest.raises(UserError, match=r'^precomputed://out stores .*: give --voxel_size X,Y,Z'):
+        OutputSpec('precomputed://out', BOX, Xyz(4, 5, 6))
+
+
+def test_the_voxel_size_is_written_as_it_was_typed(tmp_path):
+    """Requests hold it as float32."""
+    size = (4.599999904632568, 4.599999904632568, 45.0)
+    output = OutputSpec(f'precomputed://{tmp_path}/out', BOX, Xyz(4, 5, 6), size)
+    output.create('x')
+    (scale,) = json.loads((tmp_path / 'out/info').read_text())['scales']
+    assert scale['resolution'] == [4.6, 4.6, 45]
+
+
+def test_the_first_voxel_size_counts_and_others_are_told(caplog):
+    image = KnownVoxelSize((8.0, 8.0, 30.0), 'image.zarr')
+    assert choose_voxel_size(None, None) is None
+    assert choose_voxel_size(None, None, None, image) == (8, 8, 30)
+    assert choose_voxel_size(None, (8.0, 8.0001, 30.0), image) == (8, 8.0001, 30)
+    assert not caplog.messages
+    assert choose_voxel_size((4.0, 4.0, 30.0), (30.0, 8.0, 8.0), image) == (4, 4, 30)
+    given = 'voxel sizes contradict each other: x,y,z 4,4,30 nm (--voxel_size), but x,y,z'
+    assert caplog.messages == [
+        f'{given} 30,8,8 nm (the request or its training)',
+        f'{given} 8,8,30 nm (image.zarr)',
+    ]

@@ -16,7 +16,8 @@ from ffn.volumes.volume import VolumeSource
 def test_however_a_request_names_it(tmp_path, scheme):
     driver = {'precomputed': 'neuroglancer_precomputed'}.get(scheme, scheme)
     place = f'{tmp_path}/whole'
-    output = OutputSpec(f'{scheme}://{place}', Box(Xyz(0, 0, 0), Xyz(30, 20, 10)), Xyz(16, 16, 16))
+    box, chunk = Box(Xyz(0, 0, 0), Xyz(30, 20, 10)), Xyz(16, 16, 16)
+    output = OutputSpec(f'{scheme}://{place}', box, chunk, (8, 9, 30))
     names = [
         output.spec,
         VolumeSource(spec=output.spec),
