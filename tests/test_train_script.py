@@ -155,6 +155,8 @@ MISTAKES = [
     (['--fov_policy=random'], ['random', 'max_pred_moves']),
     (['--permutable_axes=x,y'], ['--permutable_axes', 'x,y']),
     (['--image_offset_scale_map=v:1'], ['volume:offset:scale']),
+    (['--image_offset_scale_map=v:1:2,v:3:4'], ["'v' is given twice"]),
+    (['--volume_weights=v:1,v:3'], ["'v' is given twice"]),
     (['--image_offset_scale_map=w:1:2'], ['w', '--data_volumes']),
     (['--train_dir=volume.h5'], ['volume.h5']),
     (

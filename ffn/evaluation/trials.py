@@ -74,7 +74,7 @@ class Result:
         return -value if METRICS[metric] else value
 
 
-def make_settings(options: Sequence[str], vary: Sequence[str]) -> dict[str, str]:
+def make_settings(options: Sequence[str], vary: Sequence[str]) -> dict[str, list[str]]:
     """Combines every one of `options` with every combination of `vary`.
 
     Args:
@@ -82,24 +82,26 @@ def make_settings(options: Sequence[str], vary: Sequence[str]) -> dict[str, str]
       vary: 'FIELD=VALUE,VALUE', such as 'inference_options.segment_threshold=0.4,0.6'.
 
     Returns:
-      Name → text; without options and variations, a single one, 'as given', that changes nothing.
+      Name → texts, each of which overrides the request and those before; without options and
+      variations, a single one, 'as given', that changes nothing.
 
     Raises:
-      UserError: an entry of another form, or a repeated name.
+      UserError: an entry of another form, or a repeated name or field.
     """
     named = dict(_split_pair(text, '--options', 'NAME=TEXT') for text in options)
     if len(named) < len(options):
         raise UserError('--options has a name twice; every setting needs its own name')
-    axes = []
-    for text in vary:
-        name, values = _split_pair(text, '--vary', 'FIELD=VALUE,VALUE')
-        axes.append(
-            [(f'{name.rpartition(".")[2]}={v}', _format_field(name, v)) for v in values.split(',')]
-        )
+    varied = dict(_split_pair(text, '--vary', 'FIELD=VALUE,VALUE') for text in vary)
+    if len(varied) < len(vary):
+        raise UserError('--vary has a field twice; list all of its values in one')
+    axes = [
+        [(f'{name.rpartition(".")[2]}={v}', _format_field(name, v)) for v in values.split(',')]
+        for name, values in varied.items()
+    ]
     settings = {}
     for (name, text), *changes in itertools.product(named.items() or [('', '')], *axes):
         whole = ' '.join(filter(None, [name, *(label for label, _ in changes)]))
-        settings[whole or 'as given'] = ' '.join([text, *(change for _, change in changes)])
+        settings[whole or 'as given'] = [text, *(change for _, change in changes)]
     return settings
 
 
@@ -117,23 +119,26 @@ def _format_field(field: str, value: str) -> str:
 
 
 def make_trials(
-    request: inference_pb2.InferenceRequest, checkpoints: Iterable[str], settings: Mapping[str, str]
+    request: inference_pb2.InferenceRequest,
+    checkpoints: Iterable[str],
+    settings: Mapping[str, Sequence[str]],
 ) -> list[Trial]:
     """Combines all checkpoints with all settings.
 
     Args:
       request: what the trials have in common.
       checkpoints: paths.
-      settings: name → part of a request.
+      settings: name → parts of a request, see `make_settings`.
 
     Raises:
       UserError: a setting that cannot be parsed.
     """
     trials = []
-    for name, text in settings.items():
+    for name, texts in settings.items():
         changed = inference_pb2.InferenceRequest()
         changed.CopyFrom(request)
-        changed.MergeFrom(parse_text(text, inference_pb2.InferenceRequest(), f'setting {name!r}'))
+        for text in texts:
+            parse_text(text, changed, f'setting {name!r}')
         for checkpoint in checkpoints:
             own = inference_pb2.InferenceRequest()
             own.CopyFrom(changed)

@@ -6,7 +6,6 @@ checkpoint of TensorFlow variables (`ffn.models.checkpoints`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from ffn.models.saved_settings import (
     write_settings_file,
 )
 from ffn.utils.errors import UserError
+from ffn.utils.plugins import json_args
 
 
 def load_weights(model: FFNModel, path: str | Path, ema: bool = False) -> int:
@@ -138,10 +138,7 @@ def convert(
             f'{checkpoint} does not say which network it belongs to; give --{" and --".join(missing)}'
         )
     args = settings['model_args']
-    try:
-        args = json.loads(args) if isinstance(args, str) else args
-    except json.JSONDecodeError as error:
-        raise UserError(f'model_args is not JSON: {error}; given was {args!r}') from error
+    args = json_args(args, 'model_args')
     model = create_model(settings['model_name'], args)
     step = load_weights(model, checkpoint, ema)
     keras_weights.save(model, output)

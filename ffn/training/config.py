@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from ffn.models.info import ModelInfo
 from ffn.training.augmentation.config import AugmentationConfig, parse_augmentation
 from ffn.training.optimizer_config import OptimizerConfig
 from ffn.utils.errors import UserError
-from ffn.utils.geometry import Zyx
+from ffn.utils.geometry import Zyx, parse_voxel_size
 from ffn.utils.settings import section, setting
+from ffn.utils.texts import parse_json
 from ffn.volumes.specs import split_named
 
 POLICIES = ('fixed', 'window', 'max_pred_moves', 'no_step')
@@ -32,6 +32,8 @@ def _parse_weights(texts: Sequence[str], flag: str) -> dict[str, float]:
     weights = {}
     for text in texts:
         name, _, share = text.rpartition(':')
+        if name in weights:
+            raise UserError(f'{flag}: {name!r} is given twice')
         try:
             weights[name] = float(share)
         except ValueError as error:
@@ -44,28 +46,20 @@ def _parse_offset_scale(texts: Sequence[str], flag: str) -> dict[str, tuple[floa
     for text in texts:
         try:
             volume, offset, scale = text.split(':')
-            scales[volume] = (float(offset), float(scale))
+            normalization = float(offset), float(scale)
         except ValueError as error:
             raise UserError(f'{flag}: {text!r} is not of the form volume:offset:scale') from error
+        if volume in scales:
+            raise UserError(f'{flag}: {volume!r} is given twice')
+        scales[volume] = normalization
     return scales
 
 
 def _parse_json_object(text: str, flag: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f'{flag} is not JSON: {error}; given was {text!r}') from error
+    value = parse_json(text, flag)
     if not isinstance(value, dict):
         raise UserError(f'{flag} must be a JSON object such as {{"depth": 9}}, not {text!r}')
     return value
-
-
-def _parse_voxel_size(texts: Sequence[str], flag: str) -> tuple[float, float, float]:
-    try:
-        x, y, z = map(float, texts)
-    except ValueError as error:
-        raise UserError(f'{flag} is {",".join(texts)!r}; expected three numbers x,y,z') from error
-    return x, y, z
 
 
 @dataclass(frozen=True)
@@ -304,7 +298,7 @@ class TrainConfig:
     voxel_size: tuple[float, float, float] | None = setting(
         'physical size of a voxel in nanometres, stored with the network for inference',
         default=None,
-        parse=_parse_voxel_size,
+        parse=parse_voxel_size,
         comma_list=True,
         metavar='X,Y,Z',
     )

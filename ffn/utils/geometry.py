@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from ffn.utils.errors import UserError
+from ffn.utils.texts import check_leading_zero
 
 if TYPE_CHECKING:
     from ffn.utils import bounding_box_pb2, vector_pb2
@@ -32,7 +33,14 @@ def _parse_three(text: str | Sequence[str | float], what: str, order: str) -> li
     if len(numbers) != 3 or not whole:
         given = ','.join(map(str, text)) if isinstance(text, list | tuple) else str(text)
         raise UserError(f'{what} is {given!r}; expected three integers {order}, such as 8,8,8')
+    _check_leading_zeros(parts, what)
     return numbers
+
+
+def _check_leading_zeros(parts: Sequence[str | float], what: str) -> None:
+    for part in parts:
+        if isinstance(part, str):
+            check_leading_zero(part, what)
 
 
 def parse_voxel_size(text: str | Sequence[str], what: str) -> tuple[float, float, float]:
@@ -51,6 +59,7 @@ def parse_voxel_size(text: str | Sequence[str], what: str) -> tuple[float, float
         raise UserError(
             f'{what} is {given!r}; expected three positive numbers x,y,z, such as 4,4,40'
         )
+    _check_leading_zeros(parts, what)
     return x, y, z
 
 

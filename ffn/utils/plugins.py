@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ffn.utils.errors import UserError
+from ffn.utils.texts import parse_json
 
 
 def load_class(name: str, package: str, what: str, known: Sequence[str]) -> type[Any]:
@@ -41,14 +41,11 @@ def json_args(args: str | Mapping[str, Any], what: str) -> dict[str, Any]:
       what: its name, for errors.
 
     Raises:
-      UserError: not a JSON object.
+      UserError: not a JSON object, or a key twice.
     """
     if not isinstance(args, str):
         return dict(args)
-    try:
-        parsed = json.loads(args) if args.strip() else {}
-    except json.JSONDecodeError as error:
-        raise UserError(f'{what} is not JSON: {error}; given was {args!r}') from error
+    parsed = parse_json(args, what) if args.strip() else {}
     if not isinstance(parsed, dict):
         raise UserError(f'{what} must be a JSON object such as {{"a": 1}}; given was {args!r}')
     return parsed

@@ -8,6 +8,7 @@ are plain data that every release reads, so `protos.binpb` (made from the .proto
 from __future__ import annotations
 
 import functools
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,8 +16,16 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message, message_fa
 from google.protobuf.internal import enum_type_wrapper
 
 from ffn.utils.errors import UserError
+from ffn.utils.texts import check_leading_zero, without_mark
 
 M = TypeVar('M', bound=message.Message)
+
+# Strings and comments, which are passed over, and numbers with a leading zero.
+_LEADING_ZERO = re.compile(
+    r""""(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*' | \#[^\n]*
+    | (?:(?P<field>[A-Za-z_]\w*)\s*:\s*)? (?<![\w.+-])(?P<number>[+-]?0\d[\w.]*)""",
+    re.VERBOSE,
+)
 
 DESCRIPTORS = Path(__file__).with_name('protos.binpb')
 
@@ -48,6 +57,8 @@ def export(proto_file: str, namespace: dict[str, Any]) -> None:
 def parse_text(text: str, into: M, what: str) -> M:
     """Fills a message from protobuf text format; fields that the text does not name are kept.
 
+    A byte order mark is skipped.
+
     Args:
       text: text-format message.
       into: message to fill, returned.
@@ -57,12 +68,32 @@ def parse_text(text: str, into: M, what: str) -> M:
       The message.
 
     Raises:
-      UserError: the text is not such a message; names line and column.
+      UserError: the text is not such a message, gives a singular field or two members of a oneof, or has
+        a number with a leading zero; names line and column, or the field.
     """
+    text = without_mark(text)
+    _check_numbers(text, what)
     try:
-        return text_format.Merge(text, into)
+        # Parsed alone, since fields that are set already would count as given twice.
+        parsed = text_format.Parse(text, type(into)())
     except text_format.ParseError as error:
         raise UserError(f'{what} is not a valid {into.DESCRIPTOR.name}: {error}') from error
+    into.MergeFrom(parsed)
+    return into
+
+
+def _check_numbers(text: str, what: str) -> None:
+    for matched in _LEADING_ZERO.finditer(text):
+        number, field = matched['number'], matched['field'] or 'a number'
+        if number is None:
+            continue
+        line = text.count('\n', 0, matched.start()) + 1
+        check_leading_zero(number, f'{what}, line {line}: {field}')
+        if number.strip('+-0') not in {*'1234567', ''}:
+            raise UserError(
+                f'{what}, line {line}: {field} is {number}, with a leading zero, which stands for '
+                f'octal numbers; write it without'
+            )
 
 
 def read_text(path: str | Path, into: M) -> M:
@@ -70,7 +101,9 @@ def read_text(path: str | Path, into: M) -> M:
     try:
         text = Path(path).read_text(encoding='utf-8')
     except UnicodeDecodeError as error:
-        raise UserError(f'{path} is not a text file; expected a text-format message') from error
+        raise UserError(
+            f'{path} is not a text file in UTF-8; expected a text-format message'
+        ) from error
     return parse_text(text, into, str(path))
 
 

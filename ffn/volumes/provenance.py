@@ -23,7 +23,7 @@ from ffn.utils.errors import UserError
 from ffn.volumes.hdf5 import open_hdf5
 from ffn.volumes.opened_array import MADE_FROM, MADE_FROM_FILE
 from ffn.volumes.specs import split_spec
-from ffn.volumes.tensorstores import context, find_store, parse_json
+from ffn.volumes.tensorstores import context, find_store, parse_spec
 from ffn.volumes.volume import VolumeSource
 
 MANIFEST = 'manifest.json'
@@ -181,7 +181,7 @@ def read_input_stamp(source: str | VolumeSource) -> str:
         name = place = source
     elif source.tensorstore:
         name = source.tensorstore
-        place = parse_json(source.tensorstore, 'tensorstore')
+        place = parse_spec(source.tensorstore, 'tensorstore')
     else:
         name = place = source.spec
     found = _read_stamp_of(place)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ffn.utils.errors import UserError
+from ffn.utils.texts import parse_json
 from ffn.volumes.opened_array import MADE_FROM, MADE_FROM_FILE, OpenedArray
 from ffn.volumes.specs import split_spec
 
@@ -106,16 +107,13 @@ def _is_group(marker: Path) -> bool:
         return False  # TensorStore says what is wrong.
 
 
-def parse_json(text: str, what: str) -> dict[str, Any]:
+def parse_spec(text: str, what: str) -> dict[str, Any]:
     """Parses a TensorStore spec given as JSON.
 
     Raises:
-      UserError: not JSON, or no object with a driver.
+      UserError: not JSON, a key twice, or no object with a driver.
     """
-    try:
-        spec = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f'{what}.tensorstore is not JSON: {error}') from error
+    spec = parse_json(text, f'{what}.tensorstore')
     if not isinstance(spec, dict) or 'driver' not in spec:
         raise UserError(f'{what}.tensorstore must be a JSON object with a "driver"')
     return spec

@@ -202,7 +202,7 @@ class VolumeSource:
         """
         if not self.tensorstore:
             return open_volume(self.spec)
-        store = tensorstores.parse_json(self.tensorstore, self.field)
+        store = tensorstores.parse_spec(self.tensorstore, self.field)
         return _as_volume(self.name, tensorstores.open_store(self.name, store))
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from ffn.cli import select
 from ffn.evaluation import trials
+from ffn.inference import inference_pb2
 from ffn.inference.request import parse_request
 from ffn.models.saved_settings import write_settings
 from ffn.utils.errors import UserError
@@ -175,9 +176,30 @@ def test_settings_are_all_combinations():
         ['batch_size=1,2', 'inference_options.pad_value=0.1'],
     )
     assert settings == {
-        f'{name} batch_size={n} pad_value=0.1': f'use_ema: {value} batch_size: {n} '
-        'inference_options { pad_value: 0.1 }'
+        f'{name} batch_size={n} pad_value=0.1': [
+            f'use_ema: {value}',
+            f'batch_size: {n}',
+            'inference_options { pad_value: 0.1 }',
+        ]
         for name, value in (('a', 'true'), ('b', 'false'))
         for n in (1, 2)
     }
     assert list(trials.make_settings([], [])) == ['as given']
+    with pytest.raises(UserError, match='--vary has a field twice'):
+        trials.make_settings([], ['batch_size=1', 'batch_size=2,3'])
+
+
+def test_varied_options_override_the_request_one_after_the_other():
+    request = inference_pb2.InferenceRequest(batch_size=4)
+    request.inference_options.min_segment_size = 9
+    options = ['a=inference_options { pad_value: 0.25 segment_threshold: 0.75 }']
+    vary = ['inference_options.pad_value=0.5', 'inference_options.move_threshold=0.5,0.75']
+    found = trials.make_trials(request, ['x'], trials.make_settings(options, vary))
+    assert [trial.request.inference_options.move_threshold for trial in found] == [0.5, 0.75]
+    for trial in found:
+        made = trial.request.inference_options
+        assert (made.pad_value, made.segment_threshold, made.min_segment_size) == (0.5, 0.75, 9)
+        assert trial.request.batch_size == 4
+    twice = trials.make_settings(['a=batch_size: 1 batch_size: 2'], [])
+    with pytest.raises(UserError, match='"batch_size"'):
+        trials.make_trials(request, ['x'], twice)

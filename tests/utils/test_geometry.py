@@ -71,6 +71,19 @@ def test_parse(value):
     assert Zyx.parse(value, '--margin') == Zyx(z=8, y=9, x=-10)
 
 
+def test_leading_zeros_that_make_a_difference_are_refused():
+    with pytest.raises(
+        UserError, match=r'^--start is 0100: 100 as .* 64 as an octal .* 100 or 64$'
+    ):
+        Xyz.parse('8,0100,8', '--start')
+    with pytest.raises(UserError, match=r'^--margin is -010: .* write -10 or -8$'):
+        Zyx.parse(['8', ' -010', '8'], '--margin')
+    with pytest.raises(UserError, match=r'^--voxel_size is 040: .* write 40 or 32$'):
+        parse_voxel_size('4,4,040', '--voxel_size')
+    assert Xyz.parse('00,07,089', '--start') == Xyz(0, 7, 89)  # no octal number has another value
+    assert parse_voxel_size('0.5,4,04.5', '--voxel_size') == (0.5, 4, 4.5)
+
+
 @pytest.mark.parametrize('value', [
     '3.5,1,1', '1,2', '1,2,3,4', 'a,b,c', '', '1,,3', '1;2;3', 5, None, ['8', '9'], ['3.5', '1', '1'],
     [1, 2, 3.5], [None, 1, 2], [1, 2, float('nan')],

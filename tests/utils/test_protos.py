@@ -270,7 +270,7 @@ def test_files_that_are_no_text(tmp_path):
         protos.read_text(path, inference_pb2.InferenceRequest())
     path.write_bytes(b'\xff\xfe\x00')
     with pytest.raises(
-        UserError, match=r'request\.pbtxt is not a text file; expected a text-format'
+        UserError, match=r'request\.pbtxt is not a text file in UTF-8; expected a text-format'
     ):
         protos.read_text(path, inference_pb2.InferenceRequest())
     path.write_text('image_meen: 3')

@@ -17,7 +17,6 @@ is, so a slip of the central section appears as all others slipping the other wa
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from ffn.training.augmentation.parameters import (
     to_json,
 )
 from ffn.utils.errors import UserError
+from ffn.utils.texts import parse_json, without_mark
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def parse_augmentation(text_or_path: str) -> AugmentationConfig:
 
 def _load(text_or_path: str) -> Any:
     text, source = text_or_path, ''
-    if not text.lstrip().startswith(('{', '[')):
+    if not without_mark(text).lstrip().startswith(('{', '[')):
         path = Path(text_or_path)
         if not path.is_file():
             raise UserError(
@@ -114,22 +114,7 @@ def _load(text_or_path: str) -> Any:
             text = path.read_text(encoding='utf-8')
         except UnicodeDecodeError as error:
             raise UserError(f'{WHAT} {path} is no UTF-8 text: {error}') from error
-    try:
-        return json.loads(
-            text, object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant
-        )
-    except UserError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise UserError(f'{WHAT}{source} is no JSON: {error}') from error
-
-
-def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f'{WHAT} has the key {to_json(name)} twice')
-    return dict(pairs)
+    return parse_json(text, f'{WHAT}{source}', parse_constant=_refuse_constant)
 
 
 def _refuse_constant(name: str) -> None:

@@ -13,6 +13,7 @@ from ffn.utils import protos
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz
 from ffn.utils.settings import setting
+from ffn.utils.texts import check_leading_zero
 from ffn.volumes.masks import Mask
 
 N = TypeVar('N', int, float)
@@ -23,6 +24,8 @@ MAX_THRESHOLDS = EXCLUDED - 2
 
 def _parse_numbers(kind: type[N]) -> Callable[[Sequence[str], str], tuple[N, ...]]:
     def parse(texts: Sequence[str], flag: str) -> tuple[N, ...]:
+        for text in texts:
+            check_leading_zero(text, flag)
         try:
             return tuple(kind(text) for text in texts)
         except ValueError as error:

@@ -76,10 +76,10 @@ def test_examples_are_valid_and_have_a_sufficient_margin(repository, name):
 
 
 WRONG = [
-    ('{"rotation_2d": {}', 'is no JSON'),
-    ('{"rotation_2d": }', 'is no JSON'),
-    ('[' * 100_000, 'is no JSON'),
-    ('{"noise":' * 100_000, 'is no JSON'),
+    ('{"rotation_2d": {}', 'is not JSON'),
+    ('{"rotation_2d": }', 'is not JSON'),
+    ('[' * 100_000, 'is not JSON'),
+    ('{"noise":' * 100_000, 'is not JSON'),
     ('[]', 'holds []; expected a JSON object'),
     ('[{"noise": {}}]', 'expected a JSON object'),
     ('nowhere.json', "'nowhere.json', where no file is"),

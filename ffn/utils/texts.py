@@ -1,0 +1,72 @@
+"""Text that people write: JSON and numbers that could be taken in two ways are refused."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from ffn.utils.errors import UserError
+
+_OCTAL = re.compile(r'([+-]?)0+([1-7][0-7]+)')
+
+
+def without_mark(text: str) -> str:
+    """Returns text without the byte order mark that some editors put before it."""
+    return text.removeprefix('\ufeff')
+
+
+def check_leading_zero(number: str, what: str) -> None:
+    """Refuses a number that is one value as a decimal and another as an octal number, such as 0100.
+
+    Protobuf takes a leading zero for octal; Python does not.
+
+    Args:
+      number: as it is written; what is no integer is admitted.
+      what: where it stands, for the error.
+
+    Raises:
+      UserError: names both values.
+    """
+    matched = _OCTAL.fullmatch(number.strip())
+    if matched:
+        sign, digits = matched.groups()
+        decimal, octal = int(sign + digits), int(sign + digits, 8)
+        raise UserError(
+            f'{what} is {number.strip()}: {decimal} as a decimal number, but {octal} as an octal one, '
+            f'which the leading zero stands for in protobuf messages; write {decimal} or {octal}'
+        )
+
+
+def parse_json(text: str, what: str, parse_constant: Callable[[str], Any] | None = None) -> Any:
+    """Parses JSON in which no object has a key twice; a byte order mark is skipped.
+
+    Args:
+      text: the JSON.
+      what: name of the flag, field or file, for errors.
+      parse_constant: see `json.loads`.
+
+    Raises:
+      UserError: it is not JSON, or names a key twice.
+    """
+
+    def check_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in pairs]
+        for name in names:
+            if names.count(name) > 1:
+                raise UserError(f'{what} has the key {name!r} twice')
+        return dict(pairs)
+
+    try:
+        return json.loads(
+            without_mark(text), object_pairs_hook=check_keys, parse_constant=parse_constant
+        )
+    except UserError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise UserError(f'{what} is not JSON: {error}; given was {_shortened(text)}') from error
+
+
+def _shortened(text: str, length: int = 200) -> str:
+    return repr(text if len(text) <= length else f'{text[:length]}…')
