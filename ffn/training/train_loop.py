@@ -23,6 +23,7 @@ from ffn.training.walks.walk import BatchWalker
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
 from ffn.utils.signals import stop_on_signal
+from ffn.volumes.units import KnownVoxelSize
 
 Evaluate = Callable[[str], Mapping[str, float]]
 """Scores a checkpoint, given by its path: name → score."""
@@ -61,6 +62,9 @@ def train(
     batch_size = config.batch_size * replicas.local
     size = config.walk.patch_size(model.info)
     shard = (replicas.worker, replicas.workers)
+    if config.voxel_size is not None:
+        known = KnownVoxelSize(config.voxel_size, '--voxel_size')
+        config.data.augmentation.warn_of_contradiction(known)
     with ExampleSource(config.data, size, config.seed, 2 * batch_size, shard) as source:
         walker = BatchWalker(source, model.info, config.walk, batch_size)
         saved = RunCheckpoints(config, step, replicas, source, walker)

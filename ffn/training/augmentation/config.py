@@ -21,6 +21,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from absl import logging
+
 from ffn.training.augmentation import kinds
 from ffn.training.augmentation.kinds import KINDS
 from ffn.training.augmentation.parameters import (
@@ -32,6 +35,10 @@ from ffn.training.augmentation.parameters import (
 )
 from ffn.utils.errors import UserError
 from ffn.utils.texts import parse_json, without_mark
+from ffn.volumes.units import KnownVoxelSize
+
+# Kinds that are defined in physical space.
+_PHYSICAL = ('affine', 'elastic', 'rotation_2d', 'rotation_3d')
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,25 @@ class AugmentationConfig:
     def chosen(self) -> dict[str, Augmentation]:
         """The enabled kinds by key, in the order in which they are applied."""
         return {key: getattr(self, key) for key in KINDS if getattr(self, key) is not None}
+
+    def warn_of_contradiction(self, known: KnownVoxelSize | None) -> None:
+        """Warns if voxels have other proportions here than elsewhere, and a chosen kind depends on them.
+
+        Args:
+          known: what the training or the volume says; None: nothing.
+        """
+        kinds_affected = [key for key in self.chosen() if key in _PHYSICAL]
+        if known is None or not kinds_affected:
+            return
+        own, others = (np.divide(size, min(size)) for size in (self.voxel_size, known.xyz))
+        if not np.allclose(own, others, rtol=1e-2, atol=0):
+            logging.warning(
+                'voxel_size of the augmentation, x,y,z %s, has other proportions than %s; %s would deform '
+                'what is round: set it to the same',
+                ','.join(f'{n:g}' for n in self.voxel_size),
+                known,
+                ', '.join(kinds_affected),
+            )
 
 
 def parse_augmentation(text_or_path: str) -> AugmentationConfig:

@@ -14,6 +14,7 @@ from ffn.training.augmentation.config import AugmentationConfig, describe, parse
 from ffn.training.augmentation.margin import required_margin
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz, Zyx
+from ffn.volumes.units import KnownVoxelSize
 from tests.training.augmentation.samples import SIZE, make_config, random_block
 
 
@@ -209,3 +210,27 @@ def test_the_list_of_keys_is_complete():
             assert f'`{item.name}`' in table[start + offset]
     assert '| | `max_degrees` | 180 | 0 … 180 | maximum angle, in both directions |' in table
     assert '| | `min_size` | 3, 3, 1 | 1 … 1000 | minimum size x,y,z of a box |' in table
+
+
+@pytest.mark.parametrize(
+    ('augmentation', 'training', 'told'),
+    [
+        ('{"voxel_size": [6, 6, 30], "rotation_3d": {}}', (8.0, 8.0, 40.0), False),
+        ('{"voxel_size": [6, 6, 30], "rotation_3d": {}}', (8.0, 8.0, 30.0), True),
+        ('{"voxel_size": [30, 6, 6], "affine": {}, "noise": {}}', (6.0, 6.0, 30.0), True),
+        ('{"elastic": {}}', (8.0, 8.0, 30.0), True),
+        ('{"elastic": {}}', (8.0, 8.0, 8.0), False),
+        ('{"noise": {}}', (8.0, 8.0, 30.0), False),
+    ],
+)
+def test_other_proportions_than_those_of_the_training_are_told(
+    caplog, augmentation, training, told
+):
+    config = parse_augmentation(augmentation)
+    config.warn_of_contradiction(None)
+    assert not caplog.messages
+    config.warn_of_contradiction(KnownVoxelSize(training, '--voxel_size'))
+    size = ','.join(f'{n:g}' for n in config.voxel_size)
+    both = f'augmentation, x,y,z {size}, has other proportions than x,y,z {training[0]:g},'
+    assert (both in caplog.text) == told
+    assert ('(--voxel_size); ' in caplog.text) == told
