@@ -23,9 +23,10 @@ import h5py
 import numpy as np
 
 from benchmarks import measure, real_segmentation
-from ffn.agglomeration import agglomerate, consensus_run
+from ffn.agglomeration import agglomerate, consensus_config, consensus_run
 from ffn.agglomeration.agglomerate import AgglomerationConfig
 from ffn.agglomeration.config import make_config as make_resegmentation_config
+from ffn.agglomeration.consensus_config import ConsensusConfig
 from ffn.agglomeration.evidence import Thresholds
 from ffn.distributed.local_pools import InProcess
 from ffn.evaluation.rand import rand_score
@@ -54,13 +55,15 @@ def inference_request(args: argparse.Namespace, folder: Path) -> inference_pb2.I
     return request
 
 
-def consensus_request(folder: Path, min_size: int) -> consensus_pb2.ConsensusRequest:
+def consensus_of(folder: Path, min_size: int) -> ConsensusConfig:
     """Forward against reverse order."""
-    return consensus_pb2.ConsensusRequest(
-        segmentation1={'directory': f'{folder}/forward'},
-        segmentation2={'directory': f'{folder}/reverse'},
-        segmentation_output_dir=f'{folder}/consensus',
-        split_min_size=min_size,
+    return consensus_config.make_config(
+        consensus_pb2.ConsensusRequest(
+            segmentation1={'directory': f'{folder}/forward'},
+            segmentation2={'directory': f'{folder}/reverse'},
+            segmentation_output_dir=f'{folder}/consensus',
+            split_min_size=min_size,
+        )
     )
 
 
@@ -123,9 +126,7 @@ def run(args: argparse.Namespace, folder: Path) -> None:
         make_config(request), f'{folder}/forward', f'{folder}/reverse', InProcess(), args.quiet
     )
     lap('reverse')
-    consensus_run.run_consensus(
-        consensus_request(folder, args.split_min_size), InProcess(), args.quiet
-    )
+    consensus_run.run_consensus(consensus_of(folder, args.split_min_size), InProcess(), args.quiet)
     lap('consensus')
     corner = box.start.zyx
     labels = {

@@ -15,12 +15,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import fastremap
-import numpy as np
 from absl import logging
 
 from ffn.agglomeration.consensus import split_consensus
+from ffn.agglomeration.consensus_config import ConsensusConfig
 from ffn.distributed.pool import Pool, run_stage
-from ffn.inference import consensus_pb2, inference_pb2, report, request_identity, storage
+from ffn.inference import report, request_identity, storage
 from ffn.inference.config import InferenceConfig
 from ffn.inference.worker_network import NetworkFactory, segment_subvolumes
 from ffn.utils.errors import UserError
@@ -30,13 +30,11 @@ from ffn.utils.npz import read_npz, stored_bytes
 from ffn.volumes import provenance
 
 
-def run_consensus(
-    request: consensus_pb2.ConsensusRequest, pool: Pool, quiet: bool = False
-) -> dict[str, int]:
+def run_consensus(config: ConsensusConfig, pool: Pool, quiet: bool = False) -> dict[str, int]:
     """Computes the consensus of every subvolume.
 
     Args:
-      request: the two segmentations and the output.
+      config: the two segmentations and the output.
       pool: runs the tasks.
       quiet: no progress bar.
 
@@ -45,91 +43,73 @@ def run_consensus(
       became background.
 
     Raises:
-      UserError: the request is incomplete, subvolumes are missing or do not match, or the output holds
-        something else. Finished subvolumes are kept.
+      UserError: subvolumes are missing or do not match, or the output holds something else. Finished
+        subvolumes are kept.
     """
-    check_request(request)
-    corners = list(storage.subvolumes(request.segmentation1.directory))
-    other = storage.subvolumes(request.segmentation2.directory)
+    check_finished(config)
+    first, second = config.segmentation1.directory, config.segmentation2.directory
+    corners, other = list(storage.subvolumes(first)), storage.subvolumes(second)
     missing = [corner for corner in corners if corner not in other]
     if missing:
         raise UserError(
-            f'{request.segmentation2.directory} lacks {len(missing)} of the {len(corners)} '
-            f'subvolumes of {request.segmentation1.directory}, among them that of x,y,z '
-            f'{missing[0].xyz}; --inference_request segments them in reverse order'
+            f'{second} lacks {len(missing)} of the {len(corners)} subvolumes of {first}, among them '
+            f'that of x,y,z {missing[0].xyz}; --inference_request segments them in reverse order'
         )
-    todo = [corner for corner in corners if not _is_finished(request, corner)]
+    todo = [corner for corner in corners if not _is_finished(config, corner)]
     if len(todo) < len(corners):
         logging.info('%d of %d subvolumes already exist', len(corners) - len(todo), len(corners))
     total = dict.fromkeys(('objects', 'objects-split-off', 'voxels-dropped'), 0)
-    text = request.SerializeToString()
-    tasks = ((text, corner) for corner in todo)
-    with exclusive_directory(request.segmentation_output_dir):
+    tasks = ((config, corner) for corner in todo)
+    with exclusive_directory(config.segmentation_output_dir):
         for counters in run_stage(pool, make_subvolume, tasks, len(todo), 'consensus', quiet):
             for name, value in counters.items():
                 total[name] += value
     return {'subvolumes': len(todo), **total}
 
 
-def check_request(request: consensus_pb2.ConsensusRequest) -> None:
-    """Checks that a request is complete, and so are the segmentations that it names.
+def check_finished(config: ConsensusConfig) -> None:
+    """Checks that both segmentations are complete.
 
     Raises:
-      UserError: names the field, or an unfinished segmentation.
+      UserError: names the one that is not.
     """
-    for name in ('segmentation1', 'segmentation2'):
-        directory = getattr(request, name).directory
-        if not directory:
-            raise UserError(f'the consensus request does not set {name}.directory')
-        if Path(directory, storage.UNFINISHED).exists():
-            raise UserError(f'{name}, {directory}, is not complete; let ffn segment finish first')
-    if _same_folder(request.segmentation1.directory, request.segmentation2.directory):
-        raise UserError(
-            f'segmentation1 and segmentation2 are both {request.segmentation1.directory}; expected two'
-        )
-    if not request.segmentation_output_dir:
-        raise UserError('the consensus request does not set segmentation_output_dir')
-    if request.split_min_size < 0:
-        raise UserError(f'split_min_size is {request.split_min_size}; expected 0 or more')
+    for name, source in config.sources.items():
+        if Path(source.directory, storage.UNFINISHED).exists():
+            raise UserError(
+                f'{name}, {source.directory}, is not complete; let ffn segment finish first'
+            )
 
 
-def _same_folder(first: str, second: str) -> bool:
-    return os.path.realpath(first) == os.path.realpath(second)
-
-
-def _is_finished(request: consensus_pb2.ConsensusRequest, corner: Zyx) -> bool:
+def _is_finished(config: ConsensusConfig, corner: Zyx) -> bool:
     """Whether a subvolume exists that was made with the same request from the same labels."""
-    path = storage.existing_path(request.segmentation_output_dir, corner, 'npz')
+    path = storage.existing_path(config.segmentation_output_dir, corner, 'npz')
     if path is None:
         return False
     stored = read_npz(path, ['request', 'counters'], [])
-    text = request.SerializeToString()
-    if 'request' not in stored or stored_bytes(stored['request']) != text:
+    if 'request' not in stored or stored_bytes(stored['request']) != config.request:
         raise UserError(
             f'{path} is the result of another request; give another segmentation_output_dir'
         )
     counters = json.loads(stored['counters'].item())
-    return {**counters, **_source_checksums(request, corner)} == counters
+    return {**counters, **_source_checksums(config, corner)} == counters
 
 
-def _source_checksums(
-    request: consensus_pb2.ConsensusRequest, corner_zyx: Sequence[int]
-) -> dict[str, int]:
+def _source_checksums(config: ConsensusConfig, corner_zyx: Sequence[int]) -> dict[str, int]:
     """Returns the checksums of the labels that a subvolume is made from."""
     found = {}
-    for name in ('segmentation1', 'segmentation2'):
-        path = storage.existing_path(getattr(request, name).directory, corner_zyx, 'npz')
+    for name, source in config.sources.items():
+        path = storage.existing_path(source.directory, corner_zyx, 'npz')
         if path is None:
-            raise UserError(f'{getattr(request, name).directory} lacks {Zyx.of(corner_zyx).xyz}')
+            raise UserError(f'{source.directory} lacks {Zyx.of(corner_zyx).xyz}')
         found[f'{name}-crc'] = provenance.checksums(path)[0]
     return found
 
 
-def make_subvolume(request: bytes, corner_zyx: Sequence[int]) -> Mapping[str, int]:
+def make_subvolume(config: ConsensusConfig, corner_zyx: Sequence[int]) -> Mapping[str, int]:
     """Computes and writes the consensus of one subvolume.
 
     Args:
-      request: serialized ConsensusRequest.
+      config: see `run_consensus`.
       corner_zyx: first voxel of the subvolume.
 
     Returns:
@@ -138,12 +118,9 @@ def make_subvolume(request: bytes, corner_zyx: Sequence[int]) -> Mapping[str, in
     Raises:
       UserError: a subvolume that cannot be read, or shapes that differ.
     """
-    asked = consensus_pb2.ConsensusRequest.FromString(request)
-    (first, origins), (second, _) = (
-        load_source(source, corner_zyx) for source in (asked.segmentation1, asked.segmentation2)
-    )
+    (first, origins), (second, _) = (source.load(corner_zyx) for source in config.sources.values())
     try:
-        result = split_consensus(first, second, asked.split_min_size)
+        result = split_consensus(first, second, config.split_min_size)
     except UserError as error:
         raise UserError(f'subvolume x,y,z {Zyx.of(corner_zyx).xyz}: {error}') from error
     left = set(fastremap.unique(result.labels).tolist()) - {0}
@@ -153,33 +130,15 @@ def make_subvolume(request: bytes, corner_zyx: Sequence[int]) -> Mapping[str, in
         'voxels-dropped': result.dropped_voxels,
     }
     storage.save_result(
-        asked.segmentation_output_dir,
+        config.segmentation_output_dir,
         corner_zyx,
         result.labels,
         {i: origin for i, origin in origins.items() if i in left},
-        request,
-        {**counters, **_source_checksums(asked, corner_zyx)},
+        config.request,
+        {**counters, **_source_checksums(config, corner_zyx)},
         {},
     )
     return counters
-
-
-def load_source(
-    source: inference_pb2.SegmentationSource, corner_zyx: Sequence[int]
-) -> tuple[np.ndarray, dict[int, storage.OriginInfo]]:
-    """Loads a subvolume as described by a SegmentationSource; see `ffn.inference.storage`.
-
-    Returns:
-      uint64 [z, y, x] labels and {id: OriginInfo}.
-    """
-    return storage.load_segmentation(
-        source.directory,
-        corner_zyx,
-        split_cc=source.split_cc,
-        min_size=source.min_size,
-        threshold=source.threshold if source.HasField('threshold') else None,
-        mask_config=source.mask if source.HasField('mask') else None,
-    )
 
 
 def segment_reversed(

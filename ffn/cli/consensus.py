@@ -6,13 +6,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ffn.agglomeration.consensus_run import check_request, run_consensus, segment_reversed
+from ffn.agglomeration import consensus_config
+from ffn.agglomeration.consensus_run import check_finished, run_consensus, segment_reversed
 from ffn.cli.flags import add_settings, make_parser, read_settings
 from ffn.distributed.pool import PoolConfig
-from ffn.inference import consensus_pb2
 from ffn.inference.request import read_config
-from ffn.inference.serialization import absolute_paths
-from ffn.utils.protos import read_text_or_file
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, int]:
@@ -25,22 +23,19 @@ def main(argv: Sequence[str] | None = None) -> dict[str, int]:
       UserError: see `run_consensus`.
     """
     args = _parser().parse_args(argv)
-    request = read_text_or_file(
-        args.consensus_request, consensus_pb2.ConsensusRequest(), '--consensus_request'
-    )
-    check_request(request)
-    absolute_paths(request)
+    config = consensus_config.read_config(args.consensus_request)
+    check_finished(config)
     inference = None
     if args.inference_request:
         inference = read_config(args.inference_request, absolute=True)
     threads = 1 if inference is None else inference.concurrent_requests
     with read_settings(args, PoolConfig).open(threads) as pool:
         if inference is not None:
-            directories = request.segmentation1.directory, request.segmentation2.directory
+            directories = config.segmentation1.directory, config.segmentation2.directory
             segment_reversed(inference, *directories, pool, args.quiet)
-        done = run_consensus(request, pool, args.quiet)
+        done = run_consensus(config, pool, args.quiet)
     print(', '.join(f'{name} {value}' for name, value in done.items()))
-    print(f'written to {Path(request.segmentation_output_dir)}')
+    print(f'written to {Path(config.segmentation_output_dir)}')
     return done
 
 

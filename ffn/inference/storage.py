@@ -229,7 +229,8 @@ def load_segmentation(
       split_cc: gives every 6-connected component an id of its own, 1..n; origins follow the id
         that a component came from.
       min_size: segments with fewer voxels become background.
-      mask_config: MaskConfigs message; masked voxels become background.
+      mask_config: MaskConfigs message, or a sequence of `ffn.volumes.masks.Mask`; masked voxels become
+        background.
 
     Returns:
       uint64 [z, y, x] labels, and {id: OriginInfo}.
@@ -252,10 +253,10 @@ def load_segmentation(
         # Segments without a probability, such as prefilled ones, are kept.
         too_low = dequantize_probability(np.arange(256)) < threshold
         labels[too_low[_load_qprob(segmentation_dir, corner_zyx, labels.shape)]] = 0
-    if mask_config is not None and len(mask_config.masks):
+    if len(masks := getattr(mask_config, 'masks', mask_config) or ()):
         from ffn.volumes.masks import Mask, MaskBuilder
 
-        masks = map(Mask.from_proto, mask_config.masks)
+        masks = [one if isinstance(one, Mask) else Mask.from_proto(one) for one in masks]
         with MaskBuilder() as builder:
             labels[builder.build(masks, Box.from_zyx(corner_zyx, labels.shape))] = 0
     import fastremap

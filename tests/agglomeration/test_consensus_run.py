@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from ffn.agglomeration import consensus_run
+from ffn.agglomeration.consensus_config import make_config
 from ffn.cli.consensus import main
 from ffn.inference import consensus_pb2, storage
 from ffn.inference.storage import OriginInfo
 from ffn.utils.errors import UserError
+from ffn.utils.protos import parse_text
 from tests.inference import flood
 
 CORNERS = [(0, 0, 0), (0, 4, 0), (3, 0, 9)]
@@ -38,6 +40,11 @@ def request(folder, extra='type: CONSENSUS_SPLIT', output='out'):
         f'segmentation1 {{ directory: "{folder}/one" }} segmentation2 {{ directory: "{folder}/two" }}'
         f' segmentation_output_dir: "{folder}/{output}" {extra}'
     )
+
+
+def config(folder, extra=''):
+    asked = parse_text(request(folder), consensus_pb2.ConsensusRequest(), 'request')
+    return make_config(parse_text(extra, asked, 'extra'))
 
 
 def consensus(folder, *extra, **kwargs):
@@ -90,19 +97,43 @@ def test_results_of_different_requests_do_not_mix(folder):
         consensus(folder, 'type: CONSENSUS_SPLIT split_min_size: 9')
 
 
+def test_sources_are_masked_and_cut_as_the_request_says(folder):
+    mask = 'mask { masks { coordinate_expression { expression: "z == 0" } } }'
+    asked = config(folder, f'segmentation1 {{ min_size: 30 split_cc: false {mask} }}')
+    corner = CORNERS[0]
+    one, _ = loaded(folder / 'one', corner)
+    one[0] = 0
+    kept, counts = np.unique(one[one > 0], return_counts=True)
+    expected = np.where(np.isin(one, kept[counts >= 30]), one, 0)
+    np.testing.assert_array_equal(asked.segmentation1.load(corner)[0], expected)
+    assert (expected > 0).any()
+
+
+def test_a_split_min_size_of_0_is_the_same_request_again(folder):
+    extra = 'type: CONSENSUS_SPLIT split_min_size: 0'
+    assert config(folder, 'split_min_size: 0').request.endswith(b'\0')
+    assert consensus(folder, extra)['subvolumes'] == 3
+    assert consensus(folder, extra)['subvolumes'] == 0
+    path = storage.subvolume_path(folder / 'out', CORNERS[1], 'npz')
+    with np.load(path, allow_pickle=True) as file:
+        members = {**file, 'request': file['request'].item()}
+    np.savez(path, **members)  # NumPy bytes, as earlier versions wrote
+    assert consensus(folder, extra)['subvolumes'] == 0
+
+
 def test_bad_input(folder):
     with pytest.raises(UserError, match='split_min_size is -1'):
         consensus(folder, 'split_min_size: -1')
     with pytest.raises(UserError, match='CONSENSUS_MERGE'):
         consensus(folder, 'type: CONSENSUS_MERGE')
     with pytest.raises(UserError, match=r'segmentation1\.directory'):
-        consensus_run.check_request(consensus_pb2.ConsensusRequest())
+        make_config(consensus_pb2.ConsensusRequest())
     (folder / 'one' / storage.UNFINISHED).touch()
     with pytest.raises(UserError, match=r'segmentation1, .*one, is not complete'):
         consensus(folder)
     (folder / 'one' / storage.UNFINISHED).unlink()
     with pytest.raises(UserError, match='segmentation1 and segmentation2 are both'):
-        consensus_run.check_request(
+        make_config(
             consensus_pb2.ConsensusRequest(
                 segmentation1={'directory': 'one'}, segmentation2={'directory': 'one/'}
             )
@@ -117,13 +148,7 @@ def test_bad_input(folder):
         consensus(folder)
     storage.subvolume_path(folder / 'one', CORNERS[2], 'npz').write_bytes(b'PK')
     with pytest.raises(UserError, match='not a whole npz'):
-        consensus_run.make_subvolume(
-            consensus_pb2.ConsensusRequest(
-                segmentation1={'directory': f'{folder}/one'},
-                segmentation2={'directory': f'{folder}/two'},
-            ).SerializeToString(),
-            CORNERS[2],
-        )
+        consensus_run.make_subvolume(config(folder), CORNERS[2])
 
 
 @pytest.mark.parametrize('scheduler', ['none', pytest.param('local', marks=pytest.mark.slow)])
