@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,9 @@ import h5py
 from ffn.utils.atomic import atomic_path, remove_temporary
 from ffn.utils.errors import UserError
 from ffn.utils.locks import one_writer
-from ffn.volumes.opened_array import OpenedArray
+from ffn.volumes.attributes import read_voxels
+from ffn.volumes.hdf5_metadata import check_readable, read_axes
+from ffn.volumes.opened_array import ArrangedArray, OpenedArray
 from ffn.volumes.specs import split_spec
 
 if TYPE_CHECKING:
@@ -39,7 +41,21 @@ def open_array(spec: str) -> OpenedArray:
         there = describe_datasets(file)
         file.close()
         raise UserError(f'{path} holds no dataset {dataset!r}; it holds {there}')
-    return OpenedArray(item, item.attrs, close=file.close)
+    try:
+        return _describe(item, spec, path, file.close)
+    except UserError:
+        file.close()
+        raise
+
+
+def _describe(
+    dataset: h5py.Dataset, spec: str, path: str, close: Callable[[], None]
+) -> OpenedArray:
+    check_readable(dataset, path, spec)
+    arrangement = read_axes(dataset, spec)
+    voxel_size, origin_zyx, origin_from = read_voxels(dataset.attrs, arrangement, spec)
+    array = dataset if arrangement.as_stored else ArrangedArray(dataset, arrangement)
+    return OpenedArray(array, dataset.attrs, origin_zyx, close, voxel_size, origin_from)
 
 
 def open_hdf5(path: str | Path) -> h5py.File:

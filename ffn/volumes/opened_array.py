@@ -8,6 +8,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ffn.volumes.axes import Arrangement
+from ffn.volumes.units import KnownVoxelSize
+
 # Marks volumes that were written here: an attribute of an HDF5 dataset, or a file in the folder of any
 # other volume. See `ffn.volumes.provenance`.
 MADE_FROM, MADE_FROM_FILE = 'ffn_made_from', 'ffn.json'
@@ -28,6 +31,25 @@ class VoxelArray(Protocol):
         """Reads the voxels at an index, a tuple of slices that counts from 0."""
 
 
+class ArrangedArray:
+    """An array whose axes are brought into another order when it is read."""
+
+    def __init__(self, array: VoxelArray, arrangement: Arrangement):
+        """Wraps an array; see `ffn.volumes.axes.arrange`."""
+        self.shape = tuple(array.shape[i] for i in arrangement.order)
+        self.dtype = array.dtype
+        self._array, self._arrangement = array, arrangement
+
+    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
+        order, dropped = self._arrangement.order, self._arrangement.dropped
+        stored: list[Any] = [0] * (len(order) + len(dropped))
+        for axis, part in zip(order, index, strict=True):
+            stored[axis] = part
+        kept = sorted(order)
+        data = np.asarray(self._array[tuple(stored)])
+        return np.ascontiguousarray(data.transpose([kept.index(axis) for axis in order]))
+
+
 @dataclass(frozen=True)
 class OpenedArray:
     """An array opened for reading.
@@ -37,9 +59,13 @@ class OpenedArray:
       attrs: attributes stored with it.
       origin_zyx: index of its first voxel.
       close: closes the file; None if there is nothing to close.
+      voxel_size: of a voxel, where the file says so.
+      origin_from: what says where it begins; '' where nothing does, and 0,0,0 is assumed.
     """
 
     array: VoxelArray
     attrs: Mapping[str, Any] = field(default_factory=dict)
     origin_zyx: tuple[int, ...] = (0, 0, 0)
     close: Callable[[], None] | None = None
+    voxel_size: KnownVoxelSize | None = None
+    origin_from: str = ''

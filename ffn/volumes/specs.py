@@ -27,6 +27,18 @@ def split_spec(spec: str) -> tuple[str, str]:
     return path, dataset
 
 
+def split_scale(place: str) -> tuple[str, str]:
+    """Splits 'FOLDER@SCALE', one scale of several, unless there is a folder of the whole name.
+
+    Returns:
+      Folder or URL, and scale; the scale is '' if none is given.
+    """
+    folder, at, scale = place.rpartition('@')
+    if not at or not folder or '/' in scale or Path(place).exists():
+        return place, ''
+    return folder, scale
+
+
 def absolute_spec(spec: str) -> str:
     """Makes the path in the string of a volume absolute; URLs of servers stay as they are."""
     scheme, mark, path = spec.partition('://')
@@ -52,7 +64,7 @@ def split_named(specs: Sequence[str], what: str = 'volumes') -> dict[str, str]:
     for spec in specs:
         name, _, rest = spec.partition(':')
         is_url = rest.startswith('//')
-        names_volume = split_spec(rest)[1] or '://' in rest or Path(rest).is_dir()
+        names_volume = split_spec(rest)[1] or '://' in rest or Path(split_scale(rest)[0]).is_dir()
         if not name or not rest or is_url or not names_volume:
             raise UserError(f'{what}: {spec!r} is not of the form name:path:dataset')
         if name in named:

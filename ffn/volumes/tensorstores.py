@@ -10,12 +10,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ffn.utils.errors import UserError
 from ffn.utils.texts import parse_json
+from ffn.volumes.chunks import StoreArray, check_chunks, chunk_options
 from ffn.volumes.opened_array import MADE_FROM, MADE_FROM_FILE, OpenedArray
-from ffn.volumes.specs import split_spec
+from ffn.volumes.scales import Folder, choose_scale
+from ffn.volumes.specs import split_scale, split_spec
+from ffn.volumes.tensorstore_metadata import describe_store
 
 DRIVERS = {
     'zarr': 'zarr',
@@ -36,9 +37,13 @@ _MARKER_FILES = {
 
 
 def recognizes(spec: str) -> bool:
-    """Whether a string is a URL or names a directory, with an optional ':dataset' below it."""
-    path, _ = split_spec(spec)
-    return '://' in spec or bool(path and Path(path).is_dir())
+    """Whether a string is a URL or names a directory or a zip file, with an optional ':dataset' or '@scale'."""
+    path, _ = split_spec(split_scale(spec)[0])
+    return '://' in spec or bool(path and (Path(path).is_dir() or _is_zip(path)))
+
+
+def _is_zip(path: str) -> bool:
+    return path.endswith('.zip') and Path(path).is_file()
 
 
 def open_array(spec: str) -> OpenedArray:
@@ -54,10 +59,47 @@ def find_store(spec: str) -> dict[str, Any]:
     """Turns a URL or the path of a directory into a TensorStore spec.
 
     Raises:
-      UserError: an unknown scheme, or a directory without an array.
+      UserError: an unknown scheme, a directory without an array, or a scale that does not exist.
     """
-    path, dataset = split_spec(spec)
-    return parse_url(path, dataset) if '://' in spec else detect_directory(path, dataset)
+    place, scale = split_scale(spec)
+    path, dataset = split_spec(place)
+    store = parse_url(path, dataset) if '://' in spec else detect_directory(path, dataset)
+    return choose_in_store(store, scale, spec)
+
+
+def choose_in_store(store: dict[str, Any], scale: str, what: str) -> dict[str, Any]:
+    """Chooses the array of a store that holds several scales; the finest unless one is named.
+
+    Args:
+      store: TensorStore spec of an array or a group.
+      scale: name, number from 0, or for precomputed voxel size x×y×z, such as 16x16x40.
+      what: the volume, for messages.
+
+    Raises:
+      UserError: no such scale.
+    """
+    if store['driver'] == 'neuroglancer_precomputed':
+        return store | _precomputed_scale(scale) if scale else store
+    folder = Folder(store['kvstore'])
+    if not folder.is_array(store['driver']):
+        array = choose_scale(folder, store['driver'], scale, what)
+        if array is not None:
+            return {**store, 'kvstore': array.kvstore}
+    if scale:
+        raise UserError(f'{what}: scale {scale} of what is no group of scales')
+    return store
+
+
+def _precomputed_scale(scale: str) -> dict[str, Any]:
+    if scale.isdigit():
+        return {'scale_index': int(scale)}
+    try:
+        resolution = [float(n) for n in scale.split('x')]
+        if len(resolution) == 3:
+            return {'scale_metadata': {'resolution': resolution}}
+    except ValueError:
+        pass
+    return {'scale_metadata': {'key': scale}}
 
 
 def parse_url(url: str, dataset: str) -> dict[str, Any]:
@@ -74,6 +116,9 @@ def parse_url(url: str, dataset: str) -> dict[str, Any]:
     kvstore: Any = {'driver': 'file', 'path': os.path.abspath(place)}
     if '://' in place:
         kvstore = place
+    elif _is_zip(rest.rstrip('/')):
+        archive = {'driver': 'file', 'path': os.path.abspath(rest.rstrip('/'))}
+        kvstore = {'driver': 'zip', 'base': archive, 'path': dataset.strip('/')}
     return {'driver': DRIVERS[scheme], 'kvstore': kvstore}
 
 
@@ -83,10 +128,21 @@ def detect_directory(path: str, dataset: str) -> dict[str, Any]:
     Raises:
       UserError: there is none.
     """
+    if _is_zip(path):
+        archive = {'driver': 'zip', 'base': {'driver': 'file', 'path': os.path.abspath(path)}}
+        folder = Folder({**archive, 'path': dataset.strip('/')})
+        for marker, scheme in _MARKER_FILES.items():
+            if folder.read_json(marker):
+                return {'driver': DRIVERS[scheme], 'kvstore': folder.kvstore}
+        raise UserError(f'{path} holds no Zarr array {dataset!r}; expected a zipped Zarr')
     place = Path(path, dataset.strip('/')) if dataset else Path(path)
     for marker, scheme in _MARKER_FILES.items():
         if (place / marker).exists() and not _is_group(place / marker):
             return parse_url(f'{scheme}://{place}', '')
+    for driver in ('zarr', 'zarr3', 'n5'):
+        store = {'driver': driver, 'kvstore': {'driver': 'file', 'path': os.path.abspath(place)}}
+        if place.is_dir() and choose_scale(Folder(store['kvstore']), driver, '', str(place)):
+            return store
     inside = (
         sorted(child.name for child in place.iterdir() if child.is_dir()) if place.is_dir() else []
     )
@@ -119,19 +175,6 @@ def parse_spec(text: str, what: str) -> dict[str, Any]:
     return spec
 
 
-class _StoreArray:
-    """A TensorStore as an array that is indexed from 0 and read when it is indexed."""
-
-    def __init__(self, store: Any):
-        self.shape = tuple(store.shape)
-        self.dtype = np.dtype(store.dtype.numpy_dtype)
-        self._store = store
-
-    def __getitem__(self, index: Any) -> np.ndarray:
-        data: np.ndarray = self._store[index].read().result()
-        return data
-
-
 def context() -> Any:
     """Makes a TensorStore context that gives up on servers that do not answer within seconds."""
     import tensorstore as ts
@@ -142,30 +185,43 @@ def context() -> Any:
 def open_store(name: str, spec: dict[str, Any]) -> OpenedArray:
     """Opens a TensorStore spec for reading, with axes transposed to [z, y, x] or [c, z, y, x].
 
-    Dimension names decide (x, y, z, c or channel). Without names, Zarr keeps its order and N5, whose
-    metadata lists the fastest dimension first, is reversed. The channel axis of a precomputed volume with
-    one channel is dropped.
+    What names the axes is described in `ffn.volumes.tensorstore_metadata`. Without names, Zarr keeps its order
+    and N5, whose metadata lists the fastest axis first, is reversed. Axes of length 1 other than x, y and z are
+    dropped if they have a name, as is the channel axis of a precomputed volume with one channel.
 
     Args:
       name: what errors call it.
       spec: TensorStore spec.
 
     Raises:
-      UserError: it cannot be opened.
+      UserError: it cannot be opened, its axes make no volume, or none of its chunks exist.
     """
     import tensorstore as ts
 
+    spec = spec | chunk_options(spec)
     try:
         store = ts.open(spec, context=context(), open=True, read=True, write=False).result()
     except (ValueError, OSError, NotImplementedError) as error:
         reason = str(error).splitlines()[0].partition(' [tensorstore_spec')[0]
         raise UserError(f'{name} cannot be opened: {reason}') from error
-    store = store[_zyx_order(store, spec['driver'])]
-    if store.rank == 4 and store.shape[0] == 1:
-        store = store[store.domain.origin[0]]
-    origin_zyx = tuple(int(o) for o in store.domain.origin[-3:])
-    array = _StoreArray(store[ts.d[:].translate_to[0]])
-    return OpenedArray(array, {MADE_FROM: ''} if _is_ours(spec) else {}, origin_zyx)
+    described = describe_store(store, spec, name)
+    is_ours = _is_ours(spec)
+    if not is_ours:
+        check_chunks(store, spec, name)
+    for axis in sorted(described.arrangement.dropped, reverse=True):
+        store = store[(slice(None),) * axis + (store.domain.origin[axis],)]
+    kept = sorted(described.arrangement.order)
+    store = store[ts.d[[kept.index(axis) for axis in described.arrangement.order]].transpose[:]]
+    origin_zyx = described.origin_zyx or tuple(int(o) for o in store.domain.origin[-3:])
+    array = StoreArray(store[ts.d[:].translate_to[0]], name, tell_missing=not is_ours)
+    return OpenedArray(
+        array,
+        {MADE_FROM: ''} if is_ours else {},
+        origin_zyx,
+        None,
+        described.voxel_size,
+        described.origin_from,
+    )
 
 
 def _is_ours(spec: dict[str, Any]) -> bool:
@@ -174,16 +230,3 @@ def _is_ours(spec: dict[str, Any]) -> bool:
         case {'driver': 'file', 'path': str(folder)} if folder:
             return Path(folder, MADE_FROM_FILE).is_file()
     return False
-
-
-def _zyx_order(store: Any, driver: str) -> Any:
-    import tensorstore as ts
-
-    labels = [label.lower() for label in store.domain.labels]
-    if {'x', 'y', 'z'} <= set(labels):
-        order = [labels.index(axis) for axis in 'zyx']
-        rest = [i for i in range(store.rank) if i not in order]
-        return ts.d[rest + order].transpose[:]
-    if driver == 'n5':
-        return ts.d[list(reversed(range(store.rank)))].transpose[:]
-    return ts.d[:].transpose[:]

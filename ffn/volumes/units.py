@@ -8,6 +8,45 @@ from dataclasses import dataclass
 
 from absl import logging
 
+from ffn.volumes.axes import Arrangement
+
+# Unit → nanometres.
+_NANOMETRES = {
+    'nm': 1.0,
+    'nanometer': 1.0,
+    'nanometre': 1.0,
+    'nanometers': 1.0,
+    'um': 1e3,
+    'µm': 1e3,
+    'μm': 1e3,
+    'micron': 1e3,
+    'microns': 1e3,
+    'micrometer': 1e3,
+    'micrometre': 1e3,
+    'micrometers': 1e3,
+    'mm': 1e6,
+    'millimeter': 1e6,
+    'millimetre': 1e6,
+    'm': 1e9,
+    'meter': 1e9,
+    'metre': 1e9,
+    'cm': 1e7,
+    'centimeter': 1e7,
+    'inch': 2.54e7,
+    'a': 0.1,
+    'å': 0.1,
+    'angstrom': 0.1,
+    'pm': 1e-3,
+    'picometer': 1e-3,
+}
+
+
+def nanometres(unit: str | None, default: float | None = None) -> float | None:
+    """How many nanometres a unit has; None (or `default`, where none is given) for others."""
+    if not unit:
+        return default
+    return _NANOMETRES.get(unit.strip().lower())
+
 
 @dataclass(frozen=True)
 class KnownVoxelSize:
@@ -40,3 +79,69 @@ def agreed_voxel_size(known: Sequence[KnownVoxelSize]) -> KnownVoxelSize | None:
         if not same_size(other.xyz, known[0].xyz):
             logging.warning('voxel sizes contradict each other: %s, but %s', known[0], other)
     return known[0] if known else None
+
+
+def read_voxel_size(
+    values: Sequence[float],
+    units: Sequence[float | None],
+    arrangement: Arrangement,
+    what: str,
+    source: str,
+) -> KnownVoxelSize | None:
+    """Makes a voxel size of stored numbers; None, with a warning, where they make no sense.
+
+    Args:
+      values: one for each stored axis, or one for each of space.
+      units: nanometres per unit, likewise; None: a unit that is not one of length.
+      arrangement: the axes.
+      what: the volume, for messages.
+      source: where the numbers are from.
+    """
+    try:
+        sizes = arrangement.pick_space([float(v) for v in values])
+        factors = arrangement.pick_space([math.nan if u is None else u for u in units])
+        z, y, x = (float(s) * f for s, f in zip(sizes, factors, strict=True))
+        if not all(0 < n < math.inf for n in (x, y, z)):
+            raise ValueError('no positive lengths')
+    except (TypeError, ValueError) as error:
+        logging.warning('%s: %s is %s, which is not understood (%s)', what, source, values, error)
+        return None
+    return KnownVoxelSize((x, y, z), source)
+
+
+def read_offset(
+    offset_nm_zyx: Sequence[float],
+    size: KnownVoxelSize,
+    what: str,
+    finest_zyx: Sequence[float] | None = None,
+) -> tuple[int, int, int]:
+    """Converts an offset to voxels; warns where it is not a whole number of them.
+
+    Args:
+      offset_nm_zyx: nanometres.
+      size: of a voxel.
+      what: the volume, for messages.
+      finest_zyx: voxel size of the finest scale, nanometres, for formats that place the centres of voxels: a
+        voxel that was made of several lies between those that it was made of.
+    """
+    sizes = size.xyz[::-1]
+    voxels = [o / s for o, s in zip(offset_nm_zyx, sizes, strict=True)]
+    if finest_zyx is not None:
+        cornered = [v - (s - f) / 2 / s for v, s, f in zip(voxels, sizes, finest_zyx, strict=True)]
+        if all(map(_is_whole, cornered)):
+            voxels = cornered
+    z, y, x = (round(v) for v in voxels)
+    if not all(map(_is_whole, voxels)):
+        logging.warning(
+            '%s begins at x,y,z %s nm, which is not a whole number of voxels; taken as voxel %d,%d,%d',
+            what,
+            ','.join(f'{n:g}' for n in reversed(offset_nm_zyx)),
+            x,
+            y,
+            z,
+        )
+    return z, y, x
+
+
+def _is_whole(value: float) -> bool:
+    return abs(value - round(value)) < 1e-2

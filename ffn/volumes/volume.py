@@ -18,6 +18,7 @@ from ffn.utils.errors import UnreadableError, UserError
 from ffn.utils.geometry import Box, Zyx, both_orders
 from ffn.volumes import formats, tensorstores
 from ffn.volumes.opened_array import MADE_FROM, OpenedArray, VoxelArray
+from ffn.volumes.units import KnownVoxelSize
 
 if TYPE_CHECKING:
     from ffn.inference import inference_pb2
@@ -33,6 +34,8 @@ class Volume:
       channels: number of channels of a [c, z, y, x] volume, None for [z, y, x].
       dtype: NumPy dtype of the voxels.
       attrs: attributes stored with the dataset.
+      voxel_size: of a voxel, None where the volume does not say.
+      origin_from: what says where it begins; '' where nothing does, and 0,0,0 is assumed.
     """
 
     def __init__(
@@ -42,6 +45,8 @@ class Volume:
         attrs: Mapping[str, Any],
         origin_zyx: Sequence[int] = (0, 0, 0),
         close: Callable[[], None] | None = None,
+        voxel_size: KnownVoxelSize | None = None,
+        origin_from: str = '',
     ):
         """Wraps an array.
 
@@ -51,6 +56,8 @@ class Volume:
           attrs: attributes stored with it.
           origin_zyx: index of its first voxel.
           close: closes the file, if there is one.
+          voxel_size: see the attribute.
+          origin_from: see the attribute.
 
         Raises:
           UserError: the array is neither 3-d nor 4-d.
@@ -65,6 +72,8 @@ class Volume:
         self.channels = int(array.shape[0]) if len(array.shape) == 4 else None
         self.shape_zyx = Zyx.of(array.shape[-3:])
         self.box = Box.from_zyx(origin_zyx, self.shape_zyx)
+        self.voxel_size = voxel_size
+        self.origin_from = origin_from
         self._array = array
         self._close = close
         # Volumes written here may begin with empty space before the box, and their axes are right.
@@ -107,7 +116,13 @@ class Volume:
         if self.channels != 1:
             raise UserError(f'{self.name} has {self.channels} channels; expected one, or [z, y, x]')
         return Volume(
-            self.name, _FirstChannel(self._array), self.attrs, self.box.start.zyx, self._close
+            self.name,
+            _FirstChannel(self._array),
+            self.attrs,
+            self.box.start.zyx,
+            self._close,
+            self.voxel_size,
+            self.origin_from,
         )
 
     def require_labels(self) -> Volume:
@@ -208,7 +223,15 @@ class VolumeSource:
 
 def _as_volume(name: str, opened: OpenedArray) -> Volume:
     try:
-        return Volume(name, opened.array, opened.attrs, opened.origin_zyx, opened.close)
+        return Volume(
+            name,
+            opened.array,
+            opened.attrs,
+            opened.origin_zyx,
+            opened.close,
+            opened.voxel_size,
+            opened.origin_from,
+        )
     except UserError:
         if opened.close is not None:
             opened.close()

@@ -37,7 +37,7 @@ def path(tmp_path) -> Path:
         file['one'] = RAW[np.newaxis]
         file['float'] = RAW.astype(np.float32)
         file['flat'] = RAW[0]
-        file['deep'] = RAW[np.newaxis, np.newaxis]
+        file['deep'] = np.stack([RAW, RAW])[:, np.newaxis]
         file['number'] = 3
     return tmp_path / 'v.h5'
 
@@ -116,9 +116,9 @@ def test_box_outside_names_both_orders(path, start):
     ('dataset', 'message'),
     [
         ('flat', r'flat has shape \(5, 7\); expected 3-d \[z, y, x\] or 4-d \[c, z, y, x\]'),
-        ('deep', r'deep has shape \(1, 1, 4, 5, 7\); expected 3-d'),
+        ('deep', r'deep has shape \(2, 1, 4, 5, 7\); expected 3-d'),
         ('number', r'number has shape \(\); expected 3-d'),
-        ('nothing', r"v\.h5 holds no dataset 'nothing'; it holds deep \(1, 1, 4, 5, 7\), "
+        ('nothing', r"v\.h5 holds no dataset 'nothing'; it holds deep \(2, 1, 4, 5, 7\), "
                     r'flat .*, group/channels \(3, 4, 5, 7\), .*raw \(4, 5, 7\)'),
         ('group', "holds no dataset 'group'; it holds .*group/channels"),
         ('group/nothing', "holds no dataset 'group/nothing'; it holds .*group/channels"),

@@ -1,0 +1,170 @@
+"""Chunks of Zarr, N5 and precomputed volumes: where they are on disk, and which do not exist.
+
+A chunk that does not exist is read as the fill value, by convention: writers omit chunks that hold nothing else.
+It may also be one that was lost, or has not been copied. So chunks that are missing are counted and told, and a
+volume without any is refused.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from ffn.utils.errors import UserError
+
+_METADATA = ('.zarray', '.zattrs', '.zgroup', 'zarr.json', 'attributes.json', 'info', 'ffn.json')
+_COMPRESSED = {'.gz': 'gunzip -r', '.br': 'brotli -d --rm'}
+
+
+def chunk_options(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of TensorStore with which the chunks of a volume are found.
+
+    Zarr 2 arrays with nested chunk files may not say so in their metadata (zarr-python before 2.8).
+    """
+    options: dict[str, Any] = {'fill_missing_data_reads': False}
+    folder = _local_folder(spec)
+    if spec['driver'] == 'zarr' and folder is not None and 'metadata' not in spec:
+        try:
+            metadata = json.loads((folder / '.zarray').read_text(encoding='utf-8'))
+        except (OSError, ValueError):
+            return options
+        if 'dimension_separator' not in metadata and len(metadata.get('shape', ())) > 1:
+            with os.scandir(folder) as entries:
+                if any(entry.name.isdecimal() and entry.is_dir() for entry in entries):
+                    options['metadata'] = {'dimension_separator': '/'}
+    return options if spec['driver'] in ('zarr', 'zarr3', 'n5', _PRECOMPUTED) else {}
+
+
+_PRECOMPUTED = 'neuroglancer_precomputed'
+
+
+def _local_folder(spec: Mapping[str, Any]) -> Path | None:
+    match spec.get('kvstore'):
+        case {'driver': 'file', 'path': str(folder)} if folder:
+            return Path(folder)
+    return None
+
+
+def check_chunks(store: Any, spec: Mapping[str, Any], what: str) -> None:
+    """Checks that a volume on this machine has chunks at all.
+
+    Args:
+      store: the opened store.
+      spec: what it was opened with.
+      what: the volume, for messages.
+
+    Raises:
+      UserError: it has none, or only compressed ones that TensorStore does not find.
+    """
+    folder = _local_folder(spec)
+    if folder is None or not store.size:
+        return
+    if spec['driver'] == _PRECOMPUTED:
+        folder = folder / store.spec().to_json()['scale_metadata']['key']
+    first = next(_chunk_files(folder), None)
+    if first is None:
+        raise UserError(
+            f'{what}: none of its chunks exist in {folder}; was it copied or written completely?'
+        )
+    ending = os.path.splitext(first)[1]
+    if spec['driver'] == _PRECOMPUTED and ending in _COMPRESSED:
+        raise UserError(
+            f'{what}: its chunks are compressed files, such as {first}, which only web servers can serve as '
+            f'they are; unpack them first: {_COMPRESSED[ending]} {folder}'
+        )
+
+
+def _chunk_files(folder: Path) -> Iterator[str]:
+    """Names of files below a folder that are no metadata."""
+    for _, _, files in os.walk(folder):
+        yield from (name for name in files if name not in _METADATA)
+
+
+class StoreArray:
+    """A TensorStore as an array that is indexed from 0 and read when it is indexed."""
+
+    def __init__(self, store: Any, what: str, tell_missing: bool):
+        """Wraps a store that refuses to read chunks that do not exist.
+
+        Args:
+          store: its domain begins at 0.
+          what: the volume, for messages.
+          tell_missing: warn of chunks that do not exist.
+        """
+        self.shape = tuple(store.shape)
+        self.dtype = np.dtype(store.dtype.numpy_dtype)
+        self._store, self._what, self._tell = store, what, tell_missing
+        self._telling = threading.Lock()
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        try:
+            data: np.ndarray = self._store[index].read().result()
+            return data
+        except ValueError as error:
+            if not _is_missing(error):
+                raise
+        return self._read_chunks(index)
+
+    def _read_chunks(self, index: Any) -> np.ndarray:
+        """Reads a part chunk by chunk; those that do not exist become the fill value."""
+        part = self._store[index]
+        fill = self._store.fill_value
+        data = np.full(part.shape, 0 if fill is None else fill, self.dtype)
+        pieces = list(_pieces(part))
+        reads = [part[piece].read() for piece in pieces]
+        missing = 0
+        origin = part.domain.origin
+        for piece, read in zip(pieces, reads, strict=True):
+            try:
+                values = read.result()
+            except ValueError as error:
+                if not _is_missing(error):
+                    raise
+                missing += 1
+                continue
+            place = tuple(
+                slice(p.start - o, p.stop - o) for p, o in zip(piece, origin, strict=True)
+            )
+            data[place] = values
+        with self._telling:
+            if self._tell and missing:
+                self._tell = False
+                logging.warning(
+                    '%s: %d of the %d chunks that were needed do not exist and are read as %s; further '
+                    'ones are not told',
+                    self._what,
+                    missing,
+                    len(pieces),
+                    data.dtype.type(0 if fill is None else fill),
+                )
+        return data
+
+
+def _is_missing(error: ValueError) -> bool:
+    text = str(error)
+    return text.startswith('NOT_FOUND') and 'is missing' in text
+
+
+def _pieces(part: Any) -> Iterator[tuple[slice, ...]]:
+    """The parts of a store that lie in one chunk each."""
+    layout = part.chunk_layout
+    axes = []
+    for first, stop, chunk, origin in zip(
+        part.domain.inclusive_min,
+        part.domain.exclusive_max,
+        layout.read_chunk.shape,
+        layout.grid_origin,
+        strict=True,
+    ):
+        size = chunk or stop - first
+        begin = (first - origin) // size * size + origin
+        axes.append([slice(max(a, first), min(a + size, stop)) for a in range(begin, stop, size)])
+    yield from itertools.product(*axes)

@@ -1,0 +1,198 @@
+"""Groups of scales, as OME-Zarr, N5 and bioformats2raw write them: which array is meant, and what they say of it.
+
+The metadata of an array and of the groups above it are JSON files in a key-value store, local or remote.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ffn.utils.errors import UserError
+
+_ZARR3, _ZARR2, _N5 = 'zarr.json', '.zattrs', 'attributes.json'
+
+
+class Folder:
+    """A place in a key-value store of TensorStore."""
+
+    def __init__(self, kvstore: Any):
+        """Takes a TensorStore spec of a key-value store, JSON or URL."""
+        import tensorstore as ts
+
+        self.kvstore: dict[str, Any] = ts.KvStore.Spec(kvstore).to_json()
+        self.path = str(self.kvstore.get('path', '')).rstrip('/')
+
+    @property
+    def name(self) -> str:
+        """Last part of the path."""
+        return self.path.rpartition('/')[2]
+
+    def at(self, path: str) -> Folder:
+        """Another place in the same store."""
+        return Folder({**self.kvstore, 'path': path})
+
+    def below(self, name: str) -> Folder:
+        """The place below this one."""
+        return self.at(f'{self.path}/{name}' if self.path else name)
+
+    def above(self) -> Folder | None:
+        """The place above this one, None at the top of the store."""
+        parent, slash, _ = self.path.rpartition('/')
+        return self.at(parent) if slash and parent else None
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Reads a metadata file; {} where there is none, or it is no JSON object."""
+        import tensorstore as ts
+
+        spec = {**self.kvstore, 'path': f'{self.path}/' if self.path else ''}
+        try:
+            found = ts.KvStore.open(spec).result().read(name).result()
+            content = json.loads(found.value) if found.state == 'value' else {}
+        except (ValueError, OSError, UnicodeDecodeError):
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    def is_array(self, driver: str) -> bool:
+        """Whether there is an array here, and not a group; see `read_attributes`."""
+        if driver == 'zarr3':
+            return self.read_json(_ZARR3).get('node_type') == 'array'
+        if driver == 'n5':
+            return 'dimensions' in self.read_json(_N5)
+        return bool(self.read_json('.zarray'))
+
+    def read_attributes(self, driver: str) -> dict[str, Any]:
+        """Reads the attributes of an array or group; those of OME are at the top.
+
+        Args:
+          driver: 'zarr', 'zarr3' or 'n5'.
+        """
+        if driver == 'zarr3':
+            attributes = self.read_json(_ZARR3).get('attributes', {})
+        else:
+            attributes = self.read_json(_N5 if driver == 'n5' else _ZARR2)
+        ome = attributes.get('ome')
+        return {**attributes, **ome} if isinstance(ome, dict) else attributes
+
+
+@dataclass(frozen=True)
+class ScaleMetadata:
+    """What an OME-Zarr group says of one of its arrays.
+
+    Attributes:
+      axes: names, in stored order.
+      units: of each axis, '' where none is given.
+      scale: size of a voxel along each axis; None where nothing says so.
+      translation: centre of the first voxel along each axis; None likewise.
+      finest: size of a voxel of the finest array.
+    """
+
+    axes: tuple[str, ...]
+    units: tuple[str, ...]
+    scale: tuple[float, ...] | None
+    translation: tuple[float, ...] | None
+    finest: tuple[float, ...] | None
+
+
+def read_multiscale(attributes: Mapping[str, Any], path: str) -> ScaleMetadata | None:
+    """Reads what the attributes of an OME-Zarr group say of an array; None where they do not mention it.
+
+    Args:
+      attributes: of the group.
+      path: of the array, below the group.
+
+    Raises:
+      UserError: metadata that is not as the specification of OME-Zarr has it.
+    """
+    for multiscale in _multiscales(attributes):
+        try:
+            datasets = multiscale['datasets']
+            for dataset in datasets:
+                if dataset['path'].strip('/') == path:
+                    return _describe_scale(multiscale, dataset, datasets[0])
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise UserError(
+                f'the multiscales metadata above {path} is damaged: {error!r}'
+            ) from error
+    return None
+
+
+def _describe_scale(
+    multiscale: Mapping[str, Any], dataset: Mapping[str, Any], finest: Mapping[str, Any]
+) -> ScaleMetadata:
+    axes = [a if isinstance(a, dict) else {'name': a} for a in multiscale.get('axes', [])]
+    above = multiscale.get('coordinateTransformations', [])
+    scale, translation = _transformation(dataset.get('coordinateTransformations', []), above)
+    return ScaleMetadata(
+        tuple(str(axis['name']) for axis in axes),
+        tuple(str(axis.get('unit') or '') for axis in axes),
+        scale,
+        translation,
+        _transformation(finest.get('coordinateTransformations', []), above)[0],
+    )
+
+
+def _transformation(
+    *lists: Sequence[Mapping[str, Any]],
+) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    """Combines the scales and translations of an array with those of its group, which follow them."""
+    scale: tuple[float, ...] | None = None
+    translation: tuple[float, ...] | None = None
+    for step in (step for steps in lists for step in steps):
+        if 'scale' in step:
+            by = tuple(map(float, step['scale']))
+            scale = by if scale is None else tuple(a * b for a, b in zip(scale, by, strict=True))
+            if translation is not None:
+                translation = tuple(a * b for a, b in zip(translation, by, strict=True))
+        if 'translation' in step:
+            by = tuple(map(float, step['translation']))
+            before = translation or (0.0,) * len(by)
+            translation = tuple(a + b for a, b in zip(before, by, strict=True))
+    return scale, translation
+
+
+def _multiscales(attributes: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    entries = attributes.get('multiscales', [])
+    yield from (e for e in entries if isinstance(e, dict)) if isinstance(entries, list) else ()
+
+
+def choose_scale(folder: Folder, driver: str, scale: str, what: str) -> Folder | None:
+    """Finds the array of a group of scales.
+
+    Args:
+      folder: the group.
+      driver: see `Folder.read_attributes`.
+      scale: name or number from 0 of the array; '': the finest.
+      what: the volume, for messages.
+
+    Returns:
+      The array's folder; None if the folder is no group of scales.
+
+    Raises:
+      UserError: no such scale.
+    """
+    attributes = folder.read_attributes(driver)
+    if 'bioformats2raw.layout' in attributes and not attributes.get('multiscales'):
+        return choose_scale(folder.below('0'), driver, scale, what)
+    paths = [
+        str(dataset['path']).strip('/')
+        for multiscale in list(_multiscales(attributes))[:1]
+        for dataset in multiscale.get('datasets', [])
+        if isinstance(dataset, dict) and 'path' in dataset
+    ]
+    if not paths and driver == 'n5':
+        names = (f's{n}' for n in range(32))
+        paths = []
+        for name in names:
+            if 'dimensions' not in folder.below(name).read_json(_N5):
+                break
+            paths.append(name)
+    if not paths:
+        return None
+    if scale.isdigit() and scale not in paths and int(scale) < len(paths):
+        scale = paths[int(scale)]
+    if scale and scale not in paths:
+        raise UserError(f'{what} has no scale {scale}; there are {", ".join(paths)}')
+    return folder.below(scale or paths[0])

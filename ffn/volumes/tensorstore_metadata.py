@@ -1,0 +1,191 @@
+"""What Zarr, N5 and precomputed volumes say of themselves: axes, voxel size and offset.
+
+Sources, the first that says something: `multiscales` of OME-Zarr in the group above the array; names that
+TensorStore knows, `_ARRAY_DIMENSIONS` of xarray, `axis_names` of funlib; `pixelResolution`, `transform` and
+`downsamplingFactors` of N5; `resolution`, `voxel_size` and `offset` of funlib and daisy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from absl import logging
+
+from ffn.volumes.attributes import read_voxels, texts
+from ffn.volumes.axes import Arrangement, arrange, normalize_names
+from ffn.volumes.scales import Folder, ScaleMetadata, read_multiscale
+from ffn.volumes.units import KnownVoxelSize, nanometres, read_offset, read_voxel_size
+
+
+@dataclass(frozen=True)
+class StoreDescription:
+    """What is known of a store.
+
+    Attributes:
+      arrangement: its axes.
+      voxel_size: None where nothing says so.
+      origin_zyx: first voxel, where metadata says so; None: where the store begins by itself.
+      origin_from: what says so, '' for nothing.
+    """
+
+    arrangement: Arrangement
+    voxel_size: KnownVoxelSize | None = None
+    origin_zyx: tuple[int, int, int] | None = None
+    origin_from: str = ''
+
+
+def describe_store(store: Any, spec: Mapping[str, Any], what: str) -> StoreDescription:
+    """Describes an opened TensorStore.
+
+    Args:
+      store: the store.
+      spec: what it was opened with; its own transform, if it has one, is what counts.
+      what: the volume, for messages.
+
+    Raises:
+      UserError: axes that make no volume, or damaged metadata.
+    """
+    shape, labels = tuple(store.shape), normalize_names(store.domain.labels)
+    driver = spec['driver']
+    if driver == 'neuroglancer_precomputed':
+        arrangement = arrange(labels, shape, what)
+        size = _size_of_units(store.dimension_units, arrangement, what)
+        return StoreDescription(arrangement, size, None, 'its voxel_offset')
+    if driver not in ('zarr', 'zarr3', 'n5') or 'transform' in spec:
+        return StoreDescription(arrange(labels, shape, what))
+    folder = Folder(spec['kvstore'])
+    attributes = folder.read_attributes(driver)
+    multiscale, group = _find_multiscale(folder, driver, len(shape))
+    if multiscale is not None:
+        names = normalize_names(multiscale.axes) or labels
+        arrangement = arrange(names or _default_names(driver, len(shape)), shape, what)
+        return _describe_scale(multiscale, arrangement, what)
+    own = labels or _names_in_attributes(attributes)
+    arrangement = arrange(own or _default_names(driver, len(shape)), shape, what)
+    if driver == 'n5' and (size := _n5_size(attributes, group, arrangement, what)) is not None:
+        return StoreDescription(arrangement, size)
+    if driver == 'n5' and 'offset' in attributes:
+        attributes = _reversed(attributes, what)
+    size, origin, source = read_voxels(attributes, arrangement, what)
+    return StoreDescription(arrangement, size, origin if source else None, source)
+
+
+def _default_names(driver: str, rank: int) -> Sequence[str]:
+    """N5 lists the fastest axis first; everything else is stored as [z, y, x]."""
+    return 'xyzct'[:rank] if driver == 'n5' else ()
+
+
+def _names_in_attributes(attributes: Mapping[str, Any]) -> tuple[str, ...]:
+    for key in ('_ARRAY_DIMENSIONS', 'axis_names'):
+        if key in attributes and (names := normalize_names(texts(attributes[key]))):
+            return names if {'x', 'y', 'z'} <= set(names) else ()
+    return ()
+
+
+def _find_multiscale(
+    folder: Folder, driver: str, rank: int
+) -> tuple[ScaleMetadata | None, dict[str, Any]]:
+    """What the group above an array says of it, and that group's attributes."""
+    nearest: dict[str, Any] = {}
+    path, place = folder.name, folder.above()
+    for _ in range(2):
+        if place is None:
+            break
+        attributes = place.read_attributes(driver)
+        nearest = nearest or attributes
+        found = read_multiscale(attributes, path) if driver != 'n5' else None
+        if found is not None and (not found.axes or len(found.axes) == rank):
+            return found, nearest
+        path, place = f'{place.name}/{path}', place.above()
+    return None, nearest
+
+
+def _describe_scale(found: ScaleMetadata, arrangement: Arrangement, what: str) -> StoreDescription:
+    if found.scale is None:
+        return StoreDescription(arrangement)
+    units = [nanometres(unit) for unit in found.units] or [None] * len(found.scale)
+    space = [units[axis] for axis in arrangement.order[-3:]]
+    if None in space:
+        # Axes without a unit: sizes are ratios, which are of no use as nanometres.
+        if not any(found.units[axis] for axis in arrangement.order[-3:] if found.units):
+            return StoreDescription(arrangement)
+        logging.warning('%s: the units of its axes, %s, are not known', what, ','.join(found.units))
+        return StoreDescription(arrangement)
+    size = read_voxel_size(found.scale, units, arrangement, what, 'its multiscales metadata')
+    if size is None or found.translation is None:
+        return StoreDescription(arrangement, size)
+    offset = [
+        o * (u or 1) for o, u in zip(arrangement.pick_space(found.translation), space, strict=True)
+    ]
+    finest = None
+    if found.finest is not None:
+        finest = [
+            f * (u or 1) for f, u in zip(arrangement.pick_space(found.finest), space, strict=True)
+        ]
+    origin = read_offset(offset, size, what, finest)
+    return StoreDescription(arrangement, size, origin, 'its multiscales metadata')
+
+
+def _size_of_units(
+    units: Sequence[Any], arrangement: Arrangement, what: str
+) -> KnownVoxelSize | None:
+    """A voxel size of TensorStore's units of dimensions, such as 8 nm."""
+    sizes = []
+    for unit in (units[axis] for axis in arrangement.order[-3:]):
+        factor = None if unit is None else nanometres(unit.base_unit)
+        if factor is None:
+            return None
+        sizes.append(float(unit.multiplier) * factor)
+    z, y, x = sizes
+    return KnownVoxelSize((x, y, z), 'its resolution')
+
+
+def _n5_size(
+    attributes: Mapping[str, Any],
+    group: Mapping[str, Any],
+    arrangement: Arrangement,
+    what: str,
+) -> KnownVoxelSize | None:
+    """Voxel size of an N5 array by the attributes of Java tools, x first; the group's are those of s0."""
+    transform = attributes.get('transform')
+    if isinstance(transform, dict) and {'axes', 'scale', 'units'} <= set(transform):
+        named = {
+            axis: float(scale) * (nanometres(unit) or 0)
+            for axis, scale, unit in zip(
+                transform['axes'], transform['scale'], transform['units'], strict=False
+            )
+        }
+        if {'x', 'y', 'z'} <= set(named) and min(named.values()) > 0:
+            return KnownVoxelSize((named['x'], named['y'], named['z']), 'its attribute transform')
+    own, above = attributes.get('pixelResolution'), group.get('pixelResolution')
+    factors = attributes.get('downsamplingFactors', [1, 1, 1])
+    for stored, by in ((own, [1, 1, 1]), (above, factors)):
+        if stored is None:
+            continue
+        values, unit = stored, 'nm'
+        if isinstance(stored, dict):
+            values, unit = stored.get('dimensions', []), stored.get('unit', 'nm')
+        try:
+            values = [float(v) * float(f) for v, f in zip(values, by, strict=True)]
+        except (TypeError, ValueError):
+            values = []
+        return read_voxel_size(
+            values, [nanometres(unit)] * 3, arrangement, what, 'its attribute pixelResolution'
+        )
+    return None
+
+
+def _reversed(attributes: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Attributes of funlib in N5, which count from z while the metadata of N5 counts from x."""
+    found = dict(attributes)
+    for name in ('resolution', 'voxel_size', 'offset', 'units'):
+        if isinstance(found.get(name), list):
+            found[name] = found[name][::-1]
+    sizes = found.get('resolution') or found.get('voxel_size') or []
+    if len(set(sizes)) > 1:
+        logging.warning(
+            '%s: resolution and offset are taken in the order z,y,x, as funlib writes them', what
+        )
+    return found
