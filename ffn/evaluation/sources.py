@@ -117,7 +117,15 @@ def _derived(
 ) -> Volume:
     array = _Derived(volume, change, dtype or volume.dtype)
     begin = volume.box.start if start is None else start
-    return Volume(volume.name, array, volume.attrs, begin.zyx, volume.close)
+    return Volume(
+        volume.name,
+        array,
+        volume.attrs,
+        begin.zyx,
+        volume.close,
+        volume.voxel_size,
+        volume.origin_from if start is None else 'its place is given',
+    )
 
 
 def _results(folder: Path) -> list[Path]:
@@ -188,6 +196,16 @@ class _Subvolumes:
         return joined
 
 
+def _is_placed(volume: Volume) -> bool:
+    """Whether it is known where a volume begins."""
+    return bool(
+        volume.attrs.get(_PLACED)
+        or volume.origin_from
+        or MADE_FROM in volume.attrs
+        or any(volume.box.start)
+    )
+
+
 def shared_box(
     truth: Volume,
     segmentation: Volume,
@@ -224,10 +242,13 @@ def shared_box(
         if not common.contains(box):
             raise UserError(f'--bounding_box {box} is not inside of both: {both}')
         return segmentation, box
-    # Results of inference record their position, and so do volumes that do not start at 0,0,0.
-    placed = segmentation.attrs.get(_PLACED) or segmentation.box.start != (0, 0, 0)
-    fits = offset is not None or (placed and common == segmentation.box)
+    # Of two volumes that say where they begin, what they share is compared.
+    unknown = [n for n, v in zip(names, (truth, segmentation), strict=True) if not _is_placed(v)]
+    inside = _is_placed(segmentation) and common == segmentation.box
+    fits = offset is not None or inside or not unknown
     advice = 'say where it lies with --offset X,Y,Z, or choose a --bounding_box'
+    if unknown:
+        advice = f'the {" and the ".join(unknown)} does not say where it begins; {advice}'
     if MADE_FROM in segmentation.attrs:
         advice = 'choose a --bounding_box, the box that was segmented'
     if segmentation.box != truth.box and not fits:

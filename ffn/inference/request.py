@@ -9,8 +9,12 @@ import math
 from pathlib import Path
 
 from ffn.inference import inference_pb2
-from ffn.inference.completion import fill_from_training, warn_of_contradictions
 from ffn.inference.config import InferenceConfig
+from ffn.inference.from_training import (
+    fill_from_training,
+    take_voxel_size_of_image,
+    warn_of_contradictions,
+)
 from ffn.inference.serialization import absolute_paths, freeze_request
 from ffn.utils import bounding_box_pb2, protos
 from ffn.utils.errors import UserError
@@ -71,7 +75,8 @@ def complete_request(
 ) -> InferenceConfig:
     """Takes over from the training of its network what a request does not set, and freezes it.
 
-    Every command that reads a request gets it from here; what contradicts the training is warned of.
+    Every command that reads a request gets it from here. A voxel size that it does not set is that of the image,
+    or else of the training; what contradicts the image or the training is warned of.
 
     Args:
       request: is completed in place.
@@ -80,6 +85,7 @@ def complete_request(
     Raises:
       UserError: it is incomplete even so.
     """
+    take_voxel_size_of_image(request, quiet)
     fill_from_training(request, quiet)
     try:
         config = make_config(request)

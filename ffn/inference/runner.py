@@ -15,13 +15,13 @@ import numpy as np
 from absl import logging
 
 from ffn.inference import inference_pb2, storage
-from ffn.inference.completion import warn_of_contradictions
 from ffn.inference.config import InferenceConfig
 from ffn.inference.core import checkpoint
 from ffn.inference.core.canvas import Canvas, Interrupted
 from ffn.inference.core.counters import Counters
 from ffn.inference.core.view import CanvasView
 from ffn.inference.executor import Executor
+from ffn.inference.from_training import warn_of_contradictions
 from ffn.inference.input_volumes import InputVolumes
 from ffn.inference.request import make_config
 from ffn.inference.seeds import registry

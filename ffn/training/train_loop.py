@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -66,6 +67,8 @@ def train(
         known = KnownVoxelSize(config.voxel_size, '--voxel_size')
         config.data.augmentation.warn_of_contradiction(known)
     with ExampleSource(config.data, size, config.seed, 2 * batch_size, shard) as source:
+        voxel_size = source.find_voxel_size(config.voxel_size)
+        config = dataclasses.replace(config, voxel_size=voxel_size)
         walker = BatchWalker(source, model.info, config.walk, batch_size)
         saved = RunCheckpoints(config, step, replicas, source, walker)
         with Report(config, step, replicas, source, saved.saved_step) as report:

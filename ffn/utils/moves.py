@@ -1,4 +1,4 @@
-"""Where the field of view goes next: maxima on the faces of the box around its centre.
+"""Which moves a step proposes: the maxima on the faces of the box around the centre of the field of view.
 
 Inference and training move alike (Januszewski et al. 2018, Methods: field of view movement).
 """

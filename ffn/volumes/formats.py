@@ -1,7 +1,8 @@
-"""The formats that volumes are read from; each is a module.
+"""The formats that volumes are read from, each with the module that reads it.
 
-To add one, write a module with the two functions of `Format` and list it in `FORMATS`. Formats that are
-also written have their place in `ffn.volumes.outputs`.
+`tensorstores` reads all that TensorStore knows (Zarr, N5, precomputed); another driver of TensorStore is a line in its
+table `DRIVERS`. For any other format, write a module with the two functions of `Format` and list it in `FORMATS`.
+Formats that are also written have their place in `ffn.volumes.outputs`.
 """
 
 from __future__ import annotations

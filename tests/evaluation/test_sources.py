@@ -19,7 +19,8 @@ from ffn.evaluation.sources import (
 from ffn.inference.storage import OriginInfo, save_result
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
-from ffn.volumes.volume import Volume
+from ffn.volumes.volume import Volume, open_volume
+from tests.volumes.test_tensorstores import write_precomputed
 
 SHAPE = (3, 4, 6)
 
@@ -206,3 +207,20 @@ def test_moved():
     there = translated(Volume('s', labels(), {}, (1, 1, 1)), Xyz(10, 20, 30))
     part = Box(Xyz(11, 21, 31), Xyz(3, 2, 1))
     np.testing.assert_array_equal(there.read(part), labels()[1:2, 1:3, 1:4])
+
+
+def test_volumes_that_say_where_they_begin_are_compared_where_they_overlap(tmp_path):
+    placed = []
+    for name, start, shape in (('a', (10, 20, 30), (5, 6, 7)), ('b', (12, 18, 31), (5, 6, 7))):
+        write_precomputed(tmp_path / name, np.ones(shape, np.uint64), start)
+        placed.append(open_volume(f'precomputed://{tmp_path}/{name}'))
+    assert shared_box(*placed)[1] == Box(Xyz(12, 20, 31), Xyz(5, 4, 4))
+    with h5py.File(tmp_path / 'v.h5', 'w') as file:
+        file['bare'] = np.ones((5, 20, 30), np.uint64)
+    with open_volume(f'{tmp_path}/v.h5:bare') as bare:
+        with pytest.raises(UserError, match='do not overlap'):
+            shared_box(placed[0], bare)
+        small = translated(placed[0], Xyz(1, 2, 0))
+        with pytest.raises(UserError, match='the ground truth does not say where it begins; say'):
+            shared_box(bare, translated(placed[1], Xyz(26, 2, 0)))
+        assert shared_box(bare, small)[1] == Box(Xyz(1, 2, 0), Xyz(7, 6, 5))

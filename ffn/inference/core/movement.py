@@ -1,4 +1,4 @@
-"""Where the field of view goes next while one object grows."""
+"""The queue of positions that the field of view still visits while one object grows."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ from ffn.training.input.example import Example
 from ffn.training.input.patches import PatchReader
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
+from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size
 from ffn.volumes.volume import Volume, open_volume
 
 _GIVE_UP_AFTER = 2000
@@ -97,10 +98,13 @@ class ExampleSource(contextlib.ExitStack):
         return PatchReader(self.enter_context(open_volume(spec)).single_channel())
 
     def _check(self, name: str, what: str, volume: Volume, labels: Volume) -> None:
-        if volume.box != labels.box:
+        # Labels may be a crop of the image, but only where they say of which part.
+        is_placed = labels.origin_from and volume.box.contains(labels.box)
+        if volume.box != labels.box and not is_placed:
             raise UserError(
                 f'volume {name!r}: the {what} cover{"s" if what == "image" else ""} {volume.box}, its '
-                f'labels cover {labels.box}; they must be equal'
+                f'labels cover {labels.box}; they must be equal, or the labels lie inside and say where '
+                '(an offset, see doc/formats.md)'
             )
         if any(n < p for n, p in zip(labels.shape_zyx, self._size, strict=True)):
             raise UserError(
@@ -264,6 +268,25 @@ class ExampleSource(contextlib.ExitStack):
             np.ascontiguousarray(soft),
             np.ascontiguousarray(weights),
         )
+
+    def find_voxel_size(
+        self, given: tuple[float, float, float] | None
+    ) -> tuple[float, float, float] | None:
+        """The voxel size of the volumes, x, y, z nanometres; warns where they contradict it or each other.
+
+        Args:
+          given: by the user; None: not.
+
+        Returns:
+          What was given, or what the volumes say; None where they say nothing or differ.
+        """
+        known = [KnownVoxelSize(given, '--voxel_size')] if given is not None else []
+        for readers in (self._images, self._labels):
+            for reader in readers.values():
+                if reader.volume.voxel_size is not None:
+                    known.append(reader.volume.voxel_size.of(reader.volume.name))
+        size = agreed_voxel_size(known)
+        return given if size is None else size.xyz
 
     def counts(self) -> dict[str, int]:
         """Number of examples taken from each volume so far."""

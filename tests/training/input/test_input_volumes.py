@@ -179,3 +179,30 @@ def test_coordinates_are_absolute_in_a_volume_with_an_offset(folder):
             assert tuple(one.center) == tuple(c + o for c, o in zip(other.center, offset))
             np.testing.assert_array_equal(one.image, other.image)
             np.testing.assert_array_equal(one.labels, other.labels)
+
+
+def test_labels_may_be_a_crop_that_says_where_it_lies(folder, caplog):
+    """The image reaches beyond the labels, so that augmentation sees tissue instead of repeated voxels."""
+    offset, crop = (2, 3, 1), np.s_[1:22, 3:25, 2:30]
+    write_precomputed(folder / 'image', sample.image())
+    write_precomputed(folder / 'crop', sample.labels().astype(np.uint64)[crop], offset)
+    volumes = {'data_volumes': {'v': f'precomputed://{folder}/image'}}
+    with source(folder, **volumes, label_volumes={'v': f'precomputed://{folder}/crop'}) as examples:
+        assert examples.find_voxel_size(None) == (8, 8, 33)
+        assert not [r for r in caplog.records if 'contradict' in r.getMessage()]
+        assert examples.find_voxel_size((8, 8, 30)) == (8, 8, 30)
+    message = caplog.records[-1].getMessage()
+    assert 'x,y,z 8,8,30 nm (--voxel_size), but x,y,z 8,8,33 nm (precomputed://' in message
+    with source(folder, **volumes, label_volumes={'v': f'{folder}/volume.h5:labels'}) as whole:
+        expected = {tuple(e.center): e for e in take(whole, 9)}
+    plain = {**PLAIN, **volumes}
+    with source(folder, label_volumes={'v': f'precomputed://{folder}/crop'}, **plain) as examples:
+        for example in take(examples, 9):
+            if tuple(example.center) in expected:
+                x, y, z = example.center
+                cut = sample.image()[z - 2 : z + 3, y - 3 : y + 4, x - 4 : x + 5]
+                np.testing.assert_allclose(example.image, (cut - 140.0) / 50, atol=1e-5)
+    # Without an offset, it is not known of which part of the image they are.
+    bare = put(folder, 'bare', sample.labels()[crop])
+    with pytest.raises(UserError, match='labels lie inside and say where'):
+        source(folder, **volumes, label_volumes=bare)

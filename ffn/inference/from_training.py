@@ -1,4 +1,4 @@
-"""Requests and the training of their network: what is taken over from it, and what contradicts it.
+"""Requests, their image and the training of their network: what is taken over, and what contradicts.
 
 Training saves its settings beside the checkpoints (`ffn.models.trained_settings`). A request takes over
 from there what it does not set; where it sets something else, that is worth a warning.
@@ -22,7 +22,10 @@ from ffn.models.trained_settings import (
     is_same_model,
     read_trained_settings,
 )
+from ffn.utils.errors import UserError
 from ffn.utils.plugins import json_args
+from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size
+from ffn.volumes.volume import VolumeSource
 
 _OPTIONS = 'inference_options'
 _AXES = ('x', 'y', 'z')
@@ -56,6 +59,28 @@ def fill_from_training(request: inference_pb2.InferenceRequest, quiet: bool = Fa
     if filled and not quiet:
         _log_filled(path, trained, filled)
     return list(filled)
+
+
+def take_voxel_size_of_image(request: inference_pb2.InferenceRequest, quiet: bool = False) -> None:
+    """Sets voxel_size to that of the image, if a request does not set it; warns where it differs.
+
+    Args:
+      request: is changed.
+      quiet: log nothing.
+    """
+    try:
+        with VolumeSource.from_proto(request.image, 'image').open() as image:
+            found = image.voxel_size
+    except UserError:
+        return  # complained about where the image is read
+    if found is None:
+        return
+    if not _is_set(request, 'voxel_size'):
+        _set(request, 'voxel_size', found.xyz)
+    elif not quiet:
+        given = request.voxel_size
+        own = KnownVoxelSize((given.x, given.y, given.z), 'voxel_size of the request')
+        agreed_voxel_size([own, found.of(request.image.hdf5 or 'the image')])
 
 
 def _known_fields(trained: TrainedSettings) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import shutil
 import pytest
 
 from ffn.inference import inference_pb2, storage
-from ffn.inference.completion import fill_from_training, find_contradictions
+from ffn.inference.from_training import fill_from_training, find_contradictions
 from ffn.inference.request import complete_request, make_config, parse_request, read_request
 from ffn.inference.runner import Runner
 from ffn.models.saved_settings import write_settings
