@@ -29,6 +29,7 @@ COMMANDS: dict[str, dict[str, Command]] = {
     'From labels to a network': {
         'import-stack': Command('import_stack', 'images of sections → one volume'),
         'import-labels': Command('import_labels', 'label volumes of other tools → one volume'),
+        'plan': Command('plan', 'settings for all stages, with the reason for each'),
         'partitions': Command(
             'partitions', 'how much of its surroundings each voxel shares a label with'
         ),

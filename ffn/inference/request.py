@@ -52,7 +52,7 @@ def read_request(text_or_path: str, options: str = '') -> inference_pb2.Inferenc
       UserError: it cannot be parsed, or is incomplete.
     """
     request = parse_request(text_or_path, options)
-    complete_request(request)
+    _complete(request)  # what contradicts the training is told by Runner.start, after the changes
     return request
 
 
@@ -85,10 +85,17 @@ def complete_request(
     Raises:
       UserError: it is incomplete even so.
     """
+    config = _complete(request, quiet)
+    if not quiet:
+        warn_of_contradictions(config)
+    return config
+
+
+def _complete(request: inference_pb2.InferenceRequest, quiet: bool = False) -> InferenceConfig:
     take_voxel_size_of_image(request, quiet)
     fill_from_training(request, quiet)
     try:
-        config = make_config(request)
+        return make_config(request)
     except UserError as error:
         path = Path(request.model_checkpoint_path)
         if not request.model_checkpoint_path or any(path.parent.glob(f'{path.name}*')):
@@ -97,9 +104,6 @@ def complete_request(
             f'there is no checkpoint at {path.absolute()}, whose training would say what the request '
             f'leaves out: {error}'
         ) from error
-    if not quiet:
-        warn_of_contradictions(config)
-    return config
 
 
 def make_config(

@@ -1,0 +1,1 @@
+"""From an image and labels to settings for all stages, each with its reason."""

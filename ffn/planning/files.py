@@ -1,0 +1,103 @@
+"""A plan as files: flags of the stages, an augmentation, and a request for inference."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ffn.planning.measure import Measurements
+from ffn.planning.rules import Plan
+from ffn.utils.atomic import atomic_path
+
+NAME = 'train'
+
+
+def write_plan(plan: Plan, measured: Measurements, folder: Path, batch_size: int) -> dict[str, str]:
+    """Writes the files of a plan.
+
+    Args:
+      plan: the settings.
+      measured: what they were made for.
+      folder: is created; existing files of a plan are replaced.
+      batch_size: examples of a training step.
+
+    Returns:
+      The commands that use the files, by stage.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    reasons = {choice.name: choice.reason for choice in plan.choices}
+    files: dict[str, Mapping[str, Any]] = {
+        'partitions.flags': {
+            'input_volume': measured.labels,
+            'output_volume': f'{folder}/partitions.h5:af',
+            'thresholds': _join(plan['thresholds']),
+            'lom_radius': _join(plan['lom_radius']),
+            'min_size': plan['min_size'],
+        },
+        'coordinates.flags': {
+            'partition_volumes': f'{NAME}:{folder}/partitions.h5:af',
+            'coordinate_output': f'{folder}/coordinates.tfrecord.gz',
+            'margin': _join(plan['margin']),
+            'seed': 1,
+        },
+        'train.flags': {
+            'train_coords': f'{folder}/coordinates.tfrecord.gz',
+            'data_volumes': f'{NAME}:{measured.image}',
+            'label_volumes': f'{NAME}:{measured.labels}',
+            'model_name': 'convstack_3d.ConvStack3DFFNModel',
+            'model_args': json.dumps(plan['model_args']),
+            'image_mean': plan['image_mean'],
+            'image_stddev': plan['image_stddev'],
+            **({'voxel_size': _join(measured.voxel_size.xyz)} if measured.voxel_size else {}),
+            'permutable_axes': plan['permutable_axes'],
+            'augmentation': f'{folder}/augmentation.json',
+            'fov_policy': 'max_pred_moves',
+            'optimizer': 'adam',
+            'learning_rate': 0.001,
+            'batch_size': batch_size,
+            'max_steps': plan['max_steps'],
+            'train_dir': f'{folder}/model',
+        },
+    }
+    for name, flags in files.items():
+        lines = []
+        for flag, value in flags.items():
+            lines += [f'# {reasons[flag]}'] if flag in reasons else []
+            lines.append(f'--{flag}={value}')
+        _write(folder / name, lines)
+    augmentation = json.dumps(plan['augmentation'], indent=2)
+    _write(folder / 'augmentation.json', [augmentation])
+    _write(folder / 'request.pbtxt', _request(plan, measured, folder))
+    return {
+        'partitions': f'ffn partitions --flagfile={folder}/partitions.flags',
+        'coordinates': f'ffn coordinates --flagfile={folder}/coordinates.flags',
+        'train': f'ffn train --flagfile={folder}/train.flags',
+        'infer': f'ffn infer --inference_request={folder}/request.pbtxt --bounding_box=…',
+    }
+
+
+def _request(plan: Plan, measured: Measurements, folder: Path) -> list[str]:
+    # What the training knows (network, mean, thresholds, voxel size) is taken from there.
+    return [
+        '# Fields that are not set here are those of the training.',
+        f'image {{ hdf5: {json.dumps(measured.image)} }}',
+        f'model_checkpoint_path: "{folder}/model"',
+        f'segmentation_output_dir: "{folder}/results"',
+        f'seed_policy: "{plan["seed_policy"]}"',
+        'inference_options {',
+        '  segment_threshold: 0.6',
+        f'  min_segment_size: {plan["min_segment_size"]}',
+        '  min_boundary_dist { x: 1 y: 1 z: 1 }',
+        '}',
+    ]
+
+
+def _join(values: Iterable[float]) -> str:
+    return ','.join(f'{value:g}' for value in values)
+
+
+def _write(path: Path, lines: Iterable[str]) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text('\n'.join(lines) + '\n')

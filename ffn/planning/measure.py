@@ -1,0 +1,158 @@
+"""What the settings of a training follow from: values of the image, sizes and kinds of the labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import cc3d
+import fastremap
+import numpy as np
+
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz, blocks
+from ffn.utils.labels import compact
+from ffn.utils.progress import progress
+from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size
+from ffn.volumes.volume import Volume, open_volume
+
+_BLOCK = Xyz(256, 256, 64)
+# The image is sampled in blocks of this size, evenly spread over the labels.
+_SAMPLE, _SAMPLES = Xyz(64, 64, 32), 64
+# Part of the labels, in the middle, that is examined for connected components.
+_MIDDLE = Xyz(256, 256, 128)
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What is known of an image and its labels.
+
+    Attributes:
+      image: string that names the image.
+      labels: likewise.
+      box: the labelled box, within the image.
+      voxel_size: x, y, z nanometres, None where nothing says so.
+      mean: of the image, over sampled blocks.
+      stddev: likewise.
+      dtype: of the image.
+      sizes: voxels of each object, uint64, ascending.
+      largest_id: label of the largest object.
+      unlabelled: voxels without a label.
+      components: label → connected components of it in the middle of the volume.
+      touching: share of the neighbouring voxels of different labels, there, of which none is background.
+    """
+
+    image: str
+    labels: str
+    box: Box
+    voxel_size: KnownVoxelSize | None
+    mean: float
+    stddev: float
+    dtype: np.dtype
+    sizes: np.ndarray
+    largest_id: int
+    unlabelled: int
+    components: dict[int, int]
+    touching: float
+
+    @property
+    def labelled(self) -> int:
+        """Voxels with a label."""
+        return int(self.sizes.sum())
+
+
+def measure(
+    image: str,
+    labels: str,
+    voxel_size: tuple[float, float, float] | None = None,
+    quiet: bool = False,
+) -> Measurements:
+    """Reads an image in samples and its labels completely.
+
+    Args:
+      image: string that names the image.
+      labels: string that names the labels, of the image or of a part of it.
+      voxel_size: x, y, z nanometres; None: as the volumes say.
+      quiet: no progress bar.
+
+    Raises:
+      UserError: volumes that do not fit each other, or labels without an object.
+    """
+    with open_volume(image) as opened, open_volume(labels) as truth:
+        volume, truth = opened.single_channel(), truth.require_labels()
+        if not volume.box.contains(truth.box):
+            raise UserError(
+                f'the labels cover {truth.box}, which is not inside of the image, {volume.box}'
+            )
+        known = [KnownVoxelSize(voxel_size, '--voxel_size')] if voxel_size else []
+        known += [v.voxel_size.of(v.name) for v in (volume, truth) if v.voxel_size is not None]
+        mean, stddev = _sample(volume, truth.box)
+        sizes = _count(truth, quiet)
+        unlabelled = sizes.pop(0, 0)
+        if not sizes:
+            raise UserError(f'{labels} holds no object: all of it is background')
+        middle = _read_middle(truth)
+        return Measurements(
+            image,
+            labels,
+            truth.box,
+            agreed_voxel_size(known),
+            mean,
+            stddev,
+            volume.dtype,
+            np.sort(np.array(list(sizes.values()), np.uint64)),
+            max(sizes, key=sizes.__getitem__),
+            unlabelled,
+            _count_components(middle),
+            _share_touching(middle),
+        )
+
+
+def _sample(volume: Volume, box: Box) -> tuple[float, float]:
+    """Mean and standard deviation of the image over blocks that are spread evenly over a box."""
+    parts = list(blocks(box, _SAMPLE))
+    step = max(1, len(parts) // _SAMPLES)
+    count, total, squares = 0, 0.0, 0.0
+    for part in parts[step // 2 :: step]:
+        values = volume.read(part).astype(np.float64)
+        count += values.size
+        total += float(values.sum())
+        squares += float((values**2).sum())
+    mean = total / count
+    return mean, max(squares / count - mean**2, 0.0) ** 0.5
+
+
+def _count(truth: Volume, quiet: bool) -> dict[int, int]:
+    """Voxels of each label; those that are not positive count as 0."""
+    sizes: Counter[int] = Counter()
+    for part in progress(list(blocks(truth.box, _BLOCK)), desc='labels', unit='block', quiet=quiet):
+        ids, counts = fastremap.unique(truth.read(part), return_counts=True)
+        for i, n in zip(ids.tolist(), counts.tolist(), strict=True):
+            sizes[max(int(i), 0)] += n
+    return dict(sizes)
+
+
+def _read_middle(truth: Volume) -> np.ndarray:
+    size = Xyz(*map(min, _MIDDLE, truth.box.size))
+    start = Xyz(
+        *(a + (n - m) // 2 for a, n, m in zip(truth.box.start, truth.box.size, size, strict=True))
+    )
+    return truth.read(Box(start, size))
+
+
+def _count_components(labels: np.ndarray) -> dict[int, int]:
+    numbers, ids = compact(labels)
+    components, _ = cc3d.connected_components(numbers, connectivity=6, return_N=True)
+    pairs = np.unique(np.stack([numbers.ravel(), components.ravel()]), axis=1)[0]
+    found, counts = np.unique(pairs[pairs > 0], return_counts=True)
+    return {int(ids[n]): int(c) for n, c in zip(found, counts, strict=True)}
+
+
+def _share_touching(labels: np.ndarray) -> float:
+    """Of the borders in the plane between labels, the share without background between them."""
+    borders = touching = 0
+    for a, b in ((labels[:, 1:], labels[:, :-1]), (labels[..., 1:], labels[..., :-1])):
+        border = a != b
+        borders += int(np.count_nonzero(border))
+        touching += int(np.count_nonzero(border & (a > 0) & (b > 0)))
+    return touching / borders if borders else 0.0

@@ -1,0 +1,300 @@
+"""The rules by which settings follow from what was measured; each says why.
+
+The sizes follow published flood-filling networks: fields of view of 33×33×33 voxels at 8 to 10 nm (fly, isotropic),
+33×33×17 at 8×8×33 nm (human cortex, thick sections): in z, the field of view shrinks with the square root of the
+anisotropy. Januszewski et al. 2018; Shapson-Coe et al. 2024, doi:10.1126/science.adk4858.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ffn.planning.measure import Measurements
+from ffn.utils.geometry import Xyz
+
+THRESHOLDS = (0.025, 0.05, 0.075, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+# Sizes of networks: depth, features and field of view in the plane; the larger for a GPU.
+_LARGE, _SMALL = (12, 32, 33), (6, 16, 25)
+_DELTA = 8
+# Smaller voxels than this, in nanometres, cost more than they show.
+_FINE_NM = 6.5
+_TARGET_NM = 8.0
+# Sizes below which objects may become background, the largest that costs little is taken.
+_MIN_SIZES = (10000, 5000, 2000, 1000, 500, 200, 100, 50)
+_DUST = 0.01
+_ISOTROPIC, _THICK = 1.25, 4.0
+# Activations of a training step, per layer and voxel and feature: those kept for gradients, and gradients.
+_COPIES, _BYTES = 3, 4
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One setting.
+
+    Attributes:
+      name: what it is called where it is used.
+      value: its value.
+      reason: why.
+    """
+
+    name: str
+    value: Any
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All settings.
+
+    Attributes:
+      choices: in the order in which they are explained.
+      warnings: what is doubtful in the data.
+    """
+
+    choices: tuple[Choice, ...]
+    warnings: tuple[str, ...]
+
+    def __getitem__(self, name: str) -> Any:
+        return next(choice.value for choice in self.choices if choice.name == name)
+
+
+def make_plan(measured: Measurements, memory_gib: float, has_gpu: bool, batch_size: int) -> Plan:
+    """Chooses the settings of a training and of inference after it.
+
+    Args:
+      measured: the data.
+      memory_gib: of the device that trains.
+      has_gpu: whether it is a GPU.
+      batch_size: examples of a step.
+    """
+    size = measured.voxel_size.xyz if measured.voxel_size else None
+    anisotropy = 1.0 if size is None else max(1.0, size[2] / max(size[:2]))
+    choices = [*_image_choices(measured, size, anisotropy)]
+    network = _Network.choose(measured.box.size, anisotropy, memory_gib, has_gpu, batch_size)
+    choices += network.choices(anisotropy, has_gpu)
+    choices += _sampling_choices(measured, network)
+    choices += _augmentation_choices(size, anisotropy)
+    min_size = next(c.value for c in choices if c.name == 'min_size')
+    choices.append(
+        Choice(
+            'seed_policy',
+            'PolicyPeaks2d' if anisotropy >= _THICK else 'PolicyPeaks',
+            'sections are thick: seeds are found in each by itself'
+            if anisotropy >= _THICK
+            else 'seeds lie where the nearest edge is farthest, in physical distance',
+        )
+    )
+    choices.append(
+        Choice(
+            'min_segment_size',
+            max(50, min_size // 10),
+            'a tenth of min_size: smaller objects are left to agglomeration',
+        )
+    )
+    choices.append(
+        Choice(
+            'max_steps',
+            math.ceil(measured.labelled / batch_size),
+            'as many fields of view as there are labelled voxels; training may be stopped and extended',
+        )
+    )
+    return Plan(tuple(choices), tuple(_warnings(measured, network, size)))
+
+
+@dataclass(frozen=True)
+class _Network:
+    """Sizes of a network, x, y, z."""
+
+    depth: int
+    features: int
+    fov: Xyz
+    deltas: Xyz
+    is_cut: bool = False
+
+    @classmethod
+    def choose(
+        cls, size: Xyz, anisotropy: float, memory_gib: float, has_gpu: bool, batch_size: int
+    ) -> _Network:
+        depth, features, side = _LARGE if has_gpu else _SMALL
+        fov_z = _odd(side / math.sqrt(anisotropy))
+        delta_z = max(1, _DELTA * fov_z // side)
+        # Half of the sections, at least, should be the centre of a patch.
+        while fov_z > 3 and fov_z // 2 + 2 * delta_z > size.z // 4:
+            fov_z -= 2
+            delta_z = max(1, _DELTA * fov_z // side)
+        is_cut = fov_z < _odd(side / math.sqrt(anisotropy))
+        network = cls(depth, features, Xyz(side, side, fov_z), Xyz(_DELTA, _DELTA, delta_z), is_cut)
+        while network.depth > 4 and network.memory_gib(batch_size) > memory_gib / 2:
+            network = dataclasses.replace(network, depth=network.depth - 1)
+        return network
+
+    @property
+    def radius(self) -> Xyz:
+        """Radius of a training patch, with two moves in each direction."""
+        return Xyz(*(f // 2 + 2 * d for f, d in zip(self.fov, self.deltas, strict=True)))
+
+    def memory_gib(self, batch_size: int) -> float:
+        """Estimated memory of a training step, in GiB."""
+        layers = 2 * self.depth
+        values = batch_size * math.prod(self.fov) * self.features * layers * _COPIES
+        return values * _BYTES / 2**30
+
+    def choices(self, anisotropy: float, has_gpu: bool) -> Iterator[Choice]:
+        device = 'a GPU was found' if has_gpu else 'no GPU was found: a small network'
+        yield Choice(
+            'model_args',
+            {
+                'depth': self.depth,
+                'features': self.features,
+                'fov_size': list(self.fov),
+                'deltas': list(self.deltas),
+            },
+            f'{device}; in z, the field of view shrinks with the root of the anisotropy, {anisotropy:.3g}, '
+            'and so do the moves'
+            + (', and further so that patches fit into the few sections' if self.is_cut else ''),
+        )
+
+
+def _odd(value: float) -> int:
+    return max(3, 2 * round((value - 1) / 2) + 1)
+
+
+def _image_choices(
+    measured: Measurements, size: tuple[float, float, float] | None, anisotropy: float
+) -> Iterator[Choice]:
+    if measured.voxel_size is not None:
+        yield Choice(
+            'voxel_size',
+            size,
+            f'nanometres, {measured.voxel_size.source}; sections are {anisotropy:.3g} times as thick as '
+            'pixels are wide',
+        )
+    yield Choice('image_mean', round(measured.mean, 2), 'of the image where it is labelled')
+    yield Choice('image_stddev', round(measured.stddev, 2), 'likewise')
+    if size is not None and max(size[:2]) < _FINE_NM:
+        factor = 2 ** max(1, round(math.log2(_TARGET_NM / max(size[:2]))))
+        factors = [factor, factor, max(1, min(factor, int(factor * max(size[:2]) / size[2])))]
+        yield Choice(
+            'downsample',
+            ','.join(map(str, factors)),
+            f'advice: pixels of {max(size[:2]):g} nm show little that {max(size[:2]) * factor:g} nm do not, '
+            f'at {factor**2} times the cost; import image and labels with --downsample and plan again',
+        )
+
+
+def _sampling_choices(measured: Measurements, network: _Network) -> Iterator[Choice]:
+    radius = network.radius
+    yield Choice('lom_radius', radius, 'x,y,z: the radius of a training patch')
+    yield Choice(
+        'margin', radius.zyx, 'z,y,x: patches of centres farther from the faces lie inside'
+    )
+    yield Choice('thresholds', THRESHOLDS, 'the published classes: thin and thick processes alike')
+    total = measured.labelled
+    for min_size in _MIN_SIZES:
+        small = measured.sizes[measured.sizes < min_size]
+        share = float(small.sum()) / total
+        if share <= _DUST or min_size == _MIN_SIZES[-1]:
+            break
+    yield Choice(
+        'min_size',
+        min_size,
+        f'makes {len(small)} of {len(measured.sizes)} objects background, {share:.2%} of the labelled voxels',
+    )
+
+
+def _augmentation_choices(
+    size: tuple[float, float, float] | None, anisotropy: float
+) -> Iterator[Choice]:
+    axes = '0,1,2' if size is not None and anisotropy < _ISOTROPIC else '1,2'
+    yield Choice(
+        'permutable_axes',
+        axes,
+        'indices in z,y,x; all axes look alike'
+        if axes == '0,1,2'
+        else 'indices in z,y,x; x and y look alike, z does not',
+    )
+    sections = anisotropy >= 2
+    yield Choice(
+        'augmentation',
+        _augmentation(size, sections),
+        'changes and defects of single sections'
+        if sections
+        else 'changes in three dimensions, for blocks imaged face by face',
+    )
+
+
+def _augmentation(size: tuple[float, float, float] | None, sections: bool) -> dict[str, Any]:
+    kinds: dict[str, Any] = {'voxel_size': list(size or (1, 1, 1))}
+    if sections:
+        kinds |= {
+            'rotation_2d': {'max_degrees': 180},
+            'affine': {
+                'probability': 0.5,
+                'max_scale': 0.02,
+                'max_shear': 0.02,
+                'per_section': True,
+            },
+            'elastic': {'probability': 0.5, 'amplitude': 3, 'smoothness': 12},
+            'misalignment': {'probability': 0.3, 'max_displacement': 5},
+            'partially_missing_section': {'probability': 0.2, 'section_probability': 0.04},
+            'out_of_focus_section': {'probability': 0.3, 'section_probability': 0.05},
+        }
+    else:
+        kinds |= {
+            'rotation_3d': {'probability': 0.5, 'max_degrees': 30},
+            'affine': {'probability': 0.5, 'max_scale': 0.1, 'max_scale_z': 0.1, 'max_shear': 0.1},
+            'elastic': {'probability': 0.5, 'amplitude': 2, 'smoothness': 8},
+        }
+    by_section = {'per_section': True} if sections else {}
+    return kinds | {
+        'contrast': {'min_factor': 0.8, 'max_factor': 1.2, **by_section},
+        'brightness': {'max_shift': 0.2, **by_section},
+        'missing_section': {'probability': 0.1, 'section_probability': 0.02},
+        'noise': {'probability': 0.5, 'max_sigma': 0.2},
+    }
+
+
+def _warnings(
+    measured: Measurements, network: _Network, size: tuple[float, float, float] | None
+) -> Iterator[str]:
+    if size is None:
+        yield (
+            'neither the volumes nor --voxel_size say how large a voxel is: it is taken for a cube, and nothing '
+            'is in physical units'
+        )
+    shape, radius = measured.box.size, network.radius
+    centres = [n - 2 * r for n, r in zip(shape, radius, strict=True)]
+    if min(centres) <= 0:
+        axis = 'xyz'[centres.index(min(centres))]
+        yield (
+            f'the labels have {shape["xyz".index(axis)]} voxels along {axis}, and a training patch '
+            f'{2 * radius["xyz".index(axis)] + 1}: no patch fits; more labels are needed'
+        )
+    elif centres[2] < shape.z // 2:
+        yield (
+            f'only {centres[2]} of {shape.z} sections can be the centre of a training patch; more sections '
+            'would help'
+        )
+    share = float(measured.sizes[-1]) / measured.labelled
+    if share > 0.5 and len(measured.sizes) > 1:
+        yield (
+            f'label {measured.largest_id} holds {share:.0%} of all labelled voxels; if it means a kind of tissue '
+            '(inside of cells), these are no objects: see import-labels --instances'
+        )
+    many = {i: n for i, n in measured.components.items() if n > 5}
+    if len(measured.sizes) < 20 and many:
+        worst = max(many, key=many.__getitem__)
+        yield (
+            f'there are only {len(measured.sizes)} labels, and label {worst} is in {many[worst]} pieces in the '
+            'middle of the volume: this looks like classes of tissue, not like objects: see import-labels '
+            '--instances'
+        )
+    if measured.unlabelled == 0 and measured.touching > 0.99:
+        yield (
+            'every voxel has a label and objects touch each other: the network learns their borders best where '
+            'membranes are 0 (background)'
+        )

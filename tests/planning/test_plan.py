@@ -1,0 +1,169 @@
+"""`ffn plan`: what it measures, what follows from it, and that the stages take its files."""
+
+from __future__ import annotations
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+from ffn import synthetic
+from ffn.cli import coordinates, partitions, plan, train
+from ffn.inference.request import parse_request
+from ffn.planning.files import write_plan
+from ffn.planning.measure import measure
+from ffn.planning.rules import make_plan
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz, Zyx
+
+SHAPE = (28, 96, 110)
+
+
+def write(path, image, labels, **attributes):
+    with h5py.File(path, 'w') as file:
+        for name, array in (('raw', image), ('labels', labels)):
+            file[name] = array
+            file[name].attrs.update(attributes)
+    return f'{path}:raw', f'{path}:labels'
+
+
+def blocks(shape=SHAPE):
+    """An image with known values, and labels: two large objects, one small, and background between."""
+    image = np.full(shape, 100, np.uint8)
+    image[:, ::2] = 140
+    labels = np.zeros(shape, np.int64)
+    labels[:, :40] = 7
+    labels[:, 41:] = 2**40
+    labels[3:5, 60:64, 50:55] = 9
+    labels[0, 0, :30] = -1
+    return image, labels
+
+
+def test_what_is_measured(tmp_path):
+    image, labels = blocks()
+    found = measure(*write(tmp_path / 'v.h5', image, labels, resolution=(33, 8, 8)), quiet=True)
+    assert found.voxel_size.xyz == (8, 8, 33)
+    assert (found.mean, found.stddev) == pytest.approx((120, 20))
+    assert found.box == Box.of_shape(SHAPE)
+    assert found.sizes.tolist() == [2 * 4 * 5, 28 * 40 * 110 - 30, 28 * 55 * 110 - 2 * 4 * 5]
+    assert found.largest_id == 2**40
+    assert found.unlabelled == 28 * 110 + 30
+    assert found.labelled + found.unlabelled == labels.size
+    assert found.components == {7: 1, 2**40: 1, 9: 1}
+    # Around the small object labels touch; everywhere else is background between them.
+    borders = 28 * 110 * 2 + 2 * 2 * (5 + 4) + 1 + 30
+    assert found.touching == pytest.approx(2 * 2 * (5 + 4) / borders)
+
+
+@pytest.mark.parametrize(
+    ('size', 'fov', 'deltas', 'radius', 'axes', 'policy'),
+    [
+        ((8, 8, 8), (33, 33, 33), (8, 8, 8), (32, 32, 32), '0,1,2', 'PolicyPeaks'),
+        ((8, 8, 33), (33, 33, 17), (8, 8, 4), (32, 32, 16), '1,2', 'PolicyPeaks2d'),
+        ((9, 9, 20), (33, 33, 23), (8, 8, 5), (32, 32, 21), '1,2', 'PolicyPeaks'),
+        ((4, 4, 40), (33, 33, 11), (8, 8, 2), (32, 32, 9), '1,2', 'PolicyPeaks2d'),
+    ],
+)  # fmt: skip
+def test_sizes_follow_the_voxels(tmp_path, size, fov, deltas, radius, axes, policy):
+    image, labels = blocks((140, 80, 90))
+    found = measure(*write(tmp_path / 'v.h5', image, labels, resolution=size[::-1]), quiet=True)
+    made = make_plan(found, memory_gib=80, has_gpu=True, batch_size=4)
+    args = made['model_args']
+    assert (tuple(args['fov_size']), tuple(args['deltas'])) == (fov, deltas)
+    assert args['depth'] == 12
+    assert made['lom_radius'] == Xyz(*radius)
+    assert made['margin'] == Zyx(*radius[::-1])
+    assert made['permutable_axes'] == axes
+    assert made['seed_policy'] == policy
+    assert made['augmentation']['voxel_size'] == list(size)
+    assert ('rotation_3d' in made['augmentation']) == (size[2] < 20)
+    assert any(choice.name == 'downsample' for choice in made.choices) == (size[0] < 6)
+
+
+def test_depth_fits_into_memory(tmp_path):
+    image, labels = blocks()
+    found = measure(*write(tmp_path / 'v.h5', image, labels, resolution=(8, 8, 8)), quiet=True)
+    depths = [make_plan(found, gib, True, 8)['model_args']['depth'] for gib in (80, 6, 2, 1)]
+    assert depths[0] == 12
+    assert depths == sorted(depths, reverse=True)
+    assert depths[-1] < 12
+
+
+def test_min_size_costs_little(tmp_path):
+    image = np.zeros((40, 100, 100), np.uint8)
+    labels = np.zeros(image.shape, np.uint32)
+    labels[:30] = 1
+    labels[32:35, :50, :40] = 2  # 6,000 voxels, 2 % of all
+    labels[37, :10, :30] = 3  # 300, a thousandth
+    found = measure(*write(tmp_path / 'v.h5', image, labels), quiet=True)
+    made = make_plan(found, 80, False, 4)
+    assert made['min_size'] == 5000
+    reason = next(choice.reason for choice in made.choices if choice.name == 'min_size')
+    assert reason.startswith('makes 1 of 3 objects background, 0.10% of')
+
+
+def test_what_is_doubtful_is_told(tmp_path):
+    def warnings(image, labels, **attributes):
+        found = measure(*write(tmp_path / 'v.h5', image, labels, **attributes), quiet=True)
+        return make_plan(found, 80, False, 4).warnings
+
+    image, labels = blocks((140, 120, 90))
+    halves = np.where(labels == 9, 2**40, labels)
+    halves[:, 75:] = 5
+    assert warnings(image, halves, resolution=(8, 8, 8)) == ()
+    assert 'neither the volumes nor --voxel_size say' in warnings(image, halves)[0]
+    few = warnings(image[:20], halves[:20], resolution=(40, 8, 8))
+    assert any('of 20 sections can be the centre' in line for line in few)
+    none = warnings(image[:, :30], halves[:, :30], resolution=(8, 8, 8))
+    assert any('30 voxels along y, and a training patch 57: no patch fits' in n for n in none)
+    tissue = np.full(image.shape, 255, np.uint8)
+    tissue[:, ::10] = 32  # membranes in many pieces
+    kinds = warnings(image, tissue, resolution=(8, 8, 8))
+    assert any('label 255 holds 90% of all labelled voxels' in line for line in kinds)
+    assert any('looks like classes of tissue' in line for line in kinds)
+    assert any('every voxel has a label' in line for line in kinds)
+
+
+def test_labels_that_do_not_fit(tmp_path):
+    image, labels = blocks()
+    with pytest.raises(UserError, match='not inside of the image'):
+        measure(*write(tmp_path / 'v.h5', image[:20], labels), quiet=True)
+    with pytest.raises(UserError, match='holds no object: all of it is background'):
+        measure(*write(tmp_path / 'v.h5', image, labels * 0), quiet=True)
+
+
+def test_the_stages_take_its_files(tmp_path, capsys, monkeypatch):
+    sample = synthetic.generate((40, 90, 100), seed=1, voxel_size_zyx=(4, 1, 1))
+    image, labels = write(tmp_path / 'v.h5', sample.image, sample.labels, resolution=(33, 8, 8))
+    folder = tmp_path / 'plan'
+    given = ['--image', image, '--labels', labels, '--output', str(folder), '--notime', '--quiet']
+    made = plan.main(given)
+    printed = capsys.readouterr().out
+    for choice in made.choices:
+        assert f'{choice.name}: ' in printed
+        assert choice.reason in printed
+    partitions.main([f'--flagfile={folder}/partitions.flags', '--quiet'])
+    coordinates.main([f'--flagfile={folder}/coordinates.flags', '--quiet'])
+    assert (folder / 'coordinates.tfrecord.gz').stat().st_size > 100
+    called = []
+    monkeypatch.setattr(train, 'run', lambda command, flags: called.append(command))
+    train.main([f'--flagfile={folder}/train.flags'])
+    config = called[0].config
+    assert config.voxel_size == (8, 8, 33)
+    assert config.model_args == made['model_args']
+    assert config.data.image_mean == made['image_mean']
+    assert config.data.augmentation is not None
+    request = parse_request(str(folder / 'request.pbtxt'))
+    assert request.seed_policy == 'PolicyPeaks2d'
+    assert request.model_checkpoint_path == f'{folder}/model'
+    assert json.loads((folder / 'augmentation.json').read_text())['voxel_size'] == [8, 8, 33]
+
+
+def test_a_plan_may_be_written_again(tmp_path):
+    image, labels = blocks()
+    found = measure(*write(tmp_path / 'v.h5', image, labels), quiet=True)
+    for batch_size in (2, 5):
+        made = make_plan(found, 80, False, batch_size)
+        write_plan(made, found, tmp_path / 'plan', batch_size)
+        assert f'--batch_size={batch_size}' in (tmp_path / 'plan' / 'train.flags').read_text()
