@@ -274,10 +274,10 @@ def _warnings(
             f'the labels have {shape["xyz".index(axis)]} voxels along {axis}, and a training patch '
             f'{2 * radius["xyz".index(axis)] + 1}: no patch fits; more labels are needed'
         )
-    elif centres[2] < shape.z // 2:
+    elif network.is_cut:
         yield (
-            f'only {centres[2]} of {shape.z} sections can be the centre of a training patch; more sections '
-            'would help'
+            f'{shape.z} sections are few: the field of view has {network.fov.z} of them, less than voxels of this '
+            f'size deserve, and {centres[2]} of {shape.z} sections can be the centre of a training patch'
         )
     share = float(measured.sizes[-1]) / measured.labelled
     if share > 0.5 and len(measured.sizes) > 1:
