@@ -177,6 +177,7 @@ def test_compute_partitions_errors(repository, labels, tmp_path):
         '--thresholds=0.5,0.2': 'ascending',
         '--thresholds=0.5,high': "'0.5,high'; expected a list of numbers",
         '--lom_radius=3,1,7': 'x,y,z 3,1,7 (z,y,x 7,1,3) is too large',
+        '--exclusion_regions=10,010,3,4': '--exclusion_regions is 010: 10 as a decimal number, but 8',
         '--exclusion_regions=1,2,3,4,5': 'has 5 numbers; expected x,y,z,r',
         '--mask_configs=masks { volumes }': '--mask_configs is not a valid MaskConfigs',
         '--input_volume=labels.h5:image': 'labels must be integers',

@@ -1,6 +1,8 @@
 """Text messages: what could be taken in two ways is refused; several go on top of each other."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ffn.inference import inference_pb2
 from ffn.utils import protos
@@ -57,6 +59,20 @@ def test_numbers_that_only_look_octal():
     assert (request.batch_size, request.shift_mask_scale) == (7, 256)
     assert (request.shift_mask_threshold, request.checkpoint_interval) == (0, 100)
     assert (request.image_mean, request.image_stddev) == pytest.approx((0.05, 1e-5))
+
+
+floats = st.floats(width=32, allow_nan=False)
+
+
+@given(st.text(), floats, st.integers(-(2**31), 2**31 - 1), st.lists(st.integers(0, 2**64 - 1)))
+@settings(max_examples=60, deadline=None)
+def test_what_is_written_as_text_is_read_back(text, number, whole, values):
+    request = inference_pb2.InferenceRequest(
+        model_name=text, model_args=f'x: {whole:05d}', image_mean=number, batch_size=whole
+    )
+    request.masks.add().volume.channels.add(values=values, min_value=number)
+    read = protos.parse_text(protos.to_text(request), inference_pb2.InferenceRequest(), 'it')
+    assert read == request
 
 
 def test_a_byte_order_mark_is_skipped(tmp_path):

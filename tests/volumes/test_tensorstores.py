@@ -185,6 +185,7 @@ def test_json_never_makes_or_deletes_a_volume(tmp_path):
     ('text', 'message'),
     [
         ('{', 'image.tensorstore is not JSON: '),
+        ('{"driver": "n5", "driver": "zarr"}', "image.tensorstore has the key 'driver' twice"),
         ('[]', 'image.tensorstore must be a JSON object with a "driver"'),
         ('{"kvstore": "file://a"}', 'must be a JSON object with a "driver"'),
         ('{"driver": "tiff3d"}', 'image.tensorstore cannot be opened: .*"tiff3d" is not'),

@@ -89,6 +89,7 @@ def test_a_class_of_the_user():
         ('', '{"speed": 3}', 'do not fit'),
         ('', '[1]', 'must be a JSON object'),
         ('', '{', 'is not JSON'),
+        ('', '{"deltas": [1, 1, 1], "deltas": [2, 1, 1]}', "has the key 'deltas' twice"),
         ('', '{"deltas": [8, 8]}', 'three integers x,y,z'),
         ('', '{"deltas": [4, 4, 2]}', 'x,y,z 4,4,2; expected .* x,y,z 4,3,2'),
     ],
