@@ -78,7 +78,8 @@ def parse_text(text: str, into: M, what: str) -> M:
         parsed = text_format.Parse(text, type(into)())
     except text_format.ParseError as error:
         raise UserError(f'{what} is not a valid {into.DESCRIPTOR.name}: {error}') from error
-    into.MergeFrom(parsed)
+    if parsed.ListFields():  # an empty one would set the field of which `into` is the message
+        into.MergeFrom(parsed)
     return into
 
 

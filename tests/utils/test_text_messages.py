@@ -17,6 +17,8 @@ def test_text_goes_on_top_of_a_message():
         'pad_value: 0.5 min_boundary_dist { y: 2 }', request.inference_options, 'more'
     )
     protos.parse_text('masks { invert: true } image { tensorstore: "{}" }', request, 'more')
+    protos.parse_text('# nothing', request.alignment_options, 'nothing')
+    assert not request.HasField('alignment_options')
     expected = inference_pb2.InferenceRequest()
     expected.inference_options.pad_value = 0.5
     expected.inference_options.min_segment_size = 5
