@@ -293,6 +293,12 @@ assert inference_pb2.InferenceRequest().batch_size == 1
 for module in (bounding_box_pb2, consensus_pb2, resegmentation_pb2, vector_pb2):
     for name in module.DESCRIPTOR.message_types_by_name:
         getattr(module, name)().SerializeToString()
+refused = ['batch_size: 1 batch_size: 2', 'image {{ hdf5: "a" tensorstore: "b" }}', 'batch_size: 010']
+for text in [*refused, 'image_mean: 0128', 'image {{}} image {{}}']:
+    try:
+        raise SystemExit(f'accepted: {{protos.parse_text(text, inference_pb2.InferenceRequest(), "it")}}')
+    except ValueError:
+        pass
 print(google.protobuf.__version__, data.hex())
 """
 
