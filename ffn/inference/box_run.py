@@ -88,7 +88,7 @@ def run(
         seconds = time.monotonic() - begin
         if any(entry.status != 'failed' for entry in reports):
             print(report.summary(reports, seconds))
-        if any(entry.status in ('segmented', 'masked') for entry in reports):
+        if any(entry.status in ('segmented', 'masked', 'constant') for entry in reports):
             path = Path(config.segmentation_output_dir, 'counters.txt')
             report.write_counters(path, runner.counters.as_dict())
         if report_path:

@@ -22,7 +22,8 @@ class BoxReport:
     Attributes:
       corner_xyz: first voxel.
       size_xyz: voxels.
-      status: 'segmented', 'exists' (from an earlier run), 'masked', 'interrupted' or 'failed'.
+      status: 'segmented', 'exists' (from an earlier run), 'masked' (everywhere), 'constant'
+        (image; nothing was tried), 'interrupted' or 'failed'.
       error: why it failed.
       seconds: duration of the segmentation, earlier runs included.
       resumed_steps: network steps of earlier runs.
@@ -65,7 +66,7 @@ class BoxReport:
         return cls(
             canvas.corner_zyx.xyz,
             canvas.shape.xyz,
-            'masked' if canvas.restrictor.everything_masked else status,
+            canvas.idle or status,
             seconds=counts.get('segment_all-time-ms', 0) / 1e3,
             resumed_steps=canvas.resumed_steps,
             seeds=counts.get('seeds', 0),

@@ -19,13 +19,14 @@ from ffn.inference.config import InferenceConfig
 from ffn.inference.core import checkpoint
 from ffn.inference.core.canvas import Canvas, Interrupted
 from ffn.inference.core.counters import Counters
+from ffn.inference.core.restrictor import Restrictor
 from ffn.inference.core.view import CanvasView
 from ffn.inference.executor import Executor
 from ffn.inference.from_training import warn_of_contradictions
 from ffn.inference.input_volumes import InputVolumes
 from ffn.inference.request import make_config
 from ffn.inference.seeds import registry
-from ffn.inference.seeds.policy import SeedPolicy
+from ffn.inference.seeds.policy import SeedPolicy, is_constant
 from ffn.inference.serialization import checkpoint_settings, serialize_request
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Zyx
@@ -33,6 +34,9 @@ from ffn.utils.geometry import Box, Zyx
 if TYPE_CHECKING:
     from ffn.models.info import ModelInfo
     from ffn.models.model import FFNModel
+
+# What `Canvas.idle` says, in words; with dashes, the name of a counter.
+_IDLE = {'masked': 'everything masked', 'constant': 'image constant'}
 
 
 @dataclass(frozen=True)
@@ -215,6 +219,10 @@ class Runner:
         Raises:
           UserError: see `clip`; also masks that do not fit.
         """
+        return self._open_canvas(box, keep_history)
+
+    def _open_canvas(self, box: Box, keep_history: bool = False, may_idle: bool = False) -> Canvas:
+        """See `open_canvas`; `may_idle`: a canvas on which no object can be need not be ready for one."""
         box = self.clip(box)
         config, counters = self.config, Counters()
         image, restrictor = self._volumes.load(box, self.info.input_image_size, counters)
@@ -229,6 +237,7 @@ class Runner:
             voxel_size_zyx=config.voxel_size_zyx,
             counters=counters,
             keep_history=keep_history,
+            idle=_find_nothing(image, restrictor) if may_idle else '',
         )
         if (labels := self._volumes.load_labels(box)) is not None:
             canvas.prefill(labels)
@@ -257,10 +266,11 @@ class Runner:
             # Left behind by a run that was killed between writing the one and removing the other.
             saved.unlink(missing_ok=True)
             return None
-        canvas = self.open_canvas(box)
-        if canvas.restrictor.everything_masked:
-            logging.info('every voxel of the subvolume is masked')
-            canvas.counters.add('everything-masked')
+        canvas = self._open_canvas(box, may_idle=True)
+        if canvas.idle:
+            reason = _IDLE[canvas.idle]
+            logging.info('%s: %s; nothing to segment', box, reason)
+            canvas.counters.add(reason.replace(' ', '-'))
         else:
             settings = checkpoint_settings(self.config, self.precision)
             canvas = self._restored(canvas, saved, settings)
@@ -296,8 +306,8 @@ class Runner:
         Raises:
           UserError: see `open_canvas`.
         """
-        canvas = self.open_canvas(Box.from_zyx(corner_zyx, size_zyx))
-        if not canvas.restrictor.everything_masked:
+        canvas = self._open_canvas(Box.from_zyx(corner_zyx, size_zyx), may_idle=True)
+        if not canvas.idle:
             canvas.seed_policy = self._make_seed_policy(canvas.view)
             with contextlib.suppress(Interrupted):
                 self._segment(canvas, observer)
@@ -354,6 +364,13 @@ class Runner:
             canvas.seg_prob,
             canvas.given_ids(),
         )
+
+
+def _find_nothing(image: np.ndarray, restrictor: Restrictor) -> str:
+    """Finds why no object can be in a subvolume: 'masked', 'constant', or '' where one may be."""
+    if restrictor.everything_masked:
+        return 'masked'
+    return 'constant' if is_constant(image) else ''
 
 
 def load_network(config: InferenceConfig) -> FFNModel:

@@ -45,6 +45,7 @@ class Canvas:
       to_given_id: id on this canvas → id of the segmentation that `prefill` was given.
       to_canvas_id: the reverse.
       limited: segment id → the option that ended its growth.
+      idle: why nothing is grown here, 'masked' or 'constant' (image); '' where objects may be.
       resumed_steps: network steps before the checkpoint from which this canvas continues.
       observers: called with the canvas after every step and every seed, in this order; an observer ends
         the run by raising `Interrupted`.
@@ -65,6 +66,7 @@ class Canvas:
         voxel_size_zyx: tuple[float, float, float] = (1, 1, 1),
         counters: Counters | None = None,
         keep_history: bool = False,
+        idle: str = '',
     ):
         """Makes an empty canvas.
 
@@ -79,7 +81,10 @@ class Canvas:
           voxel_size_zyx: physical size of a voxel, in any unit.
           counters: where events are counted.
           keep_history: record every step.
+          idle: why nothing will be grown, see the attribute; memory is then not touched, and the seed is
+            read-only.
         """
+        self.idle = idle
         self.image = np.ascontiguousarray(image, dtype=np.float32)
         self.shape = Zyx.of(self.image.shape)
         self.options = options
@@ -89,10 +94,7 @@ class Canvas:
         self._fov = info.input_image_size.zyx
         self.margin_zyx = Zyx(*(n // 2 for n in self._fov))
         self._step = NetworkStep(network, info, options, self.counters)
-        # Filled, since the memory of np.zeros is handed out page by page, in the midst of the steps.
-        self.seed = np.full(self.shape, np.nan, dtype=np.float32)
-        self.segmentation = np.full(self.shape, 0, dtype=np.int32)
-        self.seg_prob = np.full(self.shape, 0, dtype=np.uint8)
+        self._make_arrays()
         self.origins: dict[int, storage.OriginInfo] = {}
         self.overlaps: dict[int, np.ndarray] = {}
         self.history: list[tuple[Position, int]] | None = [] if keep_history else None
@@ -120,6 +122,18 @@ class Canvas:
         self.observers: list[Callable[[Canvas], None]] = []
         # Timers of what is going on, so that a checkpoint in the middle has the time so far.
         self._laps: dict[str, Callable[[], None]] = {}
+
+    def _make_arrays(self) -> None:
+        nan = np.float32(np.nan)
+        if self.idle:
+            self.seed = np.broadcast_to(nan, self.shape)
+            self.segmentation = np.zeros(self.shape, np.int32)
+            self.seg_prob = np.zeros(self.shape, np.uint8)
+            return
+        # Filled, since the memory of np.zeros is handed out page by page, in the midst of the steps.
+        self.seed = np.full(self.shape, nan)
+        self.segmentation = np.full(self.shape, 0, np.int32)
+        self.seg_prob = np.full(self.shape, 0, np.uint8)
 
     def _make_movement(
         self, info: ModelInfo, name: str, args: str | Mapping[str, Any]

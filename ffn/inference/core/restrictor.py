@@ -74,5 +74,6 @@ class Restrictor:
 
     @property
     def everything_masked(self) -> bool:
-        """Whether no position is left for the field of view."""
-        return self.mask is not None and bool(self.mask.all())
+        """Whether no position is left for the field of view, or none for a seed."""
+        masks = self.mask, self.seed_mask
+        return any(mask is not None and bool(mask.all()) for mask in masks)

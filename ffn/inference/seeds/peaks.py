@@ -15,25 +15,30 @@ import numpy as np
 from scipy import ndimage
 from skimage.feature import peak_local_max
 
-from ffn.inference.seeds.policy import SeedPolicy, SeedView, sort_zyx
+from ffn.inference.seeds.policy import SeedPolicy, SeedView, is_constant, sort_zyx
 
 
 class PolicyPeaks(SeedPolicy):
     """Peaks of the distance from edges: the middles of large homogeneous regions.
 
-    (Januszewski et al. 2018, Methods: seed list.)
+    A constant image has none. (Januszewski et al. 2018, Methods: seed list.)
     """
 
     def points(self) -> np.ndarray:
         """See base class."""
         view = self.view
+        if is_constant(view.image):
+            return np.zeros((0, 3), dtype=np.int64)
         return sort_zyx(
             _edge_peaks(view.image, _blocked(view), view.mask, view.voxel_size_zyx, 3, 0)
         )
 
 
 class PolicyPeaks2d(SeedPolicy):
-    """PolicyPeaks in every section by itself, for volumes with thick or shifting sections."""
+    """PolicyPeaks in every section by itself, for volumes with thick or shifting sections.
+
+    A constant image has none; a constant section of another image may.
+    """
 
     def __init__(
         self,
@@ -58,8 +63,10 @@ class PolicyPeaks2d(SeedPolicy):
 
     def points(self) -> np.ndarray:
         """See base class."""
-        view, blocked = self.view, _blocked(self.view)
-        found = []
+        view = self.view
+        if is_constant(view.image):
+            return np.zeros((0, 3), dtype=np.int64)
+        blocked, found = _blocked(view), []
         for z in range(view.image.shape[0]):
             peaks = _edge_peaks(
                 view.image[z],

@@ -110,6 +110,11 @@ class SeedPolicy:
         self._points, self._index = state['points'], int(state['index'])
 
 
+def is_constant(image: np.ndarray) -> bool:
+    """Whether all voxels of an image [z, y, x] are equal; ends at the first section where they are not."""
+    return all(np.all(section == image[0, 0, 0]) for section in image)
+
+
 def sort_zyx(points: np.ndarray) -> np.ndarray:
     """Sorts points, integer [n, 3] or [n, 2], ascending by z, then y, then x."""
     ordered: np.ndarray = points[np.lexsort(points.T[::-1])]

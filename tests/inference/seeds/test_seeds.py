@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from ffn.inference import storage
+from ffn.inference.seeds import peaks
 from ffn.inference.seeds.policy import SeedPolicy
 from ffn.inference.seeds.registry import POLICIES, make_policy
 from ffn.utils.errors import UserError
@@ -54,6 +55,20 @@ def test_golden_points(golden, name, policy, voxel_size, occupied):
     assert np.array_equal(list(make_policy(seen, policy, '')), arrays[name])
 
 
+@pytest.mark.parametrize('policy', ['PolicyPeaks', 'PolicyPeaks2d'])
+def test_a_constant_image_has_no_seeds_and_nothing_is_computed(policy, monkeypatch):
+    monkeypatch.setattr(peaks, 'edges', None)  # calling it would fail
+    for value in (0, 3.5):
+        assert list(make_policy(view(np.full((9, 20, 24), value)), policy, '')) == []
+
+
+def test_a_constant_section_of_another_image_has_seeds():
+    image = np.zeros((2, 20, 24))
+    image[1, 3, 4] = 1
+    seeds = list(make_policy(view(image), 'PolicyPeaks2d', ''))
+    assert [z for z, _, _ in seeds].count(0) == 1
+
+
 def noise_image(shape=(12, 20, 28)):
     return np.random.default_rng(5).normal(size=shape)
 
@@ -79,11 +94,10 @@ def test_nothing_where_everything_is_edge():
     assert list(make_policy(view(image, mask=np.ones(image.shape, bool)), 'PolicyPeaks', '')) == []
 
 
-def test_an_empty_image_and_an_empty_canvas_have_peaks_all_the_same():
-    for policy in ('PolicyPeaks', 'PolicyFillEmptySpace'):
-        points = list(make_policy(view(np.zeros((15, 17, 19))), policy, ''))
-        assert points
-        assert all(z == 7 for z, _, _ in points)
+def test_an_empty_canvas_has_peaks_all_the_same():
+    points = list(make_policy(view(np.zeros((15, 17, 19))), 'PolicyFillEmptySpace', ''))
+    assert points
+    assert all(z == 7 for z, _, _ in points)
 
 
 def test_sections_of_peaks2d_descend_when_asked():
