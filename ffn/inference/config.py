@@ -75,7 +75,7 @@ class InferenceConfig:
       seed_policy: name; '' only where no subvolume is segmented as a whole.
       seed_policy_args: its arguments.
       movement_policy_name: '' is the default.
-      movement_policy_args: its arguments.
+      movement_policy_args: its arguments; deltas are z, y, x.
       segmentation_output_dir: folder of the results, '' where nothing is written.
       checkpoint_interval: seconds; 0 or less: only when the run is stopped.
       batch_size: fields of view that go through the network together.

@@ -16,7 +16,7 @@ from absl import logging
 
 from ffn.inference import inference_pb2, storage
 from ffn.inference.config import InferenceConfig
-from ffn.inference.core import checkpoint
+from ffn.inference.core import checkpoint, movement
 from ffn.inference.core.canvas import Canvas, Interrupted
 from ffn.inference.core.counters import Counters
 from ffn.inference.core.restrictor import Restrictor
@@ -140,6 +140,8 @@ class Runner:
         self.config = config = config.resolve()
         self._model = load_network(config) if model is None else model
         self.info = self._model.info
+        reach = [n // 2 for n in self.info.pred_mask_size.zyx]
+        movement.log_deltas(config.movement_policy_args, reach)
         self.precision = choose_precision(config.precision)
         self.executor = Executor(make_predictor(self._model), config.batch_size)
 

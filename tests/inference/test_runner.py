@@ -211,6 +211,20 @@ def test_a_request_unlike_the_training_is_warned_of(folder, flood_network, caplo
     ]
 
 
+def test_deltas_of_the_request_are_z_y_x(folder, caplog):
+    extra = 'movement_policy_args: "{\\"deltas\\": [0, 1, 2]}"'
+    with caplog.at_level(logging.INFO), Runner() as runner:
+        runner.start(read_text(read_request(flood.write_request(folder)), extra))
+        canvas, _ = runner.make_canvas((0, 0, 0), SIZE_ZYX)
+        seen = []
+        canvas.segment_at((4, 18, 10), callback=lambda canvas, pos: seen.append(pos))
+    assert {z for z, _, _ in seen} == {4}
+    assert len({y for _, y, _ in seen}) > 1
+    assert len({x for _, _, x in seen}) > 1
+    logged = [r.getMessage() for r in caplog.records if 'policy_args' in r.getMessage()]
+    assert logged == ['deltas of movement_policy_args are read as z,y,x 0,1,2 (x,y,z 2,1,0)']
+
+
 def test_what_is_set_aside_is_kept(folder):
     """Two requests in turn, each stopped: neither loses what it has done."""
     saved = storage.subvolume_path(folder / 'results', (0, 0, 0), 'cpoint')
@@ -338,7 +352,7 @@ def test_auto_is_what_it_was_taken_for(folder, caplog, monkeypatch):
     ('shift_mask { hdf5: "a" } shift_mask_scale: 1 shift_mask_threshold: 1 '
      'shift_mask_fov { start { x: 0 y: 0 z: 0 } size { x: 0 y: 1 z: 1 } }', 'shift_mask_fov has size'),
     ('movement_policy_name: "Jump"', 'FaceMaxMovementPolicy'),
-    ('movement_policy_args: "{\\"deltas\\": [4, 1, 1]}"', 'x,y,z 3,2,2'),
+    ('movement_policy_args: "{\\"deltas\\": [1, 1, 4]}"', 'z,y,x 2,2,3'),
     ('seed_policy: "PolicyGrid3d" seed_policy_args: "{\\"step\\": 0}"', 'PolicyGrid3d cannot compute'),
     ('shift_mask { hdf5: "volume.h5:raw" } shift_mask_scale: 1', 'shift_mask_threshold is 0'),
     ('voxel_size { x: 1 y: 0 z: 1 }', 'voxel_size is x,y,z 1,0,1'),

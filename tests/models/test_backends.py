@@ -139,7 +139,7 @@ def test_the_flood_network_segments_the_same_on_every_backend(repository, backen
     python(repository, backend, tmp_path, '-c', WRITE_FLOOD, str(tmp_path))
     request = tmp_path / 'request.pbtxt'
     text = request.read_text().replace('/flood"', '/flood.weights.h5"')
-    request.write_text(text + 'movement_policy_args: \'{"deltas": [2, 2, 1]}\'\n')
+    request.write_text(text + 'movement_policy_args: \'{"deltas": [1, 2, 2]}\'\n')
     python(
         repository,
         backend,

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+from absl import logging
 
 from ffn.utils import moves
 from ffn.utils.errors import UserError
-from ffn.utils.geometry import Position, Xyz, Zyx
+from ffn.utils.geometry import Position, Zyx, both_orders
 from ffn.utils.plugins import json_args, load_class
 
 
@@ -128,8 +129,8 @@ def make_policy(
     Args:
       view: the canvas.
       name: movement_policy_name; '' is FaceMaxMovementPolicy.
-      args: movement_policy_args, as JSON or parsed; may give deltas (x, y, z) and score_threshold (a
-        logit, as existing requests have it).
+      args: movement_policy_args, as JSON or parsed; may give deltas (z, y, x) and score_threshold (a
+        logit), as existing requests have them.
       deltas_zyx: the model's deltas.
       score_threshold: the move threshold, as a logit.
       reach_zyx: half of what the network predicts, which deltas cannot exceed.
@@ -138,9 +139,8 @@ def make_policy(
       UserError: unknown policy, or arguments that it does not take.
     """
     kwargs = json_args(args, 'movement_policy_args')
-    deltas = kwargs.pop('deltas', None)
-    if deltas is not None:
-        deltas_zyx = _checked_deltas(deltas, Zyx.of(reach_zyx))
+    deltas_zyx = read_deltas(kwargs, reach_zyx) or deltas_zyx
+    kwargs.pop('deltas', None)
     cls = load_class(
         name or 'FaceMaxMovementPolicy', __name__, 'movement_policy_name', ['FaceMaxMovementPolicy']
     )
@@ -156,11 +156,43 @@ def make_policy(
     return policy
 
 
-def _checked_deltas(given: Any, reach: Zyx) -> Zyx:
-    deltas = Xyz.parse(given, 'deltas of movement_policy_args').zyx
+def read_deltas(args: str | Mapping[str, Any], reach_zyx: Sequence[int]) -> Zyx | None:
+    """Reads the deltas that movement_policy_args set instead of the model's.
+
+    Their order is z, y, x, unlike that of the model's arguments: existing requests have it so.
+
+    Args:
+      args: movement_policy_args, as JSON or parsed.
+      reach_zyx: half of what the network predicts.
+
+    Returns:
+      The deltas, or None where they are the model's.
+
+    Raises:
+      UserError: not three integers, negative, or greater than `reach_zyx`.
+    """
+    given = json_args(args, 'movement_policy_args').get('deltas')
+    if given is None:
+        return None
+    deltas, reach = Zyx.parse(given, 'deltas of movement_policy_args'), Zyx.of(reach_zyx)
     if any(not 0 <= d <= r for d, r in zip(deltas, reach, strict=True)):
         raise UserError(
-            f'deltas of movement_policy_args are {deltas.xyz}; expected 0 to half of what the '
-            f'network predicts, {reach.xyz}'
+            f'deltas of movement_policy_args, whose order is z,y,x, are {both_orders(deltas)}; '
+            f'expected 0 to half of what the network predicts, {both_orders(reach)}'
         )
     return deltas
+
+
+def log_deltas(args: str | Mapping[str, Any], reach_zyx: Sequence[int]) -> None:
+    """Logs deltas that movement_policy_args set, if they would mean something else in x, y, z.
+
+    Args:
+      args: see `read_deltas`.
+      reach_zyx: see `read_deltas`.
+
+    Raises:
+      UserError: see `read_deltas`.
+    """
+    deltas = read_deltas(args, reach_zyx)
+    if deltas is not None and deltas.z != deltas.x:
+        logging.info('deltas of movement_policy_args are read as %s', both_orders(deltas))

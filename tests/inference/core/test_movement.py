@@ -1,7 +1,14 @@
+import logging
+
 import numpy as np
 import pytest
 
-from ffn.inference.core.movement import FaceMaxMovementPolicy, json_args, make_policy
+from ffn.inference.core.movement import (
+    FaceMaxMovementPolicy,
+    json_args,
+    log_deltas,
+    make_policy,
+)
 from ffn.utils.errors import UserError
 
 
@@ -64,12 +71,32 @@ def test_state_goes_through_json():
     assert list(other) == list(policy) != []
 
 
-def test_arguments_override_deltas_in_x_y_z_and_threshold():
-    policy = make_policy(
-        View(), '', '{"deltas": [3, 2, 1], "score_threshold": 7}', (4, 4, 4), 0, (1, 2, 3)
-    )
-    assert policy._deltas == (1, 2, 3)
-    assert policy._threshold == 7
+def test_arguments_override_deltas_in_z_y_x_and_threshold():
+    args = '{"deltas": [1, 2, 3], "score_threshold": 7}'
+    policy = make_policy(View(), '', args, (4, 4, 4), 0, (1, 2, 3))
+    policy.reset_state((10, 20, 30))
+    assert next(policy) == (10, 20, 30)
+    # Greatest on the faces at z + 1, y + 2 and x + 3; the last but one is not great enough.
+    peaks = {(1, 0, 1): 9.0, (0, 2, -1): 8.0, (1, -2, 0): 6.9, (0, -1, 3): 7.0}
+    policy.update(logits_with(peaks), (10, 20, 30))
+    assert list(policy) == [(11, 20, 31), (10, 22, 29), (10, 19, 33)]
+
+
+@pytest.mark.parametrize(
+    ('args', 'logged'),
+    [
+        ('{"deltas": [1, 2, 3]}', ['read as z,y,x 1,2,3 (x,y,z 3,2,1)']),
+        ('{"deltas": [1, 3, 1]}', []),
+        ('{"score_threshold": 2}', []),
+        ('', []),
+    ],
+)
+def test_deltas_whose_order_matters_are_logged_with_their_axes(args, logged, caplog):
+    with caplog.at_level(logging.INFO):
+        log_deltas(args, (1, 3, 4))
+    assert [r.getMessage() for r in caplog.records] == [
+        f'deltas of movement_policy_args are {line}' for line in logged
+    ]
 
 
 class UserPolicy(FaceMaxMovementPolicy):
@@ -90,8 +117,9 @@ def test_a_class_of_the_user():
         ('', '[1]', 'must be a JSON object'),
         ('', '{', 'is not JSON'),
         ('', '{"deltas": [1, 1, 1], "deltas": [2, 1, 1]}', "has the key 'deltas' twice"),
-        ('', '{"deltas": [8, 8]}', 'three integers x,y,z'),
-        ('', '{"deltas": [4, 4, 2]}', 'x,y,z 4,4,2; expected .* x,y,z 4,3,2'),
+        ('', '{"deltas": [8, 8]}', 'three integers z,y,x'),
+        ('', '{"deltas": [4, 3, 2]}', r'z,y,x 4,3,2 .*; expected .* z,y,x 2,3,4 \(x,y,z 4,3,2\)'),
+        ('', '{"deltas": [2, -1, 2]}', 'z,y,x 2,-1,2'),
     ],
 )
 def test_errors(name, args, message):
