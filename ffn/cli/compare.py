@@ -11,10 +11,10 @@ from ffn.cli.comparison_flags import (
     VOLUME_HELP,
     add_comparison_flags,
     check_comparison_flags,
+    find_voxel_size,
     make_viewer_link,
     open_image,
     read_box_and_offset,
-    read_voxel_size,
 )
 from ffn.cli.flags import make_parser
 from ffn.evaluation.blocks import compare_volumes
@@ -86,13 +86,14 @@ def _write_page(
         for i, (title, cases) in enumerate(found.titled_cases())
     ]
     names = ('A', 'B')
-    link = make_viewer_link(args, (args.a, args.b), names)
+    size = find_voxel_size(args, a, b, image)
+    link = make_viewer_link(args, (args.a, args.b), names, size)
     write_report(
         args.html,
         'Two segmentations side by side',
         {'A': args.a, 'B': args.b, 'box': found.box},
         format_differences(found),
-        ReportVolumes(a, b, image, read_voxel_size(args), names, link),
+        ReportVolumes(a, b, image, size.xyz if size else (1, 1, 1), names, link),
         sections,
         args.quiet,
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, parse_voxel_size
+from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size
 from ffn.volumes.volume import Volume, open_volume
 
 VOLUME_HELP = 'a folder of results, one .npz, or a volume, path:dataset'
@@ -37,7 +38,8 @@ def add_comparison_flags(parser: argparse.ArgumentParser) -> None:
     add(
         '--voxel_size',
         metavar='X,Y,Z',
-        help='physical size of a voxel; nanometres for links to the viewer (default: 1,1,1)',
+        help='nanometres; scales pictures, skeletons and links to the viewer (default: as the volumes '
+        'say, else 1,1,1)',
     )
     add = parser.add_argument_group('Output').add_argument
     add('--worst', type=int, default=10, metavar='N', help='how many cases of each kind are listed')
@@ -78,13 +80,20 @@ def read_box_and_offset(args: argparse.Namespace) -> tuple[Box | None, Xyz | Non
     return box, Xyz.parse(args.offset, '--offset') if args.offset else None
 
 
-def read_voxel_size(args: argparse.Namespace) -> tuple[float, float, float]:
-    """Reads --voxel_size, in x, y, z order.
+def find_voxel_size(args: argparse.Namespace, *volumes: Volume | None) -> KnownVoxelSize | None:
+    """Finds the voxel size: that of the flag, or of the first volume that has one; warns of contradictions.
 
     Raises:
-      UserError: not three positive numbers.
+      UserError: --voxel_size is not three positive numbers.
     """
-    return parse_voxel_size(args.voxel_size or '1,1,1', '--voxel_size')
+    known = []
+    if args.voxel_size:
+        size = parse_voxel_size(args.voxel_size, '--voxel_size')
+        known.append(KnownVoxelSize(size, '--voxel_size'))
+    for volume in volumes:
+        if volume is not None and volume.voxel_size is not None:
+            known.append(volume.voxel_size.of(volume.name))
+    return agreed_voxel_size(known)
 
 
 def open_image(args: argparse.Namespace, stack: contextlib.ExitStack) -> Volume | None:
@@ -97,7 +106,10 @@ def open_image(args: argparse.Namespace, stack: contextlib.ExitStack) -> Volume 
 
 
 def make_viewer_link(
-    args: argparse.Namespace, specs: tuple[str, str], names: tuple[str, str]
+    args: argparse.Namespace,
+    specs: tuple[str, str],
+    names: tuple[str, str],
+    voxel_size: KnownVoxelSize | None,
 ) -> Callable[[Xyz, Sequence[int], Sequence[int]], str | None]:
     """Returns a function that links from the page to --viewer_url, if that is given.
 
@@ -105,10 +117,11 @@ def make_viewer_link(
       args: the command line.
       specs: the two volumes, as given.
       names: what they are called.
+      voxel_size: None: unknown.
     """
     from ffn.visualization.neuroglancer_link import Layer, link
 
-    size = None if args.voxel_size is None else read_voxel_size(args)
+    size = None if voxel_size is None else voxel_size.xyz
 
     def make(at: Xyz, objects: Sequence[int], segments: Sequence[int]) -> str | None:
         layers = [Layer('image', args.image)] if args.image else []

@@ -12,10 +12,10 @@ from ffn.cli.comparison_flags import (
     VOLUME_HELP,
     add_comparison_flags,
     check_comparison_flags,
+    find_voxel_size,
     make_viewer_link,
     open_image,
     read_box_and_offset,
-    read_voxel_size,
 )
 from ffn.cli.flags import make_parser
 from ffn.evaluation.evaluation import Evaluation, evaluate_volumes
@@ -29,7 +29,8 @@ from ffn.evaluation.sources import open_segmentation, open_truth, shared_box
 from ffn.evaluation.text_report import format_evaluation
 from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError
-from ffn.utils.geometry import Box
+from ffn.utils.geometry import Box, Xyz
+from ffn.volumes.units import KnownVoxelSize
 from ffn.volumes.volume import Volume
 
 DEFAULT_BOUNDARY = 2
@@ -43,22 +44,21 @@ def main(argv: Sequence[str] | None = None) -> Evaluation:
     """
     args = _parser().parse_args(argv)
     check_comparison_flags(args)
-    if args.boundary < 0:
-        raise UserError(f'--boundary is {args.boundary}; expected 0 or more')
     if args.merge_threshold is not None and not 0 <= args.merge_threshold < math.inf:
         raise UserError(f'--merge_threshold is {args.merge_threshold:g}; expected 0 or more')
-    voxel_size = read_voxel_size(args)
     wanted, offset = read_box_and_offset(args)
     with contextlib.ExitStack() as stack:
         truth = stack.enter_context(open_truth(args.groundtruth, args.groundtruth_transforms))
         segmentation = stack.enter_context(open_segmentation(args.segmentation, args.split_cc))
         segmentation, box = shared_box(truth, segmentation, offset, wanted)
         image = open_image(args, stack)
+        known = find_voxel_size(args, truth, segmentation, image)
+        voxel_size = known.xyz if known else (1.0, 1.0, 1.0)
         found = evaluate_volumes(
             truth,
             segmentation,
             box,
-            boundary=args.boundary,
+            boundary=_parse_boundary(args.boundary, known),
             worst=args.worst,
             skeletons=_skeletons(args, truth, box, voxel_size),
             voxel_size_xyz=voxel_size,
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> Evaluation:
             write_json(args.json, given | found.as_json())
         print(format_evaluation(found), flush=True)
         if args.html:
-            _write_page(args, found, truth, segmentation, image, voxel_size)
+            _write_page(args, found, truth, segmentation, image, known)
     return found
 
 
@@ -97,11 +97,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         '--boundary',
-        type=int,
-        default=DEFAULT_BOUNDARY,
-        metavar='N',
-        help='a second set of scores excludes voxels this close to another label in the truth, in '
-        'voxels; 0: no second set',
+        default=str(DEFAULT_BOUNDARY),
+        metavar='WIDTH',
+        help='a second set of scores excludes voxels this close to another label in the truth: N voxels, '
+        'X,Y,Z voxels along each axis (2,2,0: only within sections), or nanometres (20nm); 0: no second '
+        'set',
     )
     add = parser.add_argument_group('Expected run length').add_argument
     add('--skeletons', nargs='+', metavar='FILE', help='SWC files, one per neuron')
@@ -134,6 +134,27 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _parse_boundary(text: str, voxel_size: KnownVoxelSize | None) -> int | Xyz:
+    """Reads --boundary: voxels, voxels along each axis, or nanometres."""
+    number = text.removesuffix('nm')
+    widths: list[int] = []
+    if number != text and voxel_size is None:
+        raise UserError(f'--boundary {text} needs the voxel size: give --voxel_size X,Y,Z')
+    try:
+        if number != text and voxel_size is not None:
+            widths = [int(float(number) / size) for size in voxel_size.xyz]
+            widths = widths if float(number) >= 0 else []
+        else:
+            widths = [int(part) for part in text.split(',')]
+    except (ValueError, OverflowError):
+        pass
+    if len(widths) not in (1, 3) or min(widths) < 0:
+        raise UserError(
+            f'--boundary is {text}; expected 0 or more voxels, X,Y,Z voxels, or nanometres such as 20nm'
+        )
+    return widths[0] if len(widths) == 1 else Xyz(*widths)
+
+
 def _skeletons(
     args: argparse.Namespace, truth: Volume, box: Box, voxel_size: tuple[float, float, float]
 ) -> Skeletons | None:
@@ -155,7 +176,7 @@ def _write_page(
     truth: Volume,
     segmentation: Volume,
     image: Volume | None,
-    voxel_size: tuple[float, float, float],
+    voxel_size: KnownVoxelSize | None,
 ) -> None:
     from ffn.evaluation.report_page import (
         ReportVolumes,
@@ -168,16 +189,17 @@ def _write_page(
         'segmentation': args.segmentation,
         'ground truth': args.groundtruth,
         'box': found.box,
-        'voxel size x, y, z': ', '.join(f'{size:g}' for size in voxel_size),
+        'voxel size': voxel_size or 'unknown, taken for a cube',
     }
     names = ('ground truth', 'segmentation')
-    link = make_viewer_link(args, (args.groundtruth, args.segmentation), names)
+    size = voxel_size.xyz if voxel_size else (1.0, 1.0, 1.0)
+    link = make_viewer_link(args, (args.groundtruth, args.segmentation), names, voxel_size)
     write_report(
         args.html,
         'Segmentation and ground truth',
         facts,
         format_numbers(found),
-        ReportVolumes(truth, segmentation, image, voxel_size, names, link),
+        ReportVolumes(truth, segmentation, image, size, names, link),
         make_sections(found),
         args.quiet,
     )

@@ -26,31 +26,41 @@ def cut_columns(box: Box, block_zyx: Zyx = BLOCK_ZYX) -> Iterator[list[Box]]:
         yield list(blocks(column, size))
 
 
-def boundary_band(labels: np.ndarray, width: int) -> np.ndarray:
+def boundary_band(labels: np.ndarray, width: int | Xyz) -> np.ndarray:
     """Finds the voxels that lie close to another label.
 
     Args:
       labels: integer [z, y, x]; background counts as a label.
-      width: maximum distance, in steps between face neighbours.
+      width: maximum distance, in steps between face neighbours; of three numbers, no more steps along an
+        axis than its own, and borders across an axis with 0 do not count.
 
     Returns:
       bool [z, y, x].
     """
     band = np.zeros(labels.shape, bool)
+    widths = band_widths(width).zyx
     sides = [
         (_slice_axis(axis, slice(1, None)), _slice_axis(axis, slice(None, -1))) for axis in range(3)
     ]
-    for high, low in sides:
+    for (high, low), steps in zip(sides, widths, strict=True):
+        if not steps:
+            continue
         differs = labels[high] != labels[low]
         band[high] |= differs
         band[low] |= differs
-    for _ in range(width - 1):
+    for step in range(1, max(widths)):
         grown = band.copy()
-        for high, low in sides:
-            grown[high] |= band[low]
-            grown[low] |= band[high]
+        for (high, low), steps in zip(sides, widths, strict=True):
+            if step < steps:
+                grown[high] |= band[low]
+                grown[low] |= band[high]
         band = grown
     return band
+
+
+def band_widths(width: int | Xyz) -> Xyz:
+    """Width of a boundary band along each axis."""
+    return Xyz(width, width, width) if isinstance(width, int) else width
 
 
 def _slice_axis(axis: int, part: slice) -> tuple[slice, ...]:
@@ -62,7 +72,7 @@ def compare_volumes(
     segmentation: Volume,
     box: Box,
     *,
-    boundary: int = 0,
+    boundary: int | Xyz = 0,
     block_zyx: Zyx = BLOCK_ZYX,
     quiet: bool = True,
 ) -> Contingency:
@@ -72,8 +82,8 @@ def compare_volumes(
       truth: labels.
       segmentation: labels, in the same coordinates.
       box: region to compare, inside both.
-      boundary: width in voxels of the band around label changes in the truth that `inner` excludes;
-        0: none.
+      boundary: width in voxels of the band around label changes in the truth that `inner` excludes, see
+        `boundary_band`; 0: none.
       block_zyx: size of the blocks.
       quiet: no progress bar.
 
@@ -106,7 +116,7 @@ def _collect(tables: list[Contingency], table: Contingency) -> None:
 
 
 def truth_in_blocks(
-    truth: Volume, column: list[Box], boundary: int
+    truth: Volume, column: list[Box], boundary: int | Xyz
 ) -> Iterator[tuple[Box, np.ndarray, np.ndarray | None]]:
     """Reads the truth block by block, with the boundary band, which also depends on the surroundings.
 
@@ -120,10 +130,11 @@ def truth_in_blocks(
     Yields:
       Block, integer [z, y, x], and bool [z, y, x] or None.
     """
-    if not boundary:
+    widths = band_widths(boundary)
+    if not any(widths):
         yield from ((block, truth.read(block), None) for block in column)
         return
-    grown = (block.grow(Xyz(boundary, boundary, boundary)) for block in column)
+    grown = (block.grow(widths) for block in column)
     around = [part for block in grown if (part := block.intersection(truth.box)) is not None]
     ends = sorted({*(block.end.z for block in column[:-1]), around[-1].end.z})
     part = around[0]
@@ -144,7 +155,7 @@ def truth_in_blocks(
         inside = block.relative_to(Xyz(part.start.x, part.start.y, first)).slices_zyx
         near = boundary_band(sections[: wide.end.z - first], boundary)
         labels, band = (np.ascontiguousarray(a[inside]) for a in (sections, near))
-        next_first = max(block.end.z - boundary, first)
+        next_first = max(block.end.z - widths.z, first)
         sections, first = sections[next_first - first :].copy(), next_first
         yield block, labels, band
         del labels, band, near

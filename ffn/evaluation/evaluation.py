@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from ffn.evaluation.blocks import compare_volumes
+from ffn.evaluation.blocks import band_widths, compare_volumes
 from ffn.evaluation.contingency import Contingency, Counted
 from ffn.evaluation.erl import ErlScore, erl_score, read_voxels
 from ffn.evaluation.error_cases import ErrorCase, MissedObject, find_missed_objects, find_splits
@@ -18,7 +18,7 @@ from ffn.evaluation.rand import compute_rand
 from ffn.evaluation.skeletons import Skeletons
 from ffn.evaluation.voi import compute_voi
 from ffn.utils.errors import UserError
-from ffn.utils.geometry import Box
+from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.volume import Volume
 
 
@@ -102,7 +102,7 @@ class Evaluation:
 
     Attributes:
       box: region that was compared, in coordinates of the ground truth.
-      boundary: width of the boundary band in voxels; 0: none.
+      boundary: width of the boundary band in voxels, on all axes or x, y, z; 0: none.
       scores: by choice of voxels; None if there are none.
       inner_scores: the same without the boundary band; None if there is no band.
       coverage: how much of the truth is covered.
@@ -113,7 +113,7 @@ class Evaluation:
     """
 
     box: Box
-    boundary: int
+    boundary: int | Xyz
     scores: dict[Counted, Scores | None]
     inner_scores: dict[Counted, Scores | None] | None
     coverage: Coverage
@@ -123,7 +123,7 @@ class Evaluation:
     erl: ErlScore | None = None
 
     @classmethod
-    def of(cls, table: Contingency, boundary: int = 0, worst: int = 10) -> Evaluation:
+    def of(cls, table: Contingency, boundary: int | Xyz = 0, worst: int = 10) -> Evaluation:
         """Evaluates a table of all voxels.
 
         Args:
@@ -131,12 +131,13 @@ class Evaluation:
           boundary: width of the band that its `inner` excludes.
           worst: maximum number of cases of each kind.
         """
-        inner = table.without_boundary() if boundary else table
+        has_band = any(band_widths(boundary))
+        inner = table.without_boundary() if has_band else table
         return cls(
             table.box,
             boundary,
             _scores(table),
-            _scores(inner) if boundary else None,
+            _scores(inner) if has_band else None,
             Coverage.of(table),
             find_splits(inner, worst),
             find_splits(inner.swapped(), worst),
@@ -166,7 +167,7 @@ def evaluate_volumes(
     segmentation: Volume,
     box: Box,
     *,
-    boundary: int = 0,
+    boundary: int | Xyz = 0,
     worst: int = 10,
     skeletons: Skeletons | None = None,
     voxel_size_xyz: Sequence[float] = (1, 1, 1),

@@ -96,7 +96,8 @@ class FloodView:
     """Draws the object that grows on a canvas, in a fixed layout.
 
     Attributes:
-      scale: pixels per voxel, along all axes.
+      scale: pixels per voxel, along the axes along which voxels are smallest.
+      pixels_zyx: pixels per voxel along each axis, in the proportions of the voxel.
       corners: pixel (row, column) at which each of the planes xy, xz and yz begins.
     """
 
@@ -118,15 +119,19 @@ class FloodView:
           start_zyx: seed of the object, within the canvas.
           through_zyx: voxel where the planes meet, within the canvas; default: the start.
           follow: cut through the centre of the field of view instead.
-          scale: pixels per voxel; default: as many as fit into 1000 pixels, at most 8.
+          scale: pixels along the shortest edge of a voxel; default: as many as fit into 1000 pixels, at most 8.
         """
         self._canvas, self._fov, self._start = canvas, fov.zyx, Zyx.of(start_zyx)
         self._through = Zyx.of(self._start if through_zyx is None else through_zyx)
         self._follow = follow
-        width = sum(canvas.shape[right] for _, _, right in _PLANES)
-        self.scale = scale or min(max(_WIDTH // width, 1), _MAX_SCALE)
-        height = max(canvas.shape[down] for _, down, _ in _PLANES) * self.scale
-        panels = [max(canvas.shape[right] * self.scale, _MIN_PANEL) for _, _, right in _PLANES]
+        size = canvas.view.voxel_size_zyx
+        ratios = [edge / min(size) for edge in size]
+        width = sum(canvas.shape[right] * ratios[right] for _, _, right in _PLANES)
+        self.scale = scale or min(max(int(_WIDTH / width), 1), _MAX_SCALE)
+        self.pixels_zyx = tuple(round(self.scale * ratio) for ratio in ratios)
+        sides = [n * p for n, p in zip(canvas.shape, self.pixels_zyx, strict=True)]
+        height = max(sides[down] for _, down, _ in _PLANES)
+        panels = [max(sides[right], _MIN_PANEL) for _, _, right in _PLANES]
         self.corners = [(_TOP, sum(panels[:i]) + (i + 1) * _GAP) for i in range(len(panels))]
         self._size = sum(panels) + (len(panels) + 1) * _GAP, _TOP + height + _GAP
         # A sample of voxels suffices to tell dark from bright.
@@ -158,7 +163,7 @@ class FloodView:
         )
         tiles = []
         for plane, image, logits in cuts:
-            tile = self._enlarged(shade(self.gray(image), expit(logits)))
+            tile = self._enlarged(shade(self.gray(image), expit(logits)), plane)
             self._mark_fov(tile, plane, position_zyx, through)
             self._mark_start(tile, plane, through)
             tiles.append(tile)
@@ -183,14 +188,15 @@ class FloodView:
         cuts = (orthogonal_planes(volume, self._through) for volume in (self._canvas.image, labels))
         for plane, image, drawn in zip(_PLANES, *cuts, strict=True):
             ids = drawn * _ORANGE_ID if drawn.dtype == bool else drawn
-            tiles.append(self._enlarged(overlay(self.gray(image), ids)))
+            tiles.append(self._enlarged(overlay(self.gray(image), ids), plane))
             self._mark_start(tiles[-1], plane, self._through)
         return self._sheet(
             tiles, self._through, (title, f'start at {absolute(self._canvas, self._start)}')
         )
 
-    def _enlarged(self, tile: np.ndarray) -> np.ndarray:
-        return tile.repeat(self.scale, 0).repeat(self.scale, 1)
+    def _enlarged(self, tile: np.ndarray, plane: Position) -> np.ndarray:
+        _, down, right = plane
+        return tile.repeat(self.pixels_zyx[down], 0).repeat(self.pixels_zyx[right], 1)
 
     @property
     def _stroke(self) -> int:
@@ -203,7 +209,8 @@ class FloodView:
         first = [p - n // 2 for p, n in zip(position, self._fov, strict=True)]
         across, *within = plane
         rows, columns = (
-            slice(first[a] * self.scale, (first[a] + self._fov[a]) * self.scale) for a in within
+            slice(first[a] * self.pixels_zyx[a], (first[a] + self._fov[a]) * self.pixels_zyx[a])
+            for a in within
         )
         frame = np.zeros(tile.shape[:2], bool)
         frame[rows, columns] = True
@@ -219,7 +226,7 @@ class FloodView:
 
     def _mark_start(self, tile: np.ndarray, plane: Position, through: Position) -> None:
         across, *within = plane
-        row, column = (self._start[a] * self.scale + self.scale // 2 for a in within)
+        row, column = (int((self._start[a] + 0.5) * self.pixels_zyx[a]) for a in within)
         half = self._stroke // 2
         arm = max(6, self.scale) if self._start[across] == through[across] else half + 1
         for r, c in ((half, arm), (arm, half)):

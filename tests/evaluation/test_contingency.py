@@ -135,6 +135,25 @@ def test_the_band_is_what_is_near_another_label(labels, width):
     np.testing.assert_array_equal(boundary_band(labels, width), expected)
 
 
+@settings(deadline=None)
+@given(hnp.arrays(np.int64, SHAPES, elements=st.integers(0, 2)), st.integers(1, 4))
+def test_a_band_within_sections_is_that_of_each_section(labels, width):
+    expected = np.stack([boundary_band(section[np.newaxis], width)[0] for section in labels])
+    np.testing.assert_array_equal(boundary_band(labels, Xyz(width, width, 0)), expected)
+    np.testing.assert_array_equal(
+        boundary_band(labels, Xyz(width, width, width)), boundary_band(labels, width)
+    )
+
+
+def test_a_band_of_three_widths():
+    labels = np.zeros((9, 9, 9), int)
+    labels[:4, :4, :4] = 1
+    band = boundary_band(labels, Xyz(3, 2, 1))
+    assert np.flatnonzero(band[0, 0, :]).tolist() == [1, 2, 3, 4, 5, 6]
+    assert np.flatnonzero(band[0, :, 0]).tolist() == [2, 3, 4, 5]
+    assert np.flatnonzero(band[:, 0, 0]).tolist() == [3, 4]
+
+
 def test_the_band_knows_what_is_outside_of_the_box():
     truth = np.ones((1, 1, 10), np.uint8)
     truth[..., 5:] = 2

@@ -286,6 +286,9 @@ def test_split_cc(folder):
     [
         (['--worst', '-1'], '--worst is -1'),
         (['--boundary', '-1'], '--boundary is -1'),
+        (['--boundary', '1,2'], '--boundary is 1,2; expected 0 or more voxels, X,Y,Z voxels, or'),
+        (['--boundary', '20nm'], '--boundary 20nm needs the voxel size: give --voxel_size X,Y,Z'),
+        (['--boundary', '20um'], '--boundary is 20um; expected'),
         (['--voxel_size', '4,4'], "--voxel_size is '4,4'; expected three positive numbers"),
         (['--voxel_size', '4,0,4'], "--voxel_size is '4,0,4'"),
         (['--merge_threshold', 'nan'], '--merge_threshold is nan'),
@@ -356,3 +359,28 @@ def test_the_published_segmentation(data_dir, tmp_path):
     assert score['rand_error'] == pytest.approx(0.0557, abs=1e-3)
     assert found['coverage']['segments'] == 254
     assert found['coverage']['segmentation_voxels'] / 250**3 == pytest.approx(0.887, abs=1e-3)
+
+
+def test_the_voxel_size_is_that_of_the_volumes(tmp_path, caplog):
+    truth = np.ones((12, 20, 22), np.uint8)
+    truth[:, 10:] = 2
+    with h5py.File(tmp_path / 'v.h5', 'w') as file:
+        for name in ('truth', 'seg'):
+            file[name] = truth
+            file[name].attrs['resolution'] = (40.0, 8.0, 8.0)
+    (tmp_path / 'a.swc').write_text('1 0 12 20 40 1 -1\n2 0 100 20 40 1 1\n')
+    given = ['--segmentation', f'{tmp_path}/v.h5:seg', '--groundtruth', f'{tmp_path}/v.h5:truth']
+    given += ['--skeletons', f'{tmp_path}/a.swc', '--html', f'{tmp_path}/page.html', '--quiet']
+    found = main([*given, '--boundary', '20nm'])
+    assert found.boundary == (2, 2, 0)
+    assert found.erl.voxel_size_xyz == (8, 8, 40)
+    assert found.erl.erl == pytest.approx(88)
+    assert found.inner_scores['both'].voxels == 12 * 16 * 22
+    assert 'x,y,z 8,8,40 nm' in (tmp_path / 'page.html').read_text()
+    assert not [r for r in caplog.records if 'contradict' in r.getMessage()]
+    other = main([*given, '--voxel_size', '8,8,30', '--boundary', '3,1,1'])
+    assert other.erl.voxel_size_xyz == (8, 8, 30)
+    assert other.boundary == (3, 1, 1)
+    lines = [r.getMessage() for r in caplog.records if 'contradict' in r.getMessage()]
+    assert len(lines) == 2
+    assert 'x,y,z 8,8,30 nm (--voxel_size), but x,y,z 8,8,40 nm' in lines[0]

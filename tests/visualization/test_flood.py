@@ -274,3 +274,23 @@ def test_an_image_of_one_value_can_be_drawn():
     canvas.visited = (5, 6, 10), (5, 6, 10)
     assert np.ptp(make_view(canvas).gray(canvas.image)) == 0
     make_view(canvas).moment(1, POSITION_ZYX)
+
+
+def test_planes_have_the_proportions_of_the_voxels():
+    """Sections 4.5 times as thick as pixels are wide: a bright cube of voxels becomes a tall box."""
+    image = np.full(SHAPE_ZYX, 60, np.uint8)
+    image[6:10, 8:16, 12:22] = 200
+    canvas = oracle_canvas(image, corner_zyx=CORNER_ZYX, voxel_size_zyx=(36, 8, 8))
+    canvas.seed[8, 10, 14] = 1
+    canvas.visited = (8, 10, 14), (8, 10, 14)
+    view = FloodView(canvas, FOV, (8, 10, 14), scale=2)
+    assert view.pixels_zyx == (9, 2, 2)
+    picture = view.labels(canvas.segmentation, 'proportions')
+    for (top, left), (down, right) in zip(view.corners, ((1, 2), (0, 2), (0, 1))):
+        height, width = (SHAPE_ZYX[a] * view.pixels_zyx[a] for a in (down, right))
+        bright = (picture[top : top + height, left : left + width] > 200).all(axis=-1)
+        rows, columns = np.flatnonzero(bright.any(axis=1)), np.flatnonzero(bright.any(axis=0))
+        sides = {0: (6, 10), 1: (8, 16), 2: (12, 22)}
+        for axis, found in ((down, rows), (right, columns)):
+            first, stop = (n * view.pixels_zyx[axis] for n in sides[axis])
+            assert (found[0], found[-1] + 1) == (first, stop)
