@@ -22,8 +22,8 @@ class ImportLabels:
         'dataset to write; the other datasets of the file are kept', metavar='FILE.h5:DATASET'
     )
     dataset: str | None = setting(
-        'label dataset to import as it is; without it, stack with its transforms, or the only label dataset '
-        'there is',
+        'label dataset to import, without transforms. If unset: stack with its transforms where the file has '
+        'both, else the only integer volume of the file',
         default=None,
         metavar='NAME',
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from absl import logging
 
 from ffn.cli.flags import parse_command, read_settings
-from ffn.training.sampling.partition_config import PartitionConfig
+from ffn.training.sampling.partition_config import BACKGROUND, EXCLUDED, PartitionConfig
 from ffn.training.sampling.partitions import write_partitions
 from ffn.utils.settings import section, setting
 
@@ -30,6 +31,12 @@ def run(command: Partitions) -> None:
     )
     for value, count in zip(values, counts, strict=True):
         logging.info('partition %3d: %12d voxels', value, count)
+    of_objects = counts[~np.isin(values, (BACKGROUND, EXCLUDED))].sum()
+    logging.info(
+        '%d voxels of objects can be trained on: a network is usually trained until it has seen as many '
+        'fields of view',
+        of_objects,
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -12,6 +12,8 @@ PATIENCE_STEPS = 2000
 _FEWEST_PATCHES = 20
 # A network has learned something once its loss is below this fraction of the best constant answer's.
 _LEARNED = 0.9
+# … or once it finds this much more of the object than of what surrounds it.
+_INFORMED = 0.02
 
 
 def suggested_steps(labelled_voxels: int, fovs_per_step: int) -> int:
@@ -30,7 +32,8 @@ def log_suggestion(labelled_voxels: int | None, fovs_per_step: int, max_steps: i
         return
     logging.info(
         '%d voxels are labelled: a network is usually trained until it has seen as many fields of '
-        'view, which are %d steps of %d; max_steps is %d',
+        'view, which are %d steps of %d; max_steps is %d. What partitions have left out, such as small '
+        'objects, is counted here: their log tells how many voxels remain',
         labelled_voxels,
         suggested_steps(labelled_voxels, fovs_per_step),
         fovs_per_step,
@@ -71,11 +74,13 @@ def _patterns(step: int, scalars: Mapping[str, float]) -> dict[str, str]:
     """The bad patterns in the metrics, name → warning."""
     found = {}
     precision, recall = scalars['eval/all/precision'], scalars['eval/all/recall']
-    if scalars['eval/patch_loss'] > _LEARNED * scalars['eval/constant_loss']:
+    informed = recall + scalars['eval/all/specificity'] - 1
+    as_constant = scalars['eval/patch_loss'] > _LEARNED * scalars['eval/constant_loss']
+    if as_constant and informed < _INFORMED:
         found['nothing'] = (
             f'nothing learned in {step} steps: the loss of a patch is '
             f'{scalars["eval/patch_loss"]:.3f}, that of the best constant prediction '
-            f'{scalars["eval/constant_loss"]:.3f}. Do --image_mean and --image_stddev fit the image, '
+            f'{scalars["eval/constant_loss"]:.3f}, recall {recall:.3f}. Do --image_mean and --image_stddev fit the image, '
             'are labels and image aligned, is --learning_rate too low or too high?'
         )
     elif precision > 0.8 and recall < 0.1:

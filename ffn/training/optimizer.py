@@ -34,6 +34,22 @@ class WarmUp(schedules.LearningRateSchedule):
         return {'after': self._after, 'steps': self._steps}
 
 
+class RMSprop(keras.optimizers.RMSprop):
+    """RMSprop whose mean of squared gradients begins at 1, as that of TensorFlow 1 does.
+
+    The first step is lr * g / sqrt(decay * 1 + (1 - decay) * g² + epsilon). From 0, as Keras has it, it
+    would be lr / sqrt(1 - decay) in every weight, however small its gradient.
+    """
+
+    def build(self, variables: list[keras.Variable]) -> None:
+        """See base class."""
+        if self.built:
+            return
+        super().build(variables)
+        for mean_square in self._velocities:
+            mean_square.assign(ops.ones_like(mean_square))
+
+
 def learning_rate(config: OptimizerConfig) -> schedules.LearningRateSchedule | float:
     """The learning rate: a number, or a schedule."""
     rate = config.learning_rate
@@ -64,9 +80,7 @@ def make_optimizer(config: OptimizerConfig) -> keras.optimizers.Optimizer:
         return keras.optimizers.Adam(rate, **adam)
     if config.optimizer == 'adamw':
         return keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, **adam)
-    return keras.optimizers.RMSprop(
-        rate, rho=config.rmsprop_decay, momentum=config.momentum, epsilon=config.epsilon
-    )
+    return RMSprop(rate, rho=config.rmsprop_decay, momentum=config.momentum, epsilon=config.epsilon)
 
 
 def named_state(optimizer: keras.optimizers.Optimizer) -> dict[str, keras.Variable]:

@@ -38,7 +38,7 @@ class OptimizerConfig:
         'training steps over which the rate rises linearly from 0', default=0
     )
     rmsprop_decay: float = setting(
-        'rmsprop: decay of the average of squared gradients', default=0.9
+        'rmsprop: decay of the average of squared gradients, which begins at 1', default=0.9
     )
     adam_beta1: float = setting('adam, adamw: decay of the average of gradients', default=0.9)
     adam_beta2: float = setting(

@@ -13,6 +13,7 @@ GOOD = {
     'eval/constant_loss': 0.6,
     'eval/all/precision': 0.9,
     'eval/all/recall': 0.8,
+    'eval/all/specificity': 0.99,
     'moves/total': 50,
     'moves/all/correct': 0.5,
     'moves/all/spurious': 0.1,
@@ -20,7 +21,10 @@ GOOD = {
 }
 # By a word of the warning: what shows it, and what just does not.
 PATTERNS = {
-    'nothing learned': ({'eval/patch_loss': 0.55}, {'eval/patch_loss': 0.53}),
+    'nothing learned': (
+        {'eval/patch_loss': 0.55, 'eval/all/recall': 0.02},
+        {'eval/patch_loss': 0.53, 'eval/all/recall': 0.8},
+    ),
     'only where it is certain': ({'eval/all/recall': 0.09}, {'eval/all/recall': 0.11}),
     'lead out of the object': (
         {'moves/all/correct': 0.05, 'moves/all/spurious': 0.55},
@@ -81,6 +85,23 @@ def test_it_comes_back_after_it_has_gone_away(word):
     monitor = guidance.TrainingMonitor()
     summaries = (bad, good, bad, bad, bad, good, bad, good, bad, bad)
     assert check(monitor, *summaries) == [0, 0, 0, 1, 0, 0, 0, 0, 0, 1]
+
+
+def test_who_finds_some_of_the_object_has_learned_something():
+    """Recall 0.087 in step 2598 of a run that went on to learn; its loss was that of a constant still."""
+    young = {'eval/patch_loss': 0.59, 'eval/all/recall': 0.087, 'eval/all/precision': 0.7}
+    assert check(guidance.TrainingMonitor(), *[young] * 3, start=2598) == [0, 0, 0]
+
+
+@pytest.mark.parametrize(('recall', 'specificity'), [(0.0, 1.0), (1.0, 0.0), (0.5, 0.5)])
+def test_predictions_that_know_nothing_of_the_object_are_nothing_learned(recall, specificity):
+    same = {
+        'eval/patch_loss': 0.6,
+        'eval/all/recall': recall,
+        'eval/all/specificity': specificity,
+        'eval/all/precision': 0.3,
+    }
+    assert check(guidance.TrainingMonitor(), same, same) == [0, 1]
 
 
 def test_patterns_are_counted_each_by_itself():

@@ -46,7 +46,7 @@ def adagrad(value, gradient, state, step):
 
 
 def rmsprop(value, gradient, state, step):
-    mean, move = state if step > 1 else (0.0, 0.0)
+    mean, move = state if step > 1 else (1.0, 0.0)
     mean = 0.7 * mean + 0.3 * gradient**2
     move = 0.8 * move + 0.1 * gradient / np.sqrt(mean + 1e-4)
     return value - move, (mean, move)
@@ -71,6 +71,17 @@ def test_update_rule(rule):
         epsilon=1e-4,
     )
     np.testing.assert_allclose(run(config)[0], by_hand(rule), rtol=1e-4)
+
+
+@pytest.mark.parametrize('gradient', [1e-3, 0.7])
+def test_rmsprop_makes_its_first_step_from_a_mean_square_of_1(gradient):
+    config = OptimizerConfig('rmsprop', learning_rate=1e-3, momentum=0.0)
+    variable = keras.Variable(np.zeros(1, np.float32))
+    optimizer = make_optimizer(config)
+    optimizer.build([variable])
+    optimizer.apply([keras.ops.convert_to_tensor(np.full(1, gradient, np.float32))], [variable])
+    expected = -1e-3 * gradient / np.sqrt(0.9 * 1 + 0.1 * gradient**2 + 1e-8)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(variable), expected, rtol=1e-5)
 
 
 def test_learning_rate_falls_in_stairs():

@@ -43,14 +43,28 @@ def kept_labels(
     ids, index = np.unique(np.concatenate([ids for ids, _ in uniques]), return_inverse=True)
     sizes = np.zeros(len(ids), np.int64)
     np.add.at(sizes, index, np.concatenate([counts for _, counts in uniques]).astype(np.int64))
-    kept = set(ids[(sizes >= min_size) & (ids != 0)].tolist())
-    if not kept:
-        logging.warning(
-            'no segment has %d voxels or more (--min_size): all is background', min_size
-        )
+    is_large = sizes[ids != 0] >= min_size
+    kept = set(ids[ids != 0][is_large].tolist())
+    _tell_dust(sizes[ids != 0], is_large, min_size)
     if whitelist:
         kept &= _whitelisted(whitelist, dtype, kept)
     return kept
+
+
+def _tell_dust(sizes: np.ndarray, is_large: np.ndarray, min_size: int) -> None:
+    """Says how many objects, of all with these sizes, are too small, and how much of what is labelled."""
+    if not is_large.any():
+        logging.warning(
+            'no segment has %d voxels or more (--min_size): all is background', min_size
+        )
+    elif not is_large.all():
+        logging.info(
+            '--min_size %d makes %d of %d objects background, %.1f %% of the labelled voxels',
+            min_size,
+            np.count_nonzero(~is_large),
+            len(sizes),
+            100 * sizes[~is_large].sum() / sizes.sum(),
+        )
 
 
 def _whitelisted(whitelist: Collection[int], dtype: np.dtype, kept: Collection[int]) -> set[int]:

@@ -168,6 +168,18 @@ def test_nothing_large_enough_is_said(caplog):
     assert '--min_size' in caplog.text
 
 
+def test_what_min_size_makes_background_is_said(caplog):
+    labels = np.zeros((5, 6, 7), np.uint16)
+    labels[0, 0, :4], labels[1, :, :6], labels[3, 1, 1:5], labels[4, 5, 6] = 300, 2, 9, 4
+    config = PartitionConfig((0.5,), Xyz(1, 1, 1), min_size=5)
+    with caplog.at_level(logging.INFO, 'absl'):
+        computed(labels, config)
+    # 4 + 4 + 1 of 4 + 36 + 4 + 1 voxels
+    assert (
+        '--min_size 5 makes 3 of 4 objects background, 20.0 % of the labelled voxels' in caplog.text
+    )
+
+
 def test_spheres_are_absolute_and_include_their_border():
     labels = np.ones((12, 14, 16), int)
     spheres = ((105.0, 206.0, 307.0, 3.0), (100.0, 200.0, 300.0, 2.5), (0.0, 0.0, 0.0, 9.0))
