@@ -16,6 +16,9 @@ from ffn.inference.storage import smallest_unsigned
 from ffn.utils.errors import UserError
 from ffn.utils.labels import compact
 
+# The value that marks voxels without label in files of other programs.
+_NO_ID = 2**64 - 1
+
 
 class Consensus(NamedTuple):
     """The consensus of two segmentations.
@@ -36,7 +39,8 @@ def split_consensus(a: np.ndarray, b: np.ndarray, min_size: int = 0) -> Consensu
 
     Every object of `a` is split into its intersections with the labels of `b`, including background. The
     largest intersection (in case of a tie, that with the lowest label of `b`) keeps the object's id; the
-    others, if large enough, get ids above all of `a`, ordered by (label of `b`, label of `a`).
+    others, if large enough, get ids above all of `a`, ordered by (label of `b`, label of `a`). Where
+    there are too few of these below 2^64-1, they get the lowest ids that `a` does not have.
 
     Args:
       a: integer [z, y, x], 0 is background.
@@ -72,10 +76,17 @@ def split_consensus(a: np.ndarray, b: np.ndarray, min_size: int = 0) -> Consensu
     ids = np.where(enough & largest, ids_a[part_a], 0)
     new = np.flatnonzero(enough & ~largest)
     new = new[np.lexsort((part_a[new], part_b[new]))]
-    first = int(ids_a.max()) + 1
-    ids[new] = np.arange(first, first + len(new), dtype=np.uint64)
+    ids[new] = _free_ids(ids_a, len(new))
     return Consensus(
         smallest_unsigned(ids)[part_of_voxel],
         dict(zip(ids[new].tolist(), ids_a[part_a[new]].tolist(), strict=True)),
         int(voxels[(part_a > 0) & ~enough].sum()),
     )
+
+
+def _free_ids(taken: np.ndarray, count: int) -> np.ndarray:
+    """Returns ids that are not in a table of ids, above it if possible: uint64 [count]."""
+    first = int(taken.max()) + 1
+    if first + count <= _NO_ID:
+        return np.arange(first, first + count, dtype=np.uint64)
+    return np.setdiff1d(np.arange(1, len(taken) + count + 1, dtype=np.uint64), taken)[:count]

@@ -194,7 +194,7 @@ def segment_reversed(
 
 def _claim(config: InferenceConfig, folder: str) -> None:
     """Claims a folder for a request; refuses one with results of another."""
-    if not Path(folder, provenance.MANIFEST).exists() and list(Path(folder).glob('**/seg-*.npz')):
+    if not Path(folder, provenance.MANIFEST).exists() and any(storage.subvolume_files(folder)):
         raise UserError(
             f'{folder} holds subvolumes that were not made by ffn consensus; omit '
             '--inference_request if they are complete, or give another directory'

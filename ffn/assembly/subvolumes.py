@@ -12,6 +12,7 @@ import numpy as np
 from ffn.assembly.tiling import Tiling
 from ffn.inference import storage
 from ffn.inference.request_identity import request_digest
+from ffn.utils.arrays import native
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
 from ffn.utils.npz import read_npy_header, read_npz, stored_bytes
@@ -81,7 +82,7 @@ class Subvolumes:
                     )
                 count = math.prod(shape if fortran else (sections, *shape[1:]))
                 data = file.read(count * dtype.itemsize)
-                labels = np.frombuffer(data, dtype, count)
+                labels = native(np.frombuffer(data, dtype, count))
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError) as error:
             if isinstance(error, UserError):
                 raise

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import fastremap
 import numpy as np
 
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
+from ffn.utils.labels import renumber
 
 Counted = Literal['either', 'truth', 'segmentation', 'both']
 """Voxels labelled in truth or segmentation, in the truth, in the segmentation, or in both."""
@@ -165,7 +165,7 @@ def _grouped(
     if not len(truth):
         return Contingency(box, truth, segmentation, voxels, inner, *places)
     # Small numbers sort several times as fast as ids.
-    numbers = [fastremap.renumber(ids)[0] for ids in (truth, segmentation)]
+    numbers = [renumber(ids)[0] for ids in (truth, segmentation)]
     order = np.lexsort(numbers)
     new = np.ones(len(order), bool)
     new[1:] = np.logical_or(*(n[order][1:] != n[order][:-1] for n in numbers))

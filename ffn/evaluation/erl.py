@@ -126,11 +126,13 @@ def erl_score(
     mergers = _mergers(skeletons, segments, lengths, merge_threshold)
     omitted = (first == 0) | (second == 0)
     split = ~omitted & (first != second)
-    merged = ~omitted & ~split & np.isin(first, [m.segment for m in mergers])
+    merged = ~omitted & ~split & np.isin(first, np.array([m.segment for m in mergers], np.uint64))
     correct = ~(omitted | split | merged)
     trees = skeletons.trees()
     tree = trees[skeletons.edges[:, 0]]
-    runs = _sums(np.stack([tree[correct], first[correct]], axis=1), lengths[correct])
+    pieces = np.stack([tree[correct].astype(np.uint64), first[correct]], axis=1)
+    _, run = np.unique(pieces, axis=0, return_inverse=True)
+    runs = np.bincount(run.reshape(-1), lengths[correct])
     total = float(lengths.sum())
     max_erl = float(np.sum(np.bincount(tree, lengths) ** 2)) / total
     erl = float(np.sum(runs**2)) / total
@@ -150,12 +152,6 @@ def erl_score(
         voxel_size_xyz=tuple(map(float, voxel_size_xyz)),
         mergers=tuple(mergers),
     )
-
-
-def _sums(keys: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Sums values by equal rows of keys."""
-    _, group = np.unique(keys, axis=0, return_inverse=True)
-    return np.bincount(group.reshape(-1), values)
 
 
 def _mergers(

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import fastremap
 import numpy as np
 from absl import logging
 
@@ -29,6 +28,7 @@ from ffn.inference.run_progress import RunProgress
 from ffn.inference.runner import Runner
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
+from ffn.utils.labels import renumber
 from ffn.volumes.volume import VolumeSource, open_volume
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class HeldOutBox:
             truth = volume.require_labels().read(self.box)
         if not (truth > 0).any():
             raise UserError(f'{labels} has no object in box {self.box}')
-        self.truth = fastremap.renumber(np.where(truth > 0, truth, 0), preserve_zero=True)[0]
+        self.truth = renumber(np.where(truth > 0, truth, 0))[0]
 
     def __enter__(self) -> HeldOutBox:
         return self

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import cc3d
 import edt
-import fastremap
 import numpy as np
 from absl import logging
 from scipy.sparse import coo_array
@@ -19,6 +18,7 @@ from skimage.morphology import skeletonize
 from ffn.evaluation.swc import read_swc
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
+from ffn.utils.labels import renumber
 from ffn.utils.progress import progress
 
 # Skeletons are made in memory.
@@ -200,7 +200,7 @@ def skeletonize_truth(
             f'skeletons are made in memory, of at most {_MAX_VOXELS} voxels; the box has {truth.size}: '
             'choose a --bounding_box, or give --skeletons'
         )
-    labels, names = fastremap.renumber(np.where(truth > 0, truth, 0), preserve_zero=True)
+    labels, names = renumber(np.where(truth > 0, truth, 0))
     stats = cc3d.statistics(labels)
     parts = []
     numbers = [

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from absl import logging
 
-from ffn.inference.storage import OriginInfo, split_components
+from ffn.inference.storage import OriginInfo, corner_of, split_components, subvolume_files
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
 from ffn.utils.npz import read_npz
@@ -21,7 +20,6 @@ from ffn.volumes.provenance import read_input_stamp
 from ffn.volumes.specs import split_spec
 from ffn.volumes.volume import Volume, open_volume
 
-_RESULT = re.compile(r'seg-(\d+)_(\d+)_(\d+)\.npz')
 # Ids of the i-th of several subvolumes are offset by i times this.
 SUBVOLUME_IDS = 2**32
 # Attribute of a volume whose position is known.
@@ -44,7 +42,7 @@ def open_segmentation(spec: str, split_cc: bool = False) -> Volume:
     path = Path(spec)
     if path.suffix == '.npz':
         return _result_volume(path, split_cc)
-    found = _results(path) if path.is_dir() else []
+    found = sorted(subvolume_files(path), key=_corner_zyx)
     if len(found) == 1:
         return _result_volume(found[0], split_cc)
     if found:
@@ -128,15 +126,8 @@ def _derived(
     )
 
 
-def _results(folder: Path) -> list[Path]:
-    """Finds the results below a folder, in either layout, ordered by position."""
-    paths = [*folder.glob('seg-*.npz'), *folder.glob('*/*/seg-*.npz')]
-    return sorted((p for p in paths if _RESULT.fullmatch(p.name)), key=lambda p: _corner_zyx(p))
-
-
 def _corner_zyx(path: Path) -> Zyx:
-    named = _RESULT.fullmatch(path.name)
-    return Xyz(*map(int, named.groups())).zyx if named else Zyx(0, 0, 0)
+    return corner_of(path) or Zyx(0, 0, 0)
 
 
 def _components(labels: np.ndarray) -> np.ndarray:
@@ -153,7 +144,7 @@ def _read_result(path: Path, split_cc: bool) -> np.ndarray:
 
 
 def _result_volume(path: Path, split_cc: bool) -> Volume:
-    attrs = {_PLACED: True} if _RESULT.fullmatch(path.name) else {}
+    attrs = {} if corner_of(path) is None else {_PLACED: True}
     return Volume(str(path), _read_result(path, split_cc), attrs, _corner_zyx(path))
 
 

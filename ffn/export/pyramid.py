@@ -236,5 +236,6 @@ def write_block(pyramid: Pyramid, level: int, block: Box, mark: Path) -> None:
         raise UserError(f'{pyramid.folder}: {block} cannot be written: {reason}') from error
     sizes = np.zeros((2, 0), np.uint64)
     if pyramid.labels and level == 0:
-        sizes = np.stack(fastremap.unique(data, return_counts=True)).astype(np.uint64)
+        found = fastremap.unique(data, return_counts=True)
+        sizes = np.array(found, np.uint64)
     write_npy(mark, sizes)

@@ -18,7 +18,7 @@ import numpy as np
 
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
-from ffn.utils.geometry import Box, Zyx
+from ffn.utils.geometry import Box, Xyz, Zyx
 from ffn.utils.npz import bytes_member, read_npy_header, read_npz
 
 # A file in a folder of results that is not complete yet.
@@ -81,25 +81,24 @@ def subvolumes(directory: str | Path) -> dict[Zyx, Path]:
     """
     found: dict[Zyx, Path] = {}
     for path in subvolume_files(directory):
-        found[_corner(path)] = path
+        if (corner := corner_of(path)) is not None:
+            found[corner] = path
     if not found:
         raise UserError(f'{directory} holds no segmented subvolume, X/Y/seg-X_Y_Z.npz')
     return dict(sorted(found.items()))
 
 
-def _corner(path: Path) -> Zyx:
-    matched = _NAME.fullmatch(path.name)
-    if matched is None:
-        raise ValueError(f'{path} is not named after a corner')
-    x, y, z = map(int, matched.groups())
-    return Zyx(z, y, x)
+def corner_of(path: Path) -> Zyx | None:
+    """The corner that a result is named after, seg-X_Y_Z.npz, or None if it has another name."""
+    named = _NAME.fullmatch(path.name)
+    return Xyz(*map(int, named.groups())).zyx if named else None
 
 
 def subvolume_files(directory: str | Path) -> Iterator[Path]:
     """The files of finished subvolumes, of the older layout first."""
     for pattern in ('seg-*.npz', '*/*/seg-*.npz'):
         for path in Path(directory).glob(pattern):
-            if _NAME.fullmatch(path.name):
+            if corner_of(path) is not None:
                 yield path
 
 

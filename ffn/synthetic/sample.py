@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 import cc3d
 import edt
-import fastremap
 import numpy as np
 from scipy import ndimage, spatial
 
 from ffn.synthetic.neurites import Neurites, grow_neurites
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Zyx
+from ffn.utils.labels import renumber
 from ffn.volumes.hdf5 import replaced_dataset
 
 # Intensities before blur and noise.
@@ -70,7 +70,7 @@ def generate(
     for _ in range(2):
         cells = _fill_gaps(_label_interiors(cells, size, voxel)[0], voxel)
     labels, depth = _label_interiors(cells, size, voxel)
-    labels = fastremap.renumber(labels)[0].astype(np.uint32)
+    labels = renumber(labels)[0].astype(np.uint32)
     return Sample(_render(cells, depth, voxel, neurites, rng), labels)
 
 

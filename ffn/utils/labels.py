@@ -79,11 +79,25 @@ def compact(
         labels = labels.view(np.uint8)
     elif labels.dtype.kind == 'i':
         labels = np.maximum(labels, 0)
-    numbers, number_of = fastremap.renumber(labels, preserve_zero=True)
+    numbers, number_of = renumber(labels)
     ids = sorted(i for i in number_of if i and (keep is None or i in keep))
     table = np.zeros(max(number_of.values(), default=0) + 1, np.min_scalar_type(len(ids)))
     table[[number_of[i] for i in ids]] = np.arange(1, len(ids) + 1)
     return table[numbers], np.array([0, *ids], np.uint64)
+
+
+def renumber(labels: np.ndarray) -> tuple[np.ndarray, dict[int, int]]:
+    """Numbers the labels that occur as 1, 2, …, in the order of their first voxel; 0 stays 0.
+
+    Args:
+      labels: integer, any shape.
+
+    Returns:
+      The numbers, of the same shape; and label → number, with 0 if it occurs.
+    """
+    if labels.dtype.itemsize < 4:  # fastremap numbers 65,535 labels of 16 bits in 8 bits
+        labels = labels.astype(np.int32 if labels.dtype.kind == 'i' else np.uint32)
+    return fastremap.renumber(labels, preserve_zero=True)
 
 
 def find_ids(ids: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

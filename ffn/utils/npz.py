@@ -18,6 +18,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.lib import format as npy_format
 
+from ffn.utils.arrays import native
 from ffn.utils.errors import UserError
 
 _CONTAINERS = {
@@ -105,7 +106,7 @@ def read_npz(path: str | Path, names: Iterable[str], classes: Iterable[type]) ->
       classes: named-tuple classes that object arrays may hold, recognized by their name alone.
 
     Returns:
-      {name: array}; 0-d object arrays are unpacked to the object in them.
+      {name: array in native byte order}; 0-d object arrays are unpacked to the object in them.
 
     Raises:
       UserError: no such file, no npz, a damaged member, or a pickle that names other things.
@@ -145,7 +146,7 @@ def _read_member(data: bytes, classes: Iterable[type]) -> Any:
     file = io.BytesIO(data)
     shape, _, dtype = read_npy_header(file)
     if not dtype.hasobject:
-        return npy_format.read_array(io.BytesIO(data), allow_pickle=False)
+        return native(npy_format.read_array(io.BytesIO(data), allow_pickle=False))
     try:
         array = _Unpickler(file, classes).load()
     except pickle.UnpicklingError:

@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import fastremap
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from skimage.segmentation import find_boundaries
@@ -25,6 +24,7 @@ from ffn.training.augmentation.augment import augment
 from ffn.training.augmentation.config import AugmentationConfig, parse_augmentation
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
+from ffn.utils.labels import renumber
 from ffn.visualization.overlay import label_colors
 from ffn.volumes.volume import open_volume
 
@@ -236,7 +236,7 @@ def _draw_plane(patch: Patch, index: Any, tall: int, wide: int) -> np.ndarray:
 def find_outlines(labels: np.ndarray) -> np.ndarray:
     """Finds the outermost pixels of objects, neighbours across an edge: bool [rows, columns]."""
     # SciPy compares as float64, which cannot tell apart all ids above 2**53.
-    small, _ = fastremap.renumber(labels, preserve_zero=True)
+    small, _ = renumber(labels)
     outlines: np.ndarray = find_boundaries(small, connectivity=1, mode='inner')
     return outlines
 

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+# (√5 - 1) / 2, times 2^64.
+_GOLDEN_RATIO = np.uint64(11400714819323198485)
+
 
 def label_colors(labels: np.ndarray) -> np.ndarray:
     """Returns colours that depend on the id alone, bright and distinct for consecutive ids.
@@ -18,8 +21,10 @@ def label_colors(labels: np.ndarray) -> np.ndarray:
       uint8 array of that shape plus three channels; background is black.
     """
     ids = labels.astype(np.uint64)
-    # Multiples of the golden ratio spread hues evenly, however many ids there are.
-    hue = (ids * 0.6180339887498949) % 1.0
+    # Multiples of the golden ratio spread hues evenly, however many ids there are. They are taken modulo
+    # 2^64: as floats, neighbouring ids would get one colour from 2^53 on.
+    with np.errstate(over='ignore'):
+        hue = ids * _GOLDEN_RATIO / 2.0**64 % 1.0
     value = 0.75 + 0.25 * ((ids % 3) / 2)
     phase = (hue[..., np.newaxis] + np.array([0, 2 / 3, 1 / 3])) % 1.0
     rgb = np.clip(np.abs(phase * 6 - 3) - 1, 0.15, 1) * value[..., np.newaxis] * 255

@@ -22,6 +22,7 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
+from ffn.utils.arrays import native
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx, blocks
 from ffn.utils.labels import find_ids
@@ -58,7 +59,7 @@ class Transforms:
                 f'{what} is {table.dtype} of shape {table.shape}; expected integers, N×2: '
                 'supervoxel id, body id'
             )
-        table = np.unique(table, axis=0)
+        table = np.unique(native(table), axis=0)
         twice = table[1:, 0] == table[:-1, 0]
         if twice.any():
             raise UserError(f'{what} gives supervoxel {table[1:, 0][twice][0]} two bodies')

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -69,9 +70,9 @@ class ChannelCondition:
         elif self.min_value is not None or self.max_value is not None:
             selected = np.ones(voxels.shape, dtype=bool)
             if self.min_value is not None:
-                selected &= voxels >= self.min_value
+                selected &= voxels >= _rounded(self.min_value, math.ceil, voxels.dtype)
             if self.max_value is not None:
-                selected &= voxels <= self.max_value
+                selected &= voxels <= _rounded(self.max_value, math.floor, voxels.dtype)
         else:
             raise UserError(f'{name}: channel {self.channel} has neither values nor a range')
         return selected ^ self.invert
@@ -211,6 +212,11 @@ def coordinate_mask(text: str, box: Box) -> np.ndarray:
     z, y, x = np.meshgrid(*ranges, indexing='ij', sparse=True)
     value = expression.evaluate(text, {'x': x, 'y': y, 'z': z})
     return np.broadcast_to(np.asarray(value) != 0, box.size.zyx).copy()
+
+
+def _rounded(limit: float, rounding: Callable[[float], int], dtype: np.dtype) -> float:
+    """Rounds the limit of integer voxels to an integer, as ids must not be compared as floats."""
+    return rounding(limit) if dtype.kind in 'iu' and math.isfinite(limit) else limit
 
 
 def _representable(values: Iterable[int], dtype: np.dtype) -> np.ndarray:

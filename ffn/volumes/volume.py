@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import logging
 
+from ffn.utils.arrays import native
 from ffn.utils.errors import UnreadableError, UserError
 from ffn.utils.geometry import Box, Zyx, both_orders
 from ffn.volumes import formats, tensorstores
@@ -32,7 +33,7 @@ class Volume:
       box: the voxels it covers.
       shape_zyx: its size.
       channels: number of channels of a [c, z, y, x] volume, None for [z, y, x].
-      dtype: NumPy dtype of the voxels.
+      dtype: NumPy dtype of the voxels as `read` returns them, in native byte order.
       attrs: attributes stored with the dataset.
       voxel_size: of a voxel, None where the volume does not say.
       origin_from: what says where it begins; '' where nothing does, and 0,0,0 is assumed.
@@ -68,7 +69,7 @@ class Volume:
             )
         self.name = name
         self.attrs = dict(attrs)
-        self.dtype = np.dtype(array.dtype)
+        self.dtype = np.dtype(array.dtype).newbyteorder('=')
         self.channels = int(array.shape[0]) if len(array.shape) == 4 else None
         self.shape_zyx = Zyx.of(array.shape[-3:])
         self.box = Box.from_zyx(origin_zyx, self.shape_zyx)
@@ -86,7 +87,7 @@ class Volume:
             )
 
     def read(self, box: Box) -> np.ndarray:
-        """Reads a box, [z, y, x] or [c, z, y, x].
+        """Reads a box, [z, y, x] or [c, z, y, x], in native byte order.
 
         Raises:
           UserError: the box is not inside the volume.
@@ -98,7 +99,7 @@ class Volume:
         if self.channels is not None:
             index = (slice(None), *index)
         try:
-            return np.asarray(self._array[index])
+            return native(np.asarray(self._array[index]))
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise UnreadableError(

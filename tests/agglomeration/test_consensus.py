@@ -36,6 +36,20 @@ def test_ids_by_hand():
     assert small.dropped_voxels == 1
 
 
+def test_all_ids_of_16_bits():
+    a = np.arange(1, 65536).astype(np.uint16).reshape(3, 5, 4369)
+    np.testing.assert_array_equal(split_consensus(a, a).labels, a)
+
+
+@pytest.mark.parametrize(('below', 'new'), [(4, (2**64 - 3, 2**64 - 2)), (3, (1, 2)), (2, (1, 2))])
+def test_new_ids_stay_below_the_value_that_marks_no_label(below, new):
+    """Two parts are split off: above the highest id if there is room, else they take the lowest ids."""
+    top = 2**64 - below
+    a = np.array([[[3, top, top, top, top, 0]]], np.uint64)
+    b = np.array([[[1, 1, 1, 2, 3, 3]]], np.uint8)
+    np.testing.assert_array_equal(split_consensus(a, b).labels, [[[3, top, top, *new, 0]]])
+
+
 @given(volumes(), volumes(), st.integers(0, 4))
 def test_two_voxels_are_together_where_both_say_so(a, b, min_size):
     labels = split_consensus(a, b, min_size).labels.ravel()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ffn.utils.labels import compact, find_ids, joint_histogram, remap
+from ffn.utils.labels import compact, find_ids, joint_histogram, remap, renumber
 
 HUGE = 2**63 + 5
 
@@ -73,6 +73,20 @@ def test_compact_of_huge_ids_and_of_some():
     many = np.arange(300, dtype=np.int64)
     assert compact(many)[0].dtype == np.uint16
     assert compact(np.array([False, True]))[0].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize('dtype', ['i1', 'u1', 'i2', 'u2', 'i4', 'u4', 'i8', 'u8'])
+@pytest.mark.parametrize('many', [127, 128, 255, 256, 32767, 32768, 65535, 65536])
+def test_renumbering_gives_every_label_a_number(dtype, many):
+    """fastremap alone numbers 65,535 labels of 16 bits with 8."""
+    top = min(many, np.iinfo(dtype).max)
+    labels = np.arange(top, -1, -1).astype(dtype)
+    numbers, number_of = renumber(labels)
+    np.testing.assert_array_equal(numbers, [*range(1, top + 1), 0])
+    assert number_of == dict(zip(labels.tolist(), [*range(1, top + 1), 0], strict=True))
+    numbers, ids = compact(labels)
+    np.testing.assert_array_equal(numbers, labels)
+    np.testing.assert_array_equal(ids, range(top + 1))
 
 
 def test_find_ids():

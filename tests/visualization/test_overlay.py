@@ -14,8 +14,9 @@ def test_colours_depend_on_the_id_only_and_differ_between_neighbours():
     assert colors[0].tolist() == [0, 0, 0]
     assert len(np.unique(colors[1:], axis=0)) > 150
     assert np.array_equal(label_colors(np.array([[5, 17]]))[0], colors[[5, 17]])
-    assert np.abs(colors[1:-1].astype(int) - colors[2:]).sum(axis=1).min() > 60
-    assert label_colors(np.array([2**40])).max() > 100
+    for first in (1, 2**53, 2**63, 2**64 - 200):
+        some = label_colors(np.arange(first, first + 199, dtype=np.uint64)).astype(int)
+        assert np.abs(some[:-1] - some[1:]).sum(axis=1).min() > 60
 
 
 def test_the_image_shows_through_and_outlines_do_not():

@@ -10,7 +10,7 @@ from ffn.inference import inference_pb2
 from ffn.utils import protos
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
-from ffn.volumes.masks import Mask, MaskBuilder, coordinate_mask
+from ffn.volumes.masks import ChannelCondition, Mask, MaskBuilder, coordinate_mask
 from ffn.volumes.volume import VolumeSource
 
 SHAPE_ZYX = (6, 7, 9)
@@ -148,6 +148,19 @@ def test_values_that_the_type_cannot_hold_match_nothing(dtype, voxels, values, e
     channel = ' '.join(f'values: {value}' for value in values)
     mask = built(f'masks {{ image {{ channels {{ {channel} }} }} }}', image)
     np.testing.assert_array_equal(mask, np.array(expected, bool)[np.newaxis, np.newaxis])
+
+
+@pytest.mark.parametrize('dtype', [np.int64, np.uint64])
+def test_ranges_of_ids_are_exact(dtype):
+    """As floats, 2^53 + 1 would lie at both limits."""
+    voxels = np.array([0, 2**53 - 1, 2**53, 2**53 + 1, 2**62 + 1], dtype).reshape(1, 1, 1, 5)
+    limit = float(2**53)
+    most, least = ChannelCondition(max_value=limit), ChannelCondition(min_value=2 * limit)
+    assert most.apply(voxels, 'v').ravel().tolist() == [True, True, True, False, False]
+    assert least.apply(voxels, 'v').ravel().tolist() == [False, False, False, False, True]
+    assert ChannelCondition(max_value=np.inf).apply(voxels, 'v').all()
+    half = ChannelCondition(min_value=-0.5, max_value=2.0**53 - 1.5)
+    assert half.apply(voxels, 'v').ravel().tolist() == [True, False, False, False, False]
 
 
 @pytest.mark.parametrize('dtype', ['u1', 'i1', 'i8', 'f4'])

@@ -91,7 +91,10 @@ def test_boxes_are_absolute(data, origin_zyx):
 
 @pytest.mark.parametrize('dtype', ['i1', 'u1', 'i4', 'u4', 'i8', 'u8', '>i4', '?'])
 def test_labels_of_any_integer_type(dtype):
-    assert Volume('labels', RAW.astype(dtype), {}).require_labels().dtype == dtype
+    volume = Volume('labels', RAW.astype(dtype), {}).require_labels()
+    native = np.dtype(dtype).newbyteorder('=')
+    assert volume.dtype == volume.read(volume.box).dtype == native
+    np.testing.assert_array_equal(volume.read(volume.box), RAW.astype(native))
 
 
 def test_closed_after_the_block(path):

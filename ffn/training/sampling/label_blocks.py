@@ -21,8 +21,7 @@ _MIN_SIDE = 64
 def read_labels(volume: Volume, box: Box) -> np.ndarray:
     """Reads the labels of a box, unsigned [z, y, x]."""
     labels = volume.read(box)
-    native = labels.astype(labels.dtype.newbyteorder('='), copy=False)
-    return native.view(np.dtype(f'u{labels.dtype.itemsize}'))
+    return labels.view(np.dtype(f'u{labels.dtype.itemsize}'))
 
 
 def kept_labels(
