@@ -51,14 +51,14 @@ def write_joined(
     """
     table = np.array(sorted(equivalences.items()), np.uint64).reshape(-1, 2)
     source_stamp = read_input_stamp(segmentation)
-    made_from = json.dumps([_as_text(segmentation), source_stamp, repr(output)])
+    made_from = json.dumps([_as_text(segmentation), source_stamp, describe(output)])
     stamp = hashlib.sha256(made_from.encode() + table.tobytes()).hexdigest()
     written, there = folder / WRITTEN / stamp, check_output(output, folder)
     if there != stamp:
         shutil.rmtree(written, ignore_errors=True)
     record_output(folder / RECORD, output.spec, stamp)  # before the output carries it
     write_npy(folder / TABLE, table)
-    size = Xyz(*(n * BLOCK_CHUNKS for n in output.chunk))
+    size = Xyz(*(max(n * BLOCK_CHUNKS, m) for n, m in zip(output.chunk, output.unit, strict=True)))
 
     def parts() -> Iterator[Box]:
         chunks = map(output.whole_chunks, blocks(output.box, size))
@@ -125,6 +125,13 @@ def read_joined(volume: Volume, table: np.ndarray, block: Box) -> np.ndarray:
       uint64 [z, y, x].
     """
     return remap(volume.read(block), table[:, 0], table[:, 1], others='keep')
+
+
+def describe(output: OutputSpec) -> str:
+    """Returns all that decides how the volume is written; stamps of written volumes depend on this text."""
+    size = output.voxel_size or (1.0, 1.0, 1.0)  # as it was written when 1 nm was the default
+    text = f'OutputSpec(spec={output.spec!r}, box={output.box!r}, chunk={output.chunk!r}, voxel_size={size!r})'
+    return text if output.shard is None else f'{text}, shard={output.shard!r}'
 
 
 def _as_text(source: VolumeSource) -> str:

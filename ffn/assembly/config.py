@@ -23,6 +23,7 @@ from ffn.utils.geometry import Box, Xyz, both_orders, parse_voxel_size
 from ffn.utils.settings import section, setting
 from ffn.volumes.masks import Mask
 from ffn.volumes.outputs import OutputSpec, VoxelSize, choose_voxel_size
+from ffn.volumes.shards import Sharding
 from ffn.volumes.specs import absolute_spec
 
 
@@ -86,6 +87,7 @@ class OutputConfig:
         parse=parse_voxel_size,
         metavar='X,Y,Z',
     )
+    sharding: Sharding = section('Shards', default_factory=Sharding)
 
     def __post_init__(self) -> None:
         if self.chunk_size is not None and min(self.chunk_size) < 1:
@@ -107,9 +109,13 @@ class OutputConfig:
         return OutputSpec(
             absolute_spec(self.output),
             tiling.box,
-            self.chunk_size or default_chunk(tiling),
+            self.chunk_size or self._default_chunk(tiling),
             choose_voxel_size(self.voxel_size, of_request),
+            self.sharding.size,
         )
+
+    def _default_chunk(self, tiling: Tiling) -> Xyz:
+        return self.sharding.default_chunk() or default_chunk(tiling)
 
 
 @dataclass(frozen=True)
@@ -188,6 +194,7 @@ class Assembly:
             'matching': self.matching.as_dict(),
             'output': output.spec,
             'chunk_xyz': list(output.chunk),
+            **({'shard_xyz': list(output.shard)} if output.shard else {}),
             **({'voxel_size_xyz': list(size)} if size else {}),
         }
 

@@ -19,6 +19,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, parse_voxel_size
 from ffn.utils.locks import exclusive_directory
 from ffn.volumes.outputs import OutputSpec, choose_voxel_size
+from ffn.volumes.shards import Sharding
 from ffn.volumes.specs import absolute_spec
 from ffn.volumes.volume import VolumeSource
 
@@ -48,7 +49,9 @@ def main(argv: Sequence[str] | None = None) -> list[MergeDecision]:
     output = None
     if args.output_volume:
         spec = absolute_spec(args.output_volume)
-        output = OutputSpec(spec, box, _CHUNK, voxel_size)
+        sharding = read_settings(args, Sharding)
+        chunk = sharding.default_chunk() or _CHUNK
+        output = OutputSpec(spec, box, chunk, voxel_size, sharding.size)
         check_output(output, folder)
     with (
         exclusive_directory(folder),
@@ -119,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
         help='nanometres, for precomputed volumes (default: inference.voxel_size of the request, or '
         'that of its training)',
     )
+    add_settings(parser, 'Shards', Sharding)
     add_settings(parser, 'Candidates', AgglomerationConfig)
     add_settings(parser, 'When two segments are joined', Thresholds)
     add_settings(parser, 'Where it runs', PoolConfig)

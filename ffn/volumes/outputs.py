@@ -12,9 +12,8 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import h5py
 import numpy as np
 
 from ffn.utils.errors import UserError
@@ -22,18 +21,15 @@ from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.hdf5 import open_hdf5, replaced_dataset, split_output
 from ffn.volumes.opened_array import MADE_FROM, MADE_FROM_FILE
 from ffn.volumes.provenance import write_stamp
+from ffn.volumes.shards import Shards, check_shard, precomputed_sharding
 from ffn.volumes.specs import split_spec
+from ffn.volumes.targets import Dataset, Store, Target, first_line
 from ffn.volumes.tensorstores import DRIVERS, context, parse_url
 from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size
 
 VoxelSize = tuple[float, float, float]
-
-
-class Target(Protocol):
-    """A volume that is open for writing."""
-
-    def write(self, box: Box, labels: np.ndarray) -> None:
-        """Writes uint64 [z, y, x] labels of a box."""
+# Formats with shards.
+_SHARDED = ('zarr3://', 'precomputed://')
 
 
 @dataclass(frozen=True)
@@ -45,12 +41,14 @@ class OutputSpec:
       box: the voxels.
       chunk: x, y, z voxels of a chunk.
       voxel_size: x, y, z nanometres; None: not known, which precomputed volumes do not allow.
+      shard: x, y, z voxels of a shard, whole chunks; None: each chunk is a file.
     """
 
     spec: str
     box: Box
     chunk: Xyz
     voxel_size: VoxelSize | None = None
+    shard: Xyz | None = None
 
     def __post_init__(self) -> None:
         if self.has_voxel_size and self.voxel_size is None:
@@ -74,10 +72,20 @@ class OutputSpec:
         """First voxel of the first chunk."""
         return self.box.start if self.has_voxel_size else Xyz(0, 0, 0)
 
-    def whole_chunks(self, core: Box) -> Box:
-        """The chunks that a core is to write: those whose first voxel is in it.
+    @property
+    def unit(self) -> Xyz:
+        """Voxels of what one task must write as a whole: a chunk, or a shard where there are shards."""
+        return self.shard or self.chunk
 
-        The chunks of the first cores may begin before the cores. The result may be empty.
+    @property
+    def shards(self) -> Shards | None:
+        """Where the shards are, None if there are none."""
+        return None if self.shard is None else Shards(self.origin, self.shard)
+
+    def whole_chunks(self, core: Box) -> Box:
+        """The chunks, or shards, that a core is to write: those whose first voxel is in it.
+
+        Those of the first cores may begin before the cores. The result may be empty.
         """
         start = Xyz(*map(self._next_chunk, range(3), core.start))
         end = Xyz(*map(self._next_chunk, range(3), core.end))
@@ -86,7 +94,7 @@ class OutputSpec:
             *(
                 at - size if first == low and at > first else at
                 for at, size, first, low in zip(
-                    start, self.chunk, core.start, self.box.start, strict=True
+                    start, self.unit, core.start, self.box.start, strict=True
                 )
             )
         )
@@ -95,7 +103,7 @@ class OutputSpec:
 
     def _next_chunk(self, axis: int, voxel: int) -> int:
         """Where the first chunk begins that does not begin before a voxel."""
-        origin, size = self.origin[axis], self.chunk[axis]
+        origin, size = self.origin[axis], self.unit[axis]
         return origin - (origin - voxel) // size * size
 
     def check(self, flag: str = '--output') -> None:
@@ -128,6 +136,18 @@ class OutputSpec:
                 f'{flag} {self.spec} begins at 0, and the box at {self.box.start}; give a '
                 'precomputed:// one'
             )
+        self._check_shards(flag)
+
+    def _check_shards(self, flag: str) -> None:
+        if self.shard is None:
+            return
+        if not self.spec.startswith(_SHARDED):
+            raise UserError(
+                f'{flag} {self.spec} has no shards; --shard_size is for {" and ".join(_SHARDED)}'
+            )
+        check_shard(self.shard, self.chunk)
+        if self.has_voxel_size:
+            precomputed_sharding(self.box.size, self.chunk, self.shard)
 
     def exists(self) -> bool:
         """Whether there is already a volume at this place."""
@@ -177,7 +197,7 @@ class OutputSpec:
         try:
             ts.open(spec, context=context(), create=True, open=True).result()
         except (ValueError, OSError, NotImplementedError) as error:
-            raise UserError(f'--output {self.spec} cannot be made: {_first_line(error)}') from error
+            raise UserError(f'--output {self.spec} cannot be made: {first_line(error)}') from error
 
     def finish(self, stamp: str) -> None:
         """Marks the volume as complete; other commands refuse to read it before.
@@ -201,9 +221,9 @@ class OutputSpec:
             ).result()
         except (ValueError, OSError, NotImplementedError) as error:
             raise UserError(
-                f'--output {self.spec} cannot be opened: {_first_line(error)}'
+                f'--output {self.spec} cannot be opened: {first_line(error)}'
             ) from error
-        return _Store(store)
+        return Store(store, self.shards)
 
     @contextlib.contextmanager
     def replace_hdf5(self, stamp: str) -> Iterator[Target]:
@@ -226,7 +246,7 @@ class OutputSpec:
                 shuffle=True,
             )
             dataset.attrs[MADE_FROM] = stamp
-            yield _Dataset(dataset)
+            yield Dataset(dataset)
 
 
 def choose_voxel_size(
@@ -267,18 +287,22 @@ def _zarr_schema(output: OutputSpec) -> dict[str, Any]:
 
 
 def _zarr3_schema(output: OutputSpec) -> dict[str, Any]:
+    codecs: list[dict[str, Any]] = [
+        {'name': 'bytes', 'configuration': {'endian': 'little'}},
+        {'name': 'zstd', 'configuration': {'level': 3}},
+    ]
+    if output.shard is not None:
+        inner = {'chunk_shape': list(output.chunk.zyx), 'codecs': codecs}
+        codecs = [{'name': 'sharding_indexed', 'configuration': inner}]
     return {
         'metadata': {
             'shape': list(output.box.end.zyx),
             'data_type': 'uint64',
             'chunk_grid': {
                 'name': 'regular',
-                'configuration': {'chunk_shape': list(output.chunk.zyx)},
+                'configuration': {'chunk_shape': list(output.unit.zyx)},
             },
-            'codecs': [
-                {'name': 'bytes', 'configuration': {'endian': 'little'}},
-                {'name': 'zstd', 'configuration': {'level': 3}},
-            ],
+            'codecs': codecs,
             'dimension_names': ['z', 'y', 'x'],
         }
     }
@@ -297,6 +321,9 @@ def _n5_schema(output: OutputSpec) -> dict[str, Any]:
 
 
 def _precomputed_schema(output: OutputSpec) -> dict[str, Any]:
+    sharding = {}
+    if output.shard is not None:
+        sharding['sharding'] = precomputed_sharding(output.box.size, output.chunk, output.shard)
     return {
         'multiscale_metadata': {'type': 'segmentation', 'data_type': 'uint64', 'num_channels': 1},
         'scale_metadata': {
@@ -307,6 +334,7 @@ def _precomputed_schema(output: OutputSpec) -> dict[str, Any]:
             'chunk_size': list(output.chunk),
             'encoding': 'compressed_segmentation',
             'compressed_segmentation_block_size': [8, 8, 8],
+            **sharding,
         },
     }
 
@@ -317,37 +345,3 @@ _SCHEMAS: dict[str, Callable[[OutputSpec], dict[str, Any]]] = {
     'n5': _n5_schema,
     'neuroglancer_precomputed': _precomputed_schema,
 }
-
-
-class _Dataset:
-    """An HDF5 dataset as a `Target`."""
-
-    def __init__(self, dataset: h5py.Dataset):
-        self._dataset = dataset
-
-    def write(self, box: Box, labels: np.ndarray) -> None:
-        self._dataset[box.slices_zyx] = labels
-
-
-class _Store:
-    """A TensorStore as a `Target`, with axes transposed to [z, y, x]."""
-
-    def __init__(self, store: Any):
-        import tensorstore as ts
-
-        labels = list(store.domain.labels)
-        order = [labels.index(axis) for axis in 'zyx'] if 'x' in labels else [0, 1, 2]
-        if store.rank == 4:
-            store = store[..., 0]
-        self._store = store[ts.d[order].transpose[:]]
-
-    def write(self, box: Box, labels: np.ndarray) -> None:
-        try:
-            self._store[box.slices_zyx].write(labels).result()
-        except ValueError as error:  # TensorStore's for a disk that is full, and all else
-            raise UserError(f'{box} cannot be written: {_first_line(error)}') from error
-
-
-def _first_line(error: Exception) -> str:
-    """A TensorStore error without its details."""
-    return str(error).splitlines()[0].partition(' [tensorstore_spec')[0]

@@ -1,6 +1,7 @@
 """Agglomeration from a volume of pieces to a table of merges, with a network that floods."""
 
 import csv
+import dataclasses
 import subprocess
 import sys
 
@@ -143,10 +144,11 @@ def test_an_output_that_cannot_be_is_refused_at_once(folder):
         ('joined.h5', 'path:dataset'),
         (f'zarr://{folder}/there', 'exists and does not belong to this run'),
         ('tiff://a', 'unknown kind of volume'),
+        (f'zarr://{folder}/z --shard_size 64,64,64', 'has no shards'),
         (f'precomputed://{folder}/p', r'p stores .* voxels, which nothing says: give --voxel_size'),
     ):
         with pytest.raises(UserError, match=words):
-            run(folder, '--output_volume', spec)
+            run(folder, '--output_volume', *spec.split())
     assert not (folder / 'again').exists()
 
 
@@ -227,6 +229,33 @@ def test_the_joined_volume_goes_on(folder, monkeypatch):
     assert len(done) == len(blocks)
     with open_volume(output.spec) as volume:
         np.testing.assert_array_equal(volume.read(box), labels[box.slices_zyx])
+
+
+def test_the_joined_volume_in_shards(folder):
+    with h5py.File(folder / 'labels.h5') as file:
+        labels = file['split'][:]
+    source = VolumeSource(f'{folder}/labels.h5:split')
+    box = Box(Xyz(3, 5, 2), Xyz(33, 20, 17))
+    output = OutputSpec(
+        f'precomputed://{folder}/shards', box, Xyz(4, 4, 4), (8, 8, 8), Xyz(16, 16, 16)
+    )
+    joined_volume.write_joined(source, {CUT[1]: CUT[0]}, output, folder, InProcess(), True)
+    with open_volume(output.spec) as volume:
+        expected = np.where(labels == CUT[1], CUT[0], labels)[box.slices_zyx]
+        np.testing.assert_array_equal(volume.read(box), expected)
+    filled = [part for part in output.shards.cut(box) if labels[part.slices_zyx].any()]
+    assert len(list((folder / 'shards').rglob('*.shard'))) == len(filled) > 1
+
+
+def test_volumes_that_earlier_versions_began_are_known_by_their_description():
+    output = OutputSpec('zarr:///a', Box(Xyz(3, 5, 2), Xyz(33, 20, 17)), Xyz(8, 8, 8))
+    earlier = (
+        "OutputSpec(spec='zarr:///a', box=Box(start=Xyz(x=3, y=5, z=2), size=Xyz(x=33, y=20, z=17)), "
+        'chunk=Xyz(x=8, y=8, z=8), voxel_size=(1.0, 1.0, 1.0))'
+    )
+    assert joined_volume.describe(output) == earlier
+    sharded = dataclasses.replace(output, shard=Xyz(16, 16, 16))
+    assert joined_volume.describe(sharded) != earlier
 
 
 def test_joined_by_hand():

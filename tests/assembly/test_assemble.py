@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import shutil
 
 import cc3d
@@ -33,8 +34,8 @@ SHAPE = (21, 30, 45)
 JOIN = Matching(min_voxels=1, min_fraction_smaller=0, conflicts='join')
 
 
-def make_assembly(folder, tiling, spec, chunk=(16, 16, 16), matching=JOIN) -> Assembly:
-    output = OutputSpec(spec, tiling.box, Xyz(*chunk), (8.0, 9.0, 30.0))
+def make_assembly(folder, tiling, spec, chunk=(16, 16, 16), matching=JOIN, shard=None) -> Assembly:
+    output = OutputSpec(spec, tiling.box, Xyz(*chunk), (8.0, 9.0, 30.0), shard)
     return Assembly(
         folder / 'results',
         tiling,
@@ -89,6 +90,46 @@ def test_every_format(tmp_path, form):
     spec = f'{tmp_path}/out.h5:whole/labels' if form == 'h5' else f'{form}://{tmp_path}/out'
     assemble(make_assembly(tmp_path, tiling, spec), InProcess(), quiet=True)
     check_same_objects(read(spec, tiling.box), labels)
+
+
+@pytest.mark.parametrize('form', ['zarr3', 'precomputed'])
+@pytest.mark.parametrize('side', [8, 32])  # smaller, and larger than a core
+def test_shards(tmp_path, form, side):
+    labels = blobs(SHAPE, 12, 3)
+    box = Box(Xyz(7, 5, 3), Xyz(37, 23, 17))
+    tiling = Tiling(box, Xyz(22, 17, 11), Xyz(6, 5, 5))
+    cut(tmp_path / 'results', labels, tiling)
+    spec = f'{form}://{tmp_path}/out'
+    sharded = make_assembly(tmp_path, tiling, spec, (4, 4, 4), shard=Xyz(side, side, side))
+    statistics = assemble(sharded, InProcess(), quiet=True)
+    found = read(spec, box)
+    check_same_objects(found, labels[box.slices_zyx])
+    assert statistics['voxels'] == np.count_nonzero(found)
+    # A file a shard, but for the shards that are empty.
+    first = (0, 0, 0) if form == 'zarr3' else box.start
+    shards = math.prod(-(-(e - s) // side) for s, e in zip(first, box.end))
+    files = [path for path in (tmp_path / 'out').rglob('*') if path.is_file()]
+    assert 3 <= len(files) <= shards + 2  # metadata and stamp
+    # Stopped after the first tasks: the rest is written again, and the same.
+    marks = sorted(path for path in (sharded.folder / 'written').rglob('*') if path.is_file())
+    for mark in marks[1:]:
+        mark.unlink()
+    assemble(sharded, InProcess(), quiet=True)
+    np.testing.assert_array_equal(read(spec, box), found)
+
+
+def test_shards_are_a_setting_of_the_output(tmp_path):
+    labels = blobs(SHAPE, 12, 3)
+    tiling = Tiling(Box.of_shape(SHAPE), Xyz(22, 17, 15), Xyz(6, 5, 7))
+    cut(tmp_path / 'results', labels, tiling)
+    spec = f'zarr3://{tmp_path}/out'
+    without = make_assembly(tmp_path, tiling, spec)
+    assert 'shard_xyz' not in without.as_dict()  # what earlier versions began is resumed
+    assemble(without, InProcess(), quiet=True)
+    with pytest.raises(UserError, match='shard_xyz'):
+        assemble(
+            make_assembly(tmp_path, tiling, spec, shard=Xyz(32, 32, 32)), InProcess(), quiet=True
+        )
 
 
 def test_absolute_coordinates(tmp_path):
