@@ -21,6 +21,7 @@ from ffn.utils.locks import exclusive_directory
 from ffn.volumes.outputs import OutputSpec, choose_voxel_size
 from ffn.volumes.shards import Sharding
 from ffn.volumes.specs import absolute_spec
+from ffn.volumes.units import KnownVoxelSize
 from ffn.volumes.volume import VolumeSource
 
 _CHUNK = Xyz(64, 64, 64)
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> list[MergeDecision]:
     """
     args = _parser().parse_args(argv)
     resegmentation = read_config(args.resegmentation_request)
-    box = _box_to_search(resegmentation.segmentation, args.bounding_box)
+    box, of_volume = _box_to_search(resegmentation.segmentation, args.bounding_box)
     config = read_settings(
         args, AgglomerationConfig, box=box, thresholds=read_settings(args, Thresholds)
     )
@@ -45,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> list[MergeDecision]:
     given = (
         parse_voxel_size(args.voxel_size, '--voxel_size') if args.voxel_size is not None else None
     )
-    voxel_size = choose_voxel_size(given, inference.voxel_size)
+    voxel_size = choose_voxel_size(given, inference.voxel_size, of_volume)
     output = None
     if args.output_volume:
         spec = absolute_spec(args.output_volume)
@@ -70,18 +71,22 @@ def main(argv: Sequence[str] | None = None) -> list[MergeDecision]:
     return decisions
 
 
-def _box_to_search(segmentation: VolumeSource, text_or_path: str) -> Box:
+def _box_to_search(
+    segmentation: VolumeSource, text_or_path: str
+) -> tuple[Box, KnownVoxelSize | None]:
+    """The box, within the segmentation, and the voxel size that the segmentation states, if it does."""
     with segmentation.open() as volume:
-        whole = volume.require_labels().box
+        whole, size = volume.require_labels().box, volume.voxel_size
+    known = None if size is None else size.of(segmentation.name)
     if not text_or_path:
-        return whole
+        return whole, known
     asked = read_box(text_or_path)
     box = asked.intersection(whole)
     if box is None:
         raise UserError(f'--bounding_box lies outside the segmentation, which covers {whole}')
     if box != asked:
         logging.warning('--bounding_box extends beyond the segmentation; clipped to %s', box)
-    return box
+    return box, known
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ffn.cli.flags import make_parser
-from ffn.training.augmentation.config import describe, parse_augmentation
+from ffn.training.augmentation.config import AugmentationConfig, describe, parse_augmentation
 from ffn.training.augmentation.margin import required_margin
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
@@ -49,10 +49,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     size = Xyz.parse(args.size, '--size').zyx
     if min(size) < 1:
         raise UserError(f'--size is {size.xyz}; expected positive numbers')
-    panels = choose_panels(parse_augmentation(args.augmentation))
+    config = parse_augmentation(args.augmentation)
+    panels = choose_panels(config)
     margins = [required_margin(panel.config, size) for panel in panels]
     margin = Zyx.of(np.max(margins, axis=0))
-    block = _make_block(args, size, margin, panels[0].config.voxel_size)
+    block = _make_block(args, size, margin, config)
     picture = draw_panels(panels, block, size, args.seed, args.zoom)
     with atomic_path(args.output) as path:
         picture.quantize(256).save(path, format='PNG', optimize=True)
@@ -60,14 +61,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _make_block(
-    args: argparse.Namespace, size: Zyx, margin: Zyx, voxel_size: tuple[float, float, float]
+    args: argparse.Namespace, size: Zyx, margin: Zyx, config: AugmentationConfig
 ) -> Patch:
     """Reads the patch and its margin, or generates them."""
     normalization = None if args.image_mean is None else (args.image_mean, args.image_stddev)
     if not args.image:
-        return generate_block(size, margin, voxel_size, normalization)
+        return generate_block(size, margin, config.voxel_size, normalization)
     center = None if args.center is None else Xyz.parse(args.center, '--center')
-    return read_block(args.image, args.labels, center, size, margin, normalization)
+    return read_block(args.image, args.labels, center, size, margin, normalization, config)
 
 
 def _make_parser() -> argparse.ArgumentParser:

@@ -87,7 +87,7 @@ def find_voxel_size(args: argparse.Namespace, *volumes: Volume | None) -> KnownV
       UserError: --voxel_size is not three positive numbers.
     """
     known = []
-    if args.voxel_size:
+    if args.voxel_size is not None:
         size = parse_voxel_size(args.voxel_size, '--voxel_size')
         known.append(KnownVoxelSize(size, '--voxel_size'))
     for volume in volumes:

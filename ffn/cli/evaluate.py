@@ -7,6 +7,8 @@ import contextlib
 import math
 from collections.abc import Sequence
 
+from absl import logging
+
 from ffn import __version__
 from ffn.cli.comparison_flags import (
     VOLUME_HELP,
@@ -60,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> Evaluation:
             box,
             boundary=_parse_boundary(args.boundary, known),
             worst=args.worst,
-            skeletons=_skeletons(args, truth, box, voxel_size),
+            skeletons=_skeletons(args, truth, box, known),
             voxel_size_xyz=voxel_size,
             merge_threshold=args.merge_threshold,
             quiet=args.quiet,
@@ -156,11 +158,17 @@ def _parse_boundary(text: str, voxel_size: KnownVoxelSize | None) -> int | Xyz:
 
 
 def _skeletons(
-    args: argparse.Namespace, truth: Volume, box: Box, voxel_size: tuple[float, float, float]
+    args: argparse.Namespace, truth: Volume, box: Box, known: KnownVoxelSize | None
 ) -> Skeletons | None:
+    voxel_size = known.xyz if known else (1.0, 1.0, 1.0)
     if args.skeletons and args.skeletons_from_groundtruth:
         raise UserError('--skeletons and --skeletons_from_groundtruth are given; choose one')
     if args.skeletons:
+        if known is None and args.skeleton_unit == 'physical':
+            logging.warning(
+                'no voxel size is known: positions and lengths of the skeletons count voxels; give '
+                '--voxel_size X,Y,Z, or --skeleton_unit voxels if that is meant'
+            )
         unit = voxel_size if args.skeleton_unit == 'physical' else (1, 1, 1)
         return read_skeletons(args.skeletons, unit)
     if args.skeletons_from_groundtruth:

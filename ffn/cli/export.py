@@ -18,8 +18,11 @@ class Export:
     """Settings of the command."""
 
     output: str = setting('folder to write', metavar='DIR')
-    voxel_size: tuple[float, float, float] = setting(
-        'nanometres', parse=parse_voxel_size, metavar='X,Y,Z'
+    voxel_size: tuple[float, float, float] | None = setting(
+        'nanometres (default: what the volumes say)',
+        default=None,
+        parse=parse_voxel_size,
+        metavar='X,Y,Z',
     )
     image: str = setting('image volume', default='', metavar='PATH:DATASET')
     labels: str = setting('label volume', default='', metavar='PATH:DATASET')

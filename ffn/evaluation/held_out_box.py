@@ -29,6 +29,7 @@ from ffn.inference.runner import Runner
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.labels import renumber
+from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size
 from ffn.volumes.volume import VolumeSource, open_volume
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class HeldOutBox:
         if clipped:
             logging.warning('box %s extends beyond the image; clipped to %s', box, self.box)
         with open_volume(labels) as volume:
+            self._of_labels = None if volume.voxel_size is None else volume.voxel_size.of(labels)
             truth = volume.require_labels().read(self.box)
         if not (truth > 0).any():
             raise UserError(f'{labels} has no object in box {self.box}')
@@ -176,7 +178,13 @@ class HeldOutBox:
         self.close()
         self._runner = Runner(config, model)
         self._model, self._config = model, config
+        self._warn_of_voxel_size(config)
         return self._runner
+
+    def _warn_of_voxel_size(self, config: InferenceConfig) -> None:
+        if self._of_labels is not None and config.voxel_size is not None:
+            of_request = KnownVoxelSize(config.voxel_size, 'the request or its training')
+            agreed_voxel_size([of_request, self._of_labels])
 
     def _same_but_weights(self, config: InferenceConfig) -> bool:
         """Whether a configuration differs from the runner's in its weights only."""

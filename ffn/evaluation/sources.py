@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
+from ffn.inference.request_identity import stored_voxel_size
 from ffn.inference.storage import OriginInfo, corner_of, split_components, subvolume_files
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
@@ -18,6 +19,7 @@ from ffn.volumes.import_labels import Transforms
 from ffn.volumes.opened_array import MADE_FROM
 from ffn.volumes.provenance import read_input_stamp
 from ffn.volumes.specs import split_spec
+from ffn.volumes.units import KnownVoxelSize
 from ffn.volumes.volume import Volume, open_volume
 
 # Ids of the i-th of several subvolumes are offset by i times this.
@@ -62,7 +64,8 @@ def open_segmentation(spec: str, split_cc: bool = False) -> Volume:
         raise UserError(f'{spec} holds no results of inference, seg-X_Y_Z.npz; {error}') from error
     if not split_cc:
         return volume
-    return Volume(spec, _components(volume.read(volume.box)), {}, volume.box.start.zyx)
+    parts = _components(volume.read(volume.box))
+    return Volume(spec, parts, {}, volume.box.start.zyx, voxel_size=volume.voxel_size)
 
 
 def open_truth(spec: str, transforms: str | None = None) -> Volume:
@@ -145,7 +148,14 @@ def _read_result(path: Path, split_cc: bool) -> np.ndarray:
 
 def _result_volume(path: Path, split_cc: bool) -> Volume:
     attrs = {} if corner_of(path) is None else {_PLACED: True}
-    return Volume(str(path), _read_result(path, split_cc), attrs, _corner_zyx(path))
+    labels = _read_result(path, split_cc)
+    return Volume(str(path), labels, attrs, _corner_zyx(path), voxel_size=_voxel_size(path))
+
+
+def _voxel_size(result: Path) -> KnownVoxelSize | None:
+    """That of the request which a result was made with."""
+    size = stored_voxel_size(result)
+    return None if size is None else KnownVoxelSize(size, 'the request stored with it')
 
 
 def _joined(name: str, paths: list[Path], split_cc: bool) -> Volume:
@@ -154,7 +164,7 @@ def _joined(name: str, paths: list[Path], split_cc: bool) -> Volume:
     end = Xyz(*(max(b.end[i] for b in boxes) for i in range(3)))
     array = _Subvolumes(paths, [b.relative_to(start) for b in boxes], split_cc)
     array.shape = tuple(e - s for s, e in zip(start.zyx, end.zyx, strict=True))
-    return Volume(name, array, {_PLACED: True}, start.zyx)
+    return Volume(name, array, {_PLACED: True}, start.zyx, voxel_size=_voxel_size(paths[0]))
 
 
 class _Subvolumes:

@@ -18,6 +18,7 @@ from ffn.utils.geometry import Box
 from ffn.utils.locks import exclusive_directory
 from ffn.volumes.provenance import read_input_stamp
 from ffn.volumes.specs import absolute_spec
+from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size, same_size
 from ffn.volumes.volume import Volume, open_volume
 
 PROPERTIES = 'segment_properties'
@@ -91,7 +92,7 @@ def write_state(folder: Path, layers: Sequence[str], box: Box, voxel_size: Seque
 def export(
     output: Path,
     volumes: dict[str, str],
-    voxel_size: Sequence[float],
+    voxel_size: tuple[float, float, float] | None,
     pool: Pool,
     max_scales: int = 0,
     quiet: bool = False,
@@ -101,23 +102,25 @@ def export(
     Args:
       output: folder.
       volumes: 'image' or 'labels' → 'path:dataset'.
-      voxel_size: x, y, z nanometres.
+      voxel_size: x, y, z nanometres; None: what the volumes say.
       pool: runs the tasks.
       max_scales: number of scales at most; 0: until one chunk holds the volume.
       quiet: no progress bar.
 
     Raises:
-      UserError: a volume that cannot be read or shown, or an output that holds something else.
+      UserError: a volume that cannot be read or shown, an output that holds something else, or a voxel
+        size that nothing says.
     """
     if not volumes:
         raise UserError('give --image, --labels, or both')
+    size = _find_voxel_size(volumes, voxel_size)
     pyramids = []
     for name, spec in volumes.items():
         with open_volume(spec) as opened:
             labels = name == 'labels'
             volume = opened.require_labels() if labels else opened.single_channel()
             scales, dtype = (
-                plan_scales(volume.box, voxel_size, max_scales),
+                plan_scales(volume.box, size, max_scales),
                 _choose_type(volume, labels),
             )
         folder, stamp = output.absolute() / name, read_input_stamp(spec)
@@ -127,4 +130,29 @@ def export(
             pyramid.write(pool, quiet)
             if pyramid.labels:
                 write_properties(pyramid.folder, pyramid.sizes())
-    write_state(output, list(volumes), pyramids[-1].find_content(), voxel_size)
+    write_state(output, list(volumes), pyramids[-1].find_content(), size)
+
+
+def _find_voxel_size(
+    volumes: dict[str, str], given: tuple[float, float, float] | None
+) -> tuple[float, float, float]:
+    """The voxel size of an export, x, y, z nanometres; warns where what is given differs from a volume's."""
+    known = []
+    for spec in volumes.values():
+        with open_volume(spec) as volume:
+            if volume.voxel_size is not None:
+                known.append(volume.voxel_size.of(spec))
+    if given is not None:
+        agreed_voxel_size([KnownVoxelSize(given, '--voxel_size'), *known])
+        return given
+    if not known:
+        raise UserError(
+            f'no voxel size is stored with {" and ".join(volumes.values())}: give --voxel_size X,Y,Z, in '
+            'nanometres'
+        )
+    if not all(same_size(one.xyz, known[0].xyz) for one in known):
+        raise UserError(
+            f'the voxels of image and labels differ: {known[0]}, but {known[1]}; export them apart, or give '
+            'the --voxel_size of both'
+        )
+    return known[0].xyz

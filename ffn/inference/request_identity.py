@@ -87,12 +87,15 @@ def read_request(path: str | Path) -> inference_pb2.InferenceRequest | None:
     return None if stored is None else stored_request(stored_bytes(stored))
 
 
-def stored_voxel_size(directory: str | Path) -> tuple[float, float, float] | None:
-    """Voxel size x, y, z of the request that the subvolumes of a folder were made with; None: it has none.
+def stored_voxel_size(place: str | Path) -> tuple[float, float, float] | None:
+    """Voxel size x, y, z of the request that a subvolume was made with; None: it has none.
 
-    All are taken to be made with the same, so that only one of them is read.
+    Args:
+      place: npz of the subvolume, or a folder of subvolumes, of which one is read.
     """
-    path = next(subvolume_files(directory), None)
+    path: Path | None = Path(place)
+    if Path(place).is_dir():
+        path = next(subvolume_files(place), None)
     request = None if path is None else read_request(path)
     if request is None or not request.HasField('voxel_size'):
         return None

@@ -63,12 +63,12 @@ def train(
     batch_size = config.batch_size * replicas.local
     size = config.walk.patch_size(model.info)
     shard = (replicas.worker, replicas.workers)
-    if config.voxel_size is not None:
-        known = KnownVoxelSize(config.voxel_size, '--voxel_size')
-        config.data.augmentation.warn_of_contradiction(known)
     with ExampleSource(config.data, size, config.seed, 2 * batch_size, shard) as source:
         voxel_size = source.find_voxel_size(config.voxel_size)
         config = dataclasses.replace(config, voxel_size=voxel_size)
+        if voxel_size is not None:
+            known = KnownVoxelSize(voxel_size, 'the training')
+            config.data.augmentation.warn_of_contradiction(known)
         walker = BatchWalker(source, model.info, config.walk, batch_size)
         saved = RunCheckpoints(config, step, replicas, source, walker)
         with Report(config, step, replicas, source, saved.saved_step) as report:

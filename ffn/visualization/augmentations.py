@@ -248,6 +248,7 @@ def read_block(
     size: Zyx,
     margin: Zyx,
     normalization: tuple[float, float] | None,
+    config: AugmentationConfig | None = None,
 ) -> Patch:
     """Reads a patch, with as much of the margin as the volume has on both sides.
 
@@ -258,6 +259,7 @@ def read_block(
       size: of the patch.
       margin: wanted on each side.
       normalization: mean and standard deviation of the image; None for those of the block.
+      config: what the patch is for; warns if the volumes say that voxels have other proportions.
 
     Raises:
       UserError: the patch is not inside the volumes, or these do not fit each other.
@@ -269,6 +271,9 @@ def read_block(
                 f'{image_spec} covers {images.box}, {labels_spec} covers {segments.box}; they must '
                 'be equal'
             )
+        for volume in (images, segments):
+            if config is not None and volume.voxel_size is not None:
+                config.warn_of_contradiction(volume.voxel_size.of(volume.name))
         whole = images.box
         if center is None:
             center = Xyz(*(s + n // 2 for s, n in zip(whole.start, whole.size, strict=True)))

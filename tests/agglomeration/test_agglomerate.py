@@ -179,6 +179,19 @@ def test_the_joined_volume(folder, monkeypatch, spec):
         run(folder, '--output_volume', 'labels.h5:split')
 
 
+def test_the_voxel_size_of_the_segmentation(folder, monkeypatch, caplog):
+    monkeypatch.chdir(folder)
+    with h5py.File('labels.h5', 'a') as file:
+        file['split'].attrs['resolution'] = [30.0, 9.0, 8.0]  # z, y, x
+    run(folder, '--output_volume', 'precomputed://joined')
+    assert 'the voxel size is not known: max_distance 4 counts voxels' in caplog.text
+    assert 'contradict' not in caplog.text
+    with open_volume('precomputed://joined') as joined:
+        assert joined.voxel_size.xyz == (8, 9, 30)
+    run(folder, '--voxel_size', '4,9,30')
+    assert 'x,y,z 4,9,30 nm (--voxel_size), but x,y,z 8,9,30 nm (' in caplog.text
+
+
 @pytest.mark.slow
 def test_on_dask(folder, monkeypatch):
     monkeypatch.setenv('FFN_DASHBOARD', ':0')

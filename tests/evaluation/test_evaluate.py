@@ -291,6 +291,7 @@ def test_split_cc(folder):
         (['--boundary', '20um'], '--boundary is 20um; expected'),
         (['--voxel_size', '4,4'], "--voxel_size is '4,4'; expected three positive numbers"),
         (['--voxel_size', '4,0,4'], "--voxel_size is '4,0,4'"),
+        (['--voxel_size', ''], "--voxel_size is ''; expected three positive numbers"),
         (['--merge_threshold', 'nan'], '--merge_threshold is nan'),
         (['--image', 'a.h5:raw'], '--image is for the page; give --html'),
         (['--offset', '1,2'], '--offset'),

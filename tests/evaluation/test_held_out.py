@@ -150,6 +150,18 @@ def test_settings_come_from_the_training(folder):
         assert without_time(box.evaluate(step(folder, 1))) == expected
 
 
+def test_labels_of_another_voxel_size_than_the_request_are_told(folder, caplog):
+    with h5py.File(folder / 'volume.h5', 'a') as file:
+        file['labels'].attrs['resolution'] = [30.0, 9.0, 8.0]  # z, y, x
+    request = parse_request(flood.write_request(folder))
+    for size, told in (((8, 9, 30), False), ((30, 9, 8), True)):
+        request.voxel_size.x, request.voxel_size.y, request.voxel_size.z = size
+        with HeldOutBox(request, f'{folder}/volume.h5:labels', BOX, max_steps=1) as box:
+            box.segment(step(folder, 1))
+        both = 'x,y,z 30,9,8 nm (the request or its training), but x,y,z 8,9,30 nm ('
+        assert (both in caplog.text) == told
+
+
 def test_averaged_weights(folder):
     plain = {
         n: np.zeros(v.shape, np.float32) for n, v in flood.make_network().named_variables().items()

@@ -16,6 +16,7 @@ from ffn.evaluation.sources import (
     shared_box,
     translated,
 )
+from ffn.inference import inference_pb2
 from ffn.inference.storage import OriginInfo, save_result
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
@@ -224,3 +225,16 @@ def test_volumes_that_say_where_they_begin_are_compared_where_they_overlap(tmp_p
         with pytest.raises(UserError, match='the ground truth does not say where it begins; say'):
             shared_box(bare, translated(placed[1], Xyz(26, 2, 0)))
         assert shared_box(bare, small)[1] == Box(Xyz(1, 2, 0), Xyz(7, 6, 5))
+
+
+def test_results_have_the_voxel_size_of_their_request(tmp_path):
+    request = inference_pb2.InferenceRequest()
+    request.voxel_size.x, request.voxel_size.y, request.voxel_size.z = 8, 9.5, 30
+    for x in (0, SHAPE[2]):
+        save_result(tmp_path / 'r', (0, 0, x), labels(), {}, request.SerializeToString(), {}, {})
+    first = tmp_path / 'r' / '0' / '0' / 'seg-0_0_0.npz'
+    for place in (tmp_path / 'r', first):
+        found = open_segmentation(str(place)).voxel_size
+        assert (found.xyz, found.source) == ((8, 9.5, 30), 'the request stored with it')
+    save_result(tmp_path / 's', (0, 0, 0), labels(), {}, b'', {}, {})
+    assert open_segmentation(str(tmp_path / 's')).voxel_size is None

@@ -254,3 +254,49 @@ def test_a_block_that_cannot_be_written(folder):
     (folder / 'view/labels/8_8_30').write_text('no folder')
     with pytest.raises(UserError, match='cannot be written'):
         call(folder, *both(folder)[2:])
+
+
+def write_labels(folder, name, voxel_size):
+    """Labels that say what size their voxels have."""
+    box = Box(Xyz(0, 0, 0), Xyz(30, 20, 10))
+    output = OutputSpec(f'precomputed://{folder}/{name}', box, Xyz(16, 16, 16), voxel_size)
+    output.create('x')
+    output.open_parallel().write(box, np.ones(box.size.zyx, np.uint64))
+    output.finish('x')
+    return output.spec
+
+
+def resolution(folder, name='labels'):
+    return json.loads((folder / 'view' / name / 'info').read_text())['scales'][0]['resolution']
+
+
+def test_the_voxel_size_of_the_volume(folder, caplog):
+    labels = write_labels(folder, 'mine', (8.0, 9.0, 30.0))
+    arguments = ['--output', f'{folder}/view', '--labels', labels, '--quiet']
+    export.main(arguments)
+    assert resolution(folder) == [8, 9, 30]
+    dimensions = json.loads((folder / 'view/state.json').read_text())['dimensions']
+    assert dimensions['y'] == [pytest.approx(9e-9), 'm']
+    assert not caplog.messages
+    shutil.rmtree(folder / 'view')
+    export.main([*arguments, '--voxel_size', '30,9,8'])
+    assert resolution(folder) == [30, 9, 8]
+    assert 'x,y,z 30,9,8 nm (--voxel_size), but x,y,z 8,9,30 nm (precomputed://' in caplog.text
+
+
+def test_no_voxel_size_from_anywhere(folder):
+    with pytest.raises(
+        UserError, match=r'no voxel size is stored with .*: give --voxel_size X,Y,Z'
+    ):
+        export.main(['--output', f'{folder}/view', *both(folder)])
+    assert not (folder / 'view').exists()
+
+
+def test_image_and_labels_of_different_voxel_sizes(folder):
+    image = write_labels(folder, 'image', (4.0, 9.0, 30.0))
+    labels = write_labels(folder, 'mine', (8.0, 9.0, 30.0))
+    with pytest.raises(
+        UserError, match=r'voxels of image and labels differ: x,y,z 4,9,30 nm .* x,y,z 8,9,30 nm'
+    ):
+        export.main(['--output', f'{folder}/view', '--image', image, '--labels', labels])
+    assert not (folder / 'view').exists()

@@ -13,6 +13,7 @@ from ffn.models import checkpoints
 from ffn.models.model import create_model
 from ffn.models.weights import load_weights
 from ffn.training import train_loop
+from ffn.training.augmentation.config import parse_augmentation
 from ffn.training.config import CheckpointConfig, WalkConfig
 from ffn.training.optimizer_config import OptimizerConfig
 from ffn.training.train_step import TrainStep
@@ -148,6 +149,17 @@ def test_settings_and_checkpoint_lie_in_the_folder(folder):
         'precision': 'float32',
         'version': ffn.__version__,
     }
+
+
+def test_augmentation_of_other_proportions_is_told(folder, caplog):
+    augmentation = parse_augmentation('{"voxel_size": [8, 8, 8], "rotation_2d": {}}')
+    data = {'augmentation': augmentation}
+    size = (8.0, 9.0, 30.0)
+    train_loop.train(sample.train_config(folder, data, max_steps=1, voxel_size=size))
+    told = (
+        'x,y,z 8,8,8, has other proportions than x,y,z 8,9,30 nm (the training); rotation_2d would'
+    )
+    assert told in caplog.text
 
 
 def test_equal_seeds_give_equal_weights(folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -208,6 +209,17 @@ def test_blocks_have_as_much_margin_as_there_is(volume):
     np.testing.assert_array_equal(block.labels, labels[0:19, 0:17, 20:41])
     # The middle of the volume.
     np.testing.assert_array_equal(read(None, Zyx(0, 0, 0)).labels, labels[7:16, 9:22, 12:29])
+
+
+def test_a_volume_whose_voxels_have_other_proportions_is_told(volume, caplog):
+    with h5py.File('v.h5', 'a') as file:
+        file['raw'].attrs['resolution'] = [30.0, 8.0, 8.0]  # z, y, x
+    for size, told in (([4, 4, 15], False), ([8, 8, 8], True)):
+        text = json.dumps({'voxel_size': size, 'rotation_3d': {}})
+        main([*VOLUME, '--size=9,9,5', f'--augmentation={text}', '--output=a.png'])
+        assert (
+            '8,8,8, has other proportions than x,y,z 8,8,30 nm (v.h5:raw' in caplog.text
+        ) == told
 
 
 WRONG = [
