@@ -12,6 +12,7 @@ from ffn.cli.flags import parse_command, read_settings
 from ffn.training.sampling.partition_config import BACKGROUND, EXCLUDED, PartitionConfig
 from ffn.training.sampling.partitions import write_partitions
 from ffn.utils.settings import section, setting
+from ffn.volumes.missing import MISSING_HELP, OnMissing
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,23 @@ class Partitions:
     input_volume: str = setting('labels, path:dataset', metavar='VOLUME')
     output_volume: str = setting('HDF5 dataset to write, path:dataset', metavar='VOLUME')
     config: PartitionConfig = section('What is computed')
+    missing: OnMissing = setting(
+        MISSING_HELP.replace('image', 'labels'),
+        default='tell',
+        choices=('tell', 'error'),
+        metavar='ACTION',
+    )
     quiet: bool = setting('no progress bar', default=False)
 
 
 def run(command: Partitions) -> None:
     """Computes partitions and logs how many voxels each has."""
     values, counts = write_partitions(
-        command.input_volume, command.output_volume, command.config, quiet=command.quiet
+        command.input_volume,
+        command.output_volume,
+        command.config,
+        command.quiet,
+        command.missing,
     )
     for value, count in zip(values, counts, strict=True):
         logging.info('partition %3d: %12d voxels', value, count)

@@ -14,6 +14,7 @@ from ffn.distributed.pool import PoolConfig
 from ffn.inference.request import read_box, read_config
 from ffn.utils.errors import UserError
 from ffn.utils.settings import section, setting
+from ffn.volumes.missing import MISSING_HELP, OnMissing
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,17 @@ class Segment:
         metavar='BOX',
     )
     pool: PoolConfig = section('Where it runs', default_factory=PoolConfig)
+    missing: OnMissing = setting(
+        MISSING_HELP, default='tell', choices=('tell', 'error'), metavar='ACTION'
+    )
     quiet: bool = setting('no progress bars', default=False)
 
 
 def run(command: Segment) -> dict[str, Any]:
     """Segments, assembles and prints a summary; returns the statistics of the reconciliation."""
     config = read_config(command.inference_request, absolute=True)
+    if command.missing == 'error':
+        config = config.refusing_missing()
     for name in ('segmentation_output_dir', 'seed_policy'):
         if not getattr(config, name):
             raise UserError(f'the inference request does not set {name}, which is needed')

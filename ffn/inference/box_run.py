@@ -25,6 +25,7 @@ from ffn.inference.runner import Runner
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
 from ffn.utils.signals import stop_on_signal
+from ffn.volumes.missing import OnMissing
 
 
 def segment(
@@ -35,6 +36,7 @@ def segment(
     precision: str = '',
     report_path: str = '',
     quiet: bool = False,
+    missing: OnMissing = 'tell',
 ) -> None:
     """Segments one box or several and prints a summary.
 
@@ -46,6 +48,7 @@ def segment(
       precision: overrides the request's.
       report_path: where a report goes as JSON; '' for none.
       quiet: no progress bar.
+      missing: what is done about chunks of the image that do not exist.
 
     Raises:
       UserError: an argument does not fit, or a box failed; the others have been segmented.
@@ -54,6 +57,8 @@ def segment(
     config = read_config(request_text, options_text)
     if precision:
         config = dataclasses.replace(config, precision=precision)
+    if missing == 'error':
+        config = config.refusing_missing()
     if bool(box_text) == bool(boxes_text):
         raise UserError('give --bounding_box for one box, or --bounding_boxes for several')
     asked = [read_box(box_text)] if box_text else read_boxes(boxes_text)

@@ -113,6 +113,11 @@ class InferenceConfig:
         x, y, z = self.voxel_size or (1.0, 1.0, 1.0)
         return z, y, x
 
+    def refusing_missing(self) -> InferenceConfig:
+        """The same, with an error where chunks of the image do not exist."""
+        image = dataclasses.replace(self.image, missing='error')
+        return dataclasses.replace(self, image=image)
+
     def resolve(self) -> InferenceConfig:
         """Replaces what depends on when and where the run takes place, so that all of it agrees.
 

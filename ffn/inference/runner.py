@@ -28,6 +28,7 @@ from ffn.inference.request import make_config
 from ffn.inference.seeds import registry
 from ffn.inference.seeds.policy import SeedPolicy, is_constant
 from ffn.inference.serialization import checkpoint_settings, serialize_request
+from ffn.utils.atomic import free_path
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Zyx
 
@@ -344,7 +345,7 @@ class Runner:
             canvas.resumed_steps = canvas.counters['predict-calls']
             return canvas
         except UserError as error:
-            aside = _free_name(path.with_suffix('.cpoint.aside'))
+            aside = free_path(path.with_suffix('.cpoint.aside'))
             path.replace(aside)
             logging.warning('%s; it is moved to %s and the subvolume starts afresh', error, aside)
             afresh = self.open_canvas(Box.from_zyx(canvas.corner_zyx, canvas.shape))
@@ -392,11 +393,3 @@ def load_network(config: InferenceConfig) -> FFNModel:
         use_ema=config.use_ema,
         precision=precision,
     )
-
-
-def _free_name(path: Path) -> Path:
-    """The path, or with a number behind it where there is such a file already."""
-    number = 1
-    while (free := path.with_name(f'{path.name}{number}' if number > 1 else path.name)).exists():
-        number += 1
-    return free

@@ -62,6 +62,14 @@ def remove_temporary(path: str | os.PathLike) -> None:
         left.unlink(missing_ok=True)
 
 
+def free_path(path: Path) -> Path:
+    """The path, or with a number behind it where there is such a file already."""
+    number = 1
+    while (free := path.with_name(f'{path.name}{number}' if number > 1 else path.name)).exists():
+        number += 1
+    return free
+
+
 def write_json(path: str | os.PathLike, content: Any, indent: int | None = 2) -> None:
     """Writes a JSON file atomically.
 

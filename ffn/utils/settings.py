@@ -107,7 +107,7 @@ def setting(
       default_factory: makes a default that is mutable, as in `dataclasses.field`.
       flag: its name on the command line, without dashes, where that is not the field's.
       parse: makes the value from the flag's text and '--flag'; raises UserError. Without it, the field's
-        type must be bool, int, float or str, or one of these or None.
+        type must be bool, int, float, str or a Literal of texts, or one of these or None.
       comma_list: the flag is a list separated by commas, and `parse` gets a list of texts.
       choices: the values that are allowed; none: any.
       metavar: what help shows in place of the value, such as X,Y,Z.
@@ -215,7 +215,9 @@ def format_value(value: Any) -> str:
 
 
 def _plain_type(hint: Any) -> Any:
-    """The type behind `T | None`; other annotations as they are."""
+    """The type behind `T | None` and behind a Literal of texts; other annotations as they are."""
+    if typing.get_origin(hint) is typing.Literal:
+        return str
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         rest = [arg for arg in typing.get_args(hint) if arg is not type(None)]
         return rest[0] if len(rest) == 1 else hint

@@ -10,15 +10,14 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 from ffn.utils.errors import UserError
+from ffn.volumes.missing import MissingChunks
 
 _METADATA = ('.zarray', '.zattrs', '.zgroup', 'zarr.json', 'attributes.json', 'info', 'ffn.json')
 _COMPRESSED = {'.gz': 'gunzip -r', '.br': 'brotli -d --rm'}
@@ -91,18 +90,16 @@ def _chunk_files(folder: Path) -> Iterator[str]:
 class StoreArray:
     """A TensorStore as an array that is indexed from 0 and read when it is indexed."""
 
-    def __init__(self, store: Any, what: str, tell_missing: bool):
+    def __init__(self, store: Any, missing: MissingChunks):
         """Wraps a store that refuses to read chunks that do not exist.
 
         Args:
           store: its domain begins at 0.
-          what: the volume, for messages.
-          tell_missing: warn of chunks that do not exist.
+          missing: is told of chunks that do not exist.
         """
         self.shape = tuple(store.shape)
         self.dtype = np.dtype(store.dtype.numpy_dtype)
-        self._store, self._what, self._tell = store, what, tell_missing
-        self._telling = threading.Lock()
+        self._store, self._missing = store, missing
 
     def __getitem__(self, index: Any) -> np.ndarray:
         try:
@@ -134,17 +131,7 @@ class StoreArray:
                 slice(p.start - o, p.stop - o) for p, o in zip(piece, origin, strict=True)
             )
             data[place] = values
-        with self._telling:
-            if self._tell and missing:
-                self._tell = False
-                logging.warning(
-                    '%s: %d of the %d chunks that were needed do not exist and are read as %s; further '
-                    'ones are not told',
-                    self._what,
-                    missing,
-                    len(pieces),
-                    data.dtype.type(0 if fill is None else fill),
-                )
+        self._missing.report(missing, len(pieces), data.dtype.type(0 if fill is None else fill))
         return data
 
 

@@ -15,8 +15,10 @@ from ffn.utils.atomic import atomic_path, remove_temporary
 from ffn.utils.errors import UserError
 from ffn.utils.locks import one_writer
 from ffn.volumes.attributes import read_voxels
+from ffn.volumes.hdf5_chunks import SparseDataset, lacks_chunks
 from ffn.volumes.hdf5_metadata import check_readable, read_axes
-from ffn.volumes.opened_array import ArrangedArray, OpenedArray
+from ffn.volumes.missing import MissingChunks
+from ffn.volumes.opened_array import MADE_FROM, ArrangedArray, OpenedArray
 from ffn.volumes.specs import split_spec
 
 if TYPE_CHECKING:
@@ -54,8 +56,10 @@ def _describe(
     check_readable(dataset, path, spec)
     arrangement = read_axes(dataset, spec)
     voxel_size, origin_zyx, origin_from = read_voxels(dataset.attrs, arrangement, spec)
-    array = dataset if arrangement.as_stored else ArrangedArray(dataset, arrangement)
-    return OpenedArray(array, dataset.attrs, origin_zyx, close, voxel_size, origin_from)
+    missing = MissingChunks(spec, is_sparse=MADE_FROM in dataset.attrs)
+    array = SparseDataset(dataset, missing) if lacks_chunks(dataset) else dataset
+    array = array if arrangement.as_stored else ArrangedArray(array, arrangement)
+    return OpenedArray(array, dataset.attrs, origin_zyx, close, voxel_size, origin_from, missing)
 
 
 def open_hdf5(path: str | Path) -> h5py.File:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ffn.volumes.axes import Arrangement
+from ffn.volumes.missing import MissingChunks
 from ffn.volumes.units import KnownVoxelSize
 
 # Marks volumes that were written here: an attribute of an HDF5 dataset, or a file in the folder of any
@@ -61,6 +62,7 @@ class OpenedArray:
       close: closes the file; None if there is nothing to close.
       voxel_size: of a voxel, where the file says so.
       origin_from: what says where it begins; '' where nothing does, and 0,0,0 is assumed.
+      missing: what is done about chunks that do not exist; None where all do.
     """
 
     array: VoxelArray
@@ -69,3 +71,4 @@ class OpenedArray:
     close: Callable[[], None] | None = None
     voxel_size: KnownVoxelSize | None = None
     origin_from: str = ''
+    missing: MissingChunks | None = None

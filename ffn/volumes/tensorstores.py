@@ -13,6 +13,7 @@ from typing import Any
 from ffn.utils.errors import UserError
 from ffn.utils.texts import parse_json
 from ffn.volumes.chunks import StoreArray, check_chunks, chunk_options
+from ffn.volumes.missing import MissingChunks
 from ffn.volumes.opened_array import MADE_FROM, MADE_FROM_FILE, OpenedArray
 from ffn.volumes.scales import Folder, choose_scale
 from ffn.volumes.specs import split_scale, split_spec
@@ -213,14 +214,15 @@ def open_store(name: str, spec: dict[str, Any]) -> OpenedArray:
     kept = sorted(described.arrangement.order)
     store = store[ts.d[[kept.index(axis) for axis in described.arrangement.order]].transpose[:]]
     origin_zyx = described.origin_zyx or tuple(int(o) for o in store.domain.origin[-3:])
-    array = StoreArray(store[ts.d[:].translate_to[0]], name, tell_missing=not is_ours)
+    missing = MissingChunks(name, is_sparse=is_ours)
     return OpenedArray(
-        array,
+        StoreArray(store[ts.d[:].translate_to[0]], missing),
         {MADE_FROM: ''} if is_ours else {},
         origin_zyx,
         None,
         described.voxel_size,
         described.origin_from,
+        missing,
     )
 
 

@@ -6,6 +6,7 @@ elsewhere than at 0,0,0 (Neuroglancer precomputed volumes with a voxel offset do
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -18,6 +19,7 @@ from ffn.utils.arrays import native
 from ffn.utils.errors import UnreadableError, UserError
 from ffn.utils.geometry import Box, Zyx, both_orders
 from ffn.volumes import formats, tensorstores
+from ffn.volumes.missing import OnMissing
 from ffn.volumes.opened_array import MADE_FROM, OpenedArray, VoxelArray
 from ffn.volumes.units import KnownVoxelSize
 
@@ -160,17 +162,18 @@ class _FirstChannel:
         return self._array[(0, *index)]
 
 
-def open_volume(spec: str) -> Volume:
+def open_volume(spec: str, missing: OnMissing = 'tell') -> Volume:
     """Opens a volume for reading, without locking it.
 
     Args:
       spec: 'path:dataset' of an HDF5 file, a directory that holds Zarr or N5 with an optional
         ':dataset' below it, or a URL (see doc/formats.md).
+      missing: what is done about chunks that do not exist.
 
     Raises:
       UserError: wrong form, no such file or dataset, or an array that is no volume.
     """
-    return _as_volume(spec, formats.open_array(spec))
+    return _as_volume(spec, formats.open_array(spec), missing)
 
 
 @dataclass(frozen=True)
@@ -181,11 +184,13 @@ class VolumeSource:
       spec: string that `open_volume` takes.
       tensorstore: TensorStore spec, JSON.
       field: the field of the request, for messages.
+      missing: what is done about chunks that do not exist; no part of the volume's identity.
     """
 
     spec: str = ''
     tensorstore: str = ''
     field: str = 'volume'
+    missing: OnMissing = dataclasses.field(default='tell', compare=False)
 
     @classmethod
     def from_proto(cls, decorated: inference_pb2.DecoratedVolume, field: str) -> VolumeSource:
@@ -217,12 +222,14 @@ class VolumeSource:
           UserError: see `open_volume`; also a TensorStore spec that is not JSON.
         """
         if not self.tensorstore:
-            return open_volume(self.spec)
+            return open_volume(self.spec, self.missing)
         store = tensorstores.parse_spec(self.tensorstore, self.field)
-        return _as_volume(self.name, tensorstores.open_store(self.name, store))
+        return _as_volume(self.name, tensorstores.open_store(self.name, store), self.missing)
 
 
-def _as_volume(name: str, opened: OpenedArray) -> Volume:
+def _as_volume(name: str, opened: OpenedArray, missing: OnMissing) -> Volume:
+    if opened.missing is not None:
+        opened.missing.set_action(missing)
     try:
         return Volume(
             name,

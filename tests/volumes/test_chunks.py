@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 
+import h5py
 import numpy as np
 import pytest
 import tensorstore as ts
@@ -43,13 +44,26 @@ def warnings(caplog):
     return [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
 
 
-@pytest.mark.parametrize('scheme', SPARSE)
+def write_hdf5(path, data):
+    with h5py.File(path, 'w') as file:
+        dataset = file.create_dataset('v', data.shape, data.dtype, chunks=(2, 3, 4))
+        for corner in dataset.iter_chunks():
+            if data[corner].any():
+                dataset[corner] = data[corner]
+
+
+@pytest.mark.parametrize('scheme', [*SPARSE, 'hdf5'])
 def test_missing_chunks_are_told_once_and_read_as_the_fill_value(tmp_path, caplog, scheme):
     sparse = DATA.copy()
     sparse[2:4, 3:6, :4] = 0  # one chunk, which is not stored
     sparse[4:6, 3:6, :8] = 0  # two
-    SPARSE[scheme](tmp_path / 'v', sparse)
-    with open_volume(f'{scheme}://{tmp_path}/v') as volume:
+    if scheme == 'hdf5':
+        write_hdf5(tmp_path / 'v', sparse)
+        spec = f'{tmp_path}/v:v'
+    else:
+        SPARSE[scheme](tmp_path / 'v', sparse)
+        spec = f'{scheme}://{tmp_path}/v'
+    with open_volume(spec) as volume:
         start = volume.box.start
         whole = volume.read(Box(start, Xyz(4, 3, 2)))
         np.testing.assert_array_equal(whole, sparse[:2, :3, :4])
@@ -61,6 +75,11 @@ def test_missing_chunks_are_told_once_and_read_as_the_fill_value(tmp_path, caplo
         np.testing.assert_array_equal(volume.read(volume.box), sparse)
     (line,) = warnings(caplog)
     assert '3 of the 27 chunks that were needed do not exist and are read as 0' in line
+    with open_volume(spec, missing='error') as volume:
+        assert volume.read(Box(volume.box.start, Xyz(4, 3, 2))).all()
+        with pytest.raises(UserError, match=r': 3 of the 36 chunks that .* \(--missing=error\)'):
+            volume.read(volume.box)
+    assert len(warnings(caplog)) == 1
 
 
 def test_the_fill_value_is_that_of_the_volume(tmp_path, caplog):
@@ -123,3 +142,18 @@ def test_a_damaged_chunk_is_not_a_missing_one(tmp_path):
     shutil.copy(tmp_path / 'v' / '.zarray', tmp_path / 'v' / '1.1.1')
     with pytest.raises(UserError, match='v cannot be read, it may be damaged'):
         open_volume(f'{tmp_path}/v').read(Box.of_shape(SHAPE))
+
+
+def test_axes_of_a_sparse_dataset(tmp_path, caplog):
+    sparse = DATA.copy()
+    sparse[2:4, 3:6, :4] = 0
+    write_hdf5(tmp_path / 'v', sparse)
+    with h5py.File(tmp_path / 'v', 'a') as file:
+        for dimension, name in zip(file['v'].dims, 'yxz'):
+            dimension.label = name
+    with open_volume(f'{tmp_path}/v:v') as volume:
+        expected = sparse.transpose(2, 0, 1)
+        np.testing.assert_array_equal(volume.read(volume.box), expected)
+        part = Box(Xyz(4, 3, 1), Xyz(3, 4, 5))
+        np.testing.assert_array_equal(volume.read(part), expected[part.slices_zyx])
+    assert '1 of the 36 chunks' in warnings(caplog)[0]

@@ -23,6 +23,7 @@ from ffn.utils.labels import compact
 from ffn.utils.progress import progress
 from ffn.volumes.hdf5 import replaced_dataset, split_output
 from ffn.volumes.masks import MaskBuilder
+from ffn.volumes.missing import OnMissing
 from ffn.volumes.specs import split_spec
 from ffn.volumes.volume import Volume, open_volume
 
@@ -31,7 +32,11 @@ _MAX_THREADS = 4
 
 
 def write_partitions(
-    input_volume: str, output_volume: str, config: PartitionConfig, quiet: bool = False
+    input_volume: str,
+    output_volume: str,
+    config: PartitionConfig,
+    quiet: bool = False,
+    missing: OnMissing = 'tell',
 ) -> np.ndarray:
     """Computes the partitions of a label volume and writes them to an HDF5 dataset.
 
@@ -45,6 +50,7 @@ def write_partitions(
       output_volume: 'path:dataset' to write; other datasets of an existing file are kept.
       config: what to compute.
       quiet: no progress bar.
+      missing: what is done about chunks of the labels that do not exist.
 
     Returns:
       int64 [2, m]: the partition_counts.
@@ -53,7 +59,7 @@ def write_partitions(
       UserError: no such volume, no labels, or a volume too small for lom_radius.
     """
     _check_not_same(input_volume, output_volume)
-    with open_volume(input_volume) as opened:
+    with open_volume(input_volume, missing) as opened:
         volume = opened.require_labels()
         computed_box(volume, config.lom_radius)
         bounding_boxes = _bounding_boxes(volume, config.lom_radius)

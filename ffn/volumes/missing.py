@@ -1,0 +1,59 @@
+"""Chunks that do not exist although the metadata of a volume has a place for them: told, or refused."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Literal
+
+from absl import logging
+
+from ffn.utils.errors import UnreadableError
+
+OnMissing = Literal['tell', 'error']
+"""What is done about chunks that do not exist: a warning, once, or an error."""
+MISSING_HELP = (
+    'chunks of the image that do not exist: tell (read as the fill value, with a warning) or error'
+)
+
+# Volumes whose missing chunks were told in this process; some commands open a volume for every block.
+_TOLD: set[str] = set()
+
+
+class MissingChunks:
+    """What a volume does about its chunks that do not exist."""
+
+    def __init__(self, what: str, is_sparse: bool = False):
+        """Takes the volume.
+
+        Args:
+          what: what messages call it.
+          is_sparse: whether it was written here, where empty chunks are left out by intention.
+        """
+        self._what, self._is_sparse = what, is_sparse
+        self._action: OnMissing = 'tell'
+        self._telling = threading.Lock()
+
+    def set_action(self, action: OnMissing) -> None:
+        """Sets what is done from now on."""
+        self._action = action
+
+    def report(self, missing: int, needed: int, fill: Any) -> None:
+        """Tells of missing chunks in a part that is read.
+
+        Args:
+          missing: how many do not exist.
+          needed: how many the part lies in.
+          fill: value that takes their place.
+
+        Raises:
+          UnreadableError: they are an error.
+        """
+        if not missing or self._is_sparse:
+            return
+        count = f'{self._what}: {missing} of the {needed} chunks that were needed do not exist'
+        if self._action == 'error':
+            raise UnreadableError(f'{count} (--missing=error)')
+        with self._telling:
+            if self._what not in _TOLD:
+                _TOLD.add(self._what)
+                logging.warning('%s and are read as %s; further ones are not told', count, fill)
