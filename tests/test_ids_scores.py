@@ -127,6 +127,19 @@ def test_results_at_negative_corners(tmp_path):
     assert found.scores['both'].voi_merge == pytest.approx(16 / 48)
 
 
+@pytest.mark.parametrize('flag', [['--offset', '-1,-2,0'], ['--offset=-1,-2,0']])
+def test_negative_offsets(tmp_path, flag):
+    """B begins before A, which has no voxels for its first column and its first two rows."""
+    b = np.pad(MERGED, [(0, 0), (2, 0), (1, 0)], constant_values=9)
+    with h5py.File(tmp_path / 'v.h5', 'w') as file:
+        file['a'], file['b'] = BARS, b
+    box = 'start { x:0 y:0 z:0 } size { x:8 y:3 z:2 }'
+    more = [*flag, '--bounding_box', box, '--quiet']
+    found = compare.main([f'{tmp_path}/v.h5:a', f'{tmp_path}/v.h5:b', *more])
+    assert found.scores['either'].voi_a_given_b == pytest.approx(2 / 3)
+    assert found.scores['either'].voxels == 48
+
+
 @pytest.mark.parametrize('truth', CASES)
 def test_select_and_training(tmp_path, truth: Stored):
     """The box that checkpoints are scored on."""

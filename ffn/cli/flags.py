@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import re
 import sys
 from collections.abc import Collection, Sequence
 from typing import Any, TypeVar
@@ -70,12 +71,15 @@ def make_parser(command: str, description: str, epilog: str = '') -> argparse.Ar
       description: one line, and more if need be.
       epilog: examples, shown as they are.
     """
-    return argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog=f'ffn {command}',
         description=description,
         epilog=epilog or None,
         formatter_class=HelpFormatter,
     )
+    # argparse takes -1 for a value, but -1,2,3 for a flag that does not exist.
+    parser._negative_number_matcher = re.compile(r'-\.?\d[-\d.,]*')
+    return parser
 
 
 def add_settings(
