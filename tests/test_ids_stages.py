@@ -28,6 +28,7 @@ from ffn.distributed.local_pools import InProcess
 from ffn.evaluation.sources import open_segmentation, open_truth
 from ffn.export.neuroglancer import export
 from ffn.inference import storage
+from ffn.planning.measure import measure
 from ffn.training.input.patches import PatchReader
 from ffn.training.sampling.partition_config import PartitionConfig
 from ffn.training.sampling.partitions import compute_partitions
@@ -236,6 +237,17 @@ def test_results_as_they_are_loaded(tmp_path_factory, stored: Stored, seed):
     assert len(kept) == parts.max()
     for part, origin in kept.items():
         assert set(objects[parts == part].tolist()) == {origin.start_zyx[2]}
+
+
+@pytest.mark.parametrize('stored', CASES)
+def test_planning(tmp_path, stored: Stored):
+    objects = blocks(11)
+    file = write_hdf5(tmp_path, raw=np.zeros(SHAPE, np.uint8), plain=objects, v=stored.of(objects))
+    plain, found = (measure(f'{file}:raw', f'{file}:{name}', quiet=True) for name in ('plain', 'v'))
+    np.testing.assert_array_equal(found.sizes, plain.sizes)
+    assert found.largest_id == stored.ids[plain.largest_id]
+    assert found.components == {stored.ids[i]: n for i, n in plain.components.items()}
+    assert (found.unlabelled, found.touching) == (plain.unlabelled, plain.touching)
 
 
 @pytest.mark.parametrize('stored', CASES)
