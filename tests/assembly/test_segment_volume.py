@@ -196,9 +196,10 @@ def test_worker_and_client_termination_signals(repository, tmp_path, flood_netwo
 # Mistakes.
 
 
-def refused(folder: Path, *arguments: str, request: str = '', at: Path | None = None) -> str:
+def refused(folder: Path, *arguments: str, threshold: float = 0.9, at: Path | None = None) -> str:
     """Calls the command in this process, with results elsewhere; returns what it refuses with."""
-    text = (folder / 'request.pbtxt').read_text() + request
+    text = (folder / 'request.pbtxt').read_text()
+    text = text.replace('move_threshold: 0.9', f'move_threshold: {threshold}')
     text = text.replace(f'{folder}/results', f'{at or folder}/results')
     with pytest.raises(UserError) as caught:
         segment.main(['--inference_request', text, '--quiet', *arguments])
@@ -209,7 +210,7 @@ def refused(folder: Path, *arguments: str, request: str = '', at: Path | None = 
 def test_other_settings_are_refused(alone):
     folder, _, _ = alone
     whole = ('--output', f'zarr3://{folder}/whole')
-    other = refused(folder, *CUT, *whole, request='inference_options { move_threshold: 0.8 }')
+    other = refused(folder, *CUT, *whole, threshold=0.8)
     assert 'request.inference_options.move_threshold is 0.9 there and 0.8 here' in other
     other = refused(folder, *CUT[:3], '12,14,10', *CUT[4:], *whole)
     assert 'tiling.overlap_xyz is [12, 12, 10] there and [12, 14, 10] here' in other
