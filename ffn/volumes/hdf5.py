@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 
+# Attributes of datasets that are written here or by existing installations, in which empty chunks are left out.
+_SPARSE = {MADE_FROM, 'partition_counts'}
+
+
 def recognizes(spec: str) -> bool:
     """Whether a string has the form 'path:dataset'."""
     return all(split_spec(spec))
@@ -56,7 +60,7 @@ def _describe(
     check_readable(dataset, path, spec)
     arrangement = read_axes(dataset, spec)
     voxel_size, origin_zyx, origin_from = read_voxels(dataset.attrs, arrangement, spec)
-    missing = MissingChunks(spec, is_sparse=MADE_FROM in dataset.attrs)
+    missing = MissingChunks(spec, is_sparse=not _SPARSE.isdisjoint(dataset.attrs))
     array = SparseDataset(dataset, missing) if lacks_chunks(dataset) else dataset
     array = array if arrangement.as_stored else ArrangedArray(array, arrangement)
     return OpenedArray(array, dataset.attrs, origin_zyx, close, voxel_size, origin_from, missing)

@@ -42,8 +42,8 @@ def write_partitions(
 
     The dataset is uint8 [z, y, x] of the input's shape. Its attributes: `bounding_boxes` (int64
     [n, 2, 3], start and size of the computed boxes, x, y, z), `partition_counts` (int64 [2, m], values
-    and how many voxels of the computed part have them) and, if the volume does not start at 0,0,0,
-    `origin_xyz`.
+    and how many voxels of the computed part have them), if the volume does not start at 0,0,0 `origin_xyz`,
+    and if it states a voxel size `resolution` (z, y, x nanometres).
 
     Args:
       input_volume: labels, any integer type; 0 is background, negative labels are objects.
@@ -83,6 +83,8 @@ def write_partitions(
             dataset.attrs['partition_counts'] = partition_counts
             if any(volume.box.start):
                 dataset.attrs['origin_xyz'] = volume.box.start
+            if volume.voxel_size is not None:
+                dataset.attrs['resolution'] = volume.voxel_size.xyz[::-1]
     return partition_counts
 
 

@@ -170,7 +170,7 @@ def test_max_coordinates_keeps_frequencies_equal(seed, most):
     assert len(drawn) == 4 * min(max(sizes.values()), most // 4)
 
 
-def test_absolute_coordinates_from_a_volume_with_an_origin(tmp_path):
+def test_absolute_coordinates_from_a_volume_with_an_origin(tmp_path, caplog):
     """Labels of a precomputed volume with an offset, through both stages."""
     import tensorstore
 
@@ -190,7 +190,7 @@ def test_absolute_coordinates_from_a_volume_with_an_origin(tmp_path):
                 'voxel_offset': [1000, -40, 70],
                 'encoding': 'raw',
                 'chunk_size': [16, 16, 16],
-                'resolution': [8, 8, 8],
+                'resolution': [8, 9, 33],
             },
             'create': True,
         }
@@ -201,11 +201,13 @@ def test_absolute_coordinates_from_a_volume_with_an_origin(tmp_path):
     with h5py.File(tmp_path / 'p.h5') as file:
         assert file['af'].attrs['origin_xyz'].tolist() == [1000, -40, 70]
         assert file['af'].attrs['bounding_boxes'].tolist() == [[[1001, -38, 73], [14, 10, 6]]]
+        assert file['af'].attrs['resolution'].tolist() == [33, 9, 8]
         computed = file['af'][:]
     build_coordinates({'t': f'{tmp_path}/p.h5:af'}, f'{tmp_path}/c', Zyx(0, 0, 0), seed=1)
     centers = decode(tmp_path / 'c')[0]
     expected = np.argwhere(computed != 255)[:, ::-1] + (1000, -40, 70)
     assert set(map(tuple, centers.tolist())) == set(map(tuple, expected.tolist()))
+    assert not [record for record in caplog.records if 'do not exist' in record.getMessage()]
 
 
 @pytest.mark.parametrize(
