@@ -40,6 +40,7 @@ def run(path: str) -> None:
         image=image,
         segmentation=np.zeros(image.shape, np.int32),
         mask=None,
+        seed_mask=None,
         voxel_size_zyx=(1, 1, 1),
     )
     begin = time.perf_counter()

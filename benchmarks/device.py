@@ -96,6 +96,7 @@ def prepare(data: Path, files: Path) -> None:
         image=normalized(raw),
         segmentation=np.zeros(raw.shape, np.int32),
         mask=None,
+        seed_mask=None,
         margin_zyx=half,
         voxel_size_zyx=(1, 1, 1),
     )

@@ -112,6 +112,7 @@ class Canvas:
             self.seed,
             self.segmentation,
             self.restrictor.mask,
+            self.restrictor.seed_mask,
             margin_zyx=self.margin_zyx,
             move_threshold=options.move_threshold,
             counters=self.counters,

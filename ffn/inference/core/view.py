@@ -17,6 +17,7 @@ class CanvasView:
       image: float32 [z, y, x], normalized.
       segmentation: int32 [z, y, x]; > 0 segments, 0 free, -1 rejected seeds.
       mask: bool [z, y, x] where the field of view may not be centred, or None.
+      seed_mask: bool [z, y, x] where no seed is placed, or None.
       margin_zyx: half the field of view.
       corner_zyx: first voxel of the subvolume.
       voxel_size_zyx: physical size of a voxel, in any unit.
@@ -28,6 +29,7 @@ class CanvasView:
         seed: np.ndarray,
         segmentation: np.ndarray,
         mask: np.ndarray | None,
+        seed_mask: np.ndarray | None,
         *,
         margin_zyx: Zyx,
         move_threshold: float,
@@ -39,6 +41,7 @@ class CanvasView:
         self.image = _read_only(image)
         self.segmentation = _read_only(segmentation)
         self.mask = None if mask is None else _read_only(mask)
+        self.seed_mask = None if seed_mask is None else _read_only(seed_mask)
         self.margin_zyx = margin_zyx
         self.corner_zyx = corner_zyx
         self.voxel_size_zyx = voxel_size_zyx

@@ -18,7 +18,10 @@ def _unmasked(view: SeedView) -> np.ndarray:
 
 
 class PolicyMax(SeedPolicy):
-    """All voxels in order of decreasing intensity, for images that map where objects are."""
+    """All voxels in order of decreasing intensity, for images that map where objects are.
+
+    Voxels of equal intensity are in the order of z, y, x.
+    """
 
     def points(self) -> np.ndarray:
         """See base class."""
@@ -53,38 +56,44 @@ class PolicyMaxPeaks(SeedPolicy):
 
 
 class PolicyImagePeaks3D2D(SeedPolicy):
-    """Local maxima of intensity in 3-d, then those of every section by itself."""
+    """Local maxima of intensity in 3-d, then those of every section by itself; dark ones too."""
 
-    def __init__(self, view: SeedView, min_distance_2d: int = 2, min_distance_3d: int = 4):
+    def __init__(
+        self,
+        view: SeedView,
+        min_distance_2d: int = 2,
+        min_distance_3d: int = 4,
+        threshold_abs: float | None = None,
+        threshold_rel: float | None = None,
+    ):
         """Makes a policy.
 
         Args:
           view: the canvas.
           min_distance_2d: least distance between two seeds of a section, voxels.
           min_distance_3d: least distance between two seeds of the first kind, voxels.
+          threshold_abs: normalized intensity that a maximum must exceed; None: any does.
+          threshold_rel: the same as a fraction of the greatest intensity, for sections of the section's.
         """
         super().__init__(view)
         self._distances = min_distance_2d, min_distance_3d
+        self._thresholds = {'threshold_abs': threshold_abs, 'threshold_rel': threshold_rel}
 
     def points(self) -> np.ndarray:
         """See base class."""
         image = _unmasked(self.view)
         in_2d, in_3d = self._distances
-        first = _peaks(image, in_3d)
         sections = [
-            np.insert(_peaks(section, in_2d), 0, z, axis=1) for z, section in enumerate(image)
+            np.insert(self._peaks(section, in_2d), 0, z, axis=1) for z, section in enumerate(image)
         ]
-        return np.concatenate([first, *sections])
+        return np.concatenate([self._peaks(image, in_3d), *sections])
 
-
-def _peaks(image: np.ndarray, min_distance: int) -> np.ndarray:
-    return sort_zyx(
-        peak_local_max(image, min_distance=min_distance, threshold_abs=0, threshold_rel=0)
-    )
+    def _peaks(self, image: np.ndarray, min_distance: int) -> np.ndarray:
+        return sort_zyx(peak_local_max(image, min_distance=min_distance, **self._thresholds))
 
 
 class PolicyImagePeaks2DDisk(SeedPolicy):
-    """Local maxima, section by section, of the mean intensity within a disk."""
+    """Local maxima of intensity, section by section: voxels that are the greatest within a disk."""
 
     def __init__(
         self,
@@ -97,22 +106,30 @@ class PolicyImagePeaks2DDisk(SeedPolicy):
 
         Args:
           view: the canvas.
-          min_distance_2d: least distance between two seeds of a section, voxels.
-          threshold_rel: least height of a peak, as a fraction of the section's greatest.
-          disk_radius: radius of the disk over which intensity is averaged, voxels.
+          min_distance_2d: least Euclidean distance between two seeds of a section, and from its border,
+            voxels.
+          threshold_rel: normalized intensity that a peak must exceed, as a fraction of the section's
+            greatest.
+          disk_radius: radius of the disk around a voxel in which none is greater, voxels.
         """
         super().__init__(view)
-        self._args = {'min_distance': min_distance_2d, 'threshold_rel': threshold_rel}
-        kernel = disk(disk_radius, dtype=np.float32)
-        self._kernel = kernel / kernel.sum()
+        if disk_radius < 0:
+            raise ValueError(f'disk_radius is {disk_radius}; expected 0 or more voxels')
+        self._args = {
+            'min_distance': min_distance_2d,
+            'threshold_rel': threshold_rel,
+            'footprint': disk(disk_radius, dtype=bool),
+            'p_norm': 2,
+        }
 
     def points(self) -> np.ndarray:
         """See base class."""
-        found = []
-        for z, section in enumerate(_unmasked(self.view)):
-            mean = ndimage.convolve(section, self._kernel)
-            found.append(np.insert(sort_zyx(peak_local_max(mean, **self._args)), 0, z, axis=1))
-        return np.concatenate(found)
+        return np.concatenate(
+            [
+                np.insert(sort_zyx(peak_local_max(section, **self._args)), 0, z, axis=1)
+                for z, section in enumerate(_unmasked(self.view))
+            ]
+        )
 
 
 class PolicyDenseSeeds(SeedPolicy):

@@ -21,7 +21,9 @@ from ffn.inference.seeds.policy import SeedPolicy, SeedView, is_constant, sort_z
 class PolicyPeaks(SeedPolicy):
     """Peaks of the distance from edges: the middles of large homogeneous regions.
 
-    A constant image has none. (Januszewski et al. 2018, Methods: seed list.)
+    Masked voxels count as edges, and so do those where no seed is placed. Distances are measured in the
+    size of a voxel. A constant image has no peaks.
+    (Januszewski et al. 2018, Methods: seed list.)
     """
 
     def points(self) -> np.ndarray:
@@ -29,15 +31,16 @@ class PolicyPeaks(SeedPolicy):
         view = self.view
         if is_constant(view.image):
             return np.zeros((0, 3), dtype=np.int64)
-        return sort_zyx(
-            _edge_peaks(view.image, _blocked(view), view.mask, view.voxel_size_zyx, 3, 0)
-        )
+        masked = [mask for mask in (view.mask, view.seed_mask) if mask is not None]
+        edge = np.logical_or.reduce(masked) if masked else None
+        return sort_zyx(_edge_peaks(view.image, _blocked(view), edge, view.voxel_size_zyx, 3, 0))
 
 
 class PolicyPeaks2d(SeedPolicy):
     """PolicyPeaks in every section by itself, for volumes with thick or shifting sections.
 
-    A constant image has none; a constant section of another image may.
+    Distances are measured in voxels, and where no seed is placed does not matter. A constant image has no
+    peaks; a constant section of another image may.
     """
 
     def __init__(
@@ -52,8 +55,8 @@ class PolicyPeaks2d(SeedPolicy):
         Args:
           view: the canvas.
           min_distance: least distance between two seeds, voxels.
-          threshold_abs: least distance from an edge.
-          sort_cmp: order of the sections, 'ascending' or 'descending' in z.
+          threshold_abs: distance from an edge that a seed must exceed, voxels.
+          sort_cmp: order of the seeds, 'ascending' or 'descending' in (z, y, x).
         """
         super().__init__(view)
         if sort_cmp not in ('ascending', 'descending'):
@@ -72,16 +75,20 @@ class PolicyPeaks2d(SeedPolicy):
                 view.image[z],
                 blocked[z],
                 None if view.mask is None else view.mask[z],
-                view.voxel_size_zyx[1:],
+                (1, 1),
                 self._min_distance,
                 self._threshold_abs,
             )
             found.append(np.insert(sort_zyx(peaks), 0, z, axis=1))
-        return np.concatenate(found[::-1] if self._descending else found)
+        ascending = np.concatenate(found)
+        return ascending[::-1] if self._descending else ascending
 
 
 class PolicyFillEmptySpace(SeedPolicy):
-    """Peaks of the distance from all segments: the middles of what is still empty."""
+    """Peaks of the distance from all segments: the middles of what is still empty.
+
+    They are at least half the shortest edge of a voxel away from segments, and not masked.
+    """
 
     def points(self) -> np.ndarray:
         """See base class."""
@@ -132,15 +139,18 @@ def edges(image: np.ndarray) -> np.ndarray:
 def distance(free: np.ndarray, voxel_size: tuple[float, ...]) -> np.ndarray:
     """Distance of each voxel of `free` to the nearest that is not: float32, the array's shape.
 
-    Where everything is free, the distance to the border.
+    The unit is the shortest edge of a voxel, so that thresholds mean the same whatever unit the size of a
+    voxel has. Where everything is free, the distance to the border.
 
     Args:
       free: bool [z, y, x] or [y, x].
-      voxel_size: size of a voxel along each axis, in the unit of the result.
+      voxel_size: size of a voxel along each axis, in any unit.
     """
+    # To seven digits, which is what requests hold: 0.033 / 0.008 is 33 / 8 then.
+    shape_of_voxel = tuple(float(f'{size / min(voxel_size):.7g}') for size in voxel_size)
     distances: np.ndarray = edt.edt(
         np.ascontiguousarray(free),
-        anisotropy=voxel_size,
+        anisotropy=shape_of_voxel,
         black_border=bool(free.all()),
         parallel=os.cpu_count() or 1,
     )

@@ -24,6 +24,7 @@ class SeedView(Protocol):
       image: float32 [z, y, x], normalized.
       segmentation: int32 [z, y, x]; > 0 segments, 0 free, -1 rejected seeds.
       mask: bool [z, y, x] where the field of view may not be centred, or None.
+      seed_mask: bool [z, y, x] where no seed is placed, or None.
       margin_zyx: half the field of view.
       corner_zyx: first voxel of the subvolume.
       voxel_size_zyx: physical size of a voxel, in any unit.
@@ -32,6 +33,7 @@ class SeedView(Protocol):
     image: np.ndarray
     segmentation: np.ndarray
     mask: np.ndarray | None
+    seed_mask: np.ndarray | None
     margin_zyx: Zyx
     corner_zyx: Zyx
     voxel_size_zyx: tuple[float, float, float]

@@ -221,8 +221,11 @@ def test_prefilled_ids_are_contiguous_and_mapped_both_ways():
 
 
 def test_policies_cannot_write_to_the_canvas():
-    view = oracle_canvas(two_blocks()).view
-    for array in (view.image, view.segmentation):
+    masks = np.zeros((2, *two_blocks().shape), bool)
+    masks[0, :4] = masks[1, :, 20:] = True
+    view = oracle_canvas(two_blocks(), restrictor=Restrictor(*masks)).view
+    np.testing.assert_array_equal([view.mask, view.seed_mask], masks)
+    for array in (view.image, view.segmentation, view.mask, view.seed_mask):
         with pytest.raises(ValueError, match='read-only'):
             array[0, 0, 0] = 1
 

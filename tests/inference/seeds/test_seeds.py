@@ -3,6 +3,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
+from skimage.feature import peak_local_max
 
 from ffn.inference import storage
 from ffn.inference.seeds import peaks
@@ -12,13 +14,16 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Zyx
 
 
-def view(image, *, segmentation=None, mask=None, margin=(0, 0, 0), voxel_size=(1, 1, 1)):
+def view(
+    image, *, segmentation=None, mask=None, seed_mask=None, margin=(0, 0, 0), voxel_size=(1, 1, 1)
+):
     if segmentation is None:
         segmentation = np.zeros(image.shape, np.int32)
     return SimpleNamespace(
         image=image.astype(np.float32),
         segmentation=segmentation.astype(np.int32),
         mask=mask,
+        seed_mask=seed_mask,
         margin_zyx=Zyx(*margin),
         corner_zyx=Zyx(3, 2, 1),
         voxel_size_zyx=tuple(voxel_size),
@@ -44,15 +49,80 @@ def golden(goldens_dir, data_dir):
         ('fill_empty', 'PolicyFillEmptySpace', None, 'fill_empty_occupied'),
     ],
 )
-def test_golden_points(golden, name, policy, voxel_size, occupied):
+@pytest.mark.parametrize('unit', [1, 10, 0.01])  # nm, µm: thresholds count voxels all the same
+def test_golden_points(golden, name, policy, voxel_size, occupied, unit):
     arrays, image = golden
+    shape_of_voxel = np.ones(3) if voxel_size is None else arrays[voxel_size]
     seen = view(
         image,
         segmentation=None if occupied is None else arrays[occupied],
         margin=arrays['margin_zyx'].tolist(),
-        voxel_size=(1, 1, 1) if voxel_size is None else arrays[voxel_size].tolist(),
+        voxel_size=(unit * shape_of_voxel).astype(np.float32).tolist(),
     )
     assert np.array_equal(list(make_policy(seen, policy, '')), arrays[name])
+
+
+@pytest.mark.parametrize('unit', [1, 1e-3, 0.3])
+def test_distances_are_in_shortest_edges(unit):
+    """Voxels of 20 x 8 x 12 units: 2.5, 1 and 1.5 edges of 8."""
+    free = np.ones((7, 9, 11), bool)
+    free[0, 0, 0] = False
+    far = peaks.distance(free, tuple((np.array([20, 8, 12]) * unit).tolist()))
+    assert far[3, 0, 0] == 7.5
+    assert far[0, 8, 0] == 8
+    assert far[0, 4, 2] == 5
+    assert far[2, 0, 8] == 13
+    # Nothing but the border: 4 edges of 20 in z, 5 of 8 in y, 6 of 12 in x.
+    assert peaks.distance(np.ones((7, 9, 11), bool), (20, 8, 12))[3, 4, 5] == 5
+
+
+def test_empty_space_is_half_an_edge_wide_at_least_whatever_the_unit():
+    """One empty voxel, 1 edge away from what is full; 0.004 in micrometres, 4 in nanometres."""
+    segmentation = np.ones((9, 10, 11), np.int32)
+    segmentation[4, 5, 6] = 0
+    for voxel_size in ((0.004, 0.004, 0.04), (4, 4, 40), (1, 1, 10)):
+        seen = view(np.zeros((9, 10, 11)), segmentation=segmentation, voxel_size=voxel_size)
+        assert list(make_policy(seen, 'PolicyFillEmptySpace', '')) == [(4, 5, 6)]
+    segmentation[4, 5, 6] = -1  # a seed that was rejected is not empty
+    seen = view(np.zeros((9, 10, 11)), segmentation=segmentation)
+    assert list(make_policy(seen, 'PolicyFillEmptySpace', '')) == []
+
+
+@pytest.mark.parametrize('voxel_size', [(40, 4, 4), (0.04, 0.004, 0.004), (1, 1, 7)])
+def test_peaks2d_counts_voxels_whatever_their_size(voxel_size):
+    image = np.zeros((2, 30, 41))
+    image[:, :, 3:8] = image[:, :, 21:24] = 3
+    args = {'min_distance': 2}
+    expected = list(make_policy(view(image), 'PolicyPeaks2d', args))
+    assert len(expected) > 3
+    assert list(make_policy(view(image, voxel_size=voxel_size), 'PolicyPeaks2d', args)) == expected
+
+
+def test_peaks_are_those_of_a_plain_computation():
+    """Word by word: edges, their distance, noise, and what is blocked."""
+    rng = np.random.default_rng(4)
+    image = ndimage.gaussian_filter(rng.normal(size=(17, 26, 33)), 2).astype(np.float32)
+    segmentation = np.zeros(image.shape, np.int32)
+    segmentation[3:6, 8:20, 4:9], segmentation[10, 4, 20] = 2, -1
+    mask, seed_mask = np.zeros((2, *image.shape), bool)
+    mask[:, :, 28:] = seed_mask[12:, 14:, :11] = True
+
+    gradient = ndimage.generic_gradient_magnitude(image, ndimage.sobel)
+    edge = gradient > ndimage.gaussian_filter(gradient, 49 / 6, mode='reflect')
+    edge |= mask | seed_mask
+    height = ndimage.distance_transform_edt(~edge, (2.5, 1, 1)).astype(np.float32)
+    height = height + np.random.RandomState(42).rand(*image.shape) * 1e-4
+    height[(segmentation != 0) | mask] = -1
+    peaks = peak_local_max(height, min_distance=3, threshold_abs=0, threshold_rel=0)
+
+    seen = view(
+        image,
+        segmentation=segmentation,
+        mask=mask,
+        seed_mask=seed_mask,
+        voxel_size=(25, 10, 10),
+    )
+    assert list(make_policy(seen, 'PolicyPeaks', '')) == sorted(map(tuple, peaks.tolist()))
 
 
 @pytest.mark.parametrize('policy', ['PolicyPeaks', 'PolicyPeaks2d'])
@@ -89,6 +159,24 @@ def test_masked_and_segmented_places_get_no_peaks():
     assert all(x < 20 for _, _, x in left)
 
 
+def test_what_is_masked_for_seeds_is_an_edge_in_3d_only():
+    """Between edges at x 11 and 39, the middle is 25; between a seed mask up to 20 and 39, 29.5."""
+    image = np.zeros((16, 24, 52))
+    image[:, :, 10] = image[:, :, 40] = 3
+    seed_mask = np.zeros(image.shape, bool)
+    seed_mask[:, :, :21] = True
+
+    def middles(policy, seed_mask):
+        points = make_policy(view(image, seed_mask=seed_mask), policy, '')
+        return {x for _, _, x in points if 20 < x < 39}
+
+    assert middles('PolicyPeaks', None) == {25}
+    assert middles('PolicyPeaks', seed_mask) == {29, 30}
+    assert middles('PolicyPeaks2d', None) == middles('PolicyPeaks2d', seed_mask) == {25}
+    masked = view(image, seed_mask=np.ones(image.shape, bool))
+    assert list(make_policy(masked, 'PolicyPeaks', '')) == []
+
+
 def test_nothing_where_everything_is_edge():
     image = noise_image()
     assert list(make_policy(view(image, mask=np.ones(image.shape, bool)), 'PolicyPeaks', '')) == []
@@ -100,7 +188,7 @@ def test_an_empty_canvas_has_peaks_all_the_same():
     assert all(z == 7 for z, _, _ in points)
 
 
-def test_sections_of_peaks2d_descend_when_asked():
+def test_seeds_of_peaks2d_descend_when_asked():
     image = noise_image((6, 40, 50))
     up = list(
         make_policy(view(image), 'PolicyPeaks2d', '{"min_distance": 3, "threshold_abs": 0.5}')
@@ -112,9 +200,9 @@ def test_sections_of_peaks2d_descend_when_asked():
             '{"min_distance": 3, "threshold_abs": 0.5, "sort_cmp": "descending"}',
         )
     )
-    assert sorted(up) == up
-    assert sorted(down) == up
-    assert [p[0] for p in down] == sorted((p[0] for p in up), reverse=True)
+    assert len({z for z, _, _ in up}) < len(up)
+    assert up == sorted(up)
+    assert down == up[::-1]  # y and x fall, too
 
 
 def test_policy_max_goes_through_all_voxels_by_intensity():
@@ -123,6 +211,15 @@ def test_policy_max_goes_through_all_voxels_by_intensity():
     values = [image[p] for p in points]
     assert len(set(points)) == 60
     assert values == sorted(values, reverse=True)
+
+
+def test_policy_max_orders_equal_voxels_by_position():
+    image = np.arange(3 * 4 * 50).reshape(3, 4, 50) % 2 - 0.5
+    points = list(make_policy(view(image), 'PolicyMax', ''))
+    bright, dark = points[:300], points[300:]
+    assert {x % 2 for _, _, x in bright} == {1}
+    assert bright == sorted(bright)
+    assert dark == sorted(dark)
 
 
 def test_intensity_peaks_avoid_the_mask():
@@ -142,11 +239,31 @@ def test_image_peaks_in_3d_come_before_those_of_sections():
     assert points[1:] == [(6, 8, 9), (7, 8, 9), (7, 8, 12)]
 
 
-def test_disk_peaks_are_maxima_of_the_local_mean():
-    image = np.zeros((2, 20, 24))
-    image[1, 9:12, 11:14] = 1
-    image[1, 9, 18] = 2
-    assert list(make_policy(view(image), 'PolicyImagePeaks2DDisk', '')) == [(1, 10, 12)]
+def test_image_peaks_are_all_maxima_unless_a_threshold_is_given():
+    image = np.full((11, 12, 23), -9.0)
+    image[5, 5, 5], image[5, 6, 11], image[5, 5, 17] = -4, 2, 6  # 6 apart
+    dark, middle, bright = (5, 5, 5), (5, 6, 11), (5, 5, 17)
+
+    def peaks(args):
+        found = list(make_policy(view(image), 'PolicyImagePeaks3D2D', args))
+        first, second = found[: len(found) // 2], found[len(found) // 2 :]
+        assert first == second  # in 3-d, and in section 5
+        return first
+
+    assert peaks({}) == [dark, bright, middle]
+    assert peaks({'threshold_abs': -4}) == [bright, middle]
+    assert peaks({'threshold_rel': 0.3}) == [bright, middle]
+    assert peaks({'threshold_rel': 0.5}) == [bright]
+
+
+def test_disk_peaks_are_greatest_within_a_disk():
+    image = np.zeros((3, 16, 20))
+    # Diagonal neighbours do not lie in a disk of radius 1; they are near, so that the greater one counts.
+    image[1, 7, 8], image[1, 8, 9], image[1, 7, 14] = 2, 3, 2
+    image[1, 2, 10] = 3  # closer than 3 to the border
+    image[2, 5, 5], image[2, 10, 8], image[2, 10, 12] = 1, 2, 0.9
+    policy = 'PolicyImagePeaks2DDisk'
+    assert list(make_policy(view(image), policy, '')) == [(1, 7, 14), (1, 8, 9), (2, 10, 8)]
 
 
 def test_grids():
