@@ -153,20 +153,6 @@ def test_a_request_unlike_the_training_is_warned_of(folder, flood_network, caplo
     ]
 
 
-def test_deltas_of_the_request_are_z_y_x(folder, caplog):
-    extra = 'movement_policy_args: "{\\"deltas\\": [0, 1, 2]}"'
-    with caplog.at_level(logging.INFO), Runner() as runner:
-        runner.start(read_text(read_request(flood.write_request(folder)), extra))
-        canvas, _ = runner.make_canvas((0, 0, 0), SIZE_ZYX)
-        seen = []
-        canvas.segment_at((4, 18, 10), callback=lambda canvas, pos: seen.append(pos))
-    assert {z for z, _, _ in seen} == {4}
-    assert len({y for _, y, _ in seen}) > 1
-    assert len({x for _, _, x in seen}) > 1
-    logged = [r.getMessage() for r in caplog.records if 'policy_args' in r.getMessage()]
-    assert logged == ['deltas of movement_policy_args are read as z,y,x 0,1,2 (x,y,z 2,1,0)']
-
-
 def test_what_is_set_aside_is_kept(folder):
     """Two requests in turn, each stopped: neither loses what it has done."""
     saved = storage.subvolume_path(folder / 'results', (0, 0, 0), 'cpoint')
