@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ffn.cli.flags import add_settings, make_parser, read_settings
-from ffn.utils.geometry import Zyx
+from ffn.utils.geometry import Xyz, parse_voxel_size
 from ffn.utils.settings import setting
+from ffn.volumes.downsample import NO_FACTORS, parse_factors
 
 
 @dataclass(frozen=True)
@@ -15,12 +16,27 @@ class ImportStack:
     """Settings of the command."""
 
     images: str = setting(
-        'pattern of PNG or TIFF files, one section each or many in a multi-page TIFF, in quotes; sorted by '
-        'name with numbers counted (z9 before z10), the first becomes z = 0',
+        'pattern of PNG, TIFF or MRC files, one section each or many (multi-page, ImageJ, OME-TIFF, BigTIFF), '
+        'in quotes; sorted by name with numbers counted (z9 before z10), the first becomes z = 0',
         metavar='GLOB',
     )
     output: str = setting(
         'dataset to write; the other datasets of the file are kept', metavar='FILE.h5:DATASET'
+    )
+    voxel_size: tuple[float, float, float] | None = setting(
+        'size of a voxel of the files in nanometres, x,y,z; without it, as the files say',
+        default=None,
+        parse=parse_voxel_size,
+        metavar='X,Y,Z',
+    )
+    channel: int | None = setting(
+        'of files with several channels, the one to take, from 0', default=None
+    )
+    downsample: Xyz = setting(
+        'how many voxels become one, their mean, x,y,z',
+        default=NO_FACTORS,
+        parse=parse_factors,
+        metavar='X,Y,Z',
     )
     clahe: bool = setting('even out the contrast of each section (CLAHE)', default=False)
     quiet: bool = setting('show no progress bar', default=False)
@@ -35,11 +51,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser(
         'import-stack',
         'Makes an HDF5 volume [z, y, x] from the sections of an image stack.',
-        "ffn import-stack --images 'sections/*.png' --output train.h5:raw",
+        "ffn import-stack --images 'sections/*.png' --voxel_size 4,4,40 --output train.h5:raw",
     )
     add_settings(parser, 'Stack', ImportStack)
     command = read_settings(parser.parse_args(argv), ImportStack)
     from ffn.volumes.import_stack import import_stack
 
-    stack = import_stack(command.images, command.output, clahe=command.clahe, quiet=command.quiet)
-    print(f'{command.output}: {stack.dtype} {Zyx.of(stack.shape_zyx).xyz}')
+    written = import_stack(
+        command.images,
+        command.output,
+        voxel_size=command.voxel_size,
+        channel=command.channel,
+        downsample=command.downsample,
+        clahe=command.clahe,
+        quiet=command.quiet,
+    )
+    size = '' if written.voxel_size is None else f', voxels of {format_size(written.voxel_size)} nm'
+    print(f'{command.output}: {written.dtype} {written.shape_zyx.xyz}{size}')
+
+
+def format_size(xyz: Sequence[float]) -> str:
+    """Writes a voxel size as the flag takes it."""
+    return ','.join(f'{n:g}' for n in xyz)

@@ -139,10 +139,10 @@ def damage_page(folder: Path) -> None:
     [
         (damage_size, ['11×7', 's4.png', '10×7', 's0.png']),
         (damage_depth, ['uint16', 's4.png', 'uint8', 's0.png']),
-        (damage_color, ['s4.png has Pillow mode RGB; expected grey']),
+        (damage_color, ['s4.png has 3 numbers per voxel (colour or opacity); expected grey']),
         (damage_truncate, ['s4.png cannot be read']),
         (damage_foreign, ['s4.png is neither PNG nor TIFF']),
-        (damage_page, ['10×8', 's4.png (page 1)', '10×7', 's0.png']),
+        (damage_page, ['10×8', 's4.png (page 1)', '10×7', 's4.png (page 0)']),
     ],
 )
 def test_bad_sections(tmp_path, damage, messages):
