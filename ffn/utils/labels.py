@@ -95,9 +95,11 @@ def renumber(labels: np.ndarray) -> tuple[np.ndarray, dict[int, int]]:
     Returns:
       The numbers, of the same shape; and label → number, with 0 if it occurs.
     """
-    if labels.dtype.itemsize < 4:  # fastremap numbers 65,535 labels of 16 bits in 8 bits
-        labels = labels.astype(np.int32 if labels.dtype.kind == 'i' else np.uint32)
-    return fastremap.renumber(labels, preserve_zero=True)
+    numbers, number_of = fastremap.renumber(labels, preserve_zero=True)
+    bits = 8 * labels.dtype.itemsize - (labels.dtype.kind == 'i')
+    if len(number_of) >= 2**bits - 1:  # fastremap's numbers have wrapped: to 8 bits, or below 0
+        return fastremap.renumber(labels.astype(np.int32), preserve_zero=True)
+    return numbers, number_of
 
 
 def find_ids(ids: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

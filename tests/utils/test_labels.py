@@ -78,7 +78,7 @@ def test_compact_of_huge_ids_and_of_some():
 @pytest.mark.parametrize('dtype', ['i1', 'u1', 'i2', 'u2', 'i4', 'u4', 'i8', 'u8'])
 @pytest.mark.parametrize('many', [127, 128, 255, 256, 32767, 32768, 65535, 65536])
 def test_renumbering_gives_every_label_a_number(dtype, many):
-    """fastremap alone numbers 65,535 labels of 16 bits with 8."""
+    """fastremap alone numbers 65,535 labels of 16 bits with 8, and 128 negative ones with -128."""
     top = min(many, np.iinfo(dtype).max)
     labels = np.arange(top, -1, -1).astype(dtype)
     numbers, number_of = renumber(labels)
@@ -87,6 +87,8 @@ def test_renumbering_gives_every_label_a_number(dtype, many):
     numbers, ids = compact(labels)
     np.testing.assert_array_equal(numbers, labels)
     np.testing.assert_array_equal(ids, range(top + 1))
+    below = np.arange(max(-many, np.iinfo(dtype).min), 0).astype(dtype)
+    np.testing.assert_array_equal(renumber(below)[0], range(1, len(below) + 1))
 
 
 def test_find_ids():
@@ -121,3 +123,11 @@ def test_remap_of_ids_beyond_the_table_and_below_0():
     assert remap(labels, one[:0], one[:0], others='background').tolist() == [0, 0, 0, 0]
     huge = np.array([HUGE, 2], np.uint64)
     assert remap(huge, one, one, others='background').tolist() == [0, 2]
+
+
+def test_labels_are_renumbered_in_one_place(repository):
+    """Consensus apart, which renumbers its own pairs, of 64 bits."""
+    calls = {
+        p.name for p in (repository / 'ffn').rglob('*.py') if 'fastremap.renumber' in p.read_text()
+    }
+    assert calls == {'labels.py', 'consensus.py'}
