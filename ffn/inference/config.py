@@ -66,6 +66,7 @@ class InferenceConfig:
       init_segmentation: labels with which subvolumes are filled beforehand.
       masking: where movement and seeds are forbidden.
       reference_histogram: npz whose histogram the image is matched to, '' for none.
+      histogram_per_subvolume: match a subvolume as a whole, and not section by section.
       histogram_masks: voxels that are ignored in the image's histogram.
       model_name: '[package.]module.Class', '' where a network is given.
       model_args: its arguments.
@@ -91,6 +92,7 @@ class InferenceConfig:
     init_segmentation: VolumeSource | None
     masking: MaskingConfig
     reference_histogram: str
+    histogram_per_subvolume: bool
     histogram_masks: tuple[Mask, ...]
     model_name: str
     model_args: Mapping[str, Any]

@@ -30,18 +30,41 @@ def load_reference(path: str) -> np.ndarray:
     return cdf / cdf[-1]
 
 
+def match_sections(
+    image: np.ndarray, reference_cdf: np.ndarray, ignored: np.ndarray | None = None
+) -> np.ndarray:
+    """Matches every section by itself, so that sections of different brightness become alike.
+
+    Args:
+      image: uint8 [z, y, x].
+      reference_cdf: see `match_histogram`.
+      ignored: bool [z, y, x], see `match_histogram`; a section without other voxels stays as it is.
+
+    Returns:
+      uint8 [z, y, x].
+
+    Raises:
+      UserError: an image of another type.
+    """
+    counted = [None] * len(image) if ignored is None else ignored
+    pairs = zip(image, counted, strict=True)
+    return np.stack(
+        [match_histogram(section, reference_cdf, skipped) for section, skipped in pairs]
+    )
+
+
 def match_histogram(
     image: np.ndarray, reference_cdf: np.ndarray, ignored: np.ndarray | None = None
 ) -> np.ndarray:
     """Maps intensities so that the histogram of the image becomes that of the reference.
 
     Args:
-      image: uint8 [z, y, x].
+      image: uint8 [z, y, x] or [y, x].
       reference_cdf: float64 [256], see `load_reference`.
-      ignored: bool [z, y, x], voxels that do not count in the image's histogram.
+      ignored: bool of the same shape, voxels that do not count in the image's histogram.
 
     Returns:
-      uint8 [z, y, x].
+      uint8 of the same shape.
 
     Raises:
       UserError: an image of another type.

@@ -187,6 +187,7 @@ class InferenceRequest(_message.Message):
         'checkpoint_interval',
         'concurrent_requests',
         'histogram_masks',
+        'histogram_per_subvolume',
         'image',
         'image_mean',
         'image_stddev',
@@ -239,6 +240,7 @@ class InferenceRequest(_message.Message):
     VOXEL_SIZE_FIELD_NUMBER: _ClassVar[int]
     PRECISION_FIELD_NUMBER: _ClassVar[int]
     USE_EMA_FIELD_NUMBER: _ClassVar[int]
+    HISTOGRAM_PER_SUBVOLUME_FIELD_NUMBER: _ClassVar[int]
     image: DecoratedVolume
     image_mean: float
     image_stddev: float
@@ -267,6 +269,7 @@ class InferenceRequest(_message.Message):
     voxel_size: _vector_pb2.Vector3f
     precision: str
     use_ema: bool
+    histogram_per_subvolume: bool
     def __init__(
         self,
         image: DecoratedVolume | _Mapping | None = ...,
@@ -297,6 +300,7 @@ class InferenceRequest(_message.Message):
         voxel_size: _vector_pb2.Vector3f | _Mapping | None = ...,
         precision: str | None = ...,
         use_ema: bool | None = ...,
+        histogram_per_subvolume: bool | None = ...,
     ) -> None: ...
 
 class ResegmentationPoint(_message.Message):

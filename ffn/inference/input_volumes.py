@@ -94,7 +94,9 @@ class InputVolumes(contextlib.ExitStack):
             image = self._image.read(box)
         if self._reference is not None:
             ignored = self._masks.build(config.histogram_masks, box, image)
-            image = histogram.match_histogram(image, self._reference, ignored)
+            whole = config.histogram_per_subvolume
+            match = histogram.match_histogram if whole else histogram.match_sections
+            image = match(image, self._reference, ignored)
         restrictor = make_restrictor(config.masking, box, image, fov, self._masks)
         normalized = np.subtract(image, config.image_mean, dtype=np.float32)
         normalized /= np.float32(config.image_stddev)

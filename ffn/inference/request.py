@@ -129,8 +129,9 @@ def make_config(
             'alignment_options asks for an alignment, which is not supported; use NO_ALIGNMENT '
             'without save_raw and align the volume beforehand'
         )
-    if config.histogram_masks and not config.reference_histogram:
-        raise UserError('histogram_masks is set without reference_histogram, which it belongs to')
+    for name in ('histogram_masks', 'histogram_per_subvolume'):
+        if getattr(config, name) and not config.reference_histogram:
+            raise UserError(f'{name} is set without reference_histogram, which it belongs to')
     return config
 
 

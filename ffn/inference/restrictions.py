@@ -54,5 +54,7 @@ def _read_shifts(config: ShiftMaskConfig, box: Box, fov: Xyz) -> ShiftMask:
                 f'{box} at shift_mask_scale {config.scale}'
             )
         shifts = volume.read(region)
-    shifted = (np.abs(shifts) >= config.threshold).any(axis=0)
+    # Without np.abs, which keeps the least number of an integer type negative.
+    great = np.logical_or(shifts >= config.threshold, shifts <= -config.threshold)
+    shifted: np.ndarray = np.any(great, axis=0)
     return ShiftMask(shifted, region.start, box.start, config.scale, around)

@@ -50,6 +50,7 @@ def freeze_request(request: inference_pb2.InferenceRequest) -> InferenceConfig:
         init_segmentation=labels,
         masking=masking_config(request),
         reference_histogram=request.reference_histogram,
+        histogram_per_subvolume=request.histogram_per_subvolume,
         histogram_masks=_masks(request.histogram_masks),
         model_name=request.model_name,
         model_args=json_args(request.model_args, 'model_args'),

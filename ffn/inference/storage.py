@@ -249,7 +249,7 @@ def load_segmentation(
     labels = np.where(labels > 0, labels, 0).astype(np.uint64)
     origins = _origins(data, path)
     if threshold is not None:
-        # Segments without a probability, such as prefilled ones, are kept.
+        # Segments without a probability, such as prefilled ones in older files, are kept.
         too_low = dequantize_probability(np.arange(256)) < threshold
         labels[too_low[_load_qprob(segmentation_dir, corner_zyx, labels.shape)]] = 0
     if len(masks := getattr(mask_config, 'masks', mask_config) or ()):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ffn.inference.histogram import load_reference, match_histogram
+from ffn.inference.histogram import load_reference, match_histogram, match_sections
 from ffn.utils.errors import UserError
 
 
@@ -39,6 +39,31 @@ def test_voxels_left_out_do_not_count(images, tmp_path):
     padded[:10] = 0
     matched = match_histogram(padded, reference, padded == 0)
     assert abs(matched[10:].mean() - 150) < 2
+
+
+def test_sections_are_matched_one_by_one():
+    """Half of the reference is 10, a quarter 20, a quarter 200."""
+    reference = np.cumsum(np.bincount([10, 10, 20, 200], minlength=256)) / 4
+    image = np.zeros((3, 2, 4), np.uint8)
+    image[0] = [[1, 1, 2, 3], [1, 1, 2, 3]]
+    image[1] = image[0] + 100
+    image[2] = [[5, 7, 9, 9], [5, 5, 9, 9]]
+    matched = [[10, 10, 20, 200], [10, 10, 20, 200]]
+    ignored = image == 5
+    expected = [matched, matched, [[0, 10, 200, 200], [0, 0, 200, 200]]]
+    assert match_sections(image, reference).tolist()[:2] == expected[:2]
+    # Of the five that count, one is 7: a fifth, which is less than the half that is 10; 5 is below all.
+    assert match_sections(image, reference, ignored).tolist() == expected
+    ignored[1] = True  # nothing counts there
+    assert match_sections(image, reference, ignored).tolist() == [
+        matched,
+        image[1].tolist(),
+        expected[2],
+    ]
+    # As a whole, all of sections 0 and 2 is among the darker two thirds.
+    whole = match_histogram(image, reference)
+    assert whole[1].min() == 200
+    assert whole[0].max() == 10
 
 
 def test_errors(images, tmp_path):

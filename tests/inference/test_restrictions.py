@@ -86,6 +86,17 @@ def test_shifts_forbid_fields_of_view_that_touch_them(shifts):
     assert restrictor(text_of(shifts, 7)).allows((5, 8, 13))
 
 
+@pytest.mark.parametrize('shift', [-128, np.uint8(200), np.float32(-128)])
+def test_shifts_of_any_type_have_a_magnitude(tmp_path, shift):
+    dtype = np.int8 if isinstance(shift, int) else shift.dtype
+    array = np.zeros((2, 20, 15, 25), dtype)
+    array[1, 10, 4, 8] = shift
+    with h5py.File(tmp_path / 'shifts.h5', 'w') as file:
+        file['shift'] = array
+    masked = restrictor(text_of(tmp_path / 'shifts.h5', 128))
+    assert reach(masked) == ([28, 13, 8], [39, 22, 12])
+
+
 def test_a_shift_mask_fov_replaces_the_field_of_view(shifts):
     fov = 'shift_mask_fov { start { x: -2 y: -1 z: 0 } size { x: 4 y: 2 z: 1 } }'
     assert reach(restrictor(text_of(shifts, 6, fov))) == ([31, 16, 10], [37, 20, 10])

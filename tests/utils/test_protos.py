@@ -156,7 +156,12 @@ def test_additions():
     }
     assert {m: fields for m, fields in added.items() if fields} == {
         'InferenceOptions': {'int32 max_object_steps=101', 'int64 max_object_voxels=102'},
-        'InferenceRequest': {'Vector3f voxel_size=101', 'string precision=102', 'bool use_ema=103'},
+        'InferenceRequest': {
+            'Vector3f voxel_size=101',
+            'string precision=102',
+            'bool use_ema=103',
+            'bool histogram_per_subvolume=104',
+        },
     }
 
 

@@ -358,16 +358,16 @@ class Canvas:
 
         Args:
           labels: integer [z, y, x], 0 or less is free. Its ids become 1..n; `to_given_id` and
-            `to_canvas_id` map between the two. Objects that were there before are forgotten.
+            `to_canvas_id` map between the two, and their probability is the greatest. Objects that were
+            there before are forgotten.
         """
-        from ffn.utils.labels import (
-            compact,
-        )  # what grows objects needs no more than NumPy and SciPy
+        # Here, since what grows objects needs no more than NumPy and SciPy.
+        from ffn.utils.labels import compact
 
         for known in (self.origins, self.overlaps, self.limited):
             known.clear()
-        self.seg_prob[:] = 0
         self.segmentation[:], given = compact(labels)
+        np.multiply(self.segmentation > 0, np.uint8(255), out=self.seg_prob)
         self.prefilled = len(given) - 1
         self.to_given_id = dict(enumerate(given.tolist()))
         self.to_canvas_id = {given_id: i for i, given_id in self.to_given_id.items()}
