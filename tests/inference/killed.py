@@ -36,7 +36,8 @@ SHAPE_ZYX = (26, 38, 54)
 # Network steps after which a run that is to be killed waits for it, and seconds between checkpoints:
 # the steps take longer, so every run that is not killed before that gets on.
 STEPS, STEP_S, CHECKPOINT_S = 60, 0.001, 0.015
-MORE = 'batch_size: 2 concurrent_requests: 2 inference_options { max_object_steps: 250 }'
+MORE = 'batch_size: 2 concurrent_requests: 2'
+OPTIONS = 'max_object_steps: 250'
 
 
 def write_volume(folder: Path) -> None:
@@ -88,7 +89,7 @@ def run(folder: Path, boxes: list[str], tell: int, moment: str, steps: float) ->
     checkpoint.Checkpointer = lambda path, _, *rest: saver(path, CHECKPOINT_S, *rest)
     die_at(*moment.split(':')) if moment else None
     request = REQUEST.format(folder=folder) + MORE
-    box_run.segment(request, boxes_text=' '.join(map(proto, boxes)))
+    box_run.segment(request, boxes_text=' '.join(map(proto, boxes)), options_text=OPTIONS)
 
 
 def proto(box: str) -> str:
