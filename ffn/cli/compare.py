@@ -23,6 +23,7 @@ from ffn.evaluation.sources import open_segmentation, shared_box
 from ffn.evaluation.text_report import format_comparison
 from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError
+from ffn.volumes.unlabelled import UNLABELLED_HELP
 from ffn.volumes.volume import Volume
 
 
@@ -36,8 +37,8 @@ def main(argv: Sequence[str] | None = None) -> Comparison:
     check_comparison_flags(args)
     wanted, offset = read_box_and_offset(args)
     with contextlib.ExitStack() as stack:
-        a = stack.enter_context(open_segmentation(args.a, args.split_cc))
-        b = stack.enter_context(open_segmentation(args.b, args.split_cc))
+        a = stack.enter_context(open_segmentation(args.a, args.split_cc, args.unlabelled))
+        b = stack.enter_context(open_segmentation(args.b, args.split_cc, args.unlabelled))
         b, box = shared_box(a, b, offset, wanted, ('A', 'B'))
         image = open_image(args, stack)
         found = Comparison.of(compare_volumes(a, b, box, quiet=args.quiet), args.worst)
@@ -67,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group('What is compared').add_argument
     add('a', metavar='A', help=VOLUME_HELP)
     add('b', metavar='B', help=VOLUME_HELP)
+    add('--unlabelled', type=int, metavar='N', help=f'in A and B, {UNLABELLED_HELP}')
     add_comparison_flags(parser)
     return parser
 

@@ -33,6 +33,7 @@ from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.units import KnownVoxelSize
+from ffn.volumes.unlabelled import UNLABELLED_HELP
 from ffn.volumes.volume import Volume
 
 DEFAULT_BOUNDARY = 2
@@ -50,7 +51,9 @@ def main(argv: Sequence[str] | None = None) -> Evaluation:
         raise UserError(f'--merge_threshold is {args.merge_threshold:g}; expected 0 or more')
     wanted, offset = read_box_and_offset(args)
     with contextlib.ExitStack() as stack:
-        truth = stack.enter_context(open_truth(args.groundtruth, args.groundtruth_transforms))
+        truth = stack.enter_context(
+            open_truth(args.groundtruth, args.groundtruth_transforms, args.unlabelled)
+        )
         segmentation = stack.enter_context(open_segmentation(args.segmentation, args.split_cc))
         segmentation, box = shared_box(truth, segmentation, offset, wanted)
         image = open_image(args, stack)
@@ -97,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar='PATH:DATASET',
         help='N×2 table: id in the ground truth, id of its object',
     )
+    add('--unlabelled', type=int, metavar='N', help=f'in the ground truth, {UNLABELLED_HELP}')
     add(
         '--boundary',
         default=str(DEFAULT_BOUNDARY),

@@ -11,6 +11,7 @@ from ffn.distributed.pool import PoolConfig
 from ffn.export.neuroglancer import export
 from ffn.utils.geometry import parse_voxel_size
 from ffn.utils.settings import section, setting
+from ffn.volumes.unlabelled import UNLABELLED_HELP
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Export:
     )
     image: str = setting('image volume', default='', metavar='PATH:DATASET')
     labels: str = setting('label volume', default='', metavar='PATH:DATASET')
+    unlabelled: int | None = setting(UNLABELLED_HELP, default=None, metavar='N')
     scales: int = setting(
         'resolutions at most; 0: until one chunk holds the volume', default=0, metavar='N'
     )
@@ -39,7 +41,15 @@ def run(command: Export) -> None:
     volumes = {name: spec for name, spec in volumes.items() if spec}
     folder = Path(command.output)
     with command.pool.open() as pool:
-        export(folder, volumes, command.voxel_size, pool, command.scales, command.quiet)
+        export(
+            folder,
+            volumes,
+            command.voxel_size,
+            pool,
+            command.scales,
+            command.quiet,
+            command.unlabelled,
+        )
     print(f'written to {folder}; serve it and open state.json, see doc/manual.md')
 
 

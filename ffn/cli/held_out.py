@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, HeldOutScore]:
         max_steps=args.max_steps,
         max_seconds=args.max_seconds,
         quiet=args.quiet,
+        unlabelled=args.unlabelled,
     ) as held_out:
         print(f'{HEADER}  checkpoint', flush=True)
         for name in names:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ffn.evaluation.held_out_box import TIMES_COVERED
+from ffn.volumes.unlabelled import UNLABELLED_HELP
 
 
 def add_box_flags(add: Callable[..., object]) -> None:
@@ -20,6 +21,7 @@ def add_box_flags(add: Callable[..., object]) -> None:
         help='BoundingBox, start and size in x, y, z, text format or a file',
     )
     add('--labels', required=True, metavar='PATH:DATASET', help='the ground truth')
+    add('--unlabelled', type=int, metavar='N', help=UNLABELLED_HELP)
 
 
 def add_limit_flags(add: Callable[..., object], what: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ffn.cli.flags import add_settings, make_parser, read_settings
 from ffn.utils.settings import setting
+from ffn.volumes.unlabelled import UNLABELLED_HELP
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class ImportLabels:
         default=None,
         metavar='NAME',
     )
+    unlabelled: int | None = setting(UNLABELLED_HELP, default=None, metavar='N')
     quiet: bool = setting('show no progress bar', default=False)
 
 
@@ -46,7 +48,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     from ffn.volumes.import_labels import import_labels
 
     ids, dtype, size = import_labels(
-        command.input, command.output, dataset=command.dataset, quiet=command.quiet
+        command.input,
+        command.output,
+        dataset=command.dataset,
+        unlabelled=command.unlabelled,
+        quiet=command.quiet,
     )
     background = 'with' if len(ids) and ids[0] == 0 else 'without'
     print(f'{command.output}: {dtype} {size}, {len(ids)} labels, {background} background 0')

@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> list[Result]:
         args.merge_threshold,
         args.max_steps,
         args.max_seconds,
+        args.unlabelled,
     )
     if args.workers < 1:
         raise UserError(f'--workers is {args.workers}; expected 1 or more')

@@ -99,7 +99,11 @@ def _make_evaluation(
     from ffn.inference.request import parse_request, read_box
 
     box = HeldOutBox(
-        parse_request(held_out.request), held_out.labels, read_box(held_out.box), stop=stop
+        parse_request(held_out.request),
+        held_out.labels,
+        read_box(held_out.box),
+        stop=stop,
+        unlabelled=command.config.data.unlabelled,
     )
     return lambda checkpoint: box.evaluate(checkpoint).scalars()
 

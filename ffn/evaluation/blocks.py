@@ -11,6 +11,7 @@ import numpy as np
 from ffn.evaluation.contingency import Contingency, add_up, count_block
 from ffn.utils.geometry import Box, Xyz, Zyx, blocks
 from ffn.utils.progress import progress
+from ffn.volumes.unlabelled import counted
 from ffn.volumes.volume import Volume
 
 BLOCK_ZYX = Zyx(64, 512, 512)
@@ -103,7 +104,7 @@ def compare_volumes(
 
     threads = min(os.cpu_count() or 1, _MAX_THREADS, len(columns))
     tables: list[Contingency] = []
-    with bar, ThreadPool(threads) as pool:
+    with bar, counted(truth.unlabelled, segmentation.unlabelled), ThreadPool(threads) as pool:
         for table in pool.imap_unordered(count, columns):
             _collect(tables, table)
     return add_up(tables)

@@ -30,6 +30,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.labels import renumber
 from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size
+from ffn.volumes.unlabelled import counted
 from ffn.volumes.volume import VolumeSource, open_volume
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class HeldOutBox:
         max_seconds: float = 0,
         stop: threading.Event | None = None,
         quiet: bool = True,
+        unlabelled: int | None = None,
     ):
         """Reads the labels.
 
@@ -74,6 +76,7 @@ class HeldOutBox:
           max_seconds: maximum duration of a run; 0: no limit.
           stop: setting it ends a run as a limit would.
           quiet: no progress bar.
+          unlabelled: a label that means 'not labelled', see `ffn.volumes.unlabelled`.
 
         Raises:
           UserError: something does not fit.
@@ -95,10 +98,12 @@ class HeldOutBox:
             self.box, clipped = clip_box(box, image.box, Xyz(1, 1, 1), image.name)
         if clipped:
             logging.warning('box %s extends beyond the image; clipped to %s', box, self.box)
-        with open_volume(labels) as volume:
-            self._of_labels = None if volume.voxel_size is None else volume.voxel_size.of(labels)
-            truth = volume.require_labels().read(self.box)
-        if not (truth > 0).any():
+        with open_volume(labels) as opened:
+            self._of_labels = None if opened.voxel_size is None else opened.voxel_size.of(labels)
+            volume = opened.require_labels(unlabelled)
+            with counted(volume.unlabelled):
+                truth = volume.read(self.box)
+        if not truth.any():
             raise UserError(f'{labels} has no object in box {self.box}')
         self.truth = renumber(np.where(truth > 0, truth, 0))[0]
 

@@ -20,6 +20,7 @@ from ffn.volumes.opened_array import MADE_FROM
 from ffn.volumes.provenance import read_input_stamp
 from ffn.volumes.specs import split_spec
 from ffn.volumes.units import KnownVoxelSize
+from ffn.volumes.unlabelled import counted
 from ffn.volumes.volume import Volume, open_volume
 
 # Ids of the i-th of several subvolumes are offset by i times this.
@@ -28,7 +29,7 @@ SUBVOLUME_IDS = 2**32
 _PLACED = 'placed'
 
 
-def open_segmentation(spec: str, split_cc: bool = False) -> Volume:
+def open_segmentation(spec: str, split_cc: bool = False, unlabelled: int | None = None) -> Volume:
     """Opens a segmentation for reading.
 
     Args:
@@ -37,16 +38,17 @@ def open_segmentation(spec: str, split_cc: bool = False) -> Volume:
         several results in a folder are kept apart by adding SUBVOLUME_IDS times the number of the
         result in the order of positions.
       split_cc: give every 6-connected component its own id; a volume is read into memory for that.
+      unlabelled: a label that means 'not labelled', see `ffn.volumes.unlabelled`.
 
     Raises:
       UserError: it does not exist, is damaged, or holds no integer labels.
     """
     path = Path(spec)
     if path.suffix == '.npz':
-        return _result_volume(path, split_cc)
+        return _result_volume(path, split_cc, unlabelled)
     found = sorted(subvolume_files(path), key=_corner_zyx)
     if len(found) == 1:
-        return _result_volume(found[0], split_cc)
+        return _result_volume(found[0], split_cc, unlabelled)
     if found:
         logging.warning(
             '%s holds %d results whose ids are not joined: objects that cross their borders count as '
@@ -54,32 +56,30 @@ def open_segmentation(spec: str, split_cc: bool = False) -> Volume:
             spec,
             len(found),
         )
-        return _joined(spec, found, split_cc)
+        return _joined(spec, found, split_cc, unlabelled)
     try:
-        volume = open_volume(spec).require_labels()
+        volume = open_volume(spec).require_labels(unlabelled)
         read_input_stamp(spec)  # refuses incomplete volumes
     except UserError as error:
         if not path.is_dir():
             raise
         raise UserError(f'{spec} holds no results of inference, seg-X_Y_Z.npz; {error}') from error
-    if not split_cc:
-        return volume
-    parts = _components(volume.read(volume.box))
-    return Volume(spec, parts, {}, volume.box.start.zyx, voxel_size=volume.voxel_size)
+    return _split_components(volume) if split_cc else volume
 
 
-def open_truth(spec: str, transforms: str | None = None) -> Volume:
+def open_truth(spec: str, transforms: str | None = None, unlabelled: int | None = None) -> Volume:
     """Opens ground truth for reading.
 
     Args:
       spec: 'path:dataset', or anything else that `open_segmentation` takes.
       transforms: 'path:dataset' of an HDF5 table of integers, N×2: id in the volume, id of the object
         that it belongs to.
+      unlabelled: a label that means 'not labelled', see `ffn.volumes.unlabelled`.
 
     Raises:
       UserError: as `open_segmentation`; also transforms of another form.
     """
-    volume = open_segmentation(spec)
+    volume = open_segmentation(spec, unlabelled=unlabelled)
     if transforms is None:
         return volume
     path, dataset = split_spec(transforms)
@@ -87,7 +87,14 @@ def open_truth(spec: str, transforms: str | None = None) -> Volume:
         if dataset not in file:
             raise UserError(f'{path} holds no dataset {dataset!r}')
         table = Transforms.from_table(file[dataset][:], transforms)
-    return _derived(volume, lambda labels: table.apply(labels, spec), table.bodies.dtype)
+    rule = volume.unlabelled or volume.label_rule(unlabelled)
+
+    def apply(labels: np.ndarray) -> np.ndarray:
+        return table.apply(labels, spec, rule)
+
+    bodies = _derived(volume.as_stored(), apply, table.bodies.dtype)
+    bodies.unlabelled = rule
+    return bodies
 
 
 def translated(volume: Volume, start: Xyz) -> Volume:
@@ -118,7 +125,7 @@ def _derived(
 ) -> Volume:
     array = _Derived(volume, change, dtype or volume.dtype)
     begin = volume.box.start if start is None else start
-    return Volume(
+    derived = Volume(
         volume.name,
         array,
         volume.attrs,
@@ -127,29 +134,45 @@ def _derived(
         volume.voxel_size,
         volume.origin_from if start is None else 'its place is given',
     )
+    derived.unlabelled = volume.unlabelled  # counts what is read
+    return derived
 
 
 def _corner_zyx(path: Path) -> Zyx:
     return corner_of(path) or Zyx(0, 0, 0)
 
 
-def _components(labels: np.ndarray) -> np.ndarray:
-    return split_components(np.where(labels > 0, labels, 0).astype(np.uint64), {})[0]
+def _split_components(volume: Volume) -> Volume:
+    """Reads a volume and gives every 6-connected component an id of its own."""
+    with counted(volume.unlabelled):
+        labels = volume.read(volume.box)
+    components = split_components(labels.astype(np.uint64), {})[0]
+    return Volume(
+        volume.name,
+        components,
+        volume.attrs,
+        volume.box.start.zyx,
+        volume.close,
+        volume.voxel_size,
+        volume.origin_from,
+    )
 
 
-def _read_result(path: Path, split_cc: bool) -> np.ndarray:
+def _read_result(path: Path) -> np.ndarray:
     labels = read_npz(path, ['segmentation'], [OriginInfo]).get('segmentation')
     if labels is None or labels.ndim != 3:
         raise UserError(f'{path} holds no 3-d segmentation')
     if labels.dtype.kind not in 'iub':
         raise UserError(f'{path} holds {labels.dtype}; labels must be integers')
-    return _components(labels) if split_cc else labels
+    return labels
 
 
-def _result_volume(path: Path, split_cc: bool) -> Volume:
+def _result_volume(path: Path, split_cc: bool, unlabelled: int | None) -> Volume:
     attrs = {} if corner_of(path) is None else {_PLACED: True}
-    labels = _read_result(path, split_cc)
-    return Volume(str(path), labels, attrs, _corner_zyx(path), voxel_size=_voxel_size(path))
+    labels, size = _read_result(path), _voxel_size(path)
+    volume = Volume(str(path), labels, attrs, _corner_zyx(path), voxel_size=size)
+    volume = volume.require_labels(unlabelled)
+    return _split_components(volume) if split_cc else volume
 
 
 def _voxel_size(result: Path) -> KnownVoxelSize | None:
@@ -158,11 +181,11 @@ def _voxel_size(result: Path) -> KnownVoxelSize | None:
     return None if size is None else KnownVoxelSize(size, 'the request stored with it')
 
 
-def _joined(name: str, paths: list[Path], split_cc: bool) -> Volume:
-    boxes = [Box.from_zyx(_corner_zyx(p), _read_result(p, False).shape) for p in paths]
+def _joined(name: str, paths: list[Path], split_cc: bool, unlabelled: int | None) -> Volume:
+    boxes = [Box.from_zyx(_corner_zyx(p), _read_result(p).shape) for p in paths]
     start = Xyz(*(min(b.start[i] for b in boxes) for i in range(3)))
     end = Xyz(*(max(b.end[i] for b in boxes) for i in range(3)))
-    array = _Subvolumes(paths, [b.relative_to(start) for b in boxes], split_cc)
+    array = _Subvolumes(paths, [b.relative_to(start) for b in boxes], split_cc, unlabelled)
     array.shape = tuple(e - s for s, e in zip(start.zyx, end.zyx, strict=True))
     return Volume(name, array, {_PLACED: True}, start.zyx, voxel_size=_voxel_size(paths[0]))
 
@@ -173,12 +196,14 @@ class _Subvolumes:
     shape: tuple[int, ...]
     dtype = np.dtype(np.uint64)
 
-    def __init__(self, paths: list[Path], boxes: list[Box], split_cc: bool):
-        self._paths, self._boxes, self._split_cc = paths, boxes, split_cc
+    def __init__(self, paths: list[Path], boxes: list[Box], split_cc: bool, unlabelled: int | None):
+        self._paths, self._boxes = paths, boxes
+        self._split_cc, self._unlabelled = split_cc, unlabelled
         self._read = functools.lru_cache(maxsize=4)(self._numbered)
 
     def _numbered(self, number: int) -> np.ndarray:
-        labels = _read_result(self._paths[number], self._split_cc)
+        result = _result_volume(self._paths[number], self._split_cc, self._unlabelled)
+        labels = result.read(result.box)
         if labels.max(initial=0) >= SUBVOLUME_IDS:
             raise UserError(
                 f'{self._paths[number]} has id {labels.max()}; several results can be read '

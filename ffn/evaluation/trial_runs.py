@@ -35,6 +35,7 @@ class SweepConfig:
       merge_threshold: see `ffn.evaluation.erl`; None: the default.
       max_steps: see `HeldOutBox`.
       max_seconds: see `HeldOutBox`.
+      unlabelled: see `HeldOutBox`.
     """
 
     labels: str
@@ -43,10 +44,14 @@ class SweepConfig:
     merge_threshold: float | None = None
     max_steps: int | None = None
     max_seconds: float = 0
+    unlabelled: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings as JSON."""
-        return {**dataclasses.asdict(self), 'box': str(self.box)}
+        """The settings as JSON. Results are named after it: what earlier versions lacked is left out if unset."""
+        settings = {**dataclasses.asdict(self), 'box': str(self.box)}
+        if self.unlabelled is None:
+            del settings['unlabelled']
+        return settings
 
 
 class Scorer:
@@ -99,6 +104,7 @@ class Scorer:
                 config.box,
                 max_steps=config.max_steps,
                 max_seconds=config.max_seconds,
+                unlabelled=config.unlabelled,
             )
             self._setting = setting
         return self._box

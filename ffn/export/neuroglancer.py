@@ -7,6 +7,7 @@ the state that the viewer opens once the folder is served. A stopped export resu
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from ffn.utils.locks import exclusive_directory
 from ffn.volumes.provenance import read_input_stamp
 from ffn.volumes.specs import absolute_spec
 from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size, same_size
+from ffn.volumes.unlabelled import tell_unlabelled
 from ffn.volumes.volume import Volume, open_volume
 
 PROPERTIES = 'segment_properties'
@@ -96,6 +98,7 @@ def export(
     pool: Pool,
     max_scales: int = 0,
     quiet: bool = False,
+    unlabelled: int | None = None,
 ) -> None:
     """Writes volumes for Neuroglancer.
 
@@ -106,6 +109,7 @@ def export(
       pool: runs the tasks.
       max_scales: number of scales at most; 0: until one chunk holds the volume.
       quiet: no progress bar.
+      unlabelled: a label that means 'not labelled', see `ffn.volumes.unlabelled`.
 
     Raises:
       UserError: a volume that cannot be read or shown, an output that holds something else, or a voxel
@@ -124,12 +128,16 @@ def export(
                 _choose_type(volume, labels),
             )
         folder, stamp = output.absolute() / name, read_input_stamp(spec)
-        pyramids.append(Pyramid(folder, absolute_spec(spec), tuple(scales), labels, dtype, stamp))
+        spec, none = absolute_spec(spec), unlabelled if labels else None
+        pyramids.append(Pyramid(folder, spec, tuple(scales), labels, dtype, stamp, none))
     for pyramid in pyramids:
         with exclusive_directory(pyramid.folder):
             pyramid.write(pool, quiet)
             if pyramid.labels:
-                write_properties(pyramid.folder, pyramid.sizes())
+                sizes, unlabelled_voxels = pyramid.sizes()
+                whole = math.prod(pyramid.scales[0].box.size)
+                tell_unlabelled(pyramid.spec, unlabelled_voxels, whole)
+                write_properties(pyramid.folder, sizes)
     write_state(output, list(volumes), pyramids[-1].find_content(), size)
 
 

@@ -18,6 +18,7 @@ from ffn.utils.atomic import write_npy
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, blocks
 from ffn.volumes import provenance
+from ffn.volumes.unlabelled import NOT_LABELLED
 from ffn.volumes.volume import open_volume
 
 CHUNK = Xyz(64, 64, 64)
@@ -87,6 +88,7 @@ class Pyramid:
         are averaged.
       dtype: name of the type that is written.
       made_from: stamp of what is exported, see `ffn.volumes.provenance`.
+      unlabelled: a label that means 'not labelled', see `ffn.volumes.unlabelled`.
     """
 
     folder: Path
@@ -95,6 +97,7 @@ class Pyramid:
     labels: bool
     dtype: str
     made_from: str = ''
+    unlabelled: int | None = None
 
     def write(self, pool: Pool, quiet: bool = False) -> None:
         """Writes what is missing of all scales, each from the one before.
@@ -123,32 +126,43 @@ class Pyramid:
                 '.npy',
             )
 
-    def read(self, level: int, block: Box) -> np.ndarray:
-        """Reads a block of the volume, or downsamples the scale before; [z, y, x]."""
+    def read(self, level: int, block: Box) -> tuple[np.ndarray, int]:
+        """Reads a block of the volume, or downsamples the scale before.
+
+        Returns:
+          The voxels [z, y, x], and how many voxels of the volume in it are not labelled.
+        """
         import tensorstore as ts
 
         if level == 0:
             with open_volume(self.spec) as volume:
-                data: np.ndarray = volume.single_channel().read(block)
-            return np.where(data > 0, data, 0).astype(self.dtype) if self.labels else data
+                if not self.labels:
+                    return volume.single_channel().read(block), 0
+                labels = volume.require_labels(self.unlabelled)
+                data = labels.read(block).astype(self.dtype)
+                return data, labels.unlabelled.count if labels.unlabelled else 0
         factors = list(self.scales[level].factors.zyx)
         method: Literal['mode', 'mean'] = 'mode' if self.labels else 'mean'
         finer = ts.downsample(self.open(level - 1), factors, method)
-        return np.asarray(finer[block.slices_zyx].read().result())
+        return np.asarray(finer[block.slices_zyx].read().result()), 0
 
     def written(self, level: int) -> Path:
         """Folder with a file for each block that is written; those of labels hold the segments' sizes."""
         return self.folder / WRITTEN / str(level)
 
-    def sizes(self) -> dict[int, int]:
-        """Sums the sizes of segments that have been written, id → voxels."""
+    def sizes(self) -> tuple[dict[int, int], int]:
+        """Sums the sizes of segments that have been written.
+
+        Returns:
+          id → voxels, and how many voxels are not labelled.
+        """
         sizes: dict[int, int] = {}
         for block in self._blocks(0):
             path = block_file(self.written(0), block, '.npy')
             for label, count in np.load(path).T.tolist():
                 sizes[label] = sizes.get(label, 0) + count
         sizes.pop(0, None)
-        return sizes
+        return sizes, sizes.pop(NOT_LABELLED, 0)
 
     def find_content(self) -> Box:
         """Finds roughly where the volume is not 0, on its coarsest scale; all of it if it is 0 everywhere."""
@@ -170,13 +184,14 @@ class Pyramid:
             {'start': list(s.box.start), 'size': list(s.box.size), 'voxel_size': list(s.voxel_size)}
             for s in self.scales
         ]
-        return {
+        settings: dict[str, Any] = {
             'volume': self.spec,
             'made_from': self.made_from,
             'labels': self.labels,
             'dtype': self.dtype,
             'scales': scales,
         }
+        return settings if self.unlabelled is None else {**settings, 'unlabelled': self.unlabelled}
 
     def open(self, level: int) -> Any:
         """Opens a scale as [z, y, x]; creates it if it is missing."""
@@ -227,7 +242,7 @@ def write_block(pyramid: Pyramid, level: int, block: Box, mark: Path) -> None:
       UserError: the volume cannot be read.
     """
     try:
-        data = pyramid.read(level, block)
+        data, unlabelled = pyramid.read(level, block)
         pyramid.open(level)[block.slices_zyx].write(data).result()
     except UserError:
         raise
@@ -236,6 +251,6 @@ def write_block(pyramid: Pyramid, level: int, block: Box, mark: Path) -> None:
         raise UserError(f'{pyramid.folder}: {block} cannot be written: {reason}') from error
     sizes = np.zeros((2, 0), np.uint64)
     if pyramid.labels and level == 0:
-        found = fastremap.unique(data, return_counts=True)
-        sizes = np.array(found, np.uint64)
+        ids, counts = fastremap.unique(data, return_counts=True)
+        sizes = np.array([[*ids.tolist(), NOT_LABELLED], [*counts.tolist(), unlabelled]], np.uint64)
     write_npy(mark, sizes)

@@ -15,6 +15,7 @@ from ffn.utils.geometry import Zyx, parse_voxel_size
 from ffn.utils.settings import section, setting
 from ffn.utils.texts import parse_json
 from ffn.volumes.specs import split_named
+from ffn.volumes.unlabelled import UNLABELLED_HELP
 
 POLICIES = ('fixed', 'window', 'max_pred_moves', 'no_step')
 PRECISIONS = ('float32', 'bfloat16', 'float16')
@@ -128,6 +129,12 @@ class DataConfig:
         comma_list=True,
         metavar='VOLUMES',
     )
+    unlabelled: int | None = setting(UNLABELLED_HELP, default=None, metavar='N')
+    unlabelled_weight: float = setting(
+        'weight in the loss of voxels that are not labelled. 1: they count as background, as do voxels with '
+        'label 0; 0: they do not count, and no example begins there',
+        default=1.0,
+    )
     skip_corrupt_records: bool = setting(
         'skip damaged parts of --train_coords instead of ending with an error', default=False
     )
@@ -144,6 +151,10 @@ class DataConfig:
         if not all(stddev > 0 for stddev in stddevs):
             raise UserError(f'image_stddev is {min(stddevs):g}; expected a positive number')
         self._check_names()
+        if not 0 <= self.unlabelled_weight < math.inf:
+            raise UserError(
+                f'--unlabelled_weight is {self.unlabelled_weight:g}; expected a number from 0'
+            )
         weights = self.volume_weights.values()
         if weights and not (all(0 <= w < math.inf for w in weights) and sum(weights) > 0):
             raise UserError(

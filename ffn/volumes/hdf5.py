@@ -18,7 +18,7 @@ from ffn.volumes.attributes import read_voxels
 from ffn.volumes.hdf5_chunks import SparseDataset, lacks_chunks
 from ffn.volumes.hdf5_metadata import check_readable, read_axes
 from ffn.volumes.missing import MissingChunks
-from ffn.volumes.opened_array import MADE_FROM, ArrangedArray, OpenedArray
+from ffn.volumes.opened_array import FILL_VALUE, MADE_FROM, ArrangedArray, OpenedArray
 from ffn.volumes.specs import split_spec
 
 if TYPE_CHECKING:
@@ -63,7 +63,10 @@ def _describe(
     missing = MissingChunks(spec, is_sparse=not _SPARSE.isdisjoint(dataset.attrs))
     array = SparseDataset(dataset, missing) if lacks_chunks(dataset) else dataset
     array = array if arrangement.as_stored else ArrangedArray(array, arrangement)
-    return OpenedArray(array, dataset.attrs, origin_zyx, close, voxel_size, origin_from, missing)
+    attrs = dict(dataset.attrs)
+    if dataset.dtype.kind in 'iu':
+        attrs.setdefault(FILL_VALUE, dataset.fillvalue)
+    return OpenedArray(array, attrs, origin_zyx, close, voxel_size, origin_from, missing)
 
 
 def open_hdf5(path: str | Path) -> h5py.File:

@@ -19,7 +19,6 @@ from typing import Any
 import fastremap
 import h5py
 import numpy as np
-from absl import logging
 from tqdm import tqdm
 
 from ffn.utils.arrays import native
@@ -28,6 +27,7 @@ from ffn.utils.geometry import Box, Xyz, Zyx, blocks
 from ffn.utils.labels import find_ids
 from ffn.utils.progress import progress
 from ffn.volumes.hdf5 import describe_datasets, open_hdf5, replaced_dataset, split_output
+from ffn.volumes.unlabelled import Unlabelled, counted
 from ffn.volumes.volume import Volume
 
 STACK, TRANSFORMS = 'stack', 'transforms'
@@ -37,7 +37,7 @@ _BLOCK_ZYX = Zyx(_CHUNK, 512, 512)
 
 @dataclass(frozen=True)
 class Transforms:
-    """The body that each supervoxel belongs to; supervoxel 0 is background unless it is listed.
+    """The body that each supervoxel belongs to; 0, and what is not labelled, is background unless listed.
 
     Attributes:
       supervoxels: int64 or uint64 [n], ascending, distinct.
@@ -63,14 +63,17 @@ class Transforms:
         twice = table[1:, 0] == table[:-1, 0]
         if twice.any():
             raise UserError(f'{what} gives supervoxel {table[1:, 0][twice][0]} two bodies')
-        return cls(table[:, 0], table[:, 1])
+        # Bodies are wide enough for one that means 'not labelled'.
+        wide = np.uint64 if table.dtype.kind == 'u' else np.int64
+        return cls(table[:, 0], table[:, 1].astype(wide))
 
-    def apply(self, labels: np.ndarray, what: str) -> np.ndarray:
+    def apply(self, labels: np.ndarray, what: str, rule: Unlabelled) -> np.ndarray:
         """Replaces supervoxels by their bodies.
 
         Args:
-          labels: integer, any shape.
+          labels: integer, any shape, as stored.
           what: name of the labels, for errors.
+          rule: which supervoxels, and which bodies, are none; it counts their voxels.
 
         Returns:
           Bodies, of the same shape.
@@ -82,7 +85,9 @@ class Transforms:
         wide = ids.astype(self.supervoxels.dtype)
         at, known = find_ids(self.supervoxels, wide)
         known &= wide == ids
-        unknown = ids[~known & (ids != 0)]
+        unlabelled = rule.find(ids)
+        none = np.zeros(len(ids), bool) if unlabelled is None else unlabelled & ~known
+        unknown = ids[~known & (ids != 0) & ~none]
         if len(unknown):
             raise UserError(
                 f'{what}: {TRANSFORMS} lists no body for supervoxel {unknown[0]}; complete it, or '
@@ -90,7 +95,8 @@ class Transforms:
             )
         bodies = np.zeros(len(ids), self.bodies.dtype)
         bodies[known] = self.bodies[at[known]]
-        return bodies[inverse].reshape(labels.shape)
+        bodies[none] = np.iinfo(bodies.dtype).max if bodies.dtype.kind == 'u' else -1
+        return rule.clear(bodies[inverse].reshape(labels.shape))
 
 
 @contextlib.contextmanager
@@ -119,9 +125,9 @@ def unpacked(path: Path, folder: Path) -> Iterator[Path]:
 
 
 def _open_labels(
-    file: h5py.File, path: Path, dataset: str | None
-) -> tuple[Volume, Transforms | None]:
-    """Finds the labels of a file, and the transforms that belong to them."""
+    file: h5py.File, path: Path, dataset: str | None, unlabelled: int | None
+) -> tuple[Volume, Transforms | None, Unlabelled]:
+    """Finds the labels of a file, the transforms that belong to them, and which of them are none."""
     transforms = None
     if dataset is None:
         if STACK in file and TRANSFORMS in file:
@@ -132,7 +138,9 @@ def _open_labels(
     item = file.get(dataset)
     if not isinstance(item, h5py.Dataset):
         raise UserError(f'{path} holds no dataset {dataset!r}; it holds {describe_datasets(file)}')
-    return Volume(f'{path}:{dataset}', item, item.attrs).require_labels(), transforms
+    volume = Volume(f'{path}:{dataset}', item, item.attrs)
+    volume = volume.require_labels(unlabelled)
+    return volume, transforms, volume.unlabelled or volume.label_rule(unlabelled)
 
 
 def _only_volume(file: h5py.File, path: Path) -> str:
@@ -152,16 +160,22 @@ def _only_volume(file: h5py.File, path: Path) -> str:
 
 
 def import_labels(
-    source: str | Path, output: str, *, dataset: str | None = None, quiet: bool = False
+    source: str | Path,
+    output: str,
+    *,
+    dataset: str | None = None,
+    unlabelled: int | None = None,
+    quiet: bool = False,
 ) -> tuple[np.ndarray, np.dtype, Xyz]:
     """Writes labels of another program as an HDF5 dataset, chunked and gzipped.
 
-    Negative labels, which mark voxels to ignore in some programs, become background.
+    Voxels that are not labelled, see `ffn.volumes.unlabelled`, become background.
 
     Args:
       source: HDF5 file, gzipped or not.
       output: 'path:dataset'; other datasets of the file are kept.
       dataset: a plain label dataset; None: NeuroProof's pair, or the only label dataset there is.
+      unlabelled: another label that means 'not labelled'; with transforms, of supervoxels and bodies.
       quiet: no progress bar.
 
     Returns:
@@ -175,12 +189,13 @@ def import_labels(
     folder = Path(split_output(output, '--output')[0]).absolute().parent
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(open_hdf5(str(stack.enter_context(unpacked(path, folder)))))
-        volume, transforms = _open_labels(file, path, dataset)
+        volume, transforms, rule = _open_labels(file, path, dataset, unlabelled)
         parts = list(blocks(volume.box, _BLOCK_ZYX.xyz))
         bar = stack.enter_context(
             progress(total=2 * len(parts), desc='labels', unit='block', quiet=quiet)
         )
-        ids = _all_ids(volume, transforms, parts, bar)
+        with counted(rule):
+            ids = _all_ids(volume, transforms, rule, parts, bar)
         dtype = np.min_scalar_type(int(ids.max(initial=0)))
         target, name = stack.enter_context(replaced_dataset(output, '--output'))
         written = target.create_dataset(
@@ -192,31 +207,30 @@ def import_labels(
             shuffle=True,
         )
         for block in parts:
-            labels = _read(volume, transforms, block)
-            written[block.slices_zyx] = np.where(labels > 0, labels, 0).astype(dtype)
+            written[block.slices_zyx] = _read(volume, transforms, rule, block).astype(dtype)
             bar.update()
     return ids, dtype, volume.shape_zyx.xyz
 
 
-def _read(volume: Volume, transforms: Transforms | None, block: Box) -> np.ndarray:
-    labels = volume.read(block)
+def _read(
+    volume: Volume, transforms: Transforms | None, rule: Unlabelled, block: Box
+) -> np.ndarray:
+    labels = (volume if transforms is None else volume.as_stored()).read(block)
     labels = labels.astype(np.uint8) if labels.dtype.kind == 'b' else labels
-    return labels if transforms is None else transforms.apply(labels, volume.name)
+    return labels if transforms is None else transforms.apply(labels, volume.name, rule)
 
 
 def _all_ids(
-    volume: Volume, transforms: Transforms | None, parts: Sequence[Box], bar: tqdm[Any]
+    volume: Volume,
+    transforms: Transforms | None,
+    rule: Unlabelled,
+    parts: Sequence[Box],
+    bar: tqdm[Any],
 ) -> np.ndarray:
     """Finds all labels, uint64, since the type must be known before the first voxel is written."""
     ids = np.zeros(0, np.uint64)
-    least = 0
     for block in parts:
-        found = fastremap.unique(_read(volume, transforms, block))
-        least = min(least, int(found[0]))
-        ids = np.union1d(ids, np.where(found > 0, found, 0).astype(np.uint64))
+        found = fastremap.unique(_read(volume, transforms, rule, block))
+        ids = np.union1d(ids, found.astype(np.uint64))
         bar.update()
-    if least < 0:
-        logging.warning(
-            '%s holds negative labels, down to %d: they become background', volume.name, least
-        )
     return ids

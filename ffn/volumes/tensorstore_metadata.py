@@ -8,7 +8,7 @@ TensorStore knows, `_ARRAY_DIMENSIONS` of xarray, `axis_names` of funlib; `pixel
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from absl import logging
@@ -17,6 +17,7 @@ from ffn.volumes.attributes import read_voxels, texts
 from ffn.volumes.axes import Arrangement, arrange, normalize_names
 from ffn.volumes.scales import Folder, ScaleMetadata, read_multiscale
 from ffn.volumes.units import KnownVoxelSize, nanometres, read_offset, read_voxel_size
+from ffn.volumes.unlabelled import says_unlabelled
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,14 @@ class StoreDescription:
       voxel_size: None where nothing says so.
       origin_zyx: first voxel, where metadata says so; None: where the store begins by itself.
       origin_from: what says so, '' for nothing.
+      stated: attributes that say which label is none.
     """
 
     arrangement: Arrangement
     voxel_size: KnownVoxelSize | None = None
     origin_zyx: tuple[int, int, int] | None = None
     origin_from: str = ''
+    stated: Mapping[str, Any] = field(default_factory=dict)
 
 
 def describe_store(store: Any, spec: Mapping[str, Any], what: str) -> StoreDescription:
@@ -57,6 +60,19 @@ def describe_store(store: Any, spec: Mapping[str, Any], what: str) -> StoreDescr
         return StoreDescription(arrange(labels, shape, what))
     folder = Folder(spec['kvstore'])
     attributes = folder.read_attributes(driver)
+    stated = {n: v for n, v in attributes.items() if says_unlabelled(n)}
+    found = _describe_attributes(folder, driver, attributes, shape, labels, what)
+    return replace(found, stated=stated)
+
+
+def _describe_attributes(
+    folder: Folder,
+    driver: str,
+    attributes: dict[str, Any],
+    shape: tuple[int, ...],
+    labels: Sequence[str],
+    what: str,
+) -> StoreDescription:
     multiscale, group = _find_multiscale(folder, driver, len(shape))
     if multiscale is not None:
         names = normalize_names(multiscale.axes) or labels

@@ -14,7 +14,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.texts import parse_json
 from ffn.volumes.chunks import StoreArray, check_chunks, chunk_options
 from ffn.volumes.missing import MissingChunks
-from ffn.volumes.opened_array import MADE_FROM, MADE_FROM_FILE, OpenedArray
+from ffn.volumes.opened_array import FILL_VALUE, MADE_FROM, MADE_FROM_FILE, OpenedArray
 from ffn.volumes.scales import Folder, choose_scale
 from ffn.volumes.specs import split_scale, split_spec
 from ffn.volumes.tensorstore_metadata import describe_store
@@ -206,7 +206,7 @@ def open_store(name: str, spec: dict[str, Any]) -> OpenedArray:
         reason = str(error).splitlines()[0].partition(' [tensorstore_spec')[0]
         raise UserError(f'{name} cannot be opened: {reason}') from error
     described = describe_store(store, spec, name)
-    is_ours = _is_ours(spec)
+    is_ours, fill = _is_ours(spec), store.fill_value
     if not is_ours:
         check_chunks(store, spec, name)
     for axis in sorted(described.arrangement.dropped, reverse=True):
@@ -217,7 +217,7 @@ def open_store(name: str, spec: dict[str, Any]) -> OpenedArray:
     missing = MissingChunks(name, is_sparse=is_ours)
     return OpenedArray(
         StoreArray(store[ts.d[:].translate_to[0]], missing),
-        {MADE_FROM: ''} if is_ours else {},
+        {FILL_VALUE: fill, **described.stated, **({MADE_FROM: ''} if is_ours else {})},
         origin_zyx,
         None,
         described.voxel_size,

@@ -6,6 +6,7 @@ elsewhere than at 0,0,0 (Neuroglancer precomputed volumes with a voxel offset do
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from ffn.volumes import formats, tensorstores
 from ffn.volumes.missing import OnMissing
 from ffn.volumes.opened_array import MADE_FROM, OpenedArray, VoxelArray
 from ffn.volumes.units import KnownVoxelSize
+from ffn.volumes.unlabelled import Unlabelled
 
 if TYPE_CHECKING:
     from ffn.inference import inference_pb2
@@ -39,6 +41,7 @@ class Volume:
       attrs: attributes stored with the dataset.
       voxel_size: of a voxel, None where the volume does not say.
       origin_from: what says where it begins; '' where nothing does, and 0,0,0 is assumed.
+      unlabelled: of labels, which voxels have none: `read` returns them as 0. None: read as stored.
     """
 
     def __init__(
@@ -77,6 +80,8 @@ class Volume:
         self.box = Box.from_zyx(origin_zyx, self.shape_zyx)
         self.voxel_size = voxel_size
         self.origin_from = origin_from
+        self.unlabelled: Unlabelled | None = None
+        self._clears = False
         self._array = array
         self._close = close
         # Volumes written here may begin with empty space before the box, and their axes are right.
@@ -101,12 +106,13 @@ class Volume:
         if self.channels is not None:
             index = (slice(None), *index)
         try:
-            return native(np.asarray(self._array[index]))
+            data = native(np.asarray(self._array[index]))
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise UnreadableError(
                 f'{self.name} cannot be read, it may be damaged: {reason}'
             ) from error
+        return self.unlabelled.clear(data) if self._clears and self.unlabelled else data
 
     def single_channel(self) -> Volume:
         """Returns the volume as [z, y, x].
@@ -128,15 +134,36 @@ class Volume:
             self.origin_from,
         )
 
-    def require_labels(self) -> Volume:
-        """Returns the volume as [z, y, x], checked to hold integer labels.
+    def require_labels(self, unlabelled: int | None = None) -> Volume:
+        """Returns the volume as [z, y, x], checked to hold integer labels; what is not labelled reads as 0.
+
+        Args:
+          unlabelled: a label that means 'not labelled', besides those that always do.
 
         Raises:
           UserError: it holds another type, or has several channels.
         """
         if self.dtype.kind not in 'iub':
             raise UserError(f'{self.name} holds {self.dtype}; labels must be integers')
-        return self.single_channel()
+        volume, rule = self.single_channel(), self.label_rule(unlabelled)
+        if rule.can_occur:
+            volume = copy.copy(volume)
+            volume.unlabelled, volume._clears = rule, True
+        return volume
+
+    def as_stored(self) -> Volume:
+        """Returns the volume as [z, y, x], whose labels, if it has labels, are read as they are stored.
+
+        Raises:
+          UserError: it has several channels.
+        """
+        volume = copy.copy(self.single_channel())
+        volume.unlabelled, volume._clears = None, False
+        return volume
+
+    def label_rule(self, unlabelled: int | None = None) -> Unlabelled:
+        """Which of its labels mean 'not labelled'; see `require_labels`."""
+        return Unlabelled(self.name, self.dtype, self.attrs, unlabelled)
 
     def close(self) -> None:
         """Closes the file."""

@@ -108,7 +108,7 @@ def test_links(folder, monkeypatch):
     assert 'href' not in page  # nothing there that a browser can fetch
     from ffn.cli import evaluate
 
-    monkeypatch.setattr(evaluate, 'open_truth', lambda spec, _: original(f'{folder}/v.h5:truth'))
+    monkeypatch.setattr(evaluate, 'open_truth', lambda spec, *_: original(f'{folder}/v.h5:truth'))
     from ffn.evaluation.sources import open_truth as original
 
     main(

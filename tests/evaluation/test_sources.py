@@ -93,7 +93,7 @@ def test_split_components(tmp_path):
         file['seg'] = two
     for spec in (str(tmp_path), f'{tmp_path}/v.h5:seg'):
         assert set(all_of(open_segmentation(spec, split_cc=True)).ravel()) == {0, 1, 2}
-        assert len(np.unique(all_of(open_segmentation(spec)))) == 2 + spec.endswith(':seg')
+        assert len(np.unique(all_of(open_segmentation(spec)))) == 2
 
 
 @pytest.mark.parametrize('scheme', ['zarr', 'n5', 'precomputed'])

@@ -53,7 +53,7 @@ def test_3d(path):
         assert type(part) is np.ndarray
         np.testing.assert_array_equal(part, RAW[3:4, 2:4, 1:6])
         assert volume.single_channel() is volume
-        assert volume.require_labels() is volume
+        assert volume.require_labels() is volume  # no label of this type means 'not labelled'
 
 
 def test_4d(path):

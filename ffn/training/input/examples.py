@@ -68,6 +68,10 @@ class ExampleSource(contextlib.ExitStack):
         self._images = {n: self._open(spec) for n, spec in config.data_volumes.items()}
         self._labels = {n: self._open(spec) for n, spec in config.label_volumes.items()}
         self._weights = {n: self._open(spec) for n, spec in config.loss_weight_volumes.items()}
+        self._rules = {
+            name: labels.volume.label_rule(config.unlabelled)
+            for name, labels in self._labels.items()
+        }
         for name, labels in self._labels.items():
             labels.volume.require_labels()
             for what, volumes in (('image', self._images), ('loss weights', self._weights)):
@@ -88,6 +92,7 @@ class ExampleSource(contextlib.ExitStack):
         self._iterator: Iterator[Any] | None = None
         self.position = 0
         self.skipped = 0
+        self._told_skipped: set[bool] = set()
         self.callback(self._stop)
 
     def _stop(self) -> None:
@@ -181,18 +186,21 @@ class ExampleSource(contextlib.ExitStack):
 
     def _count_skipped(self, center: Xyz, name: str) -> None:
         self.skipped += 1
-        if self.skipped == 1:
-            logging.warning(
-                'the patch around %s of %r leaves the volume; such coordinates are skipped '
-                '(build_coordinates --margin avoids them)',
-                center,
-                name,
+        leaves = not self._labels[name].box.contains(self._patch_box(center))
+        if leaves not in self._told_skipped:
+            self._told_skipped.add(leaves)
+            advice = (
+                'leaves the volume; such coordinates are skipped (build_coordinates --margin avoids them)'
+                if leaves
+                else 'has no label in its centre; such coordinates are skipped with '
+                '--unlabelled_weight 0 (partitions computed anew avoid them)'
             )
+            logging.warning('the patch around %s of %r %s', center, name, advice)
         if self.skipped >= _GIVE_UP_AFTER and not self._used:
             raise UserError(
                 f'the first {self.skipped} coordinates are out of bounds for patches of '
-                f'{both_orders(self._size)}; were they built for other volumes, or with too '
-                'small a --margin?'
+                f'{both_orders(self._size)}, or without a label; were they built for other volumes, or '
+                'with too small a --margin?'
             )
 
     def _make_example(self, number: int, center: Xyz, name: str, arrays: Arrays) -> Example:
@@ -213,12 +221,22 @@ class ExampleSource(contextlib.ExitStack):
                     f'--label_volumes lack; they have {", ".join(self._labels)}'
                 )
             place = Xyz(*center.tolist())
-            if self._labels[name].box.contains(self._patch_box(place)):
+            if self._can_start(name, place):
                 arrays = self._load(int(number), place, name)
         except Exception as error:  # noqa: BLE001
             # TensorFlow would print it, and turn it into one of its own.
             self._failure = error
         return number, center, volume, *arrays
+
+    def _can_start(self, name: str, center: Xyz) -> bool:
+        """Whether the patch around a coordinate lies in the volume, and its centre may be trained on."""
+        return self._labels[name].box.contains(self._patch_box(center)) and not (
+            self._config.unlabelled_weight == 0 and self._is_unlabelled(name, center)
+        )
+
+    def _is_unlabelled(self, name: str, center: Xyz) -> bool:
+        voxel = self._labels[name].read(Box(center, Xyz(1, 1, 1)))
+        return self._rules[name].find(voxel) is not None
 
     def load(self, number: int, center: Xyz, volume: str) -> Example:
         """Loads an example again that was returned before.
@@ -244,6 +262,7 @@ class ExampleSource(contextlib.ExitStack):
         config, margin = self._config, self._margin
         box = self._patch_box(center)
         labels, inside = self._labels[name].read_around(box, margin)
+        unlabelled = self._rules[name].find(labels)
         image, _ = self._images[name].read_around(box, margin)
         image = image.astype(np.float32)
         if not np.isfinite(image).all():
@@ -255,6 +274,9 @@ class ExampleSource(contextlib.ExitStack):
         weights = inside.astype(np.float32)
         if name in self._weights:
             weights *= self._weights[name].read_around(box, margin)[0].astype(np.float32)
+        if unlabelled is not None:
+            labels = np.where(unlabelled, labels.dtype.type(0), labels)
+            weights[unlabelled] *= np.float32(config.unlabelled_weight)
         image, labels, weights = augment(
             image, labels, weights, self._size, config.augmentation, rng
         )
@@ -293,13 +315,14 @@ class ExampleSource(contextlib.ExitStack):
         return {name: self._used[name] for name in self._labels}
 
     def labelled_voxels(self) -> int | None:
-        """Number of voxels with a label; None where volumes are too large to be counted."""
-        total = 0
-        for labels in self._labels.values():
-            count = labels.count_positive()
-            if count is None:
-                return None
-            total += count
+        """Number of voxels with a label; None where volumes are too large to be counted.
+
+        Logs how many have none, other than label 0.
+        """
+        total: int | None = 0
+        for name, labels in self._labels.items():
+            labelled = labels.count_labelled(self._rules[name])
+            total = None if total is None or labelled is None else total + labelled
         return total
 
     def get_state(self) -> dict[str, np.ndarray]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ffn.utils.geometry import Box, Zyx
+from ffn.volumes.unlabelled import Unlabelled, counted
 from ffn.volumes.volume import Volume
 
 # Volumes up to this size are kept in memory while training.
@@ -59,8 +60,13 @@ class PatchReader:
         widths = list(zip(before, after, strict=True))
         return np.pad(voxels, widths, 'edge'), np.pad(np.ones(voxels.shape, bool), widths)
 
-    def count_positive(self) -> int | None:
-        """Number of voxels above 0; None where the volume is too large to be counted."""
+    def count_labelled(self, rule: Unlabelled) -> int | None:
+        """Number of voxels with a label above 0; None where the volume is too large to be counted.
+
+        Args:
+          rule: which labels are none; how many voxels have one of these is logged.
+        """
         if self._whole is None:
             return None
-        return int(np.count_nonzero(self._whole > 0))
+        with counted(rule):
+            return int(np.count_nonzero(rule.clear(self._whole) > 0))

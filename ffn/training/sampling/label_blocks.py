@@ -1,7 +1,6 @@
 """Label volumes block by block: reading labels, choosing which to keep, splitting boxes to fit memory.
 
-Labels are handled as unsigned integers of their own width. That preserves 0 and keeps all other labels
-distinct, negative ones too, which are objects like any other.
+Voxels that are not labelled are background here, see `ffn.volumes.unlabelled`.
 """
 
 from __future__ import annotations
@@ -19,24 +18,23 @@ _MIN_SIDE = 64
 
 
 def read_labels(volume: Volume, box: Box) -> np.ndarray:
-    """Reads the labels of a box, unsigned [z, y, x]."""
+    """Reads the labels of a box, integer [z, y, x]."""
     labels = volume.read(box)
-    return labels.view(np.dtype(f'u{labels.dtype.itemsize}'))
+    return labels.view(np.uint8) if labels.dtype.kind == 'b' else labels
 
 
 def kept_labels(
-    blocks: Iterable[np.ndarray], dtype: np.dtype, min_size: int, whitelist: Collection[int]
+    blocks: Iterable[np.ndarray], min_size: int, whitelist: Collection[int]
 ) -> set[int]:
     """Finds the labels that are large enough, and whitelisted.
 
     Args:
-      blocks: unsigned labels [z, y, x] that together are the whole volume.
-      dtype: of the labels as stored.
+      blocks: labels [z, y, x] of 0 or more that together are the whole volume.
       min_size: least number of voxels.
-      whitelist: labels to keep, as stored; empty: all.
+      whitelist: labels to keep; empty: all.
 
     Returns:
-      The labels as unsigned integers, without 0.
+      The labels, without 0.
     """
     uniques = [fastremap.unique(block, return_counts=True) for block in blocks]
     ids, index = np.unique(np.concatenate([ids for ids, _ in uniques]), return_inverse=True)
@@ -46,7 +44,13 @@ def kept_labels(
     kept = set(ids[ids != 0][is_large].tolist())
     _tell_dust(sizes[ids != 0], is_large, min_size)
     if whitelist:
-        kept &= _whitelisted(whitelist, dtype, kept)
+        absent = [str(label) for label in whitelist if label not in kept]
+        if absent:
+            logging.warning(
+                '--id_whitelist: no segment that is large enough has the label %s',
+                ', '.join(absent[:10]),
+            )
+        kept &= set(whitelist)
     return kept
 
 
@@ -64,24 +68,6 @@ def _tell_dust(sizes: np.ndarray, is_large: np.ndarray, min_size: int) -> None:
             len(sizes),
             100 * sizes[~is_large].sum() / sizes.sum(),
         )
-
-
-def _whitelisted(whitelist: Collection[int], dtype: np.dtype, kept: Collection[int]) -> set[int]:
-    """The kept labels that are whitelisted, as unsigned; warns of whitelisted ones that are not kept."""
-    values = 1 << (8 * dtype.itemsize)
-    least = -values // 2 if dtype.kind == 'i' else 0
-    found = {
-        label: label % values
-        for label in whitelist
-        if least <= label < least + values and label % values in kept
-    }
-    absent = [str(label) for label in whitelist if label not in found]
-    if absent:
-        logging.warning(
-            '--id_whitelist: no segment that is large enough has the label %s',
-            ', '.join(absent[:10]),
-        )
-    return set(found.values())
 
 
 def split(box: Box, border: Xyz, limit: int) -> list[Box]:

@@ -15,6 +15,7 @@ from ffn.utils.geometry import Xyz
 from ffn.utils.settings import setting
 from ffn.utils.texts import check_leading_zero
 from ffn.volumes.masks import Mask
+from ffn.volumes.unlabelled import UNLABELLED_HELP
 
 N = TypeVar('N', int, float)
 
@@ -87,6 +88,7 @@ class PartitionConfig:
         metavar='MASKS',
     )
     min_size: int = setting('segments with fewer voxels become background', default=10000)
+    unlabelled: int | None = setting(UNLABELLED_HELP, default=None, metavar='N')
 
     def __post_init__(self) -> None:
         given = ','.join(f'{t:g}' for t in self.thresholds)

@@ -25,6 +25,7 @@ from ffn.volumes.hdf5 import replaced_dataset, split_output
 from ffn.volumes.masks import MaskBuilder
 from ffn.volumes.missing import OnMissing
 from ffn.volumes.specs import split_spec
+from ffn.volumes.unlabelled import counted
 from ffn.volumes.volume import Volume, open_volume
 
 BLOCK_VOXELS = 2**25
@@ -46,7 +47,8 @@ def write_partitions(
     and if it states a voxel size `resolution` (z, y, x nanometres).
 
     Args:
-      input_volume: labels, any integer type; 0 is background, negative labels are objects.
+      input_volume: labels, any integer type; 0 is background. Voxels that are not labelled, see
+        `ffn.volumes.unlabelled`, belong to no object and are excluded: no training begins there.
       output_volume: 'path:dataset' to write; other datasets of an existing file are kept.
       config: what to compute.
       quiet: no progress bar.
@@ -60,7 +62,7 @@ def write_partitions(
     """
     _check_not_same(input_volume, output_volume)
     with open_volume(input_volume, missing) as opened:
-        volume = opened.require_labels()
+        volume = opened.require_labels(config.unlabelled)
         computed_box(volume, config.lom_radius)
         bounding_boxes = _bounding_boxes(volume, config.lom_radius)
         with replaced_dataset(output_volume, '--output_volume') as (file, name):
@@ -94,7 +96,7 @@ def compute_partitions(
     """Computes partitions block by block; a volume of at most block_voxels is one block.
 
     Args:
-      volume: labels [z, y, x].
+      volume: labels, integer.
       config: what to compute.
       block_voxels: maximum number of voxels of labels in memory at a time, borders included.
       quiet: no progress bar.
@@ -107,24 +109,31 @@ def compute_partitions(
       UserError: the volume is too small for lom_radius, or a mask does not cover it.
     """
     core = computed_box(volume, config.lom_radius)
-    whole = read_labels(volume, volume.box) if np.prod(volume.shape_zyx) <= block_voxels else None
+    stored, rule = volume.as_stored(), volume.label_rule(config.unlabelled)
+    whole = read_labels(stored, volume.box) if np.prod(volume.shape_zyx) <= block_voxels else None
 
     def read(box: Box) -> np.ndarray:
         if whole is None:
-            return read_labels(volume, box)
+            return read_labels(stored, box)
         return whole[box.relative_to(volume.box.start).slices_zyx]
 
     sizing = [volume.box] if whole is not None else split(volume.box, Xyz(0, 0, 0), block_voxels)
-    sizes = progress(map(read, sizing), total=len(sizing), desc='sizes', unit='block', quiet=quiet)
-    labels = kept_labels(sizes, volume.dtype, config.min_size, config.id_whitelist)
+    bar = progress(sizing, desc='sizes', unit='block', quiet=quiet)
+    with counted(rule):
+        sizes = (rule.clear(read(box)) for box in bar)
+        labels = kept_labels(sizes, config.min_size, config.id_whitelist)
     limits, threads = config.count_limits, min(_MAX_THREADS, os.cpu_count() or 1)
     with MaskBuilder() as masks:
         blocks = split(core, config.lom_radius, block_voxels)
         for box in progress(blocks, desc='partitions', unit='block', quiet=quiet):
             outer = box.grow(config.lom_radius)
+            found = read(outer)
             partitions = classify_objects(
-                compact(read(outer), labels)[0], config.lom_radius, limits, threads
+                compact(rule.clear(found), labels)[0], config.lom_radius, limits, threads
             )
+            unlabelled = rule.find(found[box.relative_to(outer.start).slices_zyx])
+            if unlabelled is not None:
+                partitions[unlabelled] = EXCLUDED
             mask = masks.build(config.masks, outer)
             if mask is not None:
                 near = box_sums(mask, config.lom_radius, config.lom_radius.zyx, box.size.zyx)

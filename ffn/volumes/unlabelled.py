@@ -1,0 +1,140 @@
+"""Which voxels of a label volume nobody has labelled: one rule, for everything that reads labels.
+
+In files of this field a label below 0, or 2^64-1, means 'not labelled', as does 2^32-1 in uint32 volumes
+whose metadata say so. A user may name one more value. Such voxels are background: they belong to no object.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+UNLABELLED_HELP = "another label that means 'not labelled', besides those below 0 and 2^64-1; such voxels are background"
+NOT_LABELLED, _IN_32_BITS = 2**64 - 1, 2**32 - 1
+# Names of attributes that say which label, or which value of a missing chunk, is none.
+_ATTRIBUTE = re.compile(
+    'unlabel|not_?label|ignore|background|fill_?value|missing|no_?data|invalid', re.I
+)
+
+
+class Unlabelled:
+    """Which labels of a volume mean 'not labelled', and how many voxels that were read have them.
+
+    Attributes:
+      values: these labels, but for those below 0.
+      can_occur: whether the volume's type holds any of them.
+    """
+
+    def __init__(
+        self, name: str, dtype: np.dtype, attrs: Mapping[str, Any], given: int | None = None
+    ):
+        """Applies the rule to a volume.
+
+        Args:
+          name: what messages call the volume.
+          dtype: of its labels.
+          attrs: its attributes.
+          given: what else means 'not labelled', as --unlabelled says.
+        """
+        stated = [_IN_32_BITS] if dtype == np.uint32 and _says_32_bits(attrs) else []
+        self.values = (*([] if given is None else [given]), *stated, NOT_LABELLED)
+        limits = np.iinfo(dtype) if dtype.kind in 'iu' else None
+        self.can_occur = limits is not None and (
+            limits.min < 0 or any(0 <= value <= limits.max for value in self.values)
+        )
+        self._name, self._lock = name, threading.Lock()
+        self._unlabelled = self._voxels = 0
+
+    def find(self, labels: np.ndarray) -> np.ndarray | None:
+        """Finds voxels without a label.
+
+        Args:
+          labels: integer or bool, any shape, as stored.
+
+        Returns:
+          bool of that shape, or None where all voxels have one.
+        """
+        if labels.dtype.kind == 'b' or not labels.size:
+            return None
+        found = None
+        if labels.dtype.kind == 'i' and labels.min() < 0:
+            found = labels < 0
+        for value in self.values:
+            if 0 <= value <= np.iinfo(labels.dtype).max:
+                here = labels == labels.dtype.type(value)
+                if here.any():
+                    found = here if found is None else found | here
+        return found
+
+    def clear(self, labels: np.ndarray) -> np.ndarray:
+        """Makes voxels without a label background, 0, and counts them.
+
+        Args:
+          labels: integer or bool, any shape, as stored.
+
+        Returns:
+          The same array where all voxels have a label, else a new one of that type.
+        """
+        found = self.find(labels)
+        with self._lock:
+            self._voxels += labels.size
+            self._unlabelled += 0 if found is None else int(np.count_nonzero(found))
+        return labels if found is None else np.where(found, labels.dtype.type(0), labels)
+
+    @property
+    def count(self) -> int:
+        """Number of voxels without a label that `clear` has met."""
+        return self._unlabelled
+
+    def restart(self) -> None:
+        """Counts from 0 again."""
+        self._unlabelled = self._voxels = 0
+
+    def tell(self) -> None:
+        """Logs how many voxels without a label `clear` has met, if it has met any."""
+        tell_unlabelled(self._name, self._unlabelled, self._voxels)
+
+
+def tell_unlabelled(name: str, unlabelled: int, voxels: int) -> None:
+    """Logs how many voxels of a volume have no label, if there are any."""
+    if unlabelled:
+        logging.warning(
+            '%s: %d of %d voxels (%.1f %%) are not labelled; they are background',
+            name,
+            unlabelled,
+            voxels,
+            100 * unlabelled / voxels,
+        )
+
+
+@contextlib.contextmanager
+def counted(*rules: Unlabelled | None) -> Iterator[None]:
+    """Logs, one line a volume, how many voxels without a label are met within the block."""
+    volumes = list(dict.fromkeys(rule for rule in rules if rule is not None))
+    for rule in volumes:
+        rule.restart()
+    yield
+    for rule in volumes:
+        rule.tell()
+
+
+def says_unlabelled(attribute: str) -> bool:
+    """Whether an attribute of this name may say which label is none."""
+    return _ATTRIBUTE.search(attribute) is not None
+
+
+def _says_32_bits(attrs: Mapping[str, Any]) -> bool:
+    """Whether attributes say that 2^32-1, or -1, is no label."""
+    for name, value in attrs.items():
+        if says_unlabelled(name):
+            with contextlib.suppress(TypeError, ValueError):
+                values = [int(v) for v in np.ravel(value).tolist()]
+                if {_IN_32_BITS, -1} & set(values):
+                    return True
+    return False
