@@ -164,6 +164,89 @@ def test_disconnected_seed_bias_keeps_background_background(threshold, biased):
     assert np.array_equal(canvas.seed[6:11, 7:14, 6:15], second)
 
 
+def test_movement_sees_what_is_kept_of_the_logits_and_where():
+    class Rising(OracleNetwork):
+        def predict(self, image, seed):
+            self.steps += 1
+            logits = np.full(image.shape, -3 if self.steps == 1 else 3, np.float32)
+            logits[:, :, 4:] = 3
+            return logits
+
+    canvas = oracle_canvas(two_blocks(), Rising(), disco_seed_threshold=0)
+    seen = []
+
+    class Twice:
+        def __iter__(self):
+            return iter([(8, 10, 10)] * 2)
+
+        def reset_state(self, start):
+            seen.append(start)
+
+        def update(self, logits, position):
+            seen.append((position, float(logits[0, 0, 0]), float(logits[0, 0, 4])))
+
+    canvas.movement_policy = Twice()
+    assert canvas.segment_at((8, 10, 10)) == 2
+    assert seen == [(8, 10, 10), ((8, 10, 10), -3, 3), ((8, 10, 10), -3, 3)]
+
+
+@pytest.mark.parametrize(
+    ('pos', 'segment', 'valid', 'valid_start'),
+    [
+        ((2, 3, 4), 0, True, True),  # the least centre of a field of view of 5, 7, 9
+        ((17, 20, 25), 0, True, True),
+        ((18, 20, 25), 0, False, False),
+        ((17, 20, 26), 0, False, False),
+        ((2, 2, 4), 0, False, False),
+        ((8, 10, 10), 4, False, False),
+        ((8, 10, 10), -1, True, True),
+        ((9, 10, 10), 0, False, True),  # below the threshold
+        ((9, 10, 11), 0, False, True),  # not visited
+    ],
+)
+def test_valid_positions(pos, segment, valid, valid_start):
+    canvas = oracle_canvas(two_blocks())
+    canvas.seed[:] = canvas.options.move_threshold
+    canvas.seed[9, 10, 10] -= 0.01
+    canvas.seed[9, 10, 11] = np.nan
+    canvas.segmentation[8, 10, 10] = segment
+    assert canvas.view.is_valid_pos(pos) is valid
+    assert canvas.view.is_valid_pos(pos, ignore_move_threshold=True) is valid_start
+
+
+def test_rejected_seeds_are_marked_until_the_end():
+    canvas = oracle_canvas(two_blocks(), min_segment_size=10**6, min_boundary_dist=Xyz(2, 0, 0))
+    canvas.segmentation[15, 5, 5] = 3
+    marked = []
+    canvas.observers.append(
+        lambda c: marked.append(sorted(map(tuple, np.argwhere(c.segmentation < 0))))
+    )
+    segment(canvas, [(15, 5, 7), (15, 5, 8), (15, 5, 5)])
+    assert marked[0] == [(15, 5, 7)]  # close
+    assert marked[-1] == [(15, 5, 7), (15, 5, 8)]  # small; where there is a segment, nothing
+    assert canvas.counters['rejected-close'] == canvas.counters['rejected-small'] == 1
+    assert np.unique(canvas.segmentation).tolist() == [0, 3]
+
+
+def test_counters_have_the_names_that_results_have():
+    canvas = segment(
+        oracle_canvas(two_blocks(), min_segment_size=100), [(8, 10, 6), (2, 10, 6), (9, 12, 22)]
+    )
+    assert not canvas.view.is_valid_pos((17, 20, 25))  # background
+    names = set(canvas.counters.as_dict())
+    assert names >= {
+        'predict-calls',
+        'skip_threshold',
+        'skip_invalid_pos',
+        'voxels-segmented',
+        'voxels-overlapping',
+        'valid-time-ms',
+        'invalid-weak-time-ms',
+        'segment_all-time-ms',
+        'seed-policy-time-ms',
+    }
+
+
 def test_history_counts_deleted_voxels():
     class Deleting(OracleNetwork):
         def predict(self, image, seed):
