@@ -20,6 +20,7 @@ from ffn.utils.errors import UserError
 
 # Ids of 64 bits, signed or not, and no number that fills the memory.
 _ID_LIMIT = 2**64
+_EXPECTED = 'expected id type x y z radius parent, with an id of 0 or more and a finite position'
 
 
 class _Node(NamedTuple):
@@ -47,7 +48,10 @@ def read_swc(path: Path) -> tuple[np.ndarray, np.ndarray]:
     for number, line in enumerate(lines, 1):
         fields = line.partition('#')[0].split()
         if fields:
-            name, node = _parse_node(fields, f'{path}, line {number}: {line.strip()!r}', number)
+            try:
+                name, node = _parse_node(fields, number)
+            except (ValueError, ArithmeticError) as error:
+                raise UserError(f'{path}, line {number}: {line.strip()!r}; {_EXPECTED}') from error
             if name in nodes:
                 raise UserError(
                     f'{path}, line {number}: node {name} is there already, in line '
@@ -61,22 +65,21 @@ def read_swc(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.array([node.xyz for node in nodes.values()], np.float64), edges
 
 
-def _parse_node(fields: list[str], what: str, line: int) -> tuple[int, _Node]:
-    try:
-        name, _, x, y, z, _, parent = fields[:7]
-        id_, above = _parse_id(name), _parse_id(parent)
-        xyz = (float(x), float(y), float(z))
-    except (ValueError, ArithmeticError) as error:
-        raise UserError(f'{what}; expected id type x y z radius parent') from error
+def _parse_node(fields: list[str], line: int) -> tuple[int, _Node]:
+    name, _, x, y, z, _, parent = fields[:7]
+    xyz = (float(x), float(y), float(z))
+    if not math.isfinite(sum(xyz)):
+        raise ValueError('a position that is not finite')
+    id_ = _parse_id(name)
     if id_ < 0:
-        raise UserError(f'{what} has id {id_}; expected 0 or more')
-    if not all(map(math.isfinite, xyz)):
-        raise UserError(f'{what} has a position that is not finite; expected numbers x y z')
-    return id_, _Node(line, xyz, above)
+        raise ValueError('an id below 0')
+    return id_, _Node(line, xyz, _parse_id(parent))
 
 
 def _parse_id(text: str) -> int:
     """Reads an id exactly: from 2^53 on, floats would take neighbours for one."""
+    if text.isdecimal() and len(text) < 20:
+        return int(text)
     value = Decimal(text)
     if abs(value) >= _ID_LIMIT or value != value.to_integral_value():
         raise ValueError(f'{text} is no id')
