@@ -149,48 +149,6 @@ def test_as_many_labels_as_the_type_holds():
     np.testing.assert_array_equal(computed(labels, config), direct(labels, config))
 
 
-@pytest.mark.parametrize('blocks', [2**25, 5000])
-@pytest.mark.parametrize(
-    ('dtype', 'attrs', 'unlabelled', 'marks'),
-    [
-        ('i4', {}, None, [-1, -7]),
-        ('u8', {}, None, [2**64 - 1]),
-        ('>u8', {}, None, [2**64 - 1]),
-        ('u4', {'unlabelled': 2**32 - 1}, None, [2**32 - 1]),
-        ('u1', {}, 255, [255]),
-        ('i2', {}, 9, [9, -1]),
-    ],
-)
-def test_what_is_not_labelled_is_no_object_and_no_place_to_train(
-    dtype, attrs, unlabelled, marks, blocks, caplog
-):
-    labels = blobs(np.random.default_rng(3), (20, 22, 130), 5, np.int64)
-    without = labels.copy()
-    rows = 2 + np.arange(len(marks))
-    without[rows, 3:9, 4:70] = 0
-    stored = without.astype(dtype)
-    for z, mark in zip(rows, marks, strict=True):
-        stored[z, 3:9, 4:70] = mark
-    config = PartitionConfig((0.2, 0.6), Xyz(2, 3, 1), min_size=30, unlabelled=unlabelled)
-    found = np.full(labels.shape, 77, np.uint8)
-    for box, part in compute_partitions(Volume('train', stored, attrs), config, blocks):
-        found[box.slices_zyx] = part
-    expected = np.full(labels.shape, 77, np.uint8)
-    inside = Box.of_shape(labels.shape).shrink(config.lom_radius).slices_zyx
-    expected[inside] = direct(without, config)
-    expected[rows, 3:9, 4:70] = 255
-    np.testing.assert_array_equal(found, expected)
-    number = len(marks) * 6 * 66
-    assert f'train: {number} of {labels.size} voxels' in caplog.text
-    assert caplog.text.count('not labelled') == 1
-
-
-def test_32_bits_are_labels_unless_the_volume_says_no():
-    labels = np.full((5, 6, 7), 2**32 - 1, np.uint32)
-    config = PartitionConfig((0.5,), Xyz(1, 1, 1), min_size=1)
-    assert (computed(labels, config) == 2).all()
-
-
 def test_bool_labels():
     labels = blobs(np.random.default_rng(1), (9, 10, 11), 2).astype(bool)
     config = PartitionConfig((0.2, 0.6), Xyz(1, 2, 1), min_size=1)

@@ -1,0 +1,145 @@
+"""Which labels are none, over types and metadata, in the commands that read labels."""
+
+from __future__ import annotations
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+import tensorstore as ts
+
+from ffn.cli import compare, evaluate, export, import_labels
+from ffn.volumes.unlabelled import Unlabelled
+from ffn.volumes.volume import Volume, open_volume
+
+SHAPE = (6, 8, 10)
+
+
+@pytest.mark.parametrize(
+    ('dtype', 'attrs', 'given', 'values', 'expected'),
+    [
+        ('i8', {}, None, [-1, -(2**63), 0, 5, 2**63 - 1], [0, 0, 0, 5, 2**63 - 1]),
+        ('u8', {}, None, [2**64 - 1, 2**64 - 2, 2**32 - 1], [0, 2**64 - 2, 2**32 - 1]),
+        ('u8', {'_FillValue': 2**32 - 1}, None, [2**32 - 1], [2**32 - 1]),
+        ('u4', {}, None, [2**32 - 1, 7], [2**32 - 1, 7]),
+        ('u4', {'_FillValue': 2**32 - 1}, None, [2**32 - 1, 7], [0, 7]),
+        ('u4', {'ignore_label': -1}, None, [2**32 - 1, 7], [0, 7]),
+        ('u4', {'unlabelled': np.uint32([2**32 - 1])}, None, [2**32 - 1, 7], [0, 7]),
+        ('u4', {'background': 'black', 'count': 2**32 - 1}, None, [2**32 - 1], [2**32 - 1]),
+        ('u1', {}, None, [255], [255]),
+        ('u1', {}, 255, [255, 254], [0, 254]),
+        ('u1', {}, 300, [44], [44]),
+        ('i2', {}, 9, [-1, 9, 8], [0, 0, 8]),
+        ('?', {}, 1, [True], [True]),
+    ],
+)
+def test_rule(dtype, attrs, given, values, expected):
+    labels = np.array(values, dtype).reshape(1, 1, -1)
+    volume = Volume('v', labels, attrs).require_labels(given)
+    found = volume.read(volume.box)
+    assert found.dtype == labels.dtype
+    assert found.ravel().tolist() == expected
+    rule = Unlabelled('v', labels.dtype, attrs, given)
+    rule.clear(labels)
+    rule.clear(labels)
+    assert rule.count == 2 * sum(a != b for a, b in zip(values, expected, strict=True))
+
+
+@pytest.mark.parametrize('driver', ['zarr', 'zarr3'])
+@pytest.mark.parametrize('how', ['fill', 'attribute', 'none'])
+def test_zarr_says_it_too(tmp_path, driver, how):
+    spec = {'driver': driver, 'kvstore': {'driver': 'file', 'path': str(tmp_path / 'v')}}
+    fill = 2**32 - 1 if how == 'fill' else None
+    store = ts.open(spec, create=True, dtype=ts.uint32, shape=(2, 3, 4), fill_value=fill).result()
+    store[...] = 2**32 - 1
+    store[0] = 7
+    if how == 'attribute' and driver == 'zarr':
+        (tmp_path / 'v/.zattrs').write_text('{"unlabelled": 4294967295}')
+    elif how == 'attribute':
+        path = tmp_path / 'v/zarr.json'
+        metadata = json.loads(path.read_text())
+        path.write_text(json.dumps({**metadata, 'attributes': {'unlabelled': 4294967295}}))
+    with open_volume(f'{driver}://{tmp_path}/v') as opened:
+        found = opened.require_labels().read(opened.box)
+    assert (found[0] == 7).all()
+    assert (found[1] == (2**32 - 1 if how == 'none' else 0)).all()
+
+
+def objects():
+    labels = np.zeros(SHAPE, np.int64)
+    labels[1:4, 1:4, 1:9], labels[4:, 5:, 2:9] = 3, 4
+    return labels
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Labels as they are, and with the outermost section marked as not labelled in several ways."""
+    with h5py.File(tmp_path / 'v.h5', 'w') as file:
+        file['plain'] = objects().astype(np.uint8)
+        for name, mark, dtype in (
+            ('minus', -1, np.int32),
+            ('top', 2**64 - 1, np.uint64),
+            ('named', 99, np.uint8),
+        ):
+            labels = objects().astype(dtype)
+            labels[0] = mark
+            file[name] = labels
+    return tmp_path / 'v.h5'
+
+
+FLAGS = {'minus': [], 'top': [], 'named': ['--unlabelled=99']}
+LINE = '80 of 480 voxels (16.7 %) are not labelled'
+
+
+@pytest.mark.parametrize('name', FLAGS)
+def test_evaluate_and_compare(files, name, caplog):
+    volumes = [f'--groundtruth={files}:{name}', f'--segmentation={files}:plain']
+    found = evaluate.main([*volumes, '--quiet', '--boundary=0', *FLAGS[name]])
+    plain = evaluate.main([f'--groundtruth={files}:plain', volumes[1], '--quiet', '--boundary=0'])
+    assert found.as_json() == plain.as_json()
+    assert caplog.text.count(LINE) == 1
+    differ = compare.main([f'{files}:{name}', f'{files}:plain', '--quiet', *FLAGS[name]])
+    assert (differ.objects_a, differ.objects_b) == (2, 2)
+    assert caplog.text.count(LINE) == 2
+
+
+@pytest.mark.parametrize('name', ['minus', 'top'])
+def test_components_have_none_of_it(files, name, capsys):
+    flags = [f'--segmentation={files}:{name}', f'--groundtruth={files}:plain', '--split_cc']
+    evaluate.main([*flags, '--quiet'])
+    assert 'of 2 objects, 2 at least by half, 0 not at all; 2 segments' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('name', FLAGS)
+def test_import_labels(files, tmp_path, name, caplog):
+    flags = [f'--input={files}', f'--dataset={name}', f'--output={tmp_path}/out.h5:l', '--quiet']
+    import_labels.main([*flags, *FLAGS[name]])
+    with h5py.File(tmp_path / 'out.h5') as file:
+        np.testing.assert_array_equal(file['l'][:], objects())
+    assert caplog.text.count(LINE) == 1
+
+
+@pytest.mark.parametrize('name', FLAGS)
+def test_export(files, tmp_path, name, caplog):
+    flags = [f'--labels={files}:{name}', f'--output={tmp_path}/view', '--voxel_size=8,8,8']
+    export.main([*flags, '--quiet', *FLAGS[name]])
+    with open_volume(f'precomputed://{tmp_path}/view/labels') as volume:
+        np.testing.assert_array_equal(volume.single_channel().read(volume.box), objects())
+    inline = json.loads((tmp_path / 'view/labels/segment_properties/info').read_text())['inline']
+    assert sorted(inline['ids']) == ['3', '4']
+    assert caplog.text.count(LINE) == 1
+
+
+def test_transforms_may_give_bodies_that_are_none(tmp_path, caplog, capsys):
+    with h5py.File(tmp_path / 'in.h5', 'w') as file:
+        file['stack'] = np.int64([-1, 1, 2, 3, 0]).reshape(1, 1, 5)
+        file['transforms'] = np.int64([[1, 10], [2, -1], [3, 30]])
+    import_labels.main([f'--input={tmp_path}/in.h5', f'--output={tmp_path}/out.h5:l', '--quiet'])
+    with h5py.File(tmp_path / 'out.h5') as file:
+        assert file['l'][:].ravel().tolist() == [0, 10, 0, 30, 0]
+    assert '2 of 5 voxels (40.0 %) are not labelled' in caplog.text
+    flags = [f'--groundtruth={tmp_path}/in.h5:stack', f'--segmentation={tmp_path}/out.h5:l']
+    table = f'--groundtruth_transforms={tmp_path}/in.h5:transforms'
+    evaluate.main([*flags, table, '--quiet', '--boundary=0'])
+    assert 'of 2 objects, 2 at least by half, 0 not at all; 2 segments' in capsys.readouterr().out
