@@ -8,6 +8,7 @@ volumes have an offset.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.hdf5 import open_hdf5, replaced_dataset, split_output
 from ffn.volumes.opened_array import MADE_FROM, MADE_FROM_FILE
-from ffn.volumes.provenance import write_stamp
+from ffn.volumes.provenance import open_folder, write_stamp
 from ffn.volumes.shards import Shards, check_shard, precomputed_sharding
 from ffn.volumes.specs import split_spec
 from ffn.volumes.targets import Dataset, Store, Target, first_line
@@ -40,7 +41,8 @@ class OutputSpec:
       spec: 'path:dataset' for HDF5, or a URL, see `ffn.volumes.specs`.
       box: the voxels.
       chunk: x, y, z voxels of a chunk.
-      voxel_size: x, y, z nanometres; None: not known, which precomputed volumes do not allow.
+      voxel_size: x, y, z nanometres, stored with the volume; None: not known, which precomputed volumes do not
+        allow.
       shard: x, y, z voxels of a shard, whole chunks; None: each chunk is a file.
     """
 
@@ -194,10 +196,35 @@ class OutputSpec:
         write_stamp(self.spec, stamp, complete=False)  # a volume without one is another's
         spec = self._spec()
         spec |= _SCHEMAS[spec['driver']](self)
+        is_new = not self.exists()
+        if is_new:  # one of an earlier version may lack it
+            self._add_voxel_size(spec)
         try:
             ts.open(spec, context=context(), create=True, open=True).result()
+            if is_new and spec['driver'] == 'zarr' and self.voxel_size is not None:
+                attributes = json.dumps(self._resolution_zyx()).encode()
+                open_folder(spec['kvstore']).write('.zattrs', attributes).result()
         except (ValueError, OSError, NotImplementedError) as error:
             raise UserError(f'--output {self.spec} cannot be made: {first_line(error)}') from error
+
+    def _resolution_zyx(self) -> dict[str, Any]:
+        """The voxel size as attributes, as CREMI and funlib write it."""
+        z, y, x = reversed(self.rounded_size)
+        return {'resolution': [z, y, x], 'units': ['nm', 'nm', 'nm']}
+
+    @property
+    def rounded_size(self) -> tuple[float, ...]:
+        """The voxel size, () if it is not known; requests hold float32: 4.6 is not to become 4.599999904632568."""
+        return tuple(float(f'{n:.7g}') for n in self.voxel_size or ())
+
+    def _add_voxel_size(self, spec: dict[str, Any]) -> None:
+        if self.voxel_size is None:
+            return
+        if spec['driver'] == 'zarr3':
+            spec['metadata']['attributes'] = self._resolution_zyx()
+        elif spec['driver'] == 'n5':
+            resolution = {'resolution': list(self.rounded_size), 'units': ['nm', 'nm', 'nm']}
+            spec['metadata'] |= resolution
 
     def finish(self, stamp: str) -> None:
         """Marks the volume as complete; other commands refuse to read it before.
@@ -246,6 +273,8 @@ class OutputSpec:
                 shuffle=True,
             )
             dataset.attrs[MADE_FROM] = stamp
+            if self.voxel_size is not None:
+                dataset.attrs['resolution'] = self.rounded_size[::-1]
             yield Dataset(dataset)
 
 
@@ -329,8 +358,7 @@ def _precomputed_schema(output: OutputSpec) -> dict[str, Any]:
         'scale_metadata': {
             'size': list(output.box.size),
             'voxel_offset': list(output.box.start),
-            # Requests hold float32: 4.6 is not to become 4.599999904632568.
-            'resolution': [float(f'{n:.7g}') for n in output.voxel_size or ()],
+            'resolution': list(output.rounded_size),
             'chunk_size': list(output.chunk),
             'encoding': 'compressed_segmentation',
             'compressed_segmentation_block_size': [8, 8, 8],

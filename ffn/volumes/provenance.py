@@ -206,7 +206,7 @@ def write_stamp(spec: str, stamp: str, complete: bool) -> None:
     if there == content or (there == {**content, 'complete': True} and not complete):
         return
     try:
-        store = _open_folder(find_store(spec)['kvstore'])
+        store = open_folder(find_store(spec)['kvstore'])
         store.write(MADE_FROM_FILE, json.dumps(content).encode()).result()
     except (ValueError, OSError, NotImplementedError) as error:
         raise UserError(f'{spec} cannot be made: {str(error).splitlines()[0]}') from error
@@ -246,14 +246,14 @@ def _read_stamp_of(spec: str | dict[str, Any]) -> dict[str, Any]:
                 with open_hdf5(path) as file:
                     return {'made_from': file[dataset].attrs.get(MADE_FROM, '')}
             spec = find_store(spec)
-        found = _open_folder(spec['kvstore']).read(MADE_FROM_FILE).result()
+        found = open_folder(spec['kvstore']).read(MADE_FROM_FILE).result()
         content = json.loads(found.value) if found.state == 'value' else {}
     except (ValueError, OSError, KeyError, NotImplementedError):
         return {}
     return content if isinstance(content, dict) else {}
 
 
-def _open_folder(place: str | dict[str, Any]) -> Any:
+def open_folder(place: str | dict[str, Any]) -> Any:
     """Opens a TensorStore key-value store whose keys are the files of a folder."""
     import tensorstore as ts
 

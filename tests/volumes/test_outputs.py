@@ -2,12 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.outputs import OutputSpec, choose_voxel_size
 from ffn.volumes.units import KnownVoxelSize
+from ffn.volumes.volume import open_volume
 
 BOX = Box(Xyz(3, 5, 7), Xyz(30, 20, 10))
 
@@ -29,6 +31,33 @@ def test_the_voxel_size_is_written_as_it_was_typed(tmp_path):
     output.create('x')
     (scale,) = json.loads((tmp_path / 'out/info').read_text())['scales']
     assert scale['resolution'] == [4.6, 4.6, 45]
+
+
+@pytest.mark.parametrize('scheme', ['zarr', 'zarr3', 'n5', 'precomputed', 'hdf5'])
+@pytest.mark.parametrize('size', [(8.0, 9.5, 33.0), None])
+def test_every_format_keeps_the_voxel_size(tmp_path, scheme, size):
+    if scheme == 'precomputed' and size is None:
+        return
+    spec = f'{scheme}://{tmp_path}/out' if scheme != 'hdf5' else f'{tmp_path}/out.h5:labels'
+    output = OutputSpec(spec, BOX, Xyz(8, 5, 6), size)
+    labels = np.arange(np.prod(BOX.size), dtype=np.uint64).reshape(BOX.size.zyx) + 2**40
+    if scheme == 'hdf5':
+        with output.replace_hdf5('made') as target:
+            target.write(BOX, labels)
+    else:
+        for _ in range(2):  # the second as after an interruption
+            output.create('made')
+        output.open_parallel().write(BOX, labels)
+        output.finish('made')
+    with open_volume(spec) as volume:
+        np.testing.assert_array_equal(volume.read(BOX), labels)
+        assert (volume.voxel_size and volume.voxel_size.xyz) == size
+
+
+@pytest.mark.parametrize('scheme', ['zarr', 'zarr3', 'n5'])
+def test_a_volume_begun_without_a_voxel_size_is_continued(tmp_path, scheme):
+    OutputSpec(f'{scheme}://{tmp_path}/out', BOX, Xyz(8, 5, 6)).create('made')
+    OutputSpec(f'{scheme}://{tmp_path}/out', BOX, Xyz(8, 5, 6), (8, 8, 33)).create('made')
 
 
 def test_the_first_voxel_size_counts_and_others_are_told(caplog):
