@@ -102,7 +102,8 @@ def evaluate_pair(
 
     Everything is measured within ±analysis_radius of the point, clipped to the resegmented box, which is
     all of it in a request without analysis_radius; deleted voxels are those of steps whose field of view
-    was centred there.
+    was centred there. Depths (`max_edt`) are in the unit of the voxel size of the stored request, in voxels where
+    it has none.
 
     Args:
       path: result for a point with two segments.
