@@ -48,11 +48,12 @@ def request(folder, extra='', analysis=ANALYSIS):
     text = f"""
       output_directory: "{folder}/again" radius {{ x: 16 y: 8 z: 10 }}
       {analysis} init_exclusion_radius {{ x: 2 y: 2 z: 2 }}
-      exclusion_radius {{ x: 3 y: 3 z: 3 }} {extra}
+      exclusion_radius {{ x: 3 y: 3 z: 3 }}
       inference {{ init_segmentation {{ hdf5: "{folder}/labels.h5:split" }} }}
     """
     made = inference_pb2.ResegmentationRequest(segment_recovery_fraction=0.6)
     parse_text(text, made, 'request')
+    parse_text(extra, made, 'extra')
     made.inference.MergeFrom(read_request(flood.write_request(folder)))
     return make_config(made)
 
