@@ -9,6 +9,7 @@ from ffn.cli.flags import add_settings, make_parser, read_settings
 from ffn.utils.geometry import Xyz, parse_voxel_size
 from ffn.utils.settings import setting
 from ffn.volumes.downsample import NO_FACTORS, parse_factors
+from ffn.volumes.imported import format_size
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         clahe=command.clahe,
         quiet=command.quiet,
     )
-    size = '' if written.voxel_size is None else f', voxels of {format_size(written.voxel_size)} nm'
-    print(f'{command.output}: {written.dtype} {written.shape_zyx.xyz}{size}')
-
-
-def format_size(xyz: Sequence[float]) -> str:
-    """Writes a voxel size as the flag takes it."""
-    return ','.join(f'{n:g}' for n in xyz)
+    print(
+        f'{command.output}: {written.dtype} {written.shape_zyx.xyz}{format_size(written.voxel_size)}'
+    )

@@ -15,7 +15,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
 from ffn.utils.npz import read_npz
 from ffn.volumes.hdf5 import open_hdf5
-from ffn.volumes.import_labels import Transforms
+from ffn.volumes.neuroproof import Transforms
 from ffn.volumes.opened_array import MADE_FROM
 from ffn.volumes.provenance import read_input_stamp
 from ffn.volumes.specs import split_spec

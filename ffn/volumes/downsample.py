@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from absl import logging
 
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
@@ -61,6 +62,20 @@ class Grid:
         """Fine voxels that are left out along each axis."""
         whole = self.refine(self.coarse).size
         return Xyz(*(n - m for n, m in zip(self.fine.size, whole, strict=True)))
+
+    def tell_cut(self, what: str) -> None:
+        """Warns of fine voxels that are left out."""
+        if any(self.cut):
+            logging.warning(
+                '%s: %s voxels do not fill blocks of %s and are left out',
+                what,
+                self.cut,
+                self.factors,
+            )
+
+    def coarsen(self, block: Xyz) -> Xyz:
+        """The size of a part in coarse voxels that is made of about a block of fine ones."""
+        return Xyz(*(max(1, n // f) for n, f in zip(block, self.factors, strict=True)))
 
     def refine(self, coarse: Box) -> Box:
         """The fine voxels of a box of coarse ones."""

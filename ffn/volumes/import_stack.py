@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from absl import logging
 
 from ffn.utils.geometry import Box, Xyz, Zyx
 from ffn.utils.progress import progress
@@ -93,7 +92,7 @@ def import_stack(
     stack = inspect(find_images(pattern), ReadAs(channel=channel))
     grid = Grid(Box.of_shape(stack.shape_zyx), downsample)
     shape_zyx = grid.coarse.size.zyx
-    tell_cut(grid, pattern)
+    grid.tell_cut(pattern)
     size = decide_voxel_size(voxel_size, stack.stated_size, pattern)
     size = None if size is None else grid.scale_size(size)
     chunks = chunk_shape(shape_zyx, stack.dtype)
@@ -126,11 +125,3 @@ def _coarse_sections(fine: Iterator[np.ndarray], grid: Grid) -> Iterator[np.ndar
     sections = iter(fine)
     while block := list(itertools.islice(sections, grid.factors.z)):
         yield downsample_image(np.stack([one[y, x] for one in block]), grid.factors)[0]
-
-
-def tell_cut(grid: Grid, what: str) -> None:
-    """Tells which voxels at the ends are left out because they fill no block."""
-    if any(grid.cut):
-        logging.warning(
-            '%s: %s voxels do not fill blocks of %s and are left out', what, grid.cut, grid.factors
-        )

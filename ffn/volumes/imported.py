@@ -46,6 +46,13 @@ def decide_voxel_size(
     return None
 
 
+def format_size(voxel_size: VoxelSize | None) -> str:
+    """How the line that ends an import tells the voxel size; '' if it is unknown."""
+    if voxel_size is None:
+        return ''
+    return f', voxels of x,y,z {",".join(f"{n:g}" for n in voxel_size)} nm'
+
+
 def _agree(flag: VoxelSize, stated: StatedSize) -> bool:
     pairs = [(a, b) for a, b in zip(flag, stated.xyz, strict=True) if b is not None]
     return same_size([a for a, _ in pairs], [b for _, b in pairs])

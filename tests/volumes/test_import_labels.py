@@ -14,7 +14,7 @@ import pytest
 from ffn.cli import import_labels as cli_import_labels
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Zyx
-from ffn.volumes import import_labels
+from ffn.volumes import label_sources
 from tests.real_data import training2_labels
 
 SHAPE_ZYX = (9, 12, 17)
@@ -45,7 +45,7 @@ def imported(tmp_path: Path, source: Path, *arguments: str) -> np.ndarray:
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch):
-    monkeypatch.setattr(import_labels, '_BLOCK_ZYX', Zyx(4, 5, 7))
+    monkeypatch.setattr(label_sources, '_BLOCK_ZYX', Zyx(4, 5, 7))
 
 
 @pytest.mark.parametrize('stored', [np.int32, np.uint32, np.int64, np.uint64])
@@ -203,7 +203,7 @@ def test_command_line(repository, tmp_path):
 
 
 def test_sample_volume(data_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(import_labels, '_BLOCK_ZYX', Zyx(64, 512, 512))
+    monkeypatch.setattr(label_sources, '_BLOCK_ZYX', Zyx(64, 512, 512))
     source = data_dir / 'fib25' / 'training_sample2' / 'groundtruth.h5.gz'
     result = imported(tmp_path, source)
     assert result.dtype == np.uint32

@@ -1,0 +1,173 @@
+"""Objects from a mask: membranes, or the inside of cells, become one label per connected component.
+
+The volume is read in slabs of whole sections. Components of a slab are numbered; where voxels of two slabs
+touch, their numbers are joined. Two voxels touch if they share a face. Slabs are labelled twice, so that only
+one is in memory at a time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box
+from ffn.utils.labels import joint_histogram
+
+
+@dataclass(frozen=True)
+class InstanceRule:
+    """Which voxels are the inside of objects.
+
+    Attributes:
+      kind: membrane: all but those of the value; foreground: those of the value, or all but 0.
+      value: see there; None for a foreground of all but 0.
+    """
+
+    kind: Literal['membrane', 'foreground']
+    value: int | None = None
+
+    @classmethod
+    def parse(cls, text: str, what: str) -> InstanceRule:
+        """Reads 'membrane:VALUE', 'foreground' or 'foreground:VALUE'; `what` names the flag in the error.
+
+        Raises:
+          UserError: another form.
+        """
+        match = re.fullmatch(r'(membrane|foreground)(?::(\d+))?', text.strip())
+        if match is None or (match[1] == 'membrane' and match[2] is None):
+            raise UserError(
+                f'{what} is {text!r}; expected membrane:VALUE (all other values are the inside of objects), '
+                'foreground:VALUE, or foreground (all but 0)'
+            )
+        value = None if match[2] is None else int(match[2])
+        return cls('membrane' if match[1] == 'membrane' else 'foreground', value)
+
+    def mask(self, labels: np.ndarray) -> np.ndarray:
+        """The inside of objects, bool, of unsigned labels."""
+        if self.kind == 'membrane':
+            return labels != self.value
+        return labels > 0 if self.value is None else labels == self.value
+
+    def __str__(self) -> str:
+        return self.kind if self.value is None else f'{self.kind}:{self.value}'
+
+
+@dataclass(frozen=True)
+class Instances:
+    """Components of a volume.
+
+    Attributes:
+      numbers: per slab, uint64 [n + 1], the object that each component of the slab belongs to; 0 first.
+      sizes: voxels of each object, uint64 [m], of the objects 1 to m.
+      values: distinct values of the inside that were given.
+      joined: objects that hold more than one of these values.
+      joined_voxels: voxels of those.
+    """
+
+    numbers: Sequence[np.ndarray]
+    sizes: np.ndarray
+    values: int
+    joined: int
+    joined_voxels: int
+
+    def describe(self, rule: InstanceRule) -> str:
+        """Tells what was done, and how much is one object now."""
+        voxels = int(self.sizes.sum())
+        if not voxels:
+            return f'--instances={rule}: no voxel is inside of an object'
+        text = (
+            f'--instances={rule}: {len(self.sizes)} objects of voxels that share a face, made of {voxels} '
+            f'voxels; the largest holds {self.sizes.max() / voxels:.1%} of them'
+        )
+        if self.values > 1:
+            text += (
+                f'; {self.values} values became objects, and {self.joined} objects '
+                f'({self.joined_voxels / voxels:.1%} of the voxels) join several of them'
+            )
+        return text
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether one object holds more than half of several: membranes with gaps join neighbours."""
+        return len(self.sizes) > 1 and self.sizes.max() > self.sizes.sum() / 2
+
+
+def label_slab(labels: np.ndarray, rule: InstanceRule) -> np.ndarray:
+    """Numbers the components of a slab from 1.
+
+    Args:
+      labels: unsigned [z, y, x].
+      rule: which voxels are inside.
+
+    Returns:
+      Unsigned [z, y, x], 0 outside.
+    """
+    import cc3d
+
+    return np.asarray(cc3d.connected_components(rule.mask(labels), connectivity=6))
+
+
+def find_instances(
+    slabs: Sequence[Box], read: Callable[[Box], np.ndarray], rule: InstanceRule
+) -> Instances:
+    """Finds the components of a volume.
+
+    Args:
+      slabs: whole sections, in the order of z.
+      read: reads the labels of one, unsigned [z, y, x].
+      rule: which voxels are inside.
+    """
+    before: np.ndarray | None = None
+    counts, pairs, held = [0], [np.zeros((2, 0), np.int64)], [np.zeros((0, 3), np.uint64)]
+    for slab in slabs:
+        labels = read(slab)
+        components = label_slab(labels, rule)
+        rows = joint_histogram(components, labels)
+        rows = rows[rows[:, 0] > 0]
+        rows[:, 0] += np.uint64(counts[-1])
+        held.append(rows)
+        first, last = (np.where(plane, plane + counts[-1], 0) for plane in _faces(components))
+        if before is not None:
+            touching = (before > 0) & (first > 0)
+            pairs.append(np.unique([before[touching], first[touching]], axis=1))
+        before = last
+        counts.append(counts[-1] + int(components.max(initial=0)))
+    return _join(counts, np.concatenate(pairs, axis=1), np.concatenate(held))
+
+
+def _faces(components: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first and the last section."""
+    return components[0].astype(np.int64), components[-1].astype(np.int64)
+
+
+def _join(counts: Sequence[int], pairs: np.ndarray, held: np.ndarray) -> Instances:
+    """Joins components by their pairs; `held` lists component, value and voxels."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    n = counts[-1]
+    graph = coo_array((np.ones(pairs.shape[1], bool), tuple(pairs - 1)), shape=(n, n))
+    m, objects = connected_components(graph, directed=False) if n else (0, np.zeros(0, np.int64))
+    object_of = np.concatenate([[0], objects.astype(np.uint64) + np.uint64(1)]).astype(np.uint64)
+    owner = object_of[held[:, 0].astype(np.int64)].astype(np.int64)
+    sizes = np.zeros(m + 1, np.uint64)
+    np.add.at(sizes, owner, held[:, 2])
+    distinct = np.unique(np.stack([owner.astype(np.uint64), held[:, 1]], axis=1), axis=0)
+    joined = np.bincount(distinct[:, 0].astype(np.int64), minlength=m + 1) > 1
+    numbers = [
+        np.concatenate([object_of[:1], object_of[a + 1 : b + 1]])
+        for a, b in itertools.pairwise(counts)
+    ]
+    return Instances(
+        numbers,
+        sizes[1:],
+        len(np.unique(held[:, 1])),
+        int(joined.sum()),
+        int(sizes[joined].sum()),
+    )

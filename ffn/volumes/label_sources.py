@@ -1,0 +1,185 @@
+"""Where labels are imported from: HDF5, gzipped or not, any other volume, or the files of an image stack."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz, Zyx
+from ffn.volumes.hdf5 import describe_datasets, open_hdf5
+from ffn.volumes.image_files import ReadAs
+from ffn.volumes.neuroproof import STACK, TRANSFORMS, Transforms
+from ffn.volumes.samples import StatedSize
+from ffn.volumes.specs import split_spec
+from ffn.volumes.stacks import find_images, inspect, read_sections
+from ffn.volumes.volume import Volume, open_volume
+
+_GZIP, _HDF5, _ZIP = b'\x1f\x8b', b'\x89HDF\r\n\x1a\n', b'PK\x03\x04'
+_BLOCK_ZYX = Zyx(64, 512, 512)
+_SLAB_VOXELS = 2**26
+
+
+@dataclass(frozen=True)
+class LabelSource:
+    """Labels to be imported.
+
+    Attributes:
+      name: what messages call them.
+      box: the voxels.
+      block: size of the parts that are fast to read.
+      read: reads a box as integers [z, y, x], of any type.
+      stated_size: voxel size that the source states.
+      start: first voxel, None if the source does not say where it begins.
+    """
+
+    name: str
+    box: Box
+    block: Xyz
+    read: Callable[[Box], np.ndarray]
+    stated_size: StatedSize | None
+    start: Xyz | None = None
+
+
+@contextlib.contextmanager
+def open_labels(
+    source: str, dataset: str | None, channel: int | None, folder: Path
+) -> Iterator[LabelSource]:
+    """Opens labels.
+
+    Args:
+      source: an HDF5 file, gzipped or not; a string that `open_volume` takes; or a pattern of image files.
+      dataset: below the file or folder; None: of HDF5, NeuroProof's pair, or the only label dataset there is.
+      channel: of image files with several, the one to take.
+      folder: for temporary files.
+
+    Raises:
+      UserError: nothing is there, it holds no labels, or it is a format that cannot be read.
+    """
+    path, inner = split_spec(source)
+    if '://' not in source and not Path(source).exists() and Path(path).is_file() and inner:
+        source, dataset = path, dataset or inner
+    _refuse_wkw(Path(path))
+    start = _first_bytes(Path(source))
+    if start.startswith((_GZIP, _HDF5)):
+        with _open_hdf5(Path(source), dataset, folder) as opened:
+            yield opened
+    elif '://' in source or Path(path).is_dir() or start.startswith(_ZIP):
+        with open_volume(f'{source}:{dataset}' if dataset else source) as volume:
+            yield _of_volume(volume)
+    elif start or any(mark in source for mark in '*?['):
+        yield _of_images(source, channel)
+    else:
+        raise UserError(f'no such file: {path}')
+
+
+def _first_bytes(path: Path) -> bytes:
+    if not path.is_file():
+        return b''
+    with open(path, 'rb') as file:
+        return file.read(8)
+
+
+def _refuse_wkw(path: Path) -> None:
+    if path.suffix == '.wkw' or (path / 'header.wkw').exists():
+        raise UserError(
+            f'{path} is WKW of WEBKNOSSOS, which is not read; convert the data set to Zarr: '
+            'webknossos convert-to-zarr'
+        )
+
+
+def _of_volume(volume: Volume, transforms: Transforms | None = None) -> LabelSource:
+    volume = volume.require_labels()
+
+    def read(block: Box) -> np.ndarray:
+        labels = volume.read(block)
+        labels = labels.astype(np.uint8) if labels.dtype.kind == 'b' else labels
+        return labels if transforms is None else transforms.apply(labels, volume.name)
+
+    stated, known = None, volume.voxel_size
+    if known is not None:
+        stated = StatedSize(known.xyz, f'{known.source} of {volume.name}')
+    start = volume.box.start if volume.origin_from else None
+    return LabelSource(volume.name, volume.box, _BLOCK_ZYX.xyz, read, stated, start)
+
+
+def _of_images(pattern: str, channel: int | None) -> LabelSource:
+    stack = inspect(find_images(pattern, '--input'), ReadAs(labels=True, channel=channel))
+    box = Box.of_shape(stack.shape_zyx)
+
+    def read(block: Box) -> np.ndarray:
+        z, y, x = block.slices_zyx
+        sections = read_sections(stack, z.start, z.stop)
+        return np.stack([section[y, x] for section in sections])
+
+    _, height, width = stack.shape_zyx
+    depth = min(64, max(1, _SLAB_VOXELS // (height * width)))
+    return LabelSource(pattern, box, Xyz(width, height, depth), read, stack.stated_size)
+
+
+@contextlib.contextmanager
+def _open_hdf5(path: Path, dataset: str | None, folder: Path) -> Iterator[LabelSource]:
+    with _unpacked(path, folder) as file:
+        dataset, transforms = _find_labels(file, path, dataset)
+        with open_volume(f'{file}:{dataset}') as volume:
+            volume.name = f'{path}:{dataset}'
+            yield _of_volume(volume, transforms)
+
+
+@contextlib.contextmanager
+def _unpacked(path: Path, folder: Path) -> Iterator[Path]:
+    """Yields the path of an HDF5 file, which is unpacked to a temporary file in `folder` if it is gzipped.
+
+    Raises:
+      UserError: the file is truncated.
+    """
+    if not _first_bytes(path).startswith(_GZIP):
+        yield path
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix='.import.', suffix='.h5.tmp') as target:
+        try:
+            with gzip.open(path) as source:
+                shutil.copyfileobj(source, target, 2**20)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise UserError(f'{path} is no whole gzip file: {error}') from error
+        target.flush()
+        yield Path(target.name)
+
+
+def _find_labels(unpacked: Path, path: Path, dataset: str | None) -> tuple[str, Transforms | None]:
+    """Finds the labels of a file, and the transforms that belong to them."""
+    with open_hdf5(unpacked) as file:
+        if dataset is None and STACK in file and TRANSFORMS in file:
+            return STACK, Transforms.from_table(file[TRANSFORMS][:], f'{path}:{TRANSFORMS}')
+        dataset = _only_volume(file, path) if dataset is None else dataset
+        if not isinstance(file.get(dataset), h5py.Dataset):
+            raise UserError(
+                f'{path} holds no dataset {dataset!r}; it holds {describe_datasets(file)}'
+            )
+        return dataset, None
+
+
+def _only_volume(file: h5py.File, path: Path) -> str:
+    found: list[str] = []
+
+    def note(name: str, item: h5py.HLObject) -> None:
+        if isinstance(item, h5py.Dataset) and item.ndim in (3, 4) and item.dtype.kind in 'iub':
+            found.append(name)
+
+    file.visititems(note)
+    if len(found) != 1:
+        raise UserError(
+            f'{path} holds {len(found)} datasets that can be labels; choose one with --dataset: '
+            f'{describe_datasets(file)}'
+        )
+    return found[0]
