@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,17 @@ from ffn.utils.errors import UserError
 from ffn.volumes import mrc_files, png_files, tiff_files
 from ffn.volumes.samples import Meaning, Samples, StatedSize, as_intensities, as_labels
 
+# What the libraries raise for damaged files; decoders of imagecodecs raise RuntimeError.
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+)
 _PNG = b'\x89PNG\r\n\x1a\n'
 _TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 _REFUSED = {
@@ -92,7 +105,6 @@ def open_image(path: Path, channel: int | None = None) -> Iterator[ImageFile]:
                 raise UserError(f'{path} is neither PNG nor TIFF nor MRC')
     except UserError:
         raise
-    # The libraries raise these, and their decoders RuntimeError, for damaged files.
-    except (OSError, SyntaxError, ValueError, EOFError, LookupError, RuntimeError) as error:
+    except _DAMAGED as error:
         reason = str(error).partition('\n')[0]
         raise UserError(f'{path} cannot be read as an image: {reason}') from error
