@@ -11,6 +11,7 @@ from ffn.utils.settings import setting
 from ffn.volumes.downsample import NO_FACTORS, parse_factors
 from ffn.volumes.imported import format_size
 from ffn.volumes.instances import InstanceRule
+from ffn.volumes.unlabelled import UNLABELLED_HELP
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class ImportLabels:
         parse=InstanceRule.parse,
         metavar='MASK',
     )
+    unlabelled: int | None = setting(UNLABELLED_HELP, default=None, metavar='N')
     quiet: bool = setting('show no progress bar', default=False)
 
 
@@ -76,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         command.input,
         command.output,
         dataset=command.dataset,
+        unlabelled=command.unlabelled,
         voxel_size=command.voxel_size,
         channel=command.channel,
         downsample=command.downsample,

@@ -25,6 +25,7 @@ from ffn.volumes.hdf5 import replaced_dataset, split_output
 from ffn.volumes.imported import VoxelSize, decide_voxel_size, store_voxels
 from ffn.volumes.instances import InstanceRule, find_instances, label_slab
 from ffn.volumes.label_sources import LabelSource, open_labels
+from ffn.volumes.unlabelled import counted
 
 _CHUNK = 64
 _SLAB_VOXELS = 2**23
@@ -54,6 +55,7 @@ def import_labels(
     output: str,
     *,
     dataset: str | None = None,
+    unlabelled: int | None = None,
     voxel_size: VoxelSize | None = None,
     channel: int | None = None,
     downsample: Xyz = NO_FACTORS,
@@ -62,12 +64,13 @@ def import_labels(
 ) -> Imported:
     """Writes labels of another program as an HDF5 dataset, chunked and gzipped.
 
-    Negative labels, which mark voxels to ignore in some programs, become background.
+    Voxels that are not labelled, see `ffn.volumes.unlabelled`, become background.
 
     Args:
       source: see `open_labels`.
       output: 'path:dataset'; other datasets of the file are kept.
       dataset: see `open_labels`.
+      unlabelled: see `open_labels`.
       voxel_size: x, y, z nanometres, before downsampling; None: as the source says.
       channel: of image files with several, the one to take.
       downsample: x, y, z, voxels of which the most frequent label is taken.
@@ -80,7 +83,7 @@ def import_labels(
     """
     folder = Path(split_output(output, '--output')[0]).absolute().parent
     with contextlib.ExitStack() as stack:
-        labels = stack.enter_context(open_labels(str(source), dataset, channel, folder))
+        labels = stack.enter_context(open_labels(str(source), dataset, channel, unlabelled, folder))
         grid = Grid(labels.box, downsample)
         box = grid.coarse
         grid.tell_cut(labels.name)
@@ -90,7 +93,8 @@ def import_labels(
         bar = stack.enter_context(
             progress(total=2 * len(parts), desc='labels', unit='block', quiet=quiet)
         )
-        read, ids, story = _prepare(labels, grid, parts, instances, bar)
+        with counted(labels.rule):
+            read, ids, story = _prepare(labels, grid, parts, instances, bar)
         dtype = np.min_scalar_type(int(ids.max(initial=0)))
         target, name = stack.enter_context(replaced_dataset(output, '--output'))
         written = target.create_dataset(
@@ -130,15 +134,10 @@ def _prepare(
       What reads a part, given its number and box, as unsigned [z, y, x]; all ids of the result; what objects
       were made of.
     """
-    least = 0
 
     def read(part: Box) -> np.ndarray:
-        nonlocal least
-        stored = labels.read(grid.refine(part))
-        if stored.dtype.kind == 'i':
-            least = min(least, int(stored.min()))
-            stored = np.maximum(stored, 0).astype(f'u{stored.dtype.itemsize}')
-        return downsample_labels(stored, grid.factors)
+        fine = labels.read(grid.refine(part))  # never below 0
+        return downsample_labels(fine.astype(f'u{fine.dtype.itemsize}', copy=False), grid.factors)
 
     def first_read(part: Box) -> np.ndarray:
         bar.update()
@@ -159,10 +158,6 @@ def _prepare(
                 'before you train with it',
                 labels.name,
             )
-    if least < 0:
-        logging.warning(
-            '%s holds negative labels, down to %d: they become background', labels.name, least
-        )
     if instances is None:
         return lambda _, part: read(part), ids, story
     rule = instances

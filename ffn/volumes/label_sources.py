@@ -22,6 +22,7 @@ from ffn.volumes.neuroproof import STACK, TRANSFORMS, Transforms
 from ffn.volumes.samples import StatedSize
 from ffn.volumes.specs import split_spec
 from ffn.volumes.stacks import find_images, inspect, read_sections
+from ffn.volumes.unlabelled import Unlabelled
 from ffn.volumes.volume import Volume, open_volume
 
 _GZIP, _HDF5, _ZIP = b'\x1f\x8b', b'\x89HDF\r\n\x1a\n', b'PK\x03\x04'
@@ -37,7 +38,8 @@ class LabelSource:
       name: what messages call them.
       box: the voxels.
       block: size of the parts that are fast to read.
-      read: reads a box as integers [z, y, x], of any type.
+      read: reads a box as integers [z, y, x] of any type; what is not labelled is 0.
+      rule: what means 'not labelled'; counts what is read.
       stated_size: voxel size that the source states.
       start: first voxel, None if the source does not say where it begins.
     """
@@ -46,13 +48,18 @@ class LabelSource:
     box: Box
     block: Xyz
     read: Callable[[Box], np.ndarray]
+    rule: Unlabelled
     stated_size: StatedSize | None
     start: Xyz | None = None
 
 
 @contextlib.contextmanager
 def open_labels(
-    source: str, dataset: str | None, channel: int | None, folder: Path
+    source: str,
+    dataset: str | None,
+    channel: int | None,
+    unlabelled: int | None,
+    folder: Path,
 ) -> Iterator[LabelSource]:
     """Opens labels.
 
@@ -60,6 +67,7 @@ def open_labels(
       source: an HDF5 file, gzipped or not; a string that `open_volume` takes; or a pattern of image files.
       dataset: below the file or folder; None: of HDF5, NeuroProof's pair, or the only label dataset there is.
       channel: of image files with several, the one to take.
+      unlabelled: another label that means 'not labelled'; with transforms, of supervoxels and bodies.
       folder: for temporary files.
 
     Raises:
@@ -71,13 +79,13 @@ def open_labels(
     _refuse_wkw(Path(path))
     start = _first_bytes(Path(source))
     if start.startswith((_GZIP, _HDF5)):
-        with _open_hdf5(Path(source), dataset, folder) as opened:
+        with _open_hdf5(Path(source), dataset, unlabelled, folder) as opened:
             yield opened
     elif '://' in source or Path(path).is_dir() or start.startswith(_ZIP):
         with open_volume(f'{source}:{dataset}' if dataset else source) as volume:
-            yield _of_volume(volume)
+            yield _of_volume(volume, unlabelled)
     elif start or any(mark in source for mark in '*?['):
-        yield _of_images(source, channel)
+        yield _of_images(source, channel, unlabelled)
     else:
         raise UserError(f'no such file: {path}')
 
@@ -97,42 +105,49 @@ def _refuse_wkw(path: Path) -> None:
         )
 
 
-def _of_volume(volume: Volume, transforms: Transforms | None = None) -> LabelSource:
-    volume = volume.require_labels()
+def _of_volume(
+    volume: Volume, unlabelled: int | None, transforms: Transforms | None = None
+) -> LabelSource:
+    volume = volume.require_labels(unlabelled)
+    rule = volume.unlabelled or volume.label_rule(unlabelled)
+    stored = volume if transforms is None else volume.as_stored()
 
     def read(block: Box) -> np.ndarray:
-        labels = volume.read(block)
+        labels = stored.read(block)
         labels = labels.astype(np.uint8) if labels.dtype.kind == 'b' else labels
-        return labels if transforms is None else transforms.apply(labels, volume.name)
+        return labels if transforms is None else transforms.apply(labels, volume.name, rule)
 
     stated, known = None, volume.voxel_size
     if known is not None:
         stated = StatedSize(known.xyz, f'{known.source} of {volume.name}')
     start = volume.box.start if volume.origin_from else None
-    return LabelSource(volume.name, volume.box, _BLOCK_ZYX.xyz, read, stated, start)
+    return LabelSource(volume.name, volume.box, _BLOCK_ZYX.xyz, read, rule, stated, start)
 
 
-def _of_images(pattern: str, channel: int | None) -> LabelSource:
+def _of_images(pattern: str, channel: int | None, unlabelled: int | None) -> LabelSource:
     stack = inspect(find_images(pattern, '--input'), ReadAs(labels=True, channel=channel))
     box = Box.of_shape(stack.shape_zyx)
+    rule = Unlabelled(pattern, stack.dtype, {}, unlabelled)
 
     def read(block: Box) -> np.ndarray:
         z, y, x = block.slices_zyx
         sections = read_sections(stack, z.start, z.stop)
-        return np.stack([section[y, x] for section in sections])
+        return rule.clear(np.stack([section[y, x] for section in sections]))
 
     _, height, width = stack.shape_zyx
     depth = min(64, max(1, _SLAB_VOXELS // (height * width)))
-    return LabelSource(pattern, box, Xyz(width, height, depth), read, stack.stated_size)
+    return LabelSource(pattern, box, Xyz(width, height, depth), read, rule, stack.stated_size)
 
 
 @contextlib.contextmanager
-def _open_hdf5(path: Path, dataset: str | None, folder: Path) -> Iterator[LabelSource]:
+def _open_hdf5(
+    path: Path, dataset: str | None, unlabelled: int | None, folder: Path
+) -> Iterator[LabelSource]:
     with _unpacked(path, folder) as file:
         dataset, transforms = _find_labels(file, path, dataset)
         with open_volume(f'{file}:{dataset}') as volume:
             volume.name = f'{path}:{dataset}'
-            yield _of_volume(volume, transforms)
+            yield _of_volume(volume, unlabelled, transforms)
 
 
 @contextlib.contextmanager

@@ -10,13 +10,14 @@ import numpy as np
 from ffn.utils.arrays import native
 from ffn.utils.errors import UserError
 from ffn.utils.labels import find_ids
+from ffn.volumes.unlabelled import Unlabelled
 
 STACK, TRANSFORMS = 'stack', 'transforms'
 
 
 @dataclass(frozen=True)
 class Transforms:
-    """The body that each supervoxel belongs to; supervoxel 0 is background unless it is listed.
+    """The body that each supervoxel belongs to; 0, and what is not labelled, is background unless listed.
 
     Attributes:
       supervoxels: int64 or uint64 [n], ascending, distinct.
@@ -42,14 +43,17 @@ class Transforms:
         twice = table[1:, 0] == table[:-1, 0]
         if twice.any():
             raise UserError(f'{what} gives supervoxel {table[1:, 0][twice][0]} two bodies')
-        return cls(table[:, 0], table[:, 1])
+        # Bodies are wide enough for one that means 'not labelled'.
+        wide = np.uint64 if table.dtype.kind == 'u' else np.int64
+        return cls(table[:, 0], table[:, 1].astype(wide))
 
-    def apply(self, labels: np.ndarray, what: str) -> np.ndarray:
+    def apply(self, labels: np.ndarray, what: str, rule: Unlabelled) -> np.ndarray:
         """Replaces supervoxels by their bodies.
 
         Args:
-          labels: integer, any shape.
+          labels: integer, any shape, as stored.
           what: name of the labels, for errors.
+          rule: which supervoxels, and which bodies, are none; it counts their voxels.
 
         Returns:
           Bodies, of the same shape.
@@ -61,7 +65,9 @@ class Transforms:
         wide = ids.astype(self.supervoxels.dtype)
         at, known = find_ids(self.supervoxels, wide)
         known &= wide == ids
-        unknown = ids[~known & (ids != 0)]
+        unlabelled = rule.find(ids)
+        none = np.zeros(len(ids), bool) if unlabelled is None else unlabelled & ~known
+        unknown = ids[~known & (ids != 0) & ~none]
         if len(unknown):
             raise UserError(
                 f'{what}: {TRANSFORMS} lists no body for supervoxel {unknown[0]}; complete it, or '
@@ -69,4 +75,5 @@ class Transforms:
             )
         bodies = np.zeros(len(ids), self.bodies.dtype)
         bodies[known] = self.bodies[at[known]]
-        return bodies[inverse].reshape(labels.shape)
+        bodies[none] = np.iinfo(bodies.dtype).max if bodies.dtype.kind == 'u' else -1
+        return rule.clear(bodies[inverse].reshape(labels.shape))
