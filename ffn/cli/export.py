@@ -11,6 +11,7 @@ from ffn.distributed.pool import PoolConfig
 from ffn.export.neuroglancer import export
 from ffn.utils.geometry import parse_voxel_size
 from ffn.utils.settings import section, setting
+from ffn.volumes.shards import Sharding
 from ffn.volumes.unlabelled import UNLABELLED_HELP
 
 
@@ -31,6 +32,12 @@ class Export:
     scales: int = setting(
         'resolutions at most; 0: until one chunk holds the volume', default=0, metavar='N'
     )
+    sharding: Sharding = section('Chunks', default_factory=Sharding)
+    write_empty: bool = setting(
+        'also store chunks that are 0 everywhere, on which CloudVolume fails unless it is told to fill them; '
+        'not with shards',
+        default=False,
+    )
     pool: PoolConfig = section('Where it runs', default_factory=PoolConfig)
     quiet: bool = setting('no progress bar', default=False)
 
@@ -49,6 +56,8 @@ def run(command: Export) -> None:
             command.scales,
             command.quiet,
             command.unlabelled,
+            command.sharding,
+            command.write_empty,
         )
     print(f'written to {folder}; serve it and open state.json, see doc/manual.md')
 
@@ -63,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         'export',
         'Writes an image, labels or both as precomputed volumes of several resolutions, with the sizes of\n'
         'all segments and a viewer state, for Neuroglancer. Each scale halves the axes along which voxels\n'
-        'are smallest; image values are averaged, of labels the most frequent one counts.\n'
+        'are smallest; image values are averaged, of labels the most frequent one counts, background last.\n'
         'A stopped export resumes where it left off.',
         epilog='ffn export --output view --voxel_size 8,8,30 \\\n'
         '  --image volume.h5:raw --labels joined.h5:labels\n'

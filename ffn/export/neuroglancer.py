@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ffn.distributed.pool import Pool
-from ffn.export.pyramid import Pyramid, plan_scales
+from ffn.export.pyramid import Pyramid
+from ffn.export.scales import plan_scales
 from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
 from ffn.utils.locks import exclusive_directory
 from ffn.volumes.provenance import read_input_stamp
+from ffn.volumes.shards import Sharding
 from ffn.volumes.specs import absolute_spec
 from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size, same_size
 from ffn.volumes.unlabelled import tell_unlabelled
@@ -99,6 +101,8 @@ def export(
     max_scales: int = 0,
     quiet: bool = False,
     unlabelled: int | None = None,
+    sharding: Sharding | None = None,
+    write_empty: bool = False,
 ) -> None:
     """Writes volumes for Neuroglancer.
 
@@ -110,6 +114,8 @@ def export(
       max_scales: number of scales at most; 0: until one chunk holds the volume.
       quiet: no progress bar.
       unlabelled: a label that means 'not labelled', see `ffn.volumes.unlabelled`.
+      sharding: whether chunks are joined to shards.
+      write_empty: whether chunks that are 0 everywhere are stored.
 
     Raises:
       UserError: a volume that cannot be read or shown, an output that holds something else, or a voxel
@@ -129,7 +135,11 @@ def export(
             )
         folder, stamp = output.absolute() / name, read_input_stamp(spec)
         spec, none = absolute_spec(spec), unlabelled if labels else None
-        pyramids.append(Pyramid(folder, spec, tuple(scales), labels, dtype, stamp, none))
+        shards = sharding or Sharding()
+        pyramids.append(
+            Pyramid(folder, spec, tuple(scales), labels, dtype, stamp, none, shards, write_empty)
+        )
+        pyramids[-1].check()
     for pyramid in pyramids:
         with exclusive_directory(pyramid.folder):
             pyramid.write(pool, quiet)

@@ -3,77 +3,32 @@
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import fastremap
 import numpy as np
+from absl import logging
 
 from ffn.distributed.blockwise import block_file, run_blocks
 from ffn.distributed.pool import Pool
+from ffn.export.downsample import downsample_labels
+from ffn.export.scales import CHUNK, Scale
 from ffn.utils.atomic import write_npy
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, blocks
 from ffn.volumes import provenance
+from ffn.volumes.shards import Sharding, Shards, precomputed_sharding
+from ffn.volumes.targets import write_array
 from ffn.volumes.unlabelled import NOT_LABELLED
 from ffn.volumes.volume import open_volume
 
-CHUNK = Xyz(64, 64, 64)
 # Chunks of a block, along each axis.
 BLOCK_CHUNKS = 4
 RECORD, WRITTEN = 'export.json', 'export_blocks'
-
-
-@dataclass(frozen=True)
-class Scale:
-    """One resolution.
-
-    Attributes:
-      box: the voxels.
-      voxel_size: x, y, z nanometres.
-      factors: x, y, z voxels of the scale before that become one.
-    """
-
-    box: Box
-    voxel_size: tuple[float, float, float]
-    factors: Xyz
-
-    @property
-    def key(self) -> str:
-        """Name of the folder."""
-        return '_'.join(f'{size:g}' for size in self.voxel_size)
-
-    def coarsen(self) -> Scale:
-        """Returns the next coarser scale: halves the axes along which voxels are smallest."""
-        least = min(self.voxel_size)
-        factors = Xyz(*(2 if size < 2 * least else 1 for size in self.voxel_size))
-        start, end = (
-            Xyz(*(rounded(v / f) for v, f in zip(corner, factors, strict=True)))
-            for rounded, corner in ((math.floor, self.box.start), (math.ceil, self.box.end))
-        )
-        size = Xyz(*(b - a for a, b in zip(start, end, strict=True)))
-        x, y, z = (s * f for s, f in zip(self.voxel_size, factors, strict=True))
-        return Scale(Box(start, size), (x, y, z), factors)
-
-
-def plan_scales(box: Box, voxel_size: Sequence[float], max_scales: int = 0) -> list[Scale]:
-    """Plans the scales of a volume, until one chunk holds it.
-
-    Args:
-      box: the voxels.
-      voxel_size: x, y, z nanometres.
-      max_scales: number of scales at most; 0: no limit.
-    """
-    x, y, z = map(float, voxel_size)
-    scales = [Scale(box, (x, y, z), Xyz(1, 1, 1))]
-    while any(n > c for n, c in zip(scales[-1].box.size, CHUNK, strict=True)):
-        if len(scales) == max_scales:
-            break
-        scales.append(scales[-1].coarsen())
-    return scales
+DOWNSAMPLING = 'most frequent label, background last'
 
 
 @dataclass(frozen=True)
@@ -84,11 +39,13 @@ class Pyramid:
       folder: of the volume.
       spec: 'path:dataset' of what is exported.
       scales: see `plan_scales`.
-      labels: whether these are labels, not an image: of labels the most frequent one counts, image values
-        are averaged.
+      labels: whether these are labels, not an image; image values are averaged, for labels see
+        `ffn.export.downsample`.
       dtype: name of the type that is written.
       made_from: stamp of what is exported, see `ffn.volumes.provenance`.
       unlabelled: a label that means 'not labelled', see `ffn.volumes.unlabelled`.
+      sharding: whether chunks are joined to shards.
+      write_empty: whether chunks that are 0 everywhere are stored.
     """
 
     folder: Path
@@ -98,6 +55,26 @@ class Pyramid:
     dtype: str
     made_from: str = ''
     unlabelled: int | None = None
+    sharding: Sharding = field(default_factory=Sharding)
+    write_empty: bool = False
+
+    @property
+    def chunk(self) -> Xyz:
+        """Voxels of a chunk."""
+        return self.sharding.default_chunk() or CHUNK
+
+    def check(self) -> None:
+        """Checks that the volume can be written as it is asked for.
+
+        Raises:
+          UserError: there are no such shards, or shards with empty chunks are asked for.
+        """
+        if self.write_empty and self.sharding.size is not None:
+            raise UserError(
+                '--write_empty stores each empty chunk as a file, which --shard_size does not; give one of them'
+            )
+        for level in range(len(self.scales)):
+            self._metadata(level)
 
     def write(self, pool: Pool, quiet: bool = False) -> None:
         """Writes what is missing of all scales, each from the one before.
@@ -112,7 +89,7 @@ class Pyramid:
         if not (self.folder / RECORD).exists() and (self.folder / 'info').exists():
             raise UserError(f'{self.folder} holds a volume of another kind; give another --output')
         advice = f'give another --output, or remove {self.folder}'
-        provenance.claim(self.folder, self._settings(), RECORD, advice)
+        provenance.claim(self.folder, self._settings_like_recorded(), RECORD, advice)
         for level, scale in enumerate(self.scales):
             self.open(level)
             run_blocks(
@@ -139,12 +116,16 @@ class Pyramid:
                 if not self.labels:
                     return volume.single_channel().read(block), 0
                 labels = volume.require_labels(self.unlabelled)
-                data = labels.read(block).astype(self.dtype)
+                data = labels.read(block).astype(self.dtype, copy=False)
                 return data, labels.unlabelled.count if labels.unlabelled else 0
-        factors = list(self.scales[level].factors.zyx)
-        method: Literal['mode', 'mean'] = 'mode' if self.labels else 'mean'
-        finer = ts.downsample(self.open(level - 1), factors, method)
-        return np.asarray(finer[block.slices_zyx].read().result()), 0
+        factors, finer = self.scales[level].factors, self.open(level - 1)
+        if self.labels:
+            box = self.scales[level - 1].box
+            return downsample_labels(
+                lambda part: np.asarray(finer[part.slices_zyx].read().result()), box, factors, block
+            ), 0
+        coarse = ts.downsample(finer, list(factors.zyx), 'mean')
+        return np.asarray(coarse[block.slices_zyx].read().result()), 0
 
     def written(self, level: int) -> Path:
         """Folder with a file for each block that is written; those of labels hold the segments' sizes."""
@@ -177,7 +158,11 @@ class Pyramid:
         return found.intersection(self.scales[0].box) or self.scales[0].box
 
     def _blocks(self, level: int) -> Iterator[Box]:
-        return blocks(self.scales[level].box, Xyz(*(n * BLOCK_CHUNKS for n in CHUNK)))
+        unit = self.sharding.size or self.chunk
+        sides = zip(self.chunk, unit, strict=True)
+        return blocks(
+            self.scales[level].box, Xyz(*(max(n * BLOCK_CHUNKS // m, 1) * m for n, m in sides))
+        )
 
     def _settings(self) -> dict[str, Any]:
         scales = [
@@ -190,27 +175,28 @@ class Pyramid:
             'labels': self.labels,
             'dtype': self.dtype,
             'scales': scales,
+            **({'downsampling': DOWNSAMPLING} if self.labels else {}),
+            **({'shard_xyz': list(self.sharding.size)} if self.sharding.size else {}),
+            **({'write_empty': True} if self.write_empty else {}),
         }
         return settings if self.unlabelled is None else {**settings, 'unlabelled': self.unlabelled}
+
+    def _settings_like_recorded(self) -> dict[str, Any]:
+        """The settings; warns of an export that an earlier version began, which downsampled in another way."""
+        settings, record = self._settings(), self.folder / RECORD
+        if self.labels and record.exists() and 'downsampling' not in provenance.read_claim(record):
+            logging.warning(
+                '%s was begun by an earlier version, whose coarse scales lose thin objects; what is there '
+                'stays. To write it anew, remove it',
+                self.folder,
+            )
+            del settings['downsampling']
+        return settings
 
     def open(self, level: int) -> Any:
         """Opens a scale as [z, y, x]; creates it if it is missing."""
         import tensorstore as ts
 
-        scale = self.scales[level]
-        metadata: dict[str, Any] = {
-            'key': scale.key,
-            'size': list(scale.box.size),
-            'voxel_offset': list(scale.box.start),
-            'resolution': list(scale.voxel_size),
-            'chunk_size': list(CHUNK),
-            'encoding': 'raw',
-        }
-        if self.labels:
-            metadata |= {
-                'encoding': 'compressed_segmentation',
-                'compressed_segmentation_block_size': [8, 8, 8],
-            }
         spec = {
             'driver': 'neuroglancer_precomputed',
             'kvstore': {'driver': 'file', 'path': str(self.folder.absolute())},
@@ -219,7 +205,8 @@ class Pyramid:
                 'data_type': self.dtype,
                 'num_channels': 1,
             },
-            'scale_metadata': metadata,
+            'scale_metadata': self._metadata(level),
+            'store_data_equal_to_fill_value': self.write_empty,
         }
         try:
             store = ts.open(spec, create=True, open=True).result()
@@ -227,6 +214,36 @@ class Pyramid:
             reason = str(error).splitlines()[0]
             raise UserError(f'{self.folder} cannot be written: {reason}') from error
         return store[..., 0].transpose([2, 1, 0])
+
+    def _metadata(self, level: int) -> dict[str, Any]:
+        scale, shard = self.scales[level], self.sharding.size
+        metadata: dict[str, Any] = {
+            'key': scale.key,
+            'size': list(scale.box.size),
+            'voxel_offset': list(scale.box.start),
+            'resolution': list(scale.voxel_size),
+            'chunk_size': list(self.chunk),
+            'encoding': 'raw',
+        }
+        if self.labels:
+            metadata |= {
+                'encoding': 'compressed_segmentation',
+                'compressed_segmentation_block_size': [8, 8, 8],
+            }
+        if shard is not None:
+            metadata['sharding'] = precomputed_sharding(scale.box.size, self.chunk, shard)
+        return metadata
+
+    def store(self, level: int, block: Box, data: np.ndarray) -> None:
+        """Writes a block of a scale, whole chunks or shards.
+
+        Args:
+          level: number of the scale.
+          block: where.
+          data: [z, y, x].
+        """
+        shard, origin = self.sharding.size, self.scales[level].box.start
+        write_array(self.open(level), block, data, Shards(origin, shard) if shard else None)
 
 
 def write_block(pyramid: Pyramid, level: int, block: Box, mark: Path) -> None:
@@ -243,7 +260,7 @@ def write_block(pyramid: Pyramid, level: int, block: Box, mark: Path) -> None:
     """
     try:
         data, unlabelled = pyramid.read(level, block)
-        pyramid.open(level)[block.slices_zyx].write(data).result()
+        pyramid.store(level, block, data)
     except UserError:
         raise
     except ValueError as error:  # TensorStore's for a disk that is full, and all else

@@ -11,9 +11,11 @@ import pytest
 
 from ffn.cli import export
 from ffn.export import pyramid
+from ffn.export.scales import Scale, plan_scales
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.outputs import OutputSpec
+from ffn.volumes.provenance import claim, read_claim
 from ffn.volumes.volume import open_volume
 
 SHAPE = (70, 133, 150)
@@ -146,12 +148,10 @@ def test_several_processes(folder):
 
 
 def test_scales_of_an_offset():
-    first = pyramid.Scale(Box(Xyz(3, 4, 5), Xyz(200, 9, 10)), (10, 10, 10), Xyz(1, 1, 1))
-    assert first.coarsen() == pyramid.Scale(
-        Box(Xyz(1, 2, 2), Xyz(101, 5, 6)), (20, 20, 20), Xyz(2, 2, 2)
-    )
-    assert len(pyramid.plan_scales(first.box, (10, 10, 10))) == 3
-    assert len(pyramid.plan_scales(first.box, (10, 10, 10), max_scales=2)) == 2
+    first = Scale(Box(Xyz(3, 4, 5), Xyz(200, 9, 10)), (10, 10, 10), Xyz(1, 1, 1))
+    assert first.coarsen() == Scale(Box(Xyz(1, 2, 2), Xyz(101, 5, 6)), (20, 20, 20), Xyz(2, 2, 2))
+    assert len(plan_scales(first.box, (10, 10, 10))) == 3
+    assert len(plan_scales(first.box, (10, 10, 10), max_scales=2)) == 2
 
 
 @pytest.mark.parametrize(
@@ -300,3 +300,70 @@ def test_image_and_labels_of_different_voxel_sizes(folder):
     ):
         export.main(['--output', f'{folder}/view', '--image', image, '--labels', labels])
     assert not (folder / 'view').exists()
+
+
+def chunk_files(folder, name):
+    return sorted(path for path in (folder / 'view' / name).glob('*_*_*/*') if path.is_file())
+
+
+def test_shards(folder):
+    call(folder, *both(folder))
+    plain = {name: [scale(folder, name, i) for i in range(3)] for name in ('image', 'labels')}
+    shutil.rmtree(folder / 'view')
+    call(folder, *both(folder), '--shard_size', '64,64,64')
+    for name, scales in plain.items():
+        for index, expected in enumerate(scales):
+            np.testing.assert_array_equal(scale(folder, name, index), expected)
+        files = chunk_files(folder, name)
+        assert {path.suffix for path in files} == {'.shard'}
+        assert len(files) == 3 * 3 * 2 + 2 * 2 * 2 + 1
+    with pytest.raises(UserError, match='shard_xyz is'):
+        call(folder, *both(folder), '--shard_size', '128,128,128')
+
+
+def test_a_shard_larger_than_a_block_is_one_task(folder, monkeypatch):
+    monkeypatch.setattr(pyramid, 'BLOCK_CHUNKS', 1)
+    call(folder, *both(folder)[2:], '--shard_size', '128,128,128')
+    assert len(chunk_files(folder, 'labels')) == 2 * 2 * 1 + 1 + 1
+    assert len(list((folder / 'view/labels/export_blocks').rglob('*.npy'))) == 2 * 2 * 1 + 1 + 1
+    np.testing.assert_array_equal(
+        scale(folder, 'labels', 0), np.maximum(stored(folder, 'labels'), 0).astype(np.uint64)
+    )
+
+
+def test_shards_that_are_impossible_are_refused_before_anything_is_written(folder):
+    with pytest.raises(UserError, match='give --shard_size 64,64,64'):
+        call(folder, *both(folder), '--shard_size', '64,128,64')
+    with pytest.raises(UserError, match='give one of them'):
+        call(folder, *both(folder), '--shard_size', '64,64,64', '--write_empty')
+    assert not (folder / 'view').exists()
+
+
+def test_empty_chunks_are_stored_if_asked_for(folder):
+    with h5py.File(folder / 'volume.h5', 'a') as file:
+        file['part'] = np.zeros(SHAPE, np.uint64)
+        file['part'][2, 3, 4] = 7
+    labels = ('--labels', f'{folder}/volume.h5:part')
+    call(folder, *labels)
+    assert len(chunk_files(folder, 'labels')) == 3
+    with pytest.raises(UserError, match='write_empty is'):
+        call(folder, *labels, '--write_empty')
+    shutil.rmtree(folder / 'view')
+    call(folder, *labels, '--write_empty')
+    assert len(chunk_files(folder, 'labels')) == 3 * 3 * 2 + 2 * 2 * 2 + 1
+    assert scale(folder, 'labels', 2)[1, 0, 1] == 7
+
+
+def test_an_export_that_an_earlier_version_began_goes_on_and_says_so(folder, caplog):
+    call(folder, *both(folder)[2:])
+    labels = folder / 'view/labels'
+    record = read_claim(labels / 'export.json')
+    assert record.pop('downsampling') == 'most frequent label, background last'
+    (labels / 'export.json').unlink()
+    claim(labels, record, 'export.json')
+    shutil.rmtree(labels / 'export_blocks/2')
+    assert 'earlier version' not in caplog.text
+    call(folder, *both(folder)[2:])
+    assert 'was begun by an earlier version' in caplog.text
+    assert (labels / 'export_blocks/2').is_dir()
+    assert 'downsampling' not in read_claim(labels / 'export.json')
