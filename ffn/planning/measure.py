@@ -14,6 +14,7 @@ from ffn.utils.geometry import Box, Xyz, blocks
 from ffn.utils.labels import compact
 from ffn.utils.progress import progress
 from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size
+from ffn.volumes.unlabelled import counted
 from ffn.volumes.volume import Volume, open_volume
 
 _BLOCK = Xyz(256, 256, 64)
@@ -87,7 +88,8 @@ def measure(
         known = [KnownVoxelSize(voxel_size, '--voxel_size')] if voxel_size else []
         known += [v.voxel_size.of(v.name) for v in (volume, truth) if v.voxel_size is not None]
         mean, stddev = _sample(volume, truth.box)
-        sizes = _count(truth, quiet)
+        with counted(truth.unlabelled):
+            sizes = _count(truth, quiet)
         unlabelled = sizes.pop(0, 0)
         if not sizes:
             raise UserError(f'{labels} holds no object: all of it is background')
