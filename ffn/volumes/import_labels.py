@@ -134,10 +134,10 @@ def _prepare(
       What reads a part, given its number and box, as unsigned [z, y, x]; all ids of the result; what objects
       were made of.
     """
+    outside = 0 if instances is None else instances.outside
 
     def read(part: Box) -> np.ndarray:
-        fine = labels.read(grid.refine(part))  # never below 0
-        return downsample_labels(fine.astype(f'u{fine.dtype.itemsize}', copy=False), grid.factors)
+        return downsample_labels(labels.read(grid.refine(part), outside), grid.factors)
 
     def first_read(part: Box) -> np.ndarray:
         bar.update()

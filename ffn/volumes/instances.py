@@ -54,6 +54,11 @@ class InstanceRule:
             return labels != self.value
         return labels > 0 if self.value is None else labels == self.value
 
+    @property
+    def outside(self) -> int:
+        """A label that is no inside of an object."""
+        return (self.value or 0) if self.kind == 'membrane' else int(self.value == 0)
+
     def __str__(self) -> str:
         return self.kind if self.value is None else f'{self.kind}:{self.value}'
 

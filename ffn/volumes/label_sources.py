@@ -21,7 +21,7 @@ from ffn.volumes.image_files import ReadAs
 from ffn.volumes.neuroproof import STACK, TRANSFORMS, Transforms
 from ffn.volumes.samples import StatedSize
 from ffn.volumes.specs import split_spec
-from ffn.volumes.stacks import find_images, inspect, read_sections
+from ffn.volumes.stacks import SlabReader, find_images, inspect
 from ffn.volumes.unlabelled import Unlabelled
 from ffn.volumes.volume import Volume, open_volume
 
@@ -38,7 +38,7 @@ class LabelSource:
       name: what messages call them.
       box: the voxels.
       block: size of the parts that are fast to read.
-      read: reads a box as integers [z, y, x] of any type; what is not labelled is 0.
+      read: reads a box, unsigned [z, y, x]; the second argument is what voxels without a label become.
       rule: what means 'not labelled'; counts what is read.
       stated_size: voxel size that the source states.
       start: first voxel, None if the source does not say where it begins.
@@ -47,7 +47,7 @@ class LabelSource:
     name: str
     box: Box
     block: Xyz
-    read: Callable[[Box], np.ndarray]
+    read: Callable[[Box, int], np.ndarray]
     rule: Unlabelled
     stated_size: StatedSize | None
     start: Xyz | None = None
@@ -85,7 +85,8 @@ def open_labels(
         with open_volume(f'{source}:{dataset}' if dataset else source) as volume:
             yield _of_volume(volume, unlabelled)
     elif start or any(mark in source for mark in '*?['):
-        yield _of_images(source, channel, unlabelled)
+        with _of_images(source, channel, unlabelled) as opened:
+            yield opened
     else:
         raise UserError(f'no such file: {path}')
 
@@ -110,12 +111,14 @@ def _of_volume(
 ) -> LabelSource:
     volume = volume.require_labels(unlabelled)
     rule = volume.unlabelled or volume.label_rule(unlabelled)
-    stored = volume if transforms is None else volume.as_stored()
+    stored = volume.as_stored()
 
-    def read(block: Box) -> np.ndarray:
+    def read(block: Box, unlabelled: int) -> np.ndarray:
         labels = stored.read(block)
         labels = labels.astype(np.uint8) if labels.dtype.kind == 'b' else labels
-        return labels if transforms is None else transforms.apply(labels, volume.name, rule)
+        if transforms is None:
+            return _cleared(labels, rule, unlabelled)
+        return _unsigned(transforms.apply(labels, volume.name, rule))
 
     stated, known = None, volume.voxel_size
     if known is not None:
@@ -124,19 +127,34 @@ def _of_volume(
     return LabelSource(volume.name, volume.box, _BLOCK_ZYX.xyz, read, rule, stated, start)
 
 
-def _of_images(pattern: str, channel: int | None, unlabelled: int | None) -> LabelSource:
+@contextlib.contextmanager
+def _of_images(pattern: str, channel: int | None, unlabelled: int | None) -> Iterator[LabelSource]:
     stack = inspect(find_images(pattern, '--input'), ReadAs(labels=True, channel=channel))
     box = Box.of_shape(stack.shape_zyx)
     rule = Unlabelled(pattern, stack.dtype, {}, unlabelled)
 
-    def read(block: Box) -> np.ndarray:
+    def read(block: Box, unlabelled: int) -> np.ndarray:
         z, y, x = block.slices_zyx
-        sections = read_sections(stack, z.start, z.stop)
-        return rule.clear(np.stack([section[y, x] for section in sections]))
+        return _cleared(slabs.read(z.start, z.stop)[:, y, x], rule, unlabelled)
 
     _, height, width = stack.shape_zyx
     depth = min(64, max(1, _SLAB_VOXELS // (height * width)))
-    return LabelSource(pattern, box, Xyz(width, height, depth), read, rule, stack.stated_size)
+    with contextlib.closing(SlabReader(stack)) as slabs:
+        yield LabelSource(pattern, box, Xyz(width, height, depth), read, rule, stack.stated_size)
+
+
+def _cleared(labels: np.ndarray, rule: Unlabelled, unlabelled: int) -> np.ndarray:
+    """Replaces labels that are none by another value."""
+    cleared = _unsigned(rule.clear(labels))
+    if unlabelled and (found := rule.find(labels)) is not None:
+        fits = np.promote_types(cleared.dtype, np.min_scalar_type(unlabelled))
+        return np.where(found, fits.type(unlabelled), cleared)
+    return cleared
+
+
+def _unsigned(labels: np.ndarray) -> np.ndarray:
+    """The same numbers, none of them below 0, in an unsigned type."""
+    return labels.astype(f'u{labels.dtype.itemsize}', copy=False)
 
 
 @contextlib.contextmanager

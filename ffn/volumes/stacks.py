@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from absl import logging
@@ -102,7 +102,7 @@ def _describe(section: tuple[int, int, np.dtype]) -> str:
     return f'{width}×{height} (x,y) {dtype}'
 
 
-def read_sections(stack: Stack, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+def read_sections(stack: Stack, start: int = 0, stop: int | None = None) -> Generator[np.ndarray]:
     """Reads sections one by one.
 
     Args:
@@ -129,16 +129,23 @@ def read_sections(stack: Stack, start: int = 0, stop: int | None = None) -> Iter
                 yield convert(image.read(section))
 
 
-class StackArray:
-    """A stack as an array [z, y, x] that is read, whole sections at a time, when it is indexed."""
+class SlabReader:
+    """Reads slabs of a stack. Those that follow each other are read without opening a file anew."""
 
     def __init__(self, stack: Stack):
-        """Wraps a stack."""
-        self.shape = stack.shape_zyx
-        self.dtype = stack.dtype
+        """Takes the stack."""
         self._stack = stack
+        self._sections = read_sections(stack)
+        self._next = 0
 
-    def __getitem__(self, index: Any) -> np.ndarray:
-        z, y, x = index
-        start, stop, _ = z.indices(self.shape[0])
-        return np.stack([section[y, x] for section in read_sections(self._stack, start, stop)])
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Reads sections, [z, y, x], from `start` up to the one before `stop`."""
+        if start != self._next:
+            self.close()
+            self._sections = read_sections(self._stack, start)
+        self._next = stop
+        return np.stack(list(itertools.islice(self._sections, stop - start)))
+
+    def close(self) -> None:
+        """Closes the file that is being read."""
+        self._sections.close()
