@@ -10,11 +10,13 @@ reconciliation are those of doc/performance.md, given below.
 from __future__ import annotations
 
 import json
+import math
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +29,8 @@ from ffn.assembly.matching import Matching
 from ffn.assembly.overlaps import Overlap, overlap_path
 from ffn.assembly.tiling import Tiling
 from ffn.distributed.local_pools import InProcess
+from ffn.export.pyramid import BLOCK_CHUNKS
+from ffn.export.scales import plan_scales
 from ffn.inference import storage
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.outputs import OutputSpec
@@ -42,6 +46,8 @@ PAIRS_PER_S, EDGES_PER_S, RECONCILIATION_BYTES = 6_000, 600e3, 262e6
 PROGRAM_BYTES, ASSEMBLY_BYTES_PER_VOXEL = 144e6, 15.0
 # seg-X_Y_Z.prob by voxel, of the one box of benchmarks.assembled_real: 5,884,422 bytes for 250³ voxels.
 PROBABILITY_BYTES = 5_884_422 / 250**3
+# npz, prob, overlap, mark of what is written; sides of a chunk and of a shard.
+FILES_OF_SUBVOLUME, CHUNK, SHARD = 4, 64, 512
 # An assumption, not a measurement: see "On a GPU" there for how to measure yours.
 STEP_S = 1e-3
 VOLUMES = {
@@ -86,7 +92,7 @@ def measured(data: Path) -> Measured:
             part = labels[box.slices_zyx]
             storage.save_result(folder / 'results', box.start.zyx, part, {}, b'', {}, {})
         output = OutputSpec(
-            f'precomputed://{folder}/out', tiling.box, Xyz(64, 64, 64), (8.0, 8.0, 8.0)
+            f'precomputed://{folder}/out', tiling.box, Xyz(*3 * [CHUNK]), (8.0, 8.0, 8.0)
         )
         assembly = Assembly(
             folder / 'results',
@@ -178,6 +184,11 @@ def plan(shape: tuple[int, int, int], of: Measured) -> dict[str, str]:
         'files of overlaps': size(of.table_bytes * shared),
         'tables of ids': size(32 * ids + 32 * edges),
         'written volume, precomputed': size(of.output_bytes * voxels),
+        'files of the segmentation folder': f'{FILES_OF_SUBVOLUME * len(tiling):,}',
+        'files of the written volume, a chunk of 64³ each': f'{files(shape, CHUNK):,}',
+        'files of the written volume, in shards of 512³': f'{files(shape, SHARD):,}',
+        'files of its export, a chunk each': f'{exported_files(shape, CHUNK):,}',
+        'files of its export, in shards of 512³': f'{exported_files(shape, SHARD):,}',
         'pairs of neighbours': f'{pairs:,}',
         'ids of subvolumes': short(ids),
         'edges': short(edges),
@@ -191,6 +202,18 @@ def plan(shape: tuple[int, int, int], of: Measured) -> dict[str, str]:
         'overlaps and writing': hours(computed / ASSEMBLY_VOXELS_PER_CORE_S, 'core'),
         'reconciliation, one process': hours(reconciling, ''),
     }
+
+
+def files(shape: Sequence[int], side: int) -> int:
+    """Chunks or shards of a volume without empty ones, metadata not counted."""
+    return math.prod(-(-n // side) for n in shape)
+
+
+def exported_files(shape: tuple[int, int, int], side: int) -> int:
+    """Chunks or shards of all scales of an export of labels, isotropic, and the marks of its blocks."""
+    block = max(side, BLOCK_CHUNKS * CHUNK)
+    scales = plan_scales(Box(Xyz(0, 0, 0), Xyz(*shape)), (8, 8, 8))
+    return sum(files(scale.box.size, side) + files(scale.box.size, block) for scale in scales)
 
 
 def short(number: float) -> str:
