@@ -263,12 +263,13 @@ def _decode(page: Any, path: Path) -> np.ndarray:
         raise UserError(f'{path} lacks a section that its metadata lists')
     try:
         return np.asarray(page.asarray())
-    except ValueError as error:
-        if 'imagecodecs' not in str(error):
+    except (ValueError, ImportError) as error:
+        # For Zstandard, tifffile looks for a module of Python 3.14 instead.
+        if 'imagecodecs' not in str(error) and not isinstance(error, ImportError):
             raise
         data = _decode_with_pillow(page, path)
         if data is None:
-            name = getattr(page.compression, 'name', page.compression)
+            name = getattr(page.keyframe.compression, 'name', page.keyframe.compression)
             raise UserError(
                 f'{path} is compressed with {name}, which needs the package imagecodecs: '
                 'pip install imagecodecs'
@@ -278,6 +279,7 @@ def _decode(page: Any, path: Path) -> np.ndarray:
 
 def _decode_with_pillow(page: Any, path: Path) -> np.ndarray | None:
     """The page as Pillow reads it; None where that is not what tifffile would read."""
+    page = page.aspage()
     if page.photometric == _WHITE_IS_ZERO or page.bitspersample not in (8, 16):
         return None
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
