@@ -1,30 +1,22 @@
-"""Sections in TIFF files, through tifffile: plain, BigTIFF, ImageJ (also of one directory), OME and volumetric.
-
-What tifffile makes of doubtful files is checked here: every page must be like the first, no strip may be
-missing, and the sections must be as many as ImageJ says.
-"""
+"""Sections in TIFF files, through tifffile: plain, BigTIFF, ImageJ (also of one directory), OME and volumetric."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from PIL import Image
+from absl import logging
 
 from ffn.utils.errors import UserError
 from ffn.volumes.samples import Samples, check_channel
+from ffn.volumes.tiff_pages import WHITE_IS_ZERO, checked_pages, decode, errors_raised, open_tiff
 from ffn.volumes.tiff_sizes import read_size
 
-if TYPE_CHECKING:
-    from tifffile import TiffFile, TiffPage
-
-_WHITE_IS_ZERO, _PALETTE = 0, 3
+_PALETTE = 3
 
 
 class TiffImage:
@@ -43,9 +35,9 @@ class TiffImage:
             there are more axes than x, y, z and channels.
         """
         self._path = path
-        with _errors_raised(path):
-            self._tif = _open(path, stack)
-            pages = _checked_pages(self._tif, path)
+        with errors_raised(path):
+            self._tif = open_tiff(path, stack)
+            pages = checked_pages(self._tif, path)
             found = self._tif.series
         page = pages[0]
         if self._tif.is_ome and len(found) > 1:
@@ -68,7 +60,7 @@ class TiffImage:
             np.dtype(page.dtype).newbyteorder('='),
             int(page.bitspersample),
             first.colours,
-            page.photometric == _WHITE_IS_ZERO,
+            page.photometric == WHITE_IS_ZERO,
             palette,
         )
         self.stated_size = read_size(self._tif, path)
@@ -131,7 +123,7 @@ class _Series:
                 'time point'
             )
         if long and names[long[0]] == 'T':
-            logging.getLogger('absl').warning(
+            logging.warning(
                 '%s has %d time points and no z; they are taken as sections',
                 self._path,
                 shape[long[0]],
@@ -166,7 +158,7 @@ class _Series:
         of_page, within = divmod(number, self.stored // len(pages))
         if self._last is None or self._last[0] != of_page:
             self._last = None  # so that no more than one is in memory
-            data = _decode(pages[of_page], self._path)
+            data = decode(pages[of_page], self._path)
             self._last = of_page, data.reshape(-1, *self._frame)
         return self._last[1][within]
 
@@ -180,117 +172,3 @@ class _Series:
         if data.size < size:
             raise UserError(f'{self._path} is incomplete: it ends within section {number}')
         return data.astype(dtype.newbyteorder('=')).reshape(self._frame)
-
-
-def _open(path: Path, stack: contextlib.ExitStack) -> TiffFile:
-    import tifffile
-
-    tif = stack.enter_context(tifffile.TiffFile(path))
-    # The files of an OME-TIFF data set each describe all of it: read by itself, each is its own sections.
-    named = set(re.findall(r'FileName="([^"]*)"', tif.ome_metadata or ''))
-    if len(named) > 1:
-        channels = re.search(r'SizeC="(\d+)"', tif.ome_metadata or '')
-        if channels and int(channels[1]) > 1:
-            raise UserError(
-                f'{path} is one of {len(named)} files of an OME-TIFF data set with {channels[1]} channels; '
-                'save it as one file'
-            )
-        tif = stack.enter_context(tifffile.TiffFile(path, is_ome=False))
-    return tif
-
-
-@contextlib.contextmanager
-def _errors_raised(path: Path) -> Iterator[None]:
-    """Makes errors of what tifffile logs as such and passes over, such as pages it cannot find."""
-    logger, handler = logging.getLogger('tifffile'), _Collector()
-    before, logger.propagate = logger.propagate, False
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = before
-    if handler.messages:
-        raise UserError(f'{path} is damaged: {" ".join(handler.messages[0].split())}')
-
-
-class _Collector(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.messages: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
-
-
-def _checked_pages(tif: TiffFile, path: Path) -> list[TiffPage]:
-    """Reads the directories of all full-size pages, which must be alike and complete."""
-    size = tif.filehandle.size
-    pages: list[TiffPage] = []
-    for one in tif.pages:
-        page = one.aspage()
-        if page.is_reduced:
-            continue
-        name = f'{path} (page {page.index})' if page.index else str(path)
-        missing = sum(not count for count in page.databytecounts)
-        if missing or not page.databytecounts:
-            raise UserError(f'{name} lacks {missing or "all"} of its strips or tiles')
-        last = max(a + n for a, n in zip(page.dataoffsets, page.databytecounts, strict=True))
-        if last > size:
-            raise UserError(f'{name} is incomplete: it needs {last} bytes, and the file has {size}')
-        if pages and _kind(page) != _kind(pages[0]):
-            raise UserError(
-                f'sections differ: {_describe(page)} in {name}, but {_describe(pages[0])} in '
-                f'{path} (page 0)'
-            )
-        pages.append(page)
-    if not pages:
-        raise UserError(f'{path} holds no image')
-    return pages
-
-
-def _kind(page: TiffPage) -> tuple[Any, ...]:
-    return page.shape, page.dtype, page.bitspersample, page.photometric
-
-
-def _describe(page: TiffPage) -> str:
-    return f'{page.imagewidth}×{page.imagelength} (x,y) {page.dtype}'
-
-
-def _decode(page: Any, path: Path) -> np.ndarray:
-    """Decompresses a page; what needs the package imagecodecs is tried with Pillow if that is missing."""
-    if page is None:
-        raise UserError(f'{path} lacks a section that its metadata lists')
-    try:
-        return np.asarray(page.asarray())
-    except (ValueError, ImportError) as error:
-        # For Zstandard, tifffile looks for a module of Python 3.14 instead.
-        if 'imagecodecs' not in str(error) and not isinstance(error, ImportError):
-            raise
-        data = _decode_with_pillow(page, path)
-        if data is None:
-            name = getattr(page.keyframe.compression, 'name', page.keyframe.compression)
-            raise UserError(
-                f'{path} is compressed with {name}, which needs the package imagecodecs: '
-                'pip install imagecodecs'
-            ) from error
-        return data
-
-
-def _decode_with_pillow(page: Any, path: Path) -> np.ndarray | None:
-    """The page as Pillow reads it; None where that is not what tifffile would read."""
-    page = page.aspage()
-    if page.photometric == _WHITE_IS_ZERO or page.bitspersample not in (8, 16):
-        return None
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        with Image.open(path, formats=('TIFF',)) as image:
-            image.seek(page.index)
-            data = np.asarray(image)
-    except (OSError, SyntaxError, ValueError, EOFError):
-        return None
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
-    if data.shape != page.shape or data.dtype.kind != 'u':
-        return None
-    return data if data.dtype.itemsize == page.dtype.itemsize else None
