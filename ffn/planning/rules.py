@@ -280,7 +280,7 @@ def _warnings(
             f'size deserve, and {centres[2]} of {shape.z} sections can be the centre of a training patch'
         )
     share = float(measured.sizes[-1]) / measured.labelled
-    if share > 0.5 and len(measured.sizes) > 1:
+    if share > 0.5:
         yield (
             f'label {measured.largest_id} holds {share:.0%} of all labelled voxels; if it means a kind of tissue '
             '(inside of cells), these are no objects: see import-labels --instances'
