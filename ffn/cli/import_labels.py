@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast, get_args
 
 from ffn.cli.flags import add_settings, make_parser, read_settings
 from ffn.utils.geometry import Xyz, parse_voxel_size
 from ffn.utils.settings import setting
 from ffn.volumes.downsample import NO_FACTORS, parse_factors
 from ffn.volumes.imported import format_size
-from ffn.volumes.instances import InstanceRule
+from ffn.volumes.instances import InstanceRule, Link
 from ffn.volumes.unlabelled import UNLABELLED_HELP
 
 
@@ -56,7 +57,18 @@ class ImportLabels:
         metavar='MASK',
     )
     unlabelled: int | None = setting(UNLABELLED_HELP, default=None, metavar='N')
+    link: str = setting(
+        'what makes one object of --instances from section to section: faces, voxels that share a face; or, for '
+        'serial sections, overlap: parts of sections that overlap each other most',
+        default='faces',
+        choices=get_args(Link),
+    )
     quiet: bool = setting('show no progress bar', default=False)
+
+    @property
+    def rule(self) -> InstanceRule | None:
+        """What objects are made of; None: labels are taken as they are."""
+        return self.instances and replace(self.instances, link=cast(Link, self.link))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -82,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         voxel_size=command.voxel_size,
         channel=command.channel,
         downsample=command.downsample,
-        instances=command.instances,
+        instances=command.rule,
         quiet=command.quiet,
     )
     if done.story:

@@ -1,13 +1,17 @@
 """Objects from a mask: membranes, or the inside of cells, become one label per connected component.
 
-The volume is read in slabs of whole sections. Components of a slab are numbered; where voxels of two slabs
-touch, their numbers are joined. Two voxels touch if they share a face. Slabs are labelled twice, so that only
-one is in memory at a time.
+Two voxels touch if they share a face. In serial sections, membranes shift by more than their width from one
+section to the next, and nearly everything would touch; there, components are made within each section, and two
+of neighbouring sections are one object if each is the one that the other overlaps most.
+
+The volume is read in slabs of whole sections. Components of a slab are numbered, and pairs of numbers that are
+one object are joined at the end. Slabs are labelled twice, so that only one is in memory at a time.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +23,8 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
 from ffn.utils.labels import joint_histogram
 
+Link = Literal['faces', 'overlap']
+
 
 @dataclass(frozen=True)
 class InstanceRule:
@@ -27,10 +33,13 @@ class InstanceRule:
     Attributes:
       kind: membrane: all but those of the value; foreground: those of the value, or all but 0.
       value: see there; None for a foreground of all but 0.
+      link: what is one object from section to section: faces, voxels that share a face; or overlap, components
+        that overlap each other most.
     """
 
     kind: Literal['membrane', 'foreground']
     value: int | None = None
+    link: Link = 'faces'
 
     @classmethod
     def parse(cls, text: str, what: str) -> InstanceRule:
@@ -84,11 +93,12 @@ class Instances:
     def describe(self, rule: InstanceRule) -> str:
         """Tells what was done, and how much is one object now."""
         voxels = int(self.sizes.sum())
-        if not voxels:
-            return f'--instances={rule}: no voxel is inside of an object'
+        parts = 'voxels that share a face'
+        if rule.link == 'overlap':
+            parts = f'{self.components} parts of sections that overlap each other most'
         text = (
-            f'--instances={rule}: {len(self.sizes)} objects of voxels that share a face, made of {voxels} '
-            f'voxels; the largest holds {self.sizes.max() / voxels:.1%} of them'
+            f'--instances={rule}: {len(self.sizes)} objects of {parts}, made of {voxels} voxels; the largest '
+            f'holds {self.sizes.max() / voxels:.1%} of them'
         )
         if self.values > 1:
             text += (
@@ -98,13 +108,18 @@ class Instances:
         return text
 
     @property
+    def components(self) -> int:
+        """Components of slabs or sections that were joined."""
+        return sum(len(numbers) - 1 for numbers in self.numbers)
+
+    @property
     def is_doubtful(self) -> bool:
         """Whether one object holds more than half of several: membranes with gaps join neighbours."""
         return len(self.sizes) > 1 and self.sizes.max() > self.sizes.sum() / 2
 
 
 def label_slab(labels: np.ndarray, rule: InstanceRule) -> np.ndarray:
-    """Numbers the components of a slab from 1.
+    """Numbers the components of a slab, or of its sections, from 1.
 
     Args:
       labels: unsigned [z, y, x].
@@ -115,7 +130,15 @@ def label_slab(labels: np.ndarray, rule: InstanceRule) -> np.ndarray:
     """
     import cc3d
 
-    return np.asarray(cc3d.connected_components(rule.mask(labels), connectivity=6))
+    mask = rule.mask(labels)
+    if rule.link == 'faces':
+        return np.asarray(cc3d.connected_components(mask, connectivity=6))
+    slab, count = np.zeros(mask.shape, np.uint32), 0
+    for section, inside in zip(slab, mask, strict=True):
+        found = cc3d.connected_components(inside, connectivity=4)
+        np.add(found, count, out=section, where=found > 0, casting='unsafe')
+        count += int(found.max(initial=0))
+    return slab
 
 
 def find_instances(
@@ -127,6 +150,9 @@ def find_instances(
       slabs: whole sections, in the order of z.
       read: reads the labels of one, unsigned [z, y, x].
       rule: which voxels are inside.
+
+    Raises:
+      UserError: all voxels are inside of objects, or none is.
     """
     before: np.ndarray | None = None
     counts, pairs, held = [0], [np.zeros((2, 0), np.int64)], [np.zeros((0, 3), np.uint64)]
@@ -137,18 +163,42 @@ def find_instances(
         rows = rows[rows[:, 0] > 0]
         rows[:, 0] += np.uint64(counts[-1])
         held.append(rows)
-        first, last = (np.where(plane, plane + counts[-1], 0) for plane in _faces(components))
-        if before is not None:
-            touching = (before > 0) & (first > 0)
-            pairs.append(np.unique([before[touching], first[touching]], axis=1))
-        before = last
+        for z, section in enumerate(components):
+            numbered = np.where(section, section + np.int64(counts[-1]), 0)
+            if before is not None and (z == 0 or rule.link == 'overlap'):
+                pairs.append(_pairs(before, numbered, rule.link))
+            before = numbered
         counts.append(counts[-1] + int(components.max(initial=0)))
-    return _join(counts, np.concatenate(pairs, axis=1), np.concatenate(held))
+    found = _join(counts, np.concatenate(pairs, axis=1), np.concatenate(held))
+    _check_inside(found, np.concatenate(held), rule, sum(math.prod(slab.size) for slab in slabs))
+    return found
 
 
-def _faces(components: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The first and the last section."""
-    return components[0].astype(np.int64), components[-1].astype(np.int64)
+def _check_inside(found: Instances, held: np.ndarray, rule: InstanceRule, voxels: int) -> None:
+    if not len(found.sizes):
+        raise UserError(f'--instances={rule}: no voxel is inside of an object')
+    if rule.kind == 'membrane' and int(found.sizes.sum()) == voxels:
+        values = np.unique(held[:, 1]).tolist()
+        shown = ', '.join(map(str, values[:10])) + (', …' if len(values) > 10 else '')
+        raise UserError(f'--instances={rule}: no voxel has this label; the labels are {shown}')
+
+
+def _pairs(before: np.ndarray, section: np.ndarray, link: Link) -> np.ndarray:
+    """Components of two neighbouring sections that are one object, int64 [2, n]."""
+    rows = joint_histogram(before, section).astype(np.int64)
+    rows = rows[(rows[:, :2] > 0).all(axis=1)]
+    if link == 'overlap':
+        rows = rows[_most(rows, 0) & _most(rows, 1)]
+    return rows[:, :2].T
+
+
+def _most(rows: np.ndarray, column: int) -> np.ndarray:
+    """Whether a row of id, id, voxels has the most voxels of those with the same id in a column; bool [n]."""
+    order = np.lexsort((-rows[:, 2], rows[:, column]))
+    _, first = np.unique(rows[order, column], return_index=True)
+    most = np.zeros(len(rows), bool)
+    most[order[first]] = True
+    return most
 
 
 def _join(counts: Sequence[int], pairs: np.ndarray, held: np.ndarray) -> Instances:
