@@ -154,9 +154,12 @@ def _prepare(
         ids = np.arange(0 if has_background else 1, len(found.sizes) + 1, dtype=np.uint64)
         if found.is_doubtful:
             logging.warning(
-                '%s: one object holds more than half of all: gaps in membranes join neighbours; look at it '
+                '%s: one object holds more than half of all: gaps in membranes%s join neighbours; look at it '
                 'before you train with it',
                 labels.name,
+                ', or their shift from section to section (see --link overlap),'
+                if instances.link == 'faces'
+                else '',
             )
     if instances is None:
         return lambda _, part: read(part), ids, story
