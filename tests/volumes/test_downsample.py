@@ -14,6 +14,7 @@ from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.downsample import Grid, downsample_image, downsample_labels, parse_factors
 from ffn.volumes.import_labels import import_labels
 from ffn.volumes.import_stack import import_stack
+from ffn.volumes.volume import open_volume
 
 
 def test_mean_of_an_image():
@@ -107,3 +108,7 @@ def test_labels_keep_their_place(tmp_path):
     assert attrs['resolution'].tolist() == [40, 10, 8]
     assert attrs['offset'].tolist() == [80, 20, -8]  # voxel 2, 2, -1
     np.testing.assert_array_equal(result, downsample_labels(labels[:, 1:, 1:11], Xyz(2, 2, 1)))
+    with open_volume(f'{tmp_path}/v.h5:l') as volume:
+        assert volume.box == Box(Xyz(-1, 2, 2), Xyz(5, 4, 4))
+        assert volume.voxel_size is not None
+        assert volume.voxel_size.xyz == (8, 10, 40)
