@@ -16,6 +16,7 @@ import numpy as np
 
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
+from ffn.volumes import tensorstores
 from ffn.volumes.hdf5 import describe_datasets, open_hdf5
 from ffn.volumes.image_files import ReadAs
 from ffn.volumes.neuroproof import STACK, TRANSFORMS, Transforms
@@ -25,7 +26,7 @@ from ffn.volumes.stacks import SlabReader, find_images, inspect
 from ffn.volumes.unlabelled import Unlabelled
 from ffn.volumes.volume import Volume, open_volume
 
-_GZIP, _HDF5, _ZIP = b'\x1f\x8b', b'\x89HDF\r\n\x1a\n', b'PK\x03\x04'
+_GZIP, _HDF5 = b'\x1f\x8b', b'\x89HDF\r\n\x1a\n'
 _BLOCK_ZYX = Zyx(64, 512, 512)
 _SLAB_VOXELS = 2**26
 
@@ -74,16 +75,17 @@ def open_labels(
       UserError: nothing is there, it holds no labels, or it is a format that cannot be read.
     """
     path, inner = split_spec(source)
-    if '://' not in source and not Path(source).exists() and Path(path).is_file() and inner:
-        source, dataset = path, dataset or inner
     _refuse_wkw(Path(path))
+    if tensorstores.recognizes(source):
+        with open_volume(f'{source}:{dataset}' if dataset else source) as volume:
+            yield _of_volume(volume, unlabelled)
+        return
+    if not Path(source).exists() and Path(path).is_file() and inner:
+        source, dataset = path, dataset or inner
     start = _first_bytes(Path(source))
     if start.startswith((_GZIP, _HDF5)):
         with _open_hdf5(Path(source), dataset, unlabelled, folder) as opened:
             yield opened
-    elif '://' in source or Path(path).is_dir() or start.startswith(_ZIP):
-        with open_volume(f'{source}:{dataset}' if dataset else source) as volume:
-            yield _of_volume(volume, unlabelled)
     elif start or any(mark in source for mark in '*?['):
         with _of_images(source, channel, unlabelled) as opened:
             yield opened

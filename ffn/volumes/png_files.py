@@ -68,7 +68,7 @@ class PngImage:
         self.samples = Samples(np.dtype(dtype), bits, colours, palette=palette)
 
     def read(self, section: int) -> np.ndarray:
-        """See `ImageFile`."""
+        """See `ffn.volumes.image_files.ImageFile`."""
         data = np.asarray(self._image)
         if self._channel is not None and data.ndim == 3:
             data = data[..., self._channel]

@@ -84,12 +84,20 @@ def as_intensities(samples: Samples, name: str) -> Meaning:
         dtype, note = np.dtype(np.float32), f'{dtype} values are stored as float32'
     if samples.white_is_zero:
         return Meaning(dtype, _inverted(dtype, samples.bits), 'white is zero: values are inverted')
+    if _stretch(samples.bits) > 1:
+        return Meaning(dtype, lambda data: data * dtype.type(_stretch(samples.bits)))
     return Meaning(dtype, lambda data: data.astype(dtype, copy=False), note)
+
+
+def _stretch(bits: int) -> int:
+    """What brings intensities of fewer than 8 bits to the range of 8 bits."""
+    return 255 // (2**bits - 1) if bits < 8 else 1
 
 
 def _inverted(dtype: np.dtype, bits: int) -> Callable[[np.ndarray], np.ndarray]:
     if dtype.kind == 'u':
-        return lambda data: (2**bits - 1 - data.astype(np.int32)).astype(dtype)
+        stretch = _stretch(bits)
+        return lambda data: ((2**bits - 1 - data.astype(np.int32)) * stretch).astype(dtype)
     if dtype.kind == 'i':
         return lambda data: np.invert(data.astype(dtype))
     return lambda data: -data.astype(dtype)

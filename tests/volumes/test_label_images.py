@@ -17,6 +17,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Zyx
 from ffn.volumes import label_sources
 from ffn.volumes.import_labels import import_labels
+from ffn.volumes.import_stack import import_stack
 
 SHAPE_ZYX = (5, 7, 11)
 LABELS = np.random.default_rng(0).integers(0, 6, SHAPE_ZYX)
@@ -68,11 +69,14 @@ def test_more_bits_in_tiff(tmp_path, dtype):
 
 @pytest.mark.parametrize('bits', [2, 4])
 def test_png_of_few_bits(tmp_path, bits):
-    """Pillow stretches grey of 2 and 4 bits over 0 to 255."""
+    """Pillow stretches them over 0 to 255: right for images, wrong for labels."""
     small = (LABELS % 2**bits).astype(np.uint8)
     for z, section in enumerate(small):
         write_small_png(tmp_path / f's{z}.png', section, bits)
     np.testing.assert_array_equal(imported(tmp_path, 's*.png'), small)
+    import_stack(f'{tmp_path}/s*.png', f'{tmp_path}/out.h5:raw', quiet=True)
+    with h5py.File(tmp_path / 'out.h5', 'r') as file:
+        np.testing.assert_array_equal(file['raw'][:], small * (255 // (2**bits - 1)))
 
 
 def write_small_png(path: Path, section: np.ndarray, bits: int) -> None:
@@ -189,6 +193,7 @@ def test_other_volumes(tmp_path, scheme, with_scheme):
     labels = LABELS.astype(np.uint64) * 2**40
     store[...] = labels if scheme.startswith('zarr') else labels.T.reshape(store.shape)
     source = f'{scheme}://{folder}' if with_scheme else str(folder)
+    source += '@0' if scheme == 'precomputed' else ''
     done = import_labels(source, f'{tmp_path}/out.h5:l', quiet=True)
     with h5py.File(tmp_path / 'out.h5', 'r') as file:
         np.testing.assert_array_equal(file['l'][:], labels)
