@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from tifffile import TiffFileError
 
 from ffn.utils.errors import UserError
 from ffn.volumes import mrc_files, png_files, tiff_files
@@ -24,6 +25,7 @@ _DAMAGED = (
     EOFError,
     LookupError,
     RuntimeError,
+    TiffFileError,
     struct.error,
     zlib.error,
 )

@@ -10,15 +10,13 @@ import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
+from tifffile import TiffFile, TiffPage
 
 from ffn.utils.errors import UserError
-
-if TYPE_CHECKING:
-    from tifffile import TiffFile, TiffPage
 
 WHITE_IS_ZERO = 0
 
@@ -33,9 +31,7 @@ def open_tiff(path: Path, stack: contextlib.ExitStack) -> TiffFile:
     Raises:
       UserError: one of several files with channels, which cannot be told apart in one of them.
     """
-    import tifffile
-
-    tif = stack.enter_context(tifffile.TiffFile(path))
+    tif = stack.enter_context(TiffFile(path))
     # The files of an OME-TIFF data set each describe all of it: read by itself, each is its own sections.
     named = set(re.findall(r'FileName="([^"]*)"', tif.ome_metadata or ''))
     if len(named) > 1:
@@ -45,7 +41,7 @@ def open_tiff(path: Path, stack: contextlib.ExitStack) -> TiffFile:
                 f'{path} is one of {len(named)} files of an OME-TIFF data set with {channels[1]} channels; '
                 'save it as one file'
             )
-        tif = stack.enter_context(tifffile.TiffFile(path, is_ome=False))
+        tif = stack.enter_context(TiffFile(path, is_ome=False))
     return tif
 
 

@@ -303,8 +303,8 @@ def test_integers_of_32_bits_are_labels(tmp_path):
         ),
         ({'resolution': (72, 72), 'resolutionunit': 'INCH'}, None),
         (
-            {'resolution': (1 / 4.6e-7, 1 / 4.8e-7), 'resolutionunit': 'CENTIMETER'},
-            'x,y,z 4.6,4.8,?',
+            {'resolution': (2.5e6, 2e6), 'resolutionunit': 'CENTIMETER'},
+            'x,y,z 4,5,?',
         ),
         ({'imagej': True, 'metadata': {'axes': 'ZYX', 'unit': 'pixel', 'spacing': 3}}, None),
         ({}, None),
