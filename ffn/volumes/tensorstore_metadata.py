@@ -13,6 +13,7 @@ from typing import Any
 
 from absl import logging
 
+from ffn.utils.errors import UserError
 from ffn.volumes.attributes import read_voxels, texts
 from ffn.volumes.axes import Arrangement, arrange, normalize_names
 from ffn.volumes.scales import Folder, ScaleMetadata, read_multiscale
@@ -73,6 +74,11 @@ def _describe_attributes(
     labels: Sequence[str],
     what: str,
 ) -> StoreDescription:
+    if attributes.get('isLabelMultiset'):
+        raise UserError(
+            f'{what} is a label multiset of Paintera, several labels a voxel, which is not supported; convert it: '
+            'paintera-convert to-scalar'
+        )
     multiscale, group = _find_multiscale(folder, driver, len(shape))
     if multiscale is not None:
         names = normalize_names(multiscale.axes) or labels

@@ -303,3 +303,10 @@ def test_damaged_multiscales(tmp_path):
     (tmp_path / 'o' / '.zattrs').write_text('{"multiscales": [{"datasets": [{"paths": "0"}]}]}')
     with pytest.raises(UserError, match='the multiscales metadata above 0 is damaged'):
         open_volume(f'{tmp_path}/o/0')
+
+
+def test_a_label_multiset_is_refused(tmp_path):
+    write_n5(tmp_path / 'v', DATA)
+    n5_attributes(tmp_path / 'v', isLabelMultiset=True)
+    with pytest.raises(UserError, match=r'label multiset of Paintera.*paintera-convert to-scalar'):
+        open_volume(str(tmp_path / 'v'))
