@@ -21,6 +21,7 @@ FLAGS = {
         'output_volume': ('string', 'required'),
         'quiet': ('bool', False),
         'thresholds': ('comma separated list of strings', 'required'),
+        'unlabelled': ('int', None),
     },
     'build_coordinates': {
         'coordinate_output': ('string', 'required'),
@@ -81,6 +82,8 @@ FLAGS = {
         'threshold': ('float', 0.9),
         'train_coords': ('string', 'required'),
         'train_dir': ('string', None),
+        'unlabelled': ('int', None),
+        'unlabelled_weight': ('float', 1.0),
         'volume_weights': ('comma separated list of strings', []),
         'voxel_size': ('comma separated list of strings', []),
         'warmup_steps': ('int', 0),

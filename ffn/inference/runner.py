@@ -142,7 +142,8 @@ class Runner:
         self._model = load_network(config) if model is None else model
         self.info = self._model.info
         reach = [n // 2 for n in self.info.pred_mask_size.zyx]
-        movement.log_deltas(config.movement_policy_args, reach)
+        if read_as := movement.describe_deltas(config.movement_policy_args, reach):
+            logging.info('%s', read_as)
         self.precision = choose_precision(config.precision)
         self.executor = Executor(make_predictor(self._model), config.batch_size)
 

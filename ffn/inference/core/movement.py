@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from absl import logging
 
 from ffn.utils import moves
 from ffn.utils.errors import UserError
@@ -183,16 +182,20 @@ def read_deltas(args: str | Mapping[str, Any], reach_zyx: Sequence[int]) -> Zyx 
     return deltas
 
 
-def log_deltas(args: str | Mapping[str, Any], reach_zyx: Sequence[int]) -> None:
-    """Logs deltas that movement_policy_args set, if they would mean something else in x, y, z.
+def describe_deltas(args: str | Mapping[str, Any], reach_zyx: Sequence[int]) -> str:
+    """Describes deltas that movement_policy_args set, for the log.
 
     Args:
       args: see `read_deltas`.
       reach_zyx: see `read_deltas`.
 
+    Returns:
+      One line; '' if none are set, or if they would mean the same in x, y, z.
+
     Raises:
       UserError: see `read_deltas`.
     """
     deltas = read_deltas(args, reach_zyx)
-    if deltas is not None and deltas.z != deltas.x:
-        logging.info('deltas of movement_policy_args are read as %s', both_orders(deltas))
+    if deltas is None or deltas.z == deltas.x:
+        return ''
+    return f'deltas of movement_policy_args are read as {both_orders(deltas)}'

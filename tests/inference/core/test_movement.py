@@ -1,12 +1,10 @@
-import logging
-
 import numpy as np
 import pytest
 
 from ffn.inference.core.movement import (
     FaceMaxMovementPolicy,
+    describe_deltas,
     json_args,
-    log_deltas,
     make_policy,
 )
 from ffn.utils.errors import UserError
@@ -83,20 +81,17 @@ def test_arguments_override_deltas_in_z_y_x_and_threshold():
 
 
 @pytest.mark.parametrize(
-    ('args', 'logged'),
+    ('args', 'described'),
     [
-        ('{"deltas": [1, 2, 3]}', ['read as z,y,x 1,2,3 (x,y,z 3,2,1)']),
-        ('{"deltas": [1, 3, 1]}', []),
-        ('{"score_threshold": 2}', []),
-        ('', []),
+        ('{"deltas": [1, 2, 3]}', 'read as z,y,x 1,2,3 (x,y,z 3,2,1)'),
+        ('{"deltas": [1, 3, 1]}', ''),
+        ('{"score_threshold": 2}', ''),
+        ('', ''),
     ],
 )
-def test_deltas_whose_order_matters_are_logged_with_their_axes(args, logged, caplog):
-    with caplog.at_level(logging.INFO):
-        log_deltas(args, (1, 3, 4))
-    assert [r.getMessage() for r in caplog.records] == [
-        f'deltas of movement_policy_args are {line}' for line in logged
-    ]
+def test_deltas_whose_order_matters_are_described_with_their_axes(args, described):
+    expected = f'deltas of movement_policy_args are {described}' if described else ''
+    assert describe_deltas(args, (1, 3, 4)) == expected
 
 
 class UserPolicy(FaceMaxMovementPolicy):
