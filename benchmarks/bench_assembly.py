@@ -90,14 +90,24 @@ def speed(folder: Path, whole: np.ndarray) -> None:
     """Prints the rate of each step for several kinds of output."""
     tiling, pool = make_tiling(PERIOD), InProcess()
     places, voxels = SubvolumeSet(tiling), PERIOD**3 / 1e6
-    for form in ('zarr', 'zarr3', 'precomputed', 'n5', 'h5'):
-        spec = f'{folder}/out.h5:seg' if form == 'h5' else f'{form}://{folder}/out-{form}'
+    for form in (
+        'zarr',
+        'zarr3',
+        'precomputed',
+        'zarr3 in shards',
+        'precomputed in shards',
+        'n5',
+        'h5',
+    ):
+        scheme, _, sharded = form.partition(' ')
+        spec = f'{folder}/out.h5:seg' if form == 'h5' else f'{scheme}://{folder}/out-{form}'
+        shard = Xyz(CORE, CORE, CORE) if sharded else None
         assembly = Assembly(
             folder / 'results',
             tiling,
             (),
             Matching(),
-            OutputSpec(spec, tiling.box, default_chunk(tiling), (8.0, 8.0, 8.0)),
+            OutputSpec(spec, tiling.box, default_chunk(tiling), (8.0, 8.0, 8.0), shard),
             folder / f'assembly-{form}',
         )
         steps.claim_output(assembly)
@@ -121,7 +131,7 @@ def line(name: str, voxels: float, begin: np.ndarray, end: np.ndarray) -> None:
     """Prints one measurement."""
     wall, processor = end - begin
     print(
-        f'{name:22s} {wall:7.2f} s {voxels / wall:8.1f} Mvx/s '
+        f'{name:29s} {wall:7.2f} s {voxels / wall:8.1f} Mvx/s '
         f'{voxels / processor:8.1f} Mvx/s per core',
         flush=True,
     )

@@ -161,3 +161,22 @@ def test_boxes_are_cut_at_shards(start, size, origin, shard):
         for first, last, at, side in zip(part.start, part.end, origin, shard, strict=True):
             assert (first - at) // side == (last - 1 - at) // side
     assert np.all(covered == 1)
+
+
+@pytest.mark.parametrize('scheme', ['zarr3', 'precomputed'])
+def test_other_libraries_read_the_shards(tmp_path, scheme):
+    """Where they are installed."""
+    library = pytest.importorskip({'zarr3': 'zarr', 'precomputed': 'cloudvolume'}[scheme])
+    output = make_output(tmp_path, scheme, Xyz(8, 10, 12))
+    output.create('stamp')
+    labels = np.random.default_rng(1).integers(1, 2**63, BOX.size.zyx, dtype=np.uint64)
+    output.open_parallel().write(BOX, labels)
+    if scheme == 'zarr3':
+        array = library.open(str(tmp_path / 'out'), mode='r')
+        assert (array.shards, array.chunks) == ((12, 10, 8), (6, 5, 4))
+        found = array[BOX.slices_zyx]
+    else:
+        volume = library.CloudVolume(f'file://{tmp_path}/out', progress=False)
+        assert volume.bounds.minpt.tolist() == list(BOX.start)
+        found = np.asarray(volume[volume.bounds])[..., 0].T
+    np.testing.assert_array_equal(found, labels)
