@@ -65,8 +65,9 @@ class Unlabelled:
         found = None
         if labels.dtype.kind == 'i' and labels.min() < 0:
             found = labels < 0
+        greatest = int(labels.max())  # faster than to compare each voxel
         for value in self.values:
-            if 0 <= value <= np.iinfo(labels.dtype).max:
+            if 0 <= value <= greatest:
                 here = labels == labels.dtype.type(value)
                 if here.any():
                     found = here if found is None else found | here
