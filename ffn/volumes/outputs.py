@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.hdf5 import open_hdf5, replaced_dataset, split_output
+from ffn.volumes.layout import Layout
 from ffn.volumes.opened_array import MADE_FROM, MADE_FROM_FILE
 from ffn.volumes.provenance import open_folder, write_stamp
 from ffn.volumes.shards import Shards, check_shard, precomputed_sharding
@@ -194,37 +195,26 @@ class OutputSpec:
         import tensorstore as ts
 
         write_stamp(self.spec, stamp, complete=False)  # a volume without one is another's
-        spec = self._spec()
-        spec |= _SCHEMAS[spec['driver']](self)
+        spec, layout = self._spec(), self._layout()
+        spec |= layout.metadata(spec['driver'])
         is_new = not self.exists()
-        if is_new:  # one of an earlier version may lack it
-            self._add_voxel_size(spec)
+        if is_new and layout.voxel_size:  # one of an earlier version may lack it
+            if spec['driver'] == 'zarr3':
+                spec['metadata']['attributes'] = layout.resolution_zyx()
+            elif spec['driver'] == 'n5':
+                spec['metadata'] |= layout.resolution_xyz()
         try:
             ts.open(spec, context=context(), create=True, open=True).result()
-            if is_new and spec['driver'] == 'zarr' and self.voxel_size is not None:
-                attributes = json.dumps(self._resolution_zyx()).encode()
+            if is_new and layout.voxel_size and spec['driver'] == 'zarr':
+                attributes = json.dumps(layout.resolution_zyx()).encode()
                 open_folder(spec['kvstore']).write('.zattrs', attributes).result()
         except (ValueError, OSError, NotImplementedError) as error:
             raise UserError(f'--output {self.spec} cannot be made: {first_line(error)}') from error
 
-    def _resolution_zyx(self) -> dict[str, Any]:
-        """The voxel size as attributes, as CREMI and funlib write it."""
-        z, y, x = reversed(self.rounded_size)
-        return {'resolution': [z, y, x], 'units': ['nm', 'nm', 'nm']}
-
-    @property
-    def rounded_size(self) -> tuple[float, ...]:
-        """The voxel size, () if it is not known; requests hold float32: 4.6 is not to become 4.599999904632568."""
-        return tuple(float(f'{n:.7g}') for n in self.voxel_size or ())
-
-    def _add_voxel_size(self, spec: dict[str, Any]) -> None:
-        if self.voxel_size is None:
-            return
-        if spec['driver'] == 'zarr3':
-            spec['metadata']['attributes'] = self._resolution_zyx()
-        elif spec['driver'] == 'n5':
-            resolution = {'resolution': list(self.rounded_size), 'units': ['nm', 'nm', 'nm']}
-            spec['metadata'] |= resolution
+    def _layout(self) -> Layout:
+        # Requests hold float32: 4.6 is not to become 4.599999904632568.
+        size = tuple(float(f'{n:.7g}') for n in self.voxel_size or ())
+        return Layout(self.box, self.chunk, self.shard, size)
 
     def finish(self, stamp: str) -> None:
         """Marks the volume as complete; other commands refuse to read it before.
@@ -274,7 +264,7 @@ class OutputSpec:
             )
             dataset.attrs[MADE_FROM] = stamp
             if self.voxel_size is not None:
-                dataset.attrs['resolution'] = self.rounded_size[::-1]
+                dataset.attrs['resolution'] = self._layout().voxel_size[::-1]
             yield Dataset(dataset)
 
 
@@ -298,78 +288,3 @@ def choose_voxel_size(
     ]
     size = agreed_voxel_size([one for one in known if one is not None])
     return None if size is None else size.xyz
-
-
-# How the metadata of a new volume is written, by TensorStore driver.
-
-
-def _zarr_schema(output: OutputSpec) -> dict[str, Any]:
-    return {
-        'metadata': {
-            'shape': list(output.box.end.zyx),
-            'chunks': list(output.chunk.zyx),
-            'dtype': '<u8',
-            'dimension_separator': '/',
-            'compressor': {'id': 'blosc', 'cname': 'zstd', 'clevel': 3, 'shuffle': 1},
-        }
-    }
-
-
-def _zarr3_schema(output: OutputSpec) -> dict[str, Any]:
-    codecs: list[dict[str, Any]] = [
-        {'name': 'bytes', 'configuration': {'endian': 'little'}},
-        {'name': 'zstd', 'configuration': {'level': 3}},
-    ]
-    if output.shard is not None:
-        inner = {'chunk_shape': list(output.chunk.zyx), 'codecs': codecs}
-        codecs = [{'name': 'sharding_indexed', 'configuration': inner}]
-    return {
-        'metadata': {
-            'shape': list(output.box.end.zyx),
-            'data_type': 'uint64',
-            'chunk_grid': {
-                'name': 'regular',
-                'configuration': {'chunk_shape': list(output.unit.zyx)},
-            },
-            'codecs': codecs,
-            'dimension_names': ['z', 'y', 'x'],
-        }
-    }
-
-
-def _n5_schema(output: OutputSpec) -> dict[str, Any]:
-    return {
-        'metadata': {
-            'dimensions': list(output.box.end),
-            'blockSize': list(output.chunk),
-            'dataType': 'uint64',
-            'axes': ['x', 'y', 'z'],
-            'compression': {'type': 'gzip', 'level': 1},
-        }
-    }
-
-
-def _precomputed_schema(output: OutputSpec) -> dict[str, Any]:
-    sharding = {}
-    if output.shard is not None:
-        sharding['sharding'] = precomputed_sharding(output.box.size, output.chunk, output.shard)
-    return {
-        'multiscale_metadata': {'type': 'segmentation', 'data_type': 'uint64', 'num_channels': 1},
-        'scale_metadata': {
-            'size': list(output.box.size),
-            'voxel_offset': list(output.box.start),
-            'resolution': list(output.rounded_size),
-            'chunk_size': list(output.chunk),
-            'encoding': 'compressed_segmentation',
-            'compressed_segmentation_block_size': [8, 8, 8],
-            **sharding,
-        },
-    }
-
-
-_SCHEMAS: dict[str, Callable[[OutputSpec], dict[str, Any]]] = {
-    'zarr': _zarr_schema,
-    'zarr3': _zarr3_schema,
-    'n5': _n5_schema,
-    'neuroglancer_precomputed': _precomputed_schema,
-}
