@@ -39,12 +39,12 @@ def prepare(data: Path, work: Path) -> tuple[str, str]:
     volume, stack = work / 'volume.h5', data / 'vnc' / 'stack1'
     common = ['--voxel_size', NM, '--downsample', DOWNSAMPLE, '--quiet']
     if not volume.exists():
-        import_stack.main(['--images', f'{stack}/raw/*.png', '--output', f'{volume}:raw', *common])
+        import_stack.main(['--images', f'{stack}/raw/*', '--output', f'{volume}:raw', *common])
         objects = ['--instances', 'membrane:1', '--link', 'overlap']
         import_labels.main(
             [
                 '--input',
-                f'{stack}/membranes/*.png',
+                f'{stack}/membranes/*',
                 '--output',
                 f'{volume}:labels',
                 *objects,
