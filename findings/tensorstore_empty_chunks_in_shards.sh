@@ -19,8 +19,7 @@ import tensorstore as ts
 
 values = np.zeros((8, 8, 8, 1), np.uint64)
 values[0, 0, 0] = 1  # the other 7 chunks are empty
-sharding = {'@type': 'neuroglancer_uint64_sharded_v1', 'hash': 'identity', 'preshift_bits': 3, 'minishard_bits': 0,
-            'shard_bits': 0}
+sharding = {'@type': 'neuroglancer_uint64_sharded_v1', 'hash': 'identity', 'preshift_bits': 3, 'minishard_bits': 0, 'shard_bits': 0}
 stored = {}
 for name, more in (('unsharded', {}), ('sharded', {'sharding': sharding})):
     path = f'{os.getcwd()}/{name}'
