@@ -65,7 +65,7 @@ def arrange(names: Sequence[str], shape: Sequence[int], what: str) -> Arrangemen
       UserError: names without x, y and z, twice the same one, or another axis than c that is longer than 1.
     """
     if not names:
-        first = max(len(shape) - 4, 0) if len(shape) == 5 and shape[0] == 1 else 0
+        first = int(len(shape) == 5 and shape[0] == 1)
         return Arrangement(tuple(range(first, len(shape))), tuple(range(first)))
     if len(names) != len(shape):
         raise UserError(f'{what} has {len(shape)} axes, but names {len(names)}: {", ".join(names)}')

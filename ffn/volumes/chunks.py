@@ -20,6 +20,7 @@ from ffn.utils.errors import UserError
 from ffn.volumes.missing import MissingChunks
 
 _METADATA = ('.zarray', '.zattrs', '.zgroup', 'zarr.json', 'attributes.json', 'info', 'ffn.json')
+_PRECOMPUTED = 'neuroglancer_precomputed'
 _COMPRESSED = {'.gz': 'gunzip -r', '.br': 'brotli -d --rm'}
 
 
@@ -28,6 +29,8 @@ def chunk_options(spec: Mapping[str, Any]) -> dict[str, Any]:
 
     Zarr 2 arrays with nested chunk files may not say so in their metadata (zarr-python before 2.8).
     """
+    if spec['driver'] not in ('zarr', 'zarr3', 'n5', _PRECOMPUTED):
+        return {}
     options: dict[str, Any] = {'fill_missing_data_reads': False}
     folder = _local_folder(spec)
     if spec['driver'] == 'zarr' and folder is not None and 'metadata' not in spec:
@@ -39,10 +42,7 @@ def chunk_options(spec: Mapping[str, Any]) -> dict[str, Any]:
             with os.scandir(folder) as entries:
                 if any(entry.name.isdecimal() and entry.is_dir() for entry in entries):
                     options['metadata'] = {'dimension_separator': '/'}
-    return options if spec['driver'] in ('zarr', 'zarr3', 'n5', _PRECOMPUTED) else {}
-
-
-_PRECOMPUTED = 'neuroglancer_precomputed'
+    return options
 
 
 def _local_folder(spec: Mapping[str, Any]) -> Path | None:
