@@ -64,6 +64,7 @@ FLAGS = {
         'learning_rate_schedule': ('string', 'exponential'),
         'loss_weight_volumes': ('comma separated list of strings', []),
         'max_steps': ('int', 10000),
+        'missing': ('string enum', 'tell'),
         'model_args': ('string', 'required'),
         'model_name': ('string', 'required'),
         'momentum': ('float', 0.9),

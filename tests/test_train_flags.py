@@ -21,7 +21,7 @@ FIELDS = {
         'label_volumes': {'v': 'l:x', 'w': 'm:x'}, 'image_mean': 3.0, 'image_stddev': 4.0,
         'offset_scale': {'w': [5.0, 6.0]}, 'permutable_axes': [0, 1], 'reflectable_axes': [2],
         'volume_weights': {'v': 2.5, 'w': 0.0}, 'loss_weight_volumes': {'w': 'n:x'},
-        'skip_corrupt_records': True, 'unlabelled': 37, 'unlabelled_weight': 0.5,
+        'skip_corrupt_records': True, 'unlabelled': 37, 'unlabelled_weight': 0.5, 'missing': 'error',
     },
     'walk': {
         'fov_policy': 'window', 'fov_moves': 2, 'shuffle_moves': False, 'seed_pad': 0.07,

@@ -37,8 +37,12 @@ def main(argv: Sequence[str] | None = None) -> Comparison:
     check_comparison_flags(args)
     wanted, offset = read_box_and_offset(args)
     with contextlib.ExitStack() as stack:
-        a = stack.enter_context(open_segmentation(args.a, args.split_cc, args.unlabelled))
-        b = stack.enter_context(open_segmentation(args.b, args.split_cc, args.unlabelled))
+        a = stack.enter_context(
+            open_segmentation(args.a, args.split_cc, args.unlabelled, args.missing)
+        )
+        b = stack.enter_context(
+            open_segmentation(args.b, args.split_cc, args.unlabelled, args.missing)
+        )
         b, box = shared_box(a, b, offset, wanted, ('A', 'B'))
         image = open_image(args, stack)
         found = Comparison.of(compare_volumes(a, b, box, quiet=args.quiet), args.worst)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, parse_voxel_size
+from ffn.volumes.missing import MISSING_HELP, ON_MISSING
 from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size
 from ffn.volumes.volume import Volume, open_volume
 
@@ -41,6 +42,7 @@ def add_comparison_flags(parser: argparse.ArgumentParser) -> None:
         help='nanometres; scales pictures, skeletons and links to the viewer (default: as the volumes '
         'say, else 1,1,1)',
     )
+    add('--missing', choices=ON_MISSING, default='tell', help=MISSING_HELP)
     add = parser.add_argument_group('Output').add_argument
     add('--worst', type=int, default=10, metavar='N', help='how many cases of each kind are listed')
     add('--json', type=Path, metavar='FILE', help='write all numbers to this file')
@@ -102,7 +104,9 @@ def open_image(args: argparse.Namespace, stack: contextlib.ExitStack) -> Volume 
     Raises:
       UserError: it cannot be opened, or has several channels.
     """
-    return stack.enter_context(open_volume(args.image)).single_channel() if args.image else None
+    if not args.image:
+        return None
+    return stack.enter_context(open_volume(args.image, args.missing)).single_channel()
 
 
 def make_viewer_link(

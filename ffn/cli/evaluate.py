@@ -52,9 +52,11 @@ def main(argv: Sequence[str] | None = None) -> Evaluation:
     wanted, offset = read_box_and_offset(args)
     with contextlib.ExitStack() as stack:
         truth = stack.enter_context(
-            open_truth(args.groundtruth, args.groundtruth_transforms, args.unlabelled)
+            open_truth(args.groundtruth, args.groundtruth_transforms, args.unlabelled, args.missing)
         )
-        segmentation = stack.enter_context(open_segmentation(args.segmentation, args.split_cc))
+        segmentation = stack.enter_context(
+            open_segmentation(args.segmentation, args.split_cc, missing=args.missing)
+        )
         segmentation, box = shared_box(truth, segmentation, offset, wanted)
         image = open_image(args, stack)
         known = find_voxel_size(args, truth, segmentation, image)

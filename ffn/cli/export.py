@@ -11,6 +11,7 @@ from ffn.distributed.pool import PoolConfig
 from ffn.export.neuroglancer import export
 from ffn.utils.geometry import parse_voxel_size
 from ffn.utils.settings import section, setting
+from ffn.volumes.missing import MISSING_HELP, ON_MISSING, OnMissing
 from ffn.volumes.shards import Sharding
 from ffn.volumes.unlabelled import UNLABELLED_HELP
 
@@ -32,6 +33,7 @@ class Export:
     scales: int = setting(
         'resolutions at most; 0: until one chunk holds the volume', default=0, metavar='N'
     )
+    missing: OnMissing = setting(MISSING_HELP, default='tell', choices=ON_MISSING, metavar='ACTION')
     sharding: Sharding = section('Chunks', default_factory=Sharding)
     write_empty: bool = setting(
         'also store chunks that are 0 everywhere, on which CloudVolume fails unless it is told to fill them; '
@@ -58,6 +60,7 @@ def run(command: Export) -> None:
             command.unlabelled,
             command.sharding,
             command.write_empty,
+            command.missing,
         )
     print(f'written to {folder}; serve it and open state.json, see doc/manual.md')
 

@@ -40,9 +40,7 @@ class ImportLabels:
         parse=parse_voxel_size,
         metavar='X,Y,Z',
     )
-    channel: int | None = setting(
-        'of image files with several channels, the one to take, from 0', default=None
-    )
+    channel: int | None = setting('of several channels, the one to take, from 0', default=None)
     downsample: Xyz = setting(
         'how many voxels become one, with their most frequent label, x,y,z',
         default=NO_FACTORS,

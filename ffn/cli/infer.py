@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ffn.cli.flags import parse_command, read_settings
 from ffn.utils.settings import setting
 from ffn.utils.startup import startup_messages_hidden
-from ffn.volumes.missing import MISSING_HELP, OnMissing
+from ffn.volumes.missing import MISSING_HELP, ON_MISSING, OnMissing
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,7 @@ class Infer:
         metavar='NAME',
     )
     report: str = setting('file for a report of the run as JSON', default='', metavar='FILE')
-    missing: OnMissing = setting(
-        MISSING_HELP, default='tell', choices=('tell', 'error'), metavar='ACTION'
-    )
+    missing: OnMissing = setting(MISSING_HELP, default='tell', choices=ON_MISSING, metavar='ACTION')
     quiet: bool = setting('no progress bar', default=False)
 
 

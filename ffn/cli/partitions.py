@@ -12,7 +12,7 @@ from ffn.cli.flags import parse_command, read_settings
 from ffn.training.sampling.partition_config import BACKGROUND, EXCLUDED, PartitionConfig
 from ffn.training.sampling.partitions import write_partitions
 from ffn.utils.settings import section, setting
-from ffn.volumes.missing import MISSING_HELP, OnMissing
+from ffn.volumes.missing import MISSING_HELP, ON_MISSING, OnMissing
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Partitions:
     output_volume: str = setting('HDF5 dataset to write, path:dataset', metavar='VOLUME')
     config: PartitionConfig = section('What is computed')
     missing: OnMissing = setting(
-        MISSING_HELP.replace('image', 'labels'),
+        MISSING_HELP,
         default='tell',
-        choices=('tell', 'error'),
+        choices=ON_MISSING,
         metavar='ACTION',
     )
     quiet: bool = setting('no progress bar', default=False)

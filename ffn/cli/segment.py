@@ -14,7 +14,7 @@ from ffn.distributed.pool import PoolConfig
 from ffn.inference.request import read_box, read_config
 from ffn.utils.errors import UserError
 from ffn.utils.settings import section, setting
-from ffn.volumes.missing import MISSING_HELP, OnMissing
+from ffn.volumes.missing import MISSING_HELP, ON_MISSING, OnMissing
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,7 @@ class Segment:
         metavar='BOX',
     )
     pool: PoolConfig = section('Where it runs', default_factory=PoolConfig)
-    missing: OnMissing = setting(
-        MISSING_HELP, default='tell', choices=('tell', 'error'), metavar='ACTION'
-    )
+    missing: OnMissing = setting(MISSING_HELP, default='tell', choices=ON_MISSING, metavar='ACTION')
     quiet: bool = setting('no progress bars', default=False)
 
 

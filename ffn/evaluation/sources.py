@@ -15,6 +15,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
 from ffn.utils.npz import read_npz
 from ffn.volumes.hdf5 import open_hdf5
+from ffn.volumes.missing import OnMissing
 from ffn.volumes.neuroproof import Transforms
 from ffn.volumes.opened_array import MADE_FROM
 from ffn.volumes.provenance import read_input_stamp
@@ -29,7 +30,12 @@ SUBVOLUME_IDS = 2**32
 _PLACED = 'placed'
 
 
-def open_segmentation(spec: str, split_cc: bool = False, unlabelled: int | None = None) -> Volume:
+def open_segmentation(
+    spec: str,
+    split_cc: bool = False,
+    unlabelled: int | None = None,
+    missing: OnMissing = 'tell',
+) -> Volume:
     """Opens a segmentation for reading.
 
     Args:
@@ -39,6 +45,7 @@ def open_segmentation(spec: str, split_cc: bool = False, unlabelled: int | None 
         result in the order of positions.
       split_cc: give every 6-connected component its own id; a volume is read into memory for that.
       unlabelled: a label that means 'not labelled', see `ffn.volumes.unlabelled`.
+      missing: what is done about chunks of a volume that do not exist.
 
     Raises:
       UserError: it does not exist, is damaged, or holds no integer labels.
@@ -58,7 +65,7 @@ def open_segmentation(spec: str, split_cc: bool = False, unlabelled: int | None 
         )
         return _joined(spec, found, split_cc, unlabelled)
     try:
-        volume = open_volume(spec).require_labels(unlabelled)
+        volume = open_volume(spec, missing).require_labels(unlabelled)
         read_input_stamp(spec)  # refuses incomplete volumes
     except UserError as error:
         if not path.is_dir():
@@ -67,7 +74,12 @@ def open_segmentation(spec: str, split_cc: bool = False, unlabelled: int | None 
     return _split_components(volume) if split_cc else volume
 
 
-def open_truth(spec: str, transforms: str | None = None, unlabelled: int | None = None) -> Volume:
+def open_truth(
+    spec: str,
+    transforms: str | None = None,
+    unlabelled: int | None = None,
+    missing: OnMissing = 'tell',
+) -> Volume:
     """Opens ground truth for reading.
 
     Args:
@@ -75,11 +87,12 @@ def open_truth(spec: str, transforms: str | None = None, unlabelled: int | None 
       transforms: 'path:dataset' of an HDF5 table of integers, N×2: id in the volume, id of the object
         that it belongs to.
       unlabelled: a label that means 'not labelled', see `ffn.volumes.unlabelled`.
+      missing: what is done about chunks of a volume that do not exist.
 
     Raises:
       UserError: as `open_segmentation`; also transforms of another form.
     """
-    volume = open_segmentation(spec, unlabelled=unlabelled)
+    volume = open_segmentation(spec, unlabelled=unlabelled, missing=missing)
     if transforms is None:
         return volume
     path, dataset = split_spec(transforms)

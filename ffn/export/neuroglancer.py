@@ -18,6 +18,7 @@ from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
 from ffn.utils.locks import exclusive_directory
+from ffn.volumes.missing import OnMissing
 from ffn.volumes.provenance import read_input_stamp
 from ffn.volumes.shards import Sharding
 from ffn.volumes.specs import absolute_spec
@@ -103,6 +104,7 @@ def export(
     unlabelled: int | None = None,
     sharding: Sharding | None = None,
     write_empty: bool = False,
+    missing: OnMissing = 'tell',
 ) -> None:
     """Writes volumes for Neuroglancer.
 
@@ -116,6 +118,7 @@ def export(
       unlabelled: a label that means 'not labelled', see `ffn.volumes.unlabelled`.
       sharding: whether chunks are joined to shards.
       write_empty: whether chunks that are 0 everywhere are stored.
+      missing: what is done about chunks of a volume that do not exist.
 
     Raises:
       UserError: a volume that cannot be read or shown, an output that holds something else, or a voxel
@@ -137,7 +140,18 @@ def export(
         spec, none = absolute_spec(spec), unlabelled if labels else None
         shards = sharding or Sharding()
         pyramids.append(
-            Pyramid(folder, spec, tuple(scales), labels, dtype, stamp, none, shards, write_empty)
+            Pyramid(
+                folder,
+                spec,
+                tuple(scales),
+                labels,
+                dtype,
+                stamp,
+                none,
+                shards,
+                write_empty,
+                missing,
+            )
         )
         pyramids[-1].check()
     for pyramid in pyramids:

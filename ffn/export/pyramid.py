@@ -20,6 +20,7 @@ from ffn.utils.atomic import write_npy
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, blocks
 from ffn.volumes import provenance
+from ffn.volumes.missing import OnMissing
 from ffn.volumes.shards import Sharding, Shards, precomputed_sharding
 from ffn.volumes.targets import write_array
 from ffn.volumes.unlabelled import NOT_LABELLED
@@ -46,6 +47,7 @@ class Pyramid:
       unlabelled: a label that means 'not labelled', see `ffn.volumes.unlabelled`.
       sharding: whether chunks are joined to shards.
       write_empty: whether chunks that are 0 everywhere are stored.
+      missing: what is done about chunks of the volume that do not exist; no part of what it is.
     """
 
     folder: Path
@@ -57,6 +59,7 @@ class Pyramid:
     unlabelled: int | None = None
     sharding: Sharding = field(default_factory=Sharding)
     write_empty: bool = False
+    missing: OnMissing = 'tell'
 
     @property
     def chunk(self) -> Xyz:
@@ -112,7 +115,7 @@ class Pyramid:
         import tensorstore as ts
 
         if level == 0:
-            with open_volume(self.spec) as volume:
+            with open_volume(self.spec, self.missing) as volume:
                 if not self.labels:
                     return volume.single_channel().read(block), 0
                 labels = volume.require_labels(self.unlabelled)

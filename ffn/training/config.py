@@ -14,6 +14,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Zyx, parse_voxel_size
 from ffn.utils.settings import section, setting
 from ffn.utils.texts import parse_json
+from ffn.volumes.missing import MISSING_HELP, ON_MISSING, OnMissing
 from ffn.volumes.specs import split_named
 from ffn.volumes.unlabelled import UNLABELLED_HELP
 
@@ -135,6 +136,7 @@ class DataConfig:
         'label 0; 0: they do not count, and no example begins there',
         default=1.0,
     )
+    missing: OnMissing = setting(MISSING_HELP, default='tell', choices=ON_MISSING, metavar='ACTION')
     skip_corrupt_records: bool = setting(
         'skip damaged parts of --train_coords instead of ending with an error', default=False
     )

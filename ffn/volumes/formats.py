@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from ffn.utils.errors import UserError
-from ffn.volumes import hdf5, tensorstores
+from ffn.volumes import hdf5, tensorstores, wkw_datasets
 from ffn.volumes.opened_array import OpenedArray
 from ffn.volumes.specs import FORM
 
@@ -30,7 +30,7 @@ class Format(Protocol):
 
 
 # The first that recognizes a string opens it.
-FORMATS: tuple[Format, ...] = (tensorstores, hdf5)
+FORMATS: tuple[Format, ...] = (wkw_datasets, tensorstores, hdf5)
 
 
 def open_array(spec: str) -> OpenedArray:

@@ -35,8 +35,8 @@ _REFUSED = {
     b'\x1f\x8b': ('packed with gzip', 'unpack it with gunzip'),
     b'BZh': ('packed with bzip2', 'unpack it with bunzip2'),
     b'WKW': (
-        'a WKW file of WEBKNOSSOS',
-        'convert the data set to Zarr: webknossos convert-to-zarr',
+        'one cube of a WKW volume',
+        'name the folder that header.wkw is in; images in WKW need no import',
     ),
     b'\x89HDF': ('HDF5', 'name its dataset, FILE.h5:DATASET; images in HDF5 need no import'),
     b'\xff\xd8\xff': ('JPEG, which blurs what it stores', 'convert it to PNG'),

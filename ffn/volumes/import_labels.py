@@ -72,7 +72,7 @@ def import_labels(
       dataset: see `open_labels`.
       unlabelled: see `open_labels`.
       voxel_size: x, y, z nanometres, before downsampling; None: as the source says.
-      channel: of image files with several, the one to take.
+      channel: of several, the one to take.
       downsample: x, y, z, voxels of which the most frequent label is taken.
       instances: make objects of a mask, after downsampling.
       quiet: no progress bar.

@@ -16,12 +16,12 @@ import numpy as np
 
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
-from ffn.volumes import tensorstores
+from ffn.volumes import tensorstores, wkw_datasets
 from ffn.volumes.hdf5 import describe_datasets, open_hdf5
 from ffn.volumes.image_files import ReadAs
 from ffn.volumes.neuroproof import STACK, TRANSFORMS, Transforms
 from ffn.volumes.samples import StatedSize
-from ffn.volumes.specs import split_spec
+from ffn.volumes.specs import split_channel, split_spec
 from ffn.volumes.stacks import SlabReader, find_images, inspect
 from ffn.volumes.unlabelled import Unlabelled
 from ffn.volumes.volume import Volume, open_volume
@@ -67,24 +67,25 @@ def open_labels(
     Args:
       source: an HDF5 file, gzipped or not; a string that `open_volume` takes; or a pattern of image files.
       dataset: below the file or folder; None: of HDF5, NeuroProof's pair, or the only label dataset there is.
-      channel: of image files with several, the one to take.
+      channel: of several, the one to take.
       unlabelled: another label that means 'not labelled'; with transforms, of supervoxels and bodies.
       folder: for temporary files.
 
     Raises:
       UserError: nothing is there, it holds no labels, or it is a format that cannot be read.
     """
+    source, of_name = split_channel(source)
+    channel = of_name if channel is None else channel
     path, inner = split_spec(source)
-    _refuse_wkw(Path(path))
-    if tensorstores.recognizes(source):
+    if wkw_datasets.recognizes(source) or tensorstores.recognizes(source):
         with open_volume(f'{source}:{dataset}' if dataset else source) as volume:
-            yield _of_volume(volume, unlabelled)
+            yield _of_volume(_choose(volume, channel), unlabelled)
         return
     if not Path(source).exists() and Path(path).is_file() and inner:
         source, dataset = path, dataset or inner
     start = _first_bytes(Path(source))
     if start.startswith((_GZIP, _HDF5)):
-        with _open_hdf5(Path(source), dataset, unlabelled, folder) as opened:
+        with _open_hdf5(Path(source), dataset, channel, unlabelled, folder) as opened:
             yield opened
     elif start or any(mark in source for mark in '*?['):
         with _of_images(source, channel, unlabelled) as opened:
@@ -100,12 +101,8 @@ def _first_bytes(path: Path) -> bytes:
         return file.read(8)
 
 
-def _refuse_wkw(path: Path) -> None:
-    if path.suffix == '.wkw' or (path / 'header.wkw').exists():
-        raise UserError(
-            f'{path} is WKW of WEBKNOSSOS, which is not read; convert the data set to Zarr: '
-            'webknossos convert-to-zarr'
-        )
+def _choose(volume: Volume, channel: int | None) -> Volume:
+    return volume.single_channel() if channel is None else volume.choose_channel(channel)
 
 
 def _of_volume(
@@ -161,13 +158,13 @@ def _unsigned(labels: np.ndarray) -> np.ndarray:
 
 @contextlib.contextmanager
 def _open_hdf5(
-    path: Path, dataset: str | None, unlabelled: int | None, folder: Path
+    path: Path, dataset: str | None, channel: int | None, unlabelled: int | None, folder: Path
 ) -> Iterator[LabelSource]:
     with _unpacked(path, folder) as file:
         dataset, transforms = _find_labels(file, path, dataset)
         with open_volume(f'{file}:{dataset}') as volume:
             volume.name = f'{path}:{dataset}'
-            yield _of_volume(volume, unlabelled, transforms)
+            yield _of_volume(_choose(volume, channel), unlabelled, transforms)
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError
 from ffn.volumes.hdf5 import open_hdf5
 from ffn.volumes.opened_array import MADE_FROM, MADE_FROM_FILE
-from ffn.volumes.specs import split_spec
+from ffn.volumes.specs import split_channel, split_spec
 from ffn.volumes.tensorstores import context, find_store, parse_spec
 from ffn.volumes.volume import VolumeSource
 
@@ -241,6 +241,7 @@ def _read_stamp_of(spec: str | dict[str, Any]) -> dict[str, Any]:
     """Reads `made_from` and `complete` of a volume; nothing if it has no stamp or cannot be read."""
     try:
         if isinstance(spec, str):
+            spec, _ = split_channel(spec)
             path, dataset = split_spec(spec)
             if '://' not in spec and not Path(path).is_dir():
                 with open_hdf5(path) as file:

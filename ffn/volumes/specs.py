@@ -39,6 +39,18 @@ def split_scale(place: str) -> tuple[str, str]:
     return folder, scale
 
 
+def split_channel(spec: str) -> tuple[str, int | None]:
+    """Splits 'VOLUME#N', one channel of several, unless there is a file or folder of the whole name.
+
+    Returns:
+      The volume and the number of the channel, from 0; None if none is given.
+    """
+    volume, mark, number = spec.rpartition('#')
+    if not mark or not volume or not re.fullmatch('[0-9]+', number) or Path(spec).exists():
+        return spec, None
+    return volume, int(number)
+
+
 def absolute_spec(spec: str) -> str:
     """Makes the path in the string of a volume absolute; URLs of servers stay as they are."""
     scheme, mark, path = spec.partition('://')
@@ -64,7 +76,9 @@ def split_named(specs: Sequence[str], what: str = 'volumes') -> dict[str, str]:
     for spec in specs:
         name, _, rest = spec.partition(':')
         is_url = rest.startswith('//')
-        names_volume = split_spec(rest)[1] or '://' in rest or Path(split_scale(rest)[0]).is_dir()
+        volume, _ = split_channel(rest)
+        path, dataset = split_spec(volume)
+        names_volume = dataset or '://' in path or Path(split_scale(path)[0]).is_dir()
         if not name or not rest or is_url or not names_volume:
             raise UserError(f'{what}: {spec!r} is not of the form name:path:dataset')
         if name in named:

@@ -22,6 +22,7 @@ from ffn.utils.geometry import Box, Zyx, both_orders
 from ffn.volumes import formats, tensorstores
 from ffn.volumes.missing import OnMissing
 from ffn.volumes.opened_array import MADE_FROM, OpenedArray, VoxelArray
+from ffn.volumes.specs import split_channel
 from ffn.volumes.units import KnownVoxelSize
 from ffn.volumes.unlabelled import Unlabelled
 
@@ -123,10 +124,30 @@ class Volume:
         if self.channels is None:
             return self
         if self.channels != 1:
-            raise UserError(f'{self.name} has {self.channels} channels; expected one, or [z, y, x]')
+            raise UserError(
+                f'{self.name} has {self.channels} channels; expected one: add #0 to '
+                f'#{self.channels - 1} to its name to choose'
+            )
+        return self.choose_channel(0)
+
+    def choose_channel(self, channel: int) -> Volume:
+        """Returns one channel of the volume as [z, y, x].
+
+        Args:
+          channel: its number, from 0; a volume [z, y, x] has one.
+
+        Raises:
+          UserError: there is no such channel.
+        """
+        if channel >= (self.channels or 1):
+            raise UserError(
+                f'{self.name} has {self.channels or 1} channels; channel {channel} is asked for'
+            )
+        if self.channels is None:
+            return self
         return Volume(
             self.name,
-            _FirstChannel(self._array),
+            _OneChannel(self._array, channel),
             self.attrs,
             self.box.start.zyx,
             self._close,
@@ -179,14 +200,15 @@ class Volume:
         self.close()
 
 
-class _FirstChannel:
-    """The first channel of a [c, z, y, x] array, as [z, y, x]."""
+class _OneChannel:
+    """One channel of a [c, z, y, x] array, as [z, y, x]."""
 
-    def __init__(self, array: VoxelArray):
-        self.shape, self.dtype, self._array = array.shape[1:], array.dtype, array
+    def __init__(self, array: VoxelArray, channel: int):
+        self.shape, self.dtype = array.shape[1:], array.dtype
+        self._array, self._channel = array, channel
 
     def __getitem__(self, index: tuple[slice, ...]) -> Any:
-        return self._array[(0, *index)]
+        return self._array[(slice(self._channel, self._channel + 1), *index)][0]
 
 
 def open_volume(spec: str, missing: OnMissing = 'tell') -> Volume:
@@ -194,13 +216,21 @@ def open_volume(spec: str, missing: OnMissing = 'tell') -> Volume:
 
     Args:
       spec: 'path:dataset' of an HDF5 file, a directory that holds Zarr or N5 with an optional
-        ':dataset' below it, or a URL (see doc/formats.md).
+        ':dataset' below it, or a URL (see doc/formats.md); '#N' at its end chooses a channel.
       missing: what is done about chunks that do not exist.
 
     Raises:
       UserError: wrong form, no such file or dataset, or an array that is no volume.
     """
-    return _as_volume(spec, formats.open_array(spec), missing)
+    stored, channel = split_channel(spec)
+    volume = _as_volume(spec, formats.open_array(stored), missing)
+    if channel is None:
+        return volume
+    try:
+        return volume.choose_channel(channel)
+    except UserError:
+        volume.close()
+        raise
 
 
 @dataclass(frozen=True)

@@ -272,6 +272,18 @@ def test_a_volume_that_is_not_complete(folder):
         main(arguments)
 
 
+@pytest.mark.parametrize('which', ['segmentation', 'truth'])
+def test_missing_chunks_can_be_an_error(folder, which):
+    with h5py.File(folder / 'v.h5', 'a') as file:
+        sparse = file.create_dataset('sparse', SHAPE, np.uint32, chunks=(8, 6, 10))
+        sparse[:, :6, :] = errors()[:, :6, :] % 2**20
+    names = {'truth': 'truth', 'segmentation': 'v.h5:seg'}
+    names[which] = 'v.h5:sparse' if which == 'segmentation' else 'sparse'
+    run(folder, names['segmentation'], truth=names['truth'])
+    with pytest.raises(UserError, match=r'v.h5:sparse: 2 of the 4 chunks .*--missing=error'):
+        run(folder, names['segmentation'], '--missing', 'error', truth=names['truth'])
+
+
 def test_split_cc(folder):
     cut = errors()
     cut[:, :4, 8] = 0  # 2^63 + 5 in two parts

@@ -57,6 +57,16 @@ def scale(folder, name, index):
     return ts.open(spec, open=True).result()[..., 0].read().result().T
 
 
+def test_missing_chunks_can_be_an_error(folder):
+    with h5py.File(folder / 'volume.h5', 'a') as file:
+        file.create_dataset('sparse', SHAPE, np.uint8, chunks=(35, 133, 150))[:35] = 7
+    arguments = ('--image', f'{folder}/volume.h5:sparse')
+    with pytest.raises(UserError, match=r'sparse: 1 of the 2 chunks .*--missing=error'):
+        call(folder, *arguments, '--missing', 'error')
+    call(folder, *arguments)  # goes on where the first stopped
+    assert (scale(folder, 'image', 0) == np.repeat([7, 0], 35)[:, None, None]).all()
+
+
 def test_image_and_labels(folder, repository):
     done = subprocess.run(
         [

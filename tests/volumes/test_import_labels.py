@@ -158,6 +158,15 @@ def test_errors(tmp_path, datasets, arguments, message):
     assert [p.name for p in tmp_path.iterdir()] == ['in.h5']
 
 
+def test_a_channel_of_several(tmp_path):
+    source = write(tmp_path / 'in.h5', a=np.stack([SUPERVOXELS, SUPERVOXELS + 1]))
+    for more in (['--channel', '1'], []):
+        name = source if more else f'{source}:a#1'
+        np.testing.assert_array_equal(imported(tmp_path, name, *more), SUPERVOXELS + 1)
+    with pytest.raises(UserError, match='has 2 channels; channel 2 is asked for'):
+        imported(tmp_path, source, '--channel', '2')
+
+
 @pytest.mark.parametrize('keep', [5, 0.5, 0.999])
 def test_truncated_gzip(tmp_path, keep):
     data = gzip.compress(write(tmp_path / 'in.h5', a=SUPERVOXELS).read_bytes())

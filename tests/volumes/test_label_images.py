@@ -224,7 +224,7 @@ def test_hdf5_by_name_with_its_size_and_place(tmp_path, caplog):
 @pytest.mark.parametrize(
     ('name', 'content', 'message'),
     [
-        ('l.wkw', b'WKW' + bytes(20), 'is WKW of WEBKNOSSOS, which is not read; convert'),
+        ('l.wkw', b'WKW' + bytes(20), 'is one cube of a WKW volume; .* name the folder'),
         ('l.jpg', b'\xff\xd8\xff\xe0' + bytes(20), 'is JPEG, which blurs what it stores'),
         ('l.raw', b'hello', 'is neither PNG nor TIFF nor MRC'),
     ],
@@ -234,13 +234,6 @@ def test_refused(tmp_path, name, content, message):
     with pytest.raises(UserError, match=message):
         imported(tmp_path, name)
     assert not (tmp_path / 'out.h5').exists()
-
-
-def test_a_folder_of_wkw(tmp_path):
-    (tmp_path / 'mag1').mkdir()
-    (tmp_path / 'mag1' / 'header.wkw').write_bytes(b'WKW')
-    with pytest.raises(UserError, match='mag1 is WKW of WEBKNOSSOS'):
-        imported(tmp_path, 'mag1')
 
 
 @pytest.mark.parametrize('source', ['no.h5', 'no/*.png'])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ffn.utils.errors import UserError
-from ffn.volumes.specs import split_named, split_spec
+from ffn.volumes.specs import split_channel, split_named, split_spec
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,33 @@ from ffn.volumes.specs import split_named, split_spec
 )
 def test_split_spec(spec, expected):
     assert split_spec(spec) == expected
+
+
+@pytest.mark.parametrize(
+    ('spec', 'expected'),
+    [
+        ('a.h5:raw#2', ('a.h5:raw', 2)),
+        ('zarr://http://host:80/a#10', ('zarr://http://host:80/a', 10)),
+        ('a.zarr@s1#0', ('a.zarr@s1', 0)),
+        ('a.h5:raw', ('a.h5:raw', None)),
+        ('a.h5:raw#', ('a.h5:raw#', None)),
+        ('a#b.h5:raw', ('a#b.h5:raw', None)),
+        ('#3', ('#3', None)),
+    ],
+)
+def test_split_channel(spec, expected):
+    assert split_channel(spec) == expected
+
+
+def test_a_folder_may_be_called_like_a_channel(tmp_path):
+    (tmp_path / 'scan#3').mkdir()
+    assert split_channel(f'{tmp_path}/scan#3') == (f'{tmp_path}/scan#3', None)
+    assert split_channel(f'{tmp_path}/scan#3#1') == (f'{tmp_path}/scan#3', 1)
+
+
+def test_named_volumes_may_be_channels(tmp_path):
+    specs = [f'a:{tmp_path}#1', 'b:zarr://a.zarr@s0#2', 'c:c.h5:raw#0']
+    assert list(split_named(specs).values()) == [spec[2:] for spec in specs]
 
 
 def test_split_named_keeps_the_order():

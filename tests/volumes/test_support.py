@@ -13,9 +13,17 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 BEGIN, END = '<!-- made by tests/volumes/test_support.py -->\n', '<!-- end -->'
 
-_D, _C, _O, _T, _M, _L = (
+_D, _C, _O, _T, _M, _L, _W = (
     f'test_{name}'
-    for name in ('descriptions', 'chunks', 'outputs', 'tiff_files', 'mrc_files', 'label_images')
+    for name in (
+        'descriptions',
+        'chunks',
+        'outputs',
+        'tiff_files',
+        'mrc_files',
+        'label_images',
+        'wkw_datasets',
+    )
 )
 COLUMNS = ('axes', 'voxel size', 'first voxel', 'scales', 'missing data told', 'written')
 # Format → for each column the test that shows it: 'module.function', '' where the format has no such thing or we
@@ -50,6 +58,10 @@ SUPPORT = {
         'test_tensorstores.test_every_way_to_name_it', f'{_D}.test_precomputed', f'{_D}.test_precomputed',
         f'{_D}.test_precomputed', f'{_C}.test_compressed_files_are_refused',
         f'{_O}.test_every_format_keeps_the_voxel_size',
+    ),
+    'WKW': (
+        f'{_W}.test_every_way_to_name_it', f'{_W}.test_scale_with_a_unit', f'{_W}.test_every_way_to_name_it',
+        f'{_W}.test_magnifications', f'{_W}.test_missing_cubes', '',
     ),
     'TIFF, ImageJ, OME-TIFF (imported)': (
         f'{_T}.test_layouts', f'{_T}.test_voxel_sizes', '', f'{_T}.test_coarse_pages_of_a_pyramid_are_passed_over',

@@ -139,6 +139,17 @@ def test_types_and_labels(tmp_path, dtype):
         volume.require_labels()
 
 
+@pytest.mark.parametrize(('names', 'key'), [(['c', 'z', 'y', 'x'], 2), (['x', 'y', 'z', 'c'], 3)])
+def test_a_channel_of_any_order(tmp_path, names, key):
+    """Stored first as by OME-Zarr or last as by many: the number after # is that of the channel."""
+    channels = np.stack([RAW, RAW[::-1], RAW + 1, RAW[:, ::-1]])
+    stored = channels if names[0] == 'c' else channels.T
+    write('zarr3', tmp_path / 'v', stored, metadata={'dimension_names': names})
+    with open_volume(f'{tmp_path}/v#{key}') as volume:
+        part = Box(Xyz(1, 2, 0), Xyz(3, 2, 2))
+        np.testing.assert_array_equal(volume.read(part), channels[key][part.slices_zyx])
+
+
 def test_named_volumes(tmp_path):
     write_zarr(tmp_path / 'a', RAW)
     write_n5(tmp_path / 'run:3' / 'b', RAW)

@@ -67,6 +67,20 @@ def test_4d(path):
             volume.require_labels()
 
 
+def test_the_name_chooses_a_channel(path):
+    part = Box(Xyz(1, 2, 3), Xyz(5, 2, 1))
+    with open_volume(f'{path}:group/channels#2') as volume:
+        assert (volume.channels, volume.name) == (None, f'{path}:group/channels#2')
+        np.testing.assert_array_equal(volume.read(part), CHANNELS[2, 3:4, 2:4, 1:6])
+        assert volume.single_channel() is volume
+    with open_volume(f'{path}:raw#0') as volume:
+        np.testing.assert_array_equal(volume.read(WHOLE), RAW)
+    with pytest.raises(UserError, match='has 3 channels; channel 3 is asked for'):
+        open_volume(f'{path}:group/channels#3')
+    with pytest.raises(UserError, match=r'expected one: add #0 to #2 to its name'):
+        open_volume(f'{path}:group/channels').single_channel()
+
+
 def test_one_channel_is_a_volume(path):
     with open_volume(f'{path}:one') as volume:
         assert volume.channels == 1

@@ -100,7 +100,9 @@ class ExampleSource(contextlib.ExitStack):
         self._iterator = None
 
     def _open(self, spec: str) -> PatchReader:
-        return PatchReader(self.enter_context(open_volume(spec)).single_channel())
+        return PatchReader(
+            self.enter_context(open_volume(spec, self._config.missing)).single_channel()
+        )
 
     def _check(self, name: str, what: str, volume: Volume, labels: Volume) -> None:
         # Labels may be a crop of the image, but only where they say of which part.

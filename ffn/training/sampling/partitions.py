@@ -24,7 +24,7 @@ from ffn.utils.progress import progress
 from ffn.volumes.hdf5 import replaced_dataset, split_output
 from ffn.volumes.masks import MaskBuilder
 from ffn.volumes.missing import OnMissing
-from ffn.volumes.specs import split_spec
+from ffn.volumes.specs import split_channel, split_spec
 from ffn.volumes.unlabelled import counted
 from ffn.volumes.volume import Volume, open_volume
 
@@ -167,7 +167,7 @@ def computed_box(volume: Volume, radius: Xyz) -> Box:
 
 def _check_not_same(input_volume: str, output_volume: str) -> None:
     path, dataset = split_output(output_volume, '--output_volume')
-    input_path, input_dataset = split_spec(input_volume)
+    input_path, input_dataset = split_spec(split_channel(input_volume)[0])
     same_file = Path(path).exists() and Path(path).resolve() == Path(input_path).resolve()
     if same_file and dataset.strip('/') == input_dataset.strip('/'):
         raise UserError(

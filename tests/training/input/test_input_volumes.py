@@ -1,5 +1,6 @@
 """Volumes that examples come from: loss weights, several volumes, their types and formats."""
 
+import h5py
 import numpy as np
 import pytest
 
@@ -163,6 +164,19 @@ def test_other_formats_give_the_same_examples(folder, scheme):
     ) as examples:
         for one, other in zip(take(examples, 6), expected):
             check_equal(one, other)
+
+
+@pytest.mark.parametrize('what', ['data_volumes', 'label_volumes'])
+def test_missing_chunks_can_be_an_error(folder, what):
+    """A training with black blocks would go on without a word."""
+    array = sample.image() if what == 'data_volumes' else sample.labels()
+    with h5py.File(folder / 'sparse.h5', 'w') as file:
+        chunks = tuple(-(-n // 2) for n in array.shape)
+        sparse = file.create_dataset('v', array.shape, array.dtype, chunks=chunks)
+        first = next(sparse.iter_chunks())
+        sparse[first] = array[first]
+    with pytest.raises(UserError, match=r'sparse.h5:v: 7 of the 8 chunks .*--missing=error'):
+        source(folder, **{what: {'v': f'{folder}/sparse.h5:v'}}, missing='error')
 
 
 def test_coordinates_are_absolute_in_a_volume_with_an_offset(folder):

@@ -1,0 +1,216 @@
+"""WKW, the older format of WEBKNOSSOS, through the package wkw.
+
+A dataset is a folder of layers, a layer a folder of magnifications (`1`, `2-2-1`, ...), and a magnification a
+folder with `header.wkw` and one file for each cube. What the layers cover is in `datasource-properties.json` of
+the dataset, in voxels of magnification 1.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ffn.utils.errors import UnreadableError, UserError
+from ffn.utils.geometry import Box, Xyz
+from ffn.utils.texts import parse_json
+from ffn.volumes.missing import MissingChunks
+from ffn.volumes.opened_array import OpenedArray
+from ffn.volumes.specs import split_scale, split_spec
+from ffn.volumes.units import KnownVoxelSize, nanometres
+
+_SCHEME, _HEADER, _PROPERTIES = 'wkw://', 'header.wkw', 'datasource-properties.json'
+_CUBE = re.compile(r'z(\d+)/y(\d+)/x(\d+)\.wkw')
+
+
+@dataclass(frozen=True)
+class _Magnification:
+    """A folder with cubes.
+
+    Attributes:
+      folder: with header.wkw.
+      factors: voxels of magnification 1 in one of its voxels, x, y, z.
+    """
+
+    folder: Path
+    factors: Xyz
+
+    @classmethod
+    def of(cls, folder: Path) -> _Magnification | None:
+        """Reads the factors from the name of a folder; None if it holds no magnification."""
+        if not (folder / _HEADER).is_file():
+            return None
+        if not (match := re.fullmatch(r'(\d+)(?:-(\d+)-(\d+))?', folder.name)):
+            return cls(folder, Xyz(1, 1, 1))
+        x, y, z = match.groups()
+        return cls(folder, Xyz(int(x), int(y or x), int(z or x)))
+
+
+def recognizes(spec: str) -> bool:
+    """Whether a string names a layer of WKW or a magnification of one."""
+    place, _ = _split(spec)
+    return spec.startswith(_SCHEME) or (place.is_dir() and bool(_magnifications(place)))
+
+
+def _split(spec: str) -> tuple[Path, str]:
+    place, scale = split_scale(spec.removeprefix(_SCHEME))
+    path, dataset = split_spec(place)
+    return Path(path, dataset), scale
+
+
+def _magnifications(place: Path) -> list[_Magnification]:
+    """Those at a place or below it, the finest first."""
+    here = _Magnification.of(place)
+    folders = [place] if here else [f for f in place.iterdir() if f.is_dir()]
+    found = [m for m in map(_Magnification.of, folders) if m is not None]
+    return sorted(found, key=lambda m: (sum(m.factors), m.folder.name))
+
+
+def open_array(spec: str) -> OpenedArray:
+    """Opens a magnification, the finest of a layer unless one is named.
+
+    Raises:
+      UserError: the package wkw is missing, there is no such magnification, or none of its cubes exist.
+    """
+    try:
+        import wkw
+    except ImportError as error:
+        raise UserError(f'{spec} is WKW, which needs the package wkw: pip install wkw') from error
+    place, scale = _split(spec)
+    found = _magnifications(place) if place.is_dir() else []
+    if not found:
+        raise UserError(f'{spec}: no {_HEADER} in {place} or its folders')
+    chosen = [m for i, m in enumerate(found) if scale in ('', m.folder.name)][:1]
+    if not chosen:
+        names = ', '.join(m.folder.name for m in found)
+        raise UserError(f'{spec}: no magnification {scale}; there are {names}')
+    magnification = chosen[0]
+    try:
+        dataset = wkw.Dataset.open(str(magnification.folder))
+    except (wkw.wkw.WKWException, AssertionError, IndexError) as error:
+        raise UserError(f'{spec} cannot be opened: {error}') from error
+    return _describe(dataset, magnification, spec)
+
+
+def _describe(dataset: Any, magnification: _Magnification, spec: str) -> OpenedArray:
+    side = dataset.header.block_len * dataset.header.file_len
+    cubes = _find_cubes(magnification.folder)
+    if not cubes:
+        dataset.close()
+        raise UserError(f'{spec}: none of its cubes exist in {magnification.folder}')
+    properties = _read_properties(magnification.folder.parent.parent / _PROPERTIES)
+    box = _covered(properties, magnification) or _box_of_cubes(cubes, side)
+    missing = MissingChunks(spec)
+    return OpenedArray(
+        _WkwArray(dataset, box, side, cubes, missing),
+        {},
+        box.start.zyx,
+        dataset.close,
+        _voxel_size(properties, magnification),
+        'its bounding box' if _layer(properties, magnification) else 'its cubes',
+        missing,
+    )
+
+
+def _find_cubes(folder: Path) -> frozenset[Xyz]:
+    """The cubes that exist, by their number along each axis."""
+    names = (path.relative_to(folder).as_posix() for path in folder.glob('z*/y*/x*.wkw'))
+    matches = (_CUBE.fullmatch(name) for name in names)
+    return frozenset(Xyz(*map(int, m.groups()[::-1])) for m in matches if m)
+
+
+def _box_of_cubes(cubes: frozenset[Xyz], side: int) -> Box:
+    corners = np.array([tuple(cube) for cube in cubes])
+    start, end = corners.min(axis=0) * side, (corners.max(axis=0) + 1) * side
+    return Box(Xyz(*start.tolist()), Xyz(*(end - start).tolist()))
+
+
+def _read_properties(path: Path) -> dict[str, Any]:
+    """What the dataset says of itself; {} if it says nothing."""
+    if not path.is_file():
+        return {}
+    content = parse_json(path.read_text(encoding='utf-8', errors='replace'), str(path))
+    return content if isinstance(content, dict) else {}
+
+
+def _layer(properties: Mapping[str, Any], magnification: _Magnification) -> dict[str, Any]:
+    name = magnification.folder.parent.name
+    for layer in properties.get('dataLayers') or []:
+        if isinstance(layer, dict) and layer.get('name') == name:
+            return layer
+    return {}
+
+
+def _covered(properties: Mapping[str, Any], magnification: _Magnification) -> Box | None:
+    """The voxels that the layer covers; None where nothing says so."""
+    layer = _layer(properties, magnification)
+    if not layer:
+        return None
+    try:
+        stated = layer['boundingBox']
+        start = [int(n) for n in stated['topLeft']]
+        size = [int(stated[name]) for name in ('width', 'height', 'depth')]
+        if len(start) != 3 or min(size) < 1 or min(start) < 0:
+            raise ValueError
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f'{magnification.folder.parent}: the boundingBox of {_PROPERTIES} is damaged; expected topLeft, '
+            'width, height and depth'
+        ) from error
+    begin = [s // f for s, f in zip(start, magnification.factors, strict=True)]
+    ends = zip(start, size, magnification.factors, strict=True)
+    end = [-(-(s + n) // f) for s, n, f in ends]
+    return Box(Xyz(*begin), Xyz(*(e - b for b, e in zip(begin, end, strict=True))))
+
+
+def _voxel_size(
+    properties: Mapping[str, Any], magnification: _Magnification
+) -> KnownVoxelSize | None:
+    scale: Any = properties.get('scale')
+    factor: float | None = 1.0
+    if isinstance(scale, dict):
+        factor, scale = nanometres(str(scale.get('unit', 'nanometer'))), scale.get('factor')
+    try:
+        x, y, z = (float(s) * f for s, f in zip(scale, magnification.factors, strict=True))
+    except (TypeError, ValueError):
+        return None
+    if factor is None or not min(x, y, z) > 0:
+        return None
+    return KnownVoxelSize((x * factor, y * factor, z * factor), f'scale of {_PROPERTIES}')
+
+
+class _WkwArray:
+    """The voxels of a magnification, [z, y, x], or [c, z, y, x] with several channels."""
+
+    def __init__(
+        self, dataset: Any, box: Box, side: int, cubes: frozenset[Xyz], missing: MissingChunks
+    ):
+        channels = dataset.header.num_channels
+        self.shape = (channels,) * (channels > 1) + tuple(box.size.zyx)
+        self.dtype = np.dtype(dataset.header.voxel_type)
+        self._dataset, self._box, self._side = dataset, box, side
+        self._cubes, self._missing = cubes, missing
+
+    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
+        ranges = [s.indices(n) for s, n in zip(index[-3:], self.shape[-3:], strict=True)]
+        start = Xyz(*(r[0] + b for r, b in zip(ranges[::-1], self._box.start, strict=True)))
+        size = Xyz(*(r[1] - r[0] for r in ranges[::-1]))
+        self._tell_missing(start, size)
+        try:
+            data = self._dataset.read(tuple(start), tuple(size))
+        except Exception as error:  # the package raises its own kind for all that goes wrong
+            raise UnreadableError(f'{self._dataset.root} cannot be read: {error}') from error
+        channels = np.ascontiguousarray(data.transpose(0, 3, 2, 1))
+        return channels[index[0]] if len(self.shape) == 4 else channels[0]
+
+    def _tell_missing(self, start: Xyz, size: Xyz) -> None:
+        end = [(s + n - 1) // self._side + 1 for s, n in zip(start, size, strict=True)]
+        spans = (range(s // self._side, e) for s, e in zip(start, end, strict=True))
+        needed = [Xyz(*cube) for cube in itertools.product(*spans)]
+        absent = sum(cube not in self._cubes for cube in needed)
+        self._missing.report(absent, len(needed), 0)
