@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -203,8 +204,7 @@ def open_store(name: str, spec: dict[str, Any]) -> OpenedArray:
     try:
         store = ts.open(spec, context=context(), open=True, read=True, write=False).result()
     except (ValueError, OSError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0].partition(' [tensorstore_spec')[0]
-        raise UserError(f'{name} cannot be opened: {reason}') from error
+        raise UserError(f'{name} cannot be opened: {_explain(error)}') from error
     described = describe_store(store, spec, name)
     is_ours, fill = _is_ours(spec), store.fill_value
     if not is_ours:
@@ -224,6 +224,23 @@ def open_store(name: str, spec: dict[str, Any]) -> OpenedArray:
         described.origin_from,
         missing,
     )
+
+
+# What TensorStore says of a compression that it does not know → how it is told.
+_UNKNOWN_COMPRESSION = {
+    r'"encoding": .*but received: "([^"]*)"': 'chunks of the encoding {} are not supported; write the volume anew as '
+    'compressed_segmentation or raw, for instance with igneous image xfer --encoding',
+    r'"([^"]*)" is not registered': 'the codec {} is not supported; write the volume anew with blosc, zstd or gzip',
+}
+
+
+def _explain(error: Exception) -> str:
+    """An error of TensorStore without its details; a compression that it lacks is named with a way out."""
+    reason = str(error).splitlines()[0].partition(' [tensorstore_spec')[0]
+    for pattern, advice in _UNKNOWN_COMPRESSION.items():
+        if match := re.search(pattern, reason):
+            return advice.format(match[1])
+    return reason
 
 
 def _is_ours(spec: dict[str, Any]) -> bool:

@@ -245,6 +245,39 @@ def test_missing_and_damaged_volumes_give_a_short_line(tmp_path, spec):
     assert 'tensorstore_spec' not in message
 
 
+@pytest.mark.parametrize('encoding', ['compresso', 'crackle', 'fpzip', 'jpegxl'])
+def test_encodings_of_precomputed_that_are_not_read(tmp_path, encoding):
+    """CloudVolume writes these; TensorStore reads raw, png, jpeg and compressed_segmentation."""
+    write_precomputed(tmp_path / 'v', RAW)
+    info = json.loads((tmp_path / 'v' / 'info').read_text())
+    info['scales'][0]['encoding'] = encoding
+    (tmp_path / 'v' / 'info').write_text(json.dumps(info))
+    with pytest.raises(UserError) as caught:
+        open_volume(f'{tmp_path}/v')
+    assert str(caught.value) == (
+        f'{tmp_path}/v cannot be opened: chunks of the encoding {encoding} are not supported; write the volume '
+        'anew as compressed_segmentation or raw, for instance with igneous image xfer --encoding'
+    )
+
+
+@pytest.mark.parametrize(
+    ('driver', 'file', 'member', 'name'),
+    [
+        ('zarr', '.zarray', 'compressor', 'lz4'),
+        ('zarr3', 'zarr.json', 'codecs', 'numcodecs.pcodec'),
+    ],
+)
+def test_codecs_of_zarr_that_are_not_read(tmp_path, driver, file, member, name):
+    write(driver, tmp_path / 'v', RAW)
+    metadata = json.loads((tmp_path / 'v' / file).read_text())
+    codec = {'id': name} if driver == 'zarr' else [{'name': 'bytes'}, {'name': name}]
+    (tmp_path / 'v' / file).write_text(json.dumps(metadata | {member: codec}))
+    with pytest.raises(
+        UserError, match=f'v cannot be opened: the codec {name} is not supported; write'
+    ):
+        open_volume(f'{tmp_path}/v')
+
+
 def test_damaged_chunk_names_the_volume(tmp_path):
     write('zarr', tmp_path / 'raw', RAW, metadata={'compressor': {'id': 'zlib', 'level': 1}})
     (tmp_path / 'raw' / '0.0.0').write_bytes(b'damaged')
