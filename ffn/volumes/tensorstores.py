@@ -229,7 +229,7 @@ def open_store(name: str, spec: dict[str, Any]) -> OpenedArray:
 # What TensorStore says of a compression that it does not know → how it is told.
 _UNKNOWN_COMPRESSION = {
     r'"encoding": .*but received: "([^"]*)"': 'chunks of the encoding {} are not supported; write the volume anew as '
-    'compressed_segmentation or raw, for instance with igneous image xfer --encoding',
+    'compressed_segmentation or raw, for instance with CloudVolume',
     r'"([^"]*)" is not registered': 'the codec {} is not supported; write the volume anew with blosc, zstd or gzip',
 }
 

@@ -256,7 +256,7 @@ def test_encodings_of_precomputed_that_are_not_read(tmp_path, encoding):
         open_volume(f'{tmp_path}/v')
     assert str(caught.value) == (
         f'{tmp_path}/v cannot be opened: chunks of the encoding {encoding} are not supported; write the volume '
-        'anew as compressed_segmentation or raw, for instance with igneous image xfer --encoding'
+        'anew as compressed_segmentation or raw, for instance with CloudVolume'
     )
 
 
