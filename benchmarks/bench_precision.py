@@ -29,8 +29,9 @@ def main() -> None:
     args = parser.parse_args()
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
     from ffn.evaluation.rand import rand_score
+    from ffn.inference.network import load_network
     from ffn.inference.request import make_config, read_request
-    from ffn.inference.runner import Runner, load_network
+    from ffn.inference.runner import Runner
     from ffn.models.predictor import make_predictor
 
     box = tuple(slice(a, a + n) for a, n in zip(CORNER_ZYX, SIZE_ZYX, strict=True))

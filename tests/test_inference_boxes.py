@@ -336,8 +336,8 @@ def test_bfloat16_by_flag_and_by_request(repository, folder, one_by_one):
 
 
 def test_what_the_network_computes_in_is_not_what_it_gives_out(folder):
+    from ffn.inference.network import load_network
     from ffn.inference.request import read_config
-    from ffn.inference.runner import load_network
     from ffn.models.predictor import make_predictor
 
     config = read_config(write_request(folder, 'precision: "bfloat16"'))

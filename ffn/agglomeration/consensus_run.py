@@ -55,12 +55,14 @@ def run_consensus(config: ConsensusConfig, pool: Pool, quiet: bool = False) -> d
             f'{second} lacks {len(missing)} of the {len(corners)} subvolumes of {first}, among them '
             f'that of x,y,z {missing[0].xyz}; --inference_request segments them in reverse order'
         )
-    todo = [corner for corner in corners if not _is_finished(config, corner)]
-    if len(todo) < len(corners):
-        logging.info('%d of %d subvolumes already exist', len(corners) - len(todo), len(corners))
     total = dict.fromkeys(('objects', 'objects-split-off', 'voxels-dropped'), 0)
-    tasks = ((config, corner) for corner in todo)
     with exclusive_directory(config.segmentation_output_dir):
+        todo = [corner for corner in corners if not _is_finished(config, corner)]
+        if len(todo) < len(corners):
+            logging.info(
+                '%d of %d subvolumes already exist', len(corners) - len(todo), len(corners)
+            )
+        tasks = ((config, corner) for corner in todo)
         for counters in run_stage(pool, make_subvolume, tasks, len(todo), 'consensus', quiet):
             for name, value in counters.items():
                 total[name] += value

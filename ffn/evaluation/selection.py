@@ -6,7 +6,7 @@ See `ffn.evaluation.trials` for what is tried and `ffn.evaluation.trial_runs` fo
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from ffn.evaluation.trials import Result, Trial
 from ffn.utils import protos
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
+from ffn.utils.locks import exclusive_directory
 
 
 def write_table(path: Path, ranked: Sequence[Result]) -> None:
@@ -74,10 +75,22 @@ def select(
       The results, best first.
 
     Raises:
-      UserError: see `run_trials`; also a metric that needs skeletons without any.
+      UserError: see `run_trials`; also a metric that needs skeletons without any, or a folder that another
+        selection works in.
     """
     if metric in ('erl', 'normalised_erl') and not conditions.skeletons:
         raise UserError(f'--metric {metric} needs --skeletons')
+    with exclusive_directory(directory):
+        return _select(trials, conditions, directory, metric, how)
+
+
+def _select(
+    trials: Sequence[Trial],
+    conditions: SweepConfig,
+    directory: Path,
+    metric: str,
+    how: Mapping[str, Any],
+) -> list[Result]:
     results = run_trials(trials, conditions, directory, **how)
     ranked = sorted(results, key=lambda result: result.rank(metric))
     write_table(directory / 'selection.csv', ranked)

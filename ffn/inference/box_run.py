@@ -185,6 +185,8 @@ def _segment_box(runner: Runner, box: Box, log_errors: bool) -> BoxReport:
     try:
         canvas = runner.run(box.start.zyx, box.size.zyx)
     except Interrupted as interrupted:
+        if interrupted.canvas is None:
+            return BoxReport.without_canvas(box, 'interrupted')
         return BoxReport.of_canvas(interrupted.canvas, 'interrupted')
     except (UserError, OSError) as error:
         if log_errors:

@@ -24,6 +24,7 @@ from ffn.inference.core.view import CanvasView
 from ffn.inference.executor import Executor
 from ffn.inference.from_training import warn_of_contradictions
 from ffn.inference.input_volumes import InputVolumes
+from ffn.inference.network import load_network
 from ffn.inference.request import make_config
 from ffn.inference.seeds import registry
 from ffn.inference.seeds.policy import SeedPolicy, is_constant
@@ -31,6 +32,7 @@ from ffn.inference.serialization import checkpoint_settings, serialize_request
 from ffn.utils.atomic import free_path
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Zyx
+from ffn.utils.locks import one_writer
 
 if TYPE_CHECKING:
     from ffn.models.info import ModelInfo
@@ -250,6 +252,8 @@ class Runner:
     def run(self, corner_zyx: Sequence[int], size_zyx: Sequence[int]) -> Canvas | None:
         """Segments a subvolume and writes the result; continues from its checkpoint if there is one.
 
+        While another process is at this subvolume, this one waits; then it most likely finds the result.
+
         Args:
           corner_zyx: first voxel of the subvolume.
           size_zyx: its shape; what leaves the volume is clipped.
@@ -264,12 +268,27 @@ class Runner:
         directory = self._output_dir()
         box = Box.from_zyx(corner_zyx, size_zyx)
         corner = self._clip(box).start.zyx
-        saved = storage.subvolume_path(directory, corner, 'cpoint')
-        if (there := storage.existing_path(directory, corner, 'npz')) is not None:
+        if self._exists(directory, corner):
+            return None
+        result = storage.subvolume_path(directory, corner, 'npz')
+        with one_writer(result, self._pause):
+            return None if self._exists(directory, corner) else self._run(directory, box, corner)
+
+    def _exists(self, directory: Path, corner: Zyx) -> bool:
+        there = storage.existing_path(directory, corner, 'npz')
+        if there is not None:
             logging.info('%s exists; the subvolume is skipped', there)
             # Left behind by a run that was killed between writing the one and removing the other.
-            saved.unlink(missing_ok=True)
-            return None
+            storage.subvolume_path(directory, corner, 'cpoint').unlink(missing_ok=True)
+        return there is not None
+
+    def _pause(self) -> None:
+        if self.stop.wait(0.2):
+            raise Interrupted('stopped while another process was at the subvolume')
+
+    def _run(self, directory: Path, box: Box, corner: Zyx) -> Canvas:
+        """See `run`; there is no result yet."""
+        saved = storage.subvolume_path(directory, corner, 'cpoint')
         canvas = self._open_canvas(box, may_idle=True)
         if canvas.idle:
             reason = _IDLE[canvas.idle]
@@ -375,22 +394,3 @@ def _find_nothing(image: np.ndarray, restrictor: Restrictor) -> str:
     if restrictor.everything_masked:
         return 'masked'
     return 'constant' if is_constant(image) else ''
-
-
-def load_network(config: InferenceConfig) -> FFNModel:
-    """Loads the network of a configuration.
-
-    Raises:
-      UserError: unknown network, arguments that it does not take, or weights that do not fit.
-    """
-    from ffn.models.precision import choose_precision
-    from ffn.models.predictor import load_model
-
-    precision = choose_precision(config.precision)
-    return load_model(
-        config.model_name,
-        config.model_args,
-        config.model_checkpoint_path,
-        use_ema=config.use_ema,
-        precision=precision,
-    )

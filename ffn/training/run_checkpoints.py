@@ -26,6 +26,7 @@ from ffn.training.input.input_state import read_input_state, write_input_state
 from ffn.training.train_step import TrainStep
 from ffn.training.walks.walk import BatchWalker
 from ffn.utils.errors import UserError
+from ffn.utils.locks import Lock
 
 
 class RunCheckpoints:
@@ -42,6 +43,7 @@ class RunCheckpoints:
         replicas: Replicas,
         source: ExampleSource,
         walker: BatchWalker,
+        lock: Lock | None = None,
     ):
         """Takes over the last checkpoint of the run's folder, if there is one.
 
@@ -51,12 +53,13 @@ class RunCheckpoints:
           replicas: which process this is.
           source: where examples come from.
           walker: the walks over them.
+          lock: of the folder, which is still to be held whenever a checkpoint is saved.
 
         Raises:
           UserError: a checkpoint that does not fit the network.
         """
         self._config, self._train_step, self._replicas = config, train_step, replicas
-        self._source, self._walker = source, walker
+        self._source, self._walker, self._lock = source, walker, lock
         os.makedirs(config.train_dir, exist_ok=True)
         self.saved_step = self._restore()
         self._saved_at = time.monotonic()
@@ -83,8 +86,11 @@ class RunCheckpoints:
           Its path.
 
         Raises:
-          UserError: it cannot be written, or weights are not finite; the last one stays.
+          UserError: it cannot be written, weights are not finite, or another training has taken the folder;
+            the last one stays.
         """
+        if self._lock is not None:
+            self._lock.check()
         variables = {**self._train_step.weights(), **self._train_step.optimizer_state()}
         if not all(np.isfinite(variable).all() for variable in variables.values()):
             raise UserError(

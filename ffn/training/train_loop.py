@@ -23,6 +23,7 @@ from ffn.training.train_step import TrainStep
 from ffn.training.walks.walk import BatchWalker
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
+from ffn.utils.locks import Lock, exclusive_directory
 from ffn.utils.signals import stop_on_signal
 from ffn.volumes.units import KnownVoxelSize
 
@@ -50,7 +51,8 @@ def train(
       The step that was reached.
 
     Raises:
-      UserError: volumes, model and checkpoints do not fit, or the loss is no longer finite.
+      UserError: volumes, model and checkpoints do not fit, the loss is no longer finite, or another
+        training is at work in the same folder.
     """
     replicas = replicas or Replicas(tf.distribute.get_strategy())
     precision = config.precision
@@ -70,15 +72,26 @@ def train(
             known = KnownVoxelSize(voxel_size, 'the training')
             config.data.augmentation.warn_of_contradiction(known)
         walker = BatchWalker(source, model.info, config.walk, batch_size)
-        saved = RunCheckpoints(config, step, replicas, source, walker)
-        with Report(config, step, replicas, source, saved.saved_step) as report:
-            if flags and replicas.is_chief:
-                save_flags(config.train_dir, flags)
-            run = _Run(config, step, replicas, walker, saved, report, stop or threading.Event())
-            with stop_on_signal(run.stop), _describe_lost_peers(run):
-                run.loop(evaluate)
+        with _one_training(config.train_dir, replicas) as lock:
+            saved = RunCheckpoints(config, step, replicas, source, walker, lock)
+            with Report(config, step, replicas, source, saved.saved_step) as report:
+                if flags and replicas.is_chief:
+                    save_flags(config.train_dir, flags)
+                run = _Run(config, step, replicas, walker, saved, report, stop or threading.Event())
+                with stop_on_signal(run.stop), _describe_lost_peers(run):
+                    run.loop(evaluate)
         logging.info('examples used: %s; out of bounds: %d', source.counts(), source.skipped)
     return run.step
+
+
+@contextlib.contextmanager
+def _one_training(train_dir: str, replicas: Replicas) -> Iterator[Lock | None]:
+    """Keeps other trainings out of a folder; of several processes, the one that writes checkpoints does so."""
+    if replicas.is_chief:
+        with exclusive_directory(train_dir) as lock:
+            yield lock
+    else:
+        yield None
 
 
 class _Run:

@@ -12,6 +12,7 @@ from ffn.inference import inference_pb2
 from ffn.inference.request import parse_request
 from ffn.models.saved_settings import write_settings
 from ffn.utils.errors import UserError
+from ffn.utils.locks import exclusive_directory
 from tests.inference import flood
 
 BOX = 'start { x: 2 y: 0 z: 1 } size { x: 36 y: 26 z: 19 }'
@@ -88,6 +89,13 @@ def test_only_what_is_missing_is_done(folder):
     # Under other conditions, nothing of it counts.
     select.main(arguments(folder, '--max_steps', '5', steps=(1,)))
     assert len(list((folder / 'out' / 'trials').iterdir())) == 4
+
+
+def test_two_selections_in_one_folder(folder):
+    with exclusive_directory(folder / 'out'):
+        with pytest.raises(UserError, match=r'another command works in .*out'):
+            select.main(arguments(folder, steps=(1,)))
+    assert [path.name for path in (folder / 'out').iterdir()] == ['.lock']
 
 
 @pytest.mark.slow

@@ -17,8 +17,9 @@ from ffn.training.augmentation.config import parse_augmentation
 from ffn.training.config import CheckpointConfig, WalkConfig
 from ffn.training.optimizer_config import OptimizerConfig
 from ffn.training.train_step import TrainStep
-from ffn.training.walks.walk import Batch
+from ffn.training.walks.walk import Batch, BatchWalker
 from ffn.utils.errors import UserError
+from ffn.utils.locks import exclusive_directory
 from tests.events import read_events
 from tests.training import sample
 
@@ -269,3 +270,30 @@ def test_weights_that_are_not_finite_are_not_saved(folder):
             )
         )
     assert load_weights(make_model(), folder / 'model') == 2
+
+
+def test_two_trainings_in_one_folder(folder):
+    """The second one is refused, and writes nothing."""
+    train_loop.train(sample.train_config(folder, max_steps=2))
+    before = {path.name: path.read_bytes() for path in (folder / 'model').iterdir()}
+    with exclusive_directory(folder / 'model'):
+        with pytest.raises(UserError, match=r'another command works in .*model \(process \d+ on'):
+            train_loop.train(sample.train_config(folder, max_steps=4))
+    assert {path.name: path.read_bytes() for path in (folder / 'model').iterdir()} == before
+
+
+def test_a_training_whose_folder_was_taken_saves_nothing(folder, monkeypatch):
+    """As by one on another host, while this process was suspended."""
+    train_loop.train(sample.train_config(folder, max_steps=2))
+    lock, advance = folder / 'model' / '.lock', BatchWalker.advance
+
+    def taken(self, logits):
+        holder = {'host': '0', 'pid': 7, 'hostname': 'far', 'since': 'noon', 'token': 'other'}
+        lock.write_text(json.dumps(holder))
+        return advance(self, logits)
+
+    monkeypatch.setattr(BatchWalker, 'advance', taken)
+    with pytest.raises(UserError, match=r'\.lock was taken over by process 7 on far'):
+        train_loop.train(sample.train_config(folder, max_steps=4))
+    assert load_weights(make_model(), folder / 'model') == 2
+    assert not list((folder / 'model').glob('*ckpt-4*'))

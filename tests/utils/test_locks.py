@@ -1,13 +1,17 @@
 """One command at a time in a folder."""
 
+import contextlib
 import errno
+import json
+import os
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
-from ffn.utils import locks
+from ffn.utils import locks, processes
 from ffn.utils.errors import UserError
 from ffn.utils.locks import exclusive_directory, one_writer
 
@@ -87,3 +91,129 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, caplog):
     with exclusive_directory(tmp_path), one_writer(tmp_path / 'a') as locked:
         assert not locked
     assert caplog.text.count('No locks available') == 2
+
+
+# Other hosts: to them, the holder shows that it lives.
+
+
+def write_holder(path, host='0' * 8, pid=7, seconds_ago=0.0):
+    """A lock file as another host leaves it."""
+    holder = {'host': host, 'pid': pid, 'hostname': 'far', 'since': 'noon', 'token': 'other'}
+    path.write_text(json.dumps(holder))
+    at = path.stat().st_mtime - seconds_ago
+    os.utime(path, (at, at))
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    monkeypatch.setattr(locks, '_SETTLED_S', 0.01)
+
+
+def test_a_living_holder_on_another_host(tmp_path):
+    write_holder(tmp_path / '.lock', seconds_ago=100)
+    message = r'another command works in .* \(process 7 on far, since noon; .* try again in 120 s\)'
+    with pytest.raises(UserError, match=message), exclusive_directory(tmp_path):
+        pass
+    assert json.loads((tmp_path / '.lock').read_text())['hostname'] == 'far'
+
+
+def test_a_dead_holder_on_another_host(tmp_path):
+    write_holder(tmp_path / '.lock', seconds_ago=121)
+    with exclusive_directory(tmp_path) as lock:
+        lock.check()
+        assert json.loads((tmp_path / '.lock').read_text())['pid'] == os.getpid()
+    assert (tmp_path / '.lock').read_text() == ''
+
+
+def test_ages_are_told_by_the_clock_of_the_files(tmp_path, monkeypatch):
+    """That of this host may be hours off."""
+    monkeypatch.setattr(time, 'time', lambda: 0.0)
+    write_holder(tmp_path / '.lock', seconds_ago=100)
+    assert processes.age_s(tmp_path / '.lock') == pytest.approx(100, abs=5)
+    assert [path.name for path in tmp_path.iterdir()] == ['.lock']
+
+
+def test_the_holder_touches_its_lock(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, 'BEAT_S', 0.01)
+    with exclusive_directory(tmp_path):
+        os.utime(tmp_path / '.lock', (0, 0))
+        wait_until(lambda: (tmp_path / '.lock').stat().st_mtime > 1e9)
+    os.utime(tmp_path / '.lock', (0, 0))
+    time.sleep(0.1)
+    assert (tmp_path / '.lock').stat().st_mtime == 0
+
+
+def wait_until(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_a_lock_that_was_taken_over(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(processes, 'BEAT_S', 0.01)
+    with exclusive_directory(tmp_path) as lock:
+        lock.check()
+        write_holder(tmp_path / '.lock')
+        with pytest.raises(UserError, match='was taken over by process 7 on far'):
+            lock.check()
+        wait_until(lambda: 'another command has begun although this one lives' in caplog.text)
+    assert json.loads((tmp_path / '.lock').read_text())['hostname'] == 'far'
+
+
+def test_two_hosts_that_take_a_dead_lock_at_once(tmp_path, monkeypatch):
+    """The one that writes last has it."""
+    write_holder(tmp_path / '.lock', seconds_ago=500)
+    write = locks.Holder.write
+
+    def write_then_other(self, file):
+        write(self, file)
+        write_holder(tmp_path / '.lock', host='1' * 8)
+
+    monkeypatch.setattr(locks.Holder, 'write', write_then_other)
+    with pytest.raises(UserError, match='process 7 on far'), exclusive_directory(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize('ends', [False, True])
+def test_a_process_of_this_host_without_locks(tmp_path, monkeypatch, ends):
+    """Its number says whether it lives."""
+
+    def flock(file, how):
+        raise OSError(errno.ENOLCK, 'No locks available')
+
+    monkeypatch.setattr(locks.fcntl, 'flock', flock)
+    other = subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE)
+    if ends:
+        other.communicate()
+    write_holder(tmp_path / '.lock', processes.Process.this().host, other.pid, seconds_ago=900)
+    with contextlib.nullcontext() if ends else pytest.raises(UserError, match='another command'):
+        with exclusive_directory(tmp_path):
+            pass
+    other.communicate()
+
+
+def test_a_writer_on_another_host_is_waited_for(tmp_path):
+    place = tmp_path / '.a.h5.lock'
+    write_holder(place)
+    with one_writer(tmp_path / 'a.h5', pause=place.unlink) as locked:
+        assert locked
+    assert not list(tmp_path.iterdir())
+
+
+def test_waiting_can_be_given_up(tmp_path):
+    write_holder(tmp_path / '.a.h5.lock')
+
+    def pause():
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError), one_writer(tmp_path / 'a.h5', pause=pause):
+        pytest.fail('entered')
+    assert [path.name for path in tmp_path.iterdir()] == ['.a.h5.lock']
+
+
+@pytest.mark.parametrize('text', ['', 'x', '[]', '{"host": 1}', '{"host": "a", "pid": "b"}'])
+def test_a_lock_file_that_says_nothing(tmp_path, text):
+    (tmp_path / '.lock').write_text(text)
+    with exclusive_directory(tmp_path):
+        pass

@@ -387,9 +387,9 @@ class Interrupted(Exception):  # noqa: N818 - not a failure
     """The run was asked to stop; its state has been saved.
 
     Attributes:
-      canvas: as it was saved.
+      canvas: as it was saved; None if nothing had begun.
     """
 
-    def __init__(self, message: str, canvas: Canvas):
+    def __init__(self, message: str, canvas: Canvas | None = None):
         super().__init__(message)
         self.canvas = canvas

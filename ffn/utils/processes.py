@@ -1,0 +1,103 @@
+"""Whether the process that writes a file still lives, on this host or on another that shares the storage.
+
+A process of this host is looked up by its number. One of another host shows that it lives by touching its
+file every 15 seconds; how long ago that was is told by the clock that dates files, which on shared storage is
+the file server's, so that the clocks of hosts need not agree.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+BEAT_S = 15.0
+
+
+class Process(NamedTuple):
+    """A process.
+
+    Attributes:
+      host: 8 digits for a running kernel and a set of process numbers (containers have their own).
+      pid: its number there.
+    """
+
+    host: str
+    pid: int
+
+    @classmethod
+    def this(cls) -> Process:
+        """The calling process."""
+        return cls(_host(), os.getpid())
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it belongs to the host of the calling process."""
+        return self.host == _host()
+
+    def is_dead(self, path: Path, expiry_s: float) -> bool:
+        """Whether it has ended; not before its number is free, if another process of this host has that now.
+
+        Args:
+          path: the file that it touches, see `beating`; if there is none any more, the answer is no.
+          expiry_s: a process of another host that has not touched the file for so long is taken for dead.
+        """
+        if not self.is_local:
+            try:
+                return age_s(path) > expiry_s
+            except FileNotFoundError:
+                return False
+        try:
+            os.kill(self.pid, 0)
+        except OSError as error:
+            return isinstance(error, ProcessLookupError)
+        return False
+
+
+def age_s(path: Path) -> float:
+    """Seconds since a file was written or touched, by the clock of its file system.
+
+    Raises:
+      OSError: there is no such file, or its folder may not be written to.
+    """
+    with open(path, 'rb') as file:  # NFS then asks the server rather than its cache
+        touched = os.fstat(file.fileno()).st_mtime
+    with tempfile.TemporaryFile(dir=path.parent) as now:
+        return os.fstat(now.fileno()).st_mtime - touched
+
+
+@contextlib.contextmanager
+def beating(beat: Callable[[], object]) -> Iterator[None]:
+    """Calls a function every 15 seconds, in a thread, for as long as the context lasts.
+
+    Args:
+      beat: touches a file; an OSError is ignored, as there may be no network for a while.
+    """
+    ended = threading.Event()
+
+    def run() -> None:
+        while not ended.wait(BEAT_S):
+            with contextlib.suppress(OSError):
+                beat()
+
+    threading.Thread(target=run, name='heartbeat', daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+@functools.cache
+def _host() -> str:
+    known = [socket.gethostname()]
+    with contextlib.suppress(OSError):  # systems without /proc
+        known.append(Path('/proc/sys/kernel/random/boot_id').read_text())
+        known.append(os.readlink('/proc/self/ns/pid'))
+    return hashlib.sha256('\n'.join(known).encode()).hexdigest()[:8]

@@ -1,0 +1,91 @@
+"""A subvolume is segmented by one process at a time; another waits, and then finds the result."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+from concurrent import futures
+
+import pytest
+
+from ffn.inference import box_run, storage
+from ffn.inference.core.canvas import Interrupted
+from ffn.inference.request import read_request
+from ffn.inference.runner import Runner
+from ffn.utils.geometry import Box
+from tests.inference import flood
+
+SIZE_ZYX = (20, 26, 38)
+BOX = Box.from_zyx((0, 0, 0), SIZE_ZYX)
+
+
+def start_runner(folder):
+    runner = Runner()
+    runner.start(read_request(flood.write_request(folder)))
+    return runner
+
+
+def names(folder):
+    return sorted(path.name for path in (folder / 'results' / '0' / '0').iterdir())
+
+
+def claim_elsewhere(folder, seconds_ago=0.0):
+    """What a process of another host leaves that is at work on the subvolume."""
+    path = storage.subvolume_path(folder / 'results', (0, 0, 0), 'npz')
+    path.parent.mkdir(parents=True)
+    lock = path.with_name(f'.{path.name}.lock')
+    holder = {'host': '0', 'pid': 7, 'hostname': 'far', 'since': 'noon', 'token': 'other'}
+    lock.write_text(json.dumps(holder))
+    at = lock.stat().st_mtime - seconds_ago
+    os.utime(lock, (at, at))
+    return lock
+
+
+def test_two_runs_do_not_do_the_same_twice(flood_folder, caplog):
+    first, second = start_runner(flood_folder), start_runner(flood_folder)
+    inside, waits = threading.Event(), threading.Event()
+
+    def hold(canvas):
+        inside.set()
+        assert waits.wait(60)
+        return contextlib.nullcontext()
+
+    def pause():
+        waits.set()
+        threading.Event().wait(0.05)
+
+    first.on_canvas, second._pause = hold, pause
+    with first, second, futures.ThreadPoolExecutor(1) as threads:
+        done = threads.submit(first.run, (0, 0, 0), SIZE_ZYX)
+        assert inside.wait(60)
+        assert second.run((0, 0, 0), SIZE_ZYX) is None
+        assert done.result().origins
+    assert 'waiting for another command that writes to' in caplog.text
+    assert second.counters['predict-calls'] == 0
+    assert names(flood_folder) == ['seg-0_0_0.npz', 'seg-0_0_0.prob']
+
+
+def test_waiting_ends_on_request(flood_folder):
+    lock = claim_elsewhere(flood_folder)
+    with start_runner(flood_folder) as runner:
+        threading.Timer(0.3, runner.stop.set).start()
+        with pytest.raises(Interrupted, match='another process was at the subvolume'):
+            runner.run((0, 0, 0), SIZE_ZYX)
+    assert names(flood_folder) == [lock.name]
+
+
+def test_a_box_that_waits_when_stopped_is_reported(flood_folder):
+    claim_elsewhere(flood_folder)
+    with start_runner(flood_folder) as runner:
+        threading.Timer(0.3, runner.stop.set).start()
+        (entry,) = box_run.segment_boxes(runner, [BOX], quiet=True)
+    assert entry.status == 'interrupted'
+
+
+def test_the_claim_of_a_dead_process_ends(flood_folder):
+    claim_elsewhere(flood_folder, seconds_ago=500)
+    with start_runner(flood_folder) as runner:
+        assert runner.run((0, 0, 0), SIZE_ZYX).origins
+    assert names(flood_folder) == ['seg-0_0_0.npz', 'seg-0_0_0.prob']
