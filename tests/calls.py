@@ -18,7 +18,8 @@ for arguments in json.load(sys.stdin):
     script.FLAGS.unparse_flags()
     for flag in script.FLAGS.flags_by_module_dict()[script.__name__]:
         flag.unparse()
-    script.FLAGS([sys.argv[1], *arguments])
+    sys.argv[2:] = arguments
+    script.FLAGS(sys.argv[1:])
     with (
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(io.StringIO()) as shown,

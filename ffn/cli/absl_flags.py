@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from absl import app, flags
 
+from ffn.cli import trust_flags
 from ffn.utils.errors import UserError
 from ffn.utils.settings import MISSING, Setting, all_settings, build, join_lines
 
@@ -25,6 +26,7 @@ def define(cls: type, **defaults: Any) -> None:
     """
     for setting in all_settings(cls):
         _define(setting, defaults.get(setting.field, setting.default))
+    trust_flags.define()
 
 
 def _define(setting: Setting, default: Any) -> None:
@@ -53,12 +55,13 @@ def read(cls: type[T], **others: Any) -> T:
     Raises:
       UserError: a value that cannot be parsed, or that the class refuses.
     """
+    trust_flags.apply()
     values = {setting.flag: flags.FLAGS[setting.flag].value for setting in all_settings(cls)}
     return build(cls, values, **others)
 
 
 def format_flags(cls: type) -> str:
-    """Writes all flags, those of absl included, as --flagfile reads them, one a line.
+    """Writes all flags, those of absl included but not what is trusted, as --flagfile reads them.
 
     Args:
       cls: the class that `define` was called with.
@@ -67,7 +70,8 @@ def format_flags(cls: type) -> str:
         flag = flags.FLAGS[setting.flag]
         if isinstance(flag.value, str):
             flag.value = join_lines(flag.value)
-    return flags.FLAGS.flags_into_string()
+    lines = flags.FLAGS.flags_into_string().splitlines(keepends=True)
+    return ''.join(line for line in lines if not trust_flags.is_trust_flag(line))
 
 
 def expand_flag_files(argv: Sequence[str], cls: type) -> list[str]:
@@ -108,6 +112,7 @@ def _expand(argv: Sequence[str]) -> Iterator[str]:
             lines = flags.FlagValues().read_flags_from_files([argument])
         except flags.Error as error:
             raise UserError(str(error)) from error
+        trust_flags.refuse_in_file(lines)
         yield from (line for line in lines if not _is_of_absl(line))
 
 

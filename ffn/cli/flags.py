@@ -10,6 +10,7 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import Any, TypeVar
 
+from ffn.cli import trust_flags
 from ffn.utils.settings import (
     MISSING,
     Section,
@@ -79,6 +80,7 @@ def make_parser(command: str, description: str, epilog: str = '') -> argparse.Ar
     )
     # argparse takes -1 for a value, but -1,2,3 for a flag that does not exist.
     parser._negative_number_matcher = re.compile(r'-\.?\d[-\d.,]*')
+    trust_flags.add_to(parser)
     return parser
 
 

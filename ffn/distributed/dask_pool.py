@@ -17,6 +17,7 @@ from distributed.scheduler import KilledWorker
 
 from ffn.distributed.shared import SharedFactory, SharedObject
 from ffn.distributed.shared_plugin import SharedObjectPlugin, worker_object
+from ffn.utils import trust
 from ffn.utils.errors import UserError
 
 # How often a task is tried again, also where its worker was lost.
@@ -96,6 +97,7 @@ class DaskPool:
                 return None
             future = self.client.submit(
                 attempt,
+                trust.current(),
                 self._shared,
                 function,
                 *task,
@@ -147,14 +149,18 @@ class DaskPool:
         return result
 
 
-def attempt(shared: str, function: Callable[..., Any], *arguments: Any) -> Any:
+def attempt(
+    trusted: trust.Trust, shared: str, function: Callable[..., Any], *arguments: Any
+) -> Any:
     """Runs a task in a worker; returns a UserError instead of raising it, as a retry would not help.
 
     Args:
+      trusted: what the command trusts whose task this is; the worker then does too.
       shared: name of the plugin with the object that is the function's first argument, or ''.
       function: the task's.
       *arguments: the task's.
     """
+    trust.add(trusted)
     try:
         if not shared:
             return function(*arguments)

@@ -14,6 +14,7 @@ from concurrent import futures
 from typing import Any
 
 from ffn.distributed.shared import SharedFactory, SharedObject
+from ffn.utils import trust
 from ffn.utils.errors import UserError
 from ffn.utils.signals import stop_on_signal
 
@@ -129,7 +130,7 @@ class Processes(InProcess):
         left = iter(tasks)
         # Fresh processes: a network that is loaded in this one does not survive a fork.
         spawn = multiprocessing.get_context('spawn')
-        with futures.ProcessPoolExecutor(self.capacity, spawn, _end_with_parent) as pool:
+        with futures.ProcessPoolExecutor(self.capacity, spawn, _begin, (trust.current(),)) as pool:
             pending: dict[futures.Future[Any], tuple[Any, ...]] = {}
             try:
                 while True:
@@ -155,6 +156,11 @@ def _result(future: futures.Future[Any]) -> Any:
         return future.result()
     except (UserError, OSError) as error:
         return error
+
+
+def _begin(trusted: trust.Trust) -> None:
+    trust.add(trusted)
+    _end_with_parent()
 
 
 def _end_with_parent() -> None:

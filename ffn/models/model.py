@@ -17,6 +17,7 @@ import numpy as np
 
 from ffn.models.info import ModelInfo, check_sizes
 from ffn.utils.errors import UserError
+from ffn.utils.plugins import load_class
 
 MODELS = 'ffn.models.networks'
 
@@ -121,18 +122,8 @@ def model_class(name: str) -> type[FFNModel]:
     Raises:
       UserError: there is none; lists those that exist.
     """
-    module, _, cls = name.rpartition('.')
-    path = f'{MODELS}.{module}' if '.' not in module else module
-    try:
-        found = getattr(importlib.import_module(path), cls)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f'model_name {name!r} does not exist ({error}); known are {", ".join(known_models())}, '
-            'or package.module.Class'
-        ) from error
-    if not (inspect.isclass(found) and issubclass(found, FFNModel)):
-        raise UserError(f'model_name {name!r} is no network: expected a subclass of FFNModel')
-    return found
+    package = '' if name.count('.') > 1 else MODELS
+    return load_class(name, package, FFNModel, 'model_name', known_models)
 
 
 def create_model(name: str, args: Mapping[str, Any], precision: str = 'float32') -> FFNModel:

@@ -280,7 +280,10 @@ class TrainConfig:
     data: DataConfig = section('Examples')
     walk: WalkConfig = section('Movement of the field of view')
     optimizer: OptimizerConfig = section('Optimization')
-    model_name: str = setting('network, as [package.]module.Class', metavar='NAME')
+    model_name: str = setting(
+        'network, as [package.]module.Class; a package besides ffn needs --allow_module',
+        metavar='NAME',
+    )
     model_args: Mapping[str, Any] = setting(
         'arguments of the network: a JSON object, with sizes in x,y,z',
         parse=_parse_json_object,

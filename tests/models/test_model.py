@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from ffn.models.info import ModelInfo
 from ffn.models.model import FFNModel, create_model, model_class
+from ffn.utils import trust
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz
 
@@ -100,6 +101,13 @@ def test_first_weights_are_glorot_uniform_without_bias_and_depend_on_the_generat
             assert values.std() == pytest.approx(limit / np.sqrt(3), rel=0.1)
 
 
+@pytest.fixture
+def trusted():
+    with trust.only(trust.Trust(frozenset({__name__}))):
+        yield
+
+
+@pytest.mark.usefixtures('trusted')
 def test_smaller_output_changes_the_centre_of_the_seed_only():
     model = create_model(f'{__name__}.SmallMaskModel', {})
     seed = np.arange(5 * 7 * 9, dtype=np.float32).reshape(1, 5, 7, 9, 1)
@@ -116,7 +124,8 @@ def test_smaller_output_changes_the_centre_of_the_seed_only():
         ('convstack_3d.Missing', ARGS, ['convstack_3d.Missing', NAME]),
         ('nothing.Here', ARGS, ['nothing.Here', NAME]),
         ('nodots', ARGS, ['nodots', NAME]),
-        ('no.such.package.Model', ARGS, ['no.such.package.Model', NAME]),
+        ('no.such.package.Model', ARGS, ['no.such.package.Model', NAME, '--allow_module=no']),
+        ('ffn.such.package.Model', ARGS, ['ffn.such.package.Model', NAME]),
         ('ffn.utils.geometry.Xyz', {}, ['ffn.utils.geometry.Xyz', 'FFNModel']),
         (NAME, {'fov_size': [9, 9, 9]}, ['deltas']),
         (NAME, {**ARGS, 'fov': 3}, ["'fov'", 'fov_size', 'features']),
@@ -145,6 +154,7 @@ def test_mistakes(name, args, words):
         assert word in message
 
 
+@pytest.mark.usefixtures('trusted')
 def test_a_class_by_its_full_name():
     assert model_class(f'{__name__}.SmallMaskModel') is SmallMaskModel
     assert model_class(f'ffn.training.models.{NAME}') is model_class(NAME)
@@ -158,6 +168,7 @@ class EvenModel(FFNModel):
         super().__init__(ModelInfo(Xyz(1, 1, 1), even, even, even))
 
 
+@pytest.mark.usefixtures('trusted')
 def test_a_network_of_a_user_needs_a_centre():
     with pytest.raises(UserError, match='4,5,5; expected odd sizes'):
         create_model(f'{__name__}.EvenModel', {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -21,6 +21,7 @@ class MovementView(Protocol):
         """Whether the field of view may be centred there."""
 
 
+@runtime_checkable
 class MovementPolicy(Protocol):
     """An iterator of positions that learns from the result of every step."""
 
@@ -140,8 +141,13 @@ def make_policy(
     kwargs = json_args(args, 'movement_policy_args')
     deltas_zyx = read_deltas(kwargs, reach_zyx) or deltas_zyx
     kwargs.pop('deltas', None)
+    default = FaceMaxMovementPolicy.__name__
     cls = load_class(
-        name or 'FaceMaxMovementPolicy', __name__, 'movement_policy_name', ['FaceMaxMovementPolicy']
+        name or default,
+        '' if '.' in name else __name__,
+        MovementPolicy,
+        'movement_policy_name',
+        lambda: [default],
     )
     kwargs.setdefault('score_threshold', score_threshold)
     try:

@@ -45,7 +45,7 @@ def make_policy(view: SeedView, name: str, args: str | Mapping[str, Any]) -> See
             'package.module.Class'
         )
     package = f'{__package__}.{POLICIES[name]}' if name in POLICIES else ''
-    cls = load_class(name, package, 'seed_policy', list(POLICIES))
+    cls = load_class(name, package, SeedPolicy, 'seed_policy', lambda: POLICIES)
     try:
         policy: SeedPolicy = cls(view, **kwargs)
     except (TypeError, ValueError) as error:

@@ -7,6 +7,7 @@ from ffn.inference.core.movement import (
     json_args,
     make_policy,
 )
+from ffn.utils import trust
 from ffn.utils.errors import UserError
 
 
@@ -99,7 +100,8 @@ class UserPolicy(FaceMaxMovementPolicy):
 
 
 def test_a_class_of_the_user():
-    policy = make_policy(View(), f'{__name__}.UserPolicy', '', (1, 1, 1), 0, (2, 3, 4))
+    with trust.only(trust.Trust(frozenset({__name__}))):
+        policy = make_policy(View(), f'{__name__}.UserPolicy', '', (1, 1, 1), 0, (2, 3, 4))
     assert isinstance(policy, UserPolicy)
 
 
@@ -107,7 +109,8 @@ def test_a_class_of_the_user():
     ('name', 'args', 'message'),
     [
         ('Nowhere', '', 'known are FaceMaxMovementPolicy'),
-        ('no.such.module.Class', '', 'does not exist'),
+        ('no.such.module.Class', '', '--allow_module=no'),
+        ('ffn.such.module.Class', '', 'does not exist'),
         ('', '{"speed": 3}', 'do not fit'),
         ('', '[1]', 'must be a JSON object'),
         ('', '{', 'is not JSON'),

@@ -4,6 +4,7 @@ import pytest
 from ffn.inference import storage
 from ffn.inference.seeds.policy import SeedPolicy
 from ffn.inference.seeds.registry import POLICIES, make_policy
+from ffn.utils import trust
 from ffn.utils.errors import UserError
 from tests.inference.seeds.views import noise_image, view
 
@@ -172,16 +173,17 @@ class MyPolicy(SeedPolicy):
 
 
 def test_a_class_of_the_user():
-    assert list(make_policy(view(noise_image()), f'{__name__}.MyPolicy', '{"step": 4}')) == [
-        (1, 2, 4)
-    ]
+    with trust.only(trust.Trust(frozenset({__name__}))):
+        policy = make_policy(view(noise_image()), f'{__name__}.MyPolicy', '{"step": 4}')
+    assert list(policy) == [(1, 2, 4)]
 
 
 @pytest.mark.parametrize(
     ('name', 'args', 'message'),
     [
         ('PolicyNone', '', 'known are PolicyPeaks'),
-        ('a.b.Policy', '', 'does not exist'),
+        ('a.b.Policy', '', '--allow_module=a'),
+        ('ffn.b.Policy', '', 'does not exist'),
         ('PolicyPeaks', '{"a": 1}', 'do not fit PolicyPeaks'),
         ('PolicyPeaks', '{a}', 'is not JSON'),
         ('PolicyPeaks2d', '{"sort_cmp": "up"}', 'ascending'),
