@@ -114,6 +114,7 @@ class Canvas:
             self.restrictor.mask,
             self.restrictor.seed_mask,
             margin_zyx=self.margin_zyx,
+            reach_zyx=Zyx(*(n // 2 for n in info.pred_mask_size.zyx)),
             move_threshold=options.move_threshold,
             counters=self.counters,
             corner_zyx=self.corner_zyx,
@@ -139,10 +140,8 @@ class Canvas:
     def _make_movement(
         self, info: ModelInfo, name: str, args: str | Mapping[str, Any]
     ) -> movement.MovementPolicy:
-        reach = [n // 2 for n in info.pred_mask_size.zyx]
-        return movement.make_policy(
-            self.view, name, args, info.deltas.zyx, self.options.move_threshold, reach
-        )
+        threshold, reach = self.options.move_threshold, self.view.reach_zyx
+        return movement.make_policy(self.view, name, args, info.deltas.zyx, threshold, reach)
 
     @contextlib.contextmanager
     def observed_by(self, observer: Callable[[Canvas], None]) -> Iterator[None]:

@@ -15,7 +15,16 @@ from ffn.utils.plugins import json_args, load_class
 
 
 class MovementView(Protocol):
-    """What a movement policy may ask of the canvas."""
+    """What a movement policy may ask of the canvas.
+
+    Attributes:
+      reach_zyx: half of what the network predicts.
+    """
+
+    reach_zyx: Zyx
+
+    def unvisited_share(self, pos_zyx: Sequence[int]) -> float:
+        """Which share of what a step at a position would predict no step of this object has predicted yet."""
 
     def is_valid_pos(self, pos_zyx: Sequence[int], ignore_move_threshold: bool = False) -> bool:
         """Whether the field of view may be centred there."""
@@ -116,6 +125,77 @@ class FaceMaxMovementPolicy:
         self._done = {tuple(p) for p in state['done']}
 
 
+class CoarseToFineMovementPolicy:
+    """Makes large moves as long as there are any, then the small ones that they left out.
+
+    Large moves go to the faces of a box of `coarse` times the deltas. Those to the faces of ±deltas wait; when no
+    large move is left, they are made where the field of view would hold enough that was never visited, each
+    followed by the large moves that it opens. The rule for the faces and the cells is that of
+    `FaceMaxMovementPolicy`.
+    """
+
+    def __init__(
+        self,
+        view: MovementView,
+        deltas_zyx: Sequence[int],
+        score_threshold: float,
+        coarse: float = 1.5,
+        min_unvisited: float = 0.05,
+    ):
+        """Makes a policy.
+
+        Args:
+          view: the canvas.
+          deltas_zyx: distance of the faces of small moves from the centre, voxels.
+          score_threshold: least logit of a candidate.
+          coarse: those of large moves are this much farther away, but within what the network predicts.
+          min_unvisited: least share of the field of view that no step has predicted yet, for a small move.
+
+        Raises:
+          UserError: `coarse` is less than 1, or `min_unvisited` is no share.
+        """
+        if not (coarse >= 1 and 0 <= min_unvisited <= 1):
+            raise UserError(
+                f'movement_policy_args: coarse is {coarse:g} and min_unvisited {min_unvisited:g}; expected 1 or '
+                'more, and 0 to 1'
+            )
+        deltas = Zyx.of(deltas_zyx)
+        far = [min(round(d * coarse), r) for d, r in zip(deltas, view.reach_zyx, strict=True)]
+        self._view, self._min_unvisited = view, min_unvisited
+        self._large = FaceMaxMovementPolicy(view, far, score_threshold)
+        self._small = FaceMaxMovementPolicy(view, deltas, score_threshold)
+
+    def reset_state(self, start_zyx: Sequence[int]) -> None:
+        """Forgets everything and queues a starting position."""
+        self._large.reset_state(start_zyx)
+        self._small.reset_state(start_zyx)
+
+    def __iter__(self) -> Iterator[Position]:
+        return self
+
+    def __next__(self) -> Position:
+        for position in self._large:
+            return position
+        for position in self._small:
+            if self._view.unvisited_share(position) >= self._min_unvisited:
+                return position
+        raise StopIteration
+
+    def update(self, logits: np.ndarray, position_zyx: Sequence[int]) -> None:
+        """Takes in the result of a step; see `FaceMaxMovementPolicy.update`."""
+        self._large.update(logits, position_zyx)
+        self._small.update(logits, position_zyx)
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything needed to continue later, as plain JSON-able data."""
+        return {'large': self._large.get_state(), 'small': self._small.get_state()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continues from what `get_state` returned."""
+        self._large.set_state(state['large'])
+        self._small.set_state(state['small'])
+
+
 def make_policy(
     view: MovementView,
     name: str,
@@ -147,7 +227,7 @@ def make_policy(
         '' if '.' in name else __name__,
         MovementPolicy,
         'movement_policy_name',
-        lambda: [default],
+        lambda: [default, CoarseToFineMovementPolicy.__name__],
     )
     kwargs.setdefault('score_threshold', score_threshold)
     try:

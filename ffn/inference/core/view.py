@@ -19,6 +19,7 @@ class CanvasView:
       mask: bool [z, y, x] where the field of view may not be centred, or None.
       seed_mask: bool [z, y, x] where no seed is placed, or None.
       margin_zyx: half the field of view.
+      reach_zyx: half of what the network predicts.
       corner_zyx: first voxel of the subvolume.
       voxel_size_zyx: physical size of a voxel, in any unit.
     """
@@ -32,6 +33,7 @@ class CanvasView:
         seed_mask: np.ndarray | None,
         *,
         margin_zyx: Zyx,
+        reach_zyx: Zyx,
         move_threshold: float,
         counters: Counters,
         corner_zyx: Zyx,
@@ -43,6 +45,7 @@ class CanvasView:
         self.mask = None if mask is None else _read_only(mask)
         self.seed_mask = None if seed_mask is None else _read_only(seed_mask)
         self.margin_zyx = margin_zyx
+        self.reach_zyx = reach_zyx
         self.corner_zyx = corner_zyx
         self.voxel_size_zyx = voxel_size_zyx
         self._seed, self._shape = seed, seed.shape
@@ -67,6 +70,12 @@ class CanvasView:
             self._counters.add('skip_invalid_pos')
             return False
         return True
+
+    def unvisited_share(self, pos_zyx: Sequence[int]) -> float:
+        """Which share of what a step at a position would predict no step of this object has predicted yet."""
+        (z, y, x), (rz, ry, rx) = pos_zyx, self.reach_zyx
+        seed = self._seed[z - rz : z + rz + 1, y - ry : y + ry + 1, x - rx : x + rx + 1]
+        return float(np.count_nonzero(np.isnan(seed))) / seed.size
 
     def reaches_threshold(self, pos: Position) -> bool:
         """Whether a voxel lies on the canvas and is likely enough to move to."""

@@ -56,6 +56,27 @@ def test_fields_of_view_stay_inside_and_go_where_the_object_goes():
     assert np.array_equal(canvas.seed >= logit(0.6), two_blocks() == 1)
 
 
+def test_coarse_moves_fill_the_same_object_in_fewer_steps():
+    labels = two_blocks()
+    steps = {}
+    for name in ('FaceMaxMovementPolicy', 'CoarseToFineMovementPolicy'):
+        canvas = oracle_canvas(labels, movement_policy=(name, ''))
+        segment(canvas, [(8, 10, 6), (9, 12, 22)])
+        assert np.array_equal(canvas.segmentation, labels)
+        steps[name] = canvas.counters['predict-calls']
+    assert steps['CoarseToFineMovementPolicy'] < 0.8 * steps['FaceMaxMovementPolicy']
+
+
+def test_the_share_that_no_step_has_predicted():
+    canvas = oracle_canvas(two_blocks())
+    canvas.init_seed((8, 10, 6))
+    assert canvas.view.unvisited_share((8, 10, 6)) == 1 - 1 / (5 * 7 * 9)
+    canvas.update_at((8, 10, 6))
+    assert canvas.view.unvisited_share((8, 10, 6)) == 0
+    assert canvas.view.unvisited_share((9, 10, 6)) == 1 / 5
+    assert canvas.view.unvisited_share((9, 11, 9)) == pytest.approx(1 - 4 / 5 * 6 / 7 * 6 / 9)
+
+
 def test_the_seed_is_cleared_between_objects():
     canvas = oracle_canvas(two_blocks())
     canvas.segment_at((8, 10, 6))

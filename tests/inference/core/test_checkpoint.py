@@ -31,17 +31,23 @@ def labels():
     return image
 
 
-def new_canvas():
-    canvas = oracle_canvas(labels(), OracleNetwork(), min_segment_size=50, keep_history=True)
+def new_canvas(movement=''):
+    canvas = oracle_canvas(
+        labels(),
+        OracleNetwork(),
+        min_segment_size=50,
+        keep_history=True,
+        movement_policy=(movement, ''),
+    )
     canvas.seed_policy = make_policy(canvas.view, *POLICY)
     return canvas
 
 
-def run_with_stops(path, steps_between_stops):
+def run_with_stops(path, steps_between_stops, movement):
     """Runs to the end, stopped and begun afresh after each of the given numbers of pauses."""
     stops = iter(steps_between_stops)
     while True:
-        canvas = new_canvas()
+        canvas = new_canvas(movement)
         if path.exists():
             restore_checkpoint(canvas, path)
         stop = threading.Event()
@@ -65,12 +71,16 @@ def run_with_stops(path, steps_between_stops):
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.lists(st.integers(1, 60), max_size=12))
-def test_stopped_and_resumed_is_as_never_stopped(tmp_path_factory, pauses):
-    uncut = new_canvas()
+@given(
+    st.lists(st.integers(1, 60), max_size=12),
+    st.sampled_from(['FaceMaxMovementPolicy', 'CoarseToFineMovementPolicy']),
+)
+def test_stopped_and_resumed_is_as_never_stopped(tmp_path_factory, pauses, movement):
+    uncut = new_canvas(movement)
     uncut.segment_all(uncut.seed_policy)
     assert len(uncut.origins) >= 3
-    cut = run_with_stops(tmp_path_factory.mktemp('cpoint') / 'seg-0_0_0.cpoint', pauses)
+    path = tmp_path_factory.mktemp('cpoint') / 'seg-0_0_0.cpoint'
+    cut = run_with_stops(path, pauses, movement)
     assert np.array_equal(cut.segmentation, uncut.segmentation)
     assert np.array_equal(cut.seg_prob, uncut.seg_prob)
     assert {i: o[:2] for i, o in cut.origins.items()} == {

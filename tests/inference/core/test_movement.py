@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ffn.inference.core.movement import (
+    CoarseToFineMovementPolicy,
     FaceMaxMovementPolicy,
     describe_deltas,
     json_args,
@@ -9,13 +12,19 @@ from ffn.inference.core.movement import (
 )
 from ffn.utils import trust
 from ffn.utils.errors import UserError
+from ffn.utils.geometry import Zyx
 
 
 class View:
-    """Everything is allowed but what is listed."""
+    """Everything is allowed but what is listed; nothing has been visited but what is."""
 
-    def __init__(self, forbidden=()):
-        self.forbidden = set(forbidden)
+    reach_zyx = Zyx(2, 3, 4)
+
+    def __init__(self, forbidden=(), visited=()):
+        self.forbidden, self.visited = set(forbidden), set(visited)
+
+    def unvisited_share(self, pos_zyx):
+        return 0.04 if tuple(pos_zyx) in self.visited else 1.0
 
     def is_valid_pos(self, pos_zyx, ignore_move_threshold=False):
         return tuple(pos_zyx) not in self.forbidden
@@ -58,14 +67,15 @@ def test_axes_without_delta_are_not_moved_along():
     assert {z for z, _, _ in policy} == {0}
 
 
-def test_state_goes_through_json():
+@pytest.mark.parametrize('kind', [FaceMaxMovementPolicy, CoarseToFineMovementPolicy])
+def test_state_goes_through_json(kind):
     import json
 
-    policy = FaceMaxMovementPolicy(View(), (1, 2, 3), 0)
+    policy = kind(View(), (1, 2, 3), 0)
     policy.reset_state((1, 2, 3))
     next(policy)
     policy.update(np.random.default_rng(0).normal(size=(5, 7, 9)).astype(np.float32), (1, 2, 3))
-    other = FaceMaxMovementPolicy(View(), (1, 2, 3), 0)
+    other = kind(View(), (1, 2, 3), 0)
     other.set_state(json.loads(json.dumps(policy.get_state())))
     assert list(other) == list(policy) != []
 
@@ -79,6 +89,60 @@ def test_arguments_override_deltas_in_z_y_x_and_threshold():
     peaks = {(1, 0, 1): 9.0, (0, 2, -1): 8.0, (1, -2, 0): 6.9, (0, -1, 3): 7.0}
     policy.update(logits_with(peaks), (10, 20, 30))
     assert list(policy) == [(11, 20, 31), (10, 22, 29), (10, 19, 33)]
+
+
+def test_large_moves_first_then_small_ones_where_much_is_new():
+    view = View(visited=[(0, 0, -2)])
+    policy = CoarseToFineMovementPolicy(view, (1, 2, 2), 2.0, coarse=2)
+    policy.reset_state((0, 0, 0))
+    assert next(policy) == (0, 0, 0)
+    # Faces at ±2, ±3 (not 4: half of what the network predicts) and ±4; and at ±1, ±2 and ±2.
+    peaks = {(0, 0, 4): 3.0, (0, 3, 1): 4.0, (0, 0, 2): 9.0, (0, 0, -2): 8.0, (0, -2, 1): 7.0}
+    policy.update(logits_with(peaks), (0, 0, 0))
+    assert next(policy) == (0, 3, 1)
+    policy.update(logits_with({(-2, 0, 0): 5.0, (-1, 0, 0): 5.0}), (0, 3, 1))
+    assert next(policy) == (0, 0, 4)
+    policy.update(logits_with({}), (0, 0, 4))
+    assert next(policy) == (-2, 3, 1)
+    policy.update(logits_with({}), (-2, 3, 1))
+    # No large move is left. (0, 0, -2) would see too little that is new.
+    assert next(policy) == (0, 0, 2)
+    policy.update(logits_with({(0, -3, 0): 6.0}), (0, 0, 2))
+    assert list(policy)[:2] == [(0, -3, 2), (0, -2, 1)]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_with_equal_moves_it_is_the_other_policy(seed):
+    """Large moves as long as the small ones leave the small ones nothing to do."""
+
+    def positions(policy):
+        random = np.random.default_rng(seed)
+        policy.reset_state((0, 0, 0))
+        visited = []
+        for position in policy:
+            visited.append(position)
+            policy.update(random.normal(size=(5, 7, 9)).astype(np.float32), position)
+            if len(visited) == 40:
+                break
+        return visited
+
+    plain = FaceMaxMovementPolicy(View(), (1, 2, 3), 1.0)
+    assert positions(CoarseToFineMovementPolicy(View(), (1, 2, 3), 1.0, 1, 0)) == positions(plain)
+
+
+@pytest.mark.parametrize(
+    ('args', 'message'),
+    [
+        ('{"coarse": 0.5}', 'coarse is 0.5 and min_unvisited 0.05; expected 1 or more, and 0 to 1'),
+        ('{"min_unvisited": 5}', 'min_unvisited 5; expected'),
+        ('{"coarse": "big"}', 'do not fit CoarseToFineMovementPolicy'),
+    ],
+)
+def test_arguments_of_the_coarse_moves(args, message):
+    make_policy(View(), 'CoarseToFineMovementPolicy', '{"coarse": 2}', (1, 1, 1), 0, (2, 3, 4))
+    with pytest.raises(UserError, match=message):
+        make_policy(View(), 'CoarseToFineMovementPolicy', args, (1, 1, 1), 0, (2, 3, 4))
 
 
 @pytest.mark.parametrize(
