@@ -132,14 +132,8 @@ def straight(repository, tmp_path_factory, flood_network):
     return whole_result(folder)
 
 
-@pytest.mark.parametrize(
-    'sign',
-    [
-        signal.SIGTERM,
-        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
-        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow  # test_inference_boxes.py stops and resumes in the fast tests, test_inference_kills.py kills
+@pytest.mark.parametrize('sign', [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_interrupted_and_resumed_it_gives_the_same(repository, folder, straight, sign):
     process, saved = start_and_wait(repository, folder)
     process.send_signal(sign)

@@ -91,6 +91,7 @@ def test_trains_and_keeps_the_flags(repository, folder):
     assert steps_of_events(folder / 'model') == [5, 7]
 
 
+@pytest.mark.slow
 def test_killed_it_goes_on_from_its_last_checkpoint(repository, folder):
     arguments = (*ARGS, '--max_steps=1000000', '--checkpoint_steps=3', '--summary_rate_secs=0.2')
     process = subprocess.Popen(
@@ -109,9 +110,8 @@ def test_killed_it_goes_on_from_its_last_checkpoint(repository, folder):
     assert step + 2 in steps_of_events(folder / 'model')
 
 
-@pytest.mark.parametrize(
-    'sign', [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('sign', [signal.SIGTERM, signal.SIGINT])
 def test_asked_to_stop_it_saves_a_checkpoint(repository, folder, sign):
     arguments = (*ARGS, '--max_steps=1000000', '--checkpoint_steps=3', '--keep_checkpoints=2')
     process = subprocess.Popen(

@@ -137,7 +137,7 @@ def parse_command(
     epilog: str = '',
     **defaults: Any,
 ) -> argparse.Namespace:
-    """Parses the command line of one of the four stages, whose flags are the settings of a dataclass.
+    """Parses the command line of a stage, or of `ffn segment`, whose flags are the settings of a dataclass.
 
     As the scripts do, it accepts --flagfile=FILE and --flag=true.
 

@@ -9,7 +9,7 @@ from typing import Any
 from ffn.assembly.assembly import describe
 from ffn.assembly.config import AssemblyConfig
 from ffn.assembly.whole_volume import segment_volume
-from ffn.cli.flags import add_settings, make_parser, read_settings
+from ffn.cli.flags import parse_command, read_settings
 from ffn.distributed.pool import PoolConfig
 from ffn.inference.request import read_box, read_config
 from ffn.utils.errors import UserError
@@ -58,14 +58,16 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
       UserError: see `ffn.assembly.whole_volume.segment_volume`; also a request that is incomplete.
       SystemExit: stopped by a signal, after checkpoints.
     """
-    parser = make_parser(
+    args = parse_command(
         'segment',
         'Segments a whole volume: subvolume by subvolume, as run_inference.py does, into the\n'
         "request's segmentation_output_dir, and then makes one volume of them, as `ffn assemble` does.\n"
         'Killed at any time and restarted, it resumes: finished subvolumes are kept, others continue\n'
         'from their checkpoints, and results of other settings are refused.',
+        'Input',
+        Segment,
+        argv,
         epilog='ffn segment --inference_request REQUEST.pbtxt --subvolume_size 544,544,544 \\\n'
         '  --overlap 32,32,32 --output zarr://whole.zarr --scheduler local',
     )
-    add_settings(parser, 'Input', Segment)
-    return run(read_settings(parser.parse_args(argv), Segment))
+    return run(read_settings(args, Segment))

@@ -60,6 +60,12 @@ def write_plan(plan: Plan, measured: Measurements, folder: Path, batch_size: int
             'max_steps': plan['max_steps'],
             'train_dir': f'{folder}/model',
         },
+        'segment.flags': {
+            'inference_request': f'{folder}/request.pbtxt',
+            'subvolume_size': _join(plan['subvolume_size']),
+            'overlap': _join(plan['overlap']),
+            'output': f'zarr3://{folder}/segmentation',
+        },
     }
     for name, flags in files.items():
         lines = []
@@ -74,7 +80,7 @@ def write_plan(plan: Plan, measured: Measurements, folder: Path, batch_size: int
         'partitions': f'ffn partitions --flagfile={folder}/partitions.flags',
         'coordinates': f'ffn coordinates --flagfile={folder}/coordinates.flags',
         'train': f'ffn train --flagfile={folder}/train.flags',
-        'infer': f'ffn infer --inference_request={folder}/request.pbtxt --bounding_box=…',
+        'segment': f'ffn segment --flagfile={folder}/segment.flags',
     }
 
 

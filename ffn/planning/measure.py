@@ -31,6 +31,7 @@ class Measurements:
     Attributes:
       image: string that names the image.
       labels: likewise.
+      image_size: voxels of the image.
       box: the labelled box, within the image.
       voxel_size: x, y, z nanometres, None where nothing says so.
       mean: of the image, over sampled blocks.
@@ -45,6 +46,7 @@ class Measurements:
 
     image: str
     labels: str
+    image_size: Xyz
     box: Box
     voxel_size: KnownVoxelSize | None
     mean: float
@@ -97,6 +99,7 @@ def measure(
         return Measurements(
             image,
             labels,
+            volume.box.size,
             truth.box,
             agreed_voxel_size(known),
             mean,

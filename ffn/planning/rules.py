@@ -27,6 +27,8 @@ _TARGET_NM = 8.0
 _MIN_SIZES = (10000, 5000, 2000, 1000, 500, 200, 100, 50)
 _DUST = 0.01
 _ISOTROPIC, _THICK = 1.25, 4.0
+# Sides of a subvolume: what one canvas of some 5 GB holds.
+_SUBVOLUME = 512
 # Activations of a training step, per layer and voxel and feature: those kept for gradients, and gradients.
 _COPIES, _BYTES = 3, 4
 
@@ -95,6 +97,7 @@ def make_plan(measured: Measurements, memory_gib: float, has_gpu: bool, batch_si
             'a tenth of min_size: smaller objects are left to agglomeration',
         )
     )
+    choices += _tiling_choices(measured.image_size, network.fov)
     choices.append(
         Choice(
             'max_steps',
@@ -204,6 +207,17 @@ def _sampling_choices(measured: Measurements, network: _Network) -> Iterator[Cho
         min_size,
         f'makes {len(small)} of {len(measured.sizes)} objects background, {share:.2%} of the labelled voxels',
     )
+
+
+def _tiling_choices(image_size: Xyz, fov: Xyz) -> Iterator[Choice]:
+    sides = Xyz(*(min(n, _SUBVOLUME) for n in image_size))
+    yield Choice(
+        'subvolume_size',
+        sides,
+        f'x,y,z: at most {_SUBVOLUME}, about 35 bytes a voxel for each box that is segmented at a time',
+    )
+    overlap = Xyz(*(min(n - 1, f - 1) for n, f in zip(sides, fov, strict=True)))
+    yield Choice('overlap', overlap, 'x,y,z: the field of view less one voxel')
 
 
 def _augmentation_choices(

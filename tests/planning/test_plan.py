@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ffn import synthetic
-from ffn.cli import coordinates, partitions, plan, train
+from ffn.cli import coordinates, partitions, plan, segment, train
 from ffn.inference.request import parse_request
 from ffn.planning.files import write_plan
 from ffn.planning.measure import measure
@@ -154,6 +154,13 @@ def test_the_stages_take_its_files(tmp_path, capsys, monkeypatch):
     assert config.model_args == made['model_args']
     assert config.data.image_mean == made['image_mean']
     assert config.data.augmentation is not None
+    request = parse_request(str(folder / 'request.pbtxt'))
+    monkeypatch.setattr(segment, 'run', called.append)
+    segment.main([f'--flagfile={folder}/segment.flags'])
+    tiling = called[1].assembly.tiling
+    assert (tiling.size, tiling.overlap) == (Xyz(100, 90, 40), made['overlap'])
+    assert made['overlap'] == Xyz(24, 24, 8)
+    assert parse_request(called[1].inference_request) == parse_request(f'{folder}/request.pbtxt')
     request = parse_request(str(folder / 'request.pbtxt'))
     assert request.seed_policy == 'PolicyPeaks2d'
     assert request.model_checkpoint_path == f'{folder}/model'

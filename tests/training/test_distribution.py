@@ -127,6 +127,7 @@ def test_two_processes_learn_together(repository, folder):
     assert max(together, alone) < 0.5 * min(curve[:5].mean() for curve in curves)
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_others_and_all_go_on(repository, folder):
     configs = cluster(2)
     workers = [
