@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import measure
+from ffn.inference.network import load_network
 from ffn.inference.request import make_config, read_request
-from ffn.inference.runner import Runner, load_network
+from ffn.inference.runner import Runner
 from ffn.utils.geometry import Box
 from ffn.utils.protos import parse_text
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import NamedTuple
 from ffn.agglomeration.decision_points import find_decision_points
 from ffn.distributed.blockwise import block_file, run_blocks
 from ffn.distributed.pool import Pool
-from ffn.utils.atomic import atomic_path
+from ffn.utils.checksums import checked_path, read_checked
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, blocks
 from ffn.volumes.volume import VolumeSource
@@ -111,7 +112,7 @@ def search_block(search: CandidateSearch, core: Box, path: Path) -> None:
     found = find_decision_points(
         labels, search.voxel_size, search.max_distance, core=core.relative_to(outer.start)
     )
-    with atomic_path(path) as temporary, open(temporary, 'w', newline='') as file:
+    with checked_path(path) as temporary, open(temporary, 'w', newline='') as file:
         writer = csv.writer(file)
         writer.writerow(_BLOCK_COLUMNS)
         for pair, place in sorted(found.items()):
@@ -121,7 +122,7 @@ def search_block(search: CandidateSearch, core: Box, path: Path) -> None:
 
 def write_candidates(path: Path, candidates: Sequence[Candidate]) -> None:
     """Writes candidates as CSV, atomically."""
-    with atomic_path(path) as temporary, open(temporary, 'w', newline='') as file:
+    with checked_path(path) as temporary, open(temporary, 'w', newline='') as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
         for one in candidates:
@@ -140,16 +141,14 @@ def read_candidates(path: Path) -> list[Candidate]:
 def _read(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Candidate]]:
     """Yields the candidates of a table, each preceded by its leading column, '' if there is none."""
     before = columns.index('id_a')
-    with open(path, newline='') as file:
-        reader = csv.reader(file)
-        if tuple(next(reader, ())) != columns:
-            raise UserError(
-                f'{path} is not a table of candidates, with columns {",".join(columns)}'
-            )
-        try:
-            for row in reader:
-                a, b, distance, *point = row[before:]
-                candidate = Candidate(int(a), int(b), float(distance), Xyz(*map(int, point)))
-                yield ''.join(row[:before]), candidate
-        except (TypeError, ValueError) as error:
-            raise UserError(f'{path}, line {reader.line_num}: {error}') from error
+    data = read_checked(path, 'remove it, and run again')
+    reader = csv.reader(io.StringIO(data.decode(errors='replace'), newline=''))
+    if tuple(next(reader, ())) != columns:
+        raise UserError(f'{path} is not a table of candidates, with columns {",".join(columns)}')
+    try:
+        for row in reader:
+            a, b, distance, *point = row[before:]
+            candidate = Candidate(int(a), int(b), float(distance), Xyz(*map(int, point)))
+            yield ''.join(row[:before]), candidate
+    except (TypeError, ValueError) as error:
+        raise UserError(f'{path}, line {reader.line_num}: {error}') from error

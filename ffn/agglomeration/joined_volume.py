@@ -13,7 +13,7 @@ import numpy as np
 from ffn.distributed.blockwise import run_blocks
 from ffn.distributed.pool import Pool
 from ffn.inference import inference_pb2
-from ffn.utils.atomic import write_npy
+from ffn.utils.checksums import read_checked_npy, write_checked_npy
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, blocks
 from ffn.utils.labels import remap
@@ -57,7 +57,7 @@ def write_joined(
     if there != stamp:
         shutil.rmtree(written, ignore_errors=True)
     record_output(folder / RECORD, output.spec, stamp)  # before the output carries it
-    write_npy(folder / TABLE, table)
+    write_checked_npy(folder / TABLE, table)
     size = Xyz(*(max(n * BLOCK_CHUNKS, m) for n, m in zip(output.chunk, output.unit, strict=True)))
 
     def parts() -> Iterator[Box]:
@@ -105,9 +105,10 @@ def write_block(
       block: whole chunks.
       mark: file to create afterwards.
     """
+    replacements = read_checked_npy(table, 'run again, and it is made again')
     with segmentation.open() as volume:
         output.open_parallel().write(
-            block, read_joined(volume.require_labels(), np.load(table), block)
+            block, read_joined(volume.require_labels(), replacements, block)
         )
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.touch()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import shutil
 from collections.abc import Iterator
 from typing import Any
@@ -19,11 +18,12 @@ from absl import logging
 from ffn.assembly.config import Assembly
 from ffn.assembly.masked import find_unmasked_subvolumes
 from ffn.assembly.overlaps import count_row, read_overlaps
-from ffn.assembly.reconcile import Tables, reconcile
+from ffn.assembly.reconcile import STATISTICS, Tables, again, reconcile
 from ffn.assembly.tiling import SubvolumeSet
 from ffn.assembly.write import CHANGED, write_block, write_hdf5
 from ffn.distributed.pool import Pool, run_stage
 from ffn.inference import storage
+from ffn.utils.checksums import digest, unsealed
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz
 from ffn.utils.locks import exclusive_directory
@@ -110,7 +110,7 @@ def _make_stamp(assembly: Assembly, crcs: np.ndarray | None = None) -> str:
     """Identifies what the output is made from: folder and settings, and the labels once they are known."""
     made_from = {**assembly.as_dict(), 'segmentation': str(assembly.directory)}
     labels = '' if crcs is None else hashlib.sha256(crcs.tobytes()).hexdigest()
-    return f'{provenance.digest(made_from)}-{labels}'
+    return f'{digest(made_from)}-{labels}'
 
 
 def count_overlaps(
@@ -157,14 +157,13 @@ def assign_global_ids(
     Raises:
       UserError: a subvolume has changed since it was reconciled.
     """
-    path = assembly.folder / 'statistics.json'
+    path = assembly.folder / STATISTICS
     if path.exists():
         changed = np.flatnonzero(Tables(assembly.folder).crcs != crcs)
         if len(changed):
             place = next(itertools.islice(assembly.tiling.places(), int(changed[0]), None))
             raise UserError(f'the subvolume at {assembly.tiling.subvolume(place).start} {CHANGED}')
-        statistics: dict[str, Any] = json.loads(path.read_text())
-        return statistics
+        return unsealed(path.read_bytes(), path, again(assembly.folder))
     with progress(total=len(present), desc='ids', unit='subvolume', quiet=quiet) as bar:
         overlaps = read_overlaps(assembly.tiling, present, assembly.overlaps)
         return reconcile(assembly.tiling, overlaps, assembly.matching, assembly.folder, bar.update)
@@ -223,5 +222,5 @@ def describe(statistics: dict[str, Any], assembly: Assembly) -> str:
         f'{s["conflicts"]} ids matched several of a neighbour; {s["joined_within_subvolumes"]} were '
         f'joined with another one of their subvolume\n'
         f'{s["objects_in_cores"]} objects, {s["voxels"] / max(x * y * z, 1):.1%} of the box; '
-        f'written to {assembly.output.spec}; statistics in {assembly.folder / "statistics.json"}'
+        f'written to {assembly.output.spec}; statistics in {assembly.folder / STATISTICS}'
     )

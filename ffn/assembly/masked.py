@@ -14,9 +14,8 @@ import numpy as np
 from ffn.assembly.config import describe_tiling
 from ffn.assembly.tiling import SubvolumeSet, Tiling
 from ffn.distributed.pool import Pool, run_stage
-from ffn.utils.atomic import write_npy
+from ffn.utils.checksums import digest, read_checked_npy, write_checked_npy
 from ffn.utils.geometry import Xyz
-from ffn.volumes import provenance
 from ffn.volumes.masks import Mask, MaskBuilder
 
 
@@ -38,10 +37,10 @@ def find_unmasked_subvolumes(
     found = SubvolumeSet(tiling)
     if not masks:
         return found
-    folder = folder / 'present' / provenance.digest(describe_tiling(tiling, masks))[:16]
+    folder = folder / 'present' / digest(describe_tiling(tiling, masks))[:16]
     path = folder / 'all.npy'
     if path.exists():
-        found.present = np.load(path)
+        found.present = read_checked_npy(path, f'remove {folder}, and run again')
         return found
     rows = {
         (z, y): folder / f'{z}_{y}.npy' for z in range(tiling.grid.z) for y in range(tiling.grid.y)
@@ -51,8 +50,8 @@ def find_unmasked_subvolumes(
     for _ in run_stage(pool, write_unmasked_row, tasks, len(left), 'masks', quiet, unit='row'):
         pass
     for row, file in rows.items():
-        found.present[row] = np.load(file)
-    write_npy(path, found.present)
+        found.present[row] = read_checked_npy(file, f'remove {folder}, and run again')
+    write_checked_npy(path, found.present)
     return found
 
 
@@ -74,4 +73,4 @@ def write_unmasked_row(masks: Sequence[Mask], tiling: Tiling, z: int, y: int, pa
         for x in range(tiling.grid.x):
             mask = builder.build(masks, tiling.subvolume(Xyz(x, y, z)))
             present[x] = mask is None or not mask.all()
-    write_npy(path, present)
+    write_checked_npy(path, present)

@@ -17,10 +17,20 @@ from ffn.assembly.matching import MatchedIds, Matching, match_ids
 from ffn.assembly.overlaps import Overlap
 from ffn.assembly.tiling import AXES, Tiling
 from ffn.assembly.union import Components
+from ffn.utils import checksums
 from ffn.utils.atomic import write_json
+from ffn.utils.checksums import CheckedTable
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz
 
+STATISTICS = 'statistics.json'
+_TABLES = {
+    'offsets': np.int64,
+    'ids': np.uint64,
+    'objects': np.int64,
+    'sizes': np.int64,
+    'crcs': np.uint32,
+}
 _BLOCK = 1 << 20
 _EXAMPLES = 20
 
@@ -40,21 +50,32 @@ class Tables:
         """Opens the files.
 
         Raises:
-          UserError: they do not exist.
+          UserError: they do not exist, or are damaged.
         """
         try:
-            self.offsets = _map_file(Path(folder, 'offsets.bin'), np.int64)
-            self.ids = _map_file(Path(folder, 'ids.bin'), np.uint64)
-            self.objects = _map_file(Path(folder, 'objects.bin'), np.int64)
-            self.sizes = _map_file(Path(folder, 'sizes.bin'), np.int64)
-            self.crcs = _map_file(Path(folder, 'crcs.bin'), np.uint32)
-        except (OSError, ValueError) as error:
+            tables = {
+                name: CheckedTable(Path(folder, f'{name}.bin'), dtype, again(folder))
+                for name, dtype in _TABLES.items()
+            }
+        except OSError as error:
             raise UserError(f'{folder} holds no reconciled ids: {error}') from error
+        self.offsets, self.ids = tables['offsets'], tables['ids']
+        self.objects, self.sizes = tables['objects'], tables['sizes']
+        self.crcs: np.ndarray = tables['crcs'][:]
 
     def look_up(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the ids of a subvolume, ascending, and their objects."""
+        """Returns the ids of a subvolume, ascending, and their objects.
+
+        Raises:
+          UserError: the tables are damaged there.
+        """
         begin, end = self.offsets[index : index + 2]
         return self.ids[begin:end], self.objects[begin:end]
+
+
+def again(folder: str | Path) -> str:
+    """What to do if a file of a reconciliation is damaged."""
+    return f'remove {Path(folder, STATISTICS)} and run again, and ids are reconciled again'
 
 
 def _map_file(path: Path, dtype: type) -> np.ndarray:
@@ -98,6 +119,8 @@ def reconcile(
     paths['edges'].unlink()
     sizes = _sum_sizes(folder, objects, paths['voxels'], block)
     paths['voxels'].unlink()
+    for name in _TABLES:
+        checksums.record(folder / f'{name}.bin')
     statistics = {
         **counts,
         'ids': int(offsets[-1]),
@@ -105,7 +128,7 @@ def reconcile(
         'joined_within_subvolumes': _count_joined_within(Tables(folder)),
         **sizes,
     }
-    write_json(folder / 'statistics.json', statistics)
+    write_json(folder / STATISTICS, checksums.sealed(statistics))
     return statistics
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +13,10 @@ from ffn.inference.request_identity import request_digest
 from ffn.utils.arrays import native
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
-from ffn.utils.npz import read_npy_header, read_npz, stored_bytes
+from ffn.utils.npz import DAMAGES, open_archive, read_npy_header, read_npz, stored_bytes
 from ffn.volumes import provenance
+
+_REST = 1 << 20
 
 
 class Subvolumes:
@@ -68,10 +68,10 @@ class Subvolumes:
         return self._read(place, index[0].stop)[index]
 
     def _read(self, place: Xyz, sections: int) -> np.ndarray:
-        """Reads the first sections of a subvolume; the others are not decompressed."""
+        """Reads the first sections of a subvolume; the others are only decompressed, for the checksum."""
         path, shape = self.path(place), self.tiling.subvolume(place).size.zyx
         try:
-            with zipfile.ZipFile(path) as archive, archive.open('segmentation.npy') as file:
+            with open_archive(path) as archive, archive.open('segmentation.npy') as file:
                 stored, fortran, dtype = read_npy_header(file)
                 if len(stored) != 3 or dtype.kind not in 'iu':
                     raise UserError(f'{path} holds {dtype} of shape {stored}; expected 3-d labels')
@@ -82,8 +82,10 @@ class Subvolumes:
                     )
                 count = math.prod(shape if fortran else (sections, *shape[1:]))
                 data = file.read(count * dtype.itemsize)
+                while file.read(_REST):  # the archive's checksum is that of the whole member
+                    pass
                 labels = native(np.frombuffer(data, dtype, count))
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError) as error:
+        except DAMAGES as error:
             if isinstance(error, UserError):
                 raise
             raise UserError(

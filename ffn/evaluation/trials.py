@@ -14,6 +14,7 @@ from typing import Any
 from ffn.evaluation.held_out_score import HeldOutScore
 from ffn.inference import inference_pb2
 from ffn.utils.atomic import write_json
+from ffn.utils.checksums import sealed, unsealed
 from ffn.utils.errors import UserError
 from ffn.utils.protos import parse_text
 
@@ -155,12 +156,12 @@ def collect_scores(score: HeldOutScore, erl: Mapping[str, float]) -> dict[str, f
 
 def write_result(path: Path, result: Result) -> None:
     """Writes a result as JSON, atomically."""
-    write_json(path, dataclasses.asdict(result))
+    write_json(path, sealed(dataclasses.asdict(result)))
 
 
 def read_result(path: Path) -> Result | None:
     """Reads a result; None if there is none or it is damaged."""
     try:
-        return Result(**json.loads(path.read_text()))
+        return Result(**unsealed(path.read_bytes(), path, 'it is made again'))
     except (OSError, TypeError, ValueError):
         return None

@@ -16,7 +16,7 @@ from ffn.distributed.blockwise import block_file, run_blocks
 from ffn.distributed.pool import Pool
 from ffn.export.downsample import downsample_labels
 from ffn.export.scales import CHUNK, Scale
-from ffn.utils.atomic import write_npy
+from ffn.utils.checksums import read_checked_npy, write_checked_npy
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, blocks
 from ffn.volumes import provenance
@@ -143,7 +143,8 @@ class Pyramid:
         sizes: dict[int, int] = {}
         for block in self._blocks(0):
             path = block_file(self.written(0), block, '.npy')
-            for label, count in np.load(path).T.tolist():
+            advice = f'remove {self.folder}, and export again'
+            for label, count in read_checked_npy(path, advice).T.tolist():
                 sizes[label] = sizes.get(label, 0) + count
         sizes.pop(0, None)
         return sizes, sizes.pop(NOT_LABELLED, 0)
@@ -273,4 +274,4 @@ def write_block(pyramid: Pyramid, level: int, block: Box, mark: Path) -> None:
     if pyramid.labels and level == 0:
         ids, counts = fastremap.unique(data, return_counts=True)
         sizes = np.array([[*ids.tolist(), NOT_LABELLED], [*counts.tolist(), unlabelled]], np.uint64)
-    write_npy(mark, sizes)
+    write_checked_npy(mark, sizes)

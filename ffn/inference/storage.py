@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +17,7 @@ import numpy as np
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
-from ffn.utils.npz import bytes_member, read_npy_header, read_npz
+from ffn.utils.npz import DAMAGES, bytes_member, open_archive, read_npy_header, read_npz
 
 # A file in a folder of results that is not complete yet.
 UNFINISHED = 'unfinished'
@@ -112,9 +110,9 @@ def segmentation_shape(path: str | Path) -> Zyx:
       UserError: no such file, or one that is damaged.
     """
     try:
-        with zipfile.ZipFile(path) as archive, archive.open('segmentation.npy') as file:
+        with open_archive(path) as archive, archive.open('segmentation.npy') as file:
             return Zyx.of(read_npy_header(file).shape)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError) as error:
+    except DAMAGES as error:
         raise UserError(f'{path} holds no 3-d segmentation ({error})') from error
 
 

@@ -9,7 +9,11 @@ from pathlib import Path
 from ffn.models.model import FFNModel
 from ffn.models.saved_settings import KERAS_ENDING, read_settings, settings_path
 from ffn.utils.atomic import atomic_path
+from ffn.utils.checksums import KEY, file_digest
 from ffn.utils.errors import UserError
+
+# In the settings beside a file: its SHA-256.
+DIGEST = 'weights_sha256'
 
 
 def load(model: FFNModel, path: str | Path, ema: bool = False) -> int:
@@ -28,7 +32,13 @@ def load(model: FFNModel, path: str | Path, ema: bool = False) -> int:
     """
     if not Path(path).is_file():
         raise UserError(f'no such file: {path}')
-    if ema and not (read_settings(path) or {}).get('ema'):
+    settings = read_settings(path) or {}
+    if DIGEST in settings and settings[DIGEST] != file_digest(path):
+        raise UserError(
+            f'{path} is damaged, as its SHA-256 is not the {DIGEST} in {settings_path(path)}; take a copy, or '
+            f'convert the checkpoint again (if you have replaced it, remove "{DIGEST}" and "{KEY}" there)'
+        )
+    if ema and not settings.get('ema'):
         raise UserError(
             f'{path} holds no averaged weights: convert the checkpoint with --ema, or leave use_ema '
             'out'

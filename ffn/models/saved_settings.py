@@ -6,14 +6,13 @@ same lies in NAME.json, together with the training step. No framework is needed 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ffn.models.checkpoints import find_checkpoint
-from ffn.utils.atomic import atomic_path
-from ffn.utils.errors import UserError
+from ffn.utils.atomic import write_json
+from ffn.utils.checksums import sealed, unsealed
 
 KERAS_ENDING = '.weights.h5'
 _FILE = 'model.json'
@@ -54,13 +53,7 @@ def read_settings(path: str | Path) -> dict[str, Any] | None:
     file = settings_path(path)
     if not file.exists():
         return None
-    try:
-        settings = json.loads(file.read_text())
-    except ValueError as error:  # no JSON, or no UTF-8
-        raise UserError(f'{file} is damaged: {error}') from error
-    if not isinstance(settings, dict):
-        raise UserError(f'{file} is damaged: it holds no JSON object')
-    return settings
+    return unsealed(file.read_bytes(), file, 'take a copy, or save the weights again')
 
 
 def write_settings(directory: str | Path, settings: Mapping[str, Any]) -> None:
@@ -70,5 +63,4 @@ def write_settings(directory: str | Path, settings: Mapping[str, Any]) -> None:
 
 def write_settings_file(path: Path, settings: Mapping[str, Any]) -> None:
     """Writes settings as JSON, atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(settings, indent=2) + '\n')
+    write_json(path, sealed(settings))

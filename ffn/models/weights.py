@@ -22,6 +22,7 @@ from ffn.models.saved_settings import (
     settings_path,
     write_settings_file,
 )
+from ffn.utils.checksums import file_digest
 from ffn.utils.errors import UserError
 from ffn.utils.plugins import json_args
 
@@ -142,7 +143,7 @@ def convert(
     model = create_model(settings['model_name'], args)
     step = load_weights(model, checkpoint, ema)
     keras_weights.save(model, output)
-    settings |= {'model_args': args, 'step': step}
+    settings |= {'model_args': args, 'step': step, keras_weights.DIGEST: file_digest(output)}
     if ema:
         settings['ema'] = True
     write_settings_file(settings_path(output), settings)

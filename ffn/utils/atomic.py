@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
@@ -80,12 +78,6 @@ def write_json(path: str | os.PathLike, content: Any, indent: int | None = 2) ->
     """
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=indent) + '\n', encoding='utf-8')
-
-
-def write_npy(path: str | os.PathLike, array: np.ndarray) -> None:
-    """Writes an array as npy, atomically."""
-    with atomic_path(path) as temporary, open(temporary, 'wb') as file:
-        np.save(file, array)
 
 
 def _umask() -> int:

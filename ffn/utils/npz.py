@@ -7,11 +7,12 @@ else is refused before any of it runs.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -41,6 +42,11 @@ _NUMPY = {
     'numeric': {'_frombuffer'},
     '': {'ndarray', 'dtype'},
 }
+
+
+_END = 22  # bytes of the record at the end of an archive, which has the number of members
+# What is raised for a damaged npz, also where damage looks like encryption or a newer kind of archive.
+DAMAGES = (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError, RuntimeError)
 
 
 class _Unpickler(pickle.Unpickler):
@@ -97,6 +103,24 @@ def read_npy_header(file: IO[bytes]) -> NpyHeader:
     return NpyHeader(*read(file))
 
 
+@contextlib.contextmanager
+def open_archive(path: str | Path) -> Iterator[zipfile.ZipFile]:
+    """Opens an npz whose directory is whole: otherwise a member of which it is damaged would seem to be absent.
+
+    Raises:
+      Exception: one of DAMAGES.
+    """
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            archive.open(member).close()  # under the same name as in the directory
+        with open(path, 'rb') as file:
+            file.seek(-_END - len(archive.comment), io.SEEK_END)
+            count = int.from_bytes(file.read(_END)[10:12], 'little')
+        if count not in (len(archive.infolist()), 0xFFFF):  # which stands for a large number
+            raise zipfile.BadZipFile(f'{len(archive.infolist())} of {count} members are listed')
+        yield archive
+
+
 def read_npz(path: str | Path, names: Iterable[str], classes: Iterable[type]) -> dict[str, Any]:
     """Reads members of an npz file; object arrays only if their content is harmless.
 
@@ -114,7 +138,7 @@ def read_npz(path: str | Path, names: Iterable[str], classes: Iterable[type]) ->
     if not Path(path).exists():
         raise UserError(f'no such file: {path}')
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_archive(path) as archive:
             present = set(archive.namelist())
             return {
                 name: _read_member(archive.read(f'{name}.npy'), classes)
@@ -126,7 +150,7 @@ def read_npz(path: str | Path, names: Iterable[str], classes: Iterable[type]) ->
             f'{path} is refused: an object stored in it is not plain data ({error}); do not trust '
             'where it came from'
         ) from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
+    except DAMAGES as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f'{path} is not a whole npz file ({error})') from error

@@ -55,6 +55,7 @@ def _zarr3_schema(layout: Layout) -> dict[str, Any]:
     codecs: list[dict[str, Any]] = [
         {'name': 'bytes', 'configuration': {'endian': 'little'}},
         {'name': 'zstd', 'configuration': {'level': 3}},
+        {'name': 'crc32c'},
     ]
     if layout.shard is not None:
         inner = {'chunk_shape': list(layout.chunk.zyx), 'codecs': codecs}

@@ -171,7 +171,7 @@ class OutputSpec:
             return dataset in file
 
     def _opens(self) -> bool:
-        """Whether there is a volume on the server."""
+        """Whether there is a volume that can be opened."""
         import tensorstore as ts
 
         try:
@@ -198,6 +198,8 @@ class OutputSpec:
         spec, layout = self._spec(), self._layout()
         spec |= layout.metadata(spec['driver'])
         is_new = not self.exists()
+        if spec['driver'] == 'zarr3' and self._opens():
+            del spec['metadata']['codecs']  # those of an earlier version have no checksums
         if is_new and layout.voxel_size:  # one of an earlier version may lack it
             if spec['driver'] == 'zarr3':
                 spec['metadata']['attributes'] = layout.resolution_zyx()

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ffn.utils.atomic import write_json
+from ffn.utils.checksums import digest, sealed, unsealed
 from ffn.utils.errors import UserError
+from ffn.utils.npz import DAMAGES, open_archive
 from ffn.volumes.hdf5 import open_hdf5
 from ffn.volumes.opened_array import MADE_FROM, MADE_FROM_FILE
 from ffn.volumes.specs import split_channel, split_spec
@@ -30,11 +31,6 @@ MANIFEST = 'manifest.json'
 
 
 # Digests.
-
-
-def digest(configuration: Mapping[str, Any]) -> str:
-    """SHA-256 of a configuration that JSON can hold, independent of the order of its keys."""
-    return hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()
 
 
 def model_digest(path: str) -> str:
@@ -68,10 +64,10 @@ def checksums(path: str | Path) -> tuple[int, int]:
       UserError: no such file, or one that is damaged.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_archive(path) as archive:
             found = {member.filename: member.CRC for member in archive.infolist()}
             return found['segmentation.npy'], found.get('request.npy', 0)
-    except (zipfile.BadZipFile, OSError, KeyError) as error:
+    except DAMAGES as error:
         raise UserError(
             f'{path} is damaged ({error}); remove it and run again to segment it again'
         ) from error
@@ -207,7 +203,7 @@ def write_stamp(spec: str, stamp: str, complete: bool) -> None:
         return
     try:
         store = open_folder(find_store(spec)['kvstore'])
-        store.write(MADE_FROM_FILE, json.dumps(content).encode()).result()
+        store.write(MADE_FROM_FILE, json.dumps(sealed(content)).encode()).result()
     except (ValueError, OSError, NotImplementedError) as error:
         raise UserError(f'{spec} cannot be made: {str(error).splitlines()[0]}') from error
 
@@ -223,7 +219,7 @@ def record_output(record: Path, spec: str, stamp: str) -> None:
     known = _read_outputs(record)
     if stamp not in known.setdefault(spec, []):
         known[spec].append(stamp)
-        write_json(record, known)
+        write_json(record, sealed(known))
 
 
 def recorded_stamps(record: Path, spec: str) -> list[str]:
@@ -233,12 +229,19 @@ def recorded_stamps(record: Path, spec: str) -> list[str]:
 
 def _read_outputs(record: Path) -> dict[str, list[str]]:
     """Volumes and the stamps that they were given."""
-    outputs: dict[str, list[str]] = json.loads(record.read_text()) if record.exists() else {}
-    return outputs
+    if not record.exists():
+        return {}
+    advice = 'remove it and the output volumes of this folder, and run again'
+    return unsealed(record.read_bytes(), record, advice)
 
 
 def _read_stamp_of(spec: str | dict[str, Any]) -> dict[str, Any]:
-    """Reads `made_from` and `complete` of a volume; nothing if it has no stamp or cannot be read."""
+    """Reads `made_from` and `complete` of a volume; nothing if it has no stamp or cannot be read.
+
+    Raises:
+      UserError: the stamp is damaged.
+    """
+    name = spec if isinstance(spec, str) else str(spec['kvstore'])
     try:
         if isinstance(spec, str):
             spec, _ = split_channel(spec)
@@ -248,10 +251,12 @@ def _read_stamp_of(spec: str | dict[str, Any]) -> dict[str, Any]:
                     return {'made_from': file[dataset].attrs.get(MADE_FROM, '')}
             spec = find_store(spec)
         found = open_folder(spec['kvstore']).read(MADE_FROM_FILE).result()
-        content = json.loads(found.value) if found.state == 'value' else {}
     except (ValueError, OSError, KeyError, NotImplementedError):
         return {}
-    return content if isinstance(content, dict) else {}
+    if found.state != 'value':
+        return {}
+    advice = 'remove the volume and run again what writes it'
+    return unsealed(found.value, f'{MADE_FROM_FILE} of {name}', advice)
 
 
 def open_folder(place: str | dict[str, Any]) -> Any:

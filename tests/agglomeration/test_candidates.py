@@ -92,6 +92,9 @@ def test_blocks_that_are_there_are_not_searched_again(found, tmp_path):
     after = [path.stat().st_mtime_ns for path in tables]
     assert [a == b for a, b in zip(before, after, strict=True)] == [i != 3 for i in range(8)]
     tables[3].write_text('something\n')
+    with pytest.raises(UserError, match=r'is damaged.*; remove it, and run again'):
+        found((20, 20, 20), folder=folder)
+    tables[3].with_name(f'{tables[3].name}.crc').unlink()
     with pytest.raises(UserError, match='not a table of candidates'):
         found((20, 20, 20), folder=folder)
 
@@ -101,6 +104,7 @@ def test_the_table_comes_back(tmp_path):
     write_candidates(tmp_path / 'c.csv', candidates)
     assert read_candidates(tmp_path / 'c.csv') == candidates
     (tmp_path / 'c.csv').write_text('id_a,id_b,distance,x,y,z\n1,2,3,4,5\n')
+    (tmp_path / 'c.csv.crc').unlink()
     with pytest.raises(UserError, match='line 2'):
         read_candidates(tmp_path / 'c.csv')
     (tmp_path / 'c.csv').write_text('something\n')

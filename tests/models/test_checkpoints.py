@@ -9,6 +9,7 @@ import tensorflow as tf
 from ffn.models import checkpoints
 from ffn.models.weights import load_weights
 from ffn.utils.errors import UserError
+from tests.flips import refusals
 from tests.models.small_network import make
 
 
@@ -95,3 +96,15 @@ def test_other_paths_stand_for_themselves(saved, tmp_path):
     (tmp_path / 'empty').mkdir()
     for path in ('', f'{tmp_path}/model.ckpt-10', f'{tmp_path}/none', f'{tmp_path}/empty'):
         assert checkpoints.resolve_checkpoint(path) == path
+
+
+@pytest.mark.parametrize('ending', ['.index', '.data-00000-of-00001'])
+def test_one_flipped_bit(saved, ending):
+    """TensorFlow's files have checksums of their own."""
+    folder, _ = saved
+
+    def read():
+        found = checkpoints.read_variables(folder / 'model.ckpt-20')
+        return {name: array.tolist() for name, array in sorted(found.items())}
+
+    assert refusals(folder / f'model.ckpt-20{ending}', read, 30) >= 20

@@ -1,5 +1,6 @@
 """Settings of a training, saved beside its weights."""
 
+import hashlib
 import json
 import os
 
@@ -32,8 +33,10 @@ def test_settings_of_the_training_go_along(tmp_path, checkpoint):
     output = tmp_path / 'my.weights.h5'
     assert convert(path, str(output)) == 1234
     assert sorted(p.name for p in tmp_path.iterdir()) == ['my.json', 'my.weights.h5', 'train']
-    expected = {**settings, 'step': 1234}
-    assert json.loads((tmp_path / 'my.json').read_text()) == expected
+    weights_sha256 = hashlib.sha256(output.read_bytes()).hexdigest()
+    expected = {**settings, 'step': 1234, 'weights_sha256': weights_sha256}
+    sha256 = hashlib.sha256(json.dumps(expected, sort_keys=True).encode()).hexdigest()
+    assert json.loads((tmp_path / 'my.json').read_text()) == {**expected, 'sha256': sha256}
     assert read_settings(output) == expected
     other = make(1)
     assert load_weights(other, output) == 1234
@@ -43,7 +46,8 @@ def test_settings_of_the_training_go_along(tmp_path, checkpoint):
 def test_without_settings_they_come_from_what_was_given(weights):
     output, _ = weights
     expected = {'model_name': NAME, 'model_args': ARGS, 'step': 1234}
-    assert read_settings(output) == expected
+    assert {**read_settings(output), **expected} == read_settings(output)
+    assert set(read_settings(output)) - set(expected) == {'weights_sha256'}
 
 
 def test_weights_alone_have_no_step(weights):

@@ -68,7 +68,8 @@ def test_the_metadata_of_shards(tmp_path):
     (codec,) = array['codecs']
     assert codec['name'] == 'sharding_indexed'
     assert codec['configuration']['chunk_shape'] == [6, 5, 4]
-    assert [inner['name'] for inner in codec['configuration']['codecs']] == ['bytes', 'zstd']
+    names = [inner['name'] for inner in codec['configuration']['codecs']]
+    assert names == ['bytes', 'zstd', 'crc32c']
     (scale,) = json.loads((tmp_path / 'precomputed/out/info').read_text())['scales']
     assert scale['encoding'] == 'compressed_segmentation'
     # 12 x 6 x 4 chunks are numbered with 4 + 3 + 2 bits; 2 x 2 x 2 are a shard.

@@ -5,8 +5,6 @@ Each process of a run has its own file, `model.ckpt-N.input-I-of-K`, an npz of a
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import numpy as np
 
 from ffn.models.checkpoints import PREFIX
 from ffn.utils.atomic import atomic_path
+from ffn.utils.npz import DAMAGES, open_archive
 
 
 def write_input_state(
@@ -49,9 +48,10 @@ def read_input_state(
       workers: number of processes.
     """
     try:
-        with np.load(_path(Path(checkpoint), worker, workers), allow_pickle=False) as file:
+        path = _path(Path(checkpoint), worker, workers)
+        with open_archive(path), np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error):
+    except DAMAGES:
         return None
 
 
