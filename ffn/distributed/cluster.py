@@ -20,6 +20,7 @@ from ffn.utils.signals import exit_on_sigterm
 if TYPE_CHECKING:
     from distributed import Client
 
+_LOOPBACK = '127.0.0.1'
 _BATCH_SYSTEMS = {
     'slurm': 'SLURMCluster',
     'lsf': 'LSFCluster',
@@ -62,7 +63,8 @@ def open_client(scheduler: str, workers: int = 0, threads: int = 1) -> Iterator[
                     threads_per_worker=threads,
                     memory_limit=0,
                     silence_logs='ERROR',
-                    dashboard_address=os.environ.get('FFN_DASHBOARD', ':8787'),
+                    host=_LOOPBACK,
+                    dashboard_address=_dashboard_address(),
                 )
             )
             client = distributed.Client(cluster)
@@ -82,8 +84,18 @@ def open_client(scheduler: str, workers: int = 0, threads: int = 1) -> Iterator[
         yield client
 
 
+def _dashboard_address() -> str:
+    """Where the dashboard of 'local' listens: on this machine only, unless FFN_DASHBOARD names a HOST:PORT."""
+    host, _, port = os.environ.get('FFN_DASHBOARD', ':8787').rpartition(':')
+    return f'{host or _LOOPBACK}:{port}'
+
+
 def _open_batch_system(system: str) -> Any:
-    """Opens the cluster of a batch system, whose jobs dask-jobqueue's configuration describes."""
+    """Opens the cluster of a batch system, whose jobs dask-jobqueue's configuration describes.
+
+    Where Dask's configuration requires encryption, connections use TLS, with the certificates that it names or
+    else with temporary ones.
+    """
     try:
         import dask_jobqueue
     except ImportError as error:
@@ -94,13 +106,29 @@ def _open_batch_system(system: str) -> Any:
     if shutil.which(submit := kind.job_cls.submit_command) is None:
         raise UserError(f'--scheduler {system}: there is no {submit} on this machine')
     try:
-        return kind()
+        return kind(**_encryption())
+    except ImportError as error:
+        raise UserError(
+            f'--scheduler {system}: encryption without certificates of your own needs the package cryptography: '
+            'pip install cryptography'
+        ) from error
     except ValueError as error:
         needs = ' '.join(str(error).split())
         raise UserError(
             f'--scheduler {system}: {needs}; DASK_CONFIG names the file that says what a job asks for, '
             'as configs/jobqueue.yaml does'
         ) from error
+
+
+def _encryption() -> dict[str, Any]:
+    """Arguments of a dask-jobqueue cluster that make it encrypt what Dask's configuration says must be."""
+    import dask
+    import distributed
+
+    if not dask.config.get('distributed.comm.require-encryption', None):
+        return {}
+    named = dask.config.get('distributed.comm.tls.ca-file', None)
+    return {'protocol': 'tls://', 'security': distributed.Security() if named else True}
 
 
 def count_gpus() -> int:

@@ -148,6 +148,26 @@ def test_a_job_that_ends_is_replaced(repository, tmp_path, monkeypatch):
             assert len((tmp_path / 'jobs').read_text().split()) == 2
 
 
+@pytest.mark.slow
+def test_jobs_talk_through_tls_where_that_is_required(repository, tmp_path, monkeypatch):
+    """The recipe of the manual: temporary certificates in a folder that the jobs can see."""
+    pytest.importorskip('cryptography')
+    monkeypatch.chdir(tmp_path)
+    batch_system(tmp_path)
+    monkeypatch.setenv('PATH', f'{tmp_path}/bin:{os.environ["PATH"]}')
+    monkeypatch.setenv('DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION', 'True')
+    recipe = yaml.safe_load((repository / 'configs' / 'jobqueue.yaml').read_text())
+    recipe['jobqueue']['slurm']['shared-temp-directory'] = str(tmp_path)
+    recipe['jobqueue']['slurm']['scheduler-options'] = {'dashboard_address': ':0'}
+    recipe['distributed'] = {'comm': {'require-encryption': True}}
+    with dask.config.set(dask.config.merge(dask.config.config, recipe)):
+        with open_client('slurm', 1) as client:
+            assert client.scheduler.address.startswith('tls://')
+            assert client.submit(abs, -1).result(60) == 1
+            [worker] = client.scheduler_info()['workers']
+            assert worker.startswith('tls://')
+
+
 def test_a_batch_system_that_is_not_there_or_not_set_up(tmp_path, monkeypatch):
     with pytest.raises(UserError, match='there is no sbatch on this machine'), open_client('slurm'):
         pass

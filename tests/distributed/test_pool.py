@@ -53,6 +53,26 @@ def test_more_tasks_than_are_submitted_at_a_time(monkeypatch):
     assert sorted(several) == list(range(50))
 
 
+def listening(processes: set[int]) -> set[str]:
+    """Addresses at which processes accept connections."""
+    return {
+        found.laddr.ip
+        for process in processes
+        for found in psutil.Process(process).net_connections('tcp')
+        if found.status == psutil.CONN_LISTEN
+    }
+
+
+@pytest.mark.parametrize(
+    ('dashboard', 'expected'), [(':0', {'127.0.0.1'}), ('0.0.0.0:0', {'127.0.0.1', '0.0.0.0'})]
+)
+def test_local_listens_on_this_machine_alone_unless_asked(monkeypatch, dashboard, expected):
+    monkeypatch.setenv('FFN_DASHBOARD', dashboard)
+    with open_client('local', 1) as client:
+        workers = client.run(os.getpid).values()
+        assert listening({os.getpid(), *workers}) == expected
+
+
 def test_no_such_scheduler():
     with pytest.raises(UserError, match='neither a file nor known'), open_pool('nowhere'):
         pass
