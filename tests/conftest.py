@@ -1,14 +1,21 @@
-"""Where tests find real data: environment variables, or the folder beside the checkout."""
+"""Fixtures of all tests: real data, by environment variables or in the folder beside the checkout; networks; events."""
 
 from __future__ import annotations
 
+import io
+import json
+import logging
 import os
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from absl import logging as absl_logging
+
+from ffn.utils import event_log
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -77,3 +84,27 @@ def trained_folder(flood_folder, flood_network) -> Path:
 def repository() -> Path:
     """Root of the checkout."""
     return ROOT
+
+
+@pytest.fixture
+def events(monkeypatch) -> Iterator[Callable[[], list[dict]]]:
+    """Makes the log JSON; what is returned reads the events since the last call."""
+    stream, logger = io.StringIO(), absl_logging.get_absl_logger()
+    handler = logging.StreamHandler(stream)
+    before = absl_logging.get_absl_handler().formatter
+    logger.addHandler(handler)
+    monkeypatch.setenv('FFN_LOG_JSON', '')  # restored at the end
+    event_log.turn_on()
+    level = logger.level
+    logger.setLevel(logging.INFO)
+
+    def read():
+        lines = stream.getvalue().splitlines()
+        stream.seek(0)
+        stream.truncate()
+        return [json.loads(line) for line in lines]
+
+    yield read
+    logger.setLevel(level)
+    logger.removeHandler(handler)
+    absl_logging.get_absl_handler().setFormatter(before)

@@ -8,10 +8,13 @@ from typing import Any, TypeVar
 from absl import app, flags
 
 from ffn.cli import trust_flags
+from ffn.utils import event_log
 from ffn.utils.errors import UserError
 from ffn.utils.settings import MISSING, Setting, all_settings, build, join_lines
 
 T = TypeVar('T')
+
+LOG_JSON_HELP = 'log events as JSON, one a line, with time, host, process, and subvolume or step'
 
 # The script that calls `define` owns the flags: its --help lists them.
 flags.disclaim_key_flags()
@@ -27,6 +30,7 @@ def define(cls: type, **defaults: Any) -> None:
     for setting in all_settings(cls):
         _define(setting, defaults.get(setting.field, setting.default))
     trust_flags.define()
+    flags.DEFINE_bool('log_json', False, LOG_JSON_HELP)
 
 
 def _define(setting: Setting, default: Any) -> None:
@@ -56,6 +60,8 @@ def read(cls: type[T], **others: Any) -> T:
       UserError: a value that cannot be parsed, or that the class refuses.
     """
     trust_flags.apply()
+    if flags.FLAGS['log_json'].value:
+        event_log.turn_on()
     values = {setting.flag: flags.FLAGS[setting.flag].value for setting in all_settings(cls)}
     return build(cls, values, **others)
 

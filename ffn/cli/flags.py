@@ -11,6 +11,8 @@ from collections.abc import Collection, Sequence
 from typing import Any, TypeVar
 
 from ffn.cli import trust_flags
+from ffn.cli.absl_flags import LOG_JSON_HELP
+from ffn.utils import event_log
 from ffn.utils.settings import (
     MISSING,
     Section,
@@ -47,6 +49,11 @@ class BooleanFlag(argparse.Action):
         return self.option_strings[self.default is True]
 
 
+class _LogJson(argparse.Action):
+    def __call__(self, *_: object) -> None:
+        event_log.turn_on()
+
+
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Shows the default of every flag that has one, and descriptions as they are written."""
 
@@ -81,6 +88,7 @@ def make_parser(command: str, description: str, epilog: str = '') -> argparse.Ar
     # argparse takes -1 for a value, but -1,2,3 for a flag that does not exist.
     parser._negative_number_matcher = re.compile(r'-\.?\d[-\d.,]*')
     trust_flags.add_to(parser)
+    parser.add_argument('--log_json', action=_LogJson, nargs=0, help=LOG_JSON_HELP)
     return parser
 
 

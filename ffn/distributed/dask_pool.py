@@ -17,7 +17,7 @@ from distributed.scheduler import KilledWorker
 
 from ffn.distributed.shared import SharedFactory, SharedObject
 from ffn.distributed.shared_plugin import SharedObjectPlugin, worker_object
-from ffn.utils import trust
+from ffn.utils import event_log, trust
 from ffn.utils.errors import UserError
 
 # How often a task is tried again, also where its worker was lost.
@@ -161,6 +161,7 @@ def attempt(
       *arguments: the task's.
     """
     trust.add(trusted)
+    event_log.begin()
     try:
         if not shared:
             return function(*arguments)

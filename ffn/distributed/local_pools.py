@@ -7,14 +7,13 @@ import itertools
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from typing import Any
 
 from ffn.distributed.shared import SharedFactory, SharedObject
-from ffn.utils import trust
+from ffn.utils import event_log, trust
 from ffn.utils.errors import UserError
 from ffn.utils.signals import stop_on_signal
 
@@ -108,7 +107,7 @@ class SharingThreads(InProcess):
                 threads.shutdown(cancel_futures=True)
                 raise
         if stop.is_set():
-            print('stopped; run again to resume', file=sys.stderr)
+            event_log.say('stopped; run again to resume')
             raise SystemExit(128 + signal.SIGTERM)
 
 
@@ -160,6 +159,7 @@ def _result(future: futures.Future[Any]) -> Any:
 
 def _begin(trusted: trust.Trust) -> None:
     trust.add(trusted)
+    event_log.begin()
     _end_with_parent()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from concurrent import futures
@@ -22,6 +21,7 @@ from ffn.inference.report import BoxReport
 from ffn.inference.request import read_box, read_boxes, read_config
 from ffn.inference.run_progress import RunProgress
 from ffn.inference.runner import Runner
+from ffn.utils import event_log
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
 from ffn.utils.signals import stop_on_signal
@@ -203,8 +203,5 @@ def _raise_failures(reports: Sequence[BoxReport], directory: str) -> None:
         where = f'{len(failed)} of {len(reports)} boxes: ' if len(reports) > 1 else ''
         raise UserError(f'{where}{failed[0].error}')
     if any(entry.status == 'interrupted' for entry in reports):
-        print(
-            f'stopped; run again to resume from the checkpoints (.cpoint) in {directory}',
-            file=sys.stderr,
-        )
+        event_log.say(f'stopped; run again to resume from the checkpoints (.cpoint) in {directory}')
         raise SystemExit(128 + signal.SIGTERM)

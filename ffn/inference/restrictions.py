@@ -1,4 +1,4 @@
-"""Builds the restrictor of a subvolume from the masks of a configuration."""
+"""Builds the restrictor of a subvolume from the masks of a configuration, and sees where nothing is left."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from ffn.inference.config import MaskingConfig, ShiftMaskConfig
 from ffn.inference.core.restrictor import Restrictor, ShiftMask, coarse_box
+from ffn.inference.seeds.policy import is_constant
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.masks import MaskBuilder
@@ -58,3 +59,10 @@ def _read_shifts(config: ShiftMaskConfig, box: Box, fov: Xyz) -> ShiftMask:
     great = np.logical_or(shifts >= config.threshold, shifts <= -config.threshold)
     shifted: np.ndarray = np.any(great, axis=0)
     return ShiftMask(shifted, region.start, box.start, config.scale, around)
+
+
+def find_nothing(image: np.ndarray, restrictor: Restrictor) -> str:
+    """Finds why no object can be in a subvolume: 'masked', 'constant', or '' where one may be."""
+    if restrictor.everything_masked:
+        return 'masked'
+    return 'constant' if is_constant(image) else ''

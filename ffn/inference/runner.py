@@ -19,16 +19,17 @@ from ffn.inference.config import InferenceConfig
 from ffn.inference.core import checkpoint, movement
 from ffn.inference.core.canvas import Canvas, Interrupted
 from ffn.inference.core.counters import Counters
-from ffn.inference.core.restrictor import Restrictor
 from ffn.inference.core.view import CanvasView
 from ffn.inference.executor import Executor
 from ffn.inference.from_training import warn_of_contradictions
 from ffn.inference.input_volumes import InputVolumes
 from ffn.inference.network import load_network
 from ffn.inference.request import make_config
+from ffn.inference.restrictions import find_nothing
 from ffn.inference.seeds import registry
-from ffn.inference.seeds.policy import SeedPolicy, is_constant
+from ffn.inference.seeds.policy import SeedPolicy
 from ffn.inference.serialization import checkpoint_settings, serialize_request
+from ffn.utils import event_log
 from ffn.utils.atomic import free_path
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Zyx
@@ -243,7 +244,7 @@ class Runner:
             voxel_size_zyx=config.voxel_size_zyx,
             counters=counters,
             keep_history=keep_history,
-            idle=_find_nothing(image, restrictor) if may_idle else '',
+            idle=find_nothing(image, restrictor) if may_idle else '',
         )
         if (labels := self._volumes.load_labels(box)) is not None:
             canvas.prefill(labels)
@@ -268,11 +269,13 @@ class Runner:
         directory = self._output_dir()
         box = Box.from_zyx(corner_zyx, size_zyx)
         corner = self._clip(box).start.zyx
-        if self._exists(directory, corner):
-            return None
-        result = storage.subvolume_path(directory, corner, 'npz')
-        with one_writer(result, self._pause):
-            return None if self._exists(directory, corner) else self._run(directory, box, corner)
+        with event_log.fields(subvolume='_'.join(map(str, corner.xyz))):
+            if self._exists(directory, corner):
+                return None
+            result = storage.subvolume_path(directory, corner, 'npz')
+            with one_writer(result, self._pause):
+                there = self._exists(directory, corner)
+                return None if there else self._run(directory, box, corner)
 
     def _exists(self, directory: Path, corner: Zyx) -> bool:
         there = storage.existing_path(directory, corner, 'npz')
@@ -339,7 +342,12 @@ class Runner:
 
     def _segment(self, canvas: Canvas, observer: Callable[[Canvas], None]) -> None:
         # Progress is shown before the observer, which may end the run.
-        with self.on_canvas(canvas), canvas.observed_by(observer), self.executor.active():
+        with (
+            event_log.fields(step=lambda: canvas.counters['predict-calls']),
+            self.on_canvas(canvas),
+            canvas.observed_by(observer),
+            self.executor.active(),
+        ):
             canvas.segment_all(self._make_seed_policy)
 
     def _make_seed_policy(self, view: CanvasView) -> SeedPolicy:
@@ -387,10 +395,3 @@ class Runner:
             canvas.seg_prob,
             canvas.given_ids(),
         )
-
-
-def _find_nothing(image: np.ndarray, restrictor: Restrictor) -> str:
-    """Finds why no object can be in a subvolume: 'masked', 'constant', or '' where one may be."""
-    if restrictor.everything_masked:
-        return 'masked'
-    return 'constant' if is_constant(image) else ''

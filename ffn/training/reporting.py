@@ -16,6 +16,7 @@ from ffn.training.metrics import PatchMetrics
 from ffn.training.summaries import Summaries
 from ffn.training.train_step import StepResult, TrainStep
 from ffn.training.walks.walk import Walk
+from ffn.utils import event_log
 from ffn.utils.progress import progress
 
 
@@ -112,6 +113,8 @@ class Report:
         for name in self._shown:
             self._shown[name] = scalars.get(f'eval/all/{name}', self._shown[name])
         self._show(step, result.loss, rate)
+        if event_log.is_on():  # otherwise the progress bar shows it
+            logging.info('loss %.5f, %.2f steps/s', result.loss, rate)
         self._metrics.clear()
         self._summary_step, self._summary_at = step, now
 

@@ -21,6 +21,7 @@ from ffn.training.reporting import Report
 from ffn.training.run_checkpoints import RunCheckpoints
 from ffn.training.train_step import TrainStep
 from ffn.training.walks.walk import BatchWalker
+from ffn.utils import event_log
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
 from ffn.utils.locks import Lock, exclusive_directory
@@ -78,7 +79,11 @@ def train(
                 if flags and replicas.is_chief:
                     save_flags(config.train_dir, flags)
                 run = _Run(config, step, replicas, walker, saved, report, stop or threading.Event())
-                with stop_on_signal(run.stop), _describe_lost_peers(run):
+                with (
+                    event_log.fields(step=lambda: run.step),
+                    stop_on_signal(run.stop),
+                    _describe_lost_peers(run),
+                ):
                     run.loop(evaluate)
         logging.info('examples used: %s; out of bounds: %d', source.counts(), source.skipped)
     return run.step

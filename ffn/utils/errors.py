@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
+from ffn.utils import event_log
+
 
 class UserError(ValueError):
     """Input from outside that cannot be worked with.
@@ -26,10 +28,10 @@ def exit_status(call: Callable[[], object]) -> int:
     try:
         call()
     except (UserError, OSError) as error:
-        print('error: ' + ' '.join(str(error).split()), file=sys.stderr)
+        event_log.say('error: ' + ' '.join(str(error).split()), 'ERROR')
         return 1
     except KeyboardInterrupt:
-        print('interrupted', file=sys.stderr)
+        event_log.say('interrupted')
         return 130
     return 0
 

@@ -1,4 +1,4 @@
-"""Progress bars with an ETA, silent when stderr is not a terminal."""
+"""Progress bars with an ETA, silent when stderr is not a terminal or the log is JSON."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from tqdm import tqdm
+
+from ffn.utils import event_log
 
 T = TypeVar('T')
 
@@ -21,7 +23,7 @@ def progress(
     initial: int = 0,
     **kwargs: Any,
 ) -> tqdm[T]:
-    """Returns a tqdm bar on stderr, disabled when stderr is not a terminal or `quiet` is set.
+    """Returns a tqdm bar on stderr, disabled when stderr is not a terminal, `quiet` is set, or the log is JSON.
 
     Args:
       iterable: what to iterate over, or None to call `.update()` by hand.
@@ -38,7 +40,7 @@ def progress(
         desc=desc,
         unit=unit,
         initial=initial,
-        disable=quiet or not sys.stderr.isatty(),
+        disable=quiet or event_log.is_on() or not sys.stderr.isatty(),
         dynamic_ncols=True,
         **kwargs,
     )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
+
+from ffn.utils import event_log
 
 
 @contextlib.contextmanager
@@ -37,7 +38,7 @@ def exit_on_sigterm() -> Iterator[None]:
     """Makes SIGTERM and SIGHUP raise SystemExit, so that context managers exit; in the main thread only."""
 
     def leave(number: int, _frame: object) -> None:
-        print('stopped; run again to resume', file=sys.stderr)
+        event_log.say('stopped; run again to resume')
         raise SystemExit(128 + number)
 
     if threading.current_thread() is not threading.main_thread():

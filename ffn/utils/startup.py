@@ -11,6 +11,8 @@ from collections.abc import Iterator
 
 from absl import logging
 
+from ffn.utils import event_log
+
 
 @contextlib.contextmanager
 def startup_messages_hidden() -> Iterator[None]:
@@ -48,4 +50,5 @@ def show_log() -> None:
         handler.setFormatter(logging.PythonFormatter())
         logger.addHandler(handler)
         logger.propagate = False
+    event_log.begin()
     logging.set_verbosity(logging.INFO)

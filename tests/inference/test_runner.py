@@ -1,5 +1,6 @@
 """The runner, with a network whose weights are set by hand."""
 
+import contextlib
 import logging
 import shutil
 
@@ -56,6 +57,31 @@ def test_the_result_lies_at_its_corner(folder, corner_zyx, size_zyx):
     counters = read_npz(path, ['counters'], [])['counters'].item()
     for name in (b'predict-calls', b'inference-time-ms', b'load-image-calls', b'valid-time-ms'):
         assert b'"%s"' % name in counters
+
+
+def test_events_name_the_subvolume_and_the_step(folder, events):
+    with pytest.raises(Interrupted):
+        stop_at_step(folder, 3)
+    [saved] = [event for event in events() if 'saved checkpoint' in event['message']]
+    assert (saved['subvolume'], saved['step']) == ('2_1_0', 3)
+
+
+def stop_at_step(folder, step):
+    """Begins a box at x,y,z 2,1,0, and asks the run to stop after a step."""
+    with Runner() as runner:
+        runner.start(read_request(flood.write_request(folder)))
+
+        @contextlib.contextmanager
+        def on_canvas(canvas):
+            def stop(canvas):
+                if canvas.counters['predict-calls'] == step:
+                    runner.stop.set()
+
+            with canvas.observed_by(stop):
+                yield
+
+        runner.on_canvas = on_canvas
+        runner.run((0, 1, 2), (20, 25, 36))
 
 
 def test_masks_hold_without_a_shift_mask(folder):

@@ -81,8 +81,7 @@ class Canvas:
           voxel_size_zyx: physical size of a voxel, in any unit.
           counters: where events are counted.
           keep_history: record every step.
-          idle: why nothing will be grown, see the attribute; memory is then not touched, and the seed is
-            read-only.
+          idle: why nothing will be grown, see the attribute; the seed is then read-only.
         """
         self.idle = idle
         self.image = np.ascontiguousarray(image, dtype=np.float32)

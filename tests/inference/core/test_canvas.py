@@ -57,14 +57,15 @@ def test_fields_of_view_stay_inside_and_go_where_the_object_goes():
 
 
 def test_coarse_moves_fill_the_same_object_in_fewer_steps():
-    labels = two_blocks()
+    labels, info = two_blocks(), model_info()
+    info.deltas = Xyz(2, 1, 1)  # large moves of 3, 2 and 1
     steps = {}
     for name in ('FaceMaxMovementPolicy', 'CoarseToFineMovementPolicy'):
-        canvas = oracle_canvas(labels, movement_policy=(name, ''))
+        canvas = oracle_canvas(labels, info=info, movement_policy=(name, ''))
         segment(canvas, [(8, 10, 6), (9, 12, 22)])
         assert np.array_equal(canvas.segmentation, labels)
         steps[name] = canvas.counters['predict-calls']
-    assert steps['CoarseToFineMovementPolicy'] < 0.8 * steps['FaceMaxMovementPolicy']
+    assert steps['CoarseToFineMovementPolicy'] < 0.6 * steps['FaceMaxMovementPolicy']
 
 
 def test_the_share_that_no_step_has_predicted():

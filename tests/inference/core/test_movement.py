@@ -18,7 +18,7 @@ from ffn.utils.geometry import Zyx
 class View:
     """Everything is allowed but what is listed; nothing has been visited but what is."""
 
-    reach_zyx = Zyx(2, 3, 4)
+    reach_zyx = Zyx(3, 4, 6)
 
     def __init__(self, forbidden=(), visited=()):
         self.forbidden, self.visited = set(forbidden), set(visited)
@@ -96,7 +96,7 @@ def test_large_moves_first_then_small_ones_where_much_is_new():
     policy = CoarseToFineMovementPolicy(view, (1, 2, 2), 2.0, coarse=2)
     policy.reset_state((0, 0, 0))
     assert next(policy) == (0, 0, 0)
-    # Faces at ±2, ±3 (not 4: half of what the network predicts) and ±4; and at ±1, ±2 and ±2.
+    # Faces at ±2, ±3 (not 4, the edge of what the network predicts) and ±4; and at ±1, ±2 and ±2.
     peaks = {(0, 0, 4): 3.0, (0, 3, 1): 4.0, (0, 0, 2): 9.0, (0, 0, -2): 8.0, (0, -2, 1): 7.0}
     policy.update(logits_with(peaks), (0, 0, 0))
     assert next(policy) == (0, 3, 1)
