@@ -20,10 +20,6 @@ import numpy as np
 from benchmarks import measure
 from ffn.inference.network import load_network
 from ffn.inference.request import make_config, read_request
-<<<<<<< HEAD
-=======
-from ffn.inference.network import load_network
->>>>>>> ac5e4a3 (The log as JSON, exit statuses written down; large moves keep away from the edge of what is predicted)
 from ffn.inference.runner import Runner
 from ffn.utils.geometry import Box
 from ffn.utils.protos import parse_text
