@@ -87,7 +87,7 @@ def _is_finished(config: ConsensusConfig, corner: Zyx) -> bool:
     path = storage.existing_path(config.segmentation_output_dir, corner, 'npz')
     if path is None:
         return False
-    stored = read_npz(path, ['request', 'counters'], [])
+    stored = read_npz(path, ['request', 'counters'], [], ())
     if 'request' not in stored or stored_bytes(stored['request']) != config.request:
         raise UserError(
             f'{path} is the result of another request; give another segmentation_output_dir'

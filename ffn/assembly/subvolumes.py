@@ -97,5 +97,5 @@ class Subvolumes:
 
     def settings(self, place: Xyz) -> str:
         """Digest of the request that a subvolume was segmented with."""
-        stored = read_npz(self.path(place), ['request'], []).get('request')
+        stored = read_npz(self.path(place), ['request'], [], ()).get('request')
         return request_digest(b'' if stored is None else stored_bytes(stored))

@@ -83,7 +83,7 @@ def read_request(path: str | Path) -> inference_pb2.InferenceRequest | None:
     Returns:
       The request as it was completed then; None if that of inference is not stored with the subvolume.
     """
-    stored = read_npz(path, ['request'], []).get('request')
+    stored = read_npz(path, ['request'], [], ()).get('request')
     return None if stored is None else stored_request(stored_bytes(stored))
 
 

@@ -195,8 +195,15 @@ def save_result(
     )
 
 
-def load_origins(directory: str | Path, corner_zyx: Sequence[int]) -> dict[int, OriginInfo]:
+def load_origins(
+    directory: str | Path, corner_zyx: Sequence[int], shape: Sequence[int] | None = None
+) -> dict[int, OriginInfo]:
     """Loads where the segments of a finished subvolume were seeded.
+
+    Args:
+      directory: the segmentation's folder.
+      corner_zyx: first voxel of the subvolume.
+      shape: its shape [z, y, x], where it is known; a file that declares far more is refused.
 
     Raises:
       UserError: no such subvolume, or a file that is damaged or unsafe.
@@ -204,7 +211,7 @@ def load_origins(directory: str | Path, corner_zyx: Sequence[int]) -> dict[int, 
     path = existing_path(directory, corner_zyx, 'npz')
     if path is None:
         raise UserError(f'no segmentation at {subvolume_path(directory, corner_zyx, "npz")}')
-    return _origins(read_npz(path, ['origins'], [OriginInfo]), path)
+    return _origins(read_npz(path, ['origins'], [OriginInfo], shape), path)
 
 
 def load_segmentation(
@@ -314,7 +321,7 @@ def _load_qprob(
             f'a probability threshold is asked for, but {subvolume_path(directory, corner_zyx, "prob")}'
             ' is not there'
         )
-    qprob = read_npz(path, ['qprob'], []).get('qprob')
+    qprob = read_npz(path, ['qprob'], [], shape).get('qprob')
     if qprob is None or qprob.dtype != np.uint8 or qprob.shape != tuple(shape):
         raise UserError(f'{path} holds no qprob, uint8 of shape {tuple(shape)}')
     return qprob

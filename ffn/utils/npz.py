@@ -1,18 +1,18 @@
-"""Reading npz files that other labs made, object arrays included, without running code from them.
+"""Reading npz files that other labs made: what they declare is checked before any of it is read.
 
-Origins and overlaps are stored as NumPy object arrays, which are pickles. The unpickler here admits plain
-containers, NumPy arrays and scalars, and the named tuples that the caller lists; a pickle that names anything
-else is refused before any of it runs.
+Origins and overlaps are stored as NumPy object arrays, which are pickles; `ffn.utils.plain_pickle` reads them
+without running anything.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-import pickle
+import math
+import os
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -21,58 +21,14 @@ from numpy.lib import format as npy_format
 
 from ffn.utils.arrays import native
 from ffn.utils.errors import UserError
+from ffn.utils.plain_pickle import NotPlainError, load_objects
 
-_CONTAINERS = {
-    'dict',
-    'list',
-    'tuple',
-    'set',
-    'frozenset',
-    'int',
-    'float',
-    'complex',
-    'bool',
-    'str',
-    'bytes',
-    'bytearray',
-    'object',
-}
-_NUMPY = {
-    'multiarray': {'_reconstruct', 'scalar'},
-    'numeric': {'_frombuffer'},
-    '': {'ndarray', 'dtype'},
-}
-
-
+# What a file of a subvolume may declare: probabilities and labels of 8 bytes, logits, and tables by id.
+_BYTES_PER_VOXEL, _LEAST = 128, 1 << 24
+_CHUNK = 1 << 24
 _END = 22  # bytes of the record at the end of an archive, which has the number of members
 # What is raised for a damaged npz, also where damage looks like encryption or a newer kind of archive.
 DAMAGES = (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError, RuntimeError)
-
-
-class _Unpickler(pickle.Unpickler):
-    """Admits containers, NumPy and the given named-tuple classes, whatever module names them."""
-
-    def __init__(self, file: io.BufferedIOBase, classes: Iterable[type]):
-        # Python 2 wrote byte strings where Python 3 expects text; latin1 keeps both apart losslessly.
-        super().__init__(file, encoding='latin1')
-        self._classes = {cls.__name__: cls for cls in classes}
-
-    def find_class(self, module: str, name: str) -> Any:
-        if name in self._classes:
-            return self._classes[name]
-        if module in ('builtins', '__builtin__') and name in _CONTAINERS:
-            return super().find_class('builtins', name)
-        if (module, name) == ('__builtin__', 'long'):
-            return int
-        if (module, name) == ('__builtin__', 'unicode'):
-            return str
-        if (module, name) in (('collections', 'OrderedDict'), ('_codecs', 'encode')):
-            return super().find_class(module, name)
-        if module == 'numpy' or module.startswith(('numpy.core.', 'numpy._core.')):
-            part = module.rpartition('.')[2] if '.' in module else ''
-            if name in _NUMPY.get(part, ()):
-                return super().find_class(module.replace('numpy.core.', 'numpy._core.'), name)
-        raise pickle.UnpicklingError(f'it names {module}.{name}')
 
 
 class NpyHeader(NamedTuple):
@@ -121,31 +77,41 @@ def open_archive(path: str | Path) -> Iterator[zipfile.ZipFile]:
         yield archive
 
 
-def read_npz(path: str | Path, names: Iterable[str], classes: Iterable[type]) -> dict[str, Any]:
+def read_npz(
+    path: str | Path,
+    names: Iterable[str],
+    classes: Iterable[type],
+    shape: Sequence[int] | None = None,
+) -> dict[str, Any]:
     """Reads members of an npz file; object arrays only if their content is harmless.
 
     Args:
       path: the file.
       names: members to read; absent ones are missing from the result.
       classes: named-tuple classes that object arrays may hold, recognized by their name alone.
+      shape: of the volume that the file is about, where it is known, () for a few numbers: a file that
+        declares far more is refused. Without it, one is refused that declares more than the memory of this machine.
 
     Returns:
       {name: array in native byte order}; 0-d object arrays are unpacked to the object in them.
 
     Raises:
-      UserError: no such file, no npz, a damaged member, or a pickle that names other things.
+      UserError: no such file, no npz, a damaged member, one that declares too much, or a pickle that holds
+        more than results do.
     """
     if not Path(path).exists():
         raise UserError(f'no such file: {path}')
     try:
         with open_archive(path) as archive:
-            present = set(archive.namelist())
-            return {
-                name: _read_member(archive.read(f'{name}.npy'), classes)
-                for name in names
-                if f'{name}.npy' in present
-            }
-    except pickle.UnpicklingError as error:
+            infos = {info.filename: info for info in archive.infolist()}
+            found = {name: infos[f'{name}.npy'] for name in names if f'{name}.npy' in infos}
+            headers = {name: _checked_header(archive, info) for name, info in found.items()}
+            _check_sum(path, [info.file_size for info in found.values()], shape)
+            # Objects last: arrays show first whether the file is what it declares.
+            order = sorted(found, key=lambda name: headers[name].dtype.hasobject)
+            read = {name: _read_member(archive, found[name], classes) for name in order}
+            return {name: read[name] for name in found}
+    except NotPlainError as error:
         raise UserError(
             f'{path} is refused: an object stored in it is not plain data ({error}); do not trust '
             'where it came from'
@@ -154,6 +120,35 @@ def read_npz(path: str | Path, names: Iterable[str], classes: Iterable[type]) ->
         if isinstance(error, UserError):
             raise
         raise UserError(f'{path} is not a whole npz file ({error})') from error
+
+
+def _check_sum(path: str | Path, sizes: Iterable[int], shape: Sequence[int] | None) -> None:
+    declared, allowed, than = sum(sizes), memory(), 'the memory of this machine'
+    if shape is not None:
+        allowed = math.prod(shape) * _BYTES_PER_VOXEL + _LEAST
+        than = f'belongs to a volume of shape {tuple(shape)}'
+    if declared > allowed:
+        raise UserError(f'{path} is refused: it declares {declared:,} bytes, more than {than}')
+
+
+def memory() -> int:
+    """Bytes of memory of this machine."""
+    return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+
+
+def _checked_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NpyHeader:
+    """Reads the header of a member, and compares what it declares with the size that the archive has."""
+    with archive.open(info) as file:
+        header = read_npy_header(file)
+        size = info.file_size - file.tell()
+    declared = math.prod(header.shape) * header.dtype.itemsize
+    if any(n < 0 for n in header.shape) or not (header.dtype.hasobject or declared == size):
+        raise ValueError(
+            f'{info.filename} declares {header.dtype} of shape {header.shape}, but has {size:,} bytes'
+        )
+    if header.dtype.kind not in 'biufcSUVO' or header.dtype.names is not None:
+        raise ValueError(f'{info.filename} is {header.dtype}; expected numbers or texts')
+    return header
 
 
 def bytes_member(data: bytes) -> np.void:
@@ -166,17 +161,21 @@ def stored_bytes(member: np.ndarray) -> bytes:
     return member.tobytes()
 
 
-def _read_member(data: bytes, classes: Iterable[type]) -> Any:
-    file = io.BytesIO(data)
-    shape, _, dtype = read_npy_header(file)
-    if not dtype.hasobject:
-        return native(npy_format.read_array(io.BytesIO(data), allow_pickle=False))
-    try:
-        array = _Unpickler(file, classes).load()
-    except pickle.UnpicklingError:
-        raise
-    except Exception as error:
-        raise ValueError(f'damaged pickle: {error}') from error
-    if not isinstance(array, np.ndarray) or array.shape != shape:
-        raise ValueError('object member is no array')
-    return array.item() if array.shape == () else array
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, classes: Iterable[type]) -> Any:
+    with archive.open(info) as file:
+        shape, fortran, dtype = read_npy_header(file)
+        if dtype.hasobject:
+            objects = load_objects(file.read(info.file_size - file.tell()), shape, classes)
+            return objects.item() if shape == () else objects
+        array = np.empty(shape, dtype, order='F' if fortran else 'C')
+        # In parts, and never to the end: what a member declares is not exceeded by what it holds.
+        flat = (
+            array.reshape(-1, order='A').view(np.uint8) if array.nbytes else np.zeros(0, np.uint8)
+        )
+        while len(flat):
+            part = file.read(min(len(flat), _CHUNK))
+            if not part:
+                raise EOFError(f'{info.filename} ends too early')
+            flat[: len(part)] = np.frombuffer(part, np.uint8)
+            flat = flat[len(part) :]
+        return native(array)

@@ -79,7 +79,7 @@ def restore_checkpoint(canvas: Canvas, path: str | Path, settings: bytes = b'') 
       UserError: a file that is damaged, unsafe, or from another subvolume or other settings. The
         segments of the canvas are unchanged, but it must not be used afterwards.
     """
-    data = read_npz(path, _MEMBERS, [OriginInfo])
+    data = read_npz(path, _MEMBERS, [OriginInfo], canvas.shape)
     if data.get('settings', np.zeros(0, np.uint8)).tobytes() != settings:
         raise UserError(f'{path} was made with another request')
     try:

@@ -27,6 +27,6 @@ class PolicyInvertOrigins(SeedPolicy):
 
     def points(self) -> np.ndarray:
         """See base class."""
-        origins = storage.load_origins(self._directory, self.view.corner_zyx)
+        origins = storage.load_origins(self._directory, self.view.corner_zyx, self.view.image.shape)
         starts = [origins[i].start_zyx for i in sorted(origins, reverse=True)]
         return np.array(starts, dtype=np.int32).reshape(-1, 3)
