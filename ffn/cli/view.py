@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ffn.cli.flags import make_parser
-from ffn.export.server import VIEWER, make_server
+from ffn.export.server import LOOPBACK, VIEWER, make_server
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -24,8 +24,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         '--port', type=int, default=9000, metavar='N', help='0: any free one; state.json names 9000'
     )
+    parser.add_argument(
+        '--viewer',
+        default=VIEWER,
+        metavar='URL',
+        help='where Neuroglancer is; the only site whose pages may read the folder',
+    )
+    parser.add_argument(
+        '--address',
+        default=LOOPBACK,
+        metavar='HOST',
+        help='where it listens; with another one than the default, other machines can read the folder',
+    )
     args = parser.parse_args(argv)
-    with make_server(args.folder, args.port) as server:
-        place = f'http://localhost:{server.server_port}'
-        print(f'open {VIEWER}/#!{place}/state.json', flush=True)
+    with make_server(args.folder, args.port, args.viewer, args.address) as server:
+        host = 'localhost' if args.address == LOOPBACK else args.address
+        place = f'http://{host}:{server.server_port}'
+        print(f'open {args.viewer.rstrip("/")}/#!{place}/state.json', flush=True)
         server.serve_forever()

@@ -1,43 +1,96 @@
 """Serves a folder to Neuroglancer in a browser on the same machine.
 
 A browser lets one site (the viewer) read from another (this folder) only if the other one allows it, which
-Python's own http.server does not.
+Python's own http.server does not. Other sites that the browser visits, and other machines, get nothing.
 """
 
 from __future__ import annotations
 
 import functools
+import io
+import re
+import socket
+from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 from ffn.utils.errors import UserError
 
 VIEWER = 'https://neuroglancer-demo.appspot.com'
+LOOPBACK = '127.0.0.1'
 
 
 class _Handler(SimpleHTTPRequestHandler):
+    """Serves the files of a folder, and no lists of them."""
+
+    def __init__(self, *args: Any, viewer: str, hosts: frozenset[str], **kwargs: Any):
+        self._viewer, self._hosts = viewer, hosts
+        super().__init__(*args, **kwargs)
+
+    def send_head(self) -> io.BytesIO | BinaryIO | None:
+        """Sends the header of a file, or why there is none."""
+        host = re.sub(r':\d*$', '', self.headers.get('Host', ''))
+        if host.lower() not in self._hosts:
+            # A site of another name can stand for this machine's address: its pages would be of our origin.
+            self.send_error(HTTPStatus.FORBIDDEN, 'unknown host')
+            return None
+        if self.headers.get('Origin', self._viewer) != self._viewer:
+            self.send_error(HTTPStatus.FORBIDDEN, 'another site than the viewer')
+            return None
+        if not self._serves(self.translate_path(self.path)):
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return None
+        return super().send_head()
+
+    def _serves(self, path: str) -> bool:
+        try:
+            file = Path(path).resolve(strict=True)
+            return file.is_relative_to(Path(self.directory).resolve()) and file.is_file()
+        except (OSError, ValueError, RuntimeError):  # no such file, no path, a circle of links
+            return False
+
     def end_headers(self) -> None:
-        self.send_header('Access-Control-Allow-Origin', '*')
+        self.send_header('Access-Control-Allow-Origin', self._viewer)
+        self.send_header('Vary', 'Origin')
         super().end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
         """Logs nothing: a viewer requests thousands of chunks, some of which do not exist."""
 
 
-def make_server(folder: Path, port: int) -> ThreadingHTTPServer:
-    """Makes a server of a folder, for this machine only.
+def make_server(
+    folder: Path, port: int, viewer: str = VIEWER, address: str = LOOPBACK
+) -> ThreadingHTTPServer:
+    """Makes a server of the files in a folder; links that lead out of it are not followed.
 
     Args:
       folder: what is served.
       port: 0 for any free one.
+      viewer: address of the only site whose pages may read the files.
+      address: where it listens; by default, only this machine reaches it.
 
     Raises:
-      UserError: no such folder, or a port that is in use.
+      UserError: no such folder, a viewer without an address, or a port that is in use.
     """
     if not folder.is_dir():
         raise UserError(f'{folder} is no folder')
-    handler = functools.partial(_Handler, directory=str(folder))
+    parts = urlsplit(viewer)
+    if parts.scheme not in ('http', 'https') or not parts.netloc:
+        raise UserError(f'--viewer is {viewer!r}; expected an address such as {VIEWER}')
+    hosts = {'localhost', LOOPBACK, address.lower()}
+    if address not in ('localhost', LOOPBACK):
+        hosts |= {socket.gethostname().lower(), socket.getfqdn().lower()}
+    handler = functools.partial(
+        _Handler,
+        directory=str(folder),
+        viewer=f'{parts.scheme}://{parts.netloc}'.lower(),
+        hosts=frozenset(hosts),
+    )
     try:
-        return ThreadingHTTPServer(('localhost', port), handler)
+        return ThreadingHTTPServer((address, port), handler)
     except OSError as error:
-        raise UserError(f'port {port} cannot be served: {error}; choose another --port') from error
+        raise UserError(
+            f'port {port} of {address} cannot be served: {error}; choose another --port'
+        ) from error

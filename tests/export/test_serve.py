@@ -1,32 +1,104 @@
 """Serving a folder to a viewer."""
 
+import http.client
 import subprocess
 import sys
 import threading
-import urllib.error
-import urllib.request
 
 import pytest
 
-from ffn.export.server import make_server
+from ffn.export.server import VIEWER, make_server
 from ffn.utils.errors import UserError
 
 
-def test_another_site_may_read(tmp_path):
-    (tmp_path / 'info').write_bytes(b'{}')
-    with make_server(tmp_path, 0) as server:
+@pytest.fixture
+def served(tmp_path):
+    """A folder, and what asks a server of it: path, and headers → status, answer and its headers."""
+    folder = tmp_path / 'export'
+    (folder / 'image').mkdir(parents=True)
+    (folder / 'image' / 'info').write_bytes(b'{}')
+    (tmp_path / 'private').write_bytes(b'not served')
+    (folder / 'link').symlink_to(tmp_path / 'private')
+    (folder / 'above').symlink_to(tmp_path)
+    (folder / 'circle').symlink_to('circle')
+    (folder / 'again').symlink_to(folder / 'image')
+    with make_server(folder, 0) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        place = f'http://localhost:{server.server_port}'
-        with urllib.request.urlopen(f'{place}/info') as answer:
-            assert answer.read() == b'{}'
-            assert answer.headers['Access-Control-Allow-Origin'] == '*'
-        with pytest.raises(urllib.error.HTTPError, match='404'):
-            urllib.request.urlopen(f'{place}/nothing')
-        with pytest.raises(UserError, match='choose another --port'):
-            make_server(tmp_path, server.server_port)
+
+        def ask(path, **headers):
+            connection = http.client.HTTPConnection('127.0.0.1', server.server_port)
+            connection.putrequest('GET', path, skip_host=True)
+            host = headers.pop('Host', f'localhost:{server.server_port}')
+            for name, value in {'Host': host, **headers}.items():
+                connection.putheader(name, value)
+            connection.endheaders()
+            answer = connection.getresponse()
+            return answer.status, answer.read(), answer.headers
+
+        yield ask, server
         server.shutdown()
+
+
+def test_the_viewer_may_read(served):
+    ask, server = served
+    for headers in ({}, {'Origin': VIEWER}, {'Host': '127.0.0.1:1'}):
+        status, data, shown = ask('/image/info', **headers)
+        assert (status, data) == (200, b'{}')
+        assert shown['Access-Control-Allow-Origin'] == VIEWER
+    assert ask('/again/info')[:2] == (200, b'{}')
+    assert ask('/nothing')[0] == 404
+    assert server.server_address[0] == '127.0.0.1'
+
+
+@pytest.mark.parametrize(
+    'origin', ['https://example.org', 'null', f'{VIEWER}.example.org', VIEWER[:-1]]
+)
+def test_other_sites_may_not(served, origin):
+    status, data, shown = served[0]('/image/info', Origin=origin)
+    assert status == 403
+    assert b'{}' not in data
+    assert shown['Access-Control-Allow-Origin'] == VIEWER
+
+
+@pytest.mark.parametrize('host', ['example.org', 'localhost.example.org:80', '', '[', '10.0.0.1'])
+def test_names_that_other_sites_give_to_this_machine(served, host):
+    assert served[0]('/image/info', Host=host)[0] in (400, 403)
+
+
+@pytest.mark.parametrize(
+    'path',
+    [
+        '/link',
+        '/above/private',
+        '/above',
+        '/../private',
+        '/%2e%2e/private',
+        '//private',
+        '/%00',
+        '/circle',
+    ],
+)
+def test_nothing_outside_of_the_folder(served, path):
+    status, data, _ = served[0](path)
+    assert status == 404
+    assert b'not served' not in data
+
+
+@pytest.mark.parametrize('path', ['/', '/image', '/image/'])
+def test_folders_are_not_listed(served, path):
+    status, data, _ = served[0](path)
+    assert status == 404
+    assert b'info' not in data
+
+
+def test_what_cannot_be_served(tmp_path):
     with pytest.raises(UserError, match='no folder'):
         make_server(tmp_path / 'none', 0)
+    with pytest.raises(UserError, match=r'--viewer is .*; expected an address'):
+        make_server(tmp_path, 0, 'neuroglancer')
+    with make_server(tmp_path, 0) as server:
+        with pytest.raises(UserError, match='choose another --port'):
+            make_server(tmp_path, server.server_port)
 
 
 def test_it_says_what_to_open(tmp_path, repository):
