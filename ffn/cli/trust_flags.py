@@ -14,10 +14,16 @@ from ffn.utils import trust
 from ffn.utils.errors import UserError
 
 _MODULE = 'allow_module'
-_NAMES = (_MODULE,)
+_REMOTE = 'allow_remote'
+_NAMES = (_MODULE, _REMOTE)
 _MODULE_HELP = (
     'package whose networks, policies and movement policies requests and settings may name, besides ffn; may be '
     'given several times. Its code runs, so allow only what you trust; a flag file cannot allow it'
+)
+
+_REMOTE_HELP = (
+    'open volumes on other machines (http, https, gs, s3) that requests name, also those that this command line does not '
+    'name, and other files that HDF5 files refer to; a flag file cannot allow it'
 )
 
 
@@ -26,6 +32,11 @@ class _AllowModule(argparse.Action):
         self, parser: object, namespace: object, values: Any, option_string: str | None = None
     ) -> None:
         trust.allow(values)
+
+
+class _AllowRemote(argparse.Action):
+    def __call__(self, *_: object, **__: object) -> None:
+        trust.allow(remote=True)
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -37,11 +48,14 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         metavar='PACKAGE',
         help=_MODULE_HELP,
     )
+    group.add_argument(f'--{_REMOTE}', action=_AllowRemote, nargs=0, help=_REMOTE_HELP)
+    _name_words()
 
 
 def define() -> None:
     """Defines the flags of a script."""
     flags.DEFINE_multi_string(_MODULE, [], _MODULE_HELP)
+    flags.DEFINE_bool(_REMOTE, False, _REMOTE_HELP)
 
 
 def apply() -> None:
@@ -56,7 +70,15 @@ def apply() -> None:
     for module in given:
         if f'{_MODULE}={module}' not in words and (_MODULE, module) not in pairs:
             raise _not_in_a_file(_MODULE)
-    trust.allow(*given)
+    remote = flags.FLAGS[_REMOTE].value
+    if remote and not any(word.partition('=')[0] == _REMOTE for word in words):
+        raise _not_in_a_file(_REMOTE)
+    trust.allow(*given, remote=remote)
+    _name_words()
+
+
+def _name_words() -> None:
+    trust.add(trust.Trust(words=frozenset(sys.argv[1:])))
 
 
 def refuse_in_file(lines: Iterable[str]) -> None:

@@ -11,6 +11,8 @@ from ffn.models.saved_settings import KERAS_ENDING, read_settings, settings_path
 from ffn.utils.atomic import atomic_path
 from ffn.utils.checksums import KEY, file_digest
 from ffn.utils.errors import UserError
+from ffn.volumes.hdf5 import open_hdf5
+from ffn.volumes.hdf5_links import refuse_external
 
 # In the settings beside a file: its SHA-256.
 DIGEST = 'weights_sha256'
@@ -43,6 +45,8 @@ def load(model: FFNModel, path: str | Path, ema: bool = False) -> int:
             f'{path} holds no averaged weights: convert the checkpoint with --ema, or leave use_ema '
             'out'
         )
+    with open_hdf5(path) as file:
+        refuse_external(file)
     try:
         with warnings.catch_warnings():
             # Keras warns of the optimizer's state that the file does not have.

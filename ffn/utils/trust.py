@@ -24,9 +24,13 @@ class Trust:
 
     Attributes:
       modules: packages and modules whose classes a file may name.
+      remote: whether files may name volumes on other machines, and HDF5 files other files.
+      words: of the command line; a volume that they name may be named in a request too.
     """
 
     modules: frozenset[str] = frozenset()
+    remote: bool = False
+    words: frozenset[str] = frozenset()
 
     def allows_module(self, module: str) -> bool:
         """Whether a file may name what is in a module: it is, or is below, one that is trusted."""
@@ -34,6 +38,12 @@ class Trust:
             module == package or module.startswith(f'{package}.')
             for package in ('ffn', *self.modules)
         )
+
+    def allows_remote(self, place: str) -> bool:
+        """Whether a request may name a volume on another machine, by its URL or TensorStore spec."""
+        named = re.compile(rf'(?<!\w){re.escape(place)}(?![\w./-])')
+        texts = (text for word in self.words for text in (word, word.replace('\\"', '"')))
+        return self.remote or any(map(named.search, texts))
 
 
 _trust = Trust()
@@ -44,11 +54,12 @@ def current() -> Trust:
     return _trust
 
 
-def allow(*modules: str) -> None:
-    """Trusts packages.
+def allow(*modules: str, remote: bool = False) -> None:
+    """Trusts packages, and other machines.
 
     Args:
       *modules: packages or modules, such as 'mylab.networks'.
+      remote: see `Trust`.
 
     Raises:
       UserError: what is given is no such name.
@@ -58,13 +69,15 @@ def allow(*modules: str) -> None:
             raise UserError(
                 f'--allow_module is {module!r}; expected the name of a package, such as mylab'
             )
-    add(Trust(frozenset(modules)))
+    add(Trust(frozenset(modules), remote))
 
 
 def add(trust: Trust) -> None:
     """Trusts also what another process trusts, the one that sent a task to this one."""
     global _trust
-    _trust = Trust(_trust.modules | trust.modules)
+    _trust = Trust(
+        _trust.modules | trust.modules, _trust.remote or trust.remote, _trust.words | trust.words
+    )
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.locks import one_writer
 from ffn.volumes.attributes import read_voxels
 from ffn.volumes.hdf5_chunks import SparseDataset, lacks_chunks
+from ffn.volumes.hdf5_links import find_item, refuse_external_storage
 from ffn.volumes.hdf5_metadata import check_readable, read_axes
 from ffn.volumes.missing import MissingChunks
 from ffn.volumes.opened_array import FILL_VALUE, MADE_FROM, ArrangedArray, OpenedArray
@@ -42,12 +43,11 @@ def open_array(spec: str) -> OpenedArray:
     """
     path, dataset = split_spec(spec)
     file = open_hdf5(path)
-    item = file.get(dataset)
-    if not isinstance(item, h5py.Dataset):
-        there = describe_datasets(file)
-        file.close()
-        raise UserError(f'{path} holds no dataset {dataset!r}; it holds {there}')
     try:
+        item = find_item(file, dataset)
+        if not isinstance(item, h5py.Dataset):
+            there = describe_datasets(file)
+            raise UserError(f'{path} holds no dataset {dataset!r}; it holds {there}')
         return _describe(item, spec, path, file.close)
     except UserError:
         file.close()
@@ -57,6 +57,7 @@ def open_array(spec: str) -> OpenedArray:
 def _describe(
     dataset: h5py.Dataset, spec: str, path: str, close: Callable[[], None]
 ) -> OpenedArray:
+    refuse_external_storage(dataset)
     check_readable(dataset, path, spec)
     arrangement = read_axes(dataset, spec)
     voxel_size, origin_zyx, origin_from = read_voxels(dataset.attrs, arrangement, spec)
@@ -137,10 +138,10 @@ def replaced_dataset(spec: str, what: str = 'output') -> Iterator[tuple[h5py.Fil
         if stack.enter_context(one_writer(path)):
             remove_temporary(path)
         old = stack.enter_context(open_hdf5(path)) if Path(path).exists() else None
-        if old is not None and isinstance(old.get(dataset), h5py.Group):
+        if old is not None and isinstance(find_item(old, dataset), h5py.Group):
             raise UserError(f'{what}: {dataset!r} is a group of {path}; expected a dataset name')
         for above in itertools.accumulate(dataset.strip('/').split('/')[:-1], '{}/{}'.format):
-            if old is not None and isinstance(old.get(above), h5py.Dataset):
+            if old is not None and isinstance(find_item(old, above), h5py.Dataset):
                 raise UserError(f'{what}: {above!r} is a dataset of {path}; expected a group')
         raw = stack.enter_context(_OutputFile(stack.enter_context(atomic_path(path)), 'wb+'))
         try:

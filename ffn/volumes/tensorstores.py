@@ -27,6 +27,34 @@ DRIVERS = {
     'n5': 'n5',
     'precomputed': 'neuroglancer_precomputed',
 }
+# Drivers of TensorStore, and schemes, that read files of this machine, or what another driver reads.
+_LOCAL = frozenset(
+    [
+        'file',
+        'memory',
+        'zip',
+        'ocdbt',
+        'array',
+        'auto',
+        'cast',
+        'downsample',
+        'stack',
+        'zarr',
+        'zarr3',
+        'n5',
+        'neuroglancer_precomputed',
+        'neuroglancer_uint64_sharded',
+        'zarr3_sharding_indexed',
+        'kvstack',
+        'avif',
+        'bmp',
+        'jpeg',
+        'png',
+        'tiff',
+        'webp',
+        'json',
+    ]
+)
 # A server that cannot be reached is an error after seconds, not after TensorStore's half an hour.
 _RETRIES = 4
 _RETRY_KINDS = ('http_request_retries', 'gcs_request_retries', 's3_request_retries')
@@ -163,6 +191,33 @@ def _is_group(marker: Path) -> bool:
         )
     except (ValueError, AttributeError):
         return False  # TensorStore says what is wrong.
+
+
+def is_remote(place: str) -> bool:
+    """Whether a volume is, or may be, on another machine.
+
+    Args:
+      place: string that names a volume, or TensorStore spec, JSON.
+    """
+    try:
+        return _names_remote(json.loads(place)) if place.lstrip()[:1] == '{' else _is_url(place)
+    except (ValueError, RecursionError):
+        return False  # complained about where it is parsed
+
+
+def _names_remote(spec: Any) -> bool:
+    if isinstance(spec, dict):
+        return str(spec.get('driver', 'file')) not in _LOCAL or any(
+            map(_names_remote, spec.values())
+        )
+    if isinstance(spec, list):
+        return any(map(_names_remote, spec))
+    return isinstance(spec, str) and _is_url(spec)
+
+
+def _is_url(place: str) -> bool:
+    schemes = re.findall(r'([A-Za-z][\w+.-]*)://', place)
+    return any(scheme not in _LOCAL and scheme not in DRIVERS for scheme in schemes)
 
 
 def parse_spec(text: str, what: str) -> dict[str, Any]:

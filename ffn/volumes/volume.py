@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import logging
 
+from ffn.utils import trust
 from ffn.utils.arrays import native
 from ffn.utils.errors import UnreadableError, UserError
 from ffn.utils.geometry import Box, Zyx, both_orders
@@ -254,11 +255,18 @@ class VolumeSource:
         """Reads a DecoratedVolume.
 
         Raises:
-          UserError: no path or an unsupported one is set.
+          UserError: no path or an unsupported one is set, or one on another machine that is not trusted; see
+            `ffn.utils.trust`.
         """
         if decorated.decorator_specs:
             raise UserError(f'{field}.decorator_specs is set but not supported; leave it out')
         kind = decorated.WhichOneof('volume_path')
+        place = getattr(decorated, kind) if kind else ''
+        if tensorstores.is_remote(place) and not trust.current().allows_remote(place):
+            raise UserError(
+                f'{field} of the request is on another machine, {place}, which is not opened because a request '
+                'says so; name it on the command line as well, or give --allow_remote if you trust it'
+            )
         if kind == 'hdf5':
             return cls(spec=decorated.hdf5, field=field)
         if kind == 'tensorstore':

@@ -132,11 +132,21 @@ def test_the_command_line_allows():
     parser = flags.make_parser('try', '')
     parser.parse_args(['--allow_module', 'a', '--allow_module=b.c'])
     assert trust.current().modules == {'a', 'b.c'}
+    assert not trust.current().remote
     assert '--allow_module PACKAGE' in parser.format_help()
 
 
 @pytest.mark.parametrize(
-    'line', ['--allow_module=os', '-allow_module=os', '--allow_mod=os', '--allow_module\nos']
+    'line',
+    [
+        '--allow_module=os',
+        '-allow_module=os',
+        '--allow_mod=os',
+        '--allow_module\nos',
+        '--allow_remote',
+        '--allow_remote=true',
+        '--al',
+    ],
 )
 def test_a_flag_file_cannot_allow(tmp_path, line):
     path = tmp_path / 'flags'
@@ -144,7 +154,7 @@ def test_a_flag_file_cannot_allow(tmp_path, line):
     inner = tmp_path / 'inner'
     inner.write_text(f'--flagfile={path}\n')
     for file in (path, inner):
-        with pytest.raises(UserError, match='a flag file gives --allow_module'):
+        with pytest.raises(UserError, match='a flag file gives --allow_'):
             expand_flag_files([f'--flagfile={file}'], Train)
 
 
@@ -165,12 +175,19 @@ def test_the_scripts(repository, tmp_path):
         [*needed, '--flagfile=flags'],
         [*needed, '--flagfile=flags', '--allow_module=other'],
         [*needed, '--allow_module=a/b'],
+        [*needed, '--flagfile=remote'],
+        [*needed, '--flagfile=remote', '--allow_remote'],
     ]
-    allowed, *refused, wrong = call_many(repository, tmp_path, 'compute_partitions', cases)
+    (tmp_path / 'remote').write_text('--allow_remote\n')
+    allowed, *refused, wrong, remote, both = call_many(
+        repository, tmp_path, 'compute_partitions', cases
+    )
     check_one_line(*allowed, 'no such file: none.h5')
     for result in refused:
         check_one_line(*result, 'a flag file gives --allow_module')
     check_one_line(*wrong, 'expected the name of a package')
+    check_one_line(*remote, 'a flag file gives --allow_remote')
+    check_one_line(*both, 'no such file: none.h5')
 
 
 def trusted_modules():
