@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +17,13 @@ from absl import logging
 
 from ffn.utils.errors import UserError
 from ffn.utils.signals import exit_on_sigterm
+from ffn.utils.texts import parse_object
 
 if TYPE_CHECKING:
     from distributed import Client
 
 _LOOPBACK = '127.0.0.1'
+_ADDRESS = re.compile(r'[a-z]+://\S+')
 _BATCH_SYSTEMS = {
     'slurm': 'SLURMCluster',
     'lsf': 'LSFCluster',
@@ -143,9 +146,23 @@ def _connect(scheduler: str) -> Client:
         raise UserError(
             f'--scheduler {scheduler} is neither a file nor known; expected {SCHEDULER_HELP}'
         )
+    address = scheduler if '://' in scheduler else read_scheduler_file(scheduler)
     try:
-        if '://' in scheduler:
-            return distributed.Client(scheduler)
-        return distributed.Client(scheduler_file=scheduler)
+        return distributed.Client(address)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f'--scheduler {scheduler} does not answer: {error}') from error
+
+
+def read_scheduler_file(path: str | Path) -> str:
+    """Reads the address in the file that `dask scheduler --scheduler-file` writes.
+
+    Raises:
+      UserError: the file is damaged, or another one.
+    """
+    address = parse_object(Path(path).read_bytes(), f'--scheduler {path}').get('address')
+    if not isinstance(address, str) or not _ADDRESS.fullmatch(address):
+        raise UserError(
+            f'--scheduler {path}: its address is {address!r}; expected one such as tcp://HOST:PORT, as '
+            '`dask scheduler --scheduler-file` writes it; start the scheduler again'
+        )
+    return address

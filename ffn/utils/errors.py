@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from ffn.utils import event_log
 
@@ -17,6 +19,41 @@ class UserError(ValueError):
 
 class UnreadableError(UserError):
     """Data that exists but cannot be read: it is damaged, or its file server does not respond."""
+
+
+def reason(error: BaseException, length: int = 200) -> str:
+    """What an exception says, as part of a line: its first line, and its kind where that says too little."""
+    lines = str(error).strip().splitlines()
+    text = ' '.join(lines[0].split())[:length] if lines else ''
+    if text and not isinstance(error, LookupError | TypeError | AttributeError | RuntimeError):
+        return text
+    return f'{type(error).__name__} {text}'.rstrip()
+
+
+@contextlib.contextmanager
+def damage_told(what: str | Path, advice: str) -> Iterator[None]:
+    """Makes one line of whatever is raised while a file is read and taken apart.
+
+    Libraries raise any exception for a damaged file. Errors of this project, those of the system that name a
+    file, and lack of memory pass as they are.
+
+    Args:
+      what: the file.
+      advice: what to do about it.
+
+    Raises:
+      UserError: the file is damaged or of another kind.
+    """
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        raise UserError(
+            f'{what} is damaged or of another kind ({reason(error)}); {advice}'
+        ) from error
 
 
 def exit_status(call: Callable[[], object]) -> int:

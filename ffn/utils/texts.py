@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from ffn.utils.errors import UserError
+from ffn.utils.errors import UserError, reason
 
 _OCTAL = re.compile(r'([+-]?)0+([1-7][0-7]+)')
 
@@ -52,11 +52,12 @@ def parse_json(text: str, what: str, parse_constant: Callable[[str], Any] | None
     """
 
     def check_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        for name in names:
-            if names.count(name) > 1:
+        found: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in found:
                 raise UserError(f'{what} has the key {name!r} twice')
-        return dict(pairs)
+            found[name] = value
+        return found
 
     try:
         return json.loads(
@@ -66,6 +67,25 @@ def parse_json(text: str, what: str, parse_constant: Callable[[str], Any] | None
         raise
     except (ValueError, RecursionError) as error:
         raise UserError(f'{what} is not JSON: {error}; given was {_shortened(text)}') from error
+
+
+def parse_object(data: str | bytes, what: str) -> dict[str, Any]:
+    """Parses a JSON object that a program wrote; a key that is there twice counts as it is there last.
+
+    Args:
+      data: text, or UTF-8.
+      what: the file, for errors.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:  # no JSON, or no text
+        raise UserError(f'{what} is damaged: it is not JSON ({reason(error)})') from error
+    if not isinstance(content, dict):
+        raise UserError(f'{what} is damaged: it holds no JSON object')
+    return content
 
 
 def _shortened(text: str, length: int = 200) -> str:

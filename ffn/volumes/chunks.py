@@ -8,19 +8,21 @@ volume without any is refused.
 from __future__ import annotations
 
 import itertools
-import json
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ffn.utils.errors import UserError
+from ffn.utils.texts import parse_object
 from ffn.volumes.missing import MissingChunks
 
 _METADATA = ('.zarray', '.zattrs', '.zgroup', 'zarr.json', 'attributes.json', 'info', 'ffn.json')
 _PRECOMPUTED = 'neuroglancer_precomputed'
+_LARGEST_CHUNK = 2**30
 _COMPRESSED = {'.gz': 'gunzip -r', '.br': 'brotli -d --rm'}
 
 
@@ -34,11 +36,10 @@ def chunk_options(spec: Mapping[str, Any]) -> dict[str, Any]:
     options: dict[str, Any] = {'fill_missing_data_reads': False}
     folder = _local_folder(spec)
     if spec['driver'] == 'zarr' and folder is not None and 'metadata' not in spec:
-        try:
-            metadata = json.loads((folder / '.zarray').read_text(encoding='utf-8'))
-        except (OSError, ValueError):
-            return options
-        if 'dimension_separator' not in metadata and len(metadata.get('shape', ())) > 1:
+        marker = folder / '.zarray'
+        metadata = parse_object(marker.read_bytes(), str(marker)) if marker.is_file() else {}
+        shape = metadata.get('shape')
+        if 'dimension_separator' not in metadata and isinstance(shape, list) and len(shape) > 1:
             with os.scandir(folder) as entries:
                 if any(entry.name.isdecimal() and entry.is_dir() for entry in entries):
                     options['metadata'] = {'dimension_separator': '/'}
@@ -50,6 +51,28 @@ def _local_folder(spec: Mapping[str, Any]) -> Path | None:
         case {'driver': 'file', 'path': str(folder)} if folder:
             return Path(folder)
     return None
+
+
+def check_chunk_size(
+    chunk: Sequence[int], shape: Sequence[int], dtype: np.dtype, what: str
+) -> None:
+    """Refuses chunks that no memory holds: to read one voxel, all of its chunk is read.
+
+    Args:
+      chunk: shape of a chunk.
+      shape: of the volume.
+      dtype: of both.
+      what: the volume, for messages.
+
+    Raises:
+      UserError: a chunk is larger than 1 GiB, and than the volume.
+    """
+    size, whole = (math.prod(sides) * dtype.itemsize for sides in (chunk, shape))
+    if size > max(whole, _LARGEST_CHUNK):
+        raise UserError(
+            f'{what} declares chunks of shape {tuple(chunk)}, {size:,} bytes, although its own is '
+            f'{tuple(shape)}; is its metadata damaged?'
+        )
 
 
 def check_chunks(store: Any, spec: Mapping[str, Any], what: str) -> None:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import h5py
 
 from ffn.utils.atomic import atomic_path, remove_temporary
-from ffn.utils.errors import UserError
+from ffn.utils.errors import UserError, damage_told
 from ffn.utils.locks import one_writer
 from ffn.volumes.attributes import read_voxels
+from ffn.volumes.chunks import check_chunk_size
 from ffn.volumes.hdf5_chunks import SparseDataset, lacks_chunks
 from ffn.volumes.hdf5_links import find_item, refuse_external_storage
 from ffn.volumes.hdf5_metadata import check_readable, read_axes
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 
+DAMAGE_ADVICE = 'copy it again from where it comes from, or write it anew'
 # Attributes of datasets that are written here or by existing installations, in which empty chunks are left out.
 _SPARSE = {MADE_FROM, 'partition_counts'}
 
@@ -44,12 +46,13 @@ def open_array(spec: str) -> OpenedArray:
     path, dataset = split_spec(spec)
     file = open_hdf5(path)
     try:
-        item = find_item(file, dataset)
-        if not isinstance(item, h5py.Dataset):
-            there = describe_datasets(file)
-            raise UserError(f'{path} holds no dataset {dataset!r}; it holds {there}')
-        return _describe(item, spec, path, file.close)
-    except UserError:
+        with damage_told(path, DAMAGE_ADVICE):
+            item = find_item(file, dataset)
+            if not isinstance(item, h5py.Dataset):
+                there = describe_datasets(file)
+                raise UserError(f'{path} holds no dataset {dataset!r}; it holds {there}')
+            return _describe(item, spec, path, file.close)
+    except BaseException:
         file.close()
         raise
 
@@ -59,6 +62,7 @@ def _describe(
 ) -> OpenedArray:
     refuse_external_storage(dataset)
     check_readable(dataset, path, spec)
+    check_chunk_size(dataset.chunks or (), dataset.shape, dataset.dtype, spec)
     arrangement = read_axes(dataset, spec)
     voxel_size, origin_zyx, origin_from = read_voxels(dataset.attrs, arrangement, spec)
     missing = MissingChunks(spec, is_sparse=not _SPARSE.isdisjoint(dataset.attrs))

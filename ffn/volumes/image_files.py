@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from tifffile import TiffFileError
 
-from ffn.utils.errors import UserError
+from ffn.utils.errors import UserError, reason
 from ffn.volumes import mrc_files, png_files, tiff_files
 from ffn.volumes.samples import Meaning, Samples, StatedSize, as_intensities, as_labels
 
-# What the libraries raise for damaged files; decoders of imagecodecs raise RuntimeError.
-_DAMAGED = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    LookupError,
-    RuntimeError,
-    TiffFileError,
-    struct.error,
-    zlib.error,
-)
+# Zstandard's; bytes for a byte.
+_BEST_COMPRESSION = 50_000
 _PNG = b'\x89PNG\r\n\x1a\n'
 _TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 _REFUSED = {
@@ -97,16 +84,34 @@ def open_image(path: Path, channel: int | None = None) -> Iterator[ImageFile]:
             raise UserError(f'{path} is {kind}; expected PNG, TIFF or MRC: {advice}')
     try:
         with contextlib.ExitStack() as stack:
-            if start.startswith(_PNG):
-                yield png_files.PngImage(path, start[24], channel, stack)
-            elif start.startswith(_TIFF):
-                yield tiff_files.TiffImage(path, channel, stack)
-            elif mrc_files.recognizes(start):
-                yield mrc_files.MrcImage(path, channel, stack)
-            else:
-                raise UserError(f'{path} is neither PNG nor TIFF nor MRC')
-    except UserError:
+            image = _open(path, start, channel, stack)
+            _check_size(image, path)
+            yield image
+    except (UserError, MemoryError):
         raise
-    except _DAMAGED as error:
-        reason = str(error).partition('\n')[0]
-        raise UserError(f'{path} cannot be read as an image: {reason}') from error
+    except Exception as error:  # libraries raise any for a damaged file
+        raise UserError(f'{path} cannot be read as an image: {reason(error)}') from error
+
+
+def _check_size(image: ImageFile, path: Path) -> None:
+    """Refuses a file without voxels, and one that declares more than it can hold however well compressed."""
+    sides = image.count, *image.shape_yx
+    if min(sides) < 1:
+        raise UserError(f'{path} holds no voxel: its sides are z,y,x {",".join(map(str, sides))}')
+    height, width = image.shape_yx
+    declared = height * width * image.samples.colours * image.samples.dtype.itemsize
+    if declared > path.stat().st_size * _BEST_COMPRESSION:
+        raise UserError(
+            f'{path} is damaged: sections of {width}×{height} (x,y) would be {declared:,} bytes, more than a '
+            f'file of {path.stat().st_size:,} holds'
+        )
+
+
+def _open(path: Path, start: bytes, channel: int | None, stack: contextlib.ExitStack) -> ImageFile:
+    if start.startswith(_PNG):
+        return png_files.PngImage(path, start[24], channel, stack)
+    if start.startswith(_TIFF):
+        return tiff_files.TiffImage(path, channel, stack)
+    if mrc_files.recognizes(start):
+        return mrc_files.MrcImage(path, channel, stack)
+    raise UserError(f'{path} is neither PNG nor TIFF nor MRC')

@@ -5,12 +5,12 @@ The metadata of an array and of the groups above it are JSON files in a key-valu
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ffn.utils.errors import UserError
+from ffn.utils.errors import UserError, reason
+from ffn.utils.texts import parse_object
 
 _ZARR3, _ZARR2, _N5 = 'zarr.json', '.zattrs', 'attributes.json'
 
@@ -44,16 +44,26 @@ class Folder:
         return self.at(parent) if slash and parent else None
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """Reads a metadata file; {} where there is none, or it is no JSON object."""
+        """Reads a metadata file; {} where there is none.
+
+        Raises:
+          UserError: it is damaged. Of web servers, {} is returned then: some answer with a page for people.
+        """
         import tensorstore as ts
 
         spec = {**self.kvstore, 'path': f'{self.path}/' if self.path else ''}
         try:
             found = ts.KvStore.open(spec).result().read(name).result()
-            content = json.loads(found.value) if found.state == 'value' else {}
-        except (ValueError, OSError, UnicodeDecodeError):
+        except (ValueError, OSError):
             return {}
-        return content if isinstance(content, dict) else {}
+        if found.state != 'value':
+            return {}
+        try:
+            return parse_object(found.value, f'{spec["path"]}{name}')
+        except UserError:
+            if spec['driver'] == 'http':
+                return {}
+            raise
 
     def is_array(self, driver: str) -> bool:
         """Whether there is an array here, and not a group; see `read_attributes`."""
@@ -71,6 +81,10 @@ class Folder:
         """
         if driver == 'zarr3':
             attributes = self.read_json(_ZARR3).get('attributes', {})
+            if not isinstance(attributes, dict):
+                raise UserError(
+                    f'{self.path}/{_ZARR3} is damaged: its attributes are no JSON object'
+                )
         else:
             attributes = self.read_json(_N5 if driver == 'n5' else _ZARR2)
         ome = attributes.get('ome')
@@ -96,12 +110,13 @@ class ScaleMetadata:
     finest: tuple[float, ...] | None
 
 
-def read_multiscale(attributes: Mapping[str, Any], path: str) -> ScaleMetadata | None:
+def read_multiscale(attributes: Mapping[str, Any], path: str, what: str) -> ScaleMetadata | None:
     """Reads what the attributes of an OME-Zarr group say of an array; None where they do not mention it.
 
     Args:
       attributes: of the group.
       path: of the array, below the group.
+      what: the volume, for messages.
 
     Raises:
       UserError: metadata that is not as the specification of OME-Zarr has it.
@@ -114,7 +129,7 @@ def read_multiscale(attributes: Mapping[str, Any], path: str) -> ScaleMetadata |
                     return _describe_scale(multiscale, dataset, datasets[0])
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise UserError(
-                f'the multiscales metadata above {path} is damaged: {error!r}'
+                f'{what}: the multiscales metadata above {path} is damaged: {reason(error)}'
             ) from error
     return None
 
@@ -158,6 +173,15 @@ def _multiscales(attributes: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     yield from (e for e in entries if isinstance(e, dict)) if isinstance(entries, list) else ()
 
 
+def _datasets(multiscale: Mapping[str, Any], what: str) -> list[Any]:
+    datasets = multiscale.get('datasets', [])
+    if not isinstance(datasets, list):
+        raise UserError(
+            f'{what}: the datasets of its multiscales metadata are {datasets!r}, no list'
+        )
+    return datasets
+
+
 def choose_scale(folder: Folder, driver: str, scale: str, what: str) -> Folder | None:
     """Finds the array of a group of scales.
 
@@ -179,7 +203,7 @@ def choose_scale(folder: Folder, driver: str, scale: str, what: str) -> Folder |
     paths = [
         str(dataset['path']).strip('/')
         for multiscale in list(_multiscales(attributes))[:1]
-        for dataset in multiscale.get('datasets', [])
+        for dataset in _datasets(multiscale, what)
         if isinstance(dataset, dict) and 'path' in dataset
     ]
     if not paths and driver == 'n5':

@@ -79,7 +79,7 @@ def _describe_attributes(
             f'{what} is a label multiset of Paintera, several labels a voxel, which is not supported; convert it: '
             'paintera-convert to-scalar'
         )
-    multiscale, group = _find_multiscale(folder, driver, len(shape))
+    multiscale, group = _find_multiscale(folder, driver, len(shape), what)
     if multiscale is not None:
         names = normalize_names(multiscale.axes) or labels
         arrangement = arrange(names or _default_names(driver, len(shape)), shape, what)
@@ -107,7 +107,7 @@ def _names_in_attributes(attributes: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _find_multiscale(
-    folder: Folder, driver: str, rank: int
+    folder: Folder, driver: str, rank: int, what: str
 ) -> tuple[ScaleMetadata | None, dict[str, Any]]:
     """What the group above an array says of it, and that group's attributes."""
     nearest: dict[str, Any] = {}
@@ -117,7 +117,7 @@ def _find_multiscale(
             break
         attributes = place.read_attributes(driver)
         nearest = nearest or attributes
-        found = read_multiscale(attributes, path) if driver != 'n5' else None
+        found = read_multiscale(attributes, path, what) if driver != 'n5' else None
         if found is not None and (not found.axes or len(found.axes) == rank):
             return found, nearest
         path, place = f'{place.name}/{path}', place.above()
@@ -160,8 +160,8 @@ def _size_of_units(
         if factor is None:
             return None
         sizes.append(float(unit.multiplier) * factor)
-    z, y, x = sizes
-    return KnownVoxelSize((x, y, z), 'its resolution')
+    own = Arrangement((0, 1, 2))
+    return read_voxel_size(sizes, [1.0] * 3, own, what, 'its resolution')
 
 
 def _n5_size(
@@ -179,8 +179,11 @@ def _n5_size(
                 transform['axes'], transform['scale'], transform['units'], strict=False
             )
         }
-        if {'x', 'y', 'z'} <= set(named) and min(named.values()) > 0:
-            return KnownVoxelSize((named['x'], named['y'], named['z']), 'its attribute transform')
+        if {'x', 'y', 'z'} <= set(named):
+            sizes, order = [named[axis] for axis in 'zyx'], Arrangement((0, 1, 2))
+            source = 'its attribute transform'
+            if size := read_voxel_size(sizes, [1.0] * 3, order, what, source):
+                return size
     own, above = attributes.get('pixelResolution'), group.get('pixelResolution')
     factors = attributes.get('downsamplingFactors', [1, 1, 1])
     for stored, by in ((own, [1, 1, 1]), (above, factors)):

@@ -5,15 +5,14 @@ TensorStore is imported when the first such volume is opened, so that HDF5 users
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
 from typing import Any
 
-from ffn.utils.errors import UserError
-from ffn.utils.texts import parse_json
-from ffn.volumes.chunks import StoreArray, check_chunks, chunk_options
+from ffn.utils.errors import UserError, damage_told
+from ffn.utils.texts import parse_json, parse_object
+from ffn.volumes.chunks import StoreArray, check_chunk_size, check_chunks, chunk_options
 from ffn.volumes.missing import MissingChunks
 from ffn.volumes.opened_array import FILL_VALUE, MADE_FROM, MADE_FROM_FILE, OpenedArray
 from ffn.volumes.scales import Folder, choose_scale
@@ -184,13 +183,10 @@ def detect_directory(path: str, dataset: str) -> dict[str, Any]:
 
 def _is_group(marker: Path) -> bool:
     """Whether a metadata file describes a group, and not an array."""
-    try:
-        metadata = json.loads(marker.read_text(encoding='utf-8'))
-        return metadata.get('node_type') == 'group' or (
-            marker.name == 'attributes.json' and 'dimensions' not in metadata
-        )
-    except (ValueError, AttributeError):
-        return False  # TensorStore says what is wrong.
+    metadata = parse_object(marker.read_bytes(), str(marker))
+    return metadata.get('node_type') == 'group' or (
+        marker.name == 'attributes.json' and 'dimensions' not in metadata
+    )
 
 
 def is_remote(place: str) -> bool:
@@ -260,7 +256,10 @@ def open_store(name: str, spec: dict[str, Any]) -> OpenedArray:
         store = ts.open(spec, context=context(), open=True, read=True, write=False).result()
     except (ValueError, OSError, NotImplementedError) as error:
         raise UserError(f'{name} cannot be opened: {_explain(error)}') from error
-    described = describe_store(store, spec, name)
+    chunk = [n or 1 for n in store.chunk_layout.read_chunk.shape or ()]
+    check_chunk_size(chunk, store.shape, store.dtype.numpy_dtype, name)
+    with damage_told(name, 'correct its metadata, or write it anew'):
+        described = describe_store(store, spec, name)
     is_ours, fill = _is_ours(spec), store.fill_value
     if not is_ours:
         check_chunks(store, spec, name)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from absl import logging
 
+from ffn.utils.errors import UserError
 from ffn.volumes.axes import Arrangement
 
+# Voxels: beyond, floats do not tell one from the next.
+_FARTHEST = 2.0**53
 # Unit → nanometres.
 _NANOMETRES = {
     'nm': 1.0,
@@ -41,11 +45,11 @@ _NANOMETRES = {
 }
 
 
-def nanometres(unit: str | None, default: float | None = None) -> float | None:
+def nanometres(unit: Any, default: float | None = None) -> float | None:
     """How many nanometres a unit has; None (or `default`, where none is given) for others."""
     if not unit:
         return default
-    return _NANOMETRES.get(unit.strip().lower())
+    return _NANOMETRES.get(str(unit).strip().lower())
 
 
 @dataclass(frozen=True)
@@ -123,9 +127,17 @@ def read_offset(
       what: the volume, for messages.
       finest_zyx: voxel size of the finest scale, nanometres, for formats that place the centres of voxels: a
         voxel that was made of several lies between those that it was made of.
+
+    Raises:
+      UserError: an offset that is no number, or too large for one voxel to be told from the next.
     """
     sizes = size.xyz[::-1]
     voxels = [o / s for o, s in zip(offset_nm_zyx, sizes, strict=True)]
+    if not all(abs(v) < _FARTHEST for v in voxels):
+        raise UserError(
+            f'{what} begins at x,y,z {_listed(offset_nm_zyx[::-1])} nm, voxels of {_listed(size.xyz)} nm: '
+            'is its metadata damaged?'
+        )
     if finest_zyx is not None:
         cornered = [v - (s - f) / 2 / s for v, s, f in zip(voxels, sizes, finest_zyx, strict=True)]
         if all(map(_is_whole, cornered)):
@@ -135,12 +147,16 @@ def read_offset(
         logging.warning(
             '%s begins at x,y,z %s nm, which is not a whole number of voxels; taken as voxel %d,%d,%d',
             what,
-            ','.join(f'{n:g}' for n in reversed(offset_nm_zyx)),
+            _listed(offset_nm_zyx[::-1]),
             x,
             y,
             z,
         )
     return z, y, x
+
+
+def _listed(numbers: Sequence[float]) -> str:
+    return ','.join(f'{n:g}' for n in numbers)
 
 
 def _is_whole(value: float) -> bool:

@@ -18,7 +18,7 @@ from absl import logging
 
 from ffn.utils import trust
 from ffn.utils.arrays import native
-from ffn.utils.errors import UnreadableError, UserError
+from ffn.utils.errors import UnreadableError, UserError, reason
 from ffn.utils.geometry import Box, Zyx, both_orders
 from ffn.volumes import formats, tensorstores
 from ffn.volumes.missing import OnMissing
@@ -109,10 +109,11 @@ class Volume:
             index = (slice(None), *index)
         try:
             data = native(np.asarray(self._array[index]))
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+        except (UserError, MemoryError):
+            raise
+        except Exception as error:  # libraries raise any for a damaged chunk
             raise UnreadableError(
-                f'{self.name} cannot be read, it may be damaged: {reason}'
+                f'{self.name} cannot be read, it may be damaged: {reason(error)}'
             ) from error
         return self.unlabelled.clear(data) if self._clears and self.unlabelled else data
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ffn.utils.errors import UnreadableError, UserError
+from ffn.utils.errors import UnreadableError, UserError, damage_told
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.texts import parse_json
 from ffn.volumes.missing import MissingChunks
@@ -94,7 +94,8 @@ def open_array(spec: str) -> OpenedArray:
         dataset = wkw.Dataset.open(str(magnification.folder))
     except (wkw.wkw.WKWException, AssertionError, IndexError) as error:
         raise UserError(f'{spec} cannot be opened: {error}') from error
-    return _describe(dataset, magnification, spec)
+    with damage_told(spec, f'correct {_PROPERTIES}, or copy the volume again'):
+        return _describe(dataset, magnification, spec)
 
 
 def _describe(dataset: Any, magnification: _Magnification, spec: str) -> OpenedArray:
@@ -157,7 +158,7 @@ def _covered(properties: Mapping[str, Any], magnification: _Magnification) -> Bo
         size = [int(stated[name]) for name in ('width', 'height', 'depth')]
         if len(start) != 3 or min(size) < 1 or min(start) < 0:
             raise ValueError
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(
             f'{magnification.folder.parent}: the boundingBox of {_PROPERTIES} is damaged; expected topLeft, '
             'width, height and depth'
