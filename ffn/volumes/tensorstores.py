@@ -5,6 +5,7 @@ TensorStore is imported when the first such volume is opened, so that HDF5 users
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
