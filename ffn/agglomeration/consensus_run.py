@@ -181,7 +181,7 @@ def segment_reversed(
         boxes = [
             Box.from_zyx(corner, storage.segmentation_shape(path))
             for corner, path in there.items()
-            if storage.existing_path(reverse, corner, 'npz') is None
+            if not storage.is_finished(reverse, corner)
         ]
         if not boxes:
             return

@@ -182,7 +182,7 @@ def _segment_missing(
     def find_missing() -> Iterator[Box]:
         for place in subvolumes:
             box = assembly.tiling.subvolume(place)
-            if storage.existing_path(assembly.directory, box.start.zyx, 'npz') is None:
+            if not storage.is_finished(assembly.directory, box.start.zyx):
                 yield box
 
     count = sum(1 for _ in find_missing())

@@ -270,7 +270,7 @@ class Runner:
         box = Box.from_zyx(corner_zyx, size_zyx)
         corner = self._clip(box).start.zyx
         with event_log.fields(subvolume='_'.join(map(str, corner.xyz))):
-            if self._exists(directory, corner):
+            if storage.is_finished(directory, corner) and self._exists(directory, corner):
                 return None
             result = storage.subvolume_path(directory, corner, 'npz')
             with one_writer(result, self._pause):

@@ -17,6 +17,7 @@ import numpy as np
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
+from ffn.utils.locks import is_claimed
 from ffn.utils.npz import DAMAGES, bytes_member, open_archive, read_npy_header, read_npz
 
 # A file in a folder of results that is not complete yet.
@@ -63,6 +64,17 @@ def existing_path(directory: str | Path, corner_zyx: Sequence[int], suffix: str)
         if path.exists():
             return path
     return None
+
+
+def is_finished(directory: str | Path, corner_zyx: Sequence[int]) -> bool:
+    """Whether a subvolume has its result, and nothing is left of its making: neither checkpoint nor lock.
+
+    Something is left when a process is killed between its last steps.
+    """
+    if existing_path(directory, corner_zyx, 'npz') is None:
+        return False
+    claimed = is_claimed(subvolume_path(directory, corner_zyx, 'npz'))
+    return not claimed and not subvolume_path(directory, corner_zyx, 'cpoint').exists()
 
 
 def subvolumes(directory: str | Path) -> dict[Zyx, Path]:

@@ -24,6 +24,11 @@ from ffn.utils.errors import UserError
 PREFIX = 'model.ckpt'
 STEP = 'global_step'
 EMA = 'ema/'
+# What is left over if there is no .index, which is written last; temporary files always are.
+_UNFINISHED = re.compile(
+    rf'(?P<checkpoint>{re.escape(PREFIX)}-\d+)\.'
+    r'(data-00000-of-00001|input-\d+-of-\d+|(?P<temporary>(data|index)\S*\.tempstate\d+))'
+)
 
 
 def latest_checkpoint(directory: str | Path) -> str | None:
@@ -123,6 +128,14 @@ class CheckpointWriter:
         preserved = _read_state(directory, r'last_preserved_timestamp: ([\d.e+]+)$')
         self._last_preserved = float(preserved or time.time())
 
+    def remove_abandoned(self) -> None:
+        """Removes what killed trainings left of checkpoints that they did not finish; none may be at work."""
+        for file in self._directory.glob(f'{PREFIX}-*.*'):
+            if (named := _UNFINISHED.fullmatch(file.name)) is None:
+                continue
+            if named['temporary'] or not file.with_name(f'{named["checkpoint"]}.index').exists():
+                file.unlink(missing_ok=True)
+
     def save(self, variables: Mapping[str, Any], step: int) -> str:
         """Writes variables and the step, and makes them the last checkpoint.
 
@@ -214,10 +227,11 @@ def _is_complete(path: Path) -> bool:
 def _remove(path: Path) -> None:
     """Removes a checkpoint and the states of training's input that were saved with it."""
     name = glob.escape(path.name)
-    # SaveV2 leaves a temporary folder of data behind when it fails.
+    # SaveV2 leaves temporary files behind when it fails or is killed.
     companions = [
         *path.parent.glob(f'{name}.input-*'),
         *path.parent.glob(f'{name}.data-*.tempstate*'),
+        *path.parent.glob(f'{name}.index.tempstate*'),
     ]
     for file in [*_files(path), *companions]:
         file.unlink(missing_ok=True)

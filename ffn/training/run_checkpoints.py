@@ -68,6 +68,7 @@ class RunCheckpoints:
             config.train_dir, keep.keep, keep.keep_every_hours
         )
         if replicas.is_chief:
+            self._writer.remove_abandoned()
             write_settings(config.train_dir, inference_settings(config))
 
     def is_due(self, step: int) -> bool:

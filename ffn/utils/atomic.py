@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import glob
+import functools
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from ffn.utils.processes import Process, beating
+
+# .NAME.HOST-PID-RANDOM.tmp, and what a library may insist on to add.
+_TEMPORARY = re.compile(r'\..+\.([0-9a-f]{8})-(\d+)-\w{8}\.tmp(\.\w+)*')
+# How long a process of another host does not touch its temporary file until it is taken for dead.
+_DEAD_S = 3600.0
 
 
 @contextlib.contextmanager
@@ -30,34 +38,65 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(os.path.realpath(path))
     if path.exists() and not os.access(path, os.W_OK):
         raise PermissionError(errno.EACCES, 'may not be written', str(path))
+    with scratch_path(path) as temporary:
+        try:
+            yield temporary
+            with open(temporary, 'rb+') as file:
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        except OSError as error:
+            if error.filename is None and error.errno is not None:
+                # The error of a full disk does not name the file.
+                error.filename = str(path)
+            raise
+
+
+@contextlib.contextmanager
+def scratch_path(path: Path) -> Iterator[Path]:
+    """Yields a temporary file beside a path, which is removed in the end.
+
+    Its name says which process writes it, and it is touched while that lives. Those that killed processes left
+    in the directory are removed, whatever they were for, when a process first makes one there.
+
+    Args:
+      path: what the file is for; missing directories are created.
+
+    Yields:
+      Path of an empty file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    writer = Process.this()
+    _clear_once(path.parent, writer)
+    prefix = f'.{path.name}.{writer.host}-{writer.pid}-'
     try:
-        handle, name = tempfile.mkstemp(prefix=f'.{path.name}.', suffix='.tmp', dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix='.tmp', dir=path.parent)
     except OSError as error:
         error.filename = str(path)  # the name that the user knows
         raise
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        with open(temporary, 'rb+') as file:
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.filename is None and error.errno is not None:
-            # The error of a full disk does not name the file.
-            error.filename = str(path)
-        raise
+        with beating(lambda: os.utime(temporary)):
+            yield temporary
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def remove_temporary(path: str | os.PathLike) -> None:
-    """Removes temporary files of a path that killed processes left behind; nobody may be writing it now."""
-    path = Path(os.path.realpath(path))
-    for left in path.parent.glob(f'.{glob.escape(path.name)}.*.tmp'):
-        left.unlink(missing_ok=True)
+@functools.lru_cache(maxsize=1024)
+def _clear_once(folder: Path, process: Process) -> None:
+    """See `remove_abandoned`; once for each process, as a directory may be large."""
+    remove_abandoned(folder)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Removes the temporary files of a directory whose writers are dead; one of another host after an hour."""
+    with os.scandir(folder) as entries:
+        found = [(entry.path, _TEMPORARY.fullmatch(entry.name)) for entry in entries]
+    for path, named in found:
+        if named is not None and Process(named[1], int(named[2])).is_dead(Path(path), _DEAD_S):
+            with contextlib.suppress(OSError):  # another user's, or removed meanwhile
+                os.unlink(path)
 
 
 def free_path(path: Path) -> Path:

@@ -213,7 +213,7 @@ def one_writer(
     """
     path, warned = Path(os.path.realpath(path)), False
     path.parent.mkdir(parents=True, exist_ok=True)
-    place = path.with_name(f'.{path.name}.lock')
+    place = _beside(path)
     while True:
         with _open(place) as file:
             lock = Lock(place, file, f'{path}; let one command write to it only')
@@ -225,6 +225,15 @@ def one_writer(
             logging.warning('waiting for another command that writes to %s (%s)', path, holder)
         warned = True
         pause()
+
+
+def is_claimed(path: Path) -> bool:
+    """Whether there is a lock beside a file, see `one_writer`, that of a dead process perhaps."""
+    return _beside(path).exists()
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f'.{path.name}.lock')
 
 
 def _open(path: Path) -> IO[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import h5py
 
-from ffn.utils.atomic import atomic_path, remove_temporary
+from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError, damage_told
 from ffn.utils.locks import one_writer
 from ffn.volumes.attributes import read_voxels
@@ -125,7 +125,7 @@ def replaced_dataset(spec: str, what: str = 'output') -> Iterator[tuple[h5py.Fil
     """Opens a copy of an HDF5 file, without the dataset to be written, that will replace the file.
 
     All other datasets and attributes are kept; if the block raises, the old file stays as it was. A second
-    process that writes to the file waits; temporary files of killed processes are removed.
+    process that writes to the file waits.
 
     Args:
       spec: 'path:dataset'.
@@ -139,8 +139,7 @@ def replaced_dataset(spec: str, what: str = 'output') -> Iterator[tuple[h5py.Fil
     """
     path, dataset = split_output(spec, what)
     with contextlib.ExitStack() as stack:
-        if stack.enter_context(one_writer(path)):
-            remove_temporary(path)
+        stack.enter_context(one_writer(path))
         old = stack.enter_context(open_hdf5(path)) if Path(path).exists() else None
         if old is not None and isinstance(find_item(old, dataset), h5py.Group):
             raise UserError(f'{what}: {dataset!r} is a group of {path}; expected a dataset name')

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import shutil
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from ffn.utils.atomic import scratch_path
 from ffn.utils.errors import UserError, damage_told
 from ffn.utils.geometry import Box, Xyz, Zyx
 from ffn.volumes import tensorstores, wkw_datasets
@@ -177,15 +177,13 @@ def _unpacked(path: Path, folder: Path) -> Iterator[Path]:
     if not _first_bytes(path).startswith(_GZIP):
         yield path
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix='.import.', suffix='.h5.tmp') as target:
+    with scratch_path(folder / path.stem) as unpacked:
         try:
-            with gzip.open(path) as source:
+            with gzip.open(path) as source, open(unpacked, 'wb') as target:
                 shutil.copyfileobj(source, target, 2**20)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise UserError(f'{path} is no whole gzip file: {error}') from error
-        target.flush()
-        yield Path(target.name)
+        yield unpacked
 
 
 def _find_labels(unpacked: Path, path: Path, dataset: str | None) -> tuple[str, Transforms | None]:

@@ -89,3 +89,18 @@ def test_the_claim_of_a_dead_process_ends(flood_folder):
     with start_runner(flood_folder) as runner:
         assert runner.run((0, 0, 0), SIZE_ZYX).origins
     assert names(flood_folder) == ['seg-0_0_0.npz', 'seg-0_0_0.prob']
+
+
+def test_killed_between_the_result_and_the_end(flood_folder):
+    """The next run has nothing to do but to tidy up."""
+    with start_runner(flood_folder) as runner:
+        runner.run((0, 0, 0), SIZE_ZYX)
+        folder = flood_folder / 'results' / '0' / '0'
+        whole = (folder / 'seg-0_0_0.npz').read_bytes()
+        for left in ('seg-0_0_0.cpoint', '.seg-0_0_0.npz.lock'):
+            assert storage.is_finished(flood_folder / 'results', (0, 0, 0))
+            (folder / left).touch()
+            assert not storage.is_finished(flood_folder / 'results', (0, 0, 0))
+            assert runner.run((0, 0, 0), SIZE_ZYX) is None
+            assert names(flood_folder) == ['seg-0_0_0.npz', 'seg-0_0_0.prob']
+        assert (folder / 'seg-0_0_0.npz').read_bytes() == whole

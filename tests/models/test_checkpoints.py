@@ -108,3 +108,29 @@ def test_one_flipped_bit(saved, ending):
         return {name: array.tolist() for name, array in sorted(found.items())}
 
     assert refusals(folder / f'model.ckpt-20{ending}', read, 30) >= 20
+
+
+def test_what_killed_trainings_left(saved):
+    """Checkpoints stay, also those of others, and those that are split among files."""
+    folder, _ = saved
+    abandoned = [
+        'model.ckpt-30.data-00000-of-00001',
+        'model.ckpt-30.input-00000-of-00002',
+        'model.ckpt-40.data-00000-of-00001.tempstate123456',
+        'model.ckpt-20.index.tempstate7',
+    ]
+    kept = [
+        'model.ckpt-20.input-00001-of-00002',
+        'model.ckpt-50.index',
+        'model.ckpt-50.data-00000-of-00002',
+        'model.ckpt-60.data-00001-of-00002',
+        'model.ckpt-best.data-00000-of-00001',
+        'other-30.data-00000-of-00001',
+        'model.ckpt-70.meta',
+    ]
+    for name in (*abandoned, *kept):
+        (folder / name).write_bytes(b'x')
+    before = {path.name for path in folder.iterdir()}
+    checkpoints.CheckpointWriter(folder).remove_abandoned()
+    assert before - {path.name for path in folder.iterdir()} == set(abandoned)
+    assert load_weights(make(1), folder) == 20

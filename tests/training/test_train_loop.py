@@ -18,8 +18,10 @@ from ffn.training.config import CheckpointConfig, WalkConfig
 from ffn.training.optimizer_config import OptimizerConfig
 from ffn.training.train_step import TrainStep
 from ffn.training.walks.walk import Batch, BatchWalker
+from ffn.utils import atomic
 from ffn.utils.errors import UserError
 from ffn.utils.locks import exclusive_directory
+from ffn.utils.processes import Process
 from tests.events import read_events
 from tests.training import sample
 
@@ -139,6 +141,7 @@ def test_settings_and_checkpoint_lie_in_the_folder(folder):
     model = make_model(9)
     assert load_weights(model, folder / 'model') == 3
     settings = json.loads((folder / 'model' / 'model.json').read_text())
+    assert len(settings.pop('sha256')) == 64
     assert settings == {
         'model_name': sample.MODEL,
         'model_args': sample.MODEL_ARGS,
@@ -297,3 +300,19 @@ def test_a_training_whose_folder_was_taken_saves_nothing(folder, monkeypatch):
         train_loop.train(sample.train_config(folder, max_steps=4))
     assert load_weights(make_model(), folder / 'model') == 2
     assert not list((folder / 'model').glob('*ckpt-4*'))
+
+
+def test_the_next_training_removes_what_a_killed_one_left(folder):
+    train_loop.train(sample.train_config(folder, max_steps=2))
+    left = [
+        'model.ckpt-3.data-00000-of-00001',
+        'model.ckpt-4.input-00000-of-00001',
+        f'.model.ckpt-4.input-00000-of-00001.{Process.this().host}-999999999-abcdefgh.tmp',
+    ]
+    for name in left:
+        (folder / 'model' / name).write_bytes(b'half')
+    atomic._clear_once.cache_clear()  # as in another process
+    assert train_loop.train(sample.train_config(folder, max_steps=3)) == 3
+    kept = {path.name for path in (folder / 'model').iterdir()}
+    assert not kept & {left[1], left[2]}
+    assert load_weights(make_model(), folder / 'model' / 'model.ckpt-3') == 3

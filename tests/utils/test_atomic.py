@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ffn.utils.atomic import atomic_path
+from ffn.utils import atomic, processes
+from ffn.utils.atomic import atomic_path, remove_abandoned
 
 
 class Interrupted(BaseException):
@@ -116,11 +120,90 @@ def test_a_folder_in_the_way_stays(tmp_path):
     assert names(tmp_path / 'folder') == ['inside']
 
 
+# Temporary files of killed processes.
+
+KILLED = """
+import sys, time
+from ffn.utils import atomic, processes
+from ffn.utils.atomic import atomic_path, remove_abandoned
+with atomic_path(sys.argv[1]) as temporary:
+    temporary.write_bytes(b'half')
+    print(temporary, flush=True)
+    time.sleep(600)
+"""
+
+
+@contextlib.contextmanager
+def writing(path: Path, repository: Path) -> Iterator[Path]:
+    """The temporary file of a process that is in the middle of writing a file."""
+    process = subprocess.Popen(
+        [sys.executable, '-c', KILLED, str(path)],
+        cwd=path.parent,
+        env={'PYTHONPATH': str(repository)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield Path(process.stdout.readline().strip())
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_next_write_removes_what_a_killed_process_left(tmp_path, repository):
+    """But nothing that a living process writes, and nothing of others."""
+    kept = ['.other.tmp', '.file.abcdefgh.tmp', 'file.0123abcd-99-abcdefgh.tmp']
+    for name in kept:
+        (tmp_path / name).touch()
+    with writing(tmp_path / 'other', repository) as used:
+        with writing(tmp_path / 'file', repository) as left:
+            pass
+        assert {left.name, used.name} <= set(names(tmp_path))
+        with atomic_path(tmp_path / 'a third') as temporary:
+            assert names(tmp_path) == sorted([*kept, used.name, temporary.name])
+    assert left.name.startswith('.file.')
+    remove_abandoned(tmp_path)
+    assert names(tmp_path) == sorted([*kept, 'a third'])
+
+
+@pytest.mark.parametrize(('seconds_ago', 'stays'), [(3500, True), (3700, False)])
+def test_temporary_files_of_other_hosts(tmp_path, seconds_ago, stays):
+    """They are touched for as long as they are written."""
+    path = tmp_path / '.file.0123abcd-99-abcdefgh.tmp'
+    path.touch()
+    at = path.stat().st_mtime - seconds_ago
+    os.utime(path, (at, at))
+    remove_abandoned(tmp_path)
+    assert names(tmp_path) == ([path.name] if stays else [])
+
+
+def test_a_writer_touches_its_temporary_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, 'BEAT_S', 0.01)
+    with atomic_path(tmp_path / 'file') as temporary:
+        os.utime(temporary, (0, 0))
+        end = time.monotonic() + 60
+        while temporary.stat().st_mtime == 0:
+            assert time.monotonic() < end
+            time.sleep(0.005)
+    assert names(tmp_path) == ['file']
+
+
+def test_a_directory_is_cleared_once(tmp_path, monkeypatch):
+    """As it may hold millions of files."""
+    cleared = []
+    monkeypatch.setattr(atomic, 'remove_abandoned', cleared.append)
+    for name in ('a', 'b', 'a'):
+        with atomic_path(tmp_path / name):
+            pass
+    assert cleared == [tmp_path]
+
+
 # A full disk: no file may grow beyond a limit, in a process of its own.
 
 FULL = """
 import resource, signal
-from ffn.utils.atomic import atomic_path
+from ffn.utils import atomic, processes
+from ffn.utils.atomic import atomic_path, remove_abandoned
 from ffn.utils.errors import run_tool
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
