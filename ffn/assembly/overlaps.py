@@ -61,15 +61,19 @@ class Overlap:
         )
 
     @classmethod
-    def load(cls, path: Path) -> Overlap:
+    def load(cls, path: Path, shape: Zyx | None = None) -> Overlap:
         """Reads the npz.
+
+        Args:
+          path: see `overlap_path`.
+          shape: of the subvolume, which bounds what the file may declare.
 
         Raises:
           UserError: it is missing or damaged.
         """
         names = {f'shared_{name}': axis for axis, name in enumerate(AXES)}
         needed = ['ids', 'voxels', 'settings', 'crcs']
-        data = read_npz(path, [*needed, *names], [])
+        data = read_npz(path, [*needed, *names], [], shape)
         if not set(needed) <= set(data):
             raise UserError(f'{path} holds no overlaps; remove it, and it is made again')
         shared = {axis: data[name] for name, axis in names.items() if name in data}
@@ -92,7 +96,8 @@ def read_overlaps(
     """
     for place in tiling.places():
         if place in present:
-            yield place, Overlap.load(overlap_path(folder, tiling.corner_zyx(place)))
+            path = overlap_path(folder, tiling.corner_zyx(place))
+            yield place, Overlap.load(path, tiling.subvolume(place).size.zyx)
 
 
 def count_row(
@@ -127,7 +132,7 @@ def count_row(
         now = np.array([read(place)[0], *next_crcs, read(place)[1]], np.uint32)
         crcs[tiling.index(place)] = int(now[0])
         if path.exists():
-            stored = read_npz(path, ['crcs'], []).get('crcs')
+            stored = read_npz(path, ['crcs'], [], ()).get('crcs')
             if stored is not None and np.array_equal(stored, now):
                 continue
         overlap = count_overlap(subvolumes, place, present)

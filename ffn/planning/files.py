@@ -10,6 +10,7 @@ from typing import Any
 from ffn.planning.measure import Measurements
 from ffn.planning.rules import Plan
 from ffn.utils.atomic import atomic_path
+from ffn.volumes.tensorstores import is_remote
 
 NAME = 'train'
 
@@ -80,7 +81,9 @@ def write_plan(plan: Plan, measured: Measurements, folder: Path, batch_size: int
         'partitions': f'ffn partitions --flagfile={folder}/partitions.flags',
         'coordinates': f'ffn coordinates --flagfile={folder}/coordinates.flags',
         'train': f'ffn train --flagfile={folder}/train.flags',
-        'segment': f'ffn segment --flagfile={folder}/segment.flags',
+        # That a request names another machine is not enough for its volume to be opened.
+        'segment': f'ffn segment --flagfile={folder}/segment.flags'
+        + (' --allow_remote' if is_remote(measured.image) else ''),
     }
 
 

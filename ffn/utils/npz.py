@@ -21,7 +21,8 @@ from numpy.lib import format as npy_format
 
 from ffn.utils.arrays import native
 from ffn.utils.errors import UserError
-from ffn.utils.plain_pickle import NotPlainError, load_objects
+from ffn.utils.pickled_arrays import NotPlainError
+from ffn.utils.plain_pickle import load_objects
 
 # What a file of a subvolume may declare: probabilities and labels of 8 bytes, logits, and tables by id.
 _BYTES_PER_VOXEL, _LEAST = 128, 1 << 24
@@ -125,8 +126,9 @@ def read_npz(
 def _check_sum(path: str | Path, sizes: Iterable[int], shape: Sequence[int] | None) -> None:
     declared, allowed, than = sum(sizes), memory(), 'the memory of this machine'
     if shape is not None:
-        allowed = math.prod(shape) * _BYTES_PER_VOXEL + _LEAST
-        than = f'belongs to a volume of shape {tuple(shape)}'
+        justified = math.prod(shape) * _BYTES_PER_VOXEL + _LEAST
+        if justified < allowed:
+            allowed, than = justified, f'belongs to a volume of shape {tuple(shape)}'
     if declared > allowed:
         raise UserError(f'{path} is refused: it declares {declared:,} bytes, more than {than}')
 

@@ -11,71 +11,27 @@ from __future__ import annotations
 import io
 import math
 import pickle
-import re
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
+from ffn.utils.pickled_arrays import NotPlainError, PickledArray, PickledType
+
 # Everything but: names from elsewhere, calls other than those below, sets, byte arrays and buffers, whose size is
 # believed before their bytes are there.
-_OPERATIONS = [
-    'PROTO',
-    'FRAME',
-    'STOP',
-    'MARK',
-    'NONE',
-    'NEWTRUE',
-    'NEWFALSE',
-    'INT',
-    'BININT',
-    'BININT1',
-    'BININT2',
-    'LONG',
-    'LONG1',
-    'LONG4',
-    'FLOAT',
-    'BINFLOAT',
-    'STRING',
-    'BINSTRING',
-    'SHORT_BINSTRING',
-    'BINBYTES',
-    'SHORT_BINBYTES',
-    'BINBYTES8',
-    'UNICODE',
-    'BINUNICODE',
-    'SHORT_BINUNICODE',
-    'BINUNICODE8',
-    'EMPTY_TUPLE',
-    'TUPLE',
-    'TUPLE1',
-    'TUPLE2',
-    'TUPLE3',
-    'EMPTY_LIST',
-    'LIST',
-    'APPEND',
-    'APPENDS',
-    'EMPTY_DICT',
-    'GET',
-    'BINGET',
-    'LONG_BINGET',
-    'PUT',
-    'BINPUT',
-    'LONG_BINPUT',
-    'MEMOIZE',
-    'GLOBAL',
-    'STACK_GLOBAL',
-]
-_DTYPE = re.compile(r'\?|b1|[iu][1248]|f(2|4|8|16)|c(8|16|32)|[SU]\d{1,6}|O\d?')
+_OPERATIONS = """
+    PROTO FRAME STOP MARK NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT
+    STRING BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES BINBYTES8
+    UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8
+    EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST LIST APPEND APPENDS EMPTY_DICT
+    GET BINGET LONG_BINGET PUT BINPUT LONG_BINPUT MEMOIZE GLOBAL STACK_GLOBAL
+"""
 # How deep lists may be nested: an array of objects of histories of positions.
 _DEPTH = 4
 _PLAIN = (int, float, str, bytes, np.generic, type(None))
 _NUMBER = (int, float, np.number)
 _KEY = (int, np.integer, str)
-
-
-class NotPlainError(pickle.UnpicklingError):
-    """A pickle that is more than data. What it says is about the pickle, 'it …'."""
 
 
 class _Name:
@@ -102,65 +58,15 @@ _PYTHON = {
 }
 
 
-class _Type:
-    """A dtype, before it is known whether its byte order follows."""
-
-    def __init__(self, name: Any):
-        if not isinstance(name, str) or not _DTYPE.fullmatch(name):
-            raise NotPlainError('it has an array of something else than numbers or texts')
-        self.name = name
-        self.order: Any = '='
-
-    def set(self, state: Any) -> None:
-        if not (isinstance(state, tuple) and 5 <= len(state) <= 8 and state[2:5] == (None,) * 3):
-            raise NotPlainError('it has an array of records')
-        if state[1] not in ('<', '>', '|', '='):
-            raise NotPlainError('it has an array of no byte order')
-        self.order = state[1]
-
-    def made(self) -> np.dtype:
-        dtype = np.dtype(self.name)
-        return dtype if dtype.hasobject or self.order == '|' else dtype.newbyteorder(self.order)
-
-
-class _Array:
-    """An array, whose content follows once."""
-
-    shape: tuple[int, ...] | None = None
-    data: Any = None
-
-    def set(self, state: Any) -> None:
-        if self.shape is not None:
-            raise NotPlainError('it changes an array')
-        _, shape, kind, fortran, data = state
-        if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
-            raise NotPlainError('it has an array without a shape')
-        self.dtype, count = kind.made(), math.prod(shape)
-        size = count if self.dtype.hasobject else count * self.dtype.itemsize
-        if isinstance(data, str):  # of Python 2
-            data = data.encode('latin1')
-        if not isinstance(data, list if self.dtype.hasobject else bytes) or len(data) != size:
-            raise NotPlainError('it has an array that is not of the size of its data')
-        self.shape, self.data, self.fortran = shape, data, bool(fortran)
-
-    def made(self) -> np.ndarray:
-        """Returns an array of numbers or texts that can be written to."""
-        if self.shape is None or self.dtype.hasobject:
-            raise NotPlainError('it has an array of objects where there is none in results')
-        order: Literal['C', 'F'] = 'F' if self.fortran else 'C'
-        flat = np.frombuffer(self.data, self.dtype) if self.data else np.zeros(0, self.dtype)
-        return flat.reshape(self.shape, order=order).astype(self.dtype.newbyteorder('='))
-
-
 class _Reader(pickle._Unpickler):
-    """Builds signs, `_Array` and plain data; keeps no name of Python's own."""
+    """Builds signs, `PickledArray` and plain data; keeps no name of Python's own."""
 
     stack: list[Any]
     append: Callable[[Any], None]
     pop_mark: Callable[[], list[Any]]
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
         code[0]: pickle._Unpickler.dispatch[code[0]]
-        for code in (getattr(pickle, name) for name in _OPERATIONS)
+        for code in (getattr(pickle, name) for name in _OPERATIONS.split())
     }
 
     def __init__(self, data: bytes, classes: Iterable[type]):
@@ -213,7 +119,7 @@ class _Reader(pickle._Unpickler):
         """BUILD: arrays and their types only; early named tuples of Python 2 repeat their fields."""
         state, made = self.stack.pop(), self.stack[-1]
         repeated = any(made.__class__ is name.cls for name in self._classes.values())
-        if isinstance(made, _Array | _Type):
+        if isinstance(made, PickledArray | PickledType):
             made.set(state)
         elif not repeated or not isinstance(state, dict):
             raise NotPlainError('it sets attributes of something')
@@ -230,11 +136,11 @@ def _make(name: _Name, arguments: tuple[Any, ...]) -> Any:
     if name.cls is not None and len(arguments) == len(name.fields):
         return name.cls(*arguments)
     if name is _ARRAY and arguments[:1] == (_ARRAY_TYPE,):
-        return _Array()
+        return PickledArray()
     if name is _TYPE and arguments:
-        return _Type(arguments[0])
-    if name is _SCALAR and len(arguments) == 2 and isinstance(arguments[0], _Type):
-        array = _Array()
+        return PickledType(arguments[0])
+    if name is _SCALAR and len(arguments) == 2 and isinstance(arguments[0], PickledType):
+        array = PickledArray()
         array.set((1, (), arguments[0], False, arguments[1]))
         return array.made()[()]
     if name is _ENCODE and len(arguments) == 2 and arguments[1] == 'latin1':
@@ -265,7 +171,7 @@ class _Checker:
         return self._known[id(value)]
 
     def _container(self, value: Any, depth: int) -> Any:
-        if isinstance(value, _Array):
+        if isinstance(value, PickledArray):
             return value.made()
         if isinstance(value, dict):
             if any(isinstance(key, str) for key in value):
@@ -308,7 +214,7 @@ def load_objects(data: bytes, shape: tuple[int, ...], classes: Iterable[type]) -
     """
     try:
         array = _Reader(data, classes).load()
-        if not isinstance(array, _Array) or array.shape != shape or not array.dtype.hasobject:
+        if not isinstance(array, PickledArray) or array.shape != shape or not array.dtype.hasobject:
             raise ValueError('object member is no array')
         checker, made = _Checker(), np.empty(math.prod(shape), object)
         for i, item in enumerate(array.data):
@@ -318,13 +224,5 @@ def load_objects(data: bytes, shape: tuple[int, ...], classes: Iterable[type]) -
         raise
     except KeyError as error:
         raise NotPlainError(f'it has operation {error}, which results do not need') from error
-    except (
-        pickle.UnpicklingError,
-        AttributeError,
-        EOFError,
-        IndexError,
-        TypeError,
-        ValueError,
-        OverflowError,
-    ) as error:
+    except Exception as error:  # whatever Python's own reader raises for what makes no sense
         raise ValueError(f'damaged pickle: {error}') from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import h5py
@@ -174,3 +175,14 @@ def test_a_plan_may_be_written_again(tmp_path):
         made = make_plan(found, 80, False, batch_size)
         write_plan(made, found, tmp_path / 'plan', batch_size)
         assert f'--batch_size={batch_size}' in (tmp_path / 'plan' / 'train.flags').read_text()
+
+
+def test_a_remote_image_needs_a_word_on_the_command_line(tmp_path):
+    image, labels = blocks((140, 80, 90))
+    found = measure(*write(tmp_path / 'v.h5', image, labels), quiet=True)
+    made = make_plan(found, memory_gib=80, has_gpu=True, batch_size=4)
+    local = write_plan(made, found, tmp_path / 'local', 4)['segment']
+    assert local == f'ffn segment --flagfile={tmp_path}/local/segment.flags'
+    elsewhere = dataclasses.replace(found, image='precomputed://gs://bucket/image')
+    remote = write_plan(made, elsewhere, tmp_path / 'remote', 4)['segment']
+    assert remote == f'ffn segment --flagfile={tmp_path}/remote/segment.flags --allow_remote'
