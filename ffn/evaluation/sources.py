@@ -15,6 +15,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
 from ffn.utils.npz import read_npz
 from ffn.volumes.hdf5 import open_hdf5
+from ffn.volumes.hdf5_links import find_dataset
 from ffn.volumes.missing import OnMissing
 from ffn.volumes.neuroproof import Transforms
 from ffn.volumes.opened_array import MADE_FROM
@@ -97,9 +98,10 @@ def open_truth(
         return volume
     path, dataset = split_spec(transforms)
     with open_hdf5(path) as file:
-        if dataset not in file:
+        found = find_dataset(file, dataset)
+        if found is None:
             raise UserError(f'{path} holds no dataset {dataset!r}')
-        table = Transforms.from_table(file[dataset][:], transforms)
+        table = Transforms.from_table(found[:], transforms)
     rule = volume.unlabelled or volume.label_rule(unlabelled)
 
     def apply(labels: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from ffn.utils.locks import one_writer
 from ffn.volumes.attributes import read_voxels
 from ffn.volumes.chunks import check_chunk_size
 from ffn.volumes.hdf5_chunks import SparseDataset, lacks_chunks
-from ffn.volumes.hdf5_links import find_item, refuse_external_storage
+from ffn.volumes.hdf5_links import find_dataset, find_item
 from ffn.volumes.hdf5_metadata import check_readable, read_axes
 from ffn.volumes.missing import MissingChunks
 from ffn.volumes.opened_array import FILL_VALUE, MADE_FROM, ArrangedArray, OpenedArray
@@ -47,8 +47,8 @@ def open_array(spec: str) -> OpenedArray:
     file = open_hdf5(path)
     try:
         with damage_told(path, DAMAGE_ADVICE):
-            item = find_item(file, dataset)
-            if not isinstance(item, h5py.Dataset):
+            item = find_dataset(file, dataset)
+            if item is None:
                 there = describe_datasets(file)
                 raise UserError(f'{path} holds no dataset {dataset!r}; it holds {there}')
             return _describe(item, spec, path, file.close)
@@ -60,7 +60,6 @@ def open_array(spec: str) -> OpenedArray:
 def _describe(
     dataset: h5py.Dataset, spec: str, path: str, close: Callable[[], None]
 ) -> OpenedArray:
-    refuse_external_storage(dataset)
     check_readable(dataset, path, spec)
     check_chunk_size(dataset.chunks or (), dataset.shape, dataset.dtype, spec)
     arrangement = read_axes(dataset, spec)

@@ -23,7 +23,7 @@ def find_item(file: h5py.File, name: str) -> h5py.Group | h5py.Dataset | None:
     Raises:
       UserError: it leads to another file.
     """
-    item, rest, soft = file, [part for part in name.split('/') if part], 0
+    item, rest, soft = file, _parts(name), 0
     while rest:
         if (
             not isinstance(item, h5py.Group)
@@ -38,9 +38,22 @@ def find_item(file: h5py.File, name: str) -> h5py.Group | h5py.Dataset | None:
                 return None
             if link.path.startswith('/'):
                 item = file
-            rest = [one for one in link.path.split('/') if one not in ('', '.')] + rest
-        elif part != '.' and (item := item.get(part)) is None:
+            rest = _parts(link.path) + rest
+        elif (item := item.get(part)) is None:
             return None
+    return item
+
+
+def find_dataset(file: h5py.File, name: str) -> h5py.Dataset | None:
+    """Finds the dataset that a name in a file leads to, None where there is none.
+
+    Raises:
+      UserError: it, or its data, is in another file.
+    """
+    item = find_item(file, name)
+    if not isinstance(item, h5py.Dataset):
+        return None
+    refuse_external_storage(item)
     return item
 
 
@@ -82,6 +95,10 @@ def refuse_external_storage(dataset: h5py.Dataset) -> None:
             other = (folder / source.file_name).resolve()
             if source.file_name != '.' and not other.is_relative_to(folder):
                 _refuse(dataset.file, dataset.name, source.file_name)
+
+
+def _parts(name: str) -> list[str]:
+    return [part for part in name.split('/') if part not in ('', '.')]
 
 
 def _refuse(file: h5py.File, name: str, other: str) -> None:

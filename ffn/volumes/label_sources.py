@@ -18,6 +18,7 @@ from ffn.utils.errors import UserError, damage_told
 from ffn.utils.geometry import Box, Xyz, Zyx
 from ffn.volumes import tensorstores, wkw_datasets
 from ffn.volumes.hdf5 import DAMAGE_ADVICE, describe_datasets, open_hdf5
+from ffn.volumes.hdf5_links import find_dataset, find_item
 from ffn.volumes.image_files import ReadAs
 from ffn.volumes.neuroproof import STACK, TRANSFORMS, Transforms
 from ffn.volumes.samples import StatedSize
@@ -189,10 +190,11 @@ def _unpacked(path: Path, folder: Path) -> Iterator[Path]:
 def _find_labels(unpacked: Path, path: Path, dataset: str | None) -> tuple[str, Transforms | None]:
     """Finds the labels of a file, and the transforms that belong to them."""
     with open_hdf5(unpacked) as file, damage_told(path, DAMAGE_ADVICE):
-        if dataset is None and STACK in file and TRANSFORMS in file:
-            return STACK, Transforms.from_table(file[TRANSFORMS][:], f'{path}:{TRANSFORMS}')
+        table = None if dataset is not None else find_dataset(file, TRANSFORMS)
+        if table is not None and find_item(file, STACK) is not None:
+            return STACK, Transforms.from_table(table[:], f'{path}:{TRANSFORMS}')
         dataset = _only_volume(file, path) if dataset is None else dataset
-        if not isinstance(file.get(dataset), h5py.Dataset):
+        if find_dataset(file, dataset) is None:
             raise UserError(
                 f'{path} holds no dataset {dataset!r}; it holds {describe_datasets(file)}'
             )

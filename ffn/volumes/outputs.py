@@ -20,6 +20,7 @@ import numpy as np
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.hdf5 import open_hdf5, replaced_dataset, split_output
+from ffn.volumes.hdf5_links import find_item
 from ffn.volumes.layout import Layout
 from ffn.volumes.opened_array import MADE_FROM, MADE_FROM_FILE
 from ffn.volumes.provenance import open_folder, write_stamp
@@ -168,7 +169,7 @@ class OutputSpec:
         if not Path(name).exists():
             return False
         with open_hdf5(name) as file:
-            return dataset in file
+            return find_item(file, dataset) is not None
 
     def _opens(self) -> bool:
         """Whether there is a volume that can be opened."""

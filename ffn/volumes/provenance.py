@@ -22,6 +22,7 @@ from ffn.utils.checksums import digest, sealed, unsealed
 from ffn.utils.errors import UserError
 from ffn.utils.npz import DAMAGES, open_archive
 from ffn.volumes.hdf5 import open_hdf5
+from ffn.volumes.hdf5_links import find_dataset
 from ffn.volumes.opened_array import MADE_FROM, MADE_FROM_FILE
 from ffn.volumes.specs import split_channel, split_spec
 from ffn.volumes.tensorstores import context, find_store, parse_spec
@@ -248,7 +249,8 @@ def _read_stamp_of(spec: str | dict[str, Any]) -> dict[str, Any]:
             path, dataset = split_spec(spec)
             if '://' not in spec and not Path(path).is_dir():
                 with open_hdf5(path) as file:
-                    return {'made_from': file[dataset].attrs.get(MADE_FROM, '')}
+                    found = find_dataset(file, dataset)
+                    return {} if found is None else {'made_from': found.attrs.get(MADE_FROM, '')}
             spec = find_store(spec)
         found = open_folder(spec['kvstore']).read(MADE_FROM_FILE).result()
     except (ValueError, OSError, KeyError, NotImplementedError):

@@ -1,18 +1,25 @@
 """Volumes on other machines and in other files are opened only if the command line says so, never because a file does."""
 
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import h5py
 import numpy as np
 import pytest
 
 from ffn.cli import flags
+from ffn.evaluation.sources import open_truth
 from ffn.inference import inference_pb2
+from ffn.inference.request import read_config
 from ffn.utils import trust
 from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.hdf5 import open_hdf5, replaced_dataset
 from ffn.volumes.hdf5_links import refuse_external
+from ffn.volumes.label_sources import open_labels
 from ffn.volumes.masks import Mask
+from ffn.volumes.outputs import OutputSpec
 from ffn.volumes.tensorstores import is_remote
 from ffn.volumes.volume import VolumeSource, open_volume
 
@@ -93,6 +100,42 @@ def test_a_tensorstore_spec_on_the_command_line(monkeypatch):
     monkeypatch.setattr(sys, 'argv', ['ffn', f'image {{ tensorstore: "{escaped}" }}'])
     flags.make_parser('try', '')
     assert read(tensorstore=spec).tensorstore == spec
+
+
+@pytest.fixture
+def server():
+    """A server that counts who connects to it."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(('127.0.0.1', 0), Handler) as made:
+        threading.Thread(target=made.serve_forever, daemon=True).start()
+        yield f'zarr://http://127.0.0.1:{made.server_port}/image', asked
+        made.shutdown()
+
+
+def test_reading_a_request_asks_no_server(server, tmp_path):
+    url, asked = server
+    path = tmp_path / 'request.pbtxt'
+    path.write_text(
+        f'image {{ hdf5: "{url}" }} image_mean: 128 image_stddev: 33 model_checkpoint_path: "none" '
+        'model_name: "convstack_3d.ConvStack3DFFNModel" model_args: "{}" seed_policy: "PolicyPeaks" '
+        'inference_options { init_activation: 0.95 pad_value: 0.05 move_threshold: 0.9 '
+        'segment_threshold: 0.6 min_segment_size: 1 min_boundary_dist { x: 1 y: 1 z: 1 } }'
+    )
+    with pytest.raises(UserError, match='image of the request is on another machine'):
+        read_config(str(path))
+    assert asked == []
+    trust.allow(remote=True)
+    read_config(str(path))  # asks for the voxel size
+    assert asked
 
 
 def test_all_may_be_allowed():
@@ -178,4 +221,26 @@ def test_a_whole_file(path):
 def test_what_is_written_does_not_follow_links_either(path):
     with pytest.raises(UserError, match='/group is in another file'):
         with replaced_dataset(f'{path}:group/raw'):
+            pass
+
+
+@pytest.mark.parametrize('name', ['link', 'group/raw', 'stored'])
+def test_other_commands_do_not_follow_them_either(path, tmp_path, name):
+    with pytest.raises(UserError, match='is in another file'):
+        open_truth(f'{path}:inside/raw', transforms=f'{path}:{name}')
+    with pytest.raises(UserError, match='is in another file'):
+        with open_labels(str(path), name, None, None, tmp_path):
+            pass
+    if name != 'stored':
+        spec = OutputSpec(f'{path}:{name}', Box(Xyz(0, 0, 0), Xyz(4, 3, 2)), Xyz(2, 2, 2), None)
+        with pytest.raises(UserError, match='is in another file'):
+            spec.exists()
+
+
+def test_neuroproof_transforms_of_another_file(path, tmp_path):
+    with h5py.File(path, 'a') as file:
+        file['stack'] = ARRAY
+        file['transforms'] = h5py.ExternalLink('../other.h5', '/raw')
+    with pytest.raises(UserError, match='/transforms is in another file'):
+        with open_labels(str(path), None, None, None, tmp_path):
             pass
