@@ -105,6 +105,8 @@ def test_the_script_and_the_command_save_the_same_flags(repository):
             '--quiet',
             '--noshuffle_moves',
             f'--eval_request={REQUEST}',
+            '--allow_module=mylab',
+            '--allow_remote',
         ],
         cwd=repository,
         capture_output=True,
@@ -114,5 +116,6 @@ def test_the_script_and_the_command_save_the_same_flags(repository):
     ).stdout
     by_script, by_command = (set(saved.splitlines()) for saved in json.loads(text))
     assert by_command <= by_script
+    assert not [line for line in by_script if 'allow_' in line]
     assert f'--eval_request={IN_ONE_LINE}' in by_script
     assert len(by_command) > 50

@@ -17,6 +17,7 @@ import pytest
 from ffn.distributed.cluster import open_client
 from ffn.distributed.local_pools import InProcess, Processes
 from ffn.distributed.pool import open_pool, run_stage
+from ffn.utils import trust
 from ffn.utils.errors import UserError
 
 
@@ -42,10 +43,17 @@ def test_a_task_that_fails_does_not_keep_the_others_from_it(scheduler, workers, 
     assert sorted(done) == [0, 1, 2]
 
 
+def trusted_modules(number: int) -> frozenset[str]:
+    """A task that tells what its process trusts."""
+    return trust.current().modules
+
+
 def test_more_tasks_than_are_submitted_at_a_time(monkeypatch):
     monkeypatch.setenv('FFN_DASHBOARD', ':0')
     with open_pool('local', 1) as pool:
         found = list(run_stage(pool, fail_at, ((999, i) for i in range(300)), 300, 'n', quiet=True))
+        with trust.only(trust.Trust(frozenset({'mylab'}))):
+            assert list(pool.run(trusted_modules, [(1,)])) == [((1,), {'mylab'})]
     assert sorted(found) == list(range(300))
     here = run_stage(InProcess(), fail_at, ((999, i) for i in range(3)), 3, 'n', quiet=True)
     assert list(here) == [0, 1, 2]
