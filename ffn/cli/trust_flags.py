@@ -96,7 +96,7 @@ def refuse_in_file(lines: Iterable[str]) -> None:
 
 def is_trust_flag(line: str) -> bool:
     """Whether a line of a flag file is one of these flags."""
-    return line.lstrip('-').removeprefix('no').partition('=')[0] in _NAMES
+    return line.strip().lstrip('-').removeprefix('no').partition('=')[0] in _NAMES
 
 
 def _not_in_a_file(flag: str) -> UserError:
