@@ -67,7 +67,7 @@ def read(cls: type[T], **others: Any) -> T:
 
 
 def format_flags(cls: type) -> str:
-    """Writes all flags, those of absl included but not what is trusted, as --flagfile reads them.
+    """Writes all flags, as --flagfile reads them, but those of the process: what it trusts and how it logs.
 
     Args:
       cls: the class that `define` was called with.
@@ -77,7 +77,12 @@ def format_flags(cls: type) -> str:
         if isinstance(flag.value, str):
             flag.value = join_lines(flag.value)
     lines = flags.FLAGS.flags_into_string().splitlines(keepends=True)
-    return ''.join(line for line in lines if not trust_flags.is_trust_flag(line))
+    return ''.join(line for line in lines if not _is_of_the_process(line))
+
+
+def _is_of_the_process(line: str) -> bool:
+    name = line.strip().lstrip('-').partition('=')[0].removeprefix('no')
+    return name in (*trust_flags.NAMES, 'log_json')
 
 
 def expand_flag_files(argv: Sequence[str], cls: type) -> list[str]:

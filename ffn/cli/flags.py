@@ -88,7 +88,8 @@ def make_parser(command: str, description: str, epilog: str = '') -> argparse.Ar
     # argparse takes -1 for a value, but -1,2,3 for a flag that does not exist.
     parser._negative_number_matcher = re.compile(r'-\.?\d[-\d.,]*')
     trust_flags.add_to(parser)
-    parser.add_argument('--log_json', action=_LogJson, nargs=0, help=LOG_JSON_HELP)
+    log = parser.add_argument_group('What is logged')
+    log.add_argument('--log_json', action=_LogJson, nargs=0, help=LOG_JSON_HELP)
     return parser
 
 

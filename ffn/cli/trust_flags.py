@@ -13,9 +13,11 @@ from absl import flags
 from ffn.utils import trust
 from ffn.utils.errors import UserError
 
+flags.disclaim_key_flags()  # the script has them, see `ffn.cli.absl_flags`
+
 _MODULE = 'allow_module'
 _REMOTE = 'allow_remote'
-_NAMES = (_MODULE, _REMOTE)
+NAMES = (_MODULE, _REMOTE)
 _MODULE_HELP = (
     'package whose networks, policies and movement policies requests and settings may name, besides ffn; may be '
     'given several times. Its code runs, so allow only what you trust; a flag file cannot allow it'
@@ -89,14 +91,9 @@ def refuse_in_file(lines: Iterable[str]) -> None:
     """
     for line in lines:
         name = line.lstrip('-').partition('=')[0].strip()
-        for flag in _NAMES:
+        for flag in NAMES:
             if name and line.startswith('-') and flag.startswith(name):
                 raise _not_in_a_file(flag)
-
-
-def is_trust_flag(line: str) -> bool:
-    """Whether a line of a flag file is one of these flags."""
-    return line.strip().lstrip('-').removeprefix('no').partition('=')[0] in _NAMES
 
 
 def _not_in_a_file(flag: str) -> UserError:
