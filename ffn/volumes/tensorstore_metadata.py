@@ -14,11 +14,13 @@ from typing import Any
 from absl import logging
 
 from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box
 from ffn.volumes.attributes import read_voxels, texts
 from ffn.volumes.axes import Arrangement, arrange, normalize_names
 from ffn.volumes.scales import Folder, ScaleMetadata, read_multiscale
 from ffn.volumes.units import KnownVoxelSize, nanometres, read_offset, read_voxel_size
 from ffn.volumes.unlabelled import says_unlabelled
+from ffn.volumes.webknossos import PROPERTIES, Layer, parse_magnification
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class StoreDescription:
       origin_zyx: first voxel, where metadata says so; None: where the store begins by itself.
       origin_from: what says so, '' for nothing.
       stated: attributes that say which label is none.
+      covers: the voxels that are the volume, of an array that is larger; None: all of them.
     """
 
     arrangement: Arrangement
@@ -38,6 +41,7 @@ class StoreDescription:
     origin_zyx: tuple[int, int, int] | None = None
     origin_from: str = ''
     stated: Mapping[str, Any] = field(default_factory=dict)
+    covers: Box | None = None
 
 
 def describe_store(store: Any, spec: Mapping[str, Any], what: str) -> StoreDescription:
@@ -63,7 +67,16 @@ def describe_store(store: Any, spec: Mapping[str, Any], what: str) -> StoreDescr
     attributes = folder.read_attributes(driver)
     stated = {n: v for n, v in attributes.items() if says_unlabelled(n)}
     found = _describe_attributes(folder, driver, attributes, shape, labels, what)
-    return replace(found, stated=stated)
+    return replace(found, stated=stated, covers=_covered_by_layer(folder))
+
+
+def _covered_by_layer(folder: Folder) -> Box | None:
+    """The box of the layer, if this is a magnification in a dataset of WEBKNOSSOS."""
+    factors, layer = parse_magnification(folder.name), folder.above()
+    dataset = layer.above() if layer is not None and factors is not None else None
+    if factors is None or layer is None or dataset is None:
+        return None
+    return Layer(layer.name, factors, dataset.read_json(PROPERTIES)).box()
 
 
 def _describe_attributes(

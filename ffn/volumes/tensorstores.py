@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ffn.utils.errors import UserError, damage_told
+from ffn.utils.geometry import Box
 from ffn.utils.texts import parse_json, parse_object
 from ffn.volumes.chunks import StoreArray, check_chunk_size, check_chunks, chunk_options
 from ffn.volumes.missing import MissingChunks
@@ -269,6 +270,10 @@ def open_store(name: str, spec: dict[str, Any]) -> OpenedArray:
     kept = sorted(described.arrangement.order)
     store = store[ts.d[[kept.index(axis) for axis in described.arrangement.order]].transpose[:]]
     origin_zyx = described.origin_zyx or tuple(int(o) for o in store.domain.origin[-3:])
+    origin_from = described.origin_from
+    if described.covers is not None:
+        store, origin_zyx = _crop(store, described.covers, name)
+        origin_from = 'the bounding box of its layer'
     missing = MissingChunks(name, is_sparse=is_ours)
     return OpenedArray(
         StoreArray(store[ts.d[:].translate_to[0]], missing),
@@ -276,9 +281,18 @@ def open_store(name: str, spec: dict[str, Any]) -> OpenedArray:
         origin_zyx,
         None,
         described.voxel_size,
-        described.origin_from,
+        origin_from,
         missing,
     )
+
+
+def _crop(store: Any, box: Box, name: str) -> tuple[Any, tuple[int, ...]]:
+    """The part of a store [z, y, x] or [c, z, y, x] that is the volume, and its first voxel."""
+    whole = Box.from_zyx(store.domain.origin[-3:], store.domain.shape[-3:])
+    inside = box.intersection(whole)
+    if inside is None:
+        raise UserError(f'{name}: its layer covers {box}, but the array {whole}')
+    return store[(..., *inside.slices_zyx)], inside.start.zyx
 
 
 # What TensorStore says of a compression that it does not know → how it is told.

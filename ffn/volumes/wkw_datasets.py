@@ -1,15 +1,12 @@
 """WKW, the older format of WEBKNOSSOS, through the package wkw.
 
-A dataset is a folder of layers, a layer a folder of magnifications (`1`, `2-2-1`, ...), and a magnification a
-folder with `header.wkw` and one file for each cube. What the layers cover is in `datasource-properties.json` of
-the dataset, in voxels of magnification 1.
+A magnification of a layer is a folder with `header.wkw` and one file for each cube; see `ffn.volumes.webknossos`.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +19,11 @@ from ffn.utils.texts import parse_json
 from ffn.volumes.missing import MissingChunks
 from ffn.volumes.opened_array import OpenedArray
 from ffn.volumes.specs import split_scale, split_spec
-from ffn.volumes.units import KnownVoxelSize, nanometres
+from ffn.volumes.webknossos import PROPERTIES, Layer, parse_magnification
 
-_SCHEME, _HEADER, _PROPERTIES = 'wkw://', 'header.wkw', 'datasource-properties.json'
+_SCHEME, _HEADER = 'wkw://', 'header.wkw'
+# Files that mark arrays and groups of other formats.
+_OTHER_FORMATS = ('.zarray', '.zgroup', 'zarr.json', 'attributes.json', 'info')
 _CUBE = re.compile(r'z(\d+)/y(\d+)/x(\d+)\.wkw')
 
 
@@ -45,10 +44,7 @@ class _Magnification:
         """Reads the factors from the name of a folder; None if it holds no magnification."""
         if not (folder / _HEADER).is_file():
             return None
-        if not (match := re.fullmatch(r'(\d+)(?:-(\d+)-(\d+))?', folder.name)):
-            return cls(folder, Xyz(1, 1, 1))
-        x, y, z = match.groups()
-        return cls(folder, Xyz(int(x), int(y or x), int(z or x)))
+        return cls(folder, parse_magnification(folder.name) or Xyz(1, 1, 1))
 
 
 def recognizes(spec: str) -> bool:
@@ -65,9 +61,12 @@ def _split(spec: str) -> tuple[Path, str]:
 
 def _magnifications(place: Path) -> list[_Magnification]:
     """Those at a place or below it, the finest first."""
-    here = _Magnification.of(place)
-    folders = [place] if here else [f for f in place.iterdir() if f.is_dir()]
-    found = [m for m in map(_Magnification.of, folders) if m is not None]
+    if (here := _Magnification.of(place)) is not None:
+        return [here]
+    # The folder of an array in another format may hold millions of files.
+    if any((place / name).exists() for name in _OTHER_FORMATS):
+        return []
+    found = [m for m in map(_Magnification.of, place.iterdir()) if m is not None]
     return sorted(found, key=lambda m: (sum(m.factors), m.folder.name))
 
 
@@ -94,7 +93,7 @@ def open_array(spec: str) -> OpenedArray:
         dataset = wkw.Dataset.open(str(magnification.folder))
     except (wkw.wkw.WKWException, AssertionError, IndexError) as error:
         raise UserError(f'{spec} cannot be opened: {error}') from error
-    with damage_told(spec, f'correct {_PROPERTIES}, or copy the volume again'):
+    with damage_told(spec, f'correct {PROPERTIES}, or copy the volume again'):
         return _describe(dataset, magnification, spec)
 
 
@@ -104,16 +103,18 @@ def _describe(dataset: Any, magnification: _Magnification, spec: str) -> OpenedA
     if not cubes:
         dataset.close()
         raise UserError(f'{spec}: none of its cubes exist in {magnification.folder}')
-    properties = _read_properties(magnification.folder.parent.parent / _PROPERTIES)
-    box = _covered(properties, magnification) or _box_of_cubes(cubes, side)
+    folder = magnification.folder.parent
+    layer = Layer(folder.name, magnification.factors, _read_properties(folder.parent / PROPERTIES))
+    stated = layer.box()
+    box = stated or _box_of_cubes(cubes, side)
     missing = MissingChunks(spec)
     return OpenedArray(
         _WkwArray(dataset, box, side, cubes, missing),
         {},
         box.start.zyx,
         dataset.close,
-        _voxel_size(properties, magnification),
-        'its bounding box' if _layer(properties, magnification) else 'its cubes',
+        layer.voxel_size(),
+        'its bounding box' if stated else 'its cubes',
         missing,
     )
 
@@ -137,52 +138,6 @@ def _read_properties(path: Path) -> dict[str, Any]:
         return {}
     content = parse_json(path.read_text(encoding='utf-8', errors='replace'), str(path))
     return content if isinstance(content, dict) else {}
-
-
-def _layer(properties: Mapping[str, Any], magnification: _Magnification) -> dict[str, Any]:
-    name = magnification.folder.parent.name
-    for layer in properties.get('dataLayers') or []:
-        if isinstance(layer, dict) and layer.get('name') == name:
-            return layer
-    return {}
-
-
-def _covered(properties: Mapping[str, Any], magnification: _Magnification) -> Box | None:
-    """The voxels that the layer covers; None where nothing says so."""
-    layer = _layer(properties, magnification)
-    if not layer:
-        return None
-    try:
-        stated = layer['boundingBox']
-        start = [int(n) for n in stated['topLeft']]
-        size = [int(stated[name]) for name in ('width', 'height', 'depth')]
-        if len(start) != 3 or min(size) < 1 or min(start) < 0:
-            raise ValueError
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise UserError(
-            f'{magnification.folder.parent}: the boundingBox of {_PROPERTIES} is damaged; expected topLeft, '
-            'width, height and depth'
-        ) from error
-    begin = [s // f for s, f in zip(start, magnification.factors, strict=True)]
-    ends = zip(start, size, magnification.factors, strict=True)
-    end = [-(-(s + n) // f) for s, n, f in ends]
-    return Box(Xyz(*begin), Xyz(*(e - b for b, e in zip(begin, end, strict=True))))
-
-
-def _voxel_size(
-    properties: Mapping[str, Any], magnification: _Magnification
-) -> KnownVoxelSize | None:
-    scale: Any = properties.get('scale')
-    factor: float | None = 1.0
-    if isinstance(scale, dict):
-        factor, scale = nanometres(str(scale.get('unit', 'nanometer'))), scale.get('factor')
-    try:
-        x, y, z = (float(s) * f for s, f in zip(scale, magnification.factors, strict=True))
-    except (TypeError, ValueError):
-        return None
-    if factor is None or not min(x, y, z) > 0:
-        return None
-    return KnownVoxelSize((x * factor, y * factor, z * factor), f'scale of {_PROPERTIES}')
 
 
 class _WkwArray:

@@ -271,6 +271,31 @@ def test_precomputed(tmp_path):
         open_volume(f'precomputed://{tmp_path}/v@4x4x4')
 
 
+def test_zarr_of_webknossos_is_as_large_as_its_layer(tmp_path, caplog):
+    """Its arrays are as large as whole shards; what of them is the layer stands two folders above."""
+    layer = np.arange(1, 7 * 9 * 11 + 1, dtype=np.uint32).reshape(7, 9, 11)
+    stored = np.zeros((32, 32, 32), np.uint32)
+    stored[3:10, 2:11, 10:21] = layer
+    metadata = {'dimension_names': ['c', 'x', 'y', 'z']}
+    write('zarr3', tmp_path / 'd' / 'cells' / '2-2-1', stored.T[np.newaxis], metadata=metadata)
+    box = {'topLeft': [20, 5, 3], 'width': 22, 'height': 17, 'depth': 7}
+    layers = [{'name': 'other'}, {'name': 'cells', 'dataFormat': 'zarr3', 'boundingBox': box}]
+    properties = tmp_path / 'd' / 'datasource-properties.json'
+    properties.write_text(json.dumps({'dataLayers': layers, 'scale': [4, 4, 35]}))
+    with open_volume(f'{tmp_path}/d/cells/2-2-1') as volume:
+        assert volume.box == Box(Xyz(10, 2, 3), Xyz(11, 9, 7))
+        assert volume.origin_from == 'the bounding box of its layer'
+        np.testing.assert_array_equal(volume.read(volume.box), layer)
+    assert 'do not exist' not in caplog.text
+    box['topLeft'] = [70, 5, 3]
+    properties.write_text(json.dumps({'dataLayers': layers}))
+    with pytest.raises(UserError, match=r'its layer covers .* but the array'):
+        open_volume(f'{tmp_path}/d/cells/2-2-1')
+    properties.unlink()
+    with open_volume(f'{tmp_path}/d/cells/2-2-1') as volume:
+        assert volume.box.size == (32, 32, 32)
+
+
 def test_a_zipped_zarr(tmp_path):
     write_zarr(tmp_path / 'f' / 'v', DATA)
     shutil.make_archive(str(tmp_path / 'z'), 'zip', tmp_path / 'f')

@@ -1,7 +1,8 @@
-"""Files written by zarr-python and CloudVolume, in an environment of theirs, read by ours.
+"""Files written by zarr-python, ome-zarr, CloudVolume and webknossos, in environments of theirs, read by ours.
 
-`FFN_TEST_ORACLES` names its Python: python -m venv oracles && oracles/bin/pip install zarr cloud-volume.
-Last run with zarr 3.1.6 and cloud-volume 12.15.2.
+`FFN_TEST_ORACLES` names their Pythons, separated by colons: python -m venv oracles && oracles/bin/pip install zarr
+cloud-volume, and likewise ome-zarr and webknossos, each in an environment of its own.
+Last run with zarr 3.1.6, cloud-volume 12.15.2, ome-zarr 0.18.0 and webknossos 4.3.3.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.volume import open_volume
 
-PYTHON = os.environ.get('FFN_TEST_ORACLES', '')
-pytestmark = pytest.mark.skipif(not PYTHON, reason='FFN_TEST_ORACLES names no Python')
+PYTHONS = list(filter(None, os.environ.get('FFN_TEST_ORACLES', '').split(':')))
+pytestmark = pytest.mark.skipif(not PYTHONS, reason='FFN_TEST_ORACLES names no Python')
 
 SHAPE = (13, 20, 31)
 DATA = np.arange(np.prod(SHAPE), dtype=np.uint32).reshape(SHAPE) + 1
@@ -30,14 +31,18 @@ data = np.arange(np.prod(shape), dtype=np.uint32).reshape(shape) + 1
 
 
 def write(folder, program):
-    """Runs a program of the other environment; skips where its library is not there."""
-    program = BEGIN + textwrap.dedent(program)
-    done = subprocess.run(
-        [PYTHON, '-c', program], cwd=folder, capture_output=True, text=True, check=False
-    )
-    if 'No module named' in done.stderr or 'is not installed' in done.stderr:
-        pytest.skip(done.stderr.splitlines()[-1])
-    assert done.returncode == 0, done.stderr
+    """Runs a program in the first other environment that has its library; skips where none has."""
+    file = folder / 'program.py'
+    file.write_text(BEGIN + textwrap.dedent(program))
+    for python in PYTHONS:
+        done = subprocess.run(
+            [python, file.name], cwd=folder, capture_output=True, text=True, check=False
+        )
+        if done.returncode == 0:
+            return
+        lacks = 'No module named' in done.stderr or 'is not installed' in done.stderr
+        assert lacks, done.stderr
+    pytest.skip(done.stderr.splitlines()[-1])
 
 
 def check(spec, data=DATA, start=(0, 0, 0), size=None):
@@ -100,6 +105,46 @@ def test_ome_zarr_of_zarr_python(tmp_path):
     check(f'{tmp_path}/o@1', DATA[:, ::2, ::2], size=(16, 16, 40))
 
 
+@pytest.mark.parametrize('version', ['0.4', '0.5'])
+def test_ome_zarr(tmp_path, version):
+    write(
+        tmp_path,
+        f"""
+        import zarr
+        from ome_zarr.format import format_from_version
+        from ome_zarr.writer import write_image
+        version = format_from_version('{version}')
+        group = zarr.open_group('o', mode='w', zarr_format=version.zarr_format)
+        write_image(data, group, axes='zyx', fmt=version, scale_factors=[{{'z': 1, 'y': 2, 'x': 1}}],
+                    scale={{'z': 40.0, 'y': 8.0, 'x': 8.0}}, axes_units=dict.fromkeys('zyx', 'nanometer'))
+        """,
+    )
+    check(f'{tmp_path}/o', size=(8, 8, 40))
+    with open_volume(f'{tmp_path}/o@1') as volume:
+        assert (volume.shape_zyx, volume.voxel_size.xyz) == ((13, 10, 31), (8, 16, 40))
+
+
+WEBKNOSSOS = """
+import webknossos as wk
+if __name__ == '__main__':
+    dataset = wk.Dataset('d', voxel_size=(8, 8, 40))
+    layer = dataset.add_layer('cells', 'segmentation', dtype=np.uint32, data_format='{kind}', largest_segment_id=9999,
+                              bounding_box=wk.BoundingBox((5, 7, 9), (31, 20, 13)))
+    layer.add_mag(1, compress=True).write(data.T, absolute_offset=(5, 7, 9), allow_unaligned=True)
+    layer.downsample(coarsest_mag=wk.Mag(2))
+"""
+
+
+@pytest.mark.parametrize('kind', ['wkw', 'zarr', 'zarr3'])
+def test_webknossos(tmp_path, kind):
+    write(tmp_path, WEBKNOSSOS.format(kind=kind))
+    for spec in (f'{tmp_path}/d/cells', f'{tmp_path}/d:cells/1', f'{tmp_path}/d/cells@1'):
+        check(spec, start=(5, 7, 9), size=(8, 8, 40))
+    with open_volume(f'{tmp_path}/d/cells@2-2-1') as volume:
+        assert volume.box == Box(Xyz(2, 3, 9), Xyz(16, 11, 13))
+        assert volume.voxel_size.xyz == (16, 16, 40)
+
+
 def test_empty_chunks_that_zarr_python_leaves_out(tmp_path, caplog):
     write(
         tmp_path,
@@ -143,5 +188,5 @@ def test_compressed_files_of_cloud_volume_can_be_unpacked(tmp_path):
 @pytest.mark.parametrize('encoding', ['compresso', 'crackle'])
 def test_encodings_that_tensorstore_does_not_know(tmp_path, encoding):
     write(tmp_path, CLOUD_VOLUME.format(encoding=encoding, compress=False))
-    with pytest.raises(UserError, match=f'"{encoding}"'):
+    with pytest.raises(UserError, match=f'chunks of the encoding {encoding} are not supported'):
         open_volume(f'precomputed://{tmp_path}/v')

@@ -149,7 +149,9 @@ def test_a_damaged_cube(dataset):
 
 def test_damaged_metadata(dataset):
     write_properties(dataset, topLeft=[1, 2])
-    with pytest.raises(UserError, match=r'boundingBox of datasource-properties\.json is damaged'):
+    with pytest.raises(
+        UserError, match=r'its boundingBox in datasource-properties\.json is damaged'
+    ):
         open_volume(f'{dataset}/labels')
     (dataset / 'labels/1/header.wkw').write_bytes(b'WKW')
     with pytest.raises(UserError, match='cannot be opened'):

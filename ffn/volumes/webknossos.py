@@ -1,0 +1,85 @@
+"""What `datasource-properties.json` of a WEBKNOSSOS dataset says of its layers: which voxels they cover, and their size.
+
+A dataset is a folder of layers, a layer a folder of magnifications (`1`, `2-2-1`, ...), arrays in WKW or Zarr. The
+arrays begin at voxel 0 of the dataset and are as large as whole shards; only the file says what of them is the layer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz
+from ffn.volumes.units import KnownVoxelSize, nanometres
+
+PROPERTIES = 'datasource-properties.json'
+
+
+def parse_magnification(name: str) -> Xyz | None:
+    """Voxels of magnification 1 in a voxel of the magnification of this name; None if it is no such name."""
+    match = re.fullmatch(r'([1-9]\d*)(?:-([1-9]\d*)-([1-9]\d*))?', name)
+    if match is None:
+        return None
+    x, y, z = match.groups()
+    return Xyz(int(x), int(y or x), int(z or x))
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer at a magnification.
+
+    Attributes:
+      name: of the layer.
+      factors: voxels of magnification 1 in one voxel, x, y, z.
+      properties: content of the file; {} if there is none.
+    """
+
+    name: str
+    factors: Xyz
+    properties: Mapping[str, Any]
+
+    def box(self) -> Box | None:
+        """The voxels that the layer covers; None where nothing says so.
+
+        Raises:
+          UserError: what is stated is no box.
+        """
+        layers = self.properties.get('dataLayers')
+        for stated in layers if isinstance(layers, list) else []:
+            if isinstance(stated, dict) and stated.get('name') == self.name:
+                return self._box(stated)
+        return None
+
+    def _box(self, layer: Mapping[str, Any]) -> Box:
+        try:
+            stated = layer['boundingBox']
+            start = [int(n) for n in stated['topLeft']]
+            size = [int(stated[name]) for name in ('width', 'height', 'depth')]
+            if len(start) != 3 or min(size) < 1 or min(start) < 0:
+                raise ValueError
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise UserError(
+                f'layer {self.name}: its boundingBox in {PROPERTIES} is damaged; expected topLeft, width, height '
+                'and depth'
+            ) from error
+        begin = [s // f for s, f in zip(start, self.factors, strict=True)]
+        ends = zip(start, size, self.factors, strict=True)
+        end = [-(-(s + n) // f) for s, n, f in ends]
+        return Box(Xyz(*begin), Xyz(*(e - b for b, e in zip(begin, end, strict=True))))
+
+    def voxel_size(self) -> KnownVoxelSize | None:
+        """The size of a voxel; None where nothing says so."""
+        scale: Any = self.properties.get('scale')
+        unit: float | None = 1.0
+        if isinstance(scale, dict):
+            unit, scale = nanometres(str(scale.get('unit', 'nanometer'))), scale.get('factor')
+        try:
+            x, y, z = (float(s) * f for s, f in zip(scale, self.factors, strict=True))
+        except (TypeError, ValueError):
+            return None
+        if unit is None or not min(x, y, z) > 0:
+            return None
+        return KnownVoxelSize((x * unit, y * unit, z * unit), f'scale of {PROPERTIES}')
