@@ -265,7 +265,7 @@ class VolumeSource:
         place = getattr(decorated, kind) if kind else ''
         if tensorstores.is_remote(place) and not trust.current().allows_remote(place):
             raise UserError(
-                f'{field} of the request is on another machine, {place}, which is not opened because a request '
+                f'{field} of the request is or may be on another machine, {place}, which is not opened because a request '
                 'says so; name it on the command line as well, or give --allow_remote if you trust it'
             )
         if kind == 'hdf5':

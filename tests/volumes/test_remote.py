@@ -66,12 +66,12 @@ def test_a_request_alone_opens_nothing_remote():
     with pytest.raises(UserError) as caught:
         read(hdf5=URL)
     assert str(caught.value) == (
-        f'image of the request is on another machine, {URL}, which is not opened because a request says so; '
+        f'image of the request is or may be on another machine, {URL}, which is not opened because a request says so; '
         'name it on the command line as well, or give --allow_remote if you trust it'
     )
     mask = inference_pb2.MaskConfig()
     mask.volume.mask.tensorstore = '{"driver": "n5", "kvstore": "s3://bucket/a"}'
-    with pytest.raises(UserError, match='mask of the request is on another machine'):
+    with pytest.raises(UserError, match='mask of the request is or may be on another machine'):
         Mask.from_proto(mask)
 
 
@@ -130,7 +130,7 @@ def test_reading_a_request_asks_no_server(server, tmp_path):
         'inference_options { init_activation: 0.95 pad_value: 0.05 move_threshold: 0.9 '
         'segment_threshold: 0.6 min_segment_size: 1 min_boundary_dist { x: 1 y: 1 z: 1 } }'
     )
-    with pytest.raises(UserError, match='image of the request is on another machine'):
+    with pytest.raises(UserError, match='image of the request is or may be on another machine'):
         read_config(str(path))
     assert asked == []
     trust.allow(remote=True)
