@@ -17,7 +17,7 @@ from ffn.agglomeration.resegmentation import analysis_box, depth_inside
 from ffn.inference import inference_pb2, resegmentation_pb2, storage
 from ffn.inference.core.canvas import Extent
 from ffn.inference.serialization import voxel_size_zyx
-from ffn.utils.errors import UserError
+from ffn.utils.errors import UserError, damage_told
 from ffn.utils.geometry import Box, Xyz, Zyx
 from ffn.utils.labels import joint_histogram
 from ffn.utils.npz import read_npz, stored_bytes
@@ -76,7 +76,9 @@ def load_result(path: str | Path) -> tuple[dict[str, Any], inference_pb2.Resegme
     data = read_npz(path, [*_MEMBERS, 'recovered'], [])
     if missing := [name for name in _MEMBERS if name not in data]:
         raise UserError(f'{path} is not a result of resegmentation: it lacks {missing[0]}')
-    request = inference_pb2.ResegmentationRequest.FromString(stored_bytes(data['request']))
+    with damage_told(path, 'remove it, and run again'):
+        _check_members(data)
+        request = inference_pb2.ResegmentationRequest.FromString(stored_bytes(data['request']))
     if not request.points:
         raise UserError(f'{path} is not a result of resegmentation: its request has no point')
     if any(map(_lengths_differ, data['deletes'], data['histories'])):
@@ -84,6 +86,22 @@ def load_result(path: str | Path) -> tuple[dict[str, Any], inference_pb2.Resegme
     if _starts_are_zyx(data):
         data['start_points'] = [[one[::-1] for one in starts] for starts in data['start_points']]
     return data, request
+
+
+def _check_members(data: Mapping[str, Any]) -> None:
+    probs, corner = data['probs'], data['corner_zyx']
+    if probs.dtype != np.uint8 or probs.ndim != 4 or not probs.size:
+        raise ValueError(f'probs is {probs.dtype} of shape {probs.shape}')
+    if corner.dtype.kind not in 'iu' or corner.shape != (3,):
+        raise ValueError(f'corner_zyx is {corner.dtype} of shape {corner.shape}')
+    for name in ('deletes', 'histories', 'start_points'):
+        if len(data[name]) != len(probs):
+            raise ValueError(f'{name} has {len(data[name])} entries, and probs {len(probs)}')
+    for deletes, history in zip(data['deletes'], data['histories'], strict=True):
+        if np.ndim(deletes) != 1 or np.shape(history)[1:] != (3,):
+            raise ValueError(f'deletes and histories of shapes {deletes.shape}, {history.shape}')
+    if any(len(one) != 3 for starts in data['start_points'] for one in starts):
+        raise ValueError('start_points are no positions')
 
 
 def _lengths_differ(deletes: Sequence[int], history: Sequence[Sequence[int]]) -> bool:

@@ -77,7 +77,21 @@ class Overlap:
         if not set(needed) <= set(data):
             raise UserError(f'{path} holds no overlaps; remove it, and it is made again')
         shared = {axis: data[name] for name, axis in names.items() if name in data}
-        return cls(data['ids'], data['voxels'], shared, str(data['settings']), data['crcs'])
+        found = cls(data['ids'], data['voxels'], shared, str(data['settings']), data['crcs'])
+        if not found._fits():
+            raise UserError(f'{path} is damaged; remove it, and it is made again')
+        return found
+
+    def _fits(self) -> bool:
+        """Whether these are tables as the attributes describe them."""
+        tables = self.ids, self.voxels, self.crcs, *self.shared.values()
+        return (
+            all(table.dtype.kind in 'iu' for table in tables)
+            and self.ids.ndim == 1
+            and self.ids.shape == self.voxels.shape
+            and self.crcs.shape == (5,)
+            and all(table.ndim == 2 and table.shape[1] == 3 for table in self.shared.values())
+        )
 
 
 def overlap_path(folder: str | Path, corner_zyx: Zyx) -> Path:

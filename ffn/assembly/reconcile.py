@@ -62,6 +62,9 @@ class Tables:
         self.offsets, self.ids = tables['offsets'], tables['ids']
         self.objects, self.sizes = tables['objects'], tables['sizes']
         self.crcs: np.ndarray = tables['crcs'][:]
+        whole = len(self.offsets) == len(self.crcs) + 1 and len(self.ids) == len(self.objects)
+        if not whole or self.offsets[-1] != len(self.ids):
+            raise UserError(f'the tables in {folder} are damaged; {again(folder)}')
 
     def look_up(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns the ids of a subvolume, ascending, and their objects.

@@ -123,6 +123,10 @@ def _expand(argv: Sequence[str]) -> Iterator[str]:
             lines = flags.FlagValues().read_flags_from_files([argument])
         except flags.Error as error:
             raise UserError(str(error)) from error
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f'{argument} is not a text file in UTF-8; expected one flag a line'
+            ) from error
         trust_flags.refuse_in_file(lines)
         yield from (line for line in lines if not _is_of_absl(line))
 

@@ -10,10 +10,9 @@ import numpy as np
 from absl import logging
 
 from ffn.inference.request_identity import stored_voxel_size
-from ffn.inference.storage import OriginInfo, corner_of, split_components, subvolume_files
+from ffn.inference.storage import corner_of, read_labels, split_components, subvolume_files
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
-from ffn.utils.npz import read_npz
 from ffn.volumes.hdf5 import open_hdf5
 from ffn.volumes.hdf5_links import find_dataset
 from ffn.volumes.missing import OnMissing
@@ -173,18 +172,9 @@ def _split_components(volume: Volume) -> Volume:
     )
 
 
-def _read_result(path: Path) -> np.ndarray:
-    labels = read_npz(path, ['segmentation'], [OriginInfo]).get('segmentation')
-    if labels is None or labels.ndim != 3:
-        raise UserError(f'{path} holds no 3-d segmentation')
-    if labels.dtype.kind not in 'iub':
-        raise UserError(f'{path} holds {labels.dtype}; labels must be integers')
-    return labels
-
-
 def _result_volume(path: Path, split_cc: bool, unlabelled: int | None) -> Volume:
     attrs = {} if corner_of(path) is None else {_PLACED: True}
-    labels, size = _read_result(path), _voxel_size(path)
+    labels, size = read_labels(path), _voxel_size(path)
     volume = Volume(str(path), labels, attrs, _corner_zyx(path), voxel_size=size)
     volume = volume.require_labels(unlabelled)
     return _split_components(volume) if split_cc else volume
@@ -197,7 +187,7 @@ def _voxel_size(result: Path) -> KnownVoxelSize | None:
 
 
 def _joined(name: str, paths: list[Path], split_cc: bool, unlabelled: int | None) -> Volume:
-    boxes = [Box.from_zyx(_corner_zyx(p), _read_result(p).shape) for p in paths]
+    boxes = [Box.from_zyx(_corner_zyx(p), read_labels(p).shape) for p in paths]
     start = Xyz(*(min(b.start[i] for b in boxes) for i in range(3)))
     end = Xyz(*(max(b.end[i] for b in boxes) for i in range(3)))
     array = _Subvolumes(paths, [b.relative_to(start) for b in boxes], split_cc, unlabelled)

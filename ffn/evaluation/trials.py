@@ -162,6 +162,8 @@ def write_result(path: Path, result: Result) -> None:
 def read_result(path: Path) -> Result | None:
     """Reads a result; None if there is none or it is damaged."""
     try:
-        return Result(**unsealed(path.read_bytes(), path, 'it is made again'))
-    except (OSError, TypeError, ValueError):
+        result = Result(**unsealed(path.read_bytes(), path, 'it is made again'))
+        numbers = [result.scores['voi'], *result.scores.values()]
+        return result if all(isinstance(n, int | float) for n in numbers) else None
+    except (OSError, TypeError, ValueError, LookupError, AttributeError):
         return None

@@ -30,7 +30,7 @@ from ffn.inference.seeds import registry
 from ffn.inference.seeds.policy import SeedPolicy
 from ffn.inference.serialization import checkpoint_settings, serialize_request
 from ffn.utils import event_log
-from ffn.utils.atomic import free_path
+from ffn.utils.atomic import set_aside
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Zyx
 from ffn.utils.locks import one_writer
@@ -373,9 +373,7 @@ class Runner:
             canvas.resumed_steps = canvas.counters['predict-calls']
             return canvas
         except UserError as error:
-            aside = free_path(path.with_suffix('.cpoint.aside'))
-            path.replace(aside)
-            logging.warning('%s; it is moved to %s and the subvolume starts afresh', error, aside)
+            set_aside(path, f'{error}; the subvolume starts afresh')
             afresh = self.open_canvas(Box.from_zyx(canvas.corner_zyx, canvas.shape))
             return self._restored(afresh, path, settings)
 

@@ -260,9 +260,7 @@ def load_segmentation(
     if path is None:
         raise UserError(f'no segmentation at {subvolume_path(segmentation_dir, corner_zyx, "npz")}')
     data = read_npz(path, ['segmentation', 'origins'], [OriginInfo])
-    if 'segmentation' not in data or data['segmentation'].ndim != 3:
-        raise UserError(f'{path} holds no 3-d segmentation')
-    labels = data['segmentation']
+    labels = _labels(data, path)
     labels = np.where(labels > 0, labels, 0).astype(np.uint64)
     origins = _origins(data, path)
     if threshold is not None:
@@ -312,6 +310,30 @@ def split_components(
         if component and (original := int(ids[label])) in origins
     }
     return components.astype(np.uint64), split
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """Reads the labels of a subvolume as they are stored.
+
+    Args:
+      path: the npz file.
+
+    Returns:
+      Integers [z, y, x].
+
+    Raises:
+      UserError: a file that is damaged, or holds something else.
+    """
+    return _labels(read_npz(path, ['segmentation'], []), path)
+
+
+def _labels(data: Mapping[str, Any], path: Path) -> np.ndarray:
+    labels = data.get('segmentation')
+    if not isinstance(labels, np.ndarray) or labels.ndim != 3:
+        raise UserError(f'{path} holds no 3-d segmentation')
+    if labels.dtype.kind not in 'iub':
+        raise UserError(f'{path} holds {labels.dtype}; labels must be integers')
+    return labels
 
 
 def _origins(data: Mapping[str, Any], path: Path) -> dict[int, OriginInfo]:

@@ -6,6 +6,8 @@ import shutil
 import warnings
 from pathlib import Path
 
+import numpy as np
+
 from ffn.models.model import FFNModel
 from ffn.models.saved_settings import KERAS_ENDING, read_settings, settings_path
 from ffn.utils.atomic import atomic_path
@@ -45,18 +47,25 @@ def load(model: FFNModel, path: str | Path, ema: bool = False) -> int:
             f'{path} holds no averaged weights: convert the checkpoint with --ema, or leave use_ema '
             'out'
         )
-    with open_hdf5(path) as file:
-        refuse_external(file)
     try:
+        with open_hdf5(path) as file:
+            refuse_external(file)
         with warnings.catch_warnings():
             # Keras warns of the optimizer's state that the file does not have.
             warnings.simplefilter('ignore')
             model.load_weights(path)
-    except (ValueError, KeyError, OSError) as error:
-        reason = ' '.join(str(error).split())
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # h5py raises any for a damaged file
         raise UserError(
-            f'{path} does not fit the model; do model_name and model_args fit? ({reason})'
+            f'{path} does not fit the model; do model_name and model_args fit? '
+            f'({" ".join(str(error).split())})'
         ) from error
+    for name, variable in model.named_variables().items():
+        if not np.isfinite(np.asarray(variable)).all():
+            raise UserError(
+                f'{path} is damaged: {name} holds values that are not finite; take a copy'
+            )
     return read_step(path)
 
 
@@ -69,7 +78,7 @@ def read_step(path: str | Path) -> int:
     settings = read_settings(path) or {}
     try:
         return int(settings.get('step', 0))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise UserError(f'{settings_path(path)} is damaged: {error}') from error
 
 

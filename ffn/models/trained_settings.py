@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,11 +77,11 @@ class _Reader:
             model_name=self._text('model_name'),
             model_args=self._json('model_args'),
             image_mean=self._number('image_mean'),
-            image_stddev=self._number('image_stddev'),
+            image_stddev=self._number('image_stddev', lambda n: 0 < n < math.inf),
             voxel_size=self._triple('voxel_size'),
-            init_activation=self._number('init_activation'),
-            seed_pad=self._number('seed_pad'),
-            threshold=self._number('threshold'),
+            init_activation=self._number('init_activation', _is_probability),
+            seed_pad=self._number('seed_pad', _is_probability),
+            threshold=self._number('threshold', _is_probability),
             volume_normalization=self._pairs('image_offset_scale'),
         )
 
@@ -90,9 +91,9 @@ class _Reader:
         value = self._settings.get(name)
         try:
             yield value
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
             raise UserError(
-                f'the settings beside {self._path} are damaged: {name} is {value!r}'
+                f'the settings beside {self._path} are damaged: {name} is {value!r}; correct it, or take a copy'
             ) from error
 
     def _text(self, name: str) -> str | None:
@@ -101,15 +102,23 @@ class _Reader:
                 raise TypeError('not text')
             return value
 
-    def _number(self, name: str) -> float | None:
+    def _number(
+        self, name: str, is_possible: Callable[[float], bool] = math.isfinite
+    ) -> float | None:
         with self._checked(name) as value:
-            return None if value is None else _as_number(value)
+            if value is None:
+                return None
+            if not is_possible(number := _as_number(value)):
+                raise ValueError('no possible value')
+            return number
 
     def _triple(self, name: str) -> tuple[float, float, float] | None:
         with self._checked(name) as value:
             if value is None:
                 return None
             x, y, z = (_as_number(part) for part in value)
+            if not all(0 < n < math.inf for n in (x, y, z)):
+                raise ValueError('no positive lengths')
             return x, y, z
 
     def _json(self, name: str) -> str | None:
@@ -126,8 +135,12 @@ class _Reader:
             return {str(key): (float(mean), float(stddev)) for key, (mean, stddev) in pairs}
 
 
+def _is_probability(value: float) -> bool:
+    return 0 < value < 1
+
+
 def _as_number(value: Any) -> float:
-    if not isinstance(value, int | float):
+    if not isinstance(value, int | float) or isinstance(value, bool):
         raise TypeError('not a number')
     return float(value)
 

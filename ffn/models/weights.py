@@ -72,7 +72,7 @@ def assign(variables: Mapping[str, Any], stored: Mapping[str, np.ndarray], sourc
       source: where the values come from, for messages.
 
     Raises:
-      UserError: a variable is missing or has another shape; names it and both shapes.
+      UserError: a variable is missing, has another shape or holds no finite numbers; names it.
     """
     for name, variable in variables.items():
         if name not in stored:
@@ -91,8 +91,26 @@ def assign(variables: Mapping[str, Any], stored: Mapping[str, np.ndarray], sourc
             f'{source} has layers that this model lacks ({", ".join(sorted(extra))}); it has '
             f'{_count_layers(stored)} and this model needs {_count_layers(variables)}'
         )
+    for name in variables:
+        check_numbers(stored[name], name, source)
     for name, variable in variables.items():
         variable.assign(stored[name])
+
+
+def check_numbers(values: np.ndarray, name: str, source: str) -> None:
+    """Checks that weights are finite numbers.
+
+    Raises:
+      UserError: they are not; names the variable.
+    """
+    if values.dtype.kind in 'OSUcMmb':
+        raise UserError(
+            f'{source} is damaged: {name} holds {values.dtype}, no numbers; take a copy'
+        )
+    if not np.isfinite(values.astype(np.float32, copy=False)).all():
+        raise UserError(
+            f'{source} is damaged: {name} holds values that are not finite; take a copy'
+        )
 
 
 def _layer_names(names: Mapping[str, Any]) -> set[str]:

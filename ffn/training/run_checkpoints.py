@@ -163,7 +163,7 @@ class RunCheckpoints:
                 {n.removeprefix(prefix): a for n, a in state.items() if n.startswith(prefix)}
             )
             self._source.set_state(state)
-        except (KeyError, ValueError) as error:
+        except (LookupError, ValueError, TypeError) as error:
             logging.warning(
                 '%s: the interrupted examples cannot be resumed (%s); training continues with new ones',
                 latest,

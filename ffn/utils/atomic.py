@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from absl import logging
+
 from ffn.utils.processes import Process, beating
 
 # .NAME.HOST-PID-RANDOM.tmp, and what a library may insist on to add.
@@ -105,6 +107,18 @@ def free_path(path: Path) -> Path:
     while (free := path.with_name(f'{path.name}{number}' if number > 1 else path.name)).exists():
         number += 1
     return free
+
+
+def set_aside(path: Path, why: object) -> None:
+    """Renames a file that is of no use, NAME.aside, and warns: what was made from it is made anew.
+
+    Args:
+      path: the file.
+      why: what is wrong with it.
+    """
+    aside = free_path(path.with_name(f'{path.name}.aside'))
+    path.replace(aside)
+    logging.warning('%s; it is moved to %s', why, aside)
 
 
 def write_json(path: str | os.PathLike, content: Any, indent: int | None = 2) -> None:

@@ -10,6 +10,7 @@ import contextlib
 import io
 import math
 import os
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -57,7 +58,10 @@ def read_npy_header(file: IO[bytes]) -> NpyHeader:
         if npy_format.read_magic(file) == (1, 0)
         else npy_format.read_array_header_2_0
     )
-    return NpyHeader(*read(file))
+    try:
+        return NpyHeader(*read(file))
+    except (TypeError, SyntaxError, RecursionError, OverflowError, tokenize.TokenError) as error:
+        raise ValueError(f'damaged header: {error}') from error
 
 
 @contextlib.contextmanager

@@ -19,8 +19,9 @@ from typing import Any
 
 from ffn.utils.atomic import write_json
 from ffn.utils.checksums import digest, sealed, unsealed
-from ffn.utils.errors import UserError
+from ffn.utils.errors import UserError, reason
 from ffn.utils.npz import DAMAGES, open_archive
+from ffn.utils.texts import parse_object
 from ffn.volumes.hdf5 import open_hdf5
 from ffn.volumes.hdf5_links import find_dataset
 from ffn.volumes.opened_array import MADE_FROM, MADE_FROM_FILE
@@ -113,12 +114,14 @@ def read_claim(path: str | Path) -> dict[str, Any]:
       UserError: there is none, or it was edited or damaged.
     """
     try:
-        stored = json.loads(Path(path).read_text(encoding='utf-8'))
+        stored = parse_object(Path(path).read_bytes(), str(path))
         configuration: dict[str, Any] = stored['configuration']
         if stored['sha256'] == digest(configuration):
             return configuration
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f'{path} is no manifest: {error}') from error
+    except UserError:
+        raise
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UserError(f'{path} is no manifest: {reason(error)}') from error
     raise UserError(f'{path} was changed by hand: its sha256 does not fit')
 
 
@@ -233,7 +236,11 @@ def _read_outputs(record: Path) -> dict[str, list[str]]:
     if not record.exists():
         return {}
     advice = 'remove it and the output volumes of this folder, and run again'
-    return unsealed(record.read_bytes(), record, advice)
+    known = unsealed(record.read_bytes(), record, advice)
+    for stamps in known.values():
+        if not isinstance(stamps, list) or not all(isinstance(one, str) for one in stamps):
+            raise UserError(f'{record} is damaged: it names the stamps {stamps!r}; {advice}')
+    return known
 
 
 def _read_stamp_of(spec: str | dict[str, Any]) -> dict[str, Any]:
@@ -253,12 +260,15 @@ def _read_stamp_of(spec: str | dict[str, Any]) -> dict[str, Any]:
                     return {} if found is None else {'made_from': found.attrs.get(MADE_FROM, '')}
             spec = find_store(spec)
         found = open_folder(spec['kvstore']).read(MADE_FROM_FILE).result()
-    except (ValueError, OSError, KeyError, NotImplementedError):
+    except (ValueError, OSError, KeyError, RuntimeError):  # also what is not implemented
         return {}
     if found.state != 'value':
         return {}
     advice = 'remove the volume and run again what writes it'
-    return unsealed(found.value, f'{MADE_FROM_FILE} of {name}', advice)
+    stamp = unsealed(found.value, f'{MADE_FROM_FILE} of {name}', advice)
+    if not isinstance(stamp.get('complete', True), bool):
+        raise UserError(f'{MADE_FROM_FILE} of {name} is damaged; {advice}')
+    return stamp
 
 
 def open_folder(place: str | dict[str, Any]) -> Any:

@@ -106,7 +106,10 @@ def edit_json(content: Any, rng: Rng) -> Any:
 
 def edit_json_file(path: Path, rng: Rng) -> None:
     """See `edit_json`."""
-    text = json.dumps(edit_json(json.loads(path.read_text()), rng))
+    content = edit_json(json.loads(path.read_text()), rng)
+    if isinstance(content, dict) and rng.random() < 0.7:
+        content.pop('sha256', None)  # otherwise nothing but the checksum is looked at
+    text = json.dumps(content)
     if rng.random() < 0.03:
         text = pick(rng, ('[' * 5000, '{"a": ' * 3000, text + text, '1' * 5000, '﻿' + text))
     path.write_text(text)
@@ -153,6 +156,7 @@ def edit_csv_file(path: Path, rng: Rng) -> None:
             row.insert(at, str(pick(rng, VALUES)))
         case _:
             row[at] = str(pick(rng, VALUES))
+    path.with_name(f'{path.name}.crc').unlink(missing_ok=True)
     text = io.StringIO()
     csv.writer(text).writerows(rows)
     path.write_text(text.getvalue())
@@ -169,7 +173,7 @@ def npy_bytes(shape: Any, fortran: Any, dtype: Any, data: bytes) -> bytes:
 
 
 def edit_npy(data: bytes, rng: Rng) -> bytes:
-    """Another type, shape or order in the header, or other data; pickles are left as they are."""
+    """Another type, shape or order in the header, or other data."""
     file = io.BytesIO(data)
     npy_format.read_magic(file)
     shape, fortran, dtype = npy_format.read_array_header_1_0(file)
@@ -212,7 +216,7 @@ def edit_npz_file(
         case 1:
             members[one], members[other] = members[other], members[one]
         case 2:
-            members[one] = damage(members[one], rng) if b"'|O'" not in members[one][:128] else b''
+            members[one] = damage(members[one], rng)
         case 3 if edits:
             one = pick(rng, list(edits))
             if one in members:

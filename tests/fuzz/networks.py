@@ -19,9 +19,11 @@ from ffn.models.weights import load_weights
 from ffn.training.input import coordinate_files
 from ffn.training.input.coordinate_stream import coordinate_dataset
 from ffn.training.input.input_state import read_input_state, write_input_state
+from ffn.utils.atomic import write_json
+from ffn.utils.checksums import file_digest, sealed
 from ffn.utils.errors import UserError
 from tests.fuzz.case import Loader
-from tests.fuzz.mutations import Rng, damage, edit_npz_file, pick
+from tests.fuzz.mutations import Rng, damage, damage_file, edit_json_file, edit_npz_file, pick
 from tests.training.input.records import record, write_records
 
 _NAME = 'convstack_3d.ConvStack3DFFNModel'
@@ -145,11 +147,16 @@ def _write_keras(folder: Path) -> None:
     for name, variable in _model().named_variables().items():
         variable.assign(_weights()[name])
     keras_weights.save(_model(), folder / 'network.weights.h5')
-    (folder / 'network.json').write_text('{"step": 7}')
+    settings = {'step': 7, keras_weights.DIGEST: file_digest(folder / 'network.weights.h5')}
+    write_json(folder / 'network.json', sealed(settings))
 
 
 def _edit_keras(path: Path, rng: Rng) -> None:
     """Another shape, type, name or kind of something in the file."""
+    path.with_name('network.json').write_text('{"step": 7}')  # as an earlier version wrote it
+    if rng.random() < 0.3:
+        damage_file(path, rng)
+        return
     found: list[str] = []
     with h5py.File(path, 'a') as file:
         file.visititems(lambda name, item: found.append(name))
@@ -175,6 +182,22 @@ def _edit_keras(path: Path, rng: Rng) -> None:
 
 
 # The state of training's input.
+
+
+def _read_input(folder: Path) -> Any:
+    path = folder / 'model.ckpt-7.input-00000-of-00001'
+    before = path.exists()
+    found = read_input_state(folder / 'model.ckpt-7', 0, 1)
+    if (
+        found is None
+        and before
+        and not path.exists()
+        and path.with_name(f'{path.name}.aside').exists()
+    ):
+        raise UserError(f'{path} is damaged and set aside')
+    if found is None and not before:
+        raise UserError(f'{path} is not there')
+    return found
 
 
 def _write_input(folder: Path) -> None:
@@ -207,13 +230,14 @@ LOADERS = (
         _write_keras,
         _read_weights('network.weights.h5'),
         ('*.h5',),
-        (('*.h5', _edit_keras),),
-        check=_good_weights,
+        (('*.h5', _edit_keras), ('*.json', edit_json_file)),
+        True,
+        _good_weights,
     ),
     Loader(
         'state of the input (npz)',
         _write_input,
-        lambda folder: read_input_state(folder / 'model.ckpt-7', 0, 1),
+        _read_input,
         ('*.input-*',),
         (('*.input-*', edit_npz_file),),
         True,

@@ -22,11 +22,15 @@ from ffn.inference.core.checkpoint import Checkpointer, restore_checkpoint
 from ffn.inference.histogram import load_reference
 from ffn.inference.seeds.registry import make_policy
 from ffn.inference.storage import OriginInfo
+from ffn.utils import checksums
+from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.npz import bytes_member
 from ffn.volumes import provenance
 from tests.fuzz.case import Loader
 from tests.fuzz.mutations import (
+    Rng,
+    damage_file,
     edit_csv_file,
     edit_json_file,
     edit_json_member,
@@ -164,6 +168,15 @@ def _write_tables(folder: Path) -> None:
     np.array([0, 9, 8, 7], np.int64).tofile(folder / 'sizes.bin')
     np.array([11, 12], np.uint32).tofile(folder / 'crcs.bin')
 
+    for path in folder.glob('*.bin'):
+        checksums.record(path)
+
+
+def _edit_table(path: Path, rng: Rng) -> None:
+    """Another table, of an earlier version, which has no checksums."""
+    path.with_name(f'{path.name}.crc').unlink()
+    damage_file(path, rng)
+
 
 def _read_tables(folder: Path) -> Any:
     tables = Tables(folder)
@@ -185,8 +198,15 @@ def _write_trial(folder: Path) -> None:
     write_result(folder / 'trial.json', Result('model.ckpt-1', 'as given', {'voi': 0.5}))
 
 
-def _good_trial(value: Result | None) -> bool:
-    return value is None or isinstance(value.rank('voi'), float)
+def _read_trial(folder: Path) -> Result:
+    found = read_result(folder / 'trial.json')
+    if found is None:
+        raise UserError(f'{folder}: it is damaged, and made anew')
+    return found
+
+
+def _good_trial(value: Result) -> bool:
+    return isinstance(value.rank('voi'), int | float)
 
 
 def _write_claim(folder: Path) -> None:
@@ -243,7 +263,14 @@ LOADERS = (
         True,
         _good_overlap,
     ),
-    Loader('tables of an assembly', _write_tables, _read_tables, ('*.bin',)),
+    Loader(
+        'tables of an assembly',
+        _write_tables,
+        _read_tables,
+        ('*.bin',),
+        (('*.bin', _edit_table),),
+        True,
+    ),
     Loader(
         'checkpoint of a box (cpoint)',
         _write_cpoint,
@@ -280,10 +307,11 @@ LOADERS = (
     Loader(
         'trial of a selection (JSON)',
         _write_trial,
-        lambda folder: read_result(folder / 'trial.json'),
+        _read_trial,
         ('*.json',),
         (('*.json', edit_json_file),),
-        check=_good_trial,
+        True,
+        _good_trial,
     ),
     Loader(
         'manifest.json',

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from ffn.cli.flags import parse_command, read_settings
+from ffn.cli.partitions import Partitions
 from ffn.distributed.cluster import read_scheduler_file
 from ffn.evaluation.swc import read_swc
 from ffn.inference.request import read_boxes, read_config
 from ffn.models.checkpoints import latest_checkpoint
 from ffn.models.trained_settings import read_trained_settings
 from ffn.training.augmentation.config import parse_augmentation
-from ffn.training.sampling.partition_config import PartitionConfig
 from ffn.utils.errors import UserError
 from ffn.volumes import provenance
 from tests.fuzz.case import Loader
@@ -113,10 +113,10 @@ def _read_flags(folder: Path) -> Any:
     try:
         with contextlib.redirect_stderr(said):
             argv = [f'--flagfile={folder / "partitions.flags"}']
-            args = parse_command('partitions', '', 'Partitions', PartitionConfig, argv)
+            args = parse_command('partitions', '', 'Partitions', Partitions, argv)
     except SystemExit as error:  # the way of argparse, which prints one line and the usage
         raise UserError(said.getvalue()) from error
-    return read_settings(args, PartitionConfig)
+    return read_settings(args, Partitions)
 
 
 def _write_state(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import operator
 import threading
 import time
 from pathlib import Path
@@ -16,7 +17,8 @@ from ffn.inference.core.canvas import Canvas, Interrupted
 from ffn.inference.core.growing import GrowingObject
 from ffn.inference.core.protocols import Seeds
 from ffn.inference.storage import OriginInfo, save_npz
-from ffn.utils.errors import UserError
+from ffn.utils.errors import UserError, reason
+from ffn.utils.geometry import Position
 from ffn.utils.npz import read_npz
 
 # Arrays are in z, y, x order.
@@ -83,34 +85,63 @@ def restore_checkpoint(canvas: Canvas, path: str | Path, settings: bytes = b'') 
     if data.get('settings', np.zeros(0, np.uint8)).tobytes() != settings:
         raise UserError(f'{path} was made with another request')
     try:
-        state = json.loads(bytes(data['state'].item()))
-        growing = state['growing']
-        for name in ('segmentation', 'seg_prob'):
-            if data[name].shape != tuple(canvas.shape):
-                raise ValueError(f'its shape is {data[name].shape}, not {tuple(canvas.shape)}')
-        if growing is not None:
-            growing = GrowingObject(**{**growing, 'start': tuple(growing['start'])})
-            canvas.movement_policy.set_state(state['movement'])
-            first, last = state['visited']
-            canvas.visited = tuple(first), tuple(last)
-            canvas.seed[canvas.visited_extent()] = data['seed']
-        origins, overlaps, counters = data['origins'], data['overlaps'], state['counters']
-        policy = {'points': data.get('seed_points'), 'index': state['seed_index']}
-        if 'seed_parts' in data:
-            policy['parts'] = data['seed_parts']
-        _seeds(canvas).set_state(policy)
-    except (KeyError, ValueError, TypeError) as error:
-        raise UserError(f'{path} is no usable checkpoint: {error}') from error
-    canvas.growing = growing
-    canvas.segmentation[:] = data['segmentation']
-    canvas.seg_prob[:] = data['seg_prob']
-    canvas.prefilled = state['prefilled']
-    canvas.limited.update({int(i): limit for i, limit in state.get('limited', {}).items()})
+        _restore(canvas, data, json.loads(bytes(data['state'].item())))
+    except Exception as error:  # also of a policy, for a state that it did not save
+        raise UserError(f'{path} is no usable checkpoint: {reason(error)}') from error
+
+
+def _restore(canvas: Canvas, data: dict[str, Any], state: dict[str, Any]) -> None:
+    for name in ('segmentation', 'seg_prob'):
+        if data[name].shape != tuple(canvas.shape) or data[name].dtype.kind not in 'iu':
+            raise ValueError(
+                f'{name} is {data[name].dtype} of shape {data[name].shape}, not {tuple(canvas.shape)}'
+            )
+    growing = state['growing']
+    if growing is not None:
+        growing = GrowingObject(**{**growing, 'start': _position(growing['start'], canvas)})
+        growing.iters, growing.voxels = map(operator.index, (growing.iters, growing.voxels))
+        growing.seconds = float(growing.seconds)
+        canvas.movement_policy.set_state(state['movement'])
+        first, last = state['visited']
+        canvas.visited = _position(first, canvas), _position(last, canvas)
+        visited = canvas.seed[canvas.visited_extent()]
+        if data['seed'].shape != visited.shape or data['seed'].dtype.kind != 'f':
+            raise ValueError(f'seed is {data["seed"].dtype} of shape {data["seed"].shape}')
+        visited[:] = data['seed']
+    policy = {'points': _points(data.get('seed_points'), canvas), 'index': state['seed_index']}
+    if 'seed_parts' in data:
+        policy['parts'] = data['seed_parts']
+    _seeds(canvas).set_state(policy)
+    origins, overlaps = dict(data['origins']), dict(data['overlaps'])
+    limited = {int(i): str(limit) for i, limit in state.get('limited', {}).items()}
+    counters = {str(name): int(value) for name, value in state['counters'].items()}
+    if canvas.history is not None and 'history' in data:
+        canvas.history.extend(((z, y, x), n) for z, y, x, n in data['history'].tolist())
+    canvas.growing, canvas.prefilled = growing, int(state['prefilled'])
+    canvas.segmentation[:], canvas.seg_prob[:] = data['segmentation'], data['seg_prob']
+    canvas.limited.update(limited)
     canvas.origins.update(origins)
     canvas.overlaps.update(overlaps)
     canvas.counters.merge(counters)
-    if canvas.history is not None and 'history' in data:
-        canvas.history.extend(((z, y, x), n) for z, y, x, n in data['history'].tolist())
+
+
+def _position(value: Any, canvas: Canvas) -> Position:
+    z, y, x = value
+    for n, size in zip((z, y, x), canvas.shape, strict=True):
+        if not isinstance(n, int) or not 0 <= n < size:
+            raise ValueError(f'{value} is no position in {tuple(canvas.shape)}')
+    return z, y, x
+
+
+def _points(points: np.ndarray | None, canvas: Canvas) -> np.ndarray | None:
+    if points is not None and (
+        points.dtype.kind not in 'iu'
+        or points.shape[1:] != (3,)
+        or np.any(points < 0)
+        or np.any(points >= canvas.shape)
+    ):
+        raise ValueError(f'its seeds are no positions in {tuple(canvas.shape)}')
+    return points
 
 
 def _seeds(canvas: Canvas) -> Seeds:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -120,9 +121,9 @@ class FaceMaxMovementPolicy:
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continues from what `get_state` returned."""
-        self._start = tuple(state['start'])
-        self._queue = collections.deque(tuple(p) for p in state['queue'])
-        self._done = {tuple(p) for p in state['done']}
+        self._start = _as_position(state['start'])
+        self._queue = collections.deque(map(_as_position, state['queue']))
+        self._done = set(map(_as_position, state['done']))
 
 
 # Large moves stay within this share of what the network predicts: near its edge predictions are poor, and moves
@@ -205,6 +206,11 @@ class CoarseToFineMovementPolicy:
         """Continues from what `get_state` returned."""
         self._large.set_state(state['large'])
         self._small.set_state(state['small'])
+
+
+def _as_position(value: Sequence[int]) -> Position:
+    z, y, x = map(operator.index, value)
+    return z, y, x
 
 
 def make_policy(

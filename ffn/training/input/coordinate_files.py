@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import glob
+import gzip
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,10 +14,11 @@ import tensorflow as tf
 from absl import logging
 from google.protobuf.message import DecodeError
 
-from ffn.utils.errors import UserError
+from ffn.utils.errors import UserError, reason
 
 # Bytes of an empty GZIP file.
 _SMALLEST_GZIP = 20
+_PART = 2**20
 
 
 def find_files(spec: str) -> list[str]:
@@ -58,10 +61,10 @@ def check_not_empty(
       usable: see `usable_records`.
 
     Raises:
-      UserError: there are fewer, or a file is cut short, which TensorFlow would take for empty.
+      UserError: there are fewer, or a file ends early or is damaged, which TensorFlow would not always notice.
     """
     for file in files:
-        if _is_cut_short(file) and file not in (usable or {}):
+        if file not in (usable or {}) and (_is_cut_short(file) or _gzip_damage(file)):
             raise UserError(describe_damage([file]))
     records = _readable(files, usable).take(workers)
     if sum(1 for _ in records.as_numpy_iterator()) < workers:
@@ -76,6 +79,20 @@ def check_not_empty(
 
 def _is_cut_short(file: str) -> bool:
     return Path(file).stat().st_size < _SMALLEST_GZIP
+
+
+def _gzip_damage(file: str) -> str:
+    """What is wrong with the compression of a file, '' for nothing.
+
+    TensorFlow takes one that ends early, between two records, for one that has fewer.
+    """
+    try:
+        with gzip.open(file) as stream:
+            while stream.read(_PART):
+                pass
+    except (OSError, EOFError, zlib.error) as error:
+        return reason(error)
+    return ''
 
 
 def _readable(files: Sequence[str], usable: Mapping[str, int] | None) -> tf.data.Dataset:
@@ -153,7 +170,7 @@ def count_usable(file: str) -> tuple[int, str]:
         return count, 'a record is no tf.train.Example'
     except tf.errors.OpError as error:
         return count, str(error).splitlines()[0].rpartition('}} ')[2][:200]
-    return count, ''
+    return count, _gzip_damage(file)
 
 
 def usable_records(files: Sequence[str]) -> dict[str, int]:
@@ -170,12 +187,12 @@ def usable_records(files: Sequence[str]) -> dict[str, int]:
     with ThreadPoolExecutor(4) as pool:
         results = dict(zip(files, pool.map(count_usable, files), strict=True))
     damaged = {file: found for file, found in results.items() if found[1]}
-    for file, (count, reason) in damaged.items():
+    for file, (count, what) in damaged.items():
         logging.warning(
             '%s is damaged after %d records, which are used; the rest is skipped (%s)',
             file,
             count,
-            reason,
+            what,
         )
     if not any(count for count, _ in results.values()):
         raise UserError(f'no record of {", ".join(files)} can be read')
@@ -185,10 +202,10 @@ def usable_records(files: Sequence[str]) -> dict[str, int]:
 def describe_damage(files: Sequence[str], error: Exception | str = '') -> str:
     """Names the first damaged file, for the error message."""
     for file in files:
-        count, reason = count_usable(file)
-        if reason:
+        count, what = count_usable(file)
+        if what:
             return (
-                f'{file} is no intact GZIP TFRecord of coordinates: {reason}, after {count} records; '
+                f'{file} is no intact GZIP TFRecord of coordinates: {what}, after {count} records; '
                 '--skip_corrupt_records skips the rest of it'
             )
     return f'{", ".join(files)}: {str(error).splitlines()[0][:200]}'

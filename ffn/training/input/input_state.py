@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from ffn.models.checkpoints import PREFIX
-from ffn.utils.atomic import atomic_path
-from ffn.utils.npz import DAMAGES, open_archive
+from ffn.utils.atomic import atomic_path, set_aside
+from ffn.utils.errors import UserError, damage_told
+from ffn.utils.npz import open_archive, read_npz
 
 
 def write_input_state(
@@ -40,18 +41,24 @@ def write_input_state(
 def read_input_state(
     checkpoint: str | Path, worker: int, workers: int
 ) -> dict[str, np.ndarray] | None:
-    """Reads what `write_input_state` wrote; None where there is none or it is damaged.
+    """Reads what `write_input_state` wrote; None where there is none.
+
+    One that is damaged is set aside, with a warning, and None is returned.
 
     Args:
       checkpoint: path of the checkpoint, without the endings of its files.
       worker: number of this process.
       workers: number of processes.
     """
+    path = _path(Path(checkpoint), worker, workers)
+    if not path.exists():
+        return None
     try:
-        path = _path(Path(checkpoint), worker, workers)
-        with open_archive(path), np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except DAMAGES:
+        with damage_told(path, 'it cannot be used'), open_archive(path) as archive:
+            names = [name.removesuffix('.npy') for name in archive.namelist()]
+        return read_npz(path, names, [])
+    except UserError as error:
+        set_aside(path, error)
         return None
 
 
