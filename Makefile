@@ -10,7 +10,7 @@ TEST_PROCESSES = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PROTOS = $(wildcard ffn/utils/*.proto ffn/inference/*.proto)
 
 .DEFAULT_GOAL = help
-.PHONY: help install demo test test-slow lint types bench docs pictures protos clean
+.PHONY: help install demo test test-slow fuzz lint types bench docs pictures protos clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1: /p' Makefile
@@ -31,6 +31,9 @@ test: $(READY)  ## the fast tests, in a process more than there are processors, 
 
 test-slow: $(READY)  ## the long tests: real data, more schedulers and signals
 	$(RUN) -m pytest -m slow
+
+fuzz: $(READY)  ## CASES (2000) mutated files for everything that reads files; SEED (0) chooses others
+	$(RUN) -m tests.fuzz --cases $(or $(CASES),2000) --seed $(or $(SEED),0)
 
 lint: $(READY) types  ## style and types: nothing is changed
 	$(RUN) -m ruff check .

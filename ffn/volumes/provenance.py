@@ -21,7 +21,6 @@ from ffn.utils.atomic import write_json
 from ffn.utils.checksums import digest, sealed, unsealed
 from ffn.utils.errors import UserError, reason
 from ffn.utils.npz import DAMAGES, open_archive
-from ffn.utils.texts import parse_object
 from ffn.volumes.hdf5 import open_hdf5
 from ffn.volumes.hdf5_links import find_dataset
 from ffn.volumes.opened_array import MADE_FROM, MADE_FROM_FILE
@@ -114,13 +113,11 @@ def read_claim(path: str | Path) -> dict[str, Any]:
       UserError: there is none, or it was edited or damaged.
     """
     try:
-        stored = parse_object(Path(path).read_bytes(), str(path))
+        stored = json.loads(Path(path).read_bytes())
         configuration: dict[str, Any] = stored['configuration']
         if stored['sha256'] == digest(configuration):
             return configuration
-    except UserError:
-        raise
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise UserError(f'{path} is no manifest: {reason(error)}') from error
     raise UserError(f'{path} was changed by hand: its sha256 does not fit')
 

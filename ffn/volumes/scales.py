@@ -26,6 +26,12 @@ class Folder:
         self.path = str(self.kvstore.get('path', '')).rstrip('/')
 
     @property
+    def _archive(self) -> str:
+        """The zip file that this place is in, for messages; '' if it is in none."""
+        base = self.kvstore.get('base')
+        return f'{base.get("path", "")}: ' if isinstance(base, dict) else ''
+
+    @property
     def name(self) -> str:
         """Last part of the path."""
         return self.path.rpartition('/')[2]
@@ -59,7 +65,7 @@ class Folder:
         if found.state != 'value':
             return {}
         try:
-            return parse_object(found.value, f'{spec["path"]}{name}')
+            return parse_object(found.value, f'{self._archive}{spec["path"]}{name}')
         except UserError:
             if spec['driver'] == 'http':
                 return {}

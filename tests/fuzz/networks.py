@@ -22,6 +22,7 @@ from ffn.training.input.input_state import read_input_state, write_input_state
 from ffn.utils.atomic import write_json
 from ffn.utils.checksums import file_digest, sealed
 from ffn.utils.errors import UserError
+from ffn.visualization.curve import read_scalars
 from tests.fuzz.case import Loader
 from tests.fuzz.mutations import Rng, damage, damage_file, edit_json_file, edit_npz_file, pick
 from tests.training.input.records import record, write_records
@@ -206,7 +207,25 @@ def _write_input(folder: Path) -> None:
     write_input_state(folder, 7, 0, 1, state)
 
 
+# What training tells TensorBoard.
+
+
+def _write_events(folder: Path) -> None:
+    writer = tf.summary.create_file_writer(str(folder))
+    with writer.as_default():
+        for step in range(5):
+            tf.summary.scalar('loss', 0.5 / (step + 1), step)
+    writer.close()
+
+
 LOADERS = (
+    Loader(
+        'events of a training',
+        _write_events,
+        read_scalars,
+        ('events*',),
+        check=lambda found: all(points.shape[1:] == (2,) for points in found.values()),
+    ),
     Loader(
         'coordinates (TFRecord)',
         _write_coordinates,

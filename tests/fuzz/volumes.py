@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -152,7 +154,7 @@ def _write_n5(folder: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | more))
 
 
-def _write_precomputed(folder: Path) -> None:
+def _write_precomputed(folder: Path, **scale: Any) -> None:
     spec = {
         'driver': 'neuroglancer_precomputed',
         'kvstore': {'driver': 'file', 'path': str(folder / 'volume')},
@@ -163,9 +165,31 @@ def _write_precomputed(folder: Path) -> None:
             'chunk_size': [7, 4, 5],
             'resolution': [4, 8, 40],
             'voxel_offset': [1, 2, 3],
+            **scale,
         },
     }
     ts.open(spec, create=True).result()[..., 0] = voxels().transpose()
+
+
+def _write_precomputed_shards(folder: Path) -> None:
+    sharding = {
+        '@type': 'neuroglancer_uint64_sharded_v1',
+        'preshift_bits': 1,
+        'minishard_bits': 1,
+        'shard_bits': 0,
+        'hash': 'identity',
+        'minishard_index_encoding': 'gzip',
+        'data_encoding': 'gzip',
+    }
+    _write_precomputed(folder, sharding=sharding)
+
+
+def _write_zip(folder: Path) -> None:
+    _write_store('zarr', metadata={'chunks': [5, 4, 7]})(folder)
+    with zipfile.ZipFile(folder / 'volume.zip', 'w', zipfile.ZIP_STORED) as archive:
+        for path in sorted((folder / 'volume').iterdir()):
+            archive.write(path, path.name)
+    shutil.rmtree(folder / 'volume')
 
 
 def _write_sharded(folder: Path) -> None:
@@ -249,6 +273,14 @@ LOADERS = (
         ('volume/info',),
         'volume/**/[0-9]*',
     ),
+    _store(
+        'precomputed in shards',
+        _write_precomputed_shards,
+        'precomputed://{}/volume',
+        ('volume/info',),
+        'volume/**/*.shard',
+    ),
+    Loader('Zarr 2 in a zip file', _write_zip, _read('{}/volume.zip'), ('*.zip',), check=_good),
     Loader(
         'WKW',
         _write_wkw,

@@ -211,3 +211,18 @@ def test_keras_files_are_read_where_tensorflow_is_not_installed(weights, monkeyp
     assert load_weights(other, output) == 1234
     monkeypatch.undo()
     check_equal(model, other)
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        (lambda v: np.full(v.shape, np.nan, np.float32), 'holds values that are not finite'),
+        (lambda v: np.full(v.shape, 'text'), 'no numbers'),
+    ],
+)
+def test_weights_that_are_no_numbers(tmp_path, change, words):
+    weights, writer = values(make(3)), checkpoints.CheckpointWriter(tmp_path)
+    name = min(weights)
+    path = writer.save({**weights, name: change(weights[name])}, 3)
+    with pytest.raises(UserError, match=f'is damaged: {name} .*{words}'):
+        load_weights(make(), path)

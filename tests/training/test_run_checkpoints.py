@@ -63,6 +63,9 @@ def test_without_the_input_state_new_examples_begin(folder, caplog):
         file.write_bytes(b'PK damaged')
     assert train_loop.train(config(folder, 'model', 6)) == 6
     assert 'interrupted examples cannot be resumed' in caplog.text
+    (aside,) = (folder / 'model').glob('*.aside')
+    assert aside.name == 'model.ckpt-4.input-00000-of-00001.aside'
+    assert aside.read_bytes() == b'PK damaged'
 
 
 @pytest.mark.parametrize(

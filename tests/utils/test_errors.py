@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from ffn.utils.errors import UserError, damage_told
 from tests.calls import run_python
 
 PROGRAM = """
@@ -62,3 +63,31 @@ def test_script_refuses_unknown_flags(repository):
     assert (shown.returncode, shown.stdout) == (1, '')
     assert "Unknown command line flag 'no_such_flag'" in shown.stderr
     assert 'Traceback' not in shown.stderr
+
+
+def read_with(error: Exception) -> str:
+    with pytest.raises(UserError) as caught, damage_told('a.h5', 'copy it again'):
+        raise error
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ('error', 'what'),
+    [
+        (OSError('bad header\nand more'), 'bad header'),
+        (KeyError('x'), "KeyError 'x'"),
+        (RuntimeError('Object visitation failed'), 'RuntimeError Object visitation failed'),
+        (ZeroDivisionError(), 'ZeroDivisionError'),
+    ],
+)
+def test_damage_is_told_in_one_line(error, what):
+    assert read_with(error) == f'a.h5 is damaged or of another kind ({what}); copy it again'
+
+
+@pytest.mark.parametrize(
+    'error', [UserError('another line'), MemoryError(), FileNotFoundError(2, 'absent', 'a.h5')]
+)
+def test_what_is_no_damage_passes(error):
+    with pytest.raises(type(error)) as caught, damage_told('a.h5', 'copy it again'):
+        raise error
+    assert caught.value is error

@@ -3,7 +3,7 @@
 import pytest
 
 from ffn.utils.errors import UserError
-from ffn.utils.texts import parse_json
+from ffn.utils.texts import parse_json, parse_object
 
 
 @pytest.mark.parametrize('text', ['{"a": 1, "a": 1}', '[{"b": {"c": 1, "a": 2, "a": {}}}]'])
@@ -21,3 +21,22 @@ def test_what_is_not_json(text):
     with pytest.raises(UserError, match=r'^model_args is not JSON: .*; given was ') as error:
         parse_json(text, 'model_args')
     assert len(str(error.value)) < 400
+
+
+def test_an_object_with_many_keys_takes_no_more_than_a_moment():
+    names = [f'"{n}": {n}' for n in range(200_000)]
+    assert len(parse_json('{' + ','.join(names) + '}', 'it')) == 200_000
+
+
+@pytest.mark.parametrize(
+    ('data', 'why'),
+    [
+        (b'{"a": ', r'it is not JSON \(Expecting value: line 1 column 7 \(char 6\)\)'),
+        (b'{"a": "\xff"}', r"it is not JSON \('utf-8' codec can't decode byte 0xff .*\)"),
+        (b'[' * 100_000, r'it is not JSON \(RecursionError .*\)'),
+        (b'[1]', 'it holds no JSON object'),
+    ],
+)
+def test_a_damaged_object(data, why):
+    with pytest.raises(UserError, match=f'^a/info is damaged: {why}$'):
+        parse_object(data, 'a/info')

@@ -157,3 +157,20 @@ def test_axes_of_a_sparse_dataset(tmp_path, caplog):
         part = Box(Xyz(4, 3, 1), Xyz(3, 4, 5))
         np.testing.assert_array_equal(volume.read(part), expected[part.slices_zyx])
     assert '1 of the 36 chunks' in warnings(caplog)[0]
+
+
+def test_chunks_that_no_memory_holds(tmp_path):
+    """Refused when the volume is opened: to read one voxel of a chunk, all of it is read."""
+    write('zarr', tmp_path / 'v', DATA)
+    path = tmp_path / 'v' / '.zarray'
+    path.write_text(json.dumps({**json.loads(path.read_text()), 'chunks': [5, 2**40, 7]}))
+    with pytest.raises(UserError, match=r'declares chunks of shape \(5, 1099511627776, 7\), '):
+        open_volume(f'zarr://{tmp_path}/v')
+
+
+@pytest.mark.parametrize('content', ['{"offset": [1', '[1, 2]'])
+def test_attributes_that_are_damaged_are_not_absent_ones(tmp_path, content):
+    write('zarr', tmp_path / 'v', DATA)
+    (tmp_path / 'v' / '.zattrs').write_text(content)
+    with pytest.raises(UserError, match=rf'{tmp_path}/v/\.zattrs is damaged'):
+        open_volume(f'zarr://{tmp_path}/v')

@@ -1,3 +1,4 @@
+import json
 import threading
 
 import numpy as np
@@ -128,3 +129,41 @@ def test_a_foreign_or_truncated_checkpoint_is_refused_and_changes_nothing(tmp_pa
         restore_checkpoint(fresh, tmp_path / 'x.npz')
     assert fresh.growing is None
     assert not fresh.segmentation.any()
+
+
+def change_state(path, *keys, value):
+    """Changes a value in the JSON of a checkpoint, whose checksums are made anew."""
+    with np.load(path, allow_pickle=True) as file:
+        members = dict(file)
+    state = at = json.loads(bytes(members['state'].item()))
+    for key in keys[:-1]:
+        at = at[key]
+    at[keys[-1]] = value
+    with open(path, 'wb') as file:
+        np.savez(file, **{**members, 'state': json.dumps(state).encode()})
+
+
+@pytest.mark.parametrize(
+    ('keys', 'value'),
+    [
+        (('growing', 'start'), [3, 4]),
+        (('growing', 'start'), [3, 4, 99]),
+        (('growing', 'iters'), 'x'),
+        (('movement', 'queue'), [[1, 2]]),
+        (('movement', 'done'), [[1, 2, 0.5]]),
+        (('visited',), [[0, 0, 0], [18, 26, 34]]),
+        (('counters',), {'predict-calls': None}),
+        (('seed_index',), None),
+    ],
+)
+def test_a_state_that_means_nothing(tmp_path, keys, value):
+    """It is refused before the canvas has taken anything over that the rest would stumble over."""
+    path, stop, canvas = tmp_path / 'seg.cpoint', threading.Event(), new_canvas()
+    stop.set()
+    canvas.observers.append(Checkpointer(path, 0, stop))
+    with pytest.raises(Interrupted):
+        canvas.segment_all(canvas.seed_policy)
+    restore_checkpoint(new_canvas(), path)
+    change_state(path, *keys, value=value)
+    with pytest.raises(UserError, match=f'^{path} is no usable checkpoint: '):
+        restore_checkpoint(new_canvas(), path)

@@ -2,6 +2,7 @@
 
 import collections
 import gzip
+import zlib
 
 import pytest
 import tensorflow as tf
@@ -46,6 +47,10 @@ def damage(path, kind):
     if kind == 'cut gzip':
         path.write_bytes(path.read_bytes()[:-10])
         return 9
+    if kind == 'cut between records':
+        stream = zlib.compressobj(wbits=31)
+        path.write_bytes(stream.compress(data[: 6 * length]) + stream.flush(zlib.Z_SYNC_FLUSH))
+        return 6
     if kind == 'flipped':
         data = bytearray(data)
         data[7 * length + 20] ^= 1
@@ -68,6 +73,7 @@ def damage(path, kind):
 
 KINDS = [
     'truncated',
+    'cut between records',
     'cut gzip',
     'flipped',
     'foreign',
