@@ -8,7 +8,6 @@ one repeated from its seeds in reverse order (`segment_reversed`); few mergers t
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -27,6 +26,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Zyx
 from ffn.utils.locks import exclusive_directory
 from ffn.utils.npz import read_npz, stored_bytes
+from ffn.utils.texts import parse_object
 from ffn.volumes import provenance
 
 
@@ -88,11 +88,13 @@ def _is_finished(config: ConsensusConfig, corner: Zyx) -> bool:
     if path is None:
         return False
     stored = read_npz(path, ['request', 'counters'], [], ())
-    if 'request' not in stored or stored_bytes(stored['request']) != config.request:
+    if 'request' not in stored or stored_bytes(stored['request'], path) != config.request:
         raise UserError(
             f'{path} is the result of another request; give another segmentation_output_dir'
         )
-    counters = json.loads(stored['counters'].item())
+    if 'counters' not in stored:
+        return False
+    counters = parse_object(stored_bytes(stored['counters'], path), f'{path}: its counters')
     return {**counters, **_source_checksums(config, corner)} == counters
 
 

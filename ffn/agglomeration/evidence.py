@@ -78,7 +78,9 @@ def load_result(path: str | Path) -> tuple[dict[str, Any], inference_pb2.Resegme
         raise UserError(f'{path} is not a result of resegmentation: it lacks {missing[0]}')
     with damage_told(path, 'remove it, and run again'):
         _check_members(data)
-        request = inference_pb2.ResegmentationRequest.FromString(stored_bytes(data['request']))
+        request = inference_pb2.ResegmentationRequest.FromString(
+            stored_bytes(data['request'], path)
+        )
     if not request.points:
         raise UserError(f'{path} is not a result of resegmentation: its request has no point')
     if any(map(_lengths_differ, data['deletes'], data['histories'])):

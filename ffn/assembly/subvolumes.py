@@ -98,4 +98,4 @@ class Subvolumes:
     def settings(self, place: Xyz) -> str:
         """Digest of the request that a subvolume was segmented with."""
         stored = read_npz(self.path(place), ['request'], [], ()).get('request')
-        return request_digest(b'' if stored is None else stored_bytes(stored))
+        return request_digest(b'' if stored is None else stored_bytes(stored, self.path(place)))

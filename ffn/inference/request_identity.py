@@ -84,7 +84,7 @@ def read_request(path: str | Path) -> inference_pb2.InferenceRequest | None:
       The request as it was completed then; None if that of inference is not stored with the subvolume.
     """
     stored = read_npz(path, ['request'], [], ()).get('request')
-    return None if stored is None else stored_request(stored_bytes(stored))
+    return None if stored is None else stored_request(stored_bytes(stored, path))
 
 
 def stored_voxel_size(place: str | Path) -> tuple[float, float, float] | None:

@@ -77,7 +77,9 @@ def read_step(path: str | Path) -> int:
     """
     settings = read_settings(path) or {}
     try:
-        return int(settings.get('step', 0))
+        if (step := int(settings.get('step', 0))) < 0:
+            raise ValueError(f'step is {step}')
+        return step
     except (ValueError, TypeError, OverflowError) as error:
         raise UserError(f'{settings_path(path)} is damaged: {error}') from error
 

@@ -162,8 +162,20 @@ def bytes_member(data: bytes) -> np.void:
     return np.void(data)
 
 
-def stored_bytes(member: np.ndarray) -> bytes:
-    """Returns all bytes of a member, also of one that was stored as NumPy bytes, whose item lacks them."""
+def stored_bytes(member: Any, path: str | Path) -> bytes:
+    """Returns all bytes of a member, also of one that was stored as NumPy bytes, whose item lacks them.
+
+    Args:
+      member: as `read_npz` returned it.
+      path: of the file.
+
+    Raises:
+      UserError: the member holds something else.
+    """
+    if not isinstance(member, np.ndarray) or member.dtype.kind not in 'SVu':
+        raise UserError(
+            f'{path} is damaged: where bytes should be, it holds {type(member).__name__}'
+        )
     return member.tobytes()
 
 

@@ -76,7 +76,7 @@ def _covered_by_layer(folder: Folder) -> Box | None:
     dataset = layer.above() if layer is not None and factors is not None else None
     if factors is None or layer is None or dataset is None:
         return None
-    return Layer(layer.name, factors, dataset.read_json(PROPERTIES)).box()
+    return Layer(layer.path, factors, dataset.read_json(PROPERTIES)).box()
 
 
 def _describe_attributes(

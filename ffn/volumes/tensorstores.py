@@ -258,10 +258,16 @@ def open_store(name: str, spec: dict[str, Any]) -> OpenedArray:
         store = ts.open(spec, context=context(), open=True, read=True, write=False).result()
     except (ValueError, OSError, NotImplementedError) as error:
         raise UserError(f'{name} cannot be opened: {_explain(error)}') from error
+    with damage_told(name, 'correct its metadata, or write it anew'):
+        return _arranged(store, spec, name)
+
+
+def _arranged(store: Any, spec: dict[str, Any], name: str) -> OpenedArray:
+    import tensorstore as ts
+
     chunk = [n or 1 for n in store.chunk_layout.read_chunk.shape or ()]
     check_chunk_size(chunk, store.shape, store.dtype.numpy_dtype, name)
-    with damage_told(name, 'correct its metadata, or write it anew'):
-        described = describe_store(store, spec, name)
+    described = describe_store(store, spec, name)
     is_ours, fill = _is_ours(spec), store.fill_value
     if not is_ours:
         check_chunks(store, spec, name)

@@ -32,14 +32,19 @@ class Layer:
     """A layer at a magnification.
 
     Attributes:
-      name: of the layer.
+      place: its folder, which is called as it is.
       factors: voxels of magnification 1 in one voxel, x, y, z.
       properties: content of the file; {} if there is none.
     """
 
-    name: str
+    place: str
     factors: Xyz
     properties: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The name of the layer."""
+        return self.place.rstrip('/').rpartition('/')[2]
 
     def box(self) -> Box | None:
         """The voxels that the layer covers; None where nothing says so.
@@ -62,7 +67,7 @@ class Layer:
                 raise ValueError
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(
-                f'layer {self.name}: its boundingBox in {PROPERTIES} is damaged; expected topLeft, width, height '
+                f'{self.place}: its boundingBox in {PROPERTIES} is damaged; expected topLeft, width, height '
                 'and depth'
             ) from error
         begin = [s // f for s, f in zip(start, self.factors, strict=True)]

@@ -104,7 +104,9 @@ def _describe(dataset: Any, magnification: _Magnification, spec: str) -> OpenedA
         dataset.close()
         raise UserError(f'{spec}: none of its cubes exist in {magnification.folder}')
     folder = magnification.folder.parent
-    layer = Layer(folder.name, magnification.factors, _read_properties(folder.parent / PROPERTIES))
+    layer = Layer(
+        folder.as_posix(), magnification.factors, _read_properties(folder.parent / PROPERTIES)
+    )
     stated = layer.box()
     box = stated or _box_of_cubes(cubes, side)
     missing = MissingChunks(spec)

@@ -36,6 +36,6 @@ def test_zeros_at_the_end_of_a_stored_request_are_kept(tmp_path, is_of_earlier_v
         assert file['request'].item() == data  # how other installations read it
     if is_of_earlier_version:
         np.savez(path, request=data)
-    read = stored_bytes(read_npz(path, ['request'], [])['request'])
+    read = stored_bytes(read_npz(path, ['request'], [])['request'], path)
     assert read == data
     assert request_identity.stored_request(read) == made
