@@ -149,6 +149,8 @@ def _read(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Candidate]]
         for row in reader:
             a, b, distance, *point = row[before:]
             candidate = Candidate(int(a), int(b), float(distance), Xyz(*map(int, point)))
+            if not all(0 <= i < 2**64 for i in candidate[:2]) or not candidate.distance >= 0:
+                raise ValueError('expected ids from 0 to 2^64 - 1 and a distance of 0 or more')
             yield ''.join(row[:before]), candidate
     except (TypeError, ValueError) as error:
         raise UserError(f'{path}, line {reader.line_num}: {error}') from error

@@ -6,7 +6,6 @@ the state that the viewer opens once the folder is served. A stopped export resu
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
 from ffn.utils.locks import exclusive_directory
+from ffn.utils.texts import parse_object
 from ffn.volumes.missing import OnMissing
 from ffn.volumes.provenance import read_input_stamp
 from ffn.volumes.shards import Sharding
@@ -67,7 +67,7 @@ def write_properties(folder: Path, sizes: dict[int, int]) -> None:
         },
         indent=None,
     )
-    info = json.loads((folder / 'info').read_text(encoding='utf-8'))
+    info = parse_object((folder / 'info').read_bytes(), str(folder / 'info'))
     if info.get(PROPERTIES) != PROPERTIES:
         write_json(folder / 'info', {**info, PROPERTIES: PROPERTIES})
 

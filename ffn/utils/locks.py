@@ -61,7 +61,7 @@ class Holder(NamedTuple):
             found = json.loads(file.read())
             process = Process(found['host'], int(found['pid']))
             return cls(process, found['hostname'], found['since'], found['token'])
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             return None
 
     def write(self, file: IO[str]) -> None:

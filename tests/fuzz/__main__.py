@@ -6,6 +6,7 @@ A defect is named with its case: `--loader NAME --case N` repeats it and shows t
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import sys
@@ -29,6 +30,7 @@ def main() -> int:
     )
     parser.add_argument('--case', type=int, help='repeats one case of one loader')
     args = parser.parse_args()
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
     chosen = [
         (module, index, loader)
         for module in MODULES

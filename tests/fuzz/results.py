@@ -34,6 +34,7 @@ from tests.fuzz.mutations import (
     edit_csv_file,
     edit_json_file,
     edit_json_member,
+    edit_npy_file,
     edit_npz_file,
     edit_text_file,
 )
@@ -184,6 +185,17 @@ def _read_tables(folder: Path) -> Any:
     return found, np.array(tables.sizes), np.array(tables.crcs)
 
 
+def _write_npy(folder: Path) -> None:
+    table = np.array([[1, 1], [5, 1], [2**63, 9]], np.uint64)
+    checksums.write_checked_npy(folder / 'equivalences.npy', table)
+
+
+def _edit_npy(path: Path, rng: Rng) -> None:
+    """Another table, of an earlier version, which has no checksums."""
+    path.with_name(f'{path.name}.crc').unlink()
+    edit_npy_file(path, rng)
+
+
 def _write_candidates(folder: Path) -> None:
     point = Xyz(4, 5, 6)
     pairs = [Candidate(1, 2**63, 2.5, point), Candidate(7, 9, 0.25, point)]
@@ -269,6 +281,14 @@ LOADERS = (
         _read_tables,
         ('*.bin',),
         (('*.bin', _edit_table),),
+        True,
+    ),
+    Loader(
+        'table (npy)',
+        _write_npy,
+        lambda folder: checksums.read_checked_npy(folder / 'equivalences.npy', 'make it again'),
+        ('*.npy',),
+        (('*.npy', _edit_npy),),
         True,
     ),
     Loader(

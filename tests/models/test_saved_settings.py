@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import math
 import os
 
 import pytest
 
 from ffn.models import keras_weights
 from ffn.models.saved_settings import read_settings, settings_path, write_settings
+from ffn.models.trained_settings import read_trained_settings
 from ffn.models.weights import convert, load_weights
 from ffn.utils.errors import UserError
 from tests.models.small_network import ARGS, NAME, check_equal, make, refused
@@ -65,3 +67,22 @@ def test_damaged_settings(weights, settings):
     settings_path(output).write_text(settings)
     with refused('my.json'):
         keras_weights.load(make(1), output)
+
+
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [
+        ('image_stddev', 0),
+        ('image_stddev', True),
+        ('image_mean', math.nan),
+        ('seed_pad', 1.5),
+        ('threshold', 0),
+        ('voxel_size', [8, 8, 0]),
+        ('voxel_size', [8, 8, math.inf]),
+    ],
+)
+def test_values_that_are_impossible(tmp_path, name, value):
+    path = tmp_path / 'network.weights.h5'
+    (tmp_path / 'network.json').write_text(json.dumps({name: value}))
+    with pytest.raises(UserError, match=f'the settings beside {path} are damaged: {name} is '):
+        read_trained_settings(str(path))

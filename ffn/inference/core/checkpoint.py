@@ -19,7 +19,7 @@ from ffn.inference.core.protocols import Seeds
 from ffn.inference.storage import OriginInfo, save_npz
 from ffn.utils.errors import UserError, reason
 from ffn.utils.geometry import Position
-from ffn.utils.npz import read_npz
+from ffn.utils.npz import read_npz, stored_bytes
 
 # Arrays are in z, y, x order.
 _MEMBERS = (
@@ -82,7 +82,7 @@ def restore_checkpoint(canvas: Canvas, path: str | Path, settings: bytes = b'') 
         segments of the canvas are unchanged, but it must not be used afterwards.
     """
     data = read_npz(path, _MEMBERS, [OriginInfo], canvas.shape)
-    if data.get('settings', np.zeros(0, np.uint8)).tobytes() != settings:
+    if stored_bytes(data.get('settings', np.zeros(0, np.uint8)), path) != settings:
         raise UserError(f'{path} was made with another request')
     try:
         _restore(canvas, data, json.loads(bytes(data['state'].item())))
