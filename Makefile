@@ -10,7 +10,7 @@ TEST_PROCESSES = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PROTOS = $(wildcard ffn/utils/*.proto ffn/inference/*.proto)
 
 .DEFAULT_GOAL = help
-.PHONY: help install demo test test-slow fuzz lint types bench docs pictures protos clean
+.PHONY: help install demo test test-slow fuzz lint types bench docs pictures protos clean licences
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1: /p' Makefile
@@ -45,6 +45,10 @@ types: $(READY)  ## annotations, checked with mypy
 bench: $(READY)  ## the measurements of doc/performance.md
 	@set -e; for file in benchmarks/bench_*.py; do \
 	  echo "== $$file"; $(RUN) -m benchmarks.$$(basename $$file .py); done
+
+licences: $(READY)  ## the licence of every package in the environment
+	$(RUN) -m pip install --quiet pip-licenses
+	$(RUN) -m piplicenses --from=mixed --order=license --format=markdown
 
 docs: $(READY)  ## the manual and the API as HTML in build/docs; warnings are errors
 	$(RUN) -m pip install --quiet --editable '.[docs]'
