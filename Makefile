@@ -10,7 +10,7 @@ TEST_PROCESSES = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PROTOS = $(wildcard ffn/utils/*.proto ffn/inference/*.proto)
 
 .DEFAULT_GOAL = help
-.PHONY: help install demo test test-slow fuzz lint types bench docs pictures protos clean licences
+.PHONY: help install demo test test-slow fuzz kill soak lint types bench licences docs pictures protos clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1: /p' Makefile
@@ -45,6 +45,12 @@ types: $(READY)  ## annotations, checked with mypy
 bench: $(READY)  ## the measurements of doc/performance.md
 	@set -e; for file in benchmarks/bench_*.py; do \
 	  echo "== $$file"; $(RUN) -m benchmarks.$$(basename $$file .py); done
+
+kill: $(READY)  ## every stage killed at random and started again, twenty times (an hour)
+	$(RUN) -m benchmarks.kills
+
+soak: $(READY)  ## memory, threads and files over an hour of inference and training
+	$(RUN) -m benchmarks.soak
 
 licences: $(READY)  ## the licence of every package in the environment
 	$(RUN) -m pip install --quiet pip-licenses

@@ -242,7 +242,7 @@ def main() -> None:
         base = Path(temporary, 'base')
         base.mkdir()
         (base / 'request.pbtxt').write_text(REQUEST)
-        write_sample(generate(SHAPE_ZYX, seed=1), base / 'sample.h5')
+        write_sample(generate(SHAPE_ZYX, seed=1), str(base / 'sample.h5'))
         for name, stage in STAGES.items():
             if args.stage and name not in args.stage:
                 attempt(stage, base, None)
