@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from ffn.inference.request_identity import request_digest
 from ffn.utils.arrays import native
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
-from ffn.utils.npz import DAMAGES, open_archive, read_npy_header, read_npz, stored_bytes
+from ffn.utils.npz import DAMAGES, read_npy_header, read_npz, stored_bytes
 from ffn.volumes import provenance
 
 _REST = 1 << 20
@@ -71,7 +72,7 @@ class Subvolumes:
         """Reads the first sections of a subvolume; the others are only decompressed, for the checksum."""
         path, shape = self.path(place), self.tiling.subvolume(place).size.zyx
         try:
-            with open_archive(path) as archive, archive.open('segmentation.npy') as file:
+            with zipfile.ZipFile(path) as archive, archive.open('segmentation.npy') as file:
                 stored, fortran, dtype = read_npy_header(file)
                 if len(stored) != 3 or dtype.kind not in 'iu':
                     raise UserError(f'{path} holds {dtype} of shape {stored}; expected 3-d labels')

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
 from ffn.utils.locks import is_claimed
-from ffn.utils.npz import DAMAGES, bytes_member, open_archive, read_npy_header, read_npz
+from ffn.utils.npz import DAMAGES, bytes_member, read_npy_header, read_npz
 
 # A file in a folder of results that is not complete yet.
 UNFINISHED = 'unfinished'
@@ -122,7 +123,7 @@ def segmentation_shape(path: str | Path) -> Zyx:
       UserError: no such file, or one that is damaged.
     """
     try:
-        with open_archive(path) as archive, archive.open('segmentation.npy') as file:
+        with zipfile.ZipFile(path) as archive, archive.open('segmentation.npy') as file:
             return Zyx.of(read_npy_header(file).shape)
     except DAMAGES as error:
         raise UserError(f'{path} holds no 3-d segmentation ({error})') from error

@@ -28,7 +28,9 @@ from ffn.utils.plain_pickle import load_objects
 # What a file of a subvolume may declare: probabilities and labels of 8 bytes, logits, and tables by id.
 _BYTES_PER_VOXEL, _LEAST = 128, 1 << 24
 _CHUNK = 1 << 24
-_END = 22  # bytes of the record at the end of an archive, which has the number of members
+# Of zip archives: bytes before the name of a member in its own place; bytes of the record at the end, which has
+# the number of members; and the flag of names in UTF-8.
+_HEADER, _END, _UTF8 = 30, 22, 0x800
 # What is raised for a damaged npz, also where damage looks like encryption or a newer kind of archive.
 DAMAGES = (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError, RuntimeError)
 
@@ -71,12 +73,14 @@ def open_archive(path: str | Path) -> Iterator[zipfile.ZipFile]:
     Raises:
       Exception: one of DAMAGES.
     """
-    with zipfile.ZipFile(path) as archive:
+    with open(path, 'rb') as file, zipfile.ZipFile(file) as archive:
         for member in archive.infolist():
-            archive.open(member).close()  # under the same name as in the directory
-        with open(path, 'rb') as file:
-            file.seek(-_END - len(archive.comment), io.SEEK_END)
-            count = int.from_bytes(file.read(_END)[10:12], 'little')
+            name = member.orig_filename.encode('utf-8' if member.flag_bits & _UTF8 else 'cp437')
+            file.seek(member.header_offset + _HEADER)
+            if file.read(len(name)) != name:
+                raise zipfile.BadZipFile(f'{member.filename} has another name in its own place')
+        file.seek(-_END - len(archive.comment), io.SEEK_END)
+        count = int.from_bytes(file.read(_END)[10:12], 'little')
         if count not in (len(archive.infolist()), 0xFFFF):  # which stands for a large number
             raise zipfile.BadZipFile(f'{len(archive.infolist())} of {count} members are listed')
         yield archive

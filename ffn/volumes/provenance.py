@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 from ffn.utils.atomic import write_json
 from ffn.utils.checksums import digest, sealed, unsealed
 from ffn.utils.errors import UserError, reason
-from ffn.utils.npz import DAMAGES, open_archive
+from ffn.utils.npz import DAMAGES
 from ffn.volumes.hdf5 import open_hdf5
 from ffn.volumes.hdf5_links import find_dataset
 from ffn.volumes.opened_array import MADE_FROM, MADE_FROM_FILE
@@ -65,7 +66,7 @@ def checksums(path: str | Path) -> tuple[int, int]:
       UserError: no such file, or one that is damaged.
     """
     try:
-        with open_archive(path) as archive:
+        with zipfile.ZipFile(path) as archive:
             found = {member.filename: member.CRC for member in archive.infolist()}
             return found['segmentation.npy'], found.get('request.npy', 0)
     except DAMAGES as error:
