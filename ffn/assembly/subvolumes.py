@@ -17,7 +17,9 @@ from ffn.utils.geometry import Box, Xyz, Zyx
 from ffn.utils.npz import DAMAGES, read_npy_header, read_npz, stored_bytes
 from ffn.volumes import provenance
 
-_REST = 1 << 20
+# Where fewer of the sections are read, each is checked by itself.
+_MANY_SECTIONS = 0.75
+_CRCS, _REST = 'section_crcs', 1 << 20
 
 
 class Subvolumes:
@@ -69,7 +71,7 @@ class Subvolumes:
         return self._read(place, index[0].stop)[index]
 
     def _read(self, place: Xyz, sections: int) -> np.ndarray:
-        """Reads the first sections of a subvolume; the others are only decompressed, for the checksum."""
+        """Reads the first sections of a subvolume; few others are decompressed, for the checksum."""
         path, shape = self.path(place), self.tiling.subvolume(place).size.zyx
         try:
             with zipfile.ZipFile(path) as archive, archive.open('segmentation.npy') as file:
@@ -82,19 +84,25 @@ class Subvolumes:
                         'made with another bounding box, subvolume size or overlap'
                     )
                 count = math.prod(shape if fortran else (sections, *shape[1:]))
-                data = file.read(count * dtype.itemsize)
-                while file.read(_REST):  # the archive's checksum is that of the whole member
-                    pass
-                labels = native(np.frombuffer(data, dtype, count))
+                labels = np.frombuffer(file.read(count * dtype.itemsize), dtype, count)
+                labels = (
+                    labels.reshape(shape[::-1]).T if fortran else labels.reshape(-1, *shape[1:])
+                )
+                crcs = None
+                if len(labels) < _MANY_SECTIONS * shape[0]:
+                    crcs = read_npz(path, [_CRCS], [], shape).get(_CRCS)
+                if crcs is None:
+                    while file.read(_REST):  # the archive's checksum is that of the whole member
+                        pass
+                elif (storage.section_crcs(labels) != crcs[: len(labels)]).any():
+                    raise ValueError('the checksum of a section does not fit')
+                return native(labels)
         except DAMAGES as error:
             if isinstance(error, UserError):
                 raise
             raise UserError(
                 f'{path} is damaged ({error}); remove it and run again to segment it again'
             ) from error
-        if fortran:
-            return labels.reshape(shape[::-1]).T
-        return labels.reshape(sections, *shape[1:])
 
     def settings(self, place: Xyz) -> str:
         """Digest of the request that a subvolume was segmented with."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -164,6 +165,17 @@ def smallest_unsigned(labels: np.ndarray) -> np.ndarray:
     return labels.astype(np.min_scalar_type(int(labels.max(initial=0))))
 
 
+def section_crcs(labels: np.ndarray) -> np.ndarray:
+    """CRC-32 of each section, uint32 [z], by which a part of a result is checked without reading the rest.
+
+    Args:
+      labels: [z, y, x]; the name of their type, such as '<u2', counts as well, before the voxels.
+    """
+    begin = zlib.crc32(labels.dtype.str.encode())
+    sections = (np.ascontiguousarray(section).data for section in labels)
+    return np.array([zlib.crc32(section, begin) for section in sections], np.uint32)
+
+
 def save_npz(path: str | Path, **members: Any) -> None:
     """Writes a compressed npz atomically."""
     with atomic_path(path) as temporary, open(temporary, 'wb') as file:
@@ -197,9 +209,11 @@ def save_result(
     extra = {} if given_ids is None else {'init_segmentation_ids': given_ids}
     if qprob is not None:
         save_npz(subvolume_path(directory, corner_zyx, 'prob'), qprob=qprob)
+    labels = smallest_unsigned(segmentation)
     save_npz(
         subvolume_path(directory, corner_zyx, 'npz'),
-        segmentation=smallest_unsigned(segmentation),
+        segmentation=labels,
+        section_crcs=section_crcs(labels),
         origins=np.array(dict(origins), dtype=object),
         request=bytes_member(request),
         counters=json.dumps(dict(counters)).encode(),

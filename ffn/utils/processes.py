@@ -14,6 +14,7 @@ import os
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -73,25 +74,53 @@ def age_s(path: Path) -> float:
         return os.fstat(now.fileno()).st_mtime - touched
 
 
+class _Heart:
+    """Calls functions every so many seconds, in one thread, which lives as long as the process once it has begun.
+
+    A thread for each function would take longer to start than many a small file takes to write.
+    """
+
+    def __init__(self, every_s: float):
+        self._every_s, self._start = every_s, threading.Lock()
+        self._beats: dict[object, Callable[[], object]] = {}
+        self._thread: threading.Thread | None = None
+
+    def add(self, token: object, beat: Callable[[], object]) -> None:
+        self._beats[token] = beat
+        with self._start:
+            if (
+                self._thread is None or not self._thread.is_alive()
+            ):  # as in a process that was forked off
+                self._thread = threading.Thread(target=self._run, name='heartbeat', daemon=True)
+                self._thread.start()
+
+    def remove(self, token: object) -> None:
+        del self._beats[token]
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(self._every_s)
+            for beat in list(self._beats.values()):
+                with contextlib.suppress(OSError):
+                    beat()
+
+
+_heart = _Heart(BEAT_S)
+
+
 @contextlib.contextmanager
 def beating(beat: Callable[[], object]) -> Iterator[None]:
-    """Calls a function every 15 seconds, in a thread, for as long as the context lasts.
+    """Calls a function every 15 seconds, in another thread, for as long as the context lasts.
 
     Args:
       beat: touches a file; an OSError is ignored, as there may be no network for a while.
     """
-    ended = threading.Event()
-
-    def run() -> None:
-        while not ended.wait(BEAT_S):
-            with contextlib.suppress(OSError):
-                beat()
-
-    threading.Thread(target=run, name='heartbeat', daemon=True).start()
+    token, heart = object(), _heart
+    heart.add(token, beat)
     try:
         yield
     finally:
-        ended.set()
+        heart.remove(token)
 
 
 @functools.cache

@@ -178,7 +178,7 @@ def test_temporary_files_of_other_hosts(tmp_path, seconds_ago, stays):
 
 
 def test_a_writer_touches_its_temporary_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(processes, 'BEAT_S', 0.01)
+    monkeypatch.setattr(processes, '_heart', processes._Heart(0.01))
     with atomic_path(tmp_path / 'file') as temporary:
         os.utime(temporary, (0, 0))
         end = time.monotonic() + 60

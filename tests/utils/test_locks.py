@@ -134,7 +134,7 @@ def test_ages_are_told_by_the_clock_of_the_files(tmp_path, monkeypatch):
 
 
 def test_the_holder_touches_its_lock(tmp_path, monkeypatch):
-    monkeypatch.setattr(processes, 'BEAT_S', 0.01)
+    monkeypatch.setattr(processes, '_heart', processes._Heart(0.01))
     with exclusive_directory(tmp_path):
         os.utime(tmp_path / '.lock', (0, 0))
         wait_until(lambda: (tmp_path / '.lock').stat().st_mtime > 1e9)
@@ -151,7 +151,7 @@ def wait_until(condition):
 
 
 def test_a_lock_that_was_taken_over(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(processes, 'BEAT_S', 0.01)
+    monkeypatch.setattr(processes, '_heart', processes._Heart(0.01))
     with exclusive_directory(tmp_path) as lock:
         lock.check()
         write_holder(tmp_path / '.lock')
