@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from ffn.utils.errors import UserError
 from ffn.volumes.samples import Samples, StatedSize, check_channel
 
+_SIGNATURE = b'\x89PNG\r\n\x1a\n'
 # Pillow's modes → number of colours, and the type of a number.
 _PNG_MODES: dict[str, tuple[int, type]] = {
     '1': (1, np.bool_),
@@ -23,6 +25,26 @@ _PNG_MODES: dict[str, tuple[int, type]] = {
     'RGB': (3, np.uint8),
     'RGBA': (4, np.uint8),
 }
+
+
+def _check_chunks(path: Path) -> None:
+    """Checks that the chunks of a file end within it: Pillow makes room for whatever length one declares.
+
+    Raises:
+      UserError: one does not.
+    """
+    size, at = path.stat().st_size, len(_SIGNATURE)
+    with open(path, 'rb') as file:
+        while at + 8 <= size:
+            file.seek(at)
+            length, kind = struct.unpack('>I4s', file.read(8))
+            at += length + 12
+            if at > size:
+                raise UserError(
+                    f'{path} cannot be read as an image: it needs {at:,} bytes, and has {size:,}'
+                )
+            if kind == b'IEND':
+                return
 
 
 class PngImage:
@@ -41,8 +63,9 @@ class PngImage:
           stack: closes it.
 
         Raises:
-          UserError: it has another type than those of PNG.
+          UserError: it has another type than those of PNG, or is incomplete.
         """
+        _check_chunks(path)
         # Pillow refuses images above a size that sections often have.
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         stack.callback(setattr, Image, 'MAX_IMAGE_PIXELS', limit)

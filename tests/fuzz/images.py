@@ -199,6 +199,7 @@ LOADERS = (
         _read_image('section.png'),
         ('*.png',),
         (('*.png', _edit_png),),
+        sealed=True,
         check=_good_image,
     ),
     Loader(
