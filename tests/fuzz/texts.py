@@ -14,6 +14,7 @@ from ffn.cli.flags import parse_command, read_settings
 from ffn.cli.partitions import Partitions
 from ffn.distributed.cluster import read_scheduler_file
 from ffn.evaluation.swc import read_swc
+from ffn.inference.config import InferenceConfig
 from ffn.inference.request import read_boxes, read_config
 from ffn.models.checkpoints import latest_checkpoint
 from ffn.models.trained_settings import read_trained_settings
@@ -87,6 +88,19 @@ box { start { x: 11 y: 2 z: 3 } size { x: 10 y: 20 z: 30 } }
 """
 
 
+def _good_request(config: InferenceConfig) -> bool:
+    options = config.options
+    logits = (options.init_activation, options.pad_value, options.move_threshold)
+    return (
+        all(map(np.isfinite, (*logits, config.image_mean, options.segment_threshold)))
+        and 0 < config.image_stddev < np.inf
+        and all(0 < n < np.inf for n in config.voxel_size_zyx)
+        and min(options.min_boundary_dist) >= 0
+        and options.min_segment_size >= 0
+        and min(config.batch_size, config.concurrent_requests) >= 1
+    )
+
+
 def _writer(name: str, content: Any) -> Any:
     text = content if isinstance(content, str) else json.dumps(content, indent=1)
     return lambda folder: (folder / name).write_text(text)
@@ -143,6 +157,7 @@ LOADERS = (
         lambda folder: read_config(str(folder / 'request.pbtxt')),
         ('*.pbtxt',),
         (('*.pbtxt', edit_text_file),),
+        check=_good_request,
         names_file=False,
     ),
     Loader(
