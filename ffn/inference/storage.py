@@ -276,7 +276,8 @@ def load_segmentation(
         raise UserError(f'no segmentation at {subvolume_path(segmentation_dir, corner_zyx, "npz")}')
     data = read_npz(path, ['segmentation', 'origins'], [OriginInfo])
     labels = _labels(data, path)
-    labels = np.where(labels > 0, labels, 0).astype(np.uint64)
+    if labels.dtype.kind != 'u':
+        labels = np.where(labels > 0, labels, 0).astype(np.uint64)
     origins = _origins(data, path)
     if threshold is not None:
         # Segments without a probability, such as prefilled ones in older files, are kept.
@@ -295,8 +296,10 @@ def load_segmentation(
     if min_size > 0:
         ids, counts = fastremap.unique(labels, return_counts=True)
         labels = fastremap.mask(labels, [int(i) for i in ids[counts < min_size] if i != 0])
-    kept = set(fastremap.unique(labels).tolist())
-    return labels, {i: origin for i, origin in origins.items() if i in kept}
+    if min_size > 0 or not split_cc:
+        kept = set(fastremap.unique(labels).tolist())
+        origins = {i: origin for i, origin in origins.items() if i in kept}
+    return labels.astype(np.uint64, copy=False), dict(origins)
 
 
 def split_components(
@@ -305,7 +308,7 @@ def split_components(
     """Gives every 6-connected component of every label an id of its own.
 
     Args:
-      labels: uint64 [z, y, x].
+      labels: unsigned [z, y, x].
       origins: id → origin.
 
     Returns:
@@ -314,17 +317,14 @@ def split_components(
     import cc3d
     import fastremap
 
-    from ffn.utils.labels import compact
-
-    small, ids = compact(labels)
-    components = cc3d.connected_components(small, connectivity=6)
-    pairs = fastremap.component_map(components, small) if components.any() else {}
+    components = cc3d.connected_components(labels, connectivity=6, out_dtype=np.uint64)
+    pairs = fastremap.component_map(components, labels) if origins and components.any() else {}
     split = {
         int(component): origins[original]
         for component, label in pairs.items()
-        if component and (original := int(ids[label])) in origins
+        if component and (original := int(label)) in origins
     }
-    return components.astype(np.uint64), split
+    return components, split
 
 
 def read_labels(path: Path) -> np.ndarray:
