@@ -33,7 +33,7 @@ test-slow: $(READY)  ## the long tests: real data, more schedulers and signals
 	$(RUN) -m pytest -m slow
 
 fuzz: $(READY)  ## CASES (2000) mutated files for everything that reads files; SEED (0) chooses others
-	$(RUN) -m tests.fuzz --cases $(or $(CASES),2000) --seed $(or $(SEED),0)
+	$(RUN) -m tests.fuzz --cases $(or $(CASES),2000) --jobs $(or $(JOBS),1) --seed $(or $(SEED),0)
 
 lint: $(READY) types  ## style and types: nothing is changed
 	$(RUN) -m ruff check .

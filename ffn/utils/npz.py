@@ -10,6 +10,7 @@ import contextlib
 import io
 import math
 import os
+import struct
 import tokenize
 import zipfile
 import zlib
@@ -79,10 +80,13 @@ def open_archive(path: str | Path) -> Iterator[zipfile.ZipFile]:
             file.seek(member.header_offset + _HEADER)
             if file.read(len(name)) != name:
                 raise zipfile.BadZipFile(f'{member.filename} has another name in its own place')
-        file.seek(-_END - len(archive.comment), io.SEEK_END)
-        count = int.from_bytes(file.read(_END)[10:12], 'little')
-        if count not in (len(archive.infolist()), 0xFFFF):  # which stands for a large number
-            raise zipfile.BadZipFile(f'{len(archive.infolist())} of {count} members are listed')
+        at = file.seek(-_END - len(archive.comment), io.SEEK_END)
+        count, size, offset = struct.unpack('<HII', file.read(_END)[10:20])
+        if count != 0xFFFF and 0xFFFFFFFF not in (size, offset):  # which stand for large numbers
+            if count != len(archive.infolist()):
+                raise zipfile.BadZipFile(f'{len(archive.infolist())} of {count} members are listed')
+            if offset + size != at:  # an archive without members would have none before it
+                raise zipfile.BadZipFile('its list of members is not where it should be')
         yield archive
 
 

@@ -17,7 +17,15 @@ from pathlib import Path
 import numpy as np
 
 from tests.fuzz.case import DEFECTS, Loader
-from tests.fuzz.run import MODULES, Task, find_loaders, format_table, make_sample, run_tasks
+from tests.fuzz.run import (
+    MODULES,
+    Task,
+    find_loaders,
+    format_table,
+    make_sample,
+    run_tasks,
+    scratch,
+)
 
 
 def main() -> int:
@@ -57,7 +65,7 @@ def main() -> int:
 
 def repeat(loader: Loader, seed: int, case: int) -> None:
     """Repeats a case in this process, without its limits, and leaves what was read in a folder."""
-    with make_sample(loader) as sample:
+    with scratch() as place, make_sample(loader, place) as sample:
         folder = Path(tempfile.mkdtemp(), 'mutated-sample')
         shutil.copytree(sample, folder)
         loader.mutate(folder, np.random.default_rng([seed, case]))

@@ -83,15 +83,24 @@ def run_case(loader: Loader, sample: Path, seed: int, case: int) -> tuple[Outcom
 
 
 @contextlib.contextmanager
-def make_sample(loader: Loader) -> Iterator[Path]:
-    """A folder with a valid sample, in memory where there is such a file system.
-
-    The digest of its value is in the file `digest` beside it.
-    """
+def scratch() -> Iterator[str]:
+    """A folder for samples, in memory where there is such a file system."""
     shared = Path('/dev/shm')
     with tempfile.TemporaryDirectory(
-        prefix='fuzz-', dir=shared if shared.is_dir() else None
+        prefix='fuzz-', dir=shared if shared.is_dir() else None, ignore_cleanup_errors=True
     ) as name:
+        yield name
+
+
+@contextlib.contextmanager
+def make_sample(loader: Loader, place: str) -> Iterator[Path]:
+    """A folder with a valid sample; the digest of its value is in the file `digest` beside it.
+
+    Args:
+      loader: of the sample.
+      place: see `scratch`.
+    """
+    with tempfile.TemporaryDirectory(dir=place) as name:
         sample = Path(name, 'mutated-sample')
         sample.mkdir()
         loader.write(sample)
@@ -99,7 +108,7 @@ def make_sample(loader: Loader) -> Iterator[Path]:
         yield sample
 
 
-def _work(tasks: Sequence[Task], results: Connection) -> None:
+def _work(tasks: Sequence[Task], place: str, results: Connection) -> None:
     """Runs tasks; sends None before the first case of a loader, and what became of each case."""
     os.environ.update(TF_CPP_MIN_LOG_LEVEL='3', KERAS_BACKEND='tensorflow')
     warnings.simplefilter('ignore')
@@ -110,7 +119,7 @@ def _work(tasks: Sequence[Task], results: Connection) -> None:
     for task in tasks:
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
         loader = find_loaders(task.module)[task.index]
-        with make_sample(loader) as sample:
+        with make_sample(loader, place) as sample:
             loader.read(sample)
             mapped = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (mapped + LIMIT_BYTES, resource.RLIM_INFINITY))
@@ -124,22 +133,28 @@ def run_tasks(tasks: Sequence[Task]) -> list[Counts]:
     found = [Counts() for _ in tasks]
     left = list(tasks)
     while left:
-        receive, send = _CONTEXT.Pipe(duplex=False)
-        worker = _CONTEXT.Process(target=_work, args=(left, send))
-        worker.start()
-        send.close()
-        try:
-            _follow(receive, left, found)
-        except (EOFError, TimeoutError) as error:
-            hangs = isinstance(error, TimeoutError)
-            worker.kill() if hangs else worker.join()
-            outcome = Outcome.HANG if hangs else Outcome.CRASH
-            _note(found[-len(left)], left, outcome, f'exit status {worker.exitcode}')
-        finally:
-            worker.kill()
-            worker.join()
-            receive.close()
+        with scratch() as place:
+            _run_process(left, place, found)
     return found
+
+
+def _run_process(left: list[Task], place: str, found: Sequence[Counts]) -> None:
+    """Runs tasks in a process, until all are done or it hangs or crashes."""
+    receive, send = _CONTEXT.Pipe(duplex=False)
+    worker = _CONTEXT.Process(target=_work, args=(left, place, send))
+    worker.start()
+    send.close()
+    try:
+        _follow(receive, left, found)
+    except (EOFError, TimeoutError) as error:
+        hangs = isinstance(error, TimeoutError)
+        worker.kill() if hangs else worker.join()
+        outcome = Outcome.HANG if hangs else Outcome.CRASH
+        _note(found[-len(left)], left, outcome, f'exit status {worker.exitcode}')
+    finally:
+        worker.kill()
+        worker.join()
+        receive.close()
 
 
 def _follow(receive: Connection, left: list[Task], found: Sequence[Counts]) -> None:

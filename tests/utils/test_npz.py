@@ -325,3 +325,13 @@ def test_large_members_are_read_in_parts(tmp_path, monkeypatch):
     path.write_bytes(data)
     with pytest.raises(UserError, match='not a whole npz file'):
         read_npz(path, ['member'], [])
+
+
+def test_an_archive_that_says_it_is_empty(tmp_path):
+    """As zeros over the end of its directory make it: all members would seem to be absent."""
+    path = tmp_path / 'a.npz'
+    np.savez(path, a=np.arange(3))
+    data = path.read_bytes()
+    path.write_bytes(data[:-14] + bytes(8) + data[-6:])
+    with pytest.raises(UserError, match='not a whole npz file'):
+        read_npz(path, ['a'], [])
