@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy as np
 from tests.fuzz.case import DEFECTS, Loader
 from tests.fuzz.run import (
     MODULES,
+    Counts,
     Task,
     find_loaders,
     format_table,
@@ -36,6 +38,7 @@ def main() -> int:
     parser.add_argument(
         '--loader', default='', help='regular expression for module: name, default all'
     )
+    parser.add_argument('--jobs', type=int, default=1, help='processes at a time')
     parser.add_argument('--case', type=int, help='repeats one case of one loader')
     args = parser.parse_args()
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
@@ -53,7 +56,12 @@ def main() -> int:
         first, end = (args.cases * n // len(chosen) for n in (number, number + 1))
         tasks.append(Task(module, index, args.seed, range(end - first)))
     begin = time.monotonic()
-    found = run_tasks(tasks)
+    # Interleaved, as neighbours take about as long.
+    parts = [slice(first, None, args.jobs) for first in range(args.jobs)]
+    found: list[Counts] = [Counts() for _ in tasks]
+    with ThreadPoolExecutor(args.jobs) as pool:
+        for part, counts in zip(parts, pool.map(run_tasks, [tasks[p] for p in parts]), strict=True):
+            found[part] = counts
     for (_, _, loader), counts in zip(chosen, found, strict=True):
         for what, case in counts.defects.items():
             print(f'{loader.name}, case {case}: {what}', file=sys.stderr, flush=True)
