@@ -140,7 +140,7 @@ STAGES = {
     ),
     'assemble': Stage(
         f"assemble --segmentation results --bounding_box '{BOX}' {CUT} --output precomputed://joined "
-        '--voxel_size 8,8,8',
+        '--voxel_size 8,8,8 --assembly_dir joining',
         of_volume('precomputed://{}/joined'),
     ),
     'export': Stage(
