@@ -24,6 +24,7 @@ from ffn.utils.errors import UserError
 PREFIX = 'model.ckpt'
 STEP = 'global_step'
 EMA = 'ema/'
+_FOOTER = 48
 # What is left over if there is no .index, which is written last; temporary files always are.
 _UNFINISHED = re.compile(
     rf'(?P<checkpoint>{re.escape(PREFIX)}-\d+)\.'
@@ -98,12 +99,37 @@ def read_variables(path: str | Path) -> dict[str, np.ndarray]:
             'elsewhere: ffn convert-weights --checkpoint PATH --output NAME.weights.h5'
         ) from error
     try:
+        _check_index(Path(f'{found}.index'))
         reader = tf.train.load_checkpoint(found)
         return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
     except (tf.errors.OpError, RuntimeError, ValueError, IndexError) as error:
         raise UserError(
             f'{found} is no readable checkpoint: {str(error).splitlines()[0]}'
         ) from error
+
+
+def _check_index(path: Path) -> None:
+    """Checks where an index says that its blocks are, for which TensorFlow makes room before it reads them.
+
+    The last 48 bytes are no part of any checksum: offset and size of two blocks as varints, and a magic number
+    (TensorFlow's tables are those of LevelDB, doc/table_format.md).
+
+    Raises:
+      ValueError: they are not in the file.
+    """
+    data = path.read_bytes()
+    numbers, at = [], max(len(data) - _FOOTER, 0)
+    for _ in range(4):
+        number = shift = 0
+        while at < len(data) and shift < 64:
+            byte, at = data[at], at + 1
+            number |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                break
+        numbers.append(number)
+    if max(numbers[0] + numbers[1], numbers[2] + numbers[3]) > len(data):
+        raise ValueError('its index is damaged')
 
 
 class CheckpointWriter:

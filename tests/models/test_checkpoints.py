@@ -134,3 +134,14 @@ def test_what_killed_trainings_left(saved):
     checkpoints.CheckpointWriter(folder).remove_abandoned()
     assert before - {path.name for path in folder.iterdir()} == set(abandoned)
     assert load_weights(make(1), folder) == 20
+
+
+def test_an_index_that_points_out_of_the_file(saved):
+    """TensorFlow would make room for a block of 2^40 bytes."""
+    folder, _ = saved
+    path = folder / 'model.ckpt-20.index'
+    data = path.read_bytes()
+    footer = b'\0\0' + b'\0' + b'\x80' * 5 + b'\x20'  # varints: offset, size, offset, 2^40
+    path.write_bytes(data[:-48] + footer.ljust(40, b'\0') + data[-8:])
+    with pytest.raises(UserError, match=r'model\.ckpt-20 is no readable checkpoint: its index'):
+        checkpoints.read_variables(folder / 'model.ckpt-20')
