@@ -9,9 +9,9 @@ from typing import cast, get_args
 from ffn.cli.flags import add_settings, make_parser, read_settings
 from ffn.utils.geometry import Xyz, parse_voxel_size
 from ffn.utils.settings import setting
-from ffn.volumes.downsample import NO_FACTORS, parse_factors
-from ffn.volumes.imported import format_size
-from ffn.volumes.instances import InstanceRule, Link
+from ffn.volumes.importing.downsample import NO_FACTORS, parse_factors
+from ffn.volumes.importing.imported import format_size
+from ffn.volumes.importing.instances import InstanceRule, Link
 from ffn.volumes.unlabelled import UNLABELLED_HELP
 
 
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Imports labels as the command line says.
 
     Raises:
-      UserError: see `ffn.volumes.import_labels.import_labels`.
+      UserError: see `ffn.volumes.importing.import_labels.import_labels`.
     """
     parser = make_parser(
         'import-labels',
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     add_settings(parser, 'Labels', ImportLabels)
     command = read_settings(parser.parse_args(argv), ImportLabels)
-    from ffn.volumes.import_labels import import_labels
+    from ffn.volumes.importing.import_labels import import_labels
 
     done = import_labels(
         command.input,

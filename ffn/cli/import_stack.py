@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from ffn.cli.flags import add_settings, make_parser, read_settings
 from ffn.utils.geometry import Xyz, parse_voxel_size
 from ffn.utils.settings import setting
-from ffn.volumes.downsample import NO_FACTORS, parse_factors
-from ffn.volumes.imported import format_size
+from ffn.volumes.importing.downsample import NO_FACTORS, parse_factors
+from ffn.volumes.importing.imported import format_size
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Imports a stack as the command line says.
 
     Raises:
-      UserError: see `ffn.volumes.import_stack.import_stack`.
+      UserError: see `ffn.volumes.importing.import_stack.import_stack`.
     """
     parser = make_parser(
         'import-stack',
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     add_settings(parser, 'Stack', ImportStack)
     command = read_settings(parser.parse_args(argv), ImportStack)
-    from ffn.volumes.import_stack import import_stack
+    from ffn.volumes.importing.import_stack import import_stack
 
     written = import_stack(
         command.images,

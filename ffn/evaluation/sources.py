@@ -15,8 +15,8 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
 from ffn.volumes.hdf5 import open_hdf5
 from ffn.volumes.hdf5_links import find_dataset
+from ffn.volumes.importing.neuroproof import Transforms
 from ffn.volumes.missing import OnMissing
-from ffn.volumes.neuroproof import Transforms
 from ffn.volumes.opened_array import MADE_FROM
 from ffn.volumes.provenance import read_input_stamp
 from ffn.volumes.specs import split_spec

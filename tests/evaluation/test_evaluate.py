@@ -352,7 +352,7 @@ def test_the_command_itself(repository, folder):
 
 def test_the_published_segmentation(data_dir, tmp_path):
     """VOI 0.613 and 0.263, adapted Rand error 0.0557, over voxels with a label in the segmentation."""
-    from ffn.volumes.import_labels import import_labels
+    from ffn.volumes.importing.import_labels import import_labels
 
     import_labels(data_dir / 'fib25/training_sample2/groundtruth.h5.gz', f'{tmp_path}/t.h5:labels')
     main(

@@ -145,7 +145,7 @@ def test_an_image_of_several_channels_is_refused_before_anything_is_done(folder)
 def test_the_golden_box(data_dir, goldens_dir, tmp_path):
     """A real segmentation of a part of the volume: the image below the cross is that of the position."""
     from ffn.cli.import_stack import main as import_stack
-    from ffn.volumes.import_labels import import_labels
+    from ffn.volumes.importing.import_labels import import_labels
 
     sample = data_dir / 'fib25' / 'training_sample2'
     import_labels(sample / 'groundtruth.h5.gz', f'{tmp_path}/t.h5:labels')

@@ -17,8 +17,8 @@ import tifffile
 from PIL import Image
 
 from ffn.utils.geometry import Box, Xyz
-from ffn.volumes.image_files import open_image
-from ffn.volumes.label_sources import open_labels
+from ffn.volumes.importing.image_files import open_image
+from ffn.volumes.importing.label_sources import open_labels
 from tests.fuzz.case import Loader
 from tests.fuzz.mutations import Rng, pick
 from tests.fuzz.volumes import LARGEST, voxels

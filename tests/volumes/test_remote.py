@@ -17,7 +17,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.hdf5 import open_hdf5, replaced_dataset
 from ffn.volumes.hdf5_links import refuse_external
-from ffn.volumes.label_sources import open_labels
+from ffn.volumes.importing.label_sources import open_labels
 from ffn.volumes.masks import Mask
 from ffn.volumes.outputs import OutputSpec
 from ffn.volumes.tensorstores import is_remote

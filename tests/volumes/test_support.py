@@ -13,18 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 BEGIN, END = '<!-- made by tests/volumes/test_support.py -->\n', '<!-- end -->'
 
-_D, _C, _O, _T, _M, _L, _W = (
-    f'test_{name}'
-    for name in (
-        'descriptions',
-        'chunks',
-        'outputs',
-        'tiff_files',
-        'mrc_files',
-        'label_images',
-        'wkw_datasets',
-    )
-)
+_D, _C, _O, _W = 'test_descriptions', 'test_chunks', 'test_outputs', 'test_wkw_datasets'
+_S, _T, _M = (f'importing/test_{name}' for name in ('import_stack', 'tiff_files', 'mrc_files'))
 COLUMNS = ('axes', 'voxel size', 'first voxel', 'scales', 'missing data told', 'written')
 # Format → for each column the test that shows it: 'module.function', '' where the format has no such thing or we
 # do not read it.
@@ -67,7 +57,7 @@ SUPPORT = {
         f'{_T}.test_layouts', f'{_T}.test_voxel_sizes', '', f'{_T}.test_coarse_pages_of_a_pyramid_are_passed_over',
         f'{_T}.test_files_cut_anywhere_are_errors_or_whole', '',
     ),
-    'PNG (imported)': ('test_import_stack.test_sections', '', '', '', 'test_import_stack.test_bad_sections', ''),
+    'PNG (imported)': (f'{_S}.test_sections', '', '', '', f'{_S}.test_bad_sections', ''),
     'MRC (imported)': (
         f'{_M}.test_modes', f'{_M}.test_contradiction', '', '', f'{_M}.test_truncated', '',
     ),
@@ -92,7 +82,8 @@ def test_every_cell_is_shown_by_a_test(name):
     assert len(SUPPORT[name]) == len(COLUMNS)
     for test in filter(None, SUPPORT[name]):
         module, _, function = test.partition('.')
-        tree = ast.parse(Path(__file__).with_name(f'{module}.py').read_text(encoding='utf-8'))
+        path = Path(__file__).parent / f'{module}.py'
+        tree = ast.parse(path.read_text(encoding='utf-8'))
         assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from ffn.utils.errors import UnreadableError, UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
-from ffn.volumes.label_sources import open_labels
+from ffn.volumes.importing.label_sources import open_labels
 from ffn.volumes.volume import open_volume
 
 wkw = pytest.importorskip('wkw')

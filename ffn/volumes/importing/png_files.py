@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ffn.utils.errors import UserError
-from ffn.volumes.samples import Samples, StatedSize, check_channel
+from ffn.volumes.importing.samples import Samples, StatedSize, check_channel
 
 _SIGNATURE = b'\x89PNG\r\n\x1a\n'
 # Pillow's modes → number of colours, and the type of a number.
@@ -48,7 +48,7 @@ def _check_chunks(path: Path) -> None:
 
 
 class PngImage:
-    """A PNG file; see `ffn.volumes.image_files.ImageFile`."""
+    """A PNG file; see `ffn.volumes.importing.image_files.ImageFile`."""
 
     count = 1
     stated_size: StatedSize | None = None
@@ -91,7 +91,7 @@ class PngImage:
         self.samples = Samples(np.dtype(dtype), bits, colours, palette=palette)
 
     def read(self, section: int) -> np.ndarray:
-        """See `ffn.volumes.image_files.ImageFile`."""
+        """See `ffn.volumes.importing.image_files.ImageFile`."""
         data = np.asarray(self._image)
         if self._channel is not None and data.ndim == 3:
             data = data[..., self._channel]

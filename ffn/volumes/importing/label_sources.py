@@ -19,11 +19,11 @@ from ffn.utils.geometry import Box, Xyz, Zyx
 from ffn.volumes import tensorstores, wkw_datasets
 from ffn.volumes.hdf5 import DAMAGE_ADVICE, describe_datasets, open_hdf5
 from ffn.volumes.hdf5_links import find_dataset, find_item
-from ffn.volumes.image_files import ReadAs
-from ffn.volumes.neuroproof import STACK, TRANSFORMS, Transforms
-from ffn.volumes.samples import StatedSize
+from ffn.volumes.importing.image_files import ReadAs
+from ffn.volumes.importing.neuroproof import STACK, TRANSFORMS, Transforms
+from ffn.volumes.importing.samples import StatedSize
+from ffn.volumes.importing.stacks import SlabReader, find_images, inspect
 from ffn.volumes.specs import split_channel, split_spec
-from ffn.volumes.stacks import SlabReader, find_images, inspect
 from ffn.volumes.unlabelled import Unlabelled
 from ffn.volumes.volume import Volume, open_volume
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ffn.utils.errors import UserError
-from ffn.volumes.samples import Samples, StatedSize, check_channel
+from ffn.volumes.importing.samples import Samples, StatedSize, check_channel
 
 # IMOD marks its files with this number; a bit of the next says whether bytes are signed.
 _IMOD_AT, _IMOD_STAMP, _SIGNED_BYTES = 152, 1146047817, 1
@@ -30,7 +30,7 @@ def _imod_flags(start: bytes) -> int | None:
 
 
 class MrcImage:
-    """An MRC file; see `ffn.volumes.image_files.ImageFile`. The first row is y = 0, as it is stored."""
+    """An MRC file; see `ffn.volumes.importing.image_files.ImageFile`. The first row is y = 0, as it is stored."""
 
     def __init__(self, path: Path, channel: int | None, stack: contextlib.ExitStack):
         """Opens it.

@@ -11,9 +11,14 @@ from PIL import Image
 
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
-from ffn.volumes.downsample import Grid, downsample_image, downsample_labels, parse_factors
-from ffn.volumes.import_labels import import_labels
-from ffn.volumes.import_stack import import_stack
+from ffn.volumes.importing.downsample import (
+    Grid,
+    downsample_image,
+    downsample_labels,
+    parse_factors,
+)
+from ffn.volumes.importing.import_labels import import_labels
+from ffn.volumes.importing.import_stack import import_stack
 from ffn.volumes.volume import open_volume
 
 
@@ -76,7 +81,7 @@ def test_bad_factors():
 @pytest.mark.parametrize('factors', [Xyz(2, 2, 1), Xyz(1, 3, 2)])
 @pytest.mark.parametrize('slab_bytes', [1, 2**28])
 def test_images(tmp_path, monkeypatch, caplog, factors, slab_bytes):
-    monkeypatch.setattr('ffn.volumes.import_stack._SLAB_BYTES', slab_bytes)
+    monkeypatch.setattr('ffn.volumes.importing.import_stack._SLAB_BYTES', slab_bytes)
     stack = np.random.default_rng(0).integers(0, 256, (5, 9, 8)).astype(np.uint8)
     for i, section in enumerate(stack):
         Image.fromarray(section).save(tmp_path / f's{i}.png')

@@ -12,15 +12,21 @@ import numpy as np
 from absl import logging
 
 from ffn.utils.errors import UserError
-from ffn.volumes.samples import Samples, check_channel
-from ffn.volumes.tiff_pages import WHITE_IS_ZERO, checked_pages, decode, errors_raised, open_tiff
-from ffn.volumes.tiff_sizes import read_size
+from ffn.volumes.importing.samples import Samples, check_channel
+from ffn.volumes.importing.tiff_pages import (
+    WHITE_IS_ZERO,
+    checked_pages,
+    decode,
+    errors_raised,
+    open_tiff,
+)
+from ffn.volumes.importing.tiff_sizes import read_size
 
 _PALETTE = 3
 
 
 class TiffImage:
-    """A TIFF file; see `ffn.volumes.image_files.ImageFile`."""
+    """A TIFF file; see `ffn.volumes.importing.image_files.ImageFile`."""
 
     def __init__(self, path: Path, channel: int | None, stack: contextlib.ExitStack):
         """Opens it and reads its directories.
@@ -75,7 +81,7 @@ class TiffImage:
             )
 
     def read(self, section: int) -> np.ndarray:
-        """See `ffn.volumes.image_files.ImageFile`."""
+        """See `ffn.volumes.importing.image_files.ImageFile`."""
         for one in self._series:
             if section < one.count:
                 return one.read(section)

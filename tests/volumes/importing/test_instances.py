@@ -12,8 +12,8 @@ from scipy import ndimage
 from ffn.cli.import_labels import main
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, blocks
-from ffn.volumes.import_labels import import_labels
-from ffn.volumes.instances import InstanceRule, find_instances, label_slab
+from ffn.volumes.importing.import_labels import import_labels
+from ffn.volumes.importing.instances import InstanceRule, find_instances, label_slab
 
 
 def joined(labels: np.ndarray, rule: InstanceRule, depth: int):
@@ -85,7 +85,7 @@ def run(tmp_path, capsys, rule: str, labels: np.ndarray, *more: str) -> tuple[np
 
 @pytest.mark.parametrize('slab_voxels', [1, 2**23])
 def test_membranes(tmp_path, capsys, caplog, monkeypatch, slab_voxels):
-    monkeypatch.setattr('ffn.volumes.import_labels._SLAB_VOXELS', slab_voxels)
+    monkeypatch.setattr('ffn.volumes.importing.import_labels._SLAB_VOXELS', slab_voxels)
     result, out = run(tmp_path, capsys, 'membrane:255', cells())
     expected = np.zeros((3, 5, 15), np.uint8)
     expected[:, 1:3, 1:3], expected[:, 1:4, 4:7] = 1, 2
@@ -122,7 +122,7 @@ def test_a_value_that_is_not_there(tmp_path, capsys, rule, message):
 @pytest.mark.parametrize('slab_voxels', [1, 33, 2**23])
 def test_parts_of_sections_that_overlap_each_other_most(tmp_path, monkeypatch, capsys, slab_voxels):
     """Two cells whose membrane moves by two voxels: their voxels touch, but they are two objects."""
-    monkeypatch.setattr('ffn.volumes.import_labels._SLAB_VOXELS', slab_voxels)
+    monkeypatch.setattr('ffn.volumes.importing.import_labels._SLAB_VOXELS', slab_voxels)
     inside = np.zeros((4, 3, 11), np.uint8)
     expected = np.zeros((4, 3, 11), np.uint8)
     for z, wall in enumerate([3, 5, 5, 7]):

@@ -13,8 +13,8 @@ from absl import logging
 from natsort import natsorted
 
 from ffn.utils.errors import UserError
-from ffn.volumes.image_files import ReadAs, open_image
-from ffn.volumes.samples import StatedSize
+from ffn.volumes.importing.image_files import ReadAs, open_image
+from ffn.volumes.importing.samples import StatedSize
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import Protocol
 import numpy as np
 
 from ffn.utils.errors import UserError, reason
-from ffn.volumes import mrc_files, png_files, tiff_files
-from ffn.volumes.samples import Meaning, Samples, StatedSize, as_intensities, as_labels
+from ffn.volumes.importing import mrc_files, png_files, tiff_files
+from ffn.volumes.importing.samples import Meaning, Samples, StatedSize, as_intensities, as_labels
 
 # Zstandard's; bytes for a byte.
 _BEST_COMPRESSION = 50_000

@@ -14,7 +14,7 @@ import pytest
 from ffn.cli import import_labels as cli_import_labels
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Zyx
-from ffn.volumes import label_sources
+from ffn.volumes.importing import label_sources
 from tests.real_data import training2_labels
 
 SHAPE_ZYX = (9, 12, 17)

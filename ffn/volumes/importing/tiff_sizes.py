@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from ffn.volumes.samples import StatedSize
+from ffn.volumes.importing.samples import StatedSize
 from ffn.volumes.units import nanometres
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from ffn.cli import import_stack as cli_import_stack
 from ffn.utils.errors import UserError
-from ffn.volumes import import_stack
+from ffn.volumes.importing import import_stack
 
 SHAPE_ZYX = (13, 7, 10)
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ffn.utils.errors import UserError
-from ffn.volumes.image_files import open_image
+from ffn.volumes.importing.image_files import open_image
 
 
 def refused(path) -> str:

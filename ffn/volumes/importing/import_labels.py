@@ -1,6 +1,6 @@
 """Labels of other programs to HDF5, one block in memory at a time.
 
-The input is any volume, an image stack, or NeuroProof's pair (see `ffn.volumes.neuroproof`). Labels are
+The input is any volume, an image stack, or NeuroProof's pair (see `ffn.volumes.importing.neuroproof`). Labels are
 stored in the smallest unsigned type that holds the greatest.
 """
 
@@ -20,11 +20,11 @@ from tqdm import tqdm
 
 from ffn.utils.geometry import Box, Xyz, blocks
 from ffn.utils.progress import progress
-from ffn.volumes.downsample import NO_FACTORS, Grid, downsample_labels
 from ffn.volumes.hdf5 import replaced_dataset, split_output
-from ffn.volumes.imported import VoxelSize, decide_voxel_size, store_voxels
-from ffn.volumes.instances import InstanceRule, find_instances, label_slab
-from ffn.volumes.label_sources import LabelSource, open_labels
+from ffn.volumes.importing.downsample import NO_FACTORS, Grid, downsample_labels
+from ffn.volumes.importing.imported import VoxelSize, decide_voxel_size, store_voxels
+from ffn.volumes.importing.instances import InstanceRule, find_instances, label_slab
+from ffn.volumes.importing.label_sources import LabelSource, open_labels
 from ffn.volumes.unlabelled import counted
 
 _CHUNK = 64

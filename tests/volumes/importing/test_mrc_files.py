@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from ffn.utils.errors import UserError
-from ffn.volumes import import_stack
-from ffn.volumes.import_labels import import_labels
+from ffn.volumes.importing import import_stack
+from ffn.volumes.importing.import_labels import import_labels
 
 mrcfile = pytest.importorskip('mrcfile')
 

@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image
 
 from ffn.utils.errors import UserError
-from ffn.volumes import import_stack
+from ffn.volumes.importing import import_stack
 
 SHAPE_ZYX = (5, 7, 11)
 STACK = np.random.default_rng(0).integers(0, 256, SHAPE_ZYX).astype(np.uint8)

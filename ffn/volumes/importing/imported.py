@@ -9,7 +9,7 @@ import numpy as np
 from absl import logging
 
 from ffn.utils.geometry import Xyz
-from ffn.volumes.samples import StatedSize
+from ffn.volumes.importing.samples import StatedSize
 from ffn.volumes.units import same_size
 
 VoxelSize = tuple[float, float, float]

@@ -15,9 +15,9 @@ from PIL import Image
 
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Zyx
-from ffn.volumes import label_sources
-from ffn.volumes.import_labels import import_labels
-from ffn.volumes.import_stack import import_stack
+from ffn.volumes.importing import label_sources
+from ffn.volumes.importing.import_labels import import_labels
+from ffn.volumes.importing.import_stack import import_stack
 
 SHAPE_ZYX = (5, 7, 11)
 LABELS = np.random.default_rng(0).integers(0, 6, SHAPE_ZYX)
