@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from absl import logging
-
 from ffn.utils.processes import Process, beating
 
 # .NAME.HOST-PID-RANDOM.tmp, and what a library may insist on to add.
@@ -118,6 +116,9 @@ def set_aside(path: Path, why: object) -> None:
     """
     aside = free_path(path.with_name(f'{path.name}.aside'))
     path.replace(aside)
+    # Here, since what grows objects needs no absl.
+    from absl import logging
+
     logging.warning('%s; it is moved to %s', why, aside)
 
 

@@ -9,15 +9,13 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-import logging as standard_logging
+import logging
 import os
 import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
-
-from absl import logging
 
 _VARIABLE = 'FFN_LOG_JSON'
 # What is being worked on, for the events meanwhile; a value may be a function that is called for each of them.
@@ -33,8 +31,11 @@ def turn_on() -> None:
 def begin() -> None:
     """Makes the log of this process JSON if that was turned on in one that started it."""
     if is_on():
+        # Here, since what grows objects needs no absl.
+        from absl import logging as absl_logging
+
         formatter = _Formatter()
-        for handler in (logging.get_absl_handler(), *logging.get_absl_logger().handlers):
+        for handler in (absl_logging.get_absl_handler(), *absl_logging.get_absl_logger().handlers):
             handler.setFormatter(formatter)
 
 
@@ -78,8 +79,8 @@ def _event(message: str, level: str, seconds: float | None = None) -> str:
     )
 
 
-class _Formatter(standard_logging.Formatter):
-    def format(self, record: standard_logging.LogRecord) -> str:
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
         """Returns the line of a record; a traceback is part of its message."""
         message = record.getMessage()
         if record.exc_info:

@@ -164,10 +164,11 @@ def test_what_training_does_not_know_is_still_needed(folder):
 
 
 def test_values_from_the_training_are_checked_too(folder):
-    write_settings(folder / 'flood', {**SETTINGS, 'image_stddev': 0.0, 'seed_pad': 1.5})
+    write_settings(folder / 'flood', {**SETTINGS, 'image_stddev': 0.0})
     with pytest.raises(UserError, match='image_stddev is 0'):
         read_request(write(folder, 'image_stddev'))
-    with pytest.raises(UserError, match=r'pad_value is 1\.5'):
+    write_settings(folder / 'flood', {**SETTINGS, 'seed_pad': 1.5})
+    with pytest.raises(UserError, match=r'seed_pad is 1\.5'):
         read_request(write(folder, 'pad_value'))
 
 
