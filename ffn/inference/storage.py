@@ -19,7 +19,6 @@ import numpy as np
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
-from ffn.utils.locks import is_claimed
 from ffn.utils.npz import DAMAGES, bytes_member, read_npy_header, read_npz
 
 # A file in a folder of results that is not complete yet.
@@ -73,6 +72,9 @@ def is_finished(directory: str | Path, corner_zyx: Sequence[int]) -> bool:
 
     Something is left when a process is killed between its last steps.
     """
+    # Here, since what grows objects needs no absl.
+    from ffn.utils.locks import is_claimed
+
     if existing_path(directory, corner_zyx, 'npz') is None:
         return False
     claimed = is_claimed(subvolume_path(directory, corner_zyx, 'npz'))
