@@ -125,6 +125,7 @@ def test_asked_to_stop_it_saves_a_checkpoint(repository, folder, sign):
     assert checkpoints.latest_checkpoint(folder / 'model').endswith(f'-{reached}')
 
 
+@pytest.mark.slow
 def test_without_train_dir_it_says_where_checkpoints_go(repository, folder):
     arguments = [argument for argument in ARGS if '--train_dir' not in argument]
     done = run(repository, folder, *arguments, '--max_steps=1')

@@ -85,6 +85,7 @@ def losses(folder):
     return np.array(list(read_events(folder)['pixel_loss'].values()))
 
 
+@pytest.mark.slow  # test_train_step.py has two replicas in one process
 def test_two_devices_learn_as_one_with_the_batch_of_both(repository, folder):
     """The same examples in the same places of the batch: the same weights but for rounding."""
     processes = [
