@@ -1,6 +1,6 @@
 """The default movement policy against coarse-to-fine moves: steps, time in the network and scores, side by side.
 
-    python -m benchmarks.bench_flood --data FOLDER [--case whole]
+    python -m benchmarks.bench_flood --data FOLDER [--case whole] [--arguments '{"coarse": 1.25}']
 
 The cases are boxes of training_sample2: `golden`, 120³ from 60,60,60, and `whole`, 250³ (half an hour and more),
 with the published network; `small`, the same 120³ with models/fib25_small; and `demo`, the held-out part of the
@@ -83,14 +83,15 @@ class Measured(NamedTuple):
     objects: int
 
 
-def run(case: Case, policy: str, precision: str) -> Measured:
+def run(case: Case, policy: str, arguments: str, precision: str) -> Measured:
     """Segments the box of a case."""
     from ffn.inference.request import make_config
     from ffn.inference.runner import Runner
 
     request = inference_pb2.InferenceRequest()
     request.CopyFrom(case.request)
-    request.movement_policy_name, request.precision = policy, precision
+    request.movement_policy_name, request.movement_policy_args = policy, arguments
+    request.precision = precision
     with tempfile.TemporaryDirectory() as output:
         request.segmentation_output_dir = output
         with Runner(make_config(request)) as runner:
@@ -109,13 +110,13 @@ def run(case: Case, policy: str, precision: str) -> Measured:
     )
 
 
-def lines(name: str, case: Case, precision: str) -> Iterator[str]:
+def lines(name: str, case: Case, arguments: str, precision: str) -> Iterator[str]:
     """Runs a case with both policies; yields the lines of its table."""
     yield f'{name}, {case.box.size.x}×{case.box.size.y}×{case.box.size.z}, {precision}'
     yield f'{"":28} {"steps":>7} {"network":>9} {"error":>7} {"VOI":>6} {"filled":>7} {"objects":>7}'
     results = []
-    for policy in POLICIES:
-        found = run(case, policy, precision)
+    for policy, given in zip(POLICIES, ('', arguments), strict=True):
+        found = run(case, policy, given, precision)
         results.append(found)
         yield (
             f'{policy:28} {found.steps:7d} {found.network_s:7.0f} s {found.error:7.4f} {found.voi:6.3f} '
@@ -138,12 +139,14 @@ def main() -> None:
         help='may be repeated (default: golden and small)',
     )
     parser.add_argument('--demo', type=Path, default=measure.ROOT / 'demo', help='of `make demo`')
+    parser.add_argument('--arguments', default='', help='of the coarse-to-fine policy, JSON')
     parser.add_argument('--precision', default='bfloat16', help='that of both')
     args = parser.parse_args()
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
     with tempfile.TemporaryDirectory() as folder:
         for name in args.case or ('golden', 'small'):
-            for line in lines(name, make_case(name, args, Path(folder)), args.precision):
+            case = make_case(name, args, Path(folder))
+            for line in lines(name, case, args.arguments, args.precision):
                 print(line, flush=True)
 
 

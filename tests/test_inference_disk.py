@@ -20,6 +20,7 @@ from ffn.inference.core import checkpoint
 from ffn.inference.core.canvas import Interrupted
 from ffn.inference.request import read_request
 from ffn.inference.runner import Runner
+from ffn.utils import npz
 from tests.calls import check_one_line, run_python
 from tests.inference import flood
 from tests.inference.results import check_same, whole_result
@@ -174,7 +175,7 @@ def test_a_disk_that_is_full_when_the_result_is_written(repository, folder, undi
 @pytest.mark.parametrize('ending', ['prob', 'npz'])
 def test_a_disk_that_fills_up_between_files(folder, undisturbed, monkeypatch, ending):
     """The result counts as there only with its npz."""
-    save = np.savez_compressed
+    save = npz.write_compressed
 
     def full(file, **members):
         if f'.{ending}.' in file.name:
@@ -184,7 +185,7 @@ def test_a_disk_that_fills_up_between_files(folder, undisturbed, monkeypatch, en
 
     saved = stop_after(folder, 60)
     with monkeypatch.context() as patched:
-        patched.setattr(np, 'savez_compressed', full)
+        patched.setattr(npz, 'write_compressed', full)
         with pytest.raises(ValueError, match='No space left'):
             box_run.segment(str(folder / 'request.pbtxt'), BOX, quiet=True)
     left = {path.name for path in (folder / 'results').rglob('*') if path.is_file()}

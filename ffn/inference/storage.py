@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ffn.utils import npz
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
@@ -181,7 +182,7 @@ def section_crcs(labels: np.ndarray) -> np.ndarray:
 def save_npz(path: str | Path, **members: Any) -> None:
     """Writes a compressed npz atomically."""
     with atomic_path(path) as temporary, open(temporary, 'wb') as file:
-        np.savez_compressed(file, **members)
+        npz.write_compressed(file, **members)
 
 
 def save_result(

@@ -1,4 +1,4 @@
-"""Reading npz files that other labs made: what they declare is checked before any of it is read.
+"""Npz files: writing them, and reading those that other labs made, checking what they declare before any is read.
 
 Origins and overlaps are stored as NumPy object arrays, which are pickles; `ffn.utils.plain_pickle` reads them
 without running anything.
@@ -163,6 +163,22 @@ def _checked_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NpyHeade
     if header.dtype.kind not in 'biufcSUVO' or header.dtype.names is not None:
         raise ValueError(f'{info.filename} is {header.dtype}; expected numbers or texts')
     return header
+
+
+def write_compressed(file: str | Path | IO[bytes], **members: Any) -> None:
+    """Writes members as `numpy.savez_compressed` does, but those of empty volumes in half the time.
+
+    Args:
+      file: a path, or a file open for writing.
+      **members: arrays, or what becomes one.
+    """
+    volumes = [member for member in members.values() if np.ndim(member) == 3]
+    # Where nothing is, zlib's lowest level is as good as its default, 6.
+    level = 1 if volumes and not any(map(np.any, volumes)) else 6
+    with zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED, compresslevel=level) as archive:
+        for name, member in members.items():
+            with archive.open(f'{name}.npy', 'w', force_zip64=True) as target:
+                npy_format.write_array(target, np.asanyarray(member), allow_pickle=True)
 
 
 def bytes_member(data: bytes) -> np.void:

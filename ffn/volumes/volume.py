@@ -141,7 +141,7 @@ class Volume:
         Raises:
           UserError: there is no such channel.
         """
-        if channel >= (self.channels or 1):
+        if not 0 <= channel < (self.channels or 1):
             raise UserError(
                 f'{self.name} has {self.channels or 1} channels; channel {channel} is asked for'
             )

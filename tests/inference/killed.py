@@ -29,6 +29,7 @@ import numpy as np
 from ffn.inference import box_run, storage
 from ffn.inference.core import checkpoint
 from ffn.models import precision
+from ffn.utils import npz
 from ffn.utils.npz import read_npz
 from tests.inference.oracle import REQUEST, SeedNetwork, batched, stand_in
 
@@ -100,7 +101,7 @@ def proto(box: str) -> str:
 
 def die_at(when: str, ending: str) -> None:
     """Has the process kill itself when a file with this ending is written."""
-    write, rename = np.savez_compressed, os.replace
+    write, rename = npz.write_compressed, os.replace
 
     def half(file, **members):
         whole = io.BytesIO()
@@ -121,7 +122,7 @@ def die_at(when: str, ending: str) -> None:
             die()
 
     if when == 'half':
-        np.savez_compressed = half
+        npz.write_compressed = half
     else:
         os.replace = replace
 

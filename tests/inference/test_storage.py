@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from ffn.inference import inference_pb2, storage
 from ffn.inference.storage import OriginInfo
+from ffn.utils import npz
 from ffn.utils.errors import UserError
 
 CORNER = (3, 20, 100)
@@ -241,7 +242,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
     def full_disk(*args, **kwargs):
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr(np, 'savez_compressed', full_disk)
+    monkeypatch.setattr(npz, 'write_compressed', full_disk)
     with pytest.raises(OSError, match='No space left'):
         save(tmp_path, segmentation=labels() * 0)
     assert path.read_bytes() == before

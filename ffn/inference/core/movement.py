@@ -126,20 +126,14 @@ class FaceMaxMovementPolicy:
         self._done = set(map(_as_position, state['done']))
 
 
-# Large moves stay within this share of what the network predicts: near its edge predictions are poor, and moves
-# to there merge objects (models/fib25_small, half of what it predicts being 12 voxels: adapted Rand error 0.088 for
-# moves of 10, 0.405 for moves of 12, 0.090 for its own deltas of 8; benchmarks/bench_flood.py).
-_WITHIN = 5 / 6
-
-
 class CoarseToFineMovementPolicy:
     """Makes large moves as long as there are any, then the small ones that they left out.
 
     Large moves go to the faces of a box of `coarse` times the deltas, or less near the edge of what the network
-    predicts. Those to the faces of ±deltas wait; when no
-    large move is left, they are made where the field of view would hold enough that was never visited, each
-    followed by the large moves that it opens. The rule for the faces and the cells is that of
-    `FaceMaxMovementPolicy`.
+    predicts, where predictions are poor and moves merge objects. Those to the faces of ±deltas wait; when no large
+    move is left, they are made where the field of view would hold enough that was never visited, each followed by
+    the large moves that it opens. The rule for the faces and the cells is that of `FaceMaxMovementPolicy`. The
+    defaults were chosen by measurement, see doc/performance.md.
     """
 
     def __init__(
@@ -149,6 +143,7 @@ class CoarseToFineMovementPolicy:
         score_threshold: float,
         coarse: float = 1.5,
         min_unvisited: float = 0.05,
+        within: float = 5 / 6,
     ):
         """Makes a policy.
 
@@ -156,21 +151,21 @@ class CoarseToFineMovementPolicy:
           view: the canvas.
           deltas_zyx: distance of the faces of small moves from the centre, voxels.
           score_threshold: least logit of a candidate.
-          coarse: those of large moves are this much farther away, but not in the outermost sixth of what the
-            network predicts.
+          coarse: those of large moves are this much farther away, as far as `within` allows.
           min_unvisited: least share of the field of view that no step has predicted yet, for a small move.
+          within: share of the way from the centre to the edge of what the network predicts that large moves stay in.
 
         Raises:
-          UserError: `coarse` is less than 1, or `min_unvisited` is no share.
+          UserError: `coarse` is less than 1, or one of the others is no share.
         """
-        if not (coarse >= 1 and 0 <= min_unvisited <= 1):
+        if not (coarse >= 1 and 0 <= min_unvisited <= 1 and 0 <= within <= 1):
             raise UserError(
-                f'movement_policy_args: coarse is {coarse:g} and min_unvisited {min_unvisited:g}; expected 1 or '
-                'more, and 0 to 1'
+                f'movement_policy_args: coarse is {coarse:g}, min_unvisited {min_unvisited:g} and within {within:g}; '
+                'expected 1 or more, and 0 to 1'
             )
         deltas = Zyx.of(deltas_zyx)
         far = [
-            max(d, min(round(d * coarse), int(r * _WITHIN)))
+            max(d, min(round(d * coarse), int(r * within)))
             for d, r in zip(deltas, view.reach_zyx, strict=True)
         ]
         self._view, self._min_unvisited = view, min_unvisited

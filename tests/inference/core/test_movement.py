@@ -111,6 +111,16 @@ def test_large_moves_first_then_small_ones_where_much_is_new():
     assert list(policy)[:2] == [(0, -3, 2), (0, -2, 1)]
 
 
+def test_how_near_to_the_edge_large_moves_go():
+    peaks = logits_with({(0, 0, 4): 3.0, (0, 0, 3): 3.0}, (7, 9, 13))
+    for within, farthest in ((1, (0, 0, 4)), (0.5, (0, 0, 3))):
+        policy = CoarseToFineMovementPolicy(View(), (1, 1, 2), 2.0, 2, within=within)
+        policy.reset_state((0, 0, 0))
+        next(policy)
+        policy.update(peaks, (0, 0, 0))
+        assert next(policy) == farthest
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_with_equal_moves_it_is_the_other_policy(seed):
@@ -134,8 +144,12 @@ def test_with_equal_moves_it_is_the_other_policy(seed):
 @pytest.mark.parametrize(
     ('args', 'message'),
     [
-        ('{"coarse": 0.5}', 'coarse is 0.5 and min_unvisited 0.05; expected 1 or more, and 0 to 1'),
-        ('{"min_unvisited": 5}', 'min_unvisited 5; expected'),
+        (
+            '{"coarse": 0.5}',
+            'coarse is 0.5, min_unvisited 0.05 and within 0.833.*; expected 1 or more',
+        ),
+        ('{"within": 2}', 'within 2; expected'),
+        ('{"min_unvisited": 5}', 'min_unvisited 5 and'),
         ('{"coarse": "big"}', 'do not fit CoarseToFineMovementPolicy'),
     ],
 )

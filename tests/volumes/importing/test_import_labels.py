@@ -163,8 +163,9 @@ def test_a_channel_of_several(tmp_path):
     for more in (['--channel', '1'], []):
         name = source if more else f'{source}:a#1'
         np.testing.assert_array_equal(imported(tmp_path, name, *more), SUPERVOXELS + 1)
-    with pytest.raises(UserError, match='has 2 channels; channel 2 is asked for'):
-        imported(tmp_path, source, '--channel', '2')
+    for wrong in ('2', '-1'):
+        with pytest.raises(UserError, match=f'has 2 channels; channel {wrong} is asked for'):
+            imported(tmp_path, source, '--channel', wrong)
 
 
 @pytest.mark.parametrize('keep', [5, 0.5, 0.999])
