@@ -6,10 +6,12 @@ Januszewski et al. 2018, Methods, "Agglomeration"; both segments are resegmented
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import edt
+import fastremap
 import numpy as np
 from skimage.segmentation import watershed
 
@@ -73,60 +75,91 @@ def find_decision_points(
     distance = edt.edt(np.ascontiguousarray(labels == 0), anisotropy=tuple(voxel_size_xyz[::-1]))
     mask = None if max_distance is None else distance <= max_distance
     grown = watershed(distance, labels.astype(np.int32), mask=mask)
+    contacts = _find_contacts(grown, distance, core)
     return {
         (int(ids[low]), int(ids[high])): place
-        for (low, high), place in _choose_nearest(
-            *_find_contacts(grown, distance, core), grown.shape
-        ).items()
+        for (low, high), place in _choose_nearest(*contacts, grown.shape)
     }
 
 
 def _find_contacts(
     grown: np.ndarray, distance: np.ndarray, core: Box | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns contacts: int32 [n, 2] labels, flat indices of the lower label's voxel, mean distances."""
-    index = np.arange(grown.size, dtype=np.int64).reshape(grown.shape)
-    inside = None
-    if core is not None:
-        inside = np.zeros(grown.shape, bool)
-        inside[core.slices_zyx] = True
+    """Finds where dilated segments touch.
+
+    Returns:
+      int64 [n] pairs, lower label · 2^31 + higher label; int64 [n] flat indices of the lower label's voxel in
+      an array with a margin of one voxel; float32 [n] mean distances.
+    """
+    padded = np.pad(grown, 1)  # neighbours then exist everywhere, one step away in memory
+    labels, distances = padded.ravel(), np.pad(distance, 1).ravel()
+    within = np.zeros(grown.shape, bool)
+    within[(...,) if core is None else core.slices_zyx] = True
+    inside = np.pad(within, 1).ravel()
+    at = np.flatnonzero((padded > 0) & _is_beside_another(padded))
+    own, own_distance = labels[at], distances[at]
     found = []
     for offset in _OFFSETS:
-        here, there = _shifted(offset)
-        a, b = grown[here], grown[there]
-        touching = (a != b) & (a > 0) & (b > 0)
-        a, b = a[touching], b[touching]
-        at = np.where(a < b, index[here][touching], index[there][touching])
-        mean = (distance[here][touching] + distance[there][touching]) / 2
-        pair = np.stack([np.minimum(a, b), np.maximum(a, b)], axis=1)
-        kept = slice(None) if inside is None else inside.ravel()[at]
-        found.append((pair[kept], at[kept], mean[kept]))
-    pairs, at, means = zip(*found, strict=True)
-    return np.concatenate(pairs), np.concatenate(at), np.concatenate(means)
+        step = int(np.dot(offset, padded.strides)) // padded.itemsize
+        other = labels[at + step]
+        touching = np.flatnonzero((other != own) & (other > 0))
+        here, a, b = at[touching], own[touching], other[touching]
+        means = (own_distance[touching] + distances[here + step]) / 2
+        lower = np.where(a < b, here, here + step)
+        pairs = (np.minimum(a, b).astype(np.int64) << 31) | np.maximum(a, b)
+        kept = inside[lower]
+        found.append((pairs[kept], lower[kept], means[kept]))
+    pairs, lower, means = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return pairs, lower, means
 
 
-def _shifted(offset: Sequence[int]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Returns slices of all voxels with a neighbour at an offset, and of these neighbours."""
-    here = tuple(slice(max(-o, 0), -o if o > 0 else None) for o in offset)
-    there = tuple(slice(max(o, 0), o if o < 0 else None) for o in offset)
-    return here, there
+def _is_beside_another(labels: np.ndarray) -> np.ndarray:
+    """Whether a voxel and its 26 neighbours differ: bool, of the shape of the labels."""
+    lowest = highest = labels
+    for axis in range(labels.ndim):
+        lowest, highest = (
+            _over_neighbours(np.minimum, lowest, axis),
+            _over_neighbours(np.maximum, highest, axis),
+        )
+    return lowest != highest
+
+
+def _over_neighbours(function: np.ufunc, values: np.ndarray, axis: int) -> np.ndarray:
+    """Applies a function to each voxel and its two neighbours along an axis."""
+    result = values.copy()
+    before, after = (np.moveaxis(array, axis, 0) for array in (values, result))
+    function(after[1:], before[:-1], out=after[1:])
+    function(after[:-1], before[1:], out=after[:-1])
+    return result
 
 
 def _choose_nearest(
     pairs: np.ndarray, at: np.ndarray, means: np.ndarray, shape: Sequence[int]
-) -> dict[tuple[int, int], DecisionPoint]:
-    order = np.lexsort((at, means, pairs[:, 1], pairs[:, 0]))
-    pairs, at, means = pairs[order], at[order], means[order]
-    begins = np.flatnonzero(np.any(pairs[1:] != pairs[:-1], axis=1)) + 1
-    result = {}
-    for begin, end in itertools.pairwise([0, *begins.tolist(), len(pairs)]):
-        if begin == end:
-            continue
-        tied = begin + np.searchsorted(means[begin:end], means[begin], side='right')
-        points = np.stack(np.unravel_index(np.unique(at[begin:tied]), shape), axis=1)
+) -> Iterator[tuple[tuple[int, int], DecisionPoint]]:
+    """Yields for each pair, in ascending order, the closest contact that is nearest to their centroid."""
+    if not len(pairs):
+        return
+    margin = [n + 2 for n in shape]
+    names, rank = _rank(pairs)
+    least = np.full(len(names), np.inf, means.dtype)
+    np.minimum.at(least, rank, means)
+    closest = means == least[rank]
+    keys = np.sort(rank[closest] * math.prod(margin) + at[closest])
+    which, at = np.divmod(keys[np.diff(keys, prepend=-1) > 0], math.prod(margin))
+    begins = np.searchsorted(which, np.arange(len(names) + 1))
+    for index, (begin, end) in enumerate(itertools.pairwise(begins.tolist())):
+        points = np.stack(np.unravel_index(at[begin:end], margin), axis=1) - 1
         off_centroid = np.sum((points - points.mean(axis=0)) ** 2, axis=1)
         nearest = Zyx.of(points[np.argmin(off_centroid)])
-        result[tuple(pairs[begin].tolist())] = DecisionPoint(
-            float(means[begin]), nearest.xyz, len(points)
-        )
-    return result
+        low, high = divmod(int(names[index]), 2**31)
+        yield (low, high), DecisionPoint(float(least[index]), nearest.xyz, end - begin)
+
+
+def _rank(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the distinct values, ascending, and int64 [n] the place of each element among them."""
+    dense, names = fastremap.renumber(values, preserve_zero=False)  # much faster than sorting
+    keys, codes = (np.fromiter(part, np.int64, len(names)) for part in (names, names.values()))
+    order = np.argsort(keys)
+    ranks = np.zeros(int(codes.max()) + 1, np.int64)
+    ranks[codes[order]] = np.arange(len(order))
+    return keys[order], ranks[dense]
