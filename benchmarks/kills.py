@@ -1,12 +1,14 @@
 """Every stage killed at random and started again, until it ends: is the result that of a run left alone?
 
-    python -m benchmarks.kills [--kills 20] [--stage NAME ...] [--seed 0]
+    python -m benchmarks.kills [--kills 20] [--stage NAME ...] [--signal TERM] [--seed 0]
 
 Stages run on a small generated sample, each as a user calls it. A stage is first run undisturbed; then copies of it are
 killed with SIGKILL, with all processes that they started, after a random part of that time, and started again
 until they end by themselves, until there were as many kills as asked for. Compared is what the stage makes: voxels,
 weights, records, scores; not times. `repeated` is the time of all attempts over that of undisturbed runs: 2 says that
-half of the work was done again. `left` are temporary files that are still there at the end.
+half of the work was done again. `left` are temporary files that are still there at the end. With `--signal TERM`, only
+the command itself is asked to stop, as batch systems and `kill` do, and has 30 seconds to save and to end with all that it
+started; `longest` is the longest time that this took.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from benchmarks import measure
 from ffn.synthetic import generate, write_sample
 
 SHAPE_ZYX, BOX = (56, 64, 72), 'start { x:0 y:0 z:0 } size { x:72 y:64 z:56 }'
+LONGEST = 30
 CUT = '--subvolume_size 40,40,40 --overlap 12,12,12'
 MODEL = '{"depth": 3, "features": 8, "fov_size": [11, 11, 7], "deltas": [3, 3, 2]}'
 REQUEST = """
@@ -159,11 +162,16 @@ STAGES = {
 }
 
 
-def attempt(stage: Stage, folder: Path, kill_after: float | None) -> bool:
-    """Runs a stage; returns whether it ended by itself, rather than being killed.
+def attempt(
+    stage: Stage, folder: Path, stop_after: float | None, number: int = signal.SIGKILL
+) -> float | None:
+    """Runs a stage, and stops it with a signal after a time.
+
+    Returns:
+      None if it ended by itself; else the seconds from the signal until it had ended.
 
     Raises:
-      SystemExit: it failed.
+      SystemExit: it failed, or did not stop within 30 seconds, or left processes behind.
     """
     process = subprocess.Popen(
         [sys.executable, '-m', 'ffn', *shlex.split(stage.command), '--quiet'],
@@ -174,15 +182,35 @@ def attempt(stage: Stage, folder: Path, kill_after: float | None) -> bool:
         text=True,
         start_new_session=True,
     )
+    stopped = None
     try:
-        errors = process.communicate(timeout=kill_after)[1]
+        errors = process.communicate(timeout=stop_after)[1]
+    except subprocess.TimeoutExpired:
+        begin = time.monotonic()
+        errors = _stop(process, stage, number)
+        stopped = time.monotonic() - begin
+    stops = (0, 128 + number, -number) if stopped is not None else (0,)
+    if process.returncode not in stops:
+        raise SystemExit(f'error: {stage.command} failed ({process.returncode}):\n{errors}')
+    return stopped
+
+
+def _stop(process: subprocess.Popen[str], stage: Stage, number: int) -> str:
+    """Sends a signal, SIGKILL to all processes and others to the first; returns what was printed."""
+    if number == signal.SIGKILL:
+        os.killpg(process.pid, number)
+        return process.communicate()[1]
+    process.send_signal(number)
+    try:
+        errors = process.communicate(timeout=LONGEST)[1]
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        return False
-    if process.returncode:
-        raise SystemExit(f'error: {stage.command} failed:\n{errors}')
-    return True
+        raise SystemExit(f'error: {stage.command} runs {LONGEST} s after the signal') from None
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return errors
+    raise SystemExit(f'error: {stage.command} left processes behind:\n{errors}')
 
 
 def is_same(one: Content, other: Content) -> bool:
@@ -195,8 +223,8 @@ def is_same(one: Content, other: Content) -> bool:
     )
 
 
-def measure_stage(name: str, base: Path, kills: int, rng: random.Random) -> str:
-    """Kills a stage again and again; returns its row. `base` then holds what the undisturbed run made."""
+def measure_stage(name: str, base: Path, kills: int, rng: random.Random, number: int) -> str:
+    """Stops a stage again and again; returns its row. `base` then holds what the undisturbed run made."""
     stage, before = STAGES[name], base.with_name('before')
     shutil.copytree(base, before)
     begin = time.monotonic()
@@ -204,17 +232,18 @@ def measure_stage(name: str, base: Path, kills: int, rng: random.Random) -> str:
     alone = time.monotonic() - begin
     expected = stage.read(base)
     killed = runs = differ = left = 0
-    seconds = 0.0
+    seconds = longest = 0.0
     while killed < kills:
         folder = base.with_name(f'{name}-{runs}')
         shutil.copytree(before, folder)
         begin, done = time.monotonic(), False
         while not done:
             # The last ones run to their end.
-            done = attempt(
-                stage, folder, rng.uniform(0.05, 1.1) * alone if killed < kills else None
-            )
+            stop_after = rng.uniform(0.05, 1.1) * alone if killed < kills else None
+            stopped = attempt(stage, folder, stop_after, number)
+            done = stopped is None
             killed += not done
+            longest = max(longest, stopped or 0)
         seconds += time.monotonic() - begin
         runs += 1
         differ += not is_same(stage.read(folder), expected)
@@ -223,7 +252,7 @@ def measure_stage(name: str, base: Path, kills: int, rng: random.Random) -> str:
     shutil.rmtree(before)
     return (
         f'{name:12} {killed:6d} {runs:6d} {runs - differ:6d} {differ:7d} {seconds / (alone * runs):9.2f} '
-        f'{left:5d} {alone:8.1f} s'
+        f'{left:5d} {alone:8.1f} s {longest:8.1f} s'
     )
 
 
@@ -234,10 +263,11 @@ def main() -> None:
     )
     parser.add_argument('--kills', type=int, default=20, help='of each stage, at least')
     parser.add_argument('--stage', action='append', choices=STAGES, help='only this; repeatable')
+    parser.add_argument('--signal', default='KILL', choices=['KILL', 'TERM'])
     parser.add_argument('--seed', type=int, default=0, help='of the moments')
     args = parser.parse_args()
-    rng = random.Random(args.seed)
-    print('stage         kills   runs  equal  differ  repeated  left     alone')
+    rng, number = random.Random(args.seed), signal.Signals[f'SIG{args.signal}']
+    print('stage         kills   runs  equal  differ  repeated  left      alone    longest')
     with tempfile.TemporaryDirectory() as temporary:
         base = Path(temporary, 'base')
         base.mkdir()
@@ -247,7 +277,7 @@ def main() -> None:
             if args.stage and name not in args.stage:
                 attempt(stage, base, None)
             else:
-                print(measure_stage(name, base, args.kills, rng), flush=True)
+                print(measure_stage(name, base, args.kills, rng, number), flush=True)
 
 
 if __name__ == '__main__':
