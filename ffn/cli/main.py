@@ -51,7 +51,8 @@ COMMANDS: dict[str, dict[str, Command]] = {
         'held-out': Command('held_out', 'score checkpoints on a box with known labels'),
         'select': Command('select', 'choose a checkpoint and inference options'),
         'export': Command('export', 'write precomputed volumes for Neuroglancer'),
-        'view': Command('view', 'serve an exported folder to Neuroglancer'),
+        'view': Command('view', 'volumes and results in Neuroglancer'),
+        'serve': Command('serve', 'serve an exported folder to a Neuroglancer elsewhere'),
         'animate': Command('animate', 'an animation of one object as it grows'),
     },
     'Trying it out': {

@@ -1,6 +1,6 @@
-"""Moved to `ffn.cli.view`, the command `ffn view`; kept so that `python -m ffn.visualization.serve` keeps working."""
+"""Moved to `ffn.cli.serve`, the command `ffn serve`; kept so that `python -m ffn.visualization.serve` keeps working."""
 
-from ffn.cli.view import main
+from ffn.cli.serve import main
 from ffn.utils.errors import run_tool
 from ffn.utils.startup import show_log
 

@@ -36,7 +36,7 @@ MODULES = {
     'ffn.utils.import_labels': 'import-labels',
     'ffn.utils.import_stack': 'import-stack',
     'ffn.visualization.animate': 'animate',
-    'ffn.visualization.serve': 'view',
+    'ffn.visualization.serve': 'serve',
 }
 
 
