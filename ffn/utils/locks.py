@@ -199,6 +199,31 @@ def exclusive_directory(folder: str | Path) -> Iterator[Lock]:
 
 
 @contextlib.contextmanager
+def exclusive_file(path: str | Path) -> Iterator[Lock]:
+    """Keeps other processes from writing a file for as long as the context lasts; see `exclusive_directory`.
+
+    Args:
+      path: the file; it need not exist. The lock is `.NAME.lock` beside it, which is removed in the end.
+
+    Yields:
+      The lock.
+
+    Raises:
+      UserError: another process has it.
+    """
+    path = Path(os.path.realpath(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    place = _beside(path)
+    with _open(place) as file:
+        lock = Lock(place, file, f'{path}; let one command write to it only')
+        if (holder := lock.take()) is not None:
+            who = f' ({holder})' if holder else ''
+            raise UserError(f'another command writes to {path}{who}; wait until it has ended')
+        with lock.held(remove=True):
+            yield lock
+
+
+@contextlib.contextmanager
 def one_writer(
     path: str | Path, pause: Callable[[], object] = lambda: time.sleep(0.2)
 ) -> Iterator[bool]:
