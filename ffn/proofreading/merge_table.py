@@ -129,6 +129,8 @@ def _pair(row: Mapping[str, str]) -> ScoredPair:
     if probability is not None and not 0 <= probability <= 1:
         raise ValueError(f'its probability or iou is {text}; expected 0 to 1')
     point = Xyz(int(row['x']), int(row['y']), int(row['z']))
+    if max(map(abs, point)) >= 2**62:
+        raise ValueError(f'{point} is no voxel')
     return ScoredPair(a, b, distance, point, accepted == '1', probability)
 
 
