@@ -80,12 +80,8 @@ def _parser() -> argparse.ArgumentParser:
 def _write_page(
     args: argparse.Namespace, found: Comparison, a: Volume, b: Volume, image: Volume | None
 ) -> None:
-    from ffn.evaluation.report_page import (
-        ReportVolumes,
-        Section,
-        format_differences,
-        write_report,
-    )
+    from ffn.evaluation.case_figures import ReportVolumes, Section
+    from ffn.evaluation.report_page import format_differences, write_report
 
     sections = [
         Section(title, cases, of_segments=i in (1, 3))
@@ -99,7 +95,11 @@ def _write_page(
         'Two segmentations side by side',
         {'A': args.a, 'B': args.b, 'box': found.box},
         format_differences(found),
-        ReportVolumes(a, b, image, size.xyz if size else (1, 1, 1), names, link),
+        ReportVolumes(
+            a, b, image, size.xyz if size else (1, 1, 1), 'nm' if size else 'voxels', names, link
+        ),
         sections,
+        found.box,
+        found.matches,
         args.quiet,
     )

@@ -192,8 +192,8 @@ def _write_page(
     image: Volume | None,
     voxel_size: KnownVoxelSize | None,
 ) -> None:
+    from ffn.evaluation.case_figures import ReportVolumes
     from ffn.evaluation.report_page import (
-        ReportVolumes,
         format_numbers,
         make_sections,
         write_report,
@@ -213,7 +213,11 @@ def _write_page(
         'Segmentation and ground truth',
         facts,
         format_numbers(found),
-        ReportVolumes(truth, segmentation, image, size, names, link),
+        ReportVolumes(
+            truth, segmentation, image, size, 'nm' if voxel_size else 'voxels', names, link
+        ),
         make_sections(found),
+        found.box,
+        found.matches,
         args.quiet,
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
 from ffn.evaluation.contingency import Contingency, Counted
 from ffn.evaluation.error_cases import ErrorCase, MissedObject, find_missed_objects, find_splits
+from ffn.evaluation.matches import NO_MATCHES, Matches, find_matches
 from ffn.evaluation.plain import to_plain
 from ffn.evaluation.rand import compute_rand
 from ffn.evaluation.voi import compute_voi
@@ -49,6 +50,7 @@ class Comparison:
       joined_in_b: objects of B that merge several of A, worst first.
       missing_in_b: objects of A without a label in B, wholly or in part.
       missing_in_a: objects of B without a label in A, wholly or in part.
+      matches: which objects of A and B are taken for the same; not in the JSON.
     """
 
     box: Box
@@ -60,6 +62,7 @@ class Comparison:
     joined_in_b: tuple[ErrorCase, ...]
     missing_in_b: tuple[MissedObject, ...]
     missing_in_a: tuple[MissedObject, ...]
+    matches: Matches = field(default=NO_MATCHES, repr=False, compare=False)
 
     @classmethod
     def of(cls, table: Contingency, worst: int = 10) -> Comparison:
@@ -79,12 +82,14 @@ class Comparison:
             joined_in_b=find_splits(table.swapped(), worst),
             missing_in_b=find_missed_objects(table, worst),
             missing_in_a=find_missed_objects(table.swapped(), worst),
+            matches=find_matches(table),
         )
 
     def as_json(self) -> dict[str, Any]:
         """Plain numbers, lists and dicts, as doc/formats.md describes them."""
         box = {'start_xyz': list(self.box.start), 'size_xyz': list(self.box.size)}
-        return {**to_plain(self), 'box': box}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != 'matches'}
+        return {**to_plain(values), 'box': box}
 
     def titled_cases(self) -> list[tuple[str, Cases]]:
         """The lists of differences, each with its heading."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, get_args
 
 import numpy as np
@@ -13,6 +13,7 @@ from ffn.evaluation.blocks import band_widths, compare_volumes
 from ffn.evaluation.contingency import Contingency, Counted
 from ffn.evaluation.erl import ErlScore, erl_score, read_voxels
 from ffn.evaluation.error_cases import ErrorCase, MissedObject, find_missed_objects, find_splits
+from ffn.evaluation.matches import NO_MATCHES, Matches, find_matches
 from ffn.evaluation.plain import to_plain
 from ffn.evaluation.rand import compute_rand
 from ffn.evaluation.skeletons import Skeletons
@@ -110,6 +111,7 @@ class Evaluation:
       mergers: segments that merge objects, worst first.
       missing: missed objects, worst first.
       erl: expected run length; None without skeletons.
+      matches: which object and segment are taken for the same; not in the JSON.
     """
 
     box: Box
@@ -121,6 +123,7 @@ class Evaluation:
     mergers: tuple[ErrorCase, ...]
     missing: tuple[MissedObject, ...]
     erl: ErlScore | None = None
+    matches: Matches = field(default=NO_MATCHES, repr=False, compare=False)
 
     @classmethod
     def of(cls, table: Contingency, boundary: int | Xyz = 0, worst: int = 10) -> Evaluation:
@@ -142,6 +145,7 @@ class Evaluation:
             find_splits(inner, worst),
             find_splits(inner.swapped(), worst),
             find_missed_objects(inner, worst),
+            matches=find_matches(table),
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -150,7 +154,7 @@ class Evaluation:
         box = {'start_xyz': list(self.box.start), 'size_xyz': list(self.box.size)}
         return to_plain(
             {'box': box, 'boundary_voxels': fields.pop('boundary')}
-            | {name: value for name, value in fields.items() if name != 'box'}
+            | {name: value for name, value in fields.items() if name not in ('box', 'matches')}
         )
 
 

@@ -2,65 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from markupsafe import Markup
 
+from ffn.evaluation.case_figures import ReportVolumes, Section, format_case
 from ffn.evaluation.comparison import Comparison
-from ffn.evaluation.error_cases import ErrorCase, MissedObject
 from ffn.evaluation.evaluation import Evaluation, Scores
-from ffn.utils.geometry import Xyz
+from ffn.evaluation.matches import Matches
+from ffn.evaluation.overview_figures import draw_overview
+from ffn.evaluation.second_look import look_again
+from ffn.utils.geometry import Box
 from ffn.utils.progress import progress
-from ffn.visualization.case_pictures import (
-    OBJECT_COLORS,
-    SEGMENT_COLORS,
-    Rgb,
-    case_picture,
-    encode_png,
+from ffn.visualization.page import table, write_html
+
+_EXPLAINED = (
+    'Pictures of cases: planes xy, xz and yz through the cross; the image above, and below it outlines of {} and '
+    'areas of {}. Below that the whole object or segment in 3-d, in the colours of its pieces (grey: none of those '
+    'that are named), and the surroundings of the place, which has a ring. A click selects a position.'
 )
-from ffn.visualization.page import figure, table, write_html
-from ffn.volumes.volume import Volume
-
-Link = Callable[[Xyz, Sequence[int], Sequence[int]], str | None]
-"""Position, ids of objects, ids of segments → URL of a viewer, or None."""
-
-
-@dataclass(frozen=True)
-class ReportVolumes:
-    """The volumes that the pictures are cut from.
-
-    Attributes:
-      truth: labels, drawn as outlines.
-      segmentation: labels in the same coordinates, drawn as areas.
-      image: one channel, in the same coordinates; None: grey.
-      voxel_size_xyz: physical size of a voxel.
-      names: captions for the two sides.
-      link: returns the URL of a place in a viewer.
-    """
-
-    truth: Volume
-    segmentation: Volume
-    image: Volume | None = None
-    voxel_size_xyz: Sequence[float] = (1, 1, 1)
-    names: tuple[str, str] = ('ground truth', 'segmentation')
-    link: Link = lambda at, objects, segments: None
-
-
-@dataclass(frozen=True)
-class Section:
-    """Cases of one kind.
-
-    Attributes:
-      title: heading.
-      cases: worst first.
-      of_segments: whether the cases are segments rather than objects of the truth.
-    """
-
-    title: str
-    cases: Sequence[ErrorCase | MissedObject]
-    of_segments: bool = False
 
 
 def make_sections(found: Evaluation) -> list[Section]:
@@ -79,6 +40,8 @@ def write_report(
     numbers: Sequence[str],
     volumes: ReportVolumes,
     sections: Sequence[Section],
+    box: Box,
+    matches: Matches,
     quiet: bool = True,
 ) -> None:
     """Writes the page.
@@ -90,23 +53,26 @@ def write_report(
       numbers: HTML shown before the pictures.
       volumes: what the pictures are cut from.
       sections: cases to show.
+      box: what was compared.
+      matches: which labels of the two volumes are taken for the same.
       quiet: no progress bar.
 
     Raises:
       UserError: a volume cannot be read.
     """
-    body = [table(list(facts.items())), *numbers]
     cases = [(section, case) for section in sections for case in section.cases]
+    segments, objects = (
+        {c.id for s, c in cases if s.of_segments is side} for side in (True, False)
+    )
+    look = look_again(
+        volumes.truth, volumes.segmentation, box, matches, objects, segments, quiet=quiet
+    )
+    body = [table(list(facts.items())), *numbers, *draw_overview(volumes, look, matches)]
     shown = {
-        id(case): _format_case(section, case, volumes)
+        id(case): format_case(section, case, volumes, look)
         for section, case in progress(cases, desc='pictures', unit='case', quiet=quiet)
     }
-    body.append(
-        Markup(
-            '<p>Pictures: planes xy, xz and yz through the cross; the image above, and below it outlines '
-            'of {} and areas of {}. A click selects a position.</p>'
-        ).format(*volumes.names)
-    )
+    body.append(Markup('<p>{}</p>').format(_EXPLAINED.format(*volumes.names)))
     for section in sections:
         body.append(Markup('<h2>{}</h2>').format(section.title))
         body += [shown[id(case)] for case in section.cases] or [Markup('<p>None.</p>')]
@@ -176,53 +142,3 @@ def _score_row(name: str, scores: Scores | None) -> list[str]:
     s = scores
     values = (s.voi_split, s.voi_merge, s.rand_error, s.rand_precision, s.rand_recall)
     return [name, f'{s.voxels:,}', *(f'{value:.4f}' for value in values)]
-
-
-def _format_case(
-    section: Section, case: ErrorCase | MissedObject, volumes: ReportVolumes
-) -> Markup:
-    pieces = [] if isinstance(case, MissedObject) else [p.id for p in case.pieces]
-    segments = [case.id] if section.of_segments else pieces
-    objects = pieces if section.of_segments else [case.id]
-    object_colors = dict(zip(objects, OBJECT_COLORS, strict=False))
-    segment_colors = dict(zip(segments, SEGMENT_COLORS, strict=False))
-    picture = case_picture(
-        volumes.truth,
-        volumes.segmentation,
-        volumes.image,
-        case.at_xyz,
-        object_colors,
-        segment_colors,
-        volumes.voxel_size_xyz,
-    )
-    own, other = (
-        (segment_colors, object_colors) if section.of_segments else (object_colors, segment_colors)
-    )
-    position = ', '.join(map(str, case.at_xyz))
-    url = volumes.link(case.at_xyz, objects, segments)
-    there = Markup(' <a href="{}">open</a>').format(url) if url else ''
-    caption = Markup('{}: {} At <code>{}</code>{}').format(
-        _mark(case.id, own), _describe(case, other), position, there
-    )
-    return figure(encode_png(picture), caption, alt=f'{case.id} at x,y,z {position}')
-
-
-def _describe(case: ErrorCase | MissedObject, colors: Mapping[int, Rgb]) -> str:
-    if isinstance(case, MissedObject):
-        return f'{case.missing:,} of its {case.voxels:,} voxels are missing.'
-    pieces = Markup(', ').join(
-        Markup('{} ({})').format(_mark(piece.id, colors), f'{piece.voxels:,}')
-        for piece in case.pieces
-    )
-    more = f' and {case.number - len(case.pieces):,} more' if case.number > len(case.pieces) else ''
-    return Markup('{} bits, {} voxels in {}{}.').format(
-        f'{case.bits:.4f}', f'{case.voxels:,}', pieces, more
-    )
-
-
-def _mark(number: int, colors: Mapping[int, Rgb]) -> str:
-    """Formats an id, preceded by its colour in the picture."""
-    if number not in colors:
-        return str(number)
-    square = '<span style="background:rgb({},{},{});border:1px solid #888">&emsp;</span> {}'
-    return Markup(square).format(*colors[number], number)

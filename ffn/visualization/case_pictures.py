@@ -162,7 +162,6 @@ def _draw_cross(tile: np.ndarray) -> None:
 
 def encode_png(picture: Image.Image) -> bytes:
     """Encodes a picture as a PNG file."""
-
     buffer = io.BytesIO()
-    picture.save(buffer, 'PNG', optimize=True)
+    picture.save(buffer, 'PNG')
     return buffer.getvalue()

@@ -22,7 +22,7 @@ _PAGE = _ENVIRONMENT.from_string("""<!doctype html>
 <title>{{ title }}</title>
 <style>
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-img { max-width: 100%; image-rendering: pixelated; }
+img { display: block; max-width: 100%; margin-bottom: 5px; image-rendering: pixelated; }
 table { border-collapse: collapse; } td, th { padding: .1rem 1rem .1rem 0; text-align: left; }
 .numbers td + td, .numbers th + th { text-align: right; font-variant-numeric: tabular-nums; }
 code { background: #f4f4f4; padding: 0 .3rem; user-select: all; }
@@ -42,7 +42,8 @@ _TABLE = _ENVIRONMENT.from_string(
 )
 
 _FIGURE = _ENVIRONMENT.from_string(
-    '<figure><img alt="{{ alt }}" src="data:image/png;base64,{{ data }}">'
+    '<figure>{% for one in data %}<img alt="{{ alt }}" src="data:image/png;base64,{{ one }}">'
+    '{% endfor %}'
     '<figcaption>{{ caption }}</figcaption></figure>'
 )
 
@@ -58,15 +59,15 @@ def table(rows: Sequence[Sequence[object]], header: Sequence[str] = (), kind: st
     return Markup(_TABLE.render(rows=rows, header=header, kind=kind))
 
 
-def figure(png: bytes, caption: str, alt: str) -> Markup:
+def figure(pngs: Sequence[bytes], caption: str, alt: str) -> Markup:
     """Makes a figure.
 
     Args:
-      png: content of the file.
-      caption: text below the picture.
-      alt: what the picture shows.
+      pngs: contents of the files, shown below each other.
+      caption: text below the pictures.
+      alt: what the pictures show.
     """
-    data = base64.b64encode(png).decode()
+    data = [base64.b64encode(png).decode() for png in pngs]
     return Markup(_FIGURE.render(data=data, caption=caption, alt=alt))
 
 
@@ -100,6 +101,6 @@ def write_page(
     """
     bold, code = Markup('<b>{}</b>'), Markup('<pre>{}</pre>')
     rows = [(name, bold.format(value)) for name, value in facts.items()]
-    figures = [figure(Path(png).read_bytes(), caption, alt=caption) for png, caption in pictures]
+    figures = [figure([Path(png).read_bytes()], caption, alt=caption) for png, caption in pictures]
     run = [Markup('<h2>Commands</h2>'), *map(code.format, commands)] if commands else []
     write_html(path, title, [table(rows), *figures, *run])

@@ -121,7 +121,7 @@ def test_json_and_page(folder):
     assert found['box'] == {'start_xyz': [0, 0, 0], 'size_xyz': [24, 16, 6]}
     assert found['cut_in_b'][0]['pieces'][0]['id'] == 21
     page = (folder / 'c.html').read_text()
-    assert page.count('data:image/png') == 3
+    assert page.count('data:image/png') == 3 + 2 * 3
     for title in (
         'that are split in B',
         'that merge several',

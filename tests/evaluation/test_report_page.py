@@ -13,12 +13,16 @@ import pytest
 from PIL import Image
 
 from ffn.cli.evaluate import main
+from ffn.evaluation import case_figures
 from ffn.utils.errors import UserError
+
+SOLID = 132, 120  # pixels, so that tests are quick
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, monkeypatch):
     """Object 5 is cut at x = 20 into 1 and 2; segment 3 joins 6 and 7; 8 is missing."""
+    monkeypatch.setattr(case_figures, '_SOLID', SOLID)
     truth = np.zeros((20, 60, 50), np.uint32)
     truth[:, :15], truth[:, 15:30], truth[:, 30:45], truth[:, 45:] = 5, 6, 7, 8
     found = np.zeros(truth.shape, np.uint64)
@@ -44,6 +48,14 @@ def report(folder, *more, name='v.h5:seg'):
         ]
     )
     return (folder / 'out' / 'a.html').read_text()
+
+
+def has_hue(picture, color):
+    """Whether a part of a picture has the direction of a colour."""
+    bright = picture.reshape(-1, 3).astype(float)
+    bright = bright[bright.max(axis=1) > 80]
+    same = (bright @ color) / np.linalg.norm(bright, axis=1) / np.linalg.norm(color) > 0.995
+    return np.count_nonzero(same) > 50
 
 
 def pictures(page):
@@ -76,10 +88,19 @@ def test_what_is_on_the_page(folder):
         assert words in page
     assert '<script' not in page
     assert re.search(r'(href|src)="(?!data:)', page) is None  # it stands alone
-    cut, joined, missing = pictures(page)
-    captions = re.findall('<figcaption>(.*?)</figcaption>', page)
+    planes, cases = pictures(page)[:3], pictures(page)[3:]
+    assert [plane.shape[1] for plane in planes] == [792, 948, 948]  # y is longer than x, x than z
+    cut, cut_3d, joined, joined_3d, missing, missing_3d = cases
+    captions = re.findall('<figcaption>(.*?)</figcaption>', page)[3:]
     named = [re.findall(r'</span> (\d+)', caption) for caption in captions]
     assert [sorted(ids) for ids in named] == [['1', '2', '5'], ['3', '6', '7'], ['8']]
+    # The pieces in 3-d have the colours of the caption too: their hue, which light does not change.
+    for picture, caption in ((cut_3d, captions[0]), (joined_3d, captions[1])):
+        assert picture.shape == (120, 2 * 132 + 5, 3)
+        colors = [tuple(map(int, c)) for c in re.findall(r'rgb\((\d+),(\d+),(\d+)\)', caption)]
+        for color in colors[1:]:
+            assert has_hue(picture, color), (color, caption)
+    assert has_hue(missing_3d, (255, 190, 0))
     assert [ids[0] for ids in named] == ['5', '3', '8']
     # The piece with the colour that the caption gives it is under the cross; so is the image above.
     for picture, caption in ((cut, captions[0]), (joined, captions[1])):
@@ -133,7 +154,26 @@ def test_links(folder, monkeypatch):
 def test_nothing_is_wrong(folder):
     page = report(folder, name='v.h5:truth')
     assert page.count('<p>None.</p>') == 3
-    assert not pictures(page)
+    assert len(pictures(page)) == 3  # planes through the middle
+    assert page.count(': 0 voxels are in a smaller piece') == 3
+
+
+def test_the_planes_show_matched_objects_in_one_colour(folder):
+    """Planes without an image: truth, segmentation and differences beside each other."""
+    xy = pictures(report(folder, '--boundary', '0'))[0].astype(int)
+    height, width = 470, round(470 * 50 / 60)
+    assert xy.shape == (20 + height, 3 * (width + 8) - 8, 3)
+    truth, found, differing = (xy[20:, i * (width + 8) :][:, :width] for i in range(3))
+    row = {5: 60, 6: 180, 7: 290, 8: 430}
+    assert truth[row[5], 50].tolist() == found[row[5], 250].tolist()  # 5 and its larger piece, 2
+    assert len(np.unique(found[40:80, 20:100].reshape(-1, 3), axis=0)) == 2  # 1 is striped
+    assert truth[row[6], 50].tolist() == found[row[6], 50].tolist() == found[row[7], 50].tolist()
+    assert len(np.unique(truth[270:310, 20:100].reshape(-1, 3), axis=0)) == 2  # 7 is striped
+    assert found[row[8], 50].tolist() == [150] * 3
+    hues = [int(differing[r, 50].argmax()) for r in (row[5], row[7])]
+    assert hues == [2, 0]  # a smaller piece is blue, what is merged red
+    assert differing[row[6], 50].tolist() == differing[row[5], 250].tolist() == [150] * 3
+    assert differing[row[8], 50, 2] < 60 < 150 < differing[row[8], 50, 1]  # missed: yellow
 
 
 def test_an_image_of_several_channels_is_refused_before_anything_is_done(folder):
@@ -172,9 +212,10 @@ def test_the_golden_box(data_dir, goldens_dir, tmp_path):
     assert found.scores['segmentation'].rand_error == pytest.approx(0.0414, abs=1e-4)
     cases = [*found.splits, *found.mergers, *found.missing]
     drawn = pictures((tmp_path / 'a.html').read_text())
-    assert len(cases) == len(drawn) == 9
+    assert len(cases) == 9
+    assert len(drawn) == 3 + 2 * 9
     with h5py.File(tmp_path / 't.h5') as file:
-        for case, picture in zip(cases, drawn):
+        for case, picture in zip(cases, drawn[3::2]):
             assert picture[145, 145].tolist() == [file['raw'][tuple(case.at_xyz.zyx)]] * 3
         for case in (*found.splits, *found.missing):
             assert file['labels'][tuple(case.at_xyz.zyx)] == case.id
