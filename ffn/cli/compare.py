@@ -12,6 +12,7 @@ from ffn.cli.comparison_flags import (
     add_comparison_flags,
     check_comparison_flags,
     find_voxel_size,
+    make_view_command,
     make_viewer_link,
     open_image,
     read_box_and_offset,
@@ -96,7 +97,14 @@ def _write_page(
         {'A': args.a, 'B': args.b, 'box': found.box},
         format_differences(found),
         ReportVolumes(
-            a, b, image, size.xyz if size else (1, 1, 1), 'nm' if size else 'voxels', names, link
+            a,
+            b,
+            image,
+            size.xyz if size else (1, 1, 1),
+            'nm' if size else 'voxels',
+            names,
+            link,
+            make_view_command(args, [('--labels', args.a), ('--labels', args.b)]),
         ),
         sections,
         found.box,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -107,6 +108,22 @@ def open_image(args: argparse.Namespace, stack: contextlib.ExitStack) -> Volume 
     if not args.image:
         return None
     return stack.enter_context(open_volume(args.image, args.missing)).single_channel()
+
+
+def make_view_command(args: argparse.Namespace, volumes: Sequence[tuple[str, str]]) -> str:
+    """Returns the command that shows volumes in the viewer, without a position.
+
+    Args:
+      args: the command line.
+      volumes: flag of `ffn view` and what it names; of the second, --offset says where it lies, and there it
+        is not shown.
+    """
+    words = ['ffn', 'view']
+    shown = volumes if args.offset is None else volumes[:1]
+    for flag, spec in [('--image', args.image), *shown, ('--voxel_size', args.voxel_size)]:
+        if spec:
+            words += [flag, str(spec)]
+    return shlex.join(words)
 
 
 def make_viewer_link(

@@ -15,6 +15,7 @@ from ffn.cli.comparison_flags import (
     add_comparison_flags,
     check_comparison_flags,
     find_voxel_size,
+    make_view_command,
     make_viewer_link,
     open_image,
     read_box_and_offset,
@@ -208,13 +209,22 @@ def _write_page(
     names = ('ground truth', 'segmentation')
     size = voxel_size.xyz if voxel_size else (1.0, 1.0, 1.0)
     link = make_viewer_link(args, (args.groundtruth, args.segmentation), names, voxel_size)
+    shown = [('--truth', args.groundtruth), ('--labels', args.segmentation)]
+    command = make_view_command(args, shown)
     write_report(
         args.html,
         'Segmentation and ground truth',
         facts,
         format_numbers(found),
         ReportVolumes(
-            truth, segmentation, image, size, 'nm' if voxel_size else 'voxels', names, link
+            truth,
+            segmentation,
+            image,
+            size,
+            'nm' if voxel_size else 'voxels',
+            names,
+            link,
+            command,
         ),
         make_sections(found),
         found.box,

@@ -43,6 +43,7 @@ class ReportVolumes:
       unit: of this size, 'nm' or 'voxels'.
       names: captions for the two sides.
       link: returns the URL of a place in a viewer.
+      command: of `ffn view`, to which a position is added; '': none.
     """
 
     truth: Volume
@@ -52,6 +53,7 @@ class ReportVolumes:
     unit: str = 'voxels'
     names: tuple[str, str] = ('ground truth', 'segmentation')
     link: Link = lambda at, objects, segments: None
+    command: str = ''
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,9 @@ def format_case(
     caption = Markup('{}: {} At <code>{}</code>{}').format(
         _mark(case.id, own), _describe(case, other), position, there
     )
+    if volumes.command:
+        command = f'{volumes.command} --position {",".join(map(str, case.at_xyz))}'
+        caption += Markup('<br><code>{}</code>').format(command)
     # Of a missed object, what has no segment stands out.
     pieces_in_3d = {0: MISSING} if isinstance(case, MissedObject) else other
     pictures = [picture, _draw_solids(section, case, volumes, look, pieces_in_3d)]

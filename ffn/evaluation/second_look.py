@@ -38,6 +38,7 @@ class Extent:
 
     @property
     def box(self) -> Box:
+        """Returns the box around all parts."""
         start = Xyz(*(min(part.start[a] for part in self.parts) for a in range(3)))
         end = Xyz(*(max(part.end[a] for part in self.parts) for a in range(3)))
         return Box(start, Xyz(*(e - s for s, e in zip(start, end, strict=True))))

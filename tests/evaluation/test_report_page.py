@@ -117,11 +117,24 @@ def test_what_is_on_the_page(folder):
 def test_a_click_selects_the_position(folder):
     page = report(folder, '--boundary', '0')
     positions = re.findall('<code>([^<]*)</code>', page)
-    assert len(positions) == 3
+    assert len(positions) == 6
     x, y, z = map(int, positions[0].split(', '))
     assert x in (19, 20)  # the two voxels where the pieces meet
     assert 3 < y < 15
     assert 3 < z < 17
+    assert positions[1] == (
+        f'ffn view --truth {folder}/v.h5:truth --labels {folder}/v.h5:seg --position {x},{y},{z}'
+    )
+
+
+def test_the_command_that_shows_a_case(folder):
+    page = report(
+        folder, '--image', f'{folder}/v.h5:raw', '--voxel_size', '8,8,30', '--offset', '0,0,0'
+    )
+    commands = re.findall('<code>(ffn view[^<]*)</code>', page)
+    assert len(commands) == 3
+    before = f'ffn view --image {folder}/v.h5:raw --truth {folder}/v.h5:truth --voxel_size 8,8,30'
+    assert all(command.startswith(f'{before} --position ') for command in commands)
 
 
 def test_links(folder, monkeypatch):

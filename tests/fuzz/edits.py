@@ -14,7 +14,7 @@ from ffn.proofreading.journal import Base, Journal, _crc, read_journal, write_jo
 from ffn.proofreading.merge_table import read_merge_table
 from ffn.utils.geometry import Box, Xyz
 from tests.fuzz.case import Loader
-from tests.fuzz.mutations import Rng, edit_csv_file, edit_json, edit_npz_file, edit_text_file, pick
+from tests.fuzz.mutations import Rng, edit_csv_file, edit_json, edit_npz_file, edit_text_file
 from tests.proofreading.samples import decision, done, edit, merge, note, split, undo
 
 _WHATS = (
