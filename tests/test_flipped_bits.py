@@ -226,9 +226,8 @@ def test_joined_ids(tmp_path):
         joined_volume.write_joined(source, {7: 3, 9: 3}, output, folder, InProcess(), quiet=True)
 
     def read():
-        joined_volume.write_block(
-            source, folder / joined_volume.TABLE, output, box, folder / 'mark'
-        )
+        joined = joined_volume.JoinedIds(folder / joined_volume.TABLE)
+        joined_volume.write_block(source, joined, output, box, folder / 'mark')
         with open_volume(output.spec) as volume:
             return volume.read(box).tolist()
 

@@ -1,4 +1,4 @@
-"""Writes the label volume in which joined segments share an id."""
+"""Writes label volumes that are made from another one: joined segments share an id."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -25,6 +27,37 @@ from ffn.volumes.volume import Volume, VolumeSource
 # Number of chunks along each axis that are read and written at a time.
 BLOCK_CHUNKS = 4
 RECORD, TABLE, WRITTEN = 'joined_volume.json', 'equivalences.npy', 'joined_blocks'
+
+
+class Relabelling(Protocol):
+    """How the labels of a written volume follow from those of another; it can be sent to other processes."""
+
+    def read(self, volume: Volume, block: Box) -> np.ndarray:
+        """Reads a block with new labels.
+
+        Args:
+          volume: the other volume, as it is opened.
+          block: box to read.
+
+        Returns:
+          uint64 [z, y, x].
+        """
+
+
+@dataclass(frozen=True)
+class JoinedIds:
+    """Replaces ids.
+
+    Attributes:
+      table: npy of uint64 [n, 2], id and its replacement, ascending by id.
+    """
+
+    table: Path
+
+    def read(self, volume: Volume, block: Box) -> np.ndarray:
+        """See `Relabelling`."""
+        table = read_checked_npy(self.table, 'run again, and it is made again')
+        return read_joined(volume.require_labels(), table, block)
 
 
 def write_joined(
@@ -50,14 +83,41 @@ def write_joined(
       UserError: another volume exists at the output, or it cannot be written.
     """
     table = np.array(sorted(equivalences.items()), np.uint64).reshape(-1, 2)
+    write_checked_npy(folder / TABLE, table)
+    relabelling = JoinedIds(folder / TABLE)
+    write_relabelled(segmentation, relabelling, table.tobytes(), output, folder, pool, quiet)
+
+
+def write_relabelled(
+    segmentation: VolumeSource,
+    relabelling: Relabelling,
+    identity: bytes,
+    output: OutputSpec,
+    folder: Path,
+    pool: Pool,
+    quiet: bool = False,
+) -> None:
+    """Writes a label volume that is made from another one, block by block; see `write_joined`.
+
+    Args:
+      segmentation: volume to read.
+      relabelling: what becomes of its labels.
+      identity: all that the new labels depend on besides the volume.
+      output: volume to write, and its box.
+      folder: see `write_joined`.
+      pool: see `write_joined`.
+      quiet: no progress bar.
+
+    Raises:
+      UserError: another volume exists at the output, or it cannot be written.
+    """
     source_stamp = read_input_stamp(segmentation)
     made_from = json.dumps([_as_text(segmentation), source_stamp, describe(output)])
-    stamp = hashlib.sha256(made_from.encode() + table.tobytes()).hexdigest()
+    stamp = hashlib.sha256(made_from.encode() + identity).hexdigest()
     written, there = folder / WRITTEN / stamp, check_output(output, folder)
     if there != stamp:
         shutil.rmtree(written, ignore_errors=True)
     record_output(folder / RECORD, output.spec, stamp)  # before the output carries it
-    write_checked_npy(folder / TABLE, table)
     size = Xyz(*(max(n * BLOCK_CHUNKS, m) for n, m in zip(output.chunk, output.unit, strict=True)))
 
     def parts() -> Iterator[Box]:
@@ -66,13 +126,13 @@ def write_joined(
 
     if output.parallel:
         output.create(stamp)
-        arguments = segmentation, folder / TABLE, output
+        arguments = segmentation, relabelling, output
         run_blocks(pool, write_block, arguments, parts, written, 'joined volume', quiet)
         output.finish(stamp)
     elif there != stamp:
         with output.replace_hdf5(stamp) as target, segmentation.open() as volume:
             for block in progress(list(parts()), desc='joined volume', unit='block', quiet=quiet):
-                target.write(block, read_joined(volume.require_labels(), table, block))
+                target.write(block, relabelling.read(volume, block))
 
 
 def check_output(output: OutputSpec, folder: Path) -> str | None:
@@ -94,22 +154,19 @@ def check_output(output: OutputSpec, folder: Path) -> str | None:
 
 
 def write_block(
-    segmentation: VolumeSource, table: Path, output: OutputSpec, block: Box, mark: Path
+    segmentation: VolumeSource, relabelling: Relabelling, output: OutputSpec, block: Box, mark: Path
 ) -> None:
     """Writes one block of an output that several processes may write, and marks it as written.
 
     Args:
       segmentation: volume to read.
-      table: npy of the table for `read_joined`.
+      relabelling: what becomes of its labels.
       output: existing volume.
       block: whole chunks.
       mark: file to create afterwards.
     """
-    replacements = read_checked_npy(table, 'run again, and it is made again')
     with segmentation.open() as volume:
-        output.open_parallel().write(
-            block, read_joined(volume.require_labels(), replacements, block)
-        )
+        output.open_parallel().write(block, relabelling.read(volume, block))
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.touch()
 

@@ -55,6 +55,10 @@ COMMANDS: dict[str, dict[str, Command]] = {
         'serve': Command('serve', 'serve an exported folder to a Neuroglancer elsewhere'),
         'animate': Command('animate', 'an animation of one object as it grows'),
     },
+    'Correcting it': {
+        'apply-edits': Command('apply_edits', 'corrections → volumes, tables, labels to train on'),
+        'merge-edits': Command('merge_edits', "two people's corrections → one journal"),
+    },
     'Trying it out': {
         'demo': Command('demo', 'the whole pipeline on a generated sample'),
         'synthetic': Command('synthetic', 'generate a sample with ground truth'),
