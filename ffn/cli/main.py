@@ -56,6 +56,7 @@ COMMANDS: dict[str, dict[str, Command]] = {
         'animate': Command('animate', 'an animation of one object as it grows'),
     },
     'Correcting it': {
+        'queue': Command('queue', 'where a proofreader should look first'),
         'apply-edits': Command('apply_edits', 'corrections → volumes, tables, labels to train on'),
         'merge-edits': Command('merge_edits', "two people's corrections → one journal"),
     },

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from ffn.proofreading.cut_masks import PartMask, load_mask, save_mask
-from ffn.proofreading.edits import Cut, Edit
+from ffn.proofreading.edits import Cut, Edit, Item
 from ffn.proofreading.journal import Base, Journal, _crc, read_journal, write_journal
 from ffn.proofreading.merge_table import read_merge_table
+from ffn.proofreading.queue import Queued
+from ffn.proofreading.queue_table import read_queue, write_queue
 from ffn.utils.geometry import Box, Xyz
 from tests.fuzz.case import Loader
 from tests.fuzz.mutations import Rng, edit_csv_file, edit_json, edit_npz_file, edit_text_file
@@ -68,7 +70,21 @@ def _read_mask(folder: Path) -> Any:
     return load_mask(folder / name)
 
 
+def _write_queue(folder: Path) -> None:
+    pair = Queued(Item('pair', (1, 2**63), Xyz(3, 4, 5)), 12.5, 'apart, probability 0.5')
+    write_queue(folder / 'queue.csv', [pair, Queued(Item('missing', (), Xyz(3, 4, 5)), 1, 'x')])
+    (folder / 'queue.csv.crc').unlink()
+
+
 LOADERS = (
+    Loader(
+        'queue of places (CSV)',
+        _write_queue,
+        lambda folder: read_queue(folder / 'queue.csv'),
+        ('*.csv',),
+        (('*.csv', edit_csv_file), ('*.csv', edit_text_file)),
+        check=lambda queue: all(one.priority >= 0 and one.item.key for one in queue),
+    ),
     Loader(
         'journal of edits (JSON lines)',
         _write_journal,
