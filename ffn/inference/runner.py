@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from absl import logging
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ffn.models.info import ModelInfo
     from ffn.models.model import FFNModel
 
+C = TypeVar('C', bound=Canvas)
 # What `Canvas.idle` says, in words; with dashes, the name of a counter.
 _IDLE = {'masked': 'everything masked', 'constant': 'image constant'}
 
@@ -226,14 +227,16 @@ class Runner:
         Raises:
           UserError: see `clip`; also masks that do not fit.
         """
-        return self._open_canvas(box, keep_history)
+        return self.open_canvas_as(Canvas, box, keep_history)
 
-    def _open_canvas(self, box: Box, keep_history: bool = False, may_idle: bool = False) -> Canvas:
+    def open_canvas_as(
+        self, kind: type[C], box: Box, keep_history: bool = False, may_idle: bool = False
+    ) -> C:
         """See `open_canvas`; `may_idle`: a canvas on which no object can be need not be ready for one."""
         box = self.clip(box)
         config, counters = self.config, Counters()
         image, restrictor = self._volumes.load(box, self.info.input_image_size, counters)
-        canvas = Canvas(
+        canvas = kind(
             self.info,
             self.executor.client(counters),
             image,
@@ -292,7 +295,7 @@ class Runner:
     def _run(self, directory: Path, box: Box, corner: Zyx) -> Canvas:
         """See `run`; there is no result yet."""
         saved = storage.subvolume_path(directory, corner, 'cpoint')
-        canvas = self._open_canvas(box, may_idle=True)
+        canvas = self.open_canvas_as(Canvas, box, may_idle=True)
         if canvas.idle:
             reason = _IDLE[canvas.idle]
             logging.info('%s: %s; nothing to segment', box, reason)
@@ -332,7 +335,7 @@ class Runner:
         Raises:
           UserError: see `open_canvas`.
         """
-        canvas = self._open_canvas(Box.from_zyx(corner_zyx, size_zyx), may_idle=True)
+        canvas = self.open_canvas_as(Canvas, Box.from_zyx(corner_zyx, size_zyx), may_idle=True)
         if not canvas.idle:
             canvas.seed_policy = self._make_seed_policy(canvas.view)
             with contextlib.suppress(Interrupted):

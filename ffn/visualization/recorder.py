@@ -121,10 +121,9 @@ def start_in(canvas: Canvas, start: Xyz, what: str = '--start') -> Zyx:
             f'expected {both_orders(absolute(canvas, first))} to '
             f'{both_orders(absolute(canvas, last))}'
         )
-    if canvas.segmentation[position] > 0:
-        raise UserError(
-            f'{what} is {both_orders(start)}, which init_segmentation has already filled'
-        )
+    if (segment := int(canvas.segmentation[position])) > 0:
+        whose = 'init_segmentation' if segment <= canvas.prefilled else f'object {segment}'
+        raise UserError(f'{what} is {both_orders(start)}, which {whose} has already filled')
     if not canvas.restrictor.allows(position):
         raise UserError(f'{what} is {both_orders(start)}, which a mask of the request excludes')
     return position

@@ -19,9 +19,12 @@ from ffn.evaluation.trials import Result, read_result, write_result
 from ffn.inference import inference_pb2, storage
 from ffn.inference.core.canvas import Canvas, Interrupted
 from ffn.inference.core.checkpoint import Checkpointer, restore_checkpoint
+from ffn.inference.core.options import CanvasOptions
+from ffn.inference.core.steering import SteeredCanvas
 from ffn.inference.histogram import load_reference
 from ffn.inference.seeds.registry import make_policy
 from ffn.inference.storage import OriginInfo
+from ffn.proofreading.accepted import AcceptedObjects
 from ffn.utils import checksums
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
@@ -38,7 +41,7 @@ from tests.fuzz.mutations import (
     edit_npz_file,
     edit_text_file,
 )
-from tests.inference.oracle import oracle_canvas, two_blocks
+from tests.inference.oracle import OPTIONS, OracleNetwork, model_info, oracle_canvas, two_blocks
 
 _CORNER, _SHAPE = (3, 2, 1), (5, 6, 7)
 _TILING = Tiling(Box(Xyz(1, 2, 3), Xyz(7, 6, 5)), Xyz(7, 6, 5), Xyz(0, 0, 0))
@@ -129,6 +132,32 @@ def _read_cpoint(folder: Path) -> Any:
     restore_checkpoint(canvas, folder / 'seg-1_2_3.cpoint', b'settings')
     canvas.segment_all(lambda view: canvas.seed_policy)
     return canvas.segmentation, sorted(canvas.origins), canvas.history
+
+
+def _steered_canvas() -> SteeredCanvas:
+    labels = two_blocks((9, 11, 14)).astype(np.float32)
+    return SteeredCanvas(model_info(), OracleNetwork(), labels, CanvasOptions(**OPTIONS))
+
+
+def _write_object(folder: Path) -> None:
+    canvas = _steered_canvas()
+    with canvas.lock:
+        canvas.begin((4, 5, 5))
+        canvas.go_on(lambda: None)
+        AcceptedObjects(folder, canvas, b'').save(canvas, canvas.keep())
+
+
+def _read_object(folder: Path) -> Any:
+    canvas = _steered_canvas()
+    AcceptedObjects(folder, canvas, b'').restore(canvas)
+    if not canvas.origins:
+        raise UserError(f'{folder}: its object was removed')
+    return canvas.segmentation, canvas.seg_prob, canvas.origins, canvas.overlaps
+
+
+def _good_object(value: Any) -> bool:
+    _, _, origins, overlaps = value
+    return all(0 <= n < 14 for n in origins[1].start_zyx) and overlaps[1].shape[0] == 2
 
 
 def _object_array(*items: Any) -> np.ndarray:
@@ -298,6 +327,15 @@ LOADERS = (
         ('*.cpoint',),
         (('*.cpoint', lambda path, rng: edit_npz_file(path, rng, _JSON)),),
         True,
+    ),
+    Loader(
+        'accepted object (npz)',
+        _write_object,
+        _read_object,
+        ('*/*/*.objects/*.npz',),
+        (('*/*/*.objects/*.npz', edit_npz_file),),
+        True,
+        _good_object,
     ),
     Loader(
         'resegmented pair (npz)',

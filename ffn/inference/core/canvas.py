@@ -328,7 +328,12 @@ class Canvas:
         if not self.view.reaches_threshold(grown.start):
             self._reject(grown.start, 'weak')
             self.counters.add_time('invalid-weak-time-ms', grown.seconds)
-            return
+        elif not self._make_segment(grown, self.options.min_segment_size):
+            self._reject(grown.start, 'small')
+            self.counters.add_time('invalid-small-time-ms', grown.seconds)
+
+    def _make_segment(self, grown: GrowingObject, min_size: int) -> int:
+        """Makes the object in `seed` a segment; returns its id, or 0 where it is too small for one."""
         extent = self.visited_extent()
         logits, segments = self.seed[extent], self.segmentation[extent]
         mask = logits >= self.options.segment_threshold
@@ -336,10 +341,8 @@ class Canvas:
         ids, counts = np.unique(segments[mask & taken], return_counts=True)
         np.greater(mask, taken, out=mask)
         size = int(np.count_nonzero(mask))
-        if size < self.options.min_segment_size:
-            self._reject(grown.start, 'small')
-            self.counters.add_time('invalid-small-time-ms', grown.seconds)
-            return
+        if size < min_size:
+            return 0
         new_id = max(self.prefilled, *self.origins, 0) + 1
         np.copyto(segments, new_id, where=mask)
         self.seg_prob[extent][mask] = storage.quantize_probability(expit(logits[mask]))
@@ -350,6 +353,7 @@ class Canvas:
         self.counters.add('voxels-segmented', size)
         self.counters.add('voxels-overlapping', int(counts.sum()))
         self.counters.add_time('valid-time-ms', grown.seconds)
+        return new_id
 
     def prefill(self, labels: np.ndarray) -> None:
         """Fills the canvas with an existing segmentation; new objects grow in free space only.

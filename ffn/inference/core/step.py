@@ -23,6 +23,7 @@ class NetworkStep:
     """Makes steps of the network; its arrays are used again for every one.
 
     Attributes:
+      options: how objects grow.
       updated: the part of a field of view that the network predicts.
     """
 
@@ -30,7 +31,8 @@ class NetworkStep:
         self, network: Network, info: ModelInfo, options: CanvasOptions, counters: Counters
     ):
         """Allocates the arrays."""
-        self._network, self._options, self._counters = network, options, counters
+        self._network, self._counters = network, counters
+        self.options = options
         fov = info.input_image_size.zyx
         edge = [(n - m) // 2 for n, m in zip(fov, info.pred_mask_size.zyx, strict=True)]
         z, y, x = (slice(e, n - e) for e, n in zip(edge, fov, strict=True))
@@ -53,18 +55,18 @@ class NetworkStep:
         """
         np.copyto(self._seed, seed)
         np.isnan(self._seed, out=self._unvisited)
-        np.copyto(self._seed, self._options.pad_value, where=self._unvisited)
+        np.copyto(self._seed, self.options.pad_value, where=self._unvisited)
         begin = time.perf_counter_ns()
         new = self._network.predict(image, self._seed)
         self._counters.count_call('predict', time.perf_counter_ns() - begin)
         np.copyto(self._logits, new[self.updated])
-        if self._options.disco_seed_threshold >= 0:
+        if self.options.disco_seed_threshold >= 0:
             self._keep_background()
         return self._logits
 
     def _keep_background(self) -> None:
         """Disconnected-seed bias: in a well-filled field of view, visited background stays so."""
-        options, logits = self._options, self._logits
+        options, logits = self.options, self._logits
         np.greater_equal(logits, options.move_threshold, out=self._rising)
         reached = np.count_nonzero(self._rising)
         if reached > options.disco_seed_threshold * logits.size:
@@ -87,7 +89,7 @@ class NetworkStep:
         Args:
           seed: as given to `run`, not yet changed.
         """
-        threshold = self._options.segment_threshold
+        threshold = self.options.segment_threshold
         before, after = (
             np.count_nonzero(a >= threshold) for a in (seed[self.updated], self._logits)
         )

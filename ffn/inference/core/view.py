@@ -22,6 +22,7 @@ class CanvasView:
       reach_zyx: half of what the network predicts.
       corner_zyx: first voxel of the subvolume.
       voxel_size_zyx: physical size of a voxel, in any unit.
+      move_threshold: least logit of a voxel to move to.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class CanvasView:
         self.corner_zyx = corner_zyx
         self.voxel_size_zyx = voxel_size_zyx
         self._seed, self._shape = seed, seed.shape
-        self._move_threshold = move_threshold
+        self.move_threshold = move_threshold
         self._counters = counters
 
     def is_valid_pos(self, pos_zyx: Sequence[int], ignore_move_threshold: bool = False) -> bool:
@@ -81,7 +82,7 @@ class CanvasView:
         """Whether a voxel lies on the canvas and is likely enough to move to."""
         (z, y, x), (nz, ny, nx) = pos, self._shape
         inside = 0 <= z < nz and 0 <= y < ny and 0 <= x < nx
-        return inside and bool(self._seed[pos] >= self._move_threshold)
+        return inside and bool(self._seed[pos] >= self.move_threshold)
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:
