@@ -48,6 +48,7 @@ COMMANDS: dict[str, dict[str, Command]] = {
     'Looking and scoring': {
         'evaluate': Command('evaluate', 'score a segmentation against ground truth'),
         'compare': Command('compare', 'show where two segmentations differ'),
+        'report': Command('report', 'what a whole-volume run looks like, without ground truth'),
         'held-out': Command('held_out', 'score checkpoints on a box with known labels'),
         'select': Command('select', 'choose a checkpoint and inference options'),
         'export': Command('export', 'write precomputed volumes for Neuroglancer'),

@@ -25,7 +25,8 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto
 img { display: block; max-width: 100%; margin-bottom: 5px; image-rendering: pixelated; }
 table { border-collapse: collapse; } td, th { padding: .1rem 1rem .1rem 0; text-align: left; }
 .numbers td + td, .numbers th + th { text-align: right; font-variant-numeric: tabular-nums; }
-code { background: #f4f4f4; padding: 0 .3rem; user-select: all; }
+code { background: #f4f4f4; padding: 0 .3rem; user-select: all; font-size: .85rem; }
+.numbers td:has(code) { text-align: left; }
 figcaption { color: #555; } figure { margin: 1.5rem 0; }
 pre { background: #f4f4f4; padding: .7rem; overflow-x: auto; font-size: .85rem; }
 </style>

@@ -1,7 +1,8 @@
 """Objects drawn in 3-d, shaded, on the processor alone.
 
 Marching cubes finds the surface. Its triangles are sampled more densely than the picture has pixels, and of the
-samples that fall on a pixel the nearest is seen: a loop over samples in NumPy instead of one over triangles.
+samples that fall on a pixel the nearest is seen. (Matplotlib sorts whole triangles, so that neurites that wind
+around each other would be drawn through each other.)
 Hollows are darkened by how far they lie behind their surroundings (Luft, Colditz and Deussen 2006, "Image
 enhancement by unsharp masking the depth buffer").
 """

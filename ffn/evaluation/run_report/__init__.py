@@ -1,0 +1,1 @@
+"""What a whole-volume run looks like without ground truth: sizes, fill, borders, merges, time."""
