@@ -10,7 +10,13 @@ import numpy as np
 from absl import logging
 
 from ffn.inference.request_identity import stored_voxel_size
-from ffn.inference.storage import corner_of, read_labels, split_components, subvolume_files
+from ffn.inference.storage import (
+    corner_of,
+    read_labels,
+    segmentation_shape,
+    split_components,
+    subvolume_files,
+)
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
 from ffn.volumes.hdf5 import open_hdf5
@@ -51,19 +57,16 @@ def open_segmentation(
       UserError: it does not exist, is damaged, or holds no integer labels.
     """
     path = Path(spec)
-    if path.suffix == '.npz':
-        return _result_volume(path, split_cc, unlabelled)
-    found = sorted(subvolume_files(path), key=_corner_zyx)
-    if len(found) == 1:
-        return _result_volume(found[0], split_cc, unlabelled)
-    if found:
+    found = find_results(path)
+    if len(found) > 1:
         logging.warning(
             '%s holds %d results whose ids are not joined: objects that cross their borders count as '
             'split; evaluate an assembled volume for scores of the whole',
             spec,
             len(found),
         )
-        return _joined(spec, found, split_cc, unlabelled)
+    if found:
+        return open_results(spec, found, split_cc, unlabelled)
     try:
         volume = open_volume(spec, missing).require_labels(unlabelled)
         read_input_stamp(spec)  # refuses incomplete volumes
@@ -72,6 +75,30 @@ def open_segmentation(
             raise
         raise UserError(f'{spec} holds no results of inference, seg-X_Y_Z.npz; {error}') from error
     return _split_components(volume) if split_cc else volume
+
+
+def find_results(path: Path) -> list[Path]:
+    """The files of results of inference that a path stands for, by position; [] if it is something else."""
+    return [path] if path.suffix == '.npz' else sorted(subvolume_files(path), key=_corner_zyx)
+
+
+def open_results(
+    name: str, paths: list[Path], split_cc: bool = False, unlabelled: int | None = None
+) -> Volume:
+    """Opens results of inference as one volume; of several, a few are in memory at a time.
+
+    Args:
+      name: what messages call it.
+      paths: see `find_results`; ids of several are kept apart, see `open_segmentation`.
+      split_cc: see `open_segmentation`.
+      unlabelled: likewise.
+
+    Raises:
+      UserError: a result that is damaged.
+    """
+    if len(paths) == 1:
+        return _result_volume(paths[0], split_cc, unlabelled)
+    return _joined(name, paths, split_cc, unlabelled)
 
 
 def open_truth(
@@ -187,7 +214,7 @@ def _voxel_size(result: Path) -> KnownVoxelSize | None:
 
 
 def _joined(name: str, paths: list[Path], split_cc: bool, unlabelled: int | None) -> Volume:
-    boxes = [Box.from_zyx(_corner_zyx(p), read_labels(p).shape) for p in paths]
+    boxes = [Box.from_zyx(_corner_zyx(p), segmentation_shape(p)) for p in paths]
     start = Xyz(*(min(b.start[i] for b in boxes) for i in range(3)))
     end = Xyz(*(max(b.end[i] for b in boxes) for i in range(3)))
     array = _Subvolumes(paths, [b.relative_to(start) for b in boxes], split_cc, unlabelled)

@@ -345,6 +345,18 @@ def read_labels(path: Path) -> np.ndarray:
     return _labels(read_npz(path, ['segmentation'], []), path)
 
 
+def read_origins(path: Path) -> dict[int, OriginInfo]:
+    """Reads where the segments of a subvolume were seeded; see `load_origins`.
+
+    Args:
+      path: the npz file.
+
+    Raises:
+      UserError: a file that is damaged or unsafe.
+    """
+    return _origins(read_npz(path, ['origins'], [OriginInfo]), path)
+
+
 def _labels(data: Mapping[str, Any], path: Path) -> np.ndarray:
     labels = data.get('segmentation')
     if not isinstance(labels, np.ndarray) or labels.ndim != 3:

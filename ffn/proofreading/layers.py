@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
+from ffn.proofreading.annotations import Annotations
+from ffn.proofreading.skeleton_files import SkeletonFiles
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.volume import Volume
 
-Kind = Literal['image', 'labels', 'probabilities']
+Kind = Literal['image', 'probabilities', 'labels', 'skeletons', 'annotations']
+
+# Name of the layer of ground truth.
+TRUTH = 'truth'
+# From bottom to top.
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True)
@@ -20,10 +27,12 @@ class Layer:
     Attributes:
       name: its name there.
       kind: how it is drawn.
-      data: a volume, read when it is looked at; or the folder of a precomputed volume, which the viewer reads itself.
+      data: a volume, read when it is looked at; the folder of a precomputed volume, which the viewer reads itself;
+        skeletons, or places.
       voxel_size: x, y, z nanometres; None: unknown.
-      box: the voxels it covers.
+      box: the voxels it covers; None: unknown.
       place: a voxel that is worth looking at first; None: the middle of the box.
+      coarser: of a volume, the same at other scales, if it is stored so.
       contrast: of an image, the values that are black and white; None: by its type.
       segments: of labels, ids that are selected at first; empty: all are shown, none in 3-d.
       visible: whether it is shown at first.
@@ -31,10 +40,11 @@ class Layer:
 
     name: str
     kind: Kind
-    data: Volume | Path
+    data: Volume | Path | SkeletonFiles | Annotations
     voxel_size: tuple[float, float, float] | None
-    box: Box
+    box: Box | None
     place: Xyz | None = None
+    coarser: tuple[Volume, ...] = ()
     contrast: tuple[float, float] | None = None
     segments: Sequence[int] = ()
     visible: bool = True

@@ -9,7 +9,7 @@ from __future__ import annotations
 import concurrent.futures
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from ffn.utils.errors import UserError
 
 # Pieces of volumes that are read at a time; each may take some 130 MB while it is downsampled.
 _READERS = 4
-_FILES = r'/files/(?P<token>[0-9a-f]+)/(?P<key>\d+)/(?P<path>.*)'
+_PLACE = r'/(?P<token>[0-9a-f]+)/(?P<key>\d+)/(?P<path>.*)'
 
 
 class _FileHandler(tornado.web.StaticFileHandler):
@@ -68,6 +68,24 @@ class _FileHandler(tornado.web.StaticFileHandler):
         """Logs nothing: many chunks do not exist."""
 
 
+class _MadeHandler(tornado.web.RequestHandler):
+    """Serves what is made when it is asked for."""
+
+    def initialize(self, makers: Mapping[str, Callable[[str], bytes | None]], token: str) -> None:
+        self._makers, self._token = makers, token
+
+    def get(self, token: str, key: str, path: str) -> None:
+        made = self._makers[key](path) if token == self._token and key in self._makers else None
+        if made is None:
+            raise tornado.web.HTTPError(404)
+        self.set_header('Content-Type', 'application/octet-stream')
+        self.set_header('Cache-Control', 'no-cache')
+        self.finish(made)
+
+    def log_exception(self, *_: Any) -> None:
+        """Logs nothing: few segments have annotations."""
+
+
 class ViewerServer(neuroglancer_server.Server):
     """A web server in a thread of its own; `stop` ends it."""
 
@@ -81,17 +99,33 @@ class ViewerServer(neuroglancer_server.Server):
         readers = min(_READERS, os.cpu_count() or 1)
         self.executor = concurrent.futures.ThreadPoolExecutor(readers, 'volume')
         self._folders: dict[str, Path] = {}
+        self._makers: dict[str, Callable[[str], bytes | None]] = {}
 
     def _attempt_to_start_server(self) -> None:
         super()._attempt_to_start_server()
-        arguments = {'folders': self._folders, 'token': self.token}
-        self.app.add_handlers('.*', [(_FILES, _FileHandler, arguments)])
+        files = {'folders': self._folders, 'token': self.token}
+        made = {'makers': self._makers, 'token': self.token}
+        handlers = [
+            (f'/files{_PLACE}', _FileHandler, files),
+            (f'/made{_PLACE}', _MadeHandler, made),
+        ]
+        self.app.add_handlers('.*', handlers)
 
     def serve_folder(self, folder: Path) -> str:
         """Serves the files in and below a folder from now on; returns its URL, without a slash at the end."""
         key = str(len(self._folders))
         self._folders[key] = folder
         return f'{self.server_url}/files/{self.token}/{key}'
+
+    def serve_made(self, make: Callable[[str], bytes | None]) -> str:
+        """Serves what a function makes of the part of the path below; returns the URL without a slash at the end.
+
+        Args:
+          make: path → content, None if there is none of that name; called in the server's thread.
+        """
+        key = str(len(self._makers))
+        self._makers[key] = make
+        return f'{self.server_url}/made/{self.token}/{key}'
 
     def is_own(self, url: str) -> bool:
         """Whether a URL is one of this server."""
@@ -112,9 +146,11 @@ def start_server(port: int) -> ViewerServer:
     Raises:
       UserError: the port is in use, or not allowed.
     """
+    if not 0 <= port < 2**16:
+        raise UserError(f'--port is {port}; expected 0, for any free one, to 65535')
     try:
         return ViewerServer(port)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise UserError(
             f'port {port} of {LOOPBACK} cannot be served: {error}; choose another --port'
         ) from error

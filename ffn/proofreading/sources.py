@@ -8,17 +8,21 @@ longer. The package's own `encoding='raw'` does not work with NumPy 2.3 (`tostri
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import neuroglancer
 import numpy as np
 from neuroglancer import downsample, local_volume
 
+from ffn.evaluation.swc import read_swc
+from ffn.proofreading.skeleton_files import SkeletonFiles
+from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
 from ffn.volumes.volume import Volume
 
-# Voxels of a volume up to which views of all of it are made by reading all of it, a piece of 256³ at a time.
+# How many voxels are read for one that is shown, of volumes up to a size and of larger ones: a view of all of one
+# would read most of it. Pieces are 64³, so that at most 256³ voxels are in memory for each.
 _SMALL = 2**30
 _DOWNSAMPLING, _DOWNSAMPLING_OF_LARGE = 64, 8
 # Voxels of a label volume up to which meshes are made when the viewer asks for them: all of it is read then.
@@ -62,10 +66,24 @@ class _Transposed:
         return np.ascontiguousarray(self[(slice(None),) * 3].T)
 
 
+class _Level(NamedTuple):
+    """A scale that is stored.
+
+    Attributes:
+      factors: x, y, z voxels of the finest scale that are one of it.
+      array: [x, y, z].
+      start: its first voxel, x, y, z.
+    """
+
+    factors: Sequence[int]
+    array: Any
+    start: Sequence[int]
+
+
 class ServedArray(local_volume.LocalVolume):
     """An array that Neuroglancer reads in pieces; `invalidate()` makes it read again what it shows.
 
-    Pieces that are so much downsampled that reading them takes too long are empty.
+    Where a view shows so much that too much would have to be read, it stays empty there, and `tell` is called.
     """
 
     def __init__(
@@ -74,6 +92,7 @@ class ServedArray(local_volume.LocalVolume):
         start_xyz: Sequence[int],
         voxel_size: Sequence[float],
         labels: bool,
+        tell: Callable[[str], None] = lambda text: None,
     ):
         """Takes the array.
 
@@ -82,6 +101,7 @@ class ServedArray(local_volume.LocalVolume):
           start_xyz: its first voxel.
           voxel_size: x, y, z nanometres.
           labels: whether it is a segmentation.
+          tell: is called with what the user should know, in any thread.
         """
         super().__init__(
             data=array_xyz,
@@ -91,6 +111,8 @@ class ServedArray(local_volume.LocalVolume):
             encoding='raw',
             max_downsampling=math.inf,
         )
+        self._tell = tell
+        self._levels = [_Level((1, 1, 1), self.data, [int(n) for n in start_xyz])]
         self._voxels = math.prod(self.shape)
         self._limit = _DOWNSAMPLING if self._voxels <= _SMALL else _DOWNSAMPLING_OF_LARGE
 
@@ -106,7 +128,7 @@ class ServedArray(local_volume.LocalVolume):
           scale_key: 'x,y,z', how many voxels become one.
 
         Raises:
-          ValueError: there is no such piece.
+          ValueError: there is no such piece, or it cannot be read, which is told.
         """
         factors = [int(n) for n in scale_key.split(',')]
         if len(factors) != 3 or min(factors) < 1 or data_format != 'raw':
@@ -116,21 +138,50 @@ class ServedArray(local_volume.LocalVolume):
         if not all(0 <= a <= b <= n for a, b, n in zip(first, stop, shape, strict=True)):
             raise ValueError('no such piece')
         size = [b - a for a, b in zip(first, stop, strict=True)]
-        if math.prod(factors) > self._limit:
-            # One voxel, which the viewer repeats, would do if its protocol had that.
-            data = np.zeros(size, self.data_type)
-        else:
-            data = self._read(first, stop, factors)
+        try:
+            data = self._read(first, size, factors)
+        except UserError as error:
+            self._tell(str(error))
+            raise ValueError('it cannot be read') from error
         return data.astype(self.data_type, copy=False).tobytes('F'), 'application/octet-stream'
 
-    def _read(self, first: list[int], stop: list[int], factors: list[int]) -> np.ndarray:
-        whole = zip(first, stop, factors, self.shape, strict=True)
-        piece = np.asarray(self.data[tuple(slice(a * f, min(b * f, n)) for a, b, f, n in whole)])
-        if max(factors) == 1:
+    def _read(self, first: list[int], size: list[int], factors: list[int]) -> np.ndarray:
+        """Reads a piece at a scale; zeros where too much would have to be read for it."""
+        fitting = (
+            level
+            for level in self._levels
+            if all(f % g == 0 for f, g in zip(factors, level.factors, strict=True))
+        )
+        level = max(fitting, key=lambda level: math.prod(level.factors))
+        ratio = [f // g for f, g in zip(factors, level.factors, strict=True)]
+        read = np.zeros(size, self.data_type)
+        if math.prod(ratio) > self._limit:
+            self._tell(
+                'zoom in: the volume has no scale that is coarse enough (ffn export writes them)'
+            )
+            return read
+        # A coarse scale that begins between its voxels is drawn less than one of them aside.
+        begin = [
+            max((s + a * f) // g - t, 0)
+            for s, a, f, g, t in zip(
+                *(self._levels[0].start, first, factors, level.factors, level.start), strict=True
+            )
+        ]
+        ends = (
+            min(b + n * r, m)
+            for b, n, r, m in zip(begin, size, ratio, level.array.shape, strict=True)
+        )
+        piece = self._downsampled(np.asarray(level.array[tuple(map(slice, begin, ends))]), ratio)
+        place = tuple(map(slice, piece.shape))
+        read[place] = piece[tuple(map(slice, size))]
+        return read
+
+    def _downsampled(self, piece: np.ndarray, ratio: list[int]) -> np.ndarray:
+        if max(ratio) == 1:
             return piece
         if self.volume_type == 'segmentation':
-            return downsample.downsample_with_striding(piece, factors)
-        return downsample.downsample_with_averaging(piece, factors)
+            return downsample.downsample_with_striding(piece, ratio)
+        return downsample.downsample_with_averaging(piece, ratio)
 
     def get_object_mesh(self, object_id: int) -> Any:
         """Makes the mesh of an object; see the base class."""
@@ -142,12 +193,64 @@ class ServedArray(local_volume.LocalVolume):
 class ServedVolume(ServedArray):
     """A volume of any size, of which pieces are read on request."""
 
-    def __init__(self, volume: Volume, labels: bool, voxel_size: Sequence[float]):
+    def __init__(
+        self,
+        volume: Volume,
+        labels: bool,
+        voxel_size: Sequence[float],
+        coarser: Sequence[Volume] = (),
+        tell: Callable[[str], None] = lambda text: None,
+    ):
         """Takes the volume.
 
         Args:
           volume: [z, y, x]; of labels, as `Volume.require_labels` returns it.
           labels: whether it is a segmentation.
           voxel_size: x, y, z nanometres.
+          coarser: the same at other scales, from which distant views are read.
+          tell: see `ServedArray`.
         """
-        super().__init__(_Transposed(volume, labels), volume.box.start, voxel_size, labels)
+        super().__init__(_Transposed(volume, labels), volume.box.start, voxel_size, labels, tell)
+        self._levels += [
+            _Level(_find_factors(volume, one), _Transposed(one, labels), one.box.start)
+            for one in coarser
+        ]
+
+
+def _find_factors(fine: Volume, coarse: Volume) -> list[int]:
+    """How many voxels x, y, z of one scale are one of another."""
+    sizes: tuple[Sequence[float], Sequence[float]] = coarse.shape_zyx.xyz, fine.shape_zyx.xyz
+    if fine.voxel_size is not None and coarse.voxel_size is not None:
+        sizes = fine.voxel_size.xyz, coarse.voxel_size.xyz
+    return [max(round(b / a), 1) for a, b in zip(*sizes, strict=True)]
+
+
+class ServedSkeletons(neuroglancer.skeleton.SkeletonSource):
+    """SWC files, read when they are looked at."""
+
+    def __init__(
+        self,
+        skeletons: SkeletonFiles,
+        voxel_size: Sequence[float],
+        tell: Callable[[str], None] = lambda text: None,
+    ):
+        """Takes the files.
+
+        Args:
+          skeletons: the files.
+          voxel_size: x, y, z nanometres.
+          tell: see `ServedArray`.
+        """
+        super().__init__(coordinate_space(skeletons.unit or voxel_size))
+        self._files, self._tell = skeletons.files, tell
+
+    def get_skeleton(self, object_id: int) -> neuroglancer.skeleton.Skeleton | None:
+        """Reads the skeleton of a segment; None if there is none."""
+        if object_id not in self._files:
+            return None
+        try:
+            points, edges = read_swc(self._files[object_id])
+        except (UserError, OSError) as error:
+            self._tell(str(error))
+            return None
+        return neuroglancer.skeleton.Skeleton(points, edges)

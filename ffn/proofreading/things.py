@@ -1,78 +1,186 @@
-"""From what a user names to layers: volumes, folders of results, exports."""
+"""From what a user names to layers: volumes, folders of results, exports, tables, skeletons, scores."""
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
 from absl import logging
 
-from ffn.evaluation.sources import open_segmentation
-from ffn.inference.storage import subvolume_files
+from ffn.evaluation.sources import find_results, open_results, open_segmentation
+from ffn.proofreading import results
+from ffn.proofreading.annotations import Annotations, read_table
+from ffn.proofreading.error_places import read_errors
 from ffn.proofreading.layers import Kind, Layer
 from ffn.proofreading.samples import find_contrast, find_place
+from ffn.proofreading.skeleton_files import find_skeletons
 from ffn.utils.errors import UserError
 from ffn.utils.texts import parse_object
 from ffn.volumes import tensorstores
 from ffn.volumes.specs import split_spec
-from ffn.volumes.units import same_size
-from ffn.volumes.volume import Volume, open_volume
+from ffn.volumes.volume import Volume, VolumeSource, open_volume
 
 # Folders of an export, and how they are shown.
 EXPORTED: dict[str, Kind] = {'image': 'image', 'labels': 'labels'}
 # Types of integers that are labels more often than images.
-# From bottom to top.
-_ORDER: tuple[Kind, ...] = ('image', 'probabilities', 'labels')
 _LABELS = ('uint32', 'int32', 'uint64', 'int64')
+_MOST_SCALES = 20
 
 
-def open_thing(spec: str) -> list[Layer]:
+def open_thing(thing: str) -> list[Layer]:
     """Finds out what a user names, and opens it.
 
     Args:
-      spec: a volume, 'path:dataset' or any other string that `open_volume` takes; a folder of results
-        (seg-X_Y_Z.npz), or one of them; or a folder that `ffn export` wrote.
+      thing: a volume, 'path:dataset' or any other string that `open_volume` takes; a folder of results
+        (seg-X_Y_Z.npz), or one of them; a folder that `ffn assemble`, `agglomerate` or `export` wrote; a table of
+        places (.csv); scores of `ffn evaluate` (.json); or skeletons (.swc, or a folder of them).
 
     Raises:
       UserError: it is none of these.
     """
-    path = Path(spec)
-    if path.is_dir() and any((path / name / 'info').is_file() for name in EXPORTED):
-        found = [name for name in EXPORTED if (path / name / 'info').is_file()]
-        return [open_layer(str(path / name), EXPORTED[name], name) for name in found]
-    if path.suffix == '.npz' or (path.is_dir() and any(subvolume_files(path))):
-        return [open_layer(spec, 'labels')]
-    return [open_layer(spec)]
+    path = Path(thing)
+    if path.suffix == '.csv':
+        return [open_points(thing, path.stem)]
+    if path.suffix == '.json' and path.is_file():
+        return [open_errors(thing)]
+    if path.suffix == '.swc' or (path.is_dir() and any(path.glob('*.swc'))):
+        return [open_skeletons(thing)]
+    if path.suffix != '.npz' and not path.is_dir():
+        return [open_layer(thing)]
+    exported = [name for name in EXPORTED if (path / name / 'info').is_file()]
+    if exported:
+        return [open_layer(str(path / name), EXPORTED[name], name) for name in exported]
+    if results.is_agglomeration(path):
+        return list(_open_agglomeration(path))
+    found = find_results(path)
+    assembled = results.assembled_volume(path)
+    if found or assembled:
+        return list(_open_results(thing, found, assembled))
+    return [open_layer(thing)]
+
+
+def _open_results(thing: str, found: list[Path], assembled: str | None) -> Iterator[Layer]:
+    """Layers of results of inference and of the volume that was assembled of them."""
+    inputs = results.inputs_of_results(found) if found else results.Inputs()
+    yield from _open_inputs(inputs.image, 'image', 'image')
+    if probabilities := results.open_probabilities(thing, found):
+        yield _of_volume(probabilities, 'probabilities', 'probabilities', visible=False)
+    if assembled:
+        yield open_layer(assembled, 'labels', 'labels')
+    if not found:
+        return
+    name = 'subvolumes' if assembled else 'labels'
+    volume = open_results(thing, found).require_labels()
+    yield _of_volume(volume, 'labels', name, visible=not assembled)
+    if len(found) > 1:
+        logging.info(
+            '%s: the ids of the %d results are kept apart: N·2^32 is added in the Nth of them, from 0',
+            *(thing, len(found)),
+        )
+    if (seeds := results.read_seeds(found)) is not None and len(seeds.points):
+        yield _of_places(seeds, 'seeds', volume)
+
+
+def _open_agglomeration(path: Path) -> Iterator[Layer]:
+    inputs = results.inputs_of_agglomeration(path)
+    yield from _open_inputs(inputs.image, 'image', 'image')
+    yield from _open_inputs(inputs.labels, 'labels', 'labels')
+    for spec in results.joined_volumes(path):
+        yield open_layer(spec, 'labels', 'joined')
+    name, places = results.read_decisions(path)
+    yield Layer(name, 'annotations', places, None, places.box)
+
+
+def _open_inputs(source: VolumeSource | None, kind: Kind, name: str) -> Iterator[Layer]:
+    """The layer of what a run was made from; none, and a warning, where that is not there any more."""
+    if source is None:
+        return
+    try:
+        volume = source.open()
+        volume = volume.require_labels() if kind == 'labels' else volume.single_channel()
+    except (UserError, OSError) as error:
+        logging.warning('the %s that these results were made from is not shown: %s', name, error)
+        return
+    yield _of_volume(volume, kind, name)
+
+
+def _of_volume(volume: Volume, kind: Kind, name: str, visible: bool = True) -> Layer:
+    size = volume.voxel_size.xyz if volume.voxel_size else None
+    contrast = find_contrast(volume) if kind == 'image' else None
+    return Layer(name, kind, volume, size, volume.box, contrast=contrast, visible=visible)
+
+
+def _of_places(places: Annotations, name: str, volume: Volume) -> Layer:
+    size = volume.voxel_size.xyz if volume.voxel_size else None
+    return Layer(name, 'annotations', places, size, places.box)
+
+
+def open_points(path: str, name: str = 'points') -> Layer:
+    """Opens a table of places; see `ffn.proofreading.annotations.read_table`."""
+    places = read_table(path)
+    return Layer(name, 'annotations', places, None, places.box)
+
+
+def open_errors(path: str, name: str = 'errors') -> Layer:
+    """Opens the errors of an evaluation; see `ffn.proofreading.error_places.read_errors`."""
+    places = read_errors(path)
+    return Layer(name, 'annotations', places, None, places.box)
+
+
+def open_skeletons(place: str, name: str = 'skeletons', voxels: bool = False) -> Layer:
+    """Opens SWC files; see `ffn.proofreading.skeleton_files.find_skeletons`."""
+    return Layer(name, 'skeletons', find_skeletons(place, voxels), None, None)
 
 
 def open_layer(spec: str, kind: Kind | None = None, name: str = '') -> Layer:
     """Opens a volume, or labels of results, as a layer.
 
     Args:
-      spec: the volume; for labels, also a folder of results.
+      spec: the volume; for labels and probabilities, also a folder of results.
       kind: how it is shown; None: by its type, which is told.
       name: of the layer; '': made of the volume's.
 
     Raises:
       UserError: it cannot be opened, or holds something else.
     """
-    if kind == 'labels':
-        volume = open_segmentation(spec)
-    else:
-        volume = open_volume(spec).single_channel()
+    volume = _open_as(spec, kind)
     if kind is None:
         kind = 'labels' if volume.dtype.name in _LABELS else 'image'
         logging.info('%s holds %s and is shown as %s', spec, volume.dtype, kind)
-        volume = volume.require_labels() if kind == 'labels' else volume
+    volume = volume.require_labels() if kind == 'labels' else volume
     name = name or short_name(spec)
     size = volume.voxel_size.xyz if volume.voxel_size else None
-    folder = find_precomputed(spec, kind)
-    coarse = volume if folder is None else _open_coarsest(spec, folder)
-    place = find_place(coarse, volume.box) if folder is not None else None
-    contrast = None if kind == 'labels' else find_contrast(coarse)
-    return Layer(name, kind, folder or volume, size, volume.box, place, contrast)
+    folder, scales = find_precomputed(spec, kind), _open_scales(spec, kind)
+    coarsest = min((volume, *scales), key=lambda one: math.prod(one.box.size))
+    place = find_place(coarsest, volume.box) if scales or folder is not None else None
+    contrast = find_contrast(coarsest) if kind == 'image' else None
+    data = volume if folder is None else folder
+    return Layer(name, kind, data, size, volume.box, place, tuple(scales), contrast)
+
+
+def _open_as(spec: str, kind: Kind | None) -> Volume:
+    found = find_results(Path(spec))
+    if kind == 'labels' and len(found) != 1:
+        return open_results(spec, found) if found else open_segmentation(spec)
+    if kind == 'probabilities' and found:
+        if volume := results.open_probabilities(spec, found):
+            return volume
+        raise UserError(f'{spec} holds no probabilities, seg-X_Y_Z.prob')
+    return open_segmentation(spec) if kind == 'labels' else open_volume(spec).single_channel()
+
+
+def _open_scales(spec: str, kind: Kind) -> list[Volume]:
+    """The coarser scales of a volume; [] where there are none, or one is named."""
+    scales: list[Volume] = []
+    if '@' in spec or '#' in spec or not tensorstores.recognizes(spec):
+        return scales
+    with contextlib.suppress(UserError):  # there are no more
+        for number in range(1, _MOST_SCALES):
+            volume = open_volume(f'{spec}@{number}').single_channel()
+            scales.append(volume.require_labels() if kind == 'labels' else volume)
+    return scales
 
 
 def short_name(spec: str) -> str:
@@ -109,61 +217,3 @@ def find_precomputed(spec: str, kind: Kind) -> Path | None:
     )
     fits = (info.get('type') == 'segmentation') == (kind == 'labels')
     return folder if more and fits and info.get('num_channels') == 1 else None
-
-
-def _open_coarsest(spec: str, folder: Path) -> Volume:
-    info = parse_object((folder / 'info').read_bytes(), str(folder / 'info'))
-    scales = info['scales']
-    last = min(range(len(scales)), key=lambda n: math.prod(scales[n]['size']))
-    return open_volume(f'{spec}@{last}').single_channel()
-
-
-def agree(layers: Sequence[Layer], given: tuple[float, float, float] | None) -> list[Layer]:
-    """Makes layers fit together: images first, names that differ, a voxel size for each; tells what is doubtful.
-
-    Args:
-      layers: to be shown in one viewer.
-      given: voxel size x, y, z that the user gave, for all.
-    """
-    layers = sorted(layers, key=lambda layer: _ORDER.index(layer.kind))
-    known = [layer for layer in layers if layer.voxel_size is not None]
-    size = given or (known[0].voxel_size if known else None)
-    _tell_sizes(layers, known, given)
-    names: dict[str, int] = {}
-    fitted = []
-    for layer in layers:
-        count = names[layer.name] = names.get(layer.name, 0) + 1
-        name = layer.name if count == 1 else f'{layer.name} {count}'
-        chosen = given or layer.voxel_size or size or (1.0, 1.0, 1.0)
-        fitted.append(replace(layer, name=name, voxel_size=chosen))
-    for layer in fitted[1:]:
-        if layer.voxel_size == fitted[0].voxel_size and not layer.box.intersection(fitted[0].box):
-            logging.warning(
-                '%s covers %s, but %s %s: they do not overlap',
-                *(fitted[0].name, fitted[0].box, layer.name, layer.box),
-            )
-    return fitted
-
-
-def _tell_sizes(
-    layers: Sequence[Layer], known: Sequence[Layer], given: tuple[float, float, float] | None
-) -> None:
-    for layer in known[1:]:
-        first = known[0]
-        if given is None and not same_size(layer.voxel_size or (), first.voxel_size or ()):
-            logging.warning(
-                'the voxels of %s are x,y,z %s nm, those of %s %s nm; they are drawn so',
-                *(first.name, _listed(first.voxel_size), layer.name, _listed(layer.voxel_size)),
-            )
-    unknown = [layer.name for layer in layers if layer.voxel_size is None]
-    if unknown and given is None:
-        taken = f'that of {known[0].name} is taken' if known else 'they are drawn as cubes of 1 nm'
-        logging.warning(
-            'no voxel size is stored with %s; %s: give --voxel_size X,Y,Z',
-            ', '.join(unknown),
-            taken,
-        )
-
-
-def _listed(numbers: Sequence[float] | None) -> str:
-    return ','.join(f'{n:g}' for n in numbers or ())

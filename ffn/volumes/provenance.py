@@ -229,6 +229,11 @@ def recorded_stamps(record: Path, spec: str) -> list[str]:
     return _read_outputs(record).get(spec, [])
 
 
+def recorded_outputs(record: Path) -> list[str]:
+    """The volumes that a run has begun to write; see `record_output`."""
+    return list(_read_outputs(record))
+
+
 def _read_outputs(record: Path) -> dict[str, list[str]]:
     """Volumes and the stamps that they were given."""
     if not record.exists():

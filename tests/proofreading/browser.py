@@ -94,6 +94,10 @@ class View:
             voxels = float(voxel[axis] + 0.5 - state.position[axis])
             pixels = voxels * size[axis] / min(size) / state.cross_section_scale
             offsets.append(direction * pixels)
+        inside = all(abs(o) < box[n] / 2 - 2 for o, n in zip(offsets, ('width', 'height')))
+        assert inside, (
+            f'{voxel} is outside of what the panel {panel} shows: {offsets} pixels, {box}'
+        )
         return box['x'] + box['width'] / 2 + offsets[0], box['y'] + box['height'] / 2 + offsets[1]
 
     def point(self, voxel: Sequence[float], panel: str = 'xy') -> None:
@@ -134,7 +138,7 @@ class HeadlessBrowser:
         self._folder = Path(os.environ.get('FFN_TEST_PICTURES') or folder)
 
     @contextlib.contextmanager
-    def open(self, viewer: Viewer, size: tuple[int, int] = (1000, 700)) -> Iterator[View]:
+    def open(self, viewer: Viewer, size: tuple[int, int] = (800, 640)) -> Iterator[View]:
         """Opens a viewer in a new page, and checks in the end that the page behaved."""
         page = self._browser.new_page(viewport={'width': size[0], 'height': size[1]})
         view = View(page, viewer, self._folder)

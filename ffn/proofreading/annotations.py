@@ -1,0 +1,151 @@
+"""Places in a volume that a viewer marks: seeds, decision points, merges, errors; and the tables they are read from."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from absl import logging
+
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz
+
+# Places of a table that are shown.
+MOST = 1_000_000
+# Columns that hold ids of segments.
+_IDS = ('id', 'id_a', 'id_b', 'segment', 'segment_id')
+_KINDS = 255
+_FARTHEST = 2.0**53
+
+
+@dataclass(frozen=True)
+class Property:
+    """A value of every place, by which the viewer colours and filters them.
+
+    Attributes:
+      name: lower-case letters, digits and _.
+      values: float32 [n]; or uint8 [n], numbers of names.
+      names: what the numbers 0, 1, … stand for; empty for float32.
+    """
+
+    name: str
+    values: np.ndarray
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """Places to be marked.
+
+    Attributes:
+      points: float64 [n, 3], x, y, z in voxels; 0 to 1 lie in the first one.
+      relations: 'segments', 'truth' → ids that each place is about.
+      properties: values of each.
+      descriptions: texts, one for each place; () for none.
+      color: of the places, #rrggbb; where there is a property 'accepted', that decides.
+    """
+
+    points: np.ndarray
+    relations: Mapping[str, Sequence[Sequence[int]]]
+    properties: tuple[Property, ...] = ()
+    descriptions: tuple[str, ...] = ()
+    color: str = '#ffe000'
+
+    @property
+    def box(self) -> Box:
+        """The voxels from the first to the last place on every axis."""
+        if not len(self.points):
+            return Box(Xyz(0, 0, 0), Xyz(0, 0, 0))
+        low, high = np.floor(self.points.min(axis=0)), np.floor(self.points.max(axis=0))
+        return Box(Xyz(*low.astype(int).tolist()), Xyz(*(high - low + 1).astype(int).tolist()))
+
+
+def read_table(path: str | Path) -> Annotations:
+    """Reads places from a CSV table: merges.csv, candidates.csv, or one of your own.
+
+    Columns `x`, `y` and `z` are voxels. `id`, `id_a`, `id_b` and `segment` are ids of segments; every other column
+    becomes a property. A table of three columns needs no header.
+
+    Raises:
+      UserError: no such file, or another kind of table.
+    """
+    try:
+        with open(path, newline='', encoding='utf-8-sig', errors='replace') as file:
+            reader = csv.reader(file)
+            header = [name.strip() for name in next(reader, [])]
+            rows: Iterable[list[str]] = reader
+            if len(header) == 3 and all(map(_is_number, header)):
+                header, rows = ['x', 'y', 'z'], itertools.chain([header], reader)
+            _check_header(header, path)
+            kept = [row for row in itertools.islice(rows, MOST + 1) if row]
+    except csv.Error as error:
+        raise UserError(f'{path} is no table: {error}') from error
+    if len(kept) > MOST:
+        logging.warning('%s: only the first %d places are shown', path, MOST)
+        del kept[MOST:]
+    for number, row in enumerate(kept, 2):
+        if len(row) != len(header):
+            raise UserError(f'{path}, line {number}: {len(row)} values; expected {len(header)}')
+    columns = dict(zip(header, zip(*kept, strict=True), strict=True)) if kept else {}
+    return _make(columns or dict.fromkeys(header, ()), path)
+
+
+def _check_header(header: Sequence[str], path: str | Path) -> None:
+    if not {'x', 'y', 'z'} <= {*header} or len({*header}) != len(header):
+        raise UserError(
+            f'{path} has the columns {",".join(header)[:200]!r}; expected x, y and z, and each name once'
+        )
+
+
+def _make(columns: Mapping[str, Sequence[str]], path: str | Path) -> Annotations:
+    try:
+        points = np.array([[float(n) for n in columns[axis]] for axis in 'xyz'], np.float64).T
+        if not (np.abs(points) < _FARTHEST).all():
+            raise ValueError('a position that is no place')
+        ids = [[_parse_id(text) for text in columns[name]] for name in _IDS if name in columns]
+    except ValueError as error:
+        raise UserError(
+            f'{path}: {error}; expected x,y,z in voxels and ids from 0 to 2^64 - 1'
+        ) from error
+    # A voxel that is given by whole numbers is marked in its middle.
+    points = points + 0.5 * (points == np.floor(points)).all()
+    segments = [[i for i in row if i] for row in zip(*ids, strict=True)] if ids else []
+    others = (name for name in columns if name not in ('x', 'y', 'z', *_IDS))
+    made = (_make_property(name, columns[name]) for name in others)
+    properties = tuple(p for p in made if p is not None)
+    return Annotations(points.reshape(-1, 3), {'segments': segments} if ids else {}, properties)
+
+
+def _make_property(name: str, texts: Sequence[str]) -> Property | None:
+    """A column as numbers or as one of a few names; None where it is neither."""
+    name = re.sub('[^a-z0-9_]', '_', name.lower())
+    name = name if name[:1].isalpha() else f'p_{name}'
+    if name == 'accepted' and {*texts} <= {'0', '1'}:
+        return Property(name, np.array(texts, np.uint8), ('no', 'yes'))
+    if all(not text or _is_number(text) for text in texts):
+        return Property(name, np.array([float(text or 'nan') for text in texts], np.float32))
+    kinds = sorted({*texts})
+    if len(kinds) > _KINDS:
+        return None
+    number = {kind: i for i, kind in enumerate(kinds)}
+    values = np.array([number[text] for text in texts], np.uint8)
+    return Property(name, values, tuple(kind or '-' for kind in kinds))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return abs(float(text)) < 3e38  # what float32 holds
+    except ValueError:
+        return False
+
+
+def _parse_id(text: str) -> int:
+    value = int(text) if text.strip() else 0
+    if not 0 <= value < 2**64:
+        raise ValueError(f'{text} is no id')
+    return value
