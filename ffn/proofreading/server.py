@@ -19,7 +19,7 @@ from neuroglancer import server as neuroglancer_server
 from ffn.export.server import LOOPBACK
 from ffn.utils.errors import UserError
 
-# Pieces of volumes that are read at a time; each may take some 130 MB while it is downsampled.
+# Pieces of volumes that are read at a time; each may take some 50 MB while it is downsampled.
 _READERS = 4
 _PLACE = r'/(?P<token>[0-9a-f]+)/(?P<key>\d+)/(?P<path>.*)'
 

@@ -22,9 +22,11 @@ from ffn.utils.geometry import Box
 from ffn.volumes.volume import Volume
 
 # How many voxels are read for one that is shown, of volumes up to a size and of larger ones: a view of all of one
-# would read most of it. Pieces are 64³, so that at most 256³ voxels are in memory for each.
+# would read most of it.
 _SMALL = 2**30
 _DOWNSAMPLING, _DOWNSAMPLING_OF_LARGE = 64, 8
+# Bytes of a piece: 64³ voxels of an image. For labels of 64 bits this is 32³; larger ones of these take long to send.
+_PIECE_LOG2 = 18
 # Voxels of a label volume up to which meshes are made when the viewer asks for them: all of it is read then.
 MESHED = 2**25
 _SIGNED = {'int8': 'uint8', 'int16': 'uint16', 'int32': 'uint32', 'int64': 'uint64'}
@@ -109,6 +111,8 @@ class ServedArray(local_volume.LocalVolume):
             volume_type='segmentation' if labels else 'image',
             voxel_offset=list(start_xyz),
             encoding='raw',
+            max_voxels_per_chunk_log2=_PIECE_LOG2
+            - int(math.log2(np.dtype(array_xyz.dtype).itemsize)),
             max_downsampling=math.inf,
         )
         self._tell = tell

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 # Pixels that all of a volume takes in a panel at first, and voxels a pixel at most.
-_PANEL, _FARTHEST = 360, 2.0
+_PANEL, _FARTHEST = 360, 1.0
 _SHADER = '#uicontrol invlerp normalized\nvoid main() { emitGrayscale(normalized()); }'
 _PROBABILITIES = (
     '#uicontrol invlerp normalized\nvoid main() { emitRGBA(vec4(1.0, 0.6, 0.0, normalized())); }'
