@@ -97,7 +97,7 @@ class FloodView:
 
     Attributes:
       scale: pixels per voxel, along the axes along which voxels are smallest.
-      pixels_zyx: pixels per voxel along each axis, in the proportions of the voxel.
+      pixels_zyx: pixels per voxel along each axis, in the proportions of the voxel; need not be whole numbers.
       corners: pixel (row, column) at which each of the planes xy, xz and yz begins.
     """
 
@@ -128,8 +128,8 @@ class FloodView:
         ratios = [edge / min(size) for edge in size]
         width = sum(canvas.shape[right] * ratios[right] for _, _, right in _PLANES)
         self.scale = scale or min(max(int(_WIDTH / width), 1), _MAX_SCALE)
-        self.pixels_zyx = tuple(round(self.scale * ratio) for ratio in ratios)
-        sides = [n * p for n, p in zip(canvas.shape, self.pixels_zyx, strict=True)]
+        self.pixels_zyx = tuple(self.scale * ratio for ratio in ratios)
+        sides = [round(n * p) for n, p in zip(canvas.shape, self.pixels_zyx, strict=True)]
         height = max(sides[down] for _, down, _ in _PLANES)
         panels = [max(sides[right], _MIN_PANEL) for _, _, right in _PLANES]
         self.corners = [(_TOP, sum(panels[:i]) + (i + 1) * _GAP) for i in range(len(panels))]
@@ -195,8 +195,12 @@ class FloodView:
         )
 
     def _enlarged(self, tile: np.ndarray, plane: Position) -> np.ndarray:
-        _, down, right = plane
-        return tile.repeat(self.pixels_zyx[down], 0).repeat(self.pixels_zyx[right], 1)
+        rows, columns = (
+            (np.arange(round(n * self.pixels_zyx[axis])) / self.pixels_zyx[axis]).astype(int)
+            for n, axis in zip(tile.shape, plane[1:], strict=False)
+        )
+        enlarged: np.ndarray = tile[np.ix_(rows, columns)]
+        return enlarged
 
     @property
     def _stroke(self) -> int:
@@ -209,7 +213,7 @@ class FloodView:
         first = [p - n // 2 for p, n in zip(position, self._fov, strict=True)]
         across, *within = plane
         rows, columns = (
-            slice(first[a] * self.pixels_zyx[a], (first[a] + self._fov[a]) * self.pixels_zyx[a])
+            slice(*(round(n * self.pixels_zyx[a]) for n in (first[a], first[a] + self._fov[a])))
             for a in within
         )
         frame = np.zeros(tile.shape[:2], bool)

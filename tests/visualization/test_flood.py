@@ -1,5 +1,7 @@
 """Pictures of a flood, on arrays set by hand whose sizes differ along the axes."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -276,6 +278,24 @@ def test_an_image_of_one_value_can_be_drawn():
     make_view(canvas).moment(1, POSITION_ZYX)
 
 
+@pytest.mark.parametrize('thickness', [30, 10, 9])
+def test_proportions_hold_at_one_pixel_a_voxel(thickness):
+    """Sections of 30 nm over pixels of 8 nm are 3.75 pixels thick, not 4; those of 9 nm more than one."""
+    image = np.full(SHAPE_ZYX, 60, np.uint8)
+    image[6:10] = 200
+    canvas = oracle_canvas(image, corner_zyx=CORNER_ZYX, voxel_size_zyx=(thickness, 8, 8))
+    canvas.seed[8, 10, 14] = 1
+    canvas.visited = (8, 10, 14), (8, 10, 14)
+    view = FloodView(canvas, FOV, (8, 10, 14), scale=1)
+    picture = view.labels(canvas.segmentation, 'proportions')
+    top, left = view.corners[1]
+    ratio = thickness / 8
+    drawn = picture[top : top + round(SHAPE_ZYX[0] * ratio), left + 2]
+    bright = np.flatnonzero((drawn > 200).all(axis=-1))
+    assert bright[0] == math.ceil(6 * ratio)
+    assert bright[-1] + 1 == math.ceil(10 * ratio)
+
+
 def test_planes_have_the_proportions_of_the_voxels():
     """Sections 4.5 times as thick as pixels are wide: a bright cube of voxels becomes a tall box."""
     image = np.full(SHAPE_ZYX, 60, np.uint8)
@@ -287,7 +307,7 @@ def test_planes_have_the_proportions_of_the_voxels():
     assert view.pixels_zyx == (9, 2, 2)
     picture = view.labels(canvas.segmentation, 'proportions')
     for (top, left), (down, right) in zip(view.corners, ((1, 2), (0, 2), (0, 1))):
-        height, width = (SHAPE_ZYX[a] * view.pixels_zyx[a] for a in (down, right))
+        height, width = (round(SHAPE_ZYX[a] * view.pixels_zyx[a]) for a in (down, right))
         bright = (picture[top : top + height, left : left + width] > 200).all(axis=-1)
         rows, columns = np.flatnonzero(bright.any(axis=1)), np.flatnonzero(bright.any(axis=0))
         sides = {0: (6, 10), 1: (8, 16), 2: (12, 22)}
