@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,14 +77,8 @@ def read_joins(folder: Path) -> Joins:
     histograms = {side: np.zeros(_BINS, np.int64) for side in sides}
     with path.open(newline='', encoding='utf-8', errors='replace') as file:
         reader = csv.DictReader(file)
-        columns = reader.fieldnames or ()
-        score = next((name for name in _SCORES if name in columns), '')
-        if not score or not set(_NEEDED) <= set(columns):
-            raise UserError(
-                f'{path} is no table of decisions: it has the columns {",".join(columns)[:100]}; '
-                f'expected {",".join(_NEEDED)} and one of {",".join(_SCORES)}'
-            )
         try:
+            score = _choose_score(reader.fieldnames or (), path)
             for row in reader:
                 decision, accepted = _decision(row, score)
                 counts[accepted] += 1
@@ -91,10 +86,10 @@ def read_joins(folder: Path) -> Joins:
                     unscored += 1
                     continue
                 histograms[accepted][min(int(decision.score * _BINS), _BINS - 1)] += 1
-                sides[accepted].append(decision)
-                sides[accepted].sort(key=lambda d: d.score if accepted else -d.score)
-                del sides[accepted][_EXAMPLES:]
-        except (TypeError, ValueError, KeyError) as error:
+                _keep(sides[accepted], decision, lowest=accepted)
+        except (TypeError, ValueError, KeyError, csv.Error) as error:
+            if isinstance(error, UserError):
+                raise
             raise UserError(f'{path}, line {reader.line_num}: {error}') from error
     return Joins(
         score,
@@ -108,9 +103,29 @@ def read_joins(folder: Path) -> Joins:
     )
 
 
+def _choose_score(columns: Sequence[str], path: Path) -> str:
+    score = next((name for name in _SCORES if name in columns), '')
+    if not score or not set(_NEEDED) <= set(columns):
+        raise UserError(
+            f'{path} is no table of decisions: it has the columns {",".join(columns)[:100]}; '
+            f'expected {",".join(_NEEDED)} and one of {",".join(_SCORES)}'
+        )
+    return score
+
+
+def _keep(examples: list[Decision], decision: Decision, lowest: bool) -> None:
+    """Keeps some decisions, with the lowest scores or with the highest."""
+    examples.append(decision)
+    examples.sort(key=lambda one: one.score if lowest else -one.score)
+    del examples[_EXAMPLES:]
+
+
 def _decision(row: dict[str, str], score: str) -> tuple[Decision, bool]:
     value = float(row[score]) if row[score] else math.nan
     if not (math.isnan(value) or 0 <= value <= 1) or row['accepted'] not in ('0', '1'):
         raise ValueError(f'{score} is {row[score]!r} and accepted {row["accepted"]!r}')
     at = Xyz(int(row['x']), int(row['y']), int(row['z']))
-    return Decision((int(row['id_a']), int(row['id_b'])), at, value), row['accepted'] == '1'
+    ids = int(row['id_a']), int(row['id_b'])
+    if not all(0 <= i < 2**64 for i in ids):
+        raise ValueError(f'the ids are {ids}; expected 0 to 2^64 - 1')
+    return Decision(ids, at, value), row['accepted'] == '1'

@@ -69,7 +69,7 @@ class RunReport:
     largest: tuple[LargeObject, ...]
     spans: Spans | None
     borders: Borders | None
-    matching: dict[str, Any] | None
+    matching: dict[str, int] | None
     times: Times | None
     joins: Joins | None
     concerns: tuple[Concern, ...]
@@ -139,7 +139,7 @@ def make_report(
         largest,
         summarize_spans(census.objects, census.box, size, unit, min_voxels) if census else None,
         summarize_borders(facts, tiling) if facts is not None and tiling is not None else None,
-        {k: statistics[k] for k in _MATCHING if k in statistics} if statistics else None,
+        _counts(statistics) if statistics else None,
         summarize_times(facts, tiling) if facts is not None and tiling is not None else None,
         read_joins(files.merges) if files.merges is not None else None,
         tuple(find_concerns(facts, tiling, largest, voxels, named)),
@@ -147,6 +147,10 @@ def make_report(
         facts,
         census,
     )
+
+
+def _counts(statistics: dict[str, Any]) -> dict[str, int]:
+    return {k: statistics[k] for k in _MATCHING if isinstance(statistics.get(k), int)}
 
 
 def _find_sizes(

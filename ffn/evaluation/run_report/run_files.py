@@ -104,17 +104,20 @@ def _find_folders(folder: Path, assembly_dir: str) -> RunFiles:
 def _with_assembly(run: RunFiles, assembly: Path) -> RunFiles:
     path = assembly / STATISTICS
     statistics = unsealed(path.read_bytes(), path, again(assembly))
+    if not all(isinstance(statistics.get(name), int) for name in ('ids', 'objects')):
+        raise UserError(f'{path} is damaged: it does not count ids and objects; {again(assembly)}')
     manifest = assembly / MANIFEST
     claim = read_claim(manifest)
     tiling, matching = _tiling(claim, manifest), claim.get('matching')
-    if tiling is None or not isinstance(matching, dict):
+    least = matching.get('min_voxels') if isinstance(matching, dict) else None
+    if tiling is None or not isinstance(least, int):
         raise UserError(f'{manifest} is not that of an assembly; {again(assembly)}')
     return dataclasses.replace(
         run,
         tiling=tiling,
         assembly=assembly,
         statistics=statistics,
-        min_shared=int(matching.get('min_voxels', 1)),
+        min_shared=least,
         volume=str(claim['output']) if 'output' in claim else None,
     )
 

@@ -123,7 +123,7 @@ def _add_counters(fact: np.void, path: Path) -> None:
         for name, counter in COUNTERS.items():
             fact[name] = int(counters.get(counter, 0))
         fact['counted'] = 'predict-calls' in counters
-    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(f'{path} is damaged: its counters are no numbers ({error})') from error
 
 
