@@ -9,6 +9,7 @@ axis would be thin; it is extended backwards instead, to half the size.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -57,12 +58,12 @@ class Tiling:
                     'matched by the voxels that they share'
                 )
 
-    @property
+    @functools.cached_property
     def stride(self) -> Xyz:
         """Voxels from one core to the next; meaningless along an axis with a single core."""
         return Xyz(*(max(s - o, 1) for s, o in zip(self.size, self.overlap, strict=True)))
 
-    @property
+    @functools.cached_property
     def grid(self) -> Xyz:
         """Number of subvolumes along each axis."""
         counts = (
