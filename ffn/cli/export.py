@@ -62,7 +62,7 @@ def run(command: Export) -> None:
             command.write_empty,
             command.missing,
         )
-    print(f'written to {folder}; serve it and open state.json, see doc/manual.md')
+    print(f'written to {folder}; to see it: ffn view {folder}')
 
 
 def main(argv: Sequence[str] | None = None) -> None:

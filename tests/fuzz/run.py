@@ -22,7 +22,7 @@ import numpy as np
 from tests.fuzz.case import DEFECTS, Loader, Outcome, digest
 
 # The last loads TensorFlow, which takes as long as a thousand cases.
-MODULES = ('results', 'volumes', 'images', 'texts', 'edits', 'runs', 'networks')
+MODULES = ('results', 'volumes', 'images', 'texts', 'edits', 'runs', 'views', 'networks')
 LIMIT_S, LIMIT_BYTES = 20.0, 2 * 2**30
 _START_S = 120
 _CONTEXT = multiprocessing.get_context('spawn')

@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 import tensorstore as ts
 from absl import logging as absl_logging
+from google.protobuf import json_format
 
+from ffn.agglomeration.candidates import Candidate, write_candidates
+from ffn.agglomeration.merges import MergeDecision, write_decisions
 from ffn.distributed.pool import PoolConfig
 from ffn.export.neuroglancer import export
 from ffn.inference import inference_pb2, storage
@@ -21,6 +24,7 @@ from ffn.proofreading.samples import find_contrast, find_place
 from ffn.proofreading.things import open_layer, open_points, open_thing
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
+from ffn.volumes import provenance
 from ffn.volumes.volume import Volume
 
 SHAPE = (20, 30, 40)  # z, y, x
@@ -266,3 +270,39 @@ def test_a_place_that_is_not_empty():
     assert 200 + 150 <= place.y < 400
     assert 100 + 200 <= place.x < 400
     assert find_place(Volume('it', np.zeros((5, 6, 7)), {}), whole) is None
+
+
+def test_an_agglomeration(volume, tmp_path, said):
+    folder = tmp_path / 'agglomerated'
+    inputs = inference_pb2.InferenceRequest()
+    inputs.image.hdf5, inputs.init_segmentation.hdf5 = f'{volume}:raw', f'{volume}:labels'
+    provenance.claim(folder, {'inference': json_format.MessageToDict(inputs)})
+    found = Candidate(1, 2, 0.5, Xyz(20, 15, 10))
+    write_candidates(folder / 'candidates.csv', [found])
+    layers = open_thing(str(folder))
+    assert kinds(layers) == [
+        ('image', 'image'),
+        ('labels', 'labels'),
+        ('candidates', 'annotations'),
+    ]
+    write_decisions(folder / 'merges.csv', [MergeDecision(found, None, accepted=True)])
+    provenance.record_output(folder / 'joined_volume.json', f'{volume}:labels', 'stamp')
+    assert kinds(open_thing(str(folder)))[2:] == [('joined', 'labels'), ('merges', 'annotations')]
+    assert not said
+
+
+def test_an_assembly(volume, tmp_path):
+    results = tmp_path / 'results'
+    write_results(results, volume, [(0, 0, 0), (0, 0, 10)])
+    provenance.claim(results / 'assembly', {'output': f'{volume}:labels'})
+    assert kinds(open_thing(str(results)))[2:] == [('labels', 'labels'), ('seeds', 'annotations')]
+    (results / 'assembly' / 'statistics.json').write_text('{}')  # written last
+    layers = open_thing(str(results))
+    assert [(layer.name, layer.visible) for layer in layers] == [
+        ('image', True),
+        ('probabilities', False),
+        ('labels', True),
+        ('subvolumes', False),
+        ('seeds', True),
+    ]
+    assert kinds(open_thing(str(results / 'assembly'))) == [('labels', 'labels')]

@@ -73,6 +73,7 @@ def test_what_is_below_the_mouse(viewer, browser):
     assert len(colours) > 100
 
 
+@pytest.mark.slow
 def test_what_changes_is_drawn_again(viewer, browser):
     array = np.zeros(SIZE[::-1], np.uint32)
     served = ServedArray(array.T, START, VOXEL, labels=True)
@@ -86,6 +87,7 @@ def test_what_changes_is_drawn_again(viewer, browser):
         view.wait_until(lambda: (view.picture() != before).mean() > 0.05)
 
 
+@pytest.mark.slow
 def test_a_message(viewer, browser):
     with browser.open(viewer) as view:
         viewer.tell('the volume is damaged', seconds=1)
@@ -94,6 +96,7 @@ def test_a_message(viewer, browser):
         view.wait_until(lambda: not message.is_visible())
 
 
+@pytest.mark.slow
 def test_places_skeletons_and_a_saved_state(volume, browser, tmp_path):
     (tmp_path / 'places.csv').write_text('segment,x,y,z,accepted\n1,55,34,40,1\n2,60,34,40,0\n')
     scores = {'missing': [{'id': 9, 'voxels': 30, 'missing': 20, 'at_xyz': [50, 40, 40]}]}
