@@ -57,6 +57,7 @@ def viewer(volume):
 def test_what_is_below_the_mouse(viewer, browser):
     found = []
     viewer.on_key('keyt', 'take', found.append)
+    viewer.on_key('shift+keys', 'save-state', lambda _: found.append('saved'))
     places = {'xy': (20, 30, None), 'xz': (70, None, 45), 'yz': (None, 15, 44)}
     with browser.open(viewer) as view:
         middle = np.floor(viewer.neuroglancer.state.position).astype(int).tolist()
@@ -68,6 +69,8 @@ def test_what_is_below_the_mouse(viewer, browser):
             state = found.pop()
             assert np.floor(state.mouse_position).astype(int).tolist() == voxel
             assert state.selected_values['labels'].value == ids(*np.subtract(voxel, START))
+        view.page.keyboard.press('Shift+KeyS')
+        view.wait_until(lambda: found == ['saved'])
         colours = np.unique(view.picture().reshape(-1, 3), axis=0)
         view.save('volume.png')
     assert len(colours) > 100
