@@ -27,6 +27,10 @@ _AMBIENT, _DIFFUSE, _SPECULAR, _SHININESS = 0.35, 0.6, 0.15, 20
 # Every pixel is the mean of this many along each axis.
 _OVERSAMPLING = 2
 _SMOOTHING_STEPS = 4
+# Voxels that decide from where an object is seen.
+_SAMPLE = 100_000
+# Samples of triangles that are in memory at a time.
+_SAMPLES = 1 << 20
 # How deep below the surface colours are looked up, in voxels.
 _SKIN = (0.5, 1.0, 1.5, 2.5)
 _MARGIN, _FONT, _RING = 0.08, 12, 11
@@ -74,10 +78,12 @@ def view_of(solid: Solid, marker_xyz: Sequence[float] | None = None) -> np.ndarr
     Returns:
       float32 [3, 3]: right, down and towards the viewer, in x, y, z.
     """
-    points = np.argwhere(solid.parts)[:, ::-1]
-    if not len(points):
+    inside = np.flatnonzero(solid.parts)
+    if not len(inside):
         return np.array([[1, 0, 0], [0, 1, 0], [0, 0, -1]], np.float32)
-    points = points[:: max(len(points) // 100_000, 1)] * np.array(solid.voxel_xyz)
+    some = inside[:: max(len(inside) // _SAMPLE, 1)]
+    points = np.stack(np.unravel_index(some, solid.parts.shape)[::-1], axis=1)
+    points = points * np.array(solid.voxel_xyz)
     center = points.mean(axis=0)
     _, axes = np.linalg.eigh(np.cov((points - center).T) if len(points) > 1 else np.eye(3))
     right, toward = axes[:, 2], axes[:, 0]
@@ -260,19 +266,20 @@ def _nearest_samples(
     face = np.full(width * height, -1, np.int64)
     weights = np.zeros((width * height, 3), np.float32)
     for step in np.unique(steps):
-        which = np.flatnonzero(steps == step)
         i, j = np.nonzero(np.add.outer(np.arange(step + 1), np.arange(step + 1)) <= step)
         grid = np.stack([i, j, step - i - j], axis=1).astype(np.float32) / step
-        points = grid @ corners[which]
-        x, y = (np.floor(points[..., axis]).astype(np.int64) for axis in (0, 1))
-        kept = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        triangle, sample = np.nonzero(kept)
-        pixel = (y * width + x)[kept]
-        key = ((points[..., 2][kept] - low) * levels).astype(np.int64)
-        np.maximum.at(nearest, pixel, key)
-        wins = nearest[pixel] == key
-        face[pixel[wins]] = front[which[triangle[wins]]]
-        weights[pixel[wins]] = grid[sample[wins]]
+        of_step = np.flatnonzero(steps == step)
+        for which in np.array_split(of_step, -(-len(of_step) * len(grid) // _SAMPLES)):
+            points = grid @ corners[which]
+            x, y = (np.floor(points[..., axis]).astype(np.int64) for axis in (0, 1))
+            kept = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+            triangle, sample = np.nonzero(kept)
+            pixel = (y * width + x)[kept]
+            key = ((points[..., 2][kept] - low) * levels).astype(np.int64)
+            np.maximum.at(nearest, pixel, key)
+            wins = nearest[pixel] == key
+            face[pixel[wins]] = front[which[triangle[wins]]]
+            weights[pixel[wins]] = grid[sample[wins]]
     return face.reshape(height, width), weights.reshape(height, width, 3)
 
 
