@@ -1,5 +1,7 @@
-# `make help` lists what there is. PYTHON names the interpreter that .venv is made with.
+# `make help` lists what there is. PYTHON names the interpreter that .venv is made with; LOCK the releases that
+# are installed in it (`make install LOCK=`: the newest that pyproject.toml allows).
 PYTHON = python3
+LOCK = requirements-lock.txt
 VENV = .venv
 RUN = $(VENV)/bin/python
 # Stands for an environment that fits the files it was made from.
@@ -10,14 +12,20 @@ TEST_PROCESSES = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PROTOS = $(wildcard ffn/utils/*.proto ffn/inference/*.proto)
 
 .DEFAULT_GOAL = help
-.PHONY: help install demo test test-slow fuzz kill soak lint types bench licences docs pictures protos clean
+.PHONY: help install demo test test-slow fuzz kill soak compat lint types bench lock \
+	licences docs pictures protos clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1: /p' Makefile
 
-$(READY): requirements.txt pyproject.toml
+$(READY): requirements.txt pyproject.toml $(LOCK)
 	$(PYTHON) -m venv $(VENV)
+ifdef LOCK
+	$(RUN) -m pip install --quiet --require-hashes --requirement $(LOCK)
+	$(RUN) -m pip install --quiet --no-deps --no-build-isolation --editable .
+else
 	$(RUN) -m pip install --quiet --editable '.[dev]'
+endif
 	touch $@
 
 install: $(READY)  ## sets up .venv with the project and what it needs
@@ -51,6 +59,16 @@ kill: $(READY)  ## every stage killed at random and started again, twenty times 
 
 soak: $(READY)  ## memory, threads and files over an hour of inference and training
 	$(RUN) -m benchmarks.soak
+
+compat: $(READY)  ## the fast tests with the oldest and newest releases, on PYTHONS (3.11 3.12 3.13)
+	$(RUN) -m pip install --quiet uv
+	$(RUN) -m benchmarks.compat --pythons $(or $(PYTHONS),3.11 3.12 3.13) --versions $(or $(VERSIONS),lowest newest) -- $(TESTS)
+
+# For every Python and platform.
+lock: $(READY)  ## requirements-lock.txt: the newest releases that pyproject.toml allows, with hashes
+	$(RUN) -m pip install --quiet uv
+	$(RUN) -m uv pip compile --quiet --universal --upgrade --generate-hashes --no-annotate --extra dev --python-version 3.11 \
+	  --custom-compile-command 'make lock' --output-file requirements-lock.txt pyproject.toml
 
 licences: $(READY)  ## the licence of every package in the environment
 	$(RUN) -m pip install --quiet pip-licenses

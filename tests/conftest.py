@@ -14,10 +14,15 @@ import h5py
 import numpy as np
 import pytest
 from absl import logging as absl_logging
+from hypothesis import settings
 
 from ffn.utils import event_log
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile('ffn', deadline=None)
+settings.load_profile('ffn')
 
 
 def _folder(variable: str, default: Path) -> Path:

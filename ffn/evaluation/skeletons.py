@@ -201,7 +201,8 @@ def skeletonize_truth(
             'choose a --bounding_box, or give --skeletons'
         )
     labels, names = renumber(np.where(truth > 0, truth, 0))
-    stats = cc3d.statistics(labels)
+    unsigned = labels.astype(f'u{labels.itemsize}', copy=False)  # cc3d before 4 knows no others
+    stats = cc3d.statistics(unsigned)
     parts = []
     numbers = [
         (i, name) for name, i in names.items() if i and stats['voxel_counts'][i] >= min_voxels
@@ -245,7 +246,8 @@ def _spanning_tree(nodes_xyz: np.ndarray, voxel_size_xyz: Sequence[float]) -> np
     pairs = cKDTree(nodes_xyz).query_pairs(1.8, output_type='ndarray')  # √3: over a corner
     ends = (nodes_xyz * voxel_size_xyz)[pairs]
     lengths = np.linalg.norm(ends[:, 0] - ends[:, 1], axis=1)
-    graph = coo_array((lengths, pairs.T), (len(nodes_xyz),) * 2)
+    # SciPy 1.12 takes no wider indices.
+    graph = coo_array((lengths, pairs.T.astype(np.int32)), (len(nodes_xyz),) * 2)
     tree = minimum_spanning_tree(graph.tocsr()).tocoo()
     return np.stack([tree.row, tree.col], axis=1).astype(np.int64)
 

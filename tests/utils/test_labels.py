@@ -126,8 +126,8 @@ def test_remap_of_ids_beyond_the_table_and_below_0():
 
 
 def test_labels_are_renumbered_in_one_place(repository):
-    """Consensus apart, which renumbers its own pairs, of 64 bits."""
+    """Consensus and decision points apart, which renumber pairs of their own, of 64 bits."""
     calls = {
         p.name for p in (repository / 'ffn').rglob('*.py') if 'fastremap.renumber' in p.read_text()
     }
-    assert calls == {'labels.py', 'consensus.py'}
+    assert calls == {'labels.py', 'consensus.py', 'decision_points.py'}

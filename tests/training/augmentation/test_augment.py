@@ -165,7 +165,7 @@ def test_labels_keep_type_and_value(dtype, key):
     dtype = np.dtype(dtype)
     # Neighbours that float64 cannot tell apart.
     top = np.iinfo(dtype).max if dtype.kind in 'iu' else 1
-    labels = np.where(image > 0, top, top - 1).astype(dtype)
+    labels = np.where(image > 0, dtype.type(top), dtype.type(top - 1)).astype(dtype)
     moved = augment(image, labels, weights, SIZE, config, np.random.default_rng(0))[1]
     assert moved.dtype == dtype
     assert set(np.unique(moved).tolist()) == {top, top - 1}
