@@ -90,6 +90,27 @@ def split_object(given: SplitInput, points: Points, number: str) -> Split:
     return Split((tuple(points[0]), tuple(points[1])), parts, cuts, method)
 
 
+def split_between(given: SplitInput, a: int, b: int, point: Xyz) -> Split:
+    """Finds the two parts of an object between two of its segments; no segment is cut.
+
+    Args:
+      given: volume and objects.
+      a: a segment.
+      b: another one of the same object.
+      point: where they were looked at.
+
+    Raises:
+      UserError: they are of different objects.
+    """
+    members = given.objects.members(a)
+    if a == b or b not in members:
+        raise UserError(
+            f'{a} and {b} are not two segments of one object; there is nothing to split'
+        )
+    parts = divide_segments(members, _edges(given, members, ()), ([a], [b]))
+    return Split(((point,), (point,)), parts, (), 'segments')
+
+
 def _segments_of(given: SplitInput, points: Points) -> tuple[list[int], list[int]]:
     if not points[0] or not points[1]:
         raise UserError('a split needs a point on either side')
