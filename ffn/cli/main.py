@@ -58,6 +58,7 @@ COMMANDS: dict[str, dict[str, Command]] = {
     },
     'Correcting it': {
         'queue': Command('queue', 'where a proofreader should look first'),
+        'proofread': Command('proofread', 'merge, split and judge objects in Neuroglancer'),
         'apply-edits': Command('apply_edits', 'corrections → volumes, tables, labels to train on'),
         'merge-edits': Command('merge_edits', "two people's corrections → one journal"),
     },

@@ -22,7 +22,7 @@ from ffn.proofreading.edits import (
 )
 from ffn.proofreading.journal import JournalWriter, new_number
 from ffn.proofreading.merge_table import MergeTable
-from ffn.proofreading.objects import Objects, active_edits, replay
+from ffn.proofreading.objects import active_edits, replay
 from ffn.proofreading.queue import Progress, Queued, measure_progress
 from ffn.proofreading.split import MAX_VOXELS, SplitInput, split_between, split_object
 from ffn.utils.errors import UserError

@@ -1,0 +1,104 @@
+"""`ffn proofread`: corrects a segmentation in Neuroglancer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from absl import logging
+
+from ffn.cli.flags import add_settings, make_parser, read_settings
+from ffn.proofreading.proofread_volume import ProofreadVolume
+from ffn.proofreading.split import MAX_VOXELS
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Xyz, parse_voxel_size
+from ffn.utils.settings import section, setting
+from ffn.utils.signals import stop_on_signal
+
+
+@dataclass(frozen=True)
+class Proofread:
+    """Settings of the command."""
+
+    volume: ProofreadVolume = section('What is proofread')
+    edits: str = setting(
+        'journal that receives every edit; created, or gone on with', metavar='FILE.jsonl'
+    )
+    image: str = setting('image to show below', default='', metavar='VOLUME')
+    queue: str = setting(
+        'places to look at, one after the other: table of ffn queue', default='', metavar='FILE.csv'
+    )
+    who: str = setting(
+        'name of the proofreader, which the journal keeps', default='', metavar='NAME'
+    )
+    position: Xyz | None = setting(
+        'voxel in the centre', default=None, parse=Xyz.parse, metavar='X,Y,Z'
+    )
+    voxel_size: tuple[float, float, float] | None = setting(
+        'nanometres (default: what the volumes say)',
+        default=None,
+        parse=parse_voxel_size,
+        metavar='X,Y,Z',
+    )
+    max_cut_voxels: int = setting(
+        'voxels that are read at most to find all of a segment that is cut', default=MAX_VOXELS
+    )
+    port: int = setting('0: any free one', default=0)
+
+
+def run(command: Proofread) -> None:
+    """Serves the viewer until it is interrupted."""
+    try:
+        from ffn.proofreading.proofread_actions import ProofreadActions
+        from ffn.proofreading.viewer import Viewer
+    except ImportError as error:
+        raise UserError(
+            'ffn proofread needs Neuroglancer: pip install "flood-filling-networks[view]"'
+        ) from error
+    from ffn.proofreading.journal import open_journal
+    from ffn.proofreading.proofreading import Proofreading
+    from ffn.proofreading.queue_table import read_queue
+    from ffn.proofreading.things import agree, open_layer
+
+    queue = read_queue(command.queue) if command.queue else []
+    with (
+        command.volume.source.open() as opened,
+        open_journal(command.edits, command.volume.base, command.who) as journal,
+        Viewer(command.port) as viewer,
+    ):
+        volume = opened.require_labels()
+        session = Proofreading(volume, command.volume.table, journal, queue, command.max_cut_voxels)
+        for problem in session.objects.problems:
+            logging.warning('%s', problem)
+        if command.image:
+            shown = open_layer(command.image, 'image', 'image')
+        else:  # whatever comes first decides scale and place of the view
+            shown = replace(open_layer(command.volume.labels, 'labels', 'base'), visible=False)
+        for layer in agree([shown], command.voxel_size):
+            viewer.add(layer)
+        with ProofreadActions(viewer, session):
+            if command.position is not None:
+                viewer.look_at(command.position)
+            print(f'open {viewer.url}', flush=True)
+            stop = threading.Event()
+            with stop_on_signal(stop):
+                stop.wait()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Serves a viewer in which a segmentation is corrected.
+
+    Raises:
+      UserError: the extra [view] is missing, a volume that cannot be opened, or a journal about another one.
+    """
+    parser = make_parser(
+        'proofread',
+        'Corrects a segmentation in Neuroglancer, in a browser of this machine; prints the address to open. Keys\n'
+        'merge, split and mark objects, and judge the places of a queue; the status line lists them. Every edit is\n'
+        'in the journal before it shows, so that nothing is lost if anything is killed.',
+        epilog='ffn proofread --image volume.h5:raw --labels whole.h5:labels --merges again/merges.csv \\\n'
+        '  --queue queue.csv --edits edits.jsonl',
+    )
+    add_settings(parser, 'Session', Proofread)
+    run(read_settings(parser.parse_args(argv), Proofread))
