@@ -56,10 +56,11 @@ def run(command: Proofread) -> None:
         raise UserError(
             'ffn proofread needs Neuroglancer: pip install "flood-filling-networks[view]"'
         ) from error
+    from ffn.proofreading.agreement import agree
     from ffn.proofreading.journal import open_journal
     from ffn.proofreading.proofreading import Proofreading
     from ffn.proofreading.queue_table import read_queue
-    from ffn.proofreading.things import agree, open_layer
+    from ffn.proofreading.things import open_layer
 
     queue = read_queue(command.queue) if command.queue else []
     with (

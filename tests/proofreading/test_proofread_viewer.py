@@ -13,12 +13,13 @@ from PIL import Image
 
 pytest.importorskip('neuroglancer')
 from ffn.cli import proofread
+from ffn.proofreading.agreement import agree
 from ffn.proofreading.journal import open_journal, read_journal
 from ffn.proofreading.proofread_actions import ProofreadActions
 from ffn.proofreading.proofread_volume import ProofreadVolume
 from ffn.proofreading.proofreading import Proofreading
 from ffn.proofreading.queue_table import write_queue
-from ffn.proofreading.things import agree, open_layer
+from ffn.proofreading.things import open_layer
 from ffn.proofreading.viewer import Viewer
 from ffn.utils.errors import UserError
 from tests.conftest import ROOT
