@@ -127,12 +127,13 @@ def _spread(segment: np.ndarray, found: np.ndarray) -> np.ndarray:
     if not left.any():
         return found
     pieces = cc3d.connected_components(left, connectivity=26)
-    touching = np.zeros((int(pieces.max()) + 1, 3), np.int64)
+    count = int(pieces.max()) + 1
+    touching = np.zeros((count, 3), np.int64)
     for offset in _OFFSETS:
         here, there = _shifted(offset)
-        piece, side = pieces[here], found[there]
-        meets = (piece > 0) & (side > 0)
-        np.add.at(touching, (piece[meets], side[meets]), 1)
+        meets = left[here] & (found[there] > 0)
+        numbers = 3 * pieces[here][meets].astype(np.int64) + found[there][meets]
+        touching += np.bincount(numbers, minlength=3 * count).reshape(count, 3)
     side_of = np.where(touching[:, 2] > touching[:, 1], 2, 1).astype(np.uint8)
     found[left] = side_of[pieces[left]]
     return found

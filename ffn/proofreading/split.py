@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -53,10 +54,20 @@ class SplitInput:
 
 @dataclass(frozen=True)
 class _CutOff:
-    """A segment that was cut, and where its two sides are."""
+    """A segment that was cut, and where its two sides are: uint8 [z, y, x] of a box."""
 
     cut: Cut
-    near: tuple[cKDTree, cKDTree]
+    sides: np.ndarray
+    box: Box
+
+    @functools.cached_property
+    def near(self) -> tuple[cKDTree, cKDTree]:
+        """Finds the nearest voxel of either side; made only where there are places to assign to one."""
+        start = np.array(self.box.start.zyx)
+        return (
+            cKDTree(np.argwhere(self.sides == 1) + start),
+            cKDTree(np.argwhere(self.sides == 2) + start),
+        )
 
 
 def split_object(given: SplitInput, points: Points, number: str) -> Split:
@@ -154,18 +165,12 @@ def _cut_off(
         Box(Xyz(*(a + b for a, b in zip(part.start, box.start, strict=True))), part.size),
         (sides == 2)[part.slices_zyx],
     )
-    trees = (_tree(sides == 1, box), _tree(sides == 2, box))
-    return _CutOff(Cut(segment, new, save_mask(given.masks, mask)), trees)
+    return _CutOff(Cut(segment, new, save_mask(given.masks, mask)), sides, box)
 
 
 def _within(point: Xyz, box: Box) -> tuple[int, int, int]:
     x, y, z = (p - s for p, s in zip(point, box.start, strict=True))
     return z, y, x
-
-
-def _tree(voxels: np.ndarray, box: Box) -> cKDTree:
-    """Finds the nearest voxel of one side."""
-    return cKDTree(np.argwhere(voxels) + np.array(box.start.zyx))
 
 
 def _find_segment(given: SplitInput, segment: int, points: Sequence[Xyz]) -> tuple[Box, np.ndarray]:
