@@ -128,6 +128,17 @@ def test_the_rest_is_segmented_around_it(executed):
     assert not (folder / 'results').exists()
 
 
+def test_the_same_object_is_accepted_by_hand(executed):
+    notebook, _, saved, _ = executed
+    (picture,), text = outputs(notebook, 'by-hand')
+    _, grown = outputs(notebook, 'grow')
+    assert text.startswith(f'complete: {grown.split(" steps")[0]} steps')
+    assert text.endswith('accepted as object 1\n')
+    assert f'{np.count_nonzero(saved["mask"])} voxels' in text
+    (alone,), _ = outputs(notebook, 'object')
+    assert np.mean(picture != alone) < 0.1  # only the caption differs
+
+
 def test_nothing_is_printed_that_nobody_asked_for(executed):
     notebook, *_ = executed
     for cell in notebook.cells:

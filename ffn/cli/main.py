@@ -57,6 +57,7 @@ COMMANDS: dict[str, dict[str, Command]] = {
         'animate': Command('animate', 'an animation of one object as it grows'),
     },
     'Correcting it': {
+        'seed': Command('seed', 'grow objects from voxels that you point at, live'),
         'queue': Command('queue', 'where a proofreader should look first'),
         'proofread': Command('proofread', 'merge, split and judge objects in Neuroglancer'),
         'apply-edits': Command('apply_edits', 'corrections → volumes, tables, labels to train on'),

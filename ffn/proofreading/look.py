@@ -14,6 +14,9 @@ from ffn.visualization.flood import absolute
 # 'stopping' lasts until the step that is being computed has ended.
 State = Literal['empty', 'growing', 'stopping', 'stopped', 'complete']
 
+# States in which the field of view has a place to go on from.
+MOVING: tuple[State, ...] = ('growing', 'stopping', 'stopped')
+
 
 @dataclass(frozen=True)
 class Look:

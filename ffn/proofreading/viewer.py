@@ -240,6 +240,12 @@ class Viewer:
         with self.neuroglancer.txn() as state:
             state.position = [n + 0.5 for n in place]  # voxel i extends from i to i + 1
 
+    def show(self, box: Box) -> None:
+        """Moves the view so that a panel shows all of a box of the first layer, unless that is large."""
+        with self.neuroglancer.txn() as state:
+            _show_all(state, box, self.voxel_size)
+        self.look_at(Xyz(*(s + n // 2 for s, n in zip(box.start, box.size, strict=True))))
+
     def screenshot(self, path: str | Path, size: tuple[int, int] = (1200, 800)) -> None:
         """Draws what the viewer shows, without its controls, in a browser without a window, and writes it as PNG.
 

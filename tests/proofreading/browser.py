@@ -39,8 +39,8 @@ _LOOPBACK = ('127.0.0.1', 'localhost')
 class View:
     """A page that shows a viewer."""
 
-    def __init__(self, page, viewer: Viewer, folder: Path):
-        self.page, self.viewer, self._folder = page, viewer, folder
+    def __init__(self, page, viewer: Viewer | str, folder: Path):
+        self.page, self.viewer, self.folder = page, viewer, folder
         self.outside: list[str] = []
         self.errors: list[str] = []
         page.on('request', self._check)
@@ -75,7 +75,7 @@ class View:
     def save(self, name: str) -> Path:
         """Saves what is shown, with the controls, as PNG."""
         self._draw()
-        path = self._folder / name
+        path = self.folder / name
         self.page.screenshot(path=path)
         return path
 
@@ -138,12 +138,15 @@ class HeadlessBrowser:
         self._folder = Path(os.environ.get('FFN_TEST_PICTURES') or folder)
 
     @contextlib.contextmanager
-    def open(self, viewer: Viewer, size: tuple[int, int] = (800, 640)) -> Iterator[View]:
-        """Opens a viewer in a new page, and checks in the end that the page behaved."""
+    def open(self, viewer: Viewer | str, size: tuple[int, int] = (800, 640)) -> Iterator[View]:
+        """Opens a viewer in a new page, and checks in the end that the page behaved.
+
+        Of a viewer in another process, given by its URL, there is only the `page` and what is pressed there.
+        """
         page = self._browser.new_page(viewport={'width': size[0], 'height': size[1]})
         view = View(page, viewer, self._folder)
         try:
-            page.goto(viewer.url)
+            page.goto(viewer if isinstance(viewer, str) else viewer.url)
             page.wait_for_selector('.neuroglancer-rendered-data-panel')
             yield view
         finally:

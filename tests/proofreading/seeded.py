@@ -4,6 +4,10 @@
 
 accepts an object at each START (x,y,z), tells its id and waits to be killed; MOMENT, such as half:npz, see
 `tests.inference.killed`, has it kill itself when the last one is written.
+
+    python -m tests.proofreading.seeded FOLDER serve
+
+is `ffn seed` on BOX with that network.
 """
 
 from __future__ import annotations
@@ -13,11 +17,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 
+from ffn.inference.config import InferenceConfig
 from ffn.inference.request import read_config
 from ffn.inference.runner import Runner
 from ffn.proofreading.seeding import Seeding
@@ -41,10 +47,10 @@ def write_volume(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def runner(
+def configured(
     folder: Path, wait: Callable[[], object] = lambda: None, more: str = ''
-) -> Iterator[Runner]:
-    """A runner; `wait` is called in every step, in the thread of the network."""
+) -> Iterator[InferenceConfig]:
+    """What runs with the network while the context lasts; `wait` is called in every step, in its thread."""
     if not (folder / 'volume.h5').exists():
         write_volume(folder)
     network = batched(SeedNetwork())
@@ -55,8 +61,14 @@ def runner(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, 'ffn.models.predictor', stand_in(predict))
-        with Runner(read_config(REQUEST.format(folder=folder) + more)) as made:
-            yield made
+        yield read_config(REQUEST.format(folder=folder) + more)
+
+
+@contextlib.contextmanager
+def runner(folder: Path, *args: Any, **kwargs: Any) -> Iterator[Runner]:
+    """A runner; for the arguments see `configured`."""
+    with configured(folder, *args, **kwargs) as config, Runner(config) as made:
+        yield made
 
 
 @contextlib.contextmanager
@@ -86,6 +98,12 @@ def everything(seeding: Seeding) -> np.ndarray:
 def main() -> None:
     """See the module."""
     folder, moment, *starts = sys.argv[1:]
+    if moment == 'serve':
+        from ffn.proofreading import seed_run
+
+        with configured(Path(folder)) as config:
+            print(seed_run.serve(config, BOX))
+        return
     with session(Path(folder)) as seeding:
         for number, start in enumerate(starts):
             if moment and number == len(starts) - 1:
