@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 from ffn.inference.config import InferenceConfig
 from ffn.inference.runner import Runner
+from ffn.proofreading.agreement import agree
 from ffn.proofreading.layers import Layer
 from ffn.proofreading.look import Look
 from ffn.proofreading.samples import find_contrast
 from ffn.proofreading.seeding import Seeding
 from ffn.proofreading.seeding_actions import SeedingActions
-from ffn.proofreading.things import agree, open_layer
+from ffn.proofreading.things import open_layer
 from ffn.proofreading.viewer import Viewer
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box

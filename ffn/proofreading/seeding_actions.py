@@ -12,6 +12,7 @@ object that is saved; a third thread shows what has changed, a few times a secon
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -64,9 +65,9 @@ class SeedingActions(contextlib.AbstractContextManager['SeedingActions']):
         self._note = self._text = ''
         self._drawn = -1
         self._drawn_accepted: tuple[int, ...] = ()
-        self._bind_keys()
         self._closing = threading.Event()
         self._posted = ThreadPoolExecutor(1, 'seeding')
+        self._bind_keys()
         self._shower = threading.Thread(target=self._show_changes, name='shower', daemon=True)
         self._shower.start()
 
@@ -85,17 +86,9 @@ class SeedingActions(contextlib.AbstractContextManager['SeedingActions']):
             'shift+bracketleft': lambda _: self._segment_threshold(-1),
             'shift+bracketright': lambda _: self._segment_threshold(1),
         }
-        actions = self._viewer.neuroglancer.actions
         for key, call in bound.items():
-            actions.add(f'ffn-{key}', lambda event, call=call: self._post(call, event))
+            self._viewer.on_key(key, f'ffn-{key}', functools.partial(self._post, call))
         with self._viewer.neuroglancer.config_state.txn() as config:
-            # Keys of panels come before those of the page.
-            for bindings in (
-                config.input_event_bindings.data_view,
-                config.input_event_bindings.viewer,
-            ):
-                for key in bound:
-                    bindings[key] = f'ffn-{key}'
             text = ' · '.join(f'{key}: {what}' for key, what in KEYS.items())
             config.status_messages['keys'] = text
 
@@ -143,14 +136,14 @@ class SeedingActions(contextlib.AbstractContextManager['SeedingActions']):
         if look.version != self._drawn and self._layers.draw_object():
             self._drawn = look.version
         if look.accepted != self._drawn_accepted:
-            self._drawn_accepted = look.accepted
             with self._viewer.neuroglancer.txn() as state:
                 self._layers.draw_accepted(state, look.accepted)
+            self._drawn_accepted = look.accepted
         text = f'{look}; {note}' if note else str(look)
         if text != self._text:
-            self._text = text
             with self._viewer.neuroglancer.config_state.txn() as config:
                 config.status_messages['seeding'] = text
+            self._text = text
 
     def close(self) -> None:
         """Ends the threads, once what has been posted is done."""

@@ -32,7 +32,7 @@ from ffn.proofreading.sources import ServedSkeletons, ServedVolume, coordinate_s
 from ffn.proofreading.states import with_sources, without_sources
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError, reason
-from ffn.utils.geometry import Xyz
+from ffn.utils.geometry import Box, Xyz
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -241,9 +241,11 @@ class Viewer:
             state.position = [n + 0.5 for n in place]  # voxel i extends from i to i + 1
 
     def show(self, box: Box) -> None:
-        """Moves the view so that a panel shows all of a box of the first layer, unless that is large."""
+        """Moves the view so that a panel shows all of a box of the first layer."""
+        least = min(self.voxel_size)
+        extent = max(n * size / least for n, size in zip(box.size, self.voxel_size, strict=True))
         with self.neuroglancer.txn() as state:
-            _show_all(state, box, self.voxel_size)
+            state.cross_section_scale, state.projection_scale = extent / _PANEL, extent * 1.2
         self.look_at(Xyz(*(s + n // 2 for s, n in zip(box.start, box.size, strict=True))))
 
     def screenshot(self, path: str | Path, size: tuple[int, int] = (1200, 800)) -> None:

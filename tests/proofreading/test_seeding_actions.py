@@ -167,11 +167,16 @@ def test_a_key_is_answered_at_once_while_a_step_is_computed(tmp_path):
                 assert not actions._note
 
 
-def start(command):
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    line = process.stdout.readline()
-    assert line.startswith('open http://127.0.0.1:'), line
-    return process, line.split()[1]
+@contextlib.contextmanager
+def started(command):
+    """A command that serves a viewer, and its URL."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            line = process.stdout.readline()
+            assert line.startswith('open http://127.0.0.1:'), line
+            yield process, line.split()[1]
+        finally:
+            process.kill()
 
 
 @contextlib.contextmanager
@@ -201,20 +206,18 @@ def press_until(view, key, words):
 
 def kill_and_reload(browser, command):
     """Seeds, accepts, kills the command, starts it again, and ends it as a user does."""
-    process, url = start(command)
-    with process, elsewhere(browser, url) as view:
-        press_until(view, 'KeyF', ['growing', 'complete'])
-        view.wait_until(lambda: 'complete' in text(view))
+    with started(command) as (process, url), elsewhere(browser, url) as view:
+        press_until(view, 'KeyF', ['growing:', 'complete:'])
+        view.wait_until(lambda: 'complete:' in text(view))
         press_until(view, 'KeyA', ['accepted as 1'])
         process.kill()
         assert process.wait(30) == -signal.SIGKILL
-    process, url = start(command)
-    with process, elsewhere(browser, url) as view:
+    with started(command) as (process, url), elsewhere(browser, url) as view:
         view.wait_until(lambda: '1 accepted' in text(view))
         view.page.screenshot(path=view.folder / 'seeding-reloaded.png')
         press_until(view, 'KeyZ', ['object 1 is taken back'])
-        press_until(view, 'KeyF', ['growing', 'complete'])
-        view.wait_until(lambda: 'complete' in text(view))
+        press_until(view, 'KeyF', ['growing:', 'complete:'])
+        view.wait_until(lambda: 'complete:' in text(view))
         press_until(view, 'KeyA', ['accepted as 1'])
         process.send_signal(signal.SIGINT)
         last = process.stdout.read()
