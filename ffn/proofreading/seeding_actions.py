@@ -109,7 +109,7 @@ class SeedingActions(contextlib.AbstractContextManager['SeedingActions']):
     def _flood(self, event: Any) -> None:
         place = event.mouse_position
         if place is None:
-            raise UserError('no voxel is under the mouse; point at one')
+            raise UserError('no voxel is under the mouse; move it over one')
         x, y, z = (int(n) for n in np.floor(place))
         self._seeding.start(Xyz(x, y, z))
 

@@ -181,22 +181,26 @@ def started(command):
 
 @contextlib.contextmanager
 def elsewhere(browser, url):
-    """A viewer in another process, with the mouse in the middle of its first panel."""
+    """A viewer in another process."""
     with browser.open(url) as view:
-        box = view.page.locator('.neuroglancer-rendered-data-panel').nth(0).bounding_box()
-        x, y = box['x'] + box['width'] / 2, box['y'] + box['height'] / 2
         view.wait_until(lambda: 'f: flood' in text(view))
-        view.page.mouse.move(x - 3, y + 3)
-        view.page.mouse.move(x, y)
         yield view
 
 
 def press_until(view, key, words):
-    """Presses a key until it has had an effect: before the first picture, nothing is below the mouse."""
+    """Presses a key, the mouse moving in the middle of the first panel, until it has had an effect.
+
+    Before the first picture, and when a layer has been replaced, the viewer does not know what is below the mouse.
+    """
+    box = view.page.locator('.neuroglancer-rendered-data-panel').nth(0).bounding_box()
+    x, y = box['x'] + box['width'] / 2, box['y'] + box['height'] / 2
 
     def condition():
         if any(word in text(view) for word in words):
             return True
+        view.page.mouse.move(x - 3, y + 3)
+        view.page.mouse.move(x, y)
+        view.pause(0.5)
         view.page.keyboard.press(key)
         view.pause(0.5)
         return False
