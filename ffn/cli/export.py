@@ -1,4 +1,4 @@
-"""`ffn export`: precomputed volumes for Neuroglancer."""
+"""`ffn export`: precomputed volumes, meshes and skeletons for Neuroglancer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 
 from ffn.cli.flags import add_settings, make_parser, read_settings
 from ffn.distributed.pool import PoolConfig
+from ffn.export.meshes import MeshConfig
 from ffn.export.neuroglancer import export
+from ffn.export.skeletons import SkeletonConfig
 from ffn.utils.geometry import parse_voxel_size
 from ffn.utils.settings import section, setting
 from ffn.volumes.missing import MISSING_HELP, ON_MISSING, OnMissing
@@ -40,6 +42,8 @@ class Export:
         'not with shards',
         default=False,
     )
+    meshes: MeshConfig = section('Meshes', default_factory=MeshConfig)
+    skeletons: SkeletonConfig = section('Skeletons', default_factory=SkeletonConfig)
     pool: PoolConfig = section('Where it runs', default_factory=PoolConfig)
     quiet: bool = setting('no progress bar', default=False)
 
@@ -61,6 +65,8 @@ def run(command: Export) -> None:
             command.sharding,
             command.write_empty,
             command.missing,
+            command.meshes,
+            command.skeletons,
         )
     print(f'written to {folder}; to see it: ffn view {folder}')
 
@@ -76,9 +82,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         'Writes an image, labels or both as precomputed volumes of several resolutions, with the sizes of\n'
         'all segments and a viewer state, for Neuroglancer. Each scale halves the axes along which voxels\n'
         'are smallest; image values are averaged, of labels the most frequent one counts, background last.\n'
-        'A stopped export resumes where it left off.',
+        'With --meshes and --skeletons, also surfaces and centre lines of all segments, which can be added to an export\n'
+        'later: what is there already stays. A stopped export resumes where it left off.',
         epilog='ffn export --output view --voxel_size 8,8,30 \\\n'
-        '  --image volume.h5:raw --labels joined.h5:labels\n'
+        '  --image volume.h5:raw --labels joined.h5:labels --meshes --skeletons\n'
         'ffn view view',
     )
     add_settings(parser, 'What is exported', Export, skip=('resource',))

@@ -11,11 +11,12 @@ import edt
 import numpy as np
 from absl import logging
 from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 from skimage.morphology import skeletonize
 
 from ffn.evaluation.swc import read_swc
+from ffn.export.trees import remove_spurs, spanning_tree
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
 from ffn.utils.labels import renumber
@@ -215,11 +216,10 @@ def skeletonize_truth(
         radius = edt.edt(mask, anisotropy, black_border=True)[tuple(zyx.T)]
         start = [s.start + b for s, b in zip(part, box.start.zyx, strict=True)]
         nodes = (zyx + start)[:, ::-1].astype(np.float64)
-        nodes, edges = _remove_spurs(
-            nodes, _spanning_tree(nodes, voxel_size_xyz), radius, voxel_size_xyz
-        )
-        if len(edges):
-            parts.append((str(name), nodes, edges))
+        edges = spanning_tree(nodes, _neighbours(nodes), voxel_size_xyz)
+        kept, left = remove_spurs(nodes, edges, radius, voxel_size_xyz, _SPUR)
+        if left.any():
+            parts.append((str(name), nodes[kept], (np.cumsum(kept) - 1)[edges[left]]))
     if not parts:
         objects = len(names.keys() - {0})
         raise UserError(
@@ -241,42 +241,6 @@ def _thin(mask: np.ndarray) -> np.ndarray:
     return lines
 
 
-def _spanning_tree(nodes_xyz: np.ndarray, voxel_size_xyz: Sequence[float]) -> np.ndarray:
-    """Returns the edges between neighbouring voxels of each component's minimum spanning tree."""
-    pairs = cKDTree(nodes_xyz).query_pairs(1.8, output_type='ndarray')  # √3: over a corner
-    ends = (nodes_xyz * voxel_size_xyz)[pairs]
-    lengths = np.linalg.norm(ends[:, 0] - ends[:, 1], axis=1)
-    # SciPy 1.12 takes no wider indices.
-    graph = coo_array((lengths, pairs.T.astype(np.int32)), (len(nodes_xyz),) * 2)
-    tree = minimum_spanning_tree(graph.tocsr()).tocoo()
-    return np.stack([tree.row, tree.col], axis=1).astype(np.int64)
-
-
-def _remove_spurs(
-    nodes_xyz: np.ndarray, edges: np.ndarray, radius: np.ndarray, voxel_size_xyz: Sequence[float]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Removes short branches until none is left; returns the remaining nodes and edges."""
-    scaled = nodes_xyz * voxel_size_xyz
-    next_to: list[set[int]] = [set() for _ in nodes_xyz]
-    for a, b in edges.tolist():
-        next_to[a].add(b)
-        next_to[b].add(a)
-    tips = [node for node, others in enumerate(next_to) if len(others) == 1]
-    while tips:
-        spurs = []
-        for tip in tips:
-            path = [tip]
-            while len(ahead := next_to[path[-1]] - set(path[-2:-1])) == 1:
-                path.append(ahead.pop())
-            length = np.linalg.norm(np.diff(scaled[path], axis=0), axis=1).sum()
-            if len(ahead) > 1 and length < _SPUR * radius[path[-1]]:
-                spurs.append(path)
-        for path in spurs:
-            next_to[path[-1]].discard(path[-2])
-            for node in path[:-1]:
-                next_to[node].clear()
-        tips = [path[-1] for path in spurs if len(next_to[path[-1]]) == 1]
-    kept = np.array([len(others) > 0 for others in next_to], bool)
-    number = np.cumsum(kept) - 1
-    left = np.array([b in next_to[a] for a, b in edges.tolist()], bool)
-    return nodes_xyz[kept], number[edges[left]]
+def _neighbours(nodes_xyz: np.ndarray) -> np.ndarray:
+    """Returns the pairs of neighbouring voxels."""
+    return cKDTree(nodes_xyz).query_pairs(1.8, output_type='ndarray')  # √3: over a corner

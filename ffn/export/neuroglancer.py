@@ -1,7 +1,7 @@
-"""A folder for Neuroglancer: an image and labels as precomputed volumes, segment properties, a viewer state.
+"""A folder for Neuroglancer: image and labels as precomputed volumes, meshes, skeletons, properties, a viewer state.
 
-Segment properties hold the size of every segment, by which Neuroglancer sorts and filters. state.json is
-the state that the viewer opens once the folder is served. A stopped export resumes where it left off.
+state.json is the state that the viewer opens once the folder is served. A stopped export resumes where it left
+off, and what an export lacks, such as meshes, can be added to it later.
 """
 
 from __future__ import annotations
@@ -9,15 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ffn.distributed.pool import Pool
+from ffn.export import properties
+from ffn.export.by_segment import make
+from ffn.export.meshes import MeshConfig, Meshes
+from ffn.export.properties import link_in_info
 from ffn.export.pyramid import Pyramid
 from ffn.export.scales import plan_scales
+from ffn.export.skeletons import SkeletonConfig, Skeletons, write_swc
+from ffn.export.surfaces import check_libraries
 from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
 from ffn.utils.locks import exclusive_directory
-from ffn.utils.texts import parse_object
 from ffn.volumes.missing import OnMissing
 from ffn.volumes.provenance import read_input_stamp
 from ffn.volumes.shards import Sharding
@@ -26,7 +32,8 @@ from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size, same_size
 from ffn.volumes.unlabelled import tell_unlabelled
 from ffn.volumes.volume import Volume, open_volume
 
-PROPERTIES = 'segment_properties'
+# Segments that the 3-d view shows at first, the largest.
+_SHOWN = 30
 _TYPES = ('uint8', 'uint16', 'uint32', 'uint64', 'int8', 'int16', 'int32', 'float32')
 
 
@@ -43,36 +50,13 @@ def _choose_type(volume: Volume, labels: bool) -> str:
     return name
 
 
-def write_properties(folder: Path, sizes: dict[int, int]) -> None:
-    """Writes the sizes of segments as Neuroglancer's segment properties and links them.
-
-    Args:
-      folder: of the precomputed volume.
-      sizes: id → voxels.
-    """
-    ids = sorted(sizes, key=lambda label: (-sizes[label], label))
-    (folder / PROPERTIES).mkdir(exist_ok=True)
-    number = {
-        'id': 'voxels',
-        'type': 'number',
-        'data_type': 'float32',
-        'description': 'Size in voxels',
-        'values': [sizes[label] for label in ids],
-    }
-    write_json(
-        folder / PROPERTIES / 'info',
-        {
-            '@type': 'neuroglancer_segment_properties',
-            'inline': {'ids': [str(label) for label in ids], 'properties': [number]},
-        },
-        indent=None,
-    )
-    info = parse_object((folder / 'info').read_bytes(), str(folder / 'info'))
-    if info.get(PROPERTIES) != PROPERTIES:
-        write_json(folder / 'info', {**info, PROPERTIES: PROPERTIES})
-
-
-def write_state(folder: Path, layers: Sequence[str], box: Box, voxel_size: Sequence[float]) -> None:
+def write_state(
+    folder: Path,
+    layers: Sequence[str],
+    box: Box,
+    voxel_size: Sequence[float],
+    segments: Sequence[int] = (),
+) -> None:
     """Writes a viewer state for a folder that is served at localhost:9000.
 
     Args:
@@ -80,17 +64,24 @@ def write_state(folder: Path, layers: Sequence[str], box: Box, voxel_size: Seque
       layers: 'image', 'labels' or both.
       box: shown at first, its middle at the centre of the view.
       voxel_size: x, y, z nanometres.
+      segments: chosen at first, so that the 3-d view shows them.
     """
     kinds = {'image': 'image', 'labels': 'segmentation'}
+    shown: list[dict[str, Any]]
     host = 'precomputed://http://localhost:9000'
-    state = {
+    shown = [{'type': kinds[name], 'name': name, 'source': f'{host}/{name}'} for name in layers]
+    for layer in shown if segments else []:
+        if layer['type'] == 'segmentation':
+            layer['segments'] = [str(segment) for segment in segments]
+    state: dict[str, Any] = {
         'dimensions': {axis: [nm * 1e-9, 'm'] for axis, nm in zip('xyz', voxel_size, strict=True)},
         'position': [s + n / 2 for s, n in zip(box.start, box.size, strict=True)],
-        'layers': [
-            {'type': kinds[name], 'name': name, 'source': f'{host}/{name}'} for name in layers
-        ],
+        'layers': shown,
         'layout': '4panel',
     }
+    if segments:  # all of the box in the 3-d view
+        state['projectionScale'] = 1.5 * max(box.size)
+        state['showSlices'] = False
     write_json(folder / 'state.json', state)
 
 
@@ -105,6 +96,8 @@ def export(
     sharding: Sharding | None = None,
     write_empty: bool = False,
     missing: OnMissing = 'tell',
+    meshes: MeshConfig | None = None,
+    skeletons: SkeletonConfig | None = None,
 ) -> None:
     """Writes volumes for Neuroglancer.
 
@@ -119,41 +112,19 @@ def export(
       sharding: whether chunks are joined to shards.
       write_empty: whether chunks that are 0 everywhere are stored.
       missing: what is done about chunks of a volume that do not exist.
+      meshes: whether labels get meshes, and how; None: they do not.
+      skeletons: the same of skeletons.
 
     Raises:
-      UserError: a volume that cannot be read or shown, an output that holds something else, or a voxel
-        size that nothing says.
+      UserError: a volume that cannot be read or shown, an output that holds something else, a voxel
+        size that nothing says, or a library that is not there.
     """
-    if not volumes:
-        raise UserError('give --image, --labels, or both')
+    meshes, skeletons = meshes or MeshConfig(), skeletons or SkeletonConfig()
+    _check_wanted(volumes, meshes, skeletons)
     size = _find_voxel_size(volumes, voxel_size)
-    pyramids = []
-    for name, spec in volumes.items():
-        with open_volume(spec) as opened:
-            labels = name == 'labels'
-            volume = opened.require_labels() if labels else opened.single_channel()
-            scales, dtype = (
-                plan_scales(volume.box, size, max_scales),
-                _choose_type(volume, labels),
-            )
-        folder, stamp = output.absolute() / name, read_input_stamp(spec)
-        spec, none = absolute_spec(spec), unlabelled if labels else None
-        shards = sharding or Sharding()
-        pyramids.append(
-            Pyramid(
-                folder,
-                spec,
-                tuple(scales),
-                labels,
-                dtype,
-                stamp,
-                none,
-                shards,
-                write_empty,
-                missing,
-            )
-        )
-        pyramids[-1].check()
+    how = (max_scales, unlabelled, sharding or Sharding(), write_empty, missing)
+    pyramids = [_plan(output.absolute() / name, spec, size, *how) for name, spec in volumes.items()]
+    chosen: list[int] = []
     for pyramid in pyramids:
         with exclusive_directory(pyramid.folder):
             pyramid.write(pool, quiet)
@@ -161,8 +132,78 @@ def export(
                 sizes, unlabelled_voxels = pyramid.sizes()
                 whole = math.prod(pyramid.scales[0].box.size)
                 tell_unlabelled(pyramid.spec, unlabelled_voxels, whole)
-                write_properties(pyramid.folder, sizes)
-    write_state(output, list(volumes), pyramids[-1].find_content(), size)
+                add_shapes(pyramid, meshes, skeletons, pool, quiet)
+                properties.write(pyramid.folder, sizes, skeletons.soma_radius)
+                chosen = sorted(sizes, key=lambda label: (-sizes[label], label))[:_SHOWN]
+    has_shapes = any((output / 'labels' / name / 'info').exists() for name in ('mesh', 'skeletons'))
+    content = pyramids[-1].find_content()
+    write_state(output, list(volumes), content, size, chosen if has_shapes else ())
+
+
+def _plan(
+    folder: Path,
+    spec: str,
+    size: tuple[float, float, float],
+    max_scales: int,
+    unlabelled: int | None,
+    sharding: Sharding,
+    write_empty: bool,
+    missing: OnMissing,
+) -> Pyramid:
+    """Plans one of the volumes, and checks that it can be written."""
+    labels = folder.name == 'labels'
+    with open_volume(spec) as opened:
+        volume = opened.require_labels() if labels else opened.single_channel()
+        scales, dtype = plan_scales(volume.box, size, max_scales), _choose_type(volume, labels)
+    pyramid = Pyramid(
+        folder,
+        absolute_spec(spec),
+        tuple(scales),
+        labels,
+        dtype,
+        read_input_stamp(spec),
+        unlabelled if labels else None,
+        sharding,
+        write_empty,
+        missing,
+    )
+    pyramid.check()
+    return pyramid
+
+
+def _check_wanted(volumes: dict[str, str], meshes: MeshConfig, skeletons: SkeletonConfig) -> None:
+    if not volumes:
+        raise UserError('give --image, --labels, or both')
+    for wanted, flag in ((meshes.wanted, '--meshes'), (skeletons.wanted, '--skeletons')):
+        if wanted and 'labels' not in volumes:
+            raise UserError(f'{flag} are made of labels: give --labels')
+    if meshes.wanted:
+        check_libraries()
+
+
+def add_shapes(
+    pyramid: Pyramid, meshes: MeshConfig, skeletons: SkeletonConfig, pool: Pool, quiet: bool = False
+) -> None:
+    """Adds meshes and skeletons to labels that are written, as far as they are wanted and missing.
+
+    Args:
+      pyramid: the labels.
+      meshes: how meshes are made.
+      skeletons: how skeletons are made.
+      pool: runs the tasks.
+      quiet: no progress bar.
+
+    Raises:
+      UserError: there are some already, made with other settings.
+    """
+    if meshes.wanted:
+        make(Meshes(pyramid, meshes), pool, quiet)
+        link_in_info(pyramid.folder, 'mesh', 'mesh')
+    if skeletons.wanted:
+        make(Skeletons(pyramid, skeletons), pool, quiet)
+        link_in_info(pyramid.folder, 'skeletons', 'skeletons')
+        if skeletons.swc:
+            write_swc(pyramid.folder / 'skeletons', pool, quiet)
 
 
 def _find_voxel_size(

@@ -20,6 +20,7 @@ from ffn.utils.errors import UserError
 
 VIEWER = 'https://neuroglancer-demo.appspot.com'
 LOOPBACK = '127.0.0.1'
+_RANGE = re.compile(r'bytes=(\d{0,18})-(\d{0,18})')
 
 
 class _Handler(SimpleHTTPRequestHandler):
@@ -42,7 +43,42 @@ class _Handler(SimpleHTTPRequestHandler):
         if not self._serves(self.translate_path(self.path)):
             self.send_error(HTTPStatus.NOT_FOUND)
             return None
-        return super().send_head()
+        wanted = _RANGE.fullmatch(self.headers.get('Range', ''))
+        if wanted is None or wanted[1] == wanted[2] == '':
+            return super().send_head()
+        return self._send_part(Path(self.translate_path(self.path)), wanted[1], wanted[2])
+
+    def _send_part(self, path: Path, first: str, last: str) -> io.BytesIO | None:
+        """Sends some bytes of a file, as viewers ask for parts of shards, which Python's handler does not."""
+        with path.open('rb') as file:
+            size = file.seek(0, io.SEEK_END)
+            begin = int(first) if first else max(size - int(last), 0)
+            end = min(int(last) + 1 if first and last else size, size)
+            if begin >= end:
+                self.send_response(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
+                self.send_header('Content-Range', f'bytes */{size}')
+                self.send_header('Content-Length', '0')
+                self.end_headers()
+                return None
+            file.seek(begin)
+            part = file.read(end - begin)
+        self.send_response(HTTPStatus.PARTIAL_CONTENT)
+        self.send_header('Content-Type', self.guess_type(path))
+        self.send_header('Content-Range', f'bytes {begin}-{end - 1}/{size}')
+        self.send_header('Content-Length', str(len(part)))
+        self.end_headers()
+        return io.BytesIO(part)
+
+    def do_OPTIONS(self) -> None:
+        """Answers a browser that asks whether the viewer may ask for parts of files."""
+        host = re.sub(r':\d*$', '', self.headers.get('Host', ''))
+        if host.lower() not in self._hosts or self.headers.get('Origin') != self._viewer:
+            self.send_error(HTTPStatus.FORBIDDEN)
+            return
+        self.send_response(HTTPStatus.NO_CONTENT)
+        self.send_header('Access-Control-Allow-Methods', 'GET, HEAD')
+        self.send_header('Access-Control-Allow-Headers', 'Range')
+        self.end_headers()
 
     def _serves(self, path: str) -> bool:
         try:
@@ -53,6 +89,8 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def end_headers(self) -> None:
         self.send_header('Access-Control-Allow-Origin', self._viewer)
+        self.send_header('Access-Control-Expose-Headers', 'Content-Range')
+        self.send_header('Accept-Ranges', 'bytes')
         self.send_header('Vary', 'Origin')
         super().end_headers()
 

@@ -25,9 +25,9 @@ def served(tmp_path):
     with make_server(folder, 0) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
 
-        def ask(path, **headers):
+        def ask(path, method='GET', **headers):
             connection = http.client.HTTPConnection('127.0.0.1', server.server_port)
-            connection.putrequest('GET', path, skip_host=True)
+            connection.putrequest(method, path, skip_host=True)
             host = headers.pop('Host', f'localhost:{server.server_port}')
             for name, value in {'Host': host, **headers}.items():
                 connection.putheader(name, value)
@@ -89,6 +89,40 @@ def test_folders_are_not_listed(served, path):
     status, data, _ = served[0](path)
     assert status == 404
     assert b'info' not in data
+
+
+@pytest.mark.parametrize(
+    ('asked', 'status', 'answer', 'place'),
+    [
+        ('bytes=2-5', 206, b'2345', 'bytes 2-5/10'),
+        ('bytes=0-0', 206, b'0', 'bytes 0-0/10'),
+        ('bytes=7-', 206, b'789', 'bytes 7-9/10'),
+        ('bytes=-3', 206, b'789', 'bytes 7-9/10'),
+        ('bytes=-99', 206, b'0123456789', 'bytes 0-9/10'),
+        ('bytes=8-99', 206, b'89', 'bytes 8-9/10'),
+        ('bytes=10-11', 416, b'', 'bytes */10'),
+        ('bytes=5-4', 416, b'', 'bytes */10'),
+        ('bytes=-', 200, b'0123456789', None),
+        ('bytes=0-1,4-5', 200, b'0123456789', None),  # several may be answered by all
+        ('lines=1-2', 200, b'0123456789', None),
+    ],
+)
+def test_parts_of_files(served, tmp_path, asked, status, answer, place):
+    (tmp_path / 'export' / 'shard').write_bytes(b'0123456789')
+    ask, _ = served
+    found, data, shown = ask('/shard', Range=asked)
+    assert (found, data, shown['Content-Range']) == (status, answer, place)
+    assert int(shown['Content-Length']) == len(answer)
+    assert shown['Access-Control-Allow-Origin'] == VIEWER
+    assert ask('/link', Range=asked)[0] == 404
+
+
+def test_the_viewer_may_ask_for_parts(served):
+    ask, _ = served
+    status, _, shown = ask('/image/info', 'OPTIONS', Origin=VIEWER)
+    assert (status, shown['Access-Control-Allow-Headers']) == (204, 'Range')
+    assert ask('/image/info', 'OPTIONS', Origin='https://example.org')[0] == 403
+    assert ask('/image/info', 'OPTIONS', Origin=VIEWER, Host='example.org')[0] == 403
 
 
 def test_what_cannot_be_served(tmp_path):

@@ -1,0 +1,133 @@
+"""Pieces of segments: what a block has of each, kept on disk until the segments are joined.
+
+A block has two files: `X.bin`, the pieces one after the other, and `X.npy`, which lists them and, being written
+last, says that the block is done. When all blocks are, the lists are sorted by shard, so that a task finds all
+pieces of its segments without looking at every block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ffn.distributed.blockwise import block_file
+from ffn.export.segment_shards import SegmentShards
+from ffn.utils.checksums import (
+    CheckedTable,
+    checked_path,
+    read_checked_npy,
+    write_checked_npy,
+)
+from ffn.utils.geometry import Box, Xyz
+
+# Columns of a list: id, start of the block x, y, z, and where the piece begins and ends in its file.
+_COLUMNS = 6
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of a segment.
+
+    Attributes:
+      start: of its block.
+      size: bytes.
+      file: where it is.
+      begin: its first byte there.
+    """
+
+    start: Xyz
+    size: int
+    file: Path
+    begin: int
+
+    def read(self, first: int | None = None) -> bytes:
+        """Reads it.
+
+        Args:
+          first: how many of its bytes are read; None: all.
+
+        Raises:
+          UserError: the file is damaged.
+        """
+        table = CheckedTable(self.file, np.uint8, _advice(self.file))
+        end = self.begin + (self.size if first is None else first)
+        data: bytes = table[self.begin : end].tobytes()
+        return data
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """The pieces of all segments.
+
+    Attributes:
+      folder: of the files.
+    """
+
+    folder: Path
+
+    def write(self, block: Box, mark: Path, pieces: dict[int, bytes]) -> None:
+        """Writes the pieces of a block.
+
+        Args:
+          block: where they are.
+          mark: its list, see `ffn.distributed.blockwise.run_blocks`.
+          pieces: by id.
+        """
+        ids = sorted(pieces)
+        ends = np.cumsum([len(pieces[i]) for i in ids], dtype=np.int64)
+        table = np.zeros((len(ids), _COLUMNS), np.uint64)
+        if ids:
+            with checked_path(mark.with_suffix('.bin')) as temporary:
+                temporary.write_bytes(b''.join(pieces[i] for i in ids))
+            table[:, 0] = ids
+            table[:, 1:4] = np.array(block.start, np.int64).view(np.uint64)
+            table[:, 5] = ends
+            table[1:, 4] = ends[:-1]
+        write_checked_npy(mark, table)
+
+    def sort(self, blocks: Iterable[Box], shard_size: int) -> tuple[SegmentShards, list[int]]:
+        """Sorts the lists of all blocks by shard; holds 48 bytes for each piece in memory.
+
+        Args:
+          blocks: all.
+          shard_size: bytes of pieces for a shard, roughly.
+
+        Returns:
+          How segments are spread, and the numbers of shards that have some.
+        """
+        marks = (block_file(self.folder, block, '.npy') for block in blocks)
+        found = [read_checked_npy(mark, _advice(mark)) for mark in marks]
+        table = np.concatenate([np.zeros((0, _COLUMNS), np.uint64), *found])
+        table = table[np.argsort(table[:, 0], kind='stable')]
+        segments = len(np.unique(table[:, 0]))
+        shards = SegmentShards.plan(segments, int((table[:, 5] - table[:, 4]).sum()), shard_size)
+        number, _ = shards.places(table[:, 0])
+        for one in (numbers := np.unique(number)):
+            write_checked_npy(self._list(int(one)), table[number == one])
+        return shards, numbers.tolist()
+
+    def of_shard(self, shard: int) -> Iterator[tuple[int, list[Piece]]]:
+        """Lists the segments of a shard.
+
+        Yields:
+          Id, and its pieces in the order of blocks; ids ascend.
+        """
+        table = read_checked_npy(self._list(shard), _advice(self._list(shard)))
+        begins = np.flatnonzero(np.diff(table[:, 0], prepend=table[:1, 0] + np.uint64(1)))
+        for rows in np.split(table, begins[1:]):
+            pieces = []
+            for x, y, z, begin, end in np.ascontiguousarray(rows[:, 1:]).view(np.int64).tolist():
+                start = Xyz(x, y, z)
+                file = block_file(self.folder, Box(start, Xyz(1, 1, 1)), '.bin')
+                pieces.append(Piece(start, end - begin, file, begin))
+            yield int(rows[0, 0]), pieces
+
+    def _list(self, shard: int) -> Path:
+        return self.folder / f'shard_{shard:x}.npy'
+
+
+def _advice(path: Path) -> str:
+    return f'remove {path.parents[2] if path.parent.name != "pieces" else path.parent} and export again'

@@ -1,0 +1,84 @@
+"""Properties of segments, by which Neuroglancer lists, sorts and filters them.
+
+`voxels`, the size; where there are skeletons also `run_length_um`, their length, `radius_nm`, the greatest distance
+from a place inside to the surface, and the tag `soma` where that is great enough for a cell body.
+
+https://github.com/google/neuroglancer/blob/master/src/datasource/precomputed/segment_properties.md
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ffn.export.by_segment import read_measures
+from ffn.utils.atomic import write_json
+from ffn.utils.texts import parse_object
+
+FOLDER = 'segment_properties'
+
+
+def write(folder: Path, sizes: dict[int, int], soma_radius: float) -> None:
+    """Writes the properties of segments and links them.
+
+    Args:
+      folder: of the precomputed volume; its skeletons, if it has any, were made before.
+      sizes: id → voxels.
+      soma_radius: nanometres from which on the middle of a segment is taken for a cell body.
+    """
+    ids = sorted(sizes, key=lambda label: (-sizes[label], label))
+    found = [_number('voxels', 'Size in voxels', [sizes[label] for label in ids])]
+    measures = read_measures(folder / 'skeletons')
+    if measures:
+        lengths, radii = zip(*(measures.get(label, (0.0, 0.0)) for label in ids), strict=True)
+        found += [
+            _number(
+                'run_length_um',
+                'Length of the skeleton in micrometres',
+                [n / 1000 for n in lengths],
+            ),
+            _number('radius_nm', 'Greatest radius in nanometres', list(radii)),
+            {
+                'id': 'tags',
+                'type': 'tags',
+                'tags': ['soma'],
+                'tag_descriptions': [f'A radius of {soma_radius:g} nm or more'],
+                'values': [[0] if radius >= soma_radius else [] for radius in radii],
+            },
+        ]
+    (folder / FOLDER).mkdir(exist_ok=True)
+    write_json(
+        folder / FOLDER / 'info',
+        {
+            '@type': 'neuroglancer_segment_properties',
+            'inline': {'ids': [str(label) for label in ids], 'properties': found},
+        },
+        indent=None,
+    )
+    link_in_info(folder, FOLDER, FOLDER)
+
+
+def link_in_info(folder: Path, key: str, name: str) -> None:
+    """Names a folder in the info file of a precomputed volume.
+
+    Args:
+      folder: of the volume.
+      key: what is in the folder.
+      name: of the folder, within that of the volume.
+
+    Raises:
+      UserError: the info file is damaged.
+    """
+    info = parse_object((folder / 'info').read_bytes(), str(folder / 'info'))
+    if info.get(key) != name:
+        write_json(folder / 'info', {**info, key: name})
+
+
+def _number(name: str, description: str, values: list[Any]) -> dict[str, Any]:
+    return {
+        'id': name,
+        'type': 'number',
+        'data_type': 'float32',
+        'description': description,
+        'values': values,
+    }

@@ -1,0 +1,126 @@
+"""Trees of nodes and edges: made of graphs, freed of short branches, drawn with fewer nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import minimum_spanning_tree
+
+
+def spanning_tree(nodes_xyz: np.ndarray, edges: np.ndarray, size: Sequence[float]) -> np.ndarray:
+    """Drops the longest edges of cycles.
+
+    Args:
+      nodes_xyz: [n, 3].
+      edges: int64 [m, 2], indices of nodes that differ in position.
+      size: x, y, z that positions are multiplied by.
+
+    Returns:
+      int64 [k, 2], edges of the minimum spanning tree of each component.
+    """
+    ends = (nodes_xyz * size)[edges]
+    lengths = np.linalg.norm(ends[:, 0] - ends[:, 1], axis=1)
+    # SciPy 1.12 takes no wider indices.
+    graph = coo_array((lengths, edges.T.astype(np.int32)), (len(nodes_xyz),) * 2)
+    tree = minimum_spanning_tree(graph.tocsr()).tocoo()
+    return np.stack([tree.row, tree.col], axis=1).astype(np.int64)
+
+
+def remove_spurs(
+    nodes_xyz: np.ndarray,
+    edges: np.ndarray,
+    radius: np.ndarray,
+    size: Sequence[float],
+    spur: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Removes short branches until none is left.
+
+    Args:
+      nodes_xyz: [n, 3].
+      edges: int64 [m, 2], trees.
+      radius: [n], in the unit of `size`.
+      size: x, y, z that positions are multiplied by.
+      spur: branches shorter than this times the radius at their base are bumps of the surface.
+
+    Returns:
+      bool [n], nodes that remain; bool [m], edges that do. Nodes without an edge do not remain.
+    """
+    scaled = nodes_xyz * size
+    next_to: list[set[int]] = [set() for _ in nodes_xyz]
+    for a, b in edges.tolist():
+        next_to[a].add(b)
+        next_to[b].add(a)
+    tips = [node for node, others in enumerate(next_to) if len(others) == 1]
+    while tips:
+        spurs = []
+        for tip in tips:
+            path = [tip]
+            while len(ahead := next_to[path[-1]] - set(path[-2:-1])) == 1:
+                path.append(ahead.pop())
+            length = np.linalg.norm(np.diff(scaled[path], axis=0), axis=1).sum()
+            if len(ahead) > 1 and length < spur * radius[path[-1]]:
+                spurs.append(path)
+        for path in spurs:
+            next_to[path[-1]].discard(path[-2])
+            for node in path[:-1]:
+                next_to[node].clear()
+        tips = [path[-1] for path in spurs if len(next_to[path[-1]]) == 1]
+    kept = np.array([len(others) > 0 for others in next_to], bool)
+    left = np.array([b in next_to[a] for a, b in edges.tolist()], bool)
+    return kept, left
+
+
+def straighten(nodes_xyz: np.ndarray, edges: np.ndarray, tolerance: float) -> np.ndarray:
+    """Leaves nodes out that lie near straight lines between others.
+
+    Steps from voxel to voxel make a slanted line too long, by up to a tenth; so it has about its length.
+    Douglas, Peucker, Algorithms for the reduction of the number of points required to represent a digitized line or
+    its caricature, Cartographica 10, 1973.
+
+    Args:
+      nodes_xyz: float64 [n, 3].
+      edges: int64 [m, 2], trees.
+      tolerance: how far a node that is left out may lie from the line, in the unit of positions.
+
+    Returns:
+      int64 [k, 2], edges between the nodes that remain: tips, forks, and some of those between.
+    """
+    next_to: list[list[int]] = [[] for _ in nodes_xyz]
+    for a, b in edges.tolist():
+        next_to[a].append(b)
+        next_to[b].append(a)
+    found = []
+    for start, others in enumerate(next_to):
+        if len(others) == 2:
+            continue
+        for following in others:
+            branch = [start, following]
+            while len(next_to[branch[-1]]) == 2:
+                a, b = next_to[branch[-1]]
+                branch.append(b if a == branch[-2] else a)
+            if branch[0] < branch[-1]:  # each is met from both of its ends
+                kept = np.array(branch)[_straightened(nodes_xyz[branch], tolerance)]
+                found.append(np.stack([kept[:-1], kept[1:]], axis=1))
+    return np.concatenate([np.zeros((0, 2), np.int64), *found])
+
+
+def _straightened(line: np.ndarray, tolerance: float) -> np.ndarray:
+    """Indices of the points of a line [n, 3] that are kept."""
+    kept = {0, len(line) - 1}
+    parts = [(0, len(line) - 1)]
+    while parts:
+        first, last = parts.pop()
+        if last - first < 2:
+            continue
+        along = line[last] - line[first]
+        between = line[first + 1 : last] - line[first]
+        share = np.clip(between @ along / max(along @ along, 1e-12), 0, 1)
+        away = np.linalg.norm(between - share[:, np.newaxis] * along, axis=1)
+        farthest = int(away.argmax())
+        if away[farthest] > tolerance:
+            middle = first + 1 + farthest
+            kept.add(middle)
+            parts += [(first, middle), (middle, last)]
+    return np.array(sorted(kept))
