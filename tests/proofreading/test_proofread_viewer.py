@@ -65,10 +65,7 @@ def test_merge_split_and_undo(folder, browser):
 
             def press(key, voxel, edits, said):
                 view.pause(0.3)  # the page makes its panels anew when the state changes
-                if voxel:
-                    view.press(key, voxel)
-                else:  # the mouse stays where it is
-                    view.page.keyboard.press(key)
+                view.press(key, voxel)
                 view.wait_until(lambda: len(journal.edits) == edits and said in status(viewer))
 
             def colours(name):
@@ -90,7 +87,7 @@ def test_merge_split_and_undo(folder, browser):
             # 4 is cut, in the middle of it.
             press('Digit1', place(4, 8), 1, '1 and 0 points')
             press('Digit2', place(4, 30), 1, '1 and 1 points')
-            press('KeyX', None, 2, 'split')
+            press('KeyX', place(4), 2, 'split')
             part = journal.edits[1].what.parts[1]
             assert part == (journal.edits[1].what.cuts[0].new,)
             one, two, three, left, right = colours('3-split')
@@ -99,7 +96,7 @@ def test_merge_split_and_undo(folder, browser):
             press('KeyD', place(4, 30), 3, 'done: 1 objects')
             assert session.objects.done_objects() == {part[0]: set(part)}
             for edits in (4, 5, 6):
-                press('KeyU', None, edits, 'undone')
+                press('KeyU', place(4), edits, 'undone')
             one, two, three, left, right = colours('4-undone')
             assert one == two
             assert left == right
