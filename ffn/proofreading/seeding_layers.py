@@ -26,14 +26,14 @@ from ffn.utils.geometry import Box, Zyx
 GROWING, ACCEPTED = 'growing', 'accepted'
 OBJECT, FRAME = 1, 2
 _COLORS = {OBJECT: '#ff7814', FRAME: '#ffeb00'}
-# Seconds that something is shown at least.
-_SHOWN_S = 0.2
+# Seconds that something is shown at least, and at most: a page may have been opened long after it was asked for.
+_SHOWN_S, _LONGEST_S = 0.2, 2.0
 # Voxels of an object whose surface is drawn in full.
 _FINE_VOXELS = 2e5
 
 
 class _Pace:
-    """When to draw something again: once the viewer has it, and for as long as it took to get it.
+    """When to draw something again: once the viewer has it, and has shown it for as long as it took to get it.
 
     What changes is fetched anew, and not shown until it is there: asking faster than that would show nothing at all.
     """
@@ -49,7 +49,7 @@ class _Pace:
         """Whether it may be drawn again now; if so, that is what happens."""
         now = time.monotonic()
         took = self._fetched - self._asked
-        if took < 0 or now - self._fetched < max(took, _SHOWN_S):
+        if took < 0 or now - self._fetched < min(max(took, _SHOWN_S), _LONGEST_S):
             return False  # the viewer has nothing of it yet, or has just got it
         self._asked = now
         return True

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip('neuroglancer')
+from ffn.proofreading import seeding_layers
 from ffn.proofreading.seeding_actions import SeedingActions
 from ffn.proofreading.things import open_layer
 from ffn.proofreading.viewer import Viewer
@@ -129,6 +130,25 @@ def test_keys(browser, tmp_path):
         view.wait_until(lambda: 'object 1 is taken back' in text(view))
         assert seeding.look().accepted == ()
         assert 'z: take back the last one' in text(view)
+
+
+def test_a_page_that_is_opened_late_is_drawn_soon(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(seeding_layers.time, 'monotonic', lambda: now[0])
+    pace = seeding_layers._Pace()
+    assert pace.ask()
+    now[0] += 90
+    assert not pace.ask()  # nobody has it
+    pace.fetch()
+    assert not pace.ask()  # somebody has just got it
+    now[0] += 2.1
+    assert pace.ask()
+    now[0] += 0.5
+    pace.fetch()
+    now[0] += 0.4
+    assert not pace.ask()  # as long as it took
+    now[0] += 0.2
+    assert pace.ask()
 
 
 def test_a_key_is_answered_at_once_while_a_step_is_computed(tmp_path):
