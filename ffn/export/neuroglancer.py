@@ -32,8 +32,6 @@ from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size, same_size
 from ffn.volumes.unlabelled import tell_unlabelled
 from ffn.volumes.volume import Volume, open_volume
 
-# Segments that the 3-d view shows at first, the largest.
-_SHOWN = 30
 _TYPES = ('uint8', 'uint16', 'uint32', 'uint64', 'int8', 'int16', 'int32', 'float32')
 
 
@@ -134,10 +132,8 @@ def export(
                 tell_unlabelled(pyramid.spec, unlabelled_voxels, whole)
                 add_shapes(pyramid, meshes, skeletons, pool, quiet)
                 properties.write(pyramid.folder, sizes, skeletons.soma_radius)
-                chosen = sorted(sizes, key=lambda label: (-sizes[label], label))[:_SHOWN]
-    has_shapes = any((output / 'labels' / name / 'info').exists() for name in ('mesh', 'skeletons'))
-    content = pyramids[-1].find_content()
-    write_state(output, list(volumes), content, size, chosen if has_shapes else ())
+                chosen = properties.largest_with_shape(pyramid.folder)
+    write_state(output, list(volumes), pyramids[-1].find_content(), size, chosen)
 
 
 def _plan(

@@ -13,9 +13,12 @@ from typing import Any
 
 from ffn.export.by_segment import read_measures
 from ffn.utils.atomic import write_json
+from ffn.utils.errors import UserError
 from ffn.utils.texts import parse_object
 
 FOLDER = 'segment_properties'
+# Segments that a 3-d view shows at first.
+_SHOWN = 30
 
 
 def write(folder: Path, sizes: dict[int, int], soma_radius: float) -> None:
@@ -56,6 +59,32 @@ def write(folder: Path, sizes: dict[int, int], soma_radius: float) -> None:
         indent=None,
     )
     link_in_info(folder, FOLDER, FOLDER)
+
+
+def largest_with_shape(folder: Path) -> list[int]:
+    """Returns the ids of the 30 largest segments of a precomputed volume, if these have meshes or skeletons.
+
+    Args:
+      folder: of the volume.
+
+    Returns:
+      Ids by falling size; [] without meshes and skeletons, or without properties that name the segments.
+
+    Raises:
+      UserError: the files are damaged.
+    """
+    info = parse_object((folder / 'info').read_bytes(), str(folder / 'info'))
+    path = folder / FOLDER / 'info'
+    if not {'mesh', 'skeletons'} & info.keys() or info.get(FOLDER) != FOLDER or not path.is_file():
+        return []
+    inline = parse_object(path.read_bytes(), str(path)).get('inline')
+    ids = inline.get('ids') if isinstance(inline, dict) else None
+    if not isinstance(ids, list) or not all(
+        isinstance(i, str) and i.isascii() and i.isdecimal() and int(i) < 2**64
+        for i in ids[:_SHOWN]
+    ):
+        raise UserError(f'{path} does not list the ids of segments as texts; export them again')
+    return [int(i) for i in ids[:_SHOWN]]
 
 
 def link_in_info(folder: Path, key: str, name: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from absl import logging
 
 from ffn.evaluation.sources import find_results, open_results, open_segmentation
+from ffn.export.properties import largest_with_shape
 from ffn.proofreading import results
 from ffn.proofreading.annotations import Annotations, read_table
 from ffn.proofreading.error_places import read_errors
@@ -156,8 +157,11 @@ def open_layer(spec: str, kind: Kind | None = None, name: str = '') -> Layer:
     coarsest = min((volume, *scales), key=lambda one: math.prod(one.box.size))
     place = find_place(coarsest, volume.box) if scales or folder is not None else None
     contrast = find_contrast(coarsest) if kind == 'image' else None
-    data = volume if folder is None else folder
-    return Layer(name, kind, data, size, volume.box, place, tuple(scales), contrast)
+    if folder is None:
+        return Layer(name, kind, volume, size, volume.box, place, tuple(scales), contrast)
+    # Shapes in 3-d are those of chosen segments: all would take long.
+    chosen = largest_with_shape(folder) if kind == 'labels' else []
+    return Layer(name, kind, folder, size, volume.box, place, tuple(scales), contrast, chosen)
 
 
 def _open_as(spec: str, kind: Kind | None) -> Volume:

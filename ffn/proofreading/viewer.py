@@ -44,6 +44,8 @@ _PROBABILITIES = (
     '#uicontrol invlerp normalized\nvoid main() { emitRGBA(vec4(1.0, 0.6, 0.0, normalized())); }'
 )
 _SCREENSHOT_S = 120
+# How opaque segments are in sections while others are chosen.
+_NOT_CHOSEN = 0.25
 
 
 class _Viewer(viewer_base.ViewerBase):
@@ -134,7 +136,9 @@ class Viewer:
             labels = layer.kind == 'labels'
             source = ServedVolume(data, labels, size, layer.coarser, self.tell)
         if layer.kind == 'labels':
-            return neuroglancer.SegmentationLayer(source=source, segments=list(layer.segments))
+            return neuroglancer.SegmentationLayer(
+                source=source, segments=list(layer.segments), not_selected_alpha=_NOT_CHOSEN
+            )
         shader = _PROBABILITIES if layer.kind == 'probabilities' else _SHADER
         controls = {} if layer.contrast is None else {'normalized': {'range': list(layer.contrast)}}
         return neuroglancer.ImageLayer(source=source, shader=shader, shader_controls=controls)

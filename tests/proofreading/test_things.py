@@ -16,6 +16,7 @@ from ffn.agglomeration.candidates import Candidate, write_candidates
 from ffn.agglomeration.merges import MergeDecision, write_decisions
 from ffn.distributed.pool import PoolConfig
 from ffn.export.neuroglancer import export
+from ffn.export.skeletons import SkeletonConfig
 from ffn.inference import inference_pb2, storage
 from ffn.inference.storage import OriginInfo
 from ffn.proofreading.agreement import agree
@@ -86,6 +87,23 @@ def test_an_export(volume, tmp_path):
     assert all(layer.voxel_size == (4, 4, 40) for layer in layers)
     (alone,) = open_thing(str(tmp_path / 'view' / 'labels'))
     assert (alone.kind, alone.data) == ('labels', tmp_path / 'view' / 'labels')
+
+
+def test_the_largest_segments_of_an_export_with_shapes_are_chosen(volume, tmp_path):
+    with h5py.File(volume, 'a') as file:
+        file['labels'][:, 3:, 7:] = 9
+    with PoolConfig().open() as pool:
+        skeletons = SkeletonConfig(wanted=True)
+        labels = {'labels': f'{volume}:labels'}
+        export(tmp_path / 'view', labels, None, pool, quiet=True, skeletons=skeletons)
+    (layer,) = open_thing(str(tmp_path / 'view'))
+    assert list(layer.segments) == [9, 1, 2]
+    state = json.loads((tmp_path / 'view' / 'state.json').read_text())
+    assert state['layers'][0]['segments'] == ['9', '1', '2']
+    path = tmp_path / 'view' / 'labels' / 'segment_properties' / 'info'
+    path.write_text(path.read_text().replace('"9"', '"nine"'))
+    with pytest.raises(UserError, match='does not list the ids'):
+        open_thing(str(tmp_path / 'view'))
 
 
 def write_results(folder, volume, corners=((0, 0, 0),), image=True):
