@@ -40,18 +40,22 @@ class NetworkInfo(NamedTuple):
       deltas: a move, voxels.
       precision: what it computes in.
       volume: box of the image.
+      edge: voxels on each side of the field of view that it does not predict.
     """
 
     fov: Xyz
     deltas: Xyz
     precision: str
     volume: Box
+    edge: Xyz = Xyz(0, 0, 0)
 
 
 def describe_network(runner: Runner) -> NetworkInfo:
     """Describes the network of a started runner."""
     info = runner.info
-    return NetworkInfo(info.input_image_size, info.deltas, runner.precision, runner.volume_box)
+    return NetworkInfo(
+        info.input_image_size, info.deltas, runner.precision, runner.volume_box, info.edge
+    )
 
 
 def segment_volume(
@@ -104,7 +108,8 @@ def plan_assembly(
     """Cuts the box into subvolumes that suit the network.
 
     Raises:
-      UserError: a box outside the image, or subvolumes that are too small for the network.
+      UserError: a box outside the image, subvolumes that are too small for the network, or that share nothing
+        that it predicts.
     """
     clipped = network.volume if box is None else box.intersection(network.volume)
     if clipped is None:
@@ -113,12 +118,25 @@ def plan_assembly(
         logging.warning('box %s leaves the image; clipped to %s', box, clipped)
     tiling = assembly_config.tiling.tile(clipped)
     tiling.check_network(network.fov, network.deltas)
+    _check_overlap(tiling, network.edge)
     _warn_of_small_overlap(tiling, network)
     # Masks of the image's values need the image; they are left to the network's workers.
     own = tuple(m for m in config.masking.masks if not isinstance(m.source, ImageMask))
     masks = assembly_config.tiling.masks + own
     folder = Path(config.segmentation_output_dir)
     return assembly_config.plan(folder, tiling, masks, config.voxel_size)
+
+
+def _check_overlap(tiling: Tiling, edge: Xyz) -> None:
+    """Checks that neighbours share voxels that the network predicts in both."""
+    if any(
+        count > 1 and overlap <= 2 * rim
+        for count, overlap, rim in zip(tiling.grid, tiling.overlap, edge, strict=True)
+    ):
+        raise UserError(
+            f'overlap is {tiling.overlap}; this network predicts nothing of the outermost {edge} voxels of a '
+            f'subvolume: expected more than {Xyz(*(2 * n for n in edge))}'
+        )
 
 
 def _warn_of_small_overlap(tiling: Tiling, network: NetworkInfo) -> None:

@@ -39,7 +39,7 @@ class FFNModel(keras.Model):
         """
         # The layers compute in the precision that `create_model` was asked for; logits do not.
         super().__init__(dtype='float32')
-        check_sizes(info.input_image_size, info.deltas)
+        check_sizes(info)
         self.info = info
 
     def finish(self) -> None:
@@ -71,21 +71,17 @@ class FFNModel(keras.Model):
         """
         image, seed = inputs
         update = keras.ops.cast(self.update(image, seed), 'float32')
-        edges = [
-            (outer - inner) // 2
-            for outer, inner in zip(
-                self.info.input_seed_size.zyx, self.info.pred_mask_size.zyx, strict=True
-            )
-        ]
+        edges = self.info.edge.zyx
         if any(edges):
             update = keras.ops.pad(update, [(0, 0), *((e, e) for e in edges), (0, 0)])
         return seed + update
 
     def initialize(self, rng: np.random.Generator) -> None:
-        """Draws Glorot uniform weights and sets biases to zero, the same for equal generators."""
-        for variable in self.named_variables().values():
+        """Draws Glorot uniform weights and sets biases to 0 and scales to 1, the same for equal generators."""
+        for name, variable in self.named_variables().items():
             if len(variable.shape) == 1:
-                variable.assign(np.zeros(variable.shape, np.float32))
+                value = 1 if name.endswith('/scale') else 0
+                variable.assign(np.full(variable.shape, value, np.float32))
                 continue
             *kernel, inputs, outputs = variable.shape
             limit = math.sqrt(6 / (math.prod(kernel) * (inputs + outputs)))
@@ -95,9 +91,8 @@ class FFNModel(keras.Model):
         """The variables, by their names in checkpoints."""
         names = {}
         for layer in self.layers:
-            for variable, name in zip(
-                layer.trainable_variables, ('weights', 'biases'), strict=True
-            ):
+            kind = 'scale' if isinstance(layer, keras.layers.LayerNormalization) else 'weights'
+            for variable, name in zip(layer.trainable_variables, (kind, 'biases'), strict=True):
                 names[f'seed_update/{layer.name}/{name}'] = variable
         return names
 

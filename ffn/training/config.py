@@ -11,7 +11,7 @@ from ffn.models.info import ModelInfo
 from ffn.training.augmentation.config import AugmentationConfig, parse_augmentation
 from ffn.training.optimizer_config import OptimizerConfig
 from ffn.utils.errors import UserError
-from ffn.utils.geometry import Zyx, parse_voxel_size
+from ffn.utils.geometry import Xyz, Zyx, parse_voxel_size
 from ffn.utils.settings import section, setting
 from ffn.utils.texts import parse_json
 from ffn.volumes.missing import MISSING_HELP, ON_MISSING, OnMissing
@@ -231,15 +231,16 @@ class WalkConfig:
 
     def patch_size(self, info: ModelInfo) -> Zyx:
         """Size of the patches that are loaded."""
-        return self._size(info, self.fov_moves + (self.fov_policy == 'max_pred_moves'))
+        moves = self.fov_moves + (self.fov_policy == 'max_pred_moves')
+        return self._size(info.input_image_size, info.deltas, moves)
 
     def eval_size(self, info: ModelInfo) -> Zyx:
-        """Size of their central part, on which finished patches are scored."""
-        return self._size(info, self.fov_moves)
+        """Size of their central part, which predictions can reach; finished patches are scored on it."""
+        return self._size(info.pred_mask_size, info.deltas, self.fov_moves)
 
-    def _size(self, info: ModelInfo, moves: int) -> Zyx:
-        pairs = zip(info.input_image_size.zyx, info.deltas.zyx, strict=True)
-        return Zyx(*(fov + 2 * delta * moves for fov, delta in pairs))
+    def _size(self, size: Xyz, deltas: Xyz, moves: int) -> Zyx:
+        pairs = zip(size.zyx, deltas.zyx, strict=True)
+        return Zyx(*(n + 2 * delta * moves for n, delta in pairs))
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ class StepResult(NamedTuple):
     """The result of a step.
 
     Attributes:
-      loss: mean over batch and voxels of weighted sigmoid cross-entropy, over all replicas.
+      loss: mean over batch and predicted voxels of weighted sigmoid cross-entropy, over all replicas.
       logits: float32 [b, z, y, x, 1] of the batch of this process.
       gradients: by variable name, if they were requested.
       votes: float32 [VOTES], sums of the votes of all processes.
@@ -152,9 +152,9 @@ class TrainStep:
         """One replica: loss, logits, votes, gradients."""
         with tf.GradientTape() as tape:
             logits = self.model((images, seeds), training=True)
-            loss = tf.reduce_mean(
-                tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits) * weights
-            ) / float(self._replicas.total)
+            inner = (slice(None), *self.model.info.predicted)
+            losses = tf.nn.sigmoid_cross_entropy_with_logits(labels[inner], logits[inner])
+            loss = tf.reduce_mean(losses * weights[inner]) / float(self._replicas.total)
             scaled = loss if self._loss_scale is None else loss * self._loss_scale.scale.value
         gradients = tape.gradient(scaled, self._variables)
         votes = votes[0]

@@ -58,3 +58,13 @@ def test_no_precomputed_volume_is_planned_without_a_voxel_size():
     made = plan_assembly(read_config(REQUEST), NETWORK, None, config(output='zarr://whole'))
     assert made.output.voxel_size is None
     assert 'voxel_size_xyz' not in made.as_dict()
+
+
+@pytest.mark.parametrize(('edge', 'fits'), [((4, 4, 4), True), ((4, 5, 4), False)])
+def test_subvolumes_share_what_the_network_predicts(edge, fits):
+    network = NETWORK._replace(edge=Xyz(*edge))
+    if fits:
+        plan_assembly(read_config(REQUEST), network, None, config(output='zarr://whole'))
+        return
+    with pytest.raises(UserError, match=r'outermost x,y,z 4,5,4 .*more than x,y,z 8,10,8'):
+        plan_assembly(read_config(REQUEST), network, None, config(output='zarr://whole'))

@@ -10,6 +10,7 @@ from scipy import ndimage
 from ffn.inference.core.canvas import Canvas
 from ffn.inference.core.options import CanvasOptions
 from ffn.inference.executor import Predict
+from ffn.models.info import ModelInfo
 from ffn.utils.geometry import Xyz
 from ffn.utils.logits import logit
 
@@ -42,12 +43,10 @@ inference_options {{
 """
 
 
-def model_info() -> SimpleNamespace:
+def model_info() -> ModelInfo:
     """Sizes of a model, different along each axis."""
     fov, deltas = Xyz(9, 7, 5), Xyz(3, 2, 1)
-    return SimpleNamespace(
-        deltas=deltas, pred_mask_size=fov, input_seed_size=fov, input_image_size=fov
-    )
+    return ModelInfo(deltas, fov, fov, fov)
 
 
 class OracleNetwork:

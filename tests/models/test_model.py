@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from ffn.models.info import ModelInfo
+from ffn.models.info import ModelInfo, check_sizes
 from ffn.models.model import FFNModel, create_model, model_class
 from ffn.utils import trust
 from ffn.utils.errors import UserError
@@ -20,7 +20,7 @@ class SmallMaskModel(FFNModel):
 
     def __init__(self):
         fov = Xyz(9, 7, 5)
-        super().__init__(ModelInfo(Xyz(1, 1, 1), Xyz(5, 3, 1), fov, fov))
+        super().__init__(ModelInfo(Xyz(1, 1, 0), Xyz(5, 3, 1), fov, fov))
         self.finish()
 
     def update(self, image, seed):
@@ -172,3 +172,17 @@ class EvenModel(FFNModel):
 def test_a_network_of_a_user_needs_a_centre():
     with pytest.raises(UserError, match='4,5,5; expected odd sizes'):
         create_model(f'{__name__}.EvenModel', {})
+
+
+@pytest.mark.parametrize(
+    ('deltas', 'predicted', 'message'),
+    [
+        ((1, 1, 0), (5, 4, 1), 'pred_mask_size is x,y,z 5,4,1; expected odd sizes within'),
+        ((1, 1, 0), (5, 9, 1), 'pred_mask_size is x,y,z 5,9,1; expected odd sizes within'),
+        ((3, 1, 0), (5, 3, 1), 'deltas are x,y,z 3,1,0; .* predicted .* x,y,z 5,3,1'),
+    ],
+)
+def test_what_is_predicted_has_a_centre_and_room_for_moves(deltas, predicted, message):
+    fov = Xyz(9, 7, 5)
+    with pytest.raises(UserError, match=message):
+        check_sizes(ModelInfo(Xyz(*deltas), Xyz(*predicted), fov, fov))

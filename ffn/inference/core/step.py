@@ -34,9 +34,7 @@ class NetworkStep:
         self._network, self._counters = network, counters
         self.options = options
         fov = info.input_image_size.zyx
-        edge = [(n - m) // 2 for n, m in zip(fov, info.pred_mask_size.zyx, strict=True)]
-        z, y, x = (slice(e, n - e) for e, n in zip(edge, fov, strict=True))
-        self.updated = (z, y, x)
+        self.updated = info.predicted
         self._seed = np.empty(fov, dtype=np.float32)
         self._unvisited = np.empty(fov, dtype=bool)
         self._kept = np.empty(fov, dtype=bool)[self.updated]

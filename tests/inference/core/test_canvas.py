@@ -1,3 +1,4 @@
+import dataclasses
 import gc
 import weakref
 
@@ -299,8 +300,7 @@ def test_a_mask_keeps_the_field_of_view_out():
 
 
 def test_a_smaller_output_updates_the_centre_only():
-    info = model_info()
-    info.pred_mask_size = Xyz(5, 5, 3)
+    info = dataclasses.replace(model_info(), pred_mask_size=Xyz(5, 5, 3))
     canvas = oracle_canvas(two_blocks(), info=info)
     canvas.init_seed((8, 10, 10))
     canvas.reset_state((8, 10, 10))
