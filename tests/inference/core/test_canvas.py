@@ -58,8 +58,8 @@ def test_fields_of_view_stay_inside_and_go_where_the_object_goes():
 
 
 def test_coarse_moves_fill_the_same_object_in_fewer_steps():
-    labels, info = two_blocks(), model_info()
-    info.deltas = Xyz(2, 1, 1)  # large moves of 3, 2 and 1
+    labels = two_blocks()
+    info = dataclasses.replace(model_info(), deltas=Xyz(2, 1, 1))  # large moves of 3, 2 and 1
     steps = {}
     for name in ('FaceMaxMovementPolicy', 'CoarseToFineMovementPolicy'):
         canvas = oracle_canvas(labels, info=info, movement_policy=(name, ''))
