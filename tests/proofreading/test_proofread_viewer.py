@@ -29,6 +29,9 @@ BIG = 2**63 + 11  # instead of 2
 VOLUME = ('--labels', 'v.h5:labels', '--merges', 'merges.csv')
 START = (10, 4, 20)
 
+# A browser without a GPU takes a minute or more for these on a busy machine.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):

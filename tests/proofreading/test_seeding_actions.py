@@ -23,6 +23,9 @@ from tests.proofreading.seeded import BOX, STARTS, session
 LATENCY_S = 0.1
 START = STARTS[0]
 
+# A browser without a GPU takes a minute or more for these on a busy machine.
+pytestmark = pytest.mark.slow
+
 
 class Gate:
     """Called in each step; lets only so many begin."""
