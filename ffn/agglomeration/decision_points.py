@@ -74,6 +74,8 @@ def find_decision_points(
         return {}
     distance = edt.edt(np.ascontiguousarray(labels == 0), anisotropy=tuple(voxel_size_xyz[::-1]))
     mask = None if max_distance is None else distance <= max_distance
+    # Voxels inside of segments look useless here, but who gets voxels in the middle depends on them:
+    # findings/watershed_ties_depend_on_inner_markers.sh.
     grown = watershed(distance, labels.astype(np.int32), mask=mask)
     contacts = _find_contacts(grown, distance, core)
     return {
