@@ -82,10 +82,10 @@ def draw(browser: Any, viewer: Any) -> float:
 
 def view(specs: list[str]) -> dict[str, float]:
     """Opens volumes in a viewer, in this process; returns what was measured."""
-    from ffn.proofreading.agreement import agree
-    from ffn.proofreading.layers import Layer
-    from ffn.proofreading.things import open_thing
-    from ffn.proofreading.viewer import Viewer
+    from ffn.proofreading.viewing.agreement import agree
+    from ffn.proofreading.viewing.layers import Layer
+    from ffn.proofreading.viewing.things import open_thing
+    from ffn.proofreading.viewing.viewer import Viewer
     from ffn.volumes.volume import Volume
 
     layers = agree([layer for spec in specs for layer in open_thing(spec)], None)
@@ -94,7 +94,7 @@ def view(specs: list[str]) -> dict[str, float]:
             viewer.add(layer)
         ready = time.monotonic() - BEGAN
 
-        from ffn.proofreading.browser import launch
+        from ffn.proofreading.viewing.browser import launch
 
         with launch() as browser:
             tiny = Volume('tiny', np.zeros((16, 24, 32), np.uint8), {})

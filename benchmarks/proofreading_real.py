@@ -30,12 +30,12 @@ from ffn.evaluation.blocks import compare_volumes
 from ffn.evaluation.evaluation import Evaluation
 from ffn.evaluation.rand import rand_score
 from ffn.evaluation.voi import voi_score
-from ffn.proofreading.journal import Base, open_journal
-from ffn.proofreading.merge_table import MergeTable, ScoredPair
-from ffn.proofreading.objects import replay
-from ffn.proofreading.proofreading import Proofreading
-from ffn.proofreading.queue import QueueConfig, Queued, make_queue
-from ffn.proofreading.survey import Segment, survey
+from ffn.proofreading.editing.journal import Base, open_journal
+from ffn.proofreading.editing.merge_table import MergeTable, ScoredPair
+from ffn.proofreading.editing.objects import replay
+from ffn.proofreading.editing.proofreading import Proofreading
+from ffn.proofreading.editing.queue import QueueConfig, Queued, make_queue
+from ffn.proofreading.editing.survey import Segment, survey
 from ffn.utils.geometry import Xyz
 from ffn.utils.labels import joint_histogram, remap
 from ffn.volumes.volume import Volume, VolumeSource, open_volume

@@ -12,11 +12,11 @@ from ffn.agglomeration.joined_volume import check_output
 from ffn.agglomeration.merges import write_equivalences
 from ffn.cli.flags import add_settings, make_parser, read_settings
 from ffn.distributed.pool import PoolConfig
-from ffn.proofreading.apply import EditedVolume
-from ffn.proofreading.cut_masks import masks_folder
-from ffn.proofreading.examples import find_examples, write_examples
-from ffn.proofreading.objects import Objects, replay
-from ffn.proofreading.proofread_volume import ProofreadVolume
+from ffn.proofreading.editing.apply import EditedVolume
+from ffn.proofreading.editing.cut_masks import masks_folder
+from ffn.proofreading.editing.examples import find_examples, write_examples
+from ffn.proofreading.editing.objects import Objects, replay
+from ffn.proofreading.editing.proofread_volume import ProofreadVolume
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz, parse_voxel_size
 from ffn.utils.locks import exclusive_directory

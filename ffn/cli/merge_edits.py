@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ffn.cli.flags import add_settings, make_parser, read_settings
-from ffn.proofreading.cut_masks import masks_folder
-from ffn.proofreading.journal import write_journal
-from ffn.proofreading.merge_journals import combine, copy_masks
-from ffn.proofreading.proofread_volume import ProofreadVolume
+from ffn.proofreading.editing.cut_masks import masks_folder
+from ffn.proofreading.editing.journal import write_journal
+from ffn.proofreading.editing.merge_journals import combine, copy_masks
+from ffn.proofreading.editing.proofread_volume import ProofreadVolume
 from ffn.utils.errors import UserError
 from ffn.utils.settings import section, setting
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from absl import logging
 
 from ffn.cli.flags import add_settings, make_parser, read_settings
-from ffn.proofreading.proofread_volume import ProofreadVolume
-from ffn.proofreading.split import MAX_VOXELS
+from ffn.proofreading.editing.proofread_volume import ProofreadVolume
+from ffn.proofreading.editing.split import MAX_VOXELS
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz, parse_voxel_size
 from ffn.utils.settings import section, setting
@@ -50,17 +50,17 @@ class Proofread:
 def run(command: Proofread) -> None:
     """Serves the viewer until it is interrupted."""
     try:
-        from ffn.proofreading.proofread_actions import ProofreadActions
-        from ffn.proofreading.viewer import Viewer
+        from ffn.proofreading.editing.proofread_actions import ProofreadActions
+        from ffn.proofreading.viewing.viewer import Viewer
     except ImportError as error:
         raise UserError(
             'ffn proofread needs Neuroglancer: pip install "flood-filling-networks[view]"'
         ) from error
-    from ffn.proofreading.agreement import agree
-    from ffn.proofreading.journal import open_journal
-    from ffn.proofreading.proofreading import Proofreading
-    from ffn.proofreading.queue_table import read_queue
-    from ffn.proofreading.things import open_layer
+    from ffn.proofreading.editing.journal import open_journal
+    from ffn.proofreading.editing.proofreading import Proofreading
+    from ffn.proofreading.editing.queue_table import read_queue
+    from ffn.proofreading.viewing.agreement import agree
+    from ffn.proofreading.viewing.things import open_layer
 
     queue = read_queue(command.queue) if command.queue else []
     with (

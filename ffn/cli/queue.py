@@ -9,11 +9,11 @@ from pathlib import Path
 
 from ffn.cli.flags import add_settings, make_parser, read_settings
 from ffn.distributed.pool import PoolConfig
-from ffn.proofreading.objects import replay
-from ffn.proofreading.proofread_volume import ProofreadVolume
-from ffn.proofreading.queue import QueueConfig, Queued, make_queue, measure_progress
-from ffn.proofreading.queue_table import write_queue
-from ffn.proofreading.survey import survey
+from ffn.proofreading.editing.objects import replay
+from ffn.proofreading.editing.proofread_volume import ProofreadVolume
+from ffn.proofreading.editing.queue import QueueConfig, Queued, make_queue, measure_progress
+from ffn.proofreading.editing.queue_table import write_queue
+from ffn.proofreading.editing.survey import survey
 from ffn.utils.errors import UserError
 from ffn.utils.locks import exclusive_directory
 from ffn.utils.settings import section, setting
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Writes the table of places to look at.
 
     Raises:
-      UserError: see `ffn.proofreading.queue.make_queue`.
+      UserError: see `ffn.proofreading.editing.queue.make_queue`.
     """
     parser = make_parser(
         'queue',

@@ -63,7 +63,7 @@ def run(command: Seed) -> None:
     """Serves the viewer until it is interrupted."""
     with startup_messages_hidden():
         try:
-            from ffn.proofreading import seed_run
+            from ffn.proofreading.seeding import seed_run
         except ImportError as error:
             raise UserError(
                 'ffn seed needs Neuroglancer: pip install "flood-filling-networks[view]"'

@@ -14,8 +14,8 @@ from ffn.utils.geometry import Xyz, parse_voxel_size
 from ffn.utils.signals import stop_on_signal
 
 if TYPE_CHECKING:
-    from ffn.proofreading.layers import Layer
-    from ffn.proofreading.viewer import Viewer
+    from ffn.proofreading.viewing.layers import Layer
+    from ffn.proofreading.viewing.viewer import Viewer
 
 # Flag → what it takes, and the help of it. The order is that of the layers.
 _FLAGS = {
@@ -89,12 +89,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(argv)
     pixels = _read_pixels(args.pixels)
     try:
-        from ffn.proofreading.viewer import Viewer
+        from ffn.proofreading.viewing.viewer import Viewer
     except ImportError as error:
         raise UserError(
             f'ffn view needs Neuroglancer ({error}): pip install "flood-filling-networks[view]"'
         ) from error
-    from ffn.proofreading.states import SavedView, read_view
+    from ffn.proofreading.viewing.states import SavedView, read_view
 
     saved, shown = SavedView(), {name: getattr(args, name) for name in ('things', *_FLAGS)}
     if args.state is not None and args.state.exists():
@@ -128,8 +128,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _open(shown: Mapping[str, Sequence[str]], voxel_size: str) -> list[Layer]:
-    from ffn.proofreading import things
-    from ffn.proofreading.agreement import agree
+    from ffn.proofreading.viewing import things
+    from ffn.proofreading.viewing.agreement import agree
 
     if not any(shown.values()):
         raise UserError(

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ffn.proofreading.cut_masks import PartMask, load_mask, save_mask
-from ffn.proofreading.edits import Cut, Edit, Item
-from ffn.proofreading.journal import Base, Journal, _crc, read_journal, write_journal
-from ffn.proofreading.merge_table import read_merge_table
-from ffn.proofreading.queue import Queued
-from ffn.proofreading.queue_table import read_queue, write_queue
+from ffn.proofreading.editing.cut_masks import PartMask, load_mask, save_mask
+from ffn.proofreading.editing.edits import Cut, Edit, Item
+from ffn.proofreading.editing.journal import Base, Journal, _crc, read_journal, write_journal
+from ffn.proofreading.editing.merge_table import read_merge_table
+from ffn.proofreading.editing.queue import Queued
+from ffn.proofreading.editing.queue_table import read_queue, write_queue
 from ffn.utils.geometry import Box, Xyz
 from tests.fuzz.case import Loader
 from tests.fuzz.mutations import Rng, edit_csv_file, edit_json, edit_npz_file, edit_text_file

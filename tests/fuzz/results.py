@@ -24,7 +24,7 @@ from ffn.inference.core.steering import SteeredCanvas
 from ffn.inference.histogram import load_reference
 from ffn.inference.seeds.registry import make_policy
 from ffn.inference.storage import OriginInfo
-from ffn.proofreading.accepted import AcceptedObjects
+from ffn.proofreading.seeding.accepted import AcceptedObjects
 from ffn.utils import checksums
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ffn.proofreading.annotation_source import AnnotationSource
-from ffn.proofreading.annotations import Annotations, read_table
-from ffn.proofreading.error_places import read_errors
-from ffn.proofreading.states import read_view, with_sources
+from ffn.proofreading.viewing.annotation_source import AnnotationSource
+from ffn.proofreading.viewing.annotations import Annotations, read_table
+from ffn.proofreading.viewing.error_places import read_errors
+from ffn.proofreading.viewing.states import read_view, with_sources
 from tests.fuzz.case import Loader
 from tests.fuzz.mutations import edit_csv_file, edit_json_file, edit_text_file
 

@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from PIL import Image
 
-from ffn.proofreading.viewer import Viewer
+from ffn.proofreading.viewing.viewer import Viewer
 
 # Panels of the layout '4panel', in the order of the page; axes to the right and down, with their direction.
 _PANELS = {'xy': ((0, 1), (1, 1)), 'xz': ((0, 1), (2, 1)), '3d': None, 'yz': ((2, -1), (1, 1))}

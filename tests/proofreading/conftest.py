@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ffn.proofreading.browser import launch, why_not
+from ffn.proofreading.viewing.browser import launch, why_not
 
 
 @pytest.fixture(scope='module')

@@ -1,6 +1,16 @@
 """Edits for tests."""
 
-from ffn.proofreading.edits import Decision, Done, Edit, Item, Merge, Note, Place, Split, Undo
+from ffn.proofreading.editing.edits import (
+    Decision,
+    Done,
+    Edit,
+    Item,
+    Merge,
+    Note,
+    Place,
+    Split,
+    Undo,
+)
 from ffn.utils.geometry import Xyz
 
 AT = Xyz(1, 2, 3)

@@ -26,7 +26,7 @@ import pytest
 from ffn.inference.config import InferenceConfig
 from ffn.inference.request import read_config
 from ffn.inference.runner import Runner
-from ffn.proofreading.seeding import Seeding
+from ffn.proofreading.seeding.seeding import Seeding
 from ffn.utils.geometry import Box, Xyz
 from tests.inference.killed import die_at
 from tests.inference.oracle import REQUEST, SeedNetwork, batched, stand_in
@@ -99,7 +99,7 @@ def main() -> None:
     """See the module."""
     folder, moment, *starts = sys.argv[1:]
     if moment == 'serve':
-        from ffn.proofreading import seed_run
+        from ffn.proofreading.seeding import seed_run
 
         with configured(Path(folder)) as config:
             print(seed_run.serve(config, BOX))

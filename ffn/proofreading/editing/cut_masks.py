@@ -1,0 +1,133 @@
+"""Parts that were cut off segments: their voxels on disk, and volumes in which they have ids of their own.
+
+A mask is an npz named after its content, in the folder `JOURNAL.masks` beside the journal, and is complete before the
+edit is written that names it. Masks apply in the order of the edits: a part may itself be cut.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ffn.proofreading.editing.edits import Cut
+from ffn.utils.atomic import atomic_path
+from ffn.utils.errors import UserError, damage_told
+from ffn.utils.geometry import Box, Xyz
+from ffn.utils.npz import read_npz, write_compressed
+from ffn.volumes.volume import Volume
+
+_ADVICE = 'restore it from a copy, or undo the split that made it'
+
+
+@dataclass(frozen=True)
+class PartMask:
+    """The voxels of a part.
+
+    Attributes:
+      box: around them.
+      voxels: bool [z, y, x] of the box.
+    """
+
+    box: Box
+    voxels: np.ndarray
+
+
+def masks_folder(journal: str | Path) -> Path:
+    """Where the masks of a journal are."""
+    return Path(f'{journal}.masks')
+
+
+def save_mask(folder: Path, mask: PartMask) -> str:
+    """Writes a mask, unless it is there already.
+
+    Returns:
+      Its file name.
+    """
+    box, bits = np.array([mask.box.start, mask.box.size], np.int64), np.packbits(mask.voxels)
+    name = hashlib.sha256(box.tobytes() + bits.tobytes()).hexdigest()[:32] + '.npz'
+    if not (folder / name).exists():
+        with atomic_path(folder / name) as temporary, open(temporary, 'wb') as file:
+            write_compressed(file, box=box, bits=bits)
+    return name
+
+
+@functools.lru_cache(maxsize=256)
+def load_mask(path: Path) -> PartMask:
+    """Reads a mask.
+
+    Raises:
+      UserError: it is missing or damaged, or not the one that its name says.
+    """
+    members = read_npz(path, ('box', 'bits'), ())
+    with damage_told(path, _ADVICE):
+        box, bits = members['box'], members['bits']
+        if box.dtype != np.int64 or box.shape != (2, 3) or bits.dtype != np.uint8:
+            raise ValueError('its members are of other types')
+        if hashlib.sha256(box.tobytes() + bits.tobytes()).hexdigest()[:32] != path.stem:
+            raise ValueError('its content does not fit its name')
+        start, size = box.tolist()
+        if min(size) < 1 or bits.shape != (-(-size[0] * size[1] * size[2] // 8),):
+            raise ValueError(f'a box of size {size} and {len(bits)} bytes')
+        found = Box(Xyz(*start), Xyz(*size))
+        voxels = np.unpackbits(bits, count=size[0] * size[1] * size[2]).astype(bool)
+        return PartMask(found, voxels.reshape(found.size.zyx))
+
+
+@dataclass(frozen=True)
+class CutLabels:
+    """How the base volume is read with all parts that were cut off.
+
+    Attributes:
+      folder: of the masks.
+      cuts: in the order of the edits.
+    """
+
+    folder: Path
+    cuts: tuple[Cut, ...] = ()
+
+    def read(self, volume: Volume, box: Box) -> np.ndarray:
+        """Reads a box.
+
+        Args:
+          volume: the base volume.
+          box: inside it.
+
+        Returns:
+          uint64 [z, y, x].
+
+        Raises:
+          UserError: a mask that cannot be read.
+        """
+        labels = volume.read(box)
+        if labels.dtype.kind == 'i':
+            labels = np.maximum(labels, 0)
+        labels = labels.astype(np.uint64)
+        for cut in self.cuts:
+            mask = load_mask(self.folder / cut.mask)
+            part = mask.box.intersection(box)
+            if part is None:
+                continue
+            there = labels[part.relative_to(box.start).slices_zyx]
+            voxels = mask.voxels[part.relative_to(mask.box.start).slices_zyx]
+            there[voxels & (there == np.uint64(cut.of))] = cut.new
+        return labels
+
+    def at(self, volume: Volume, point: Xyz) -> int:
+        """The segment at a voxel, 0 for none.
+
+        Raises:
+          UserError: the voxel is outside the volume.
+        """
+        box = Box(point, Xyz(1, 1, 1))
+        if not volume.box.contains(box):
+            raise UserError(f'{point} is outside of {volume.name}, which covers {volume.box}')
+        return int(self.read(volume, box)[0, 0, 0])
+
+    def with_cuts(self, cuts: Sequence[Cut]) -> CutLabels:
+        """The same with other cuts."""
+        return CutLabels(self.folder, tuple(cuts))

@@ -1,0 +1,202 @@
+"""A session of proofreading: edits at voxels, answers about places of the queue, and how far it has come.
+
+Every edit is in the journal before it counts here. Whoever shows the session calls its methods from one thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from ffn.proofreading.editing.cut_masks import CutLabels, masks_folder
+from ffn.proofreading.editing.edits import (
+    Decision,
+    Done,
+    Edit,
+    Item,
+    Merge,
+    Note,
+    Place,
+    Undo,
+    What,
+)
+from ffn.proofreading.editing.journal import JournalWriter, new_number
+from ffn.proofreading.editing.merge_table import MergeTable
+from ffn.proofreading.editing.objects import active_edits, replay
+from ffn.proofreading.editing.queue import Progress, Queued, measure_progress
+from ffn.proofreading.editing.split import MAX_VOXELS, SplitInput, split_between, split_object
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Xyz
+from ffn.volumes.volume import Volume
+
+
+class Proofreading:
+    """A session; see the module.
+
+    Attributes:
+      volume: the base volume.
+      objects: as they are after all edits.
+      item: the place of the queue that is to be judged now; None if there is none left.
+    """
+
+    def __init__(
+        self,
+        volume: Volume,
+        table: MergeTable,
+        journal: JournalWriter,
+        queue: Sequence[Queued] = (),
+        max_cut_voxels: int = MAX_VOXELS,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """Goes on where the journal ends.
+
+        Args:
+          volume: the base volume, labels.
+          table: what its segments are joined by.
+          journal: receives the edits.
+          queue: places to look at, in this order.
+          max_cut_voxels: see `SplitInput`.
+          clock: seconds, for the time of a decision.
+        """
+        self.volume, self._journal, self._queue = volume, journal, queue
+        self._joined, self._evidence = table.neighbours(), table.by_pair()
+        self._max_cut_voxels, self._clock = max_cut_voxels, clock
+        self.objects = replay(self._joined, journal.edits)
+        self._as_queued = {one.item.key: self._is_one(one.item) for one in queue}
+        self._since = clock()
+        self.item = self._find_item()
+
+    @property
+    def labels(self) -> CutLabels:
+        """The base volume with the parts that were cut off."""
+        return CutLabels(masks_folder(self._journal.path), tuple(self.objects.cuts))
+
+    @property
+    def progress(self) -> Progress:
+        """How far the queue has been judged."""
+        return measure_progress(self.objects)
+
+    @property
+    def left(self) -> int:
+        """Number of places that are not judged yet, this one included."""
+        return sum(self._is_open(one) for one in self._queue)
+
+    def segment_at(self, point: Xyz) -> int:
+        """The segment at a voxel.
+
+        Raises:
+          UserError: there is none.
+        """
+        if not (segment := self.labels.at(self.volume, point)):
+            raise UserError(f'there is no segment at {point}')
+        return segment
+
+    def merge(self, a: Xyz, b: Xyz) -> Edit:
+        """Makes the objects at two voxels one.
+
+        Raises:
+          UserError: they are one already, or a voxel is in none.
+        """
+        first, second = self.segment_at(a), self.segment_at(b)
+        if self.objects.are_one(first, second):
+            raise UserError(f'{a} and {b} are in one object already')
+        return self._add(Merge(Place(first, a), Place(second, b)))
+
+    def split(self, first: Sequence[Xyz], second: Sequence[Xyz]) -> Edit:
+        """Splits an object between voxels on either side; may take long where a segment is cut.
+
+        Raises:
+          UserError: see `ffn.proofreading.editing.split.split_object`.
+        """
+        number = new_number()
+        return self._add(split_object(self._split_input(), (first, second), number), number)
+
+    def mark_done(self, point: Xyz) -> Edit:
+        """Says that the object at a voxel is as it should be."""
+        return self._add(Done(Place(self.segment_at(point), point)))
+
+    def note(self, point: Xyz, text: str) -> Edit:
+        """Leaves a remark about the object at a voxel."""
+        return self._add(Note(Place(self.segment_at(point), point), text))
+
+    def answer(self, answer: str) -> Edit:
+        """Judges the place of the queue, and goes on to the next one.
+
+        Two segments that are wrong are put right at once: they are merged if they are apart, and their object is
+        split between them if they are one.
+
+        Args:
+          answer: 'right', 'wrong' or 'skip'.
+
+        Raises:
+          UserError: there is no place left.
+        """
+        if self.item is None:
+            raise UserError('all places of the queue are judged')
+        item, seconds = self.item.item, round(max(self._clock() - self._since, 0.0), 3)
+        edit = self._put_right(item) if answer == 'wrong' and len(item.ids) == 2 else ''
+        return self._add(Decision(item, answer, seconds, edit))
+
+    def undo(self) -> Edit:
+        """Takes the last edit back; with an answer, what it put right.
+
+        Raises:
+          UserError: there is none.
+        """
+        active = active_edits(self._journal.edits)
+        if not active:
+            raise UserError('there is no edit to undo')
+        last = active[-1]
+        if isinstance(last.what, Decision) and last.what.edit:
+            self._add(Undo(last.what.edit))
+        return self._add(Undo(last.number))
+
+    def redo(self) -> Edit:
+        """Takes the last undo back, unless there were other edits since.
+
+        Raises:
+          UserError: there is none.
+        """
+        edits = self._journal.edits
+        undos = {edit.number for edit in edits if isinstance(edit.what, Undo)}
+        undone = {edit.what.of for edit in edits if isinstance(edit.what, Undo)}
+        for edit in reversed(edits):
+            if not isinstance(edit.what, Undo):
+                break
+            if edit.what.of not in undos and edit.number not in undone:
+                return self._add(Undo(edit.number))
+        raise UserError('there is no undo to take back')
+
+    def _put_right(self, item: Item) -> str:
+        a, b = item.ids
+        if not self.objects.are_one(a, b):
+            return self._add(Merge(Place(a, item.point), Place(b, item.point))).number
+        return self._add(split_between(self._split_input(), a, b, item.point)).number
+
+    def _split_input(self) -> SplitInput:
+        folder = masks_folder(self._journal.path)
+        return SplitInput(self.volume, folder, self.objects, self._evidence, self._max_cut_voxels)
+
+    def _add(self, what: What, number: str = '') -> Edit:
+        edit = self._journal.add(what, number)
+        if isinstance(what, Undo):
+            self.objects = replay(self._joined, self._journal.edits)
+        else:
+            self.objects.apply(edit)
+        before, self.item = self.item, self._find_item()
+        if self.item != before:
+            self._since = self._clock()
+        return edit
+
+    def _find_item(self) -> Queued | None:
+        return next((one for one in self._queue if self._is_open(one)), None)
+
+    def _is_open(self, one: Queued) -> bool:
+        """Whether a place is still to be judged; not if another edit has joined or separated its segments."""
+        key = one.item.key
+        if key in self.objects.decisions:
+            return False
+        return self._is_one(one.item) == self._as_queued[key]
+
+    def _is_one(self, item: Item) -> bool:
+        return len(item.ids) == 2 and self.objects.are_one(*item.ids)

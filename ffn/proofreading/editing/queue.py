@@ -1,0 +1,258 @@
+"""Places to look at, the most worthwhile first: how many voxels are expected to be in the wrong object there.
+
+That is the probability that what the segmentation says is wrong, times the voxels that would change: of the smaller
+of the two sides that are joined or apart. Kinds of places:
+
+- `pair`: two segments that agglomeration was not sure about, joined or apart.
+- `jump`: it was sure to join them, but both sides were large already; a mistake there is costly.
+- `loop`: an object touches itself: agglomeration did not join these two, and yet they are one object through others.
+- `orphan`: a small object that does not reach a face of the volume, although neurites come from somewhere.
+- `split`, `merger`, `missing`: errors in the report of `ffn evaluate`.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from ffn.proofreading.editing.edits import Item
+from ffn.proofreading.editing.merge_table import UNKNOWN, MergeTable, ScoredPair
+from ffn.proofreading.editing.objects import Objects
+from ffn.proofreading.editing.survey import Segment, total
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Xyz
+from ffn.utils.settings import setting
+
+
+@dataclass(frozen=True)
+class QueueConfig:
+    """Which places are worth a look."""
+
+    min_doubt: float = setting(
+        'pairs are shown if what was decided about them is wrong with at least this probability',
+        default=0.1,
+        metavar='F',
+    )
+    jump_voxels: int = setting(
+        'joins that were sure are shown if both sides had this many voxels', default=100_000
+    )
+    orphan_voxels: int = setting(
+        'objects that do not reach a face of the volume are shown if they have fewer voxels',
+        default=100_000,
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_doubt <= 1:
+            raise UserError(f'--min_doubt is {self.min_doubt:g}; expected 0 to 1')
+
+
+class Queued(NamedTuple):
+    """A place in the queue.
+
+    Attributes:
+      item: the place.
+      priority: voxels that are expected to be wrong there.
+      reason: why it is there, a line.
+    """
+
+    item: Item
+    priority: float
+    reason: str
+
+
+def make_queue(
+    config: QueueConfig,
+    table: MergeTable,
+    objects: Objects,
+    segments: Mapping[int, Segment],
+    report: Mapping[str, Any] | None = None,
+) -> list[Queued]:
+    """Finds the places that are worth a look and have not been judged yet.
+
+    Args:
+      config: which ones.
+      table: what agglomeration decided.
+      objects: as they are now.
+      segments: sizes, see `ffn.proofreading.editing.survey`.
+      report: of `ffn evaluate --json`, of the same segmentation, if any.
+
+    Returns:
+      The places by falling priority; each is there once.
+
+    Raises:
+      UserError: a report that is none.
+    """
+    found = [
+        *_pairs(config, table, objects, segments),
+        *_orphans(config, objects, segments),
+        *(() if report is None else _errors(report, objects)),
+    ]
+    judged = {key for key, one in objects.decisions.items() if one.answer != 'skip'}
+    best: dict[str, Queued] = {}
+    for one in found:
+        key = one.item.key
+        if key not in judged and (key not in best or one.priority > best[key].priority):
+            best[key] = one
+    return sorted(best.values(), key=lambda one: (-one.priority, one.item.key))
+
+
+def _pairs(
+    config: QueueConfig, table: MergeTable, objects: Objects, segments: Mapping[int, Segment]
+) -> Iterator[Queued]:
+    sides = _sizes_when_joined(table, segments)
+    object_of = _Numbered(objects)
+    for pair in table.pairs:
+        if (pair.a, pair.b) in objects.by_hand:
+            continue
+        probability = UNKNOWN if pair.probability is None else pair.probability
+        joined = object_of[pair.a] == object_of[pair.b]
+        doubt = 1 - probability if joined else probability
+        own = (total(segments, [pair.a]), total(segments, [pair.b]))
+        small, large = sorted(sides.get((pair.a, pair.b), own))
+        if not joined:
+            kind = 'pair' if doubt >= config.min_doubt else ''
+        elif not pair.accepted:
+            kind, (small, large) = 'loop', sorted(own)
+        elif doubt >= config.min_doubt:
+            kind = 'pair'
+        else:
+            kind = 'jump' if small >= config.jump_voxels else ''
+        if kind:
+            yield Queued(_item(kind, pair), doubt * small, _reason(pair, joined, small, large))
+
+
+def _item(kind: str, pair: ScoredPair) -> Item:
+    return Item(kind, (pair.a, pair.b), pair.point)
+
+
+def _reason(pair: ScoredPair, joined: bool, small: int, large: int) -> str:
+    sure = 'unknown' if pair.probability is None else f'{pair.probability:.2f}'
+    return f'{"joined" if joined else "apart"}, probability {sure}, {small:,} and {large:,} voxels'
+
+
+class _Numbered(dict[int, int]):
+    """Segment → id of its object, found once for each object."""
+
+    def __init__(self, objects: Objects):
+        super().__init__(objects.equivalences())
+
+    def __missing__(self, segment: int) -> int:
+        return segment
+
+
+def _sizes_when_joined(
+    table: MergeTable, segments: Mapping[int, Segment]
+) -> dict[tuple[int, int], tuple[int, int]]:
+    """Voxels on either side of each join, if the strongest joins are made first."""
+    root: dict[int, int] = {}
+    size: dict[int, int] = {}
+
+    def find(segment: int) -> int:
+        way = []
+        while segment in root:
+            way.append(segment)
+            segment = root[segment]
+        root.update(dict.fromkeys(way, segment))
+        return segment
+
+    found = {}
+    for pair in sorted(table.pairs, key=lambda one: -one.strength):
+        if pair.accepted:
+            a, b = find(pair.a), find(pair.b)
+            sizes = [size.get(i) or total(segments, [i]) for i in (a, b)]
+            found[pair.a, pair.b] = (sizes[0], sizes[1])
+            if a != b:
+                root[b] = a
+                size[a] = sum(sizes)
+    return found
+
+
+def _orphans(
+    config: QueueConfig, objects: Objects, segments: Mapping[int, Segment]
+) -> Iterator[Queued]:
+    object_of = _Numbered(objects)
+    cut = {one.of for one in objects.cuts}
+    members: dict[int, list[int]] = {}
+    for segment in segments:
+        members.setdefault(object_of[segment], []).append(segment)
+    done = objects.done_objects()
+    for one, those in members.items():
+        voxels = total(segments, those)
+        if voxels >= config.orphan_voxels or one in done or cut.intersection(those):
+            continue
+        if not any(segments[i].at_face for i in those):
+            item = Item('orphan', (one,), segments[those[0]].point)
+            yield Queued(item, float(voxels), f'{voxels:,} voxels, reaches no face of the volume')
+
+
+def _errors(report: Mapping[str, Any], objects: Objects) -> Iterator[Queued]:
+    """Error cases, see `ffn.evaluation.error_cases`."""
+    try:
+        for case in report['splits']:
+            yield from _split_case(case, objects)
+        for case in report['mergers']:
+            pieces = ', '.join(f'{one["id"]}' for one in case['pieces'])
+            item = Item('merger', (_id(case['id']),), _point(case['at_xyz']))
+            priority = float(case['pieces'][1]['voxels'])
+            yield Queued(item, priority, f'joins objects of the truth: {pieces}')
+        for case in report['missing']:
+            item = Item('missing', (), _point(case['at_xyz']))
+            yield Queued(item, float(case['missing']), f'object {case["id"]} of the truth')
+    except (LookupError, TypeError, ValueError) as error:
+        raise UserError(
+            f'the report of errors is not one that ffn evaluate --json writes ({type(error).__name__} {error})'
+        ) from error
+
+
+def _split_case(case: Mapping[str, Any], objects: Objects) -> Iterator[Queued]:
+    first, *rest = case['pieces']
+    for n, piece in enumerate(rest):
+        ids = sorted((_id(first['id']), _id(piece['id'])))
+        if not objects.are_one(*ids):
+            at = _point(case['at_xyz'] if n == 0 else piece['at_xyz'])
+            reason = f'pieces of object {case["id"]} of the truth are apart'
+            yield Queued(Item('split', tuple(ids), at), float(piece['voxels']), reason)
+
+
+def _id(value: Any) -> int:
+    if type(value) is not int or not 0 < value < 2**64 - 1:
+        raise ValueError(f'{value!r:.40} is no id')
+    return value
+
+
+def _point(value: Any) -> Xyz:
+    x, y, z = value
+    if not all(type(n) is int and abs(n) < 2**62 for n in (x, y, z)):
+        raise ValueError(f'{value!r:.40} is no voxel')
+    return Xyz(x, y, z)
+
+
+class Progress(NamedTuple):
+    """How far a proofreader has come.
+
+    Attributes:
+      judged: places that were judged right or wrong.
+      wrong: those that were wrong.
+      skipped: places that were skipped.
+      seconds: median time of a decision, None before the first one.
+    """
+
+    judged: int
+    wrong: int
+    skipped: int
+    seconds: float | None
+
+
+def measure_progress(objects: Objects) -> Progress:
+    """Counts the decisions of a journal."""
+    answers = [one.answer for one in objects.decisions.values()]
+    times = [one.seconds for one in objects.decisions.values()]
+    skipped = answers.count('skip')
+    return Progress(
+        len(answers) - skipped,
+        answers.count('wrong'),
+        skipped,
+        statistics.median(times) if times else None,
+    )

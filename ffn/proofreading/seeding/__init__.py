@@ -1,0 +1,1 @@
+"""Objects grown live from voxels that a person points at (`ffn seed`)."""

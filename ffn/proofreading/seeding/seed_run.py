@@ -1,0 +1,64 @@
+"""What `ffn seed` does: a viewer in which objects are grown, until it is told to stop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from ffn.inference.config import InferenceConfig
+from ffn.inference.runner import Runner
+from ffn.proofreading.seeding.look import Look
+from ffn.proofreading.seeding.seeding import Seeding
+from ffn.proofreading.seeding.seeding_actions import SeedingActions
+from ffn.proofreading.viewing.agreement import agree
+from ffn.proofreading.viewing.layers import Layer
+from ffn.proofreading.viewing.samples import find_contrast
+from ffn.proofreading.viewing.things import open_layer
+from ffn.proofreading.viewing.viewer import Viewer
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box
+from ffn.utils.signals import stop_on_signal
+
+
+def serve(
+    config: InferenceConfig, box: Box, image: str = '', labels: Sequence[str] = (), port: int = 0
+) -> Look:
+    """Serves a viewer for seeding until SIGINT, SIGTERM or SIGHUP; prints its address.
+
+    Args:
+      config: what objects are grown with; its segmentation_output_dir takes the result.
+      box: what is seeded.
+      image: volume that is shown instead of the configuration's.
+      labels: volumes of labels, or folders of results, that are shown as well.
+      port: of the viewer; 0 for any free one.
+
+    Returns:
+      What the session looks like in the end.
+
+    Raises:
+      UserError: something that does not fit, or cannot be shown.
+    """
+    if not config.segmentation_output_dir:
+        raise UserError('give --output, as the request has no segmentation_output_dir')
+    stop = threading.Event()
+    with (
+        Runner(config) as runner,
+        Seeding(runner, box, config.segmentation_output_dir) as seeding,
+        Viewer(port) as viewer,
+    ):
+        layers = [_image_layer(config, image), *(open_layer(spec, 'labels') for spec in labels)]
+        for layer in agree(layers, config.voxel_size):
+            viewer.add(layer)
+        viewer.show(seeding.box)
+        with stop_on_signal(stop), SeedingActions(viewer, seeding):
+            print(f'open {viewer.url}', flush=True)
+            stop.wait()
+        return seeding.look()
+
+
+def _image_layer(config: InferenceConfig, given: str) -> Layer:
+    if spec := given or config.image.spec:
+        return open_layer(spec, 'image', 'image')
+    volume = config.image.open().single_channel()
+    size = volume.voxel_size.xyz if volume.voxel_size else None
+    return Layer('image', 'image', volume, size, volume.box, contrast=find_contrast(volume))

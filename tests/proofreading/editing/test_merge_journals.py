@@ -1,0 +1,122 @@
+"""Two people's journals become one, and what they contradict each other in is told."""
+
+import numpy as np
+import pytest
+
+from ffn.proofreading.editing.cut_masks import PartMask, load_mask, save_mask
+from ffn.proofreading.editing.edits import Cut, part_id
+from ffn.proofreading.editing.journal import Base, Journal
+from ffn.proofreading.editing.merge_journals import combine, copy_masks
+from ffn.proofreading.editing.objects import replay
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz
+from tests.proofreading.samples import decision, done, edit, merge, number, split, undo
+
+BASE = Base('labels.h5:labels', 'stamp', '')
+SHARED = (edit(1, merge(1, 2)), edit(2, merge(8, 9)))
+
+
+def combined(first, second, prefer='', shared=SHARED):
+    """Joins two journals with a common beginning; edits are (number, time, what)."""
+    one, two = (
+        Journal(BASE, shared + tuple(edit(n, what, time) for n, time, what in edits))
+        for edits in (first, second)
+    )
+    return combine({}, one, two, prefer)
+
+
+def numbers(found):
+    return [int(one.number, 16) for one in found.journal.edits]
+
+
+def test_edits_are_in_the_order_of_time_and_once():
+    found = combined([(3, 10, merge(3, 4)), (5, 30, done(3))], [(4, 20, merge(5, 6))])
+    assert numbers(found) == [1, 2, 3, 4, 5]
+    assert [one.text for one in found.conflicts] == []
+
+
+def test_the_order_within_a_journal_counts_more_than_its_clock():
+    found = combined([(3, 50, merge(3, 4)), (4, 5, undo(3))], [(5, 20, merge(5, 6))])
+    assert numbers(found) == [1, 2, 5, 3, 4]
+    assert replay({}, found.journal.edits).members(3) == {3}
+
+
+def test_combining_again_changes_nothing():
+    found = combined([(3, 10, merge(3, 4))], [(4, 20, merge(5, 6))])
+    again = combine({}, found.journal, found.journal)
+    assert again.journal == found.journal
+    assert not again.conflicts
+
+
+@pytest.mark.parametrize('order', [(10, 20), (20, 10)])
+def test_one_merges_what_the_other_splits(order):
+    shared = (edit(1, merge(1, 2)), edit(2, merge(2, 3)))
+    found = combined(
+        [(3, order[0], split([1, 2], [3]))], [(4, order[1], merge(1, 3))], shared=shared
+    )
+    (conflict,) = found.conflicts
+    loser = 'merged' if order[0] > order[1] else 'split'
+    assert f'one has {loser}' in conflict.text
+    assert conflict.first == (loser == 'split')
+
+
+@pytest.mark.parametrize(('prefer', 'apart'), [('first', True), ('second', False)])
+def test_whose_edits_are_preferred(prefer, apart):
+    found = combined(
+        [(3, 10, split([1], [2]))], [(4, 20, merge(1, 2)), (5, 5, merge(6, 7))], prefer
+    )
+    assert found.conflicts
+    objects = replay({}, found.journal.edits)
+    assert objects.are_one(1, 2) != apart
+    assert objects.are_one(6, 7)
+
+
+@pytest.mark.parametrize('what', [split([1], [2]), merge(2, 7)])
+@pytest.mark.parametrize('order', [(10, 20), (20, 10)])
+def test_one_has_done_what_the_other_changes(what, order):
+    found = combined([(3, order[0], done(1))], [(4, order[1], what)])
+    assert [one.text for one in found.conflicts] == [
+        'one has marked the object of 1 as done, the other has changed it'
+    ]
+
+
+def test_own_changes_are_no_conflict():
+    """What both had in the beginning, one has thought over."""
+    found = combined([(3, 10, split([1], [2])), (4, 11, merge(1, 3)), (5, 12, undo(4))], [])
+    assert not found.conflicts
+
+
+def test_a_place_judged_right_and_wrong():
+    found = combined([(3, 10, decision('right', 1, 2))], [(4, 20, decision('wrong', 1, 2))])
+    assert [one.text for one in found.conflicts] == [
+        'pair:1-2 is judged right by one, and wrong by the other'
+    ]
+    assert not combined(
+        [(3, 10, decision('skip', 1, 2))], [(4, 20, decision('wrong', 1, 2))]
+    ).conflicts
+
+
+def test_both_have_cut_a_segment(tmp_path):
+    splits = {}
+    for n in (3, 4):
+        mask = PartMask(Box(Xyz(n, 0, 0), Xyz(2, 3, 4)), np.ones((4, 3, 2), bool))
+        cut = Cut(2, part_id(number(n), 0), save_mask(tmp_path / str(n), mask))
+        splits[n] = split([1, 2], [cut.new], [cut])
+    one, two = (Journal(BASE, (*SHARED, edit(n, splits[n]))) for n in (3, 4))
+    found = combine({}, one, two)
+    assert [c.text for c in found.conflicts] == ['both have cut segment 2'] * 2
+    preferred = combine({}, one, two, 'first')
+    cuts = replay({}, preferred.journal.edits).cuts
+    assert [cut.new for cut in cuts] == [part_id(number(3), 0)]
+    assert combine({}, preferred.journal, two, 'first').journal == preferred.journal
+    copy_masks(found.journal, [tmp_path / '3', tmp_path / '4'], tmp_path / 'both')
+    assert {load_mask(path).box.start.x for path in (tmp_path / 'both').iterdir()} == {3, 4}
+
+
+def test_journals_that_do_not_belong_together():
+    with pytest.raises(UserError, match='different segmentations'):
+        combine({}, Journal(BASE, ()), Journal(Base('labels.h5:labels', 'other'), ()))
+    with pytest.raises(UserError, match='in different orders'):
+        combine({}, Journal(BASE, SHARED), Journal(BASE, SHARED[::-1]))
+    moved = Base('elsewhere.h5:labels', 'stamp')
+    assert combine({}, Journal(BASE, SHARED), Journal(moved, SHARED)).journal.base == BASE

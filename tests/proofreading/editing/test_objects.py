@@ -1,0 +1,140 @@
+"""What edits come to: objects, done or not, whatever was undone."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ffn.proofreading.editing.edits import Cut, part_id
+from ffn.proofreading.editing.objects import active_edits, neighbours_of, replay
+from tests.proofreading.samples import decision, done, edit, merge, note, number, split, undo
+
+PART = part_id(number(1), 0)
+
+
+def objects_of(edits, pairs=()):
+    return replay(neighbours_of(pairs), [edit(n, what) for n, what in enumerate(edits, 1)])
+
+
+def test_merges_and_splits():
+    found = objects_of([merge(1, 2), merge(5, 2), split([1], [2, 5])], [(5, 9)])
+    assert found.members(2) == {2, 5, 9}
+    assert found.members(1) == {1}
+    assert found.equivalences() == {2: 2, 5: 2, 9: 2}
+    assert not found.problems
+
+
+def test_segments_that_a_split_does_not_name_stay_with_their_neighbours():
+    """Another person's merge of 7 came in between."""
+    found = objects_of([merge(1, 2), merge(2, 7), split([1], [2])])
+    assert found.members(2) == {2, 7}
+    through = objects_of([merge(1, 2), merge(2, 7), merge(7, 1), split([1], [2])])
+    assert through.members(1) == {1, 2, 7}
+    assert 'segments that it does not name still connect 1 and 2' in through.problems[0]
+
+
+def test_a_part_stays_in_one_piece_without_what_held_it_together():
+    """In a star, which a table of equivalences is, all edges of 2 and 3 lead to 1."""
+    found = objects_of([split([1], [2, 3])], [(1, 2), (1, 3)])
+    assert found.members(2) == {2, 3}
+
+
+def test_parts_that_were_joined_by_an_undone_merge_are_not_joined_by_the_split():
+    found = objects_of([merge(1, 2), merge(2, 3), split([1, 2], [3]), undo(1)])
+    assert [found.members(i) for i in (1, 2, 3)] == [{1}, {2}, {3}]
+
+
+def test_a_cut_part():
+    cut = Cut(4, PART, 'a.npz')
+    found = objects_of([split([4, 6], [PART], [cut])], [(4, 6)])
+    assert found.cuts == [cut]
+    assert found.members(4) == {4, 6}
+    assert found.members(PART) == {PART}
+    undone = objects_of([split([4], [PART], [cut]), merge(PART, 8), undo(1)])
+    assert not undone.cuts
+    assert f'the split that made part {PART} was undone' in undone.problems[0]
+
+
+def test_done_objects_that_are_changed_are_open_again():
+    assert set(objects_of([merge(1, 2), done(2)]).done_objects()) == {1}
+    assert not objects_of([merge(1, 2), done(2), merge(1, 3)]).done_objects()
+    assert not objects_of([merge(1, 2), done(2), split([1], [2])]).done_objects()
+    assert objects_of([merge(1, 2), done(2), merge(1, 2)]).done_objects() == {1: {1, 2}}
+    assert objects_of([done(2), merge(1, 2), undo(2)]).done_objects() == {2: {2}}
+
+
+def test_the_last_decision_counts():
+    found = objects_of([decision('skip', 1, 2), decision('wrong', 1, 2), note(3)])
+    assert found.decisions['pair:1-2'].answer == 'wrong'
+    assert [one.text for one in found.notes.values()] == ['look']
+
+
+def test_an_undo_can_be_undone():
+    assert objects_of([merge(1, 2), undo(1)]).members(1) == {1}
+    assert objects_of([merge(1, 2), undo(1), undo(2)]).members(1) == {1, 2}
+    assert objects_of([merge(1, 2), undo(1), undo(2), undo(3)]).members(1) == {1}
+
+
+segments = st.integers(1, 8)
+pairs = st.lists(st.tuples(segments, segments), max_size=8)
+
+
+@st.composite
+def steps(draw):
+    """Merges, splits and undos of some of them."""
+    edits = []
+    for n in range(draw(st.integers(0, 12))):
+        kind = draw(st.sampled_from(['merge', 'merge', 'split', 'undo']))
+        if kind == 'undo' and n:
+            edits.append(undo(draw(st.integers(1, n))))
+        elif kind == 'split':
+            order = draw(st.permutations(range(1, 9)))
+            cut, end = draw(st.integers(1, 4)), draw(st.integers(5, 8))
+            edits.append(split(sorted(order[:cut]), sorted(order[cut:end])))
+        else:
+            edits.append(merge(*draw(st.permutations(range(1, 9)))[:2]))
+    return edits
+
+
+def partition(objects):
+    return {frozenset(objects.members(i)) for i in range(1, 9)}
+
+
+@settings(deadline=None, max_examples=40)
+@given(steps(), pairs)
+def test_objects_are_a_partition_and_equivalences_say_the_same(edits, joined):
+    found = objects_of(edits, joined)
+    assert sum(map(len, partition(found))) == 8
+    table = found.equivalences()
+    assert all(table.get(i, i) == found.object_of(i) for i in range(1, 9))
+
+
+@settings(deadline=None, max_examples=40)
+@given(steps(), pairs)
+def test_undoing_everything_restores_the_beginning(edits, joined):
+    back = [undo(n) for n in range(len(edits), 0, -1)]
+    assert partition(objects_of([*edits, *back], joined)) == partition(objects_of([], joined))
+
+
+@settings(deadline=None, max_examples=40)
+@given(steps(), pairs, st.data())
+def test_what_is_undone_might_as_well_not_be_there(edits, joined, data):
+    numbered = [edit(n, what) for n, what in enumerate(edits, 1)]
+    left = active_edits(numbered)
+    assert partition(replay(neighbours_of(joined), left)) == partition(objects_of(edits, joined))
+    if edits:
+        last = data.draw(st.integers(1, len(edits)))
+        again = objects_of([*edits, undo(last), undo(len(edits) + 1)], joined)
+        assert partition(again) == partition(objects_of(edits, joined))
+
+
+@settings(deadline=None, max_examples=40)
+@given(steps(), pairs)
+def test_a_merge_after_a_split_restores_the_object(edits, joined):
+    before = objects_of(edits, joined)
+    largest = max(partition(before), key=len)
+    if len(largest) < 2:
+        return
+    first, *rest = sorted(largest)
+    apart = objects_of([*edits, split([first], rest)], joined)
+    assert partition(apart) == partition(before) - {largest} | {frozenset([first]), frozenset(rest)}
+    again = objects_of([*edits, split([first], rest), merge(rest[0], first)], joined)
+    assert partition(again) == partition(before)

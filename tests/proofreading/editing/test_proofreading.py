@@ -1,0 +1,143 @@
+"""A session of proofreading, without a viewer."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from ffn.proofreading.editing.edits import Item
+from ffn.proofreading.editing.journal import Base, open_journal
+from ffn.proofreading.editing.merge_table import MergeTable, ScoredPair
+from ffn.proofreading.editing.proofreading import Proofreading
+from ffn.proofreading.editing.queue import Queued
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Xyz
+from ffn.volumes.volume import Volume
+
+# Bodies along x, one above the other in y: 1 and 2 in a row, 3, and 4, which is to be cut.
+PLACES = {1: Xyz(5, 3, 4), 2: Xyz(35, 3, 4), 3: Xyz(20, 9, 4), 4: Xyz(5, 15, 4)}
+TABLE = MergeTable(
+    [
+        ScoredPair(1, 2, 0, Xyz(20, 3, 4), True, 0.9),
+        ScoredPair(2, 3, 1, Xyz(30, 6, 4), False, 0.5),
+        ScoredPair(1, 3, 1, Xyz(10, 6, 4), False, 0.4),
+    ],
+    [(1, 2)],
+)
+QUEUE = [
+    Queued(Item('pair', (one.a, one.b), one.point), 10.0 - n, 'a reason')
+    for n, one in enumerate((TABLE.pairs[1], TABLE.pairs[2], TABLE.pairs[0]))
+]
+
+
+def volume():
+    labels = np.zeros((9, 20, 40), np.uint64)
+    labels[2:7, 1:6, 1:20], labels[2:7, 1:6, 20:39] = 1, 2
+    labels[2:7, 7:12, 1:39], labels[2:7, 13:18, 1:39] = 3, 4
+    return Volume('labels', labels, {})
+
+
+@pytest.fixture
+def opened(tmp_path):
+    with open_journal(tmp_path / 'j.jsonl', Base('labels')) as journal:
+        clock = itertools.count(0, 2).__next__
+        yield lambda queue=(): Proofreading(volume(), TABLE, journal, queue, clock=clock)
+
+
+def objects(session):
+    return [session.objects.object_of(i) for i in (1, 2, 3, 4)]
+
+
+def test_edits_at_voxels(opened):
+    session = opened()
+    session.merge(PLACES[3], PLACES[4])
+    assert objects(session) == [1, 1, 3, 3]
+    session.split([PLACES[1]], [PLACES[2]])
+    assert objects(session) == [1, 2, 3, 3]
+    session.split([PLACES[4]], [Xyz(35, 15, 4)])
+    part = session.segment_at(Xyz(35, 15, 4))
+    assert part not in (1, 2, 3, 4)
+    session.mark_done(Xyz(35, 15, 4))
+    assert list(session.objects.done_objects()) == [min(session.objects.members(part))]
+    session.note(PLACES[1], 'odd')
+    assert objects(opened()) == objects(session)
+    for _ in range(5):
+        session.undo()
+    assert objects(session) == [1, 1, 3, 4]
+    assert session.segment_at(Xyz(35, 15, 4)) == 4
+    with pytest.raises(UserError, match='no edit to undo'):
+        session.undo()
+
+
+def test_redo(opened):
+    session = opened()
+    session.merge(PLACES[3], PLACES[4])
+    session.merge(PLACES[1], PLACES[3])
+    session.undo()
+    session.undo()
+    assert objects(session) == [1, 1, 3, 4]
+    session.redo()
+    assert objects(session) == [1, 1, 3, 3]
+    session.redo()
+    assert objects(session) == [1, 1, 1, 1]
+    with pytest.raises(UserError, match='no undo to take back'):
+        session.redo()
+    session.undo()
+    session.note(PLACES[1], 'something else')
+    with pytest.raises(UserError, match='no undo to take back'):
+        session.redo()
+
+
+def test_answers_put_right_what_is_wrong(opened):
+    session = opened(QUEUE)
+    assert session.left == 3
+    assert session.item == QUEUE[0]
+    session.answer('wrong')
+    assert objects(session) == [1, 1, 1, 4]
+    # 1 and 3 are one now through 2; nobody is asked about them.
+    assert session.item == QUEUE[2]
+    session.answer('wrong')
+    assert objects(session) == [1, 2, 2, 4]
+    # Now they are apart as they were when the queue was made.
+    assert session.item == QUEUE[1]
+    session.answer('right')
+    assert session.item is None
+    assert session.progress == (3, 2, 0, 2.0)
+    with pytest.raises(UserError, match='all places of the queue are judged'):
+        session.answer('skip')
+
+
+def test_an_answer_is_taken_back_with_what_it_put_right(opened):
+    session = opened(QUEUE)
+    session.answer('wrong')
+    session.undo()
+    assert objects(session) == [1, 1, 3, 4]
+    assert session.item == QUEUE[0]
+    session.redo()
+    session.redo()
+    assert objects(session) == [1, 1, 1, 4]
+    assert session.item == QUEUE[2]
+
+
+def test_the_next_session_goes_on(opened):
+    opened(QUEUE).answer('skip')
+    session = opened(QUEUE)
+    assert session.item == QUEUE[1]
+    assert session.left == 2
+    assert session.progress.skipped == 1
+
+
+@pytest.mark.parametrize(
+    ('call', 'words'),
+    [
+        (lambda s: s.merge(PLACES[1], PLACES[2]), 'are in one object already'),
+        (lambda s: s.merge(PLACES[1], Xyz(0, 0, 0)), 'no segment at x,y,z 0,0,0'),
+        (lambda s: s.mark_done(Xyz(99, 0, 0)), 'outside of labels'),
+        (lambda s: s.split([PLACES[1]], [PLACES[3]]), 'different objects'),
+    ],
+)
+def test_what_cannot_be_is_no_edit(opened, tmp_path, call, words):
+    session, before = opened(), (tmp_path / 'j.jsonl').read_bytes()
+    with pytest.raises(UserError, match=words):
+        call(session)
+    assert (tmp_path / 'j.jsonl').read_bytes() == before
