@@ -1,5 +1,7 @@
 """Proofreading in a viewer: keys for edits and answers, and what they change.
 
+::
+
     with Viewer() as viewer, open_journal(path, base) as journal:
         viewer.add(image)
         with ProofreadActions(viewer, Proofreading(volume, table, journal, queue)):

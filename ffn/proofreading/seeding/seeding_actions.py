@@ -1,5 +1,7 @@
 """Seeding in a viewer: keys that grow objects from the voxel under the mouse, and layers that show them growing.
 
+::
+
     with Viewer() as viewer, Runner(config) as runner, Seeding(runner, box, 'results') as seeding:
         viewer.add(layer)
         with SeedingActions(viewer, seeding):

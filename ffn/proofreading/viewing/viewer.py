@@ -1,5 +1,7 @@
 """A Neuroglancer viewer in a browser of this machine.
 
+::
+
     with Viewer() as viewer:
         viewer.add(layer)
         print(viewer.url)
