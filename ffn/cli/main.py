@@ -37,6 +37,9 @@ COMMANDS: dict[str, dict[str, Command]] = {
         'augmentations': Command('augmentations', 'pictures of what augmentation does'),
         'train': Command('train', 'train a network'),
         'convert-weights': Command('convert_weights', 'a TensorFlow checkpoint → Keras weights'),
+        'import-weights': Command(
+            'import_weights', 'a residual stack of Flax or Orbax → Keras weights'
+        ),
     },
     'From a network to neurons': {
         'infer': Command('infer', 'segment one box or several'),

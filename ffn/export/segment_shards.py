@@ -11,7 +11,6 @@ https://github.com/google/neuroglancer/blob/master/src/datasource/precomputed/sh
 from __future__ import annotations
 
 import gzip
-import itertools
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -221,16 +220,22 @@ def read_shard(path: Path, shards: SegmentShards) -> Iterator[tuple[int, bytes]]
     """
     begin = 16 << shards.minishard_bits
     with damage_told(path, 'remove it and export again'), path.open('rb') as file:
+        size = path.stat().st_size
         places = struct.iter_unpack('<QQ', file.read(begin))
-        for start, end in itertools.starmap(lambda a, b: (a + begin, b + begin), list(places)):
-            if start == end:
-                continue
+        lists = sorted((begin + a, begin + b) for a, b in places if a != b)
+        # They stand one behind the other at the end of the file.
+        ends = [*(start for start, _ in lists[1:]), size]
+        if [end for _, end in lists] != ends[-len(lists) :] or (size > begin and not lists):
+            raise ValueError('the places of its lists do not fit its size')
+        for start, end in lists:
             file.seek(start)
             table = np.frombuffer(gzip.decompress(file.read(end - start)), '<u8').reshape(3, -1)
             ids, gaps, sizes = table
             starts = np.cumsum(gaps) + np.cumsum(sizes) - sizes + np.uint64(begin)
-            for one, at, size in zip(
+            for one, at, length in zip(
                 *map(np.ndarray.tolist, (np.cumsum(ids), starts, sizes)), strict=True
             ):
+                if at + length > size:
+                    raise ValueError(f'segment {one} lies beyond its end')
                 file.seek(at)
-                yield one, gzip.decompress(file.read(size))
+                yield one, gzip.decompress(file.read(length))
