@@ -79,7 +79,7 @@ def make_plan(measured: Measurements, memory_gib: float, has_gpu: bool, batch_si
     network = _Network.choose(measured.box.size, anisotropy, memory_gib, has_gpu, batch_size)
     choices += network.choices(anisotropy, has_gpu)
     choices += _sampling_choices(measured, network)
-    choices += _augmentation_choices(size, anisotropy)
+    choices += _augmentation_choices(size, anisotropy, network)
     min_size = next(c.value for c in choices if c.name == 'min_size')
     choices.append(
         Choice(
@@ -221,14 +221,18 @@ def _tiling_choices(image_size: Xyz, fov: Xyz) -> Iterator[Choice]:
 
 
 def _augmentation_choices(
-    size: tuple[float, float, float] | None, anisotropy: float
+    size: tuple[float, float, float] | None, anisotropy: float, network: _Network
 ) -> Iterator[Choice]:
-    axes = '0,1,2' if size is not None and anisotropy < _ISOTROPIC else '1,2'
+    alike = size is not None and anisotropy < _ISOTROPIC
+    is_cube = len(set(network.fov)) == len(set(network.deltas)) == 1
+    axes = '0,1,2' if alike and is_cube else '1,2'
     yield Choice(
         'permutable_axes',
         axes,
         'indices in z,y,x; all axes look alike'
         if axes == '0,1,2'
+        else 'indices in z,y,x; the field of view is shorter along z'
+        if alike
         else 'indices in z,y,x; x and y look alike, z does not',
     )
     sections = anisotropy >= 2

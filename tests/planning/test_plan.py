@@ -82,6 +82,16 @@ def test_sizes_follow_the_voxels(tmp_path, size, fov, deltas, radius, axes, poli
     assert any(choice.name == 'downsample' for choice in made.choices) == (size[0] < 6)
 
 
+def test_axes_are_exchanged_only_where_the_field_of_view_is_a_cube(tmp_path):
+    image, labels = blocks((80, 88, 96))
+    found = measure(*write(tmp_path / 'v.h5', image, labels, resolution=(8, 8, 8)), quiet=True)
+    made = make_plan(found, memory_gib=80, has_gpu=False, batch_size=4)
+    assert made['model_args']['fov_size'] == [25, 25, 17]  # few sections
+    assert made['permutable_axes'] == '1,2'
+    reason = next(choice.reason for choice in made.choices if choice.name == 'permutable_axes')
+    assert reason == 'indices in z,y,x; the field of view is shorter along z'
+
+
 def test_depth_fits_into_memory(tmp_path):
     image, labels = blocks()
     found = measure(*write(tmp_path / 'v.h5', image, labels, resolution=(8, 8, 8)), quiet=True)
