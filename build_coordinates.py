@@ -3,7 +3,7 @@
     build_coordinates.py --partition_volumes=train:PARTITIONS.h5:af \
         --coordinate_output=COORDINATES.tfrecord --margin=24,24,24
 
-writes GZIP TFRecord: every partition equally often, shuffled. See doc/manual.md. The same as
+writes GZIP TFRecord: every partition equally often, shuffled. See doc/reference.md. The same as
 `ffn coordinates`.
 """
 

@@ -5,7 +5,7 @@
         --lom_radius=24,24,24 --min_size=10000
 
 writes the fraction, as a class of one byte per voxel: what build_coordinates.py samples from. See
-doc/manual.md. The same as `ffn partitions`.
+doc/reference.md. The same as `ffn partitions`.
 """
 
 from absl import flags

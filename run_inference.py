@@ -4,7 +4,7 @@
         --bounding_box='start { x:0 y:0 z:0 } size { x:250 y:250 z:250 }'
 
 writes `seg-X_Y_Z.npz` below the request's segmentation_output_dir, and `counters.txt` there. The
-network runs on Keras' TensorFlow backend, or on that which KERAS_BACKEND names. See doc/manual.md. The
+network runs on Keras' TensorFlow backend, or on that which KERAS_BACKEND names. See doc/reference.md. The
 same as `ffn infer`.
 """
 

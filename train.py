@@ -5,7 +5,7 @@
         --model_args='{"depth": 12, "fov_size": [33, 33, 33], "deltas": [8, 8, 8]}' \
         --image_mean=128 --image_stddev=33 --train_dir=DIR
 
-Run again with the same train_dir, it continues from the latest checkpoint. See doc/manual.md. The same
+Run again with the same train_dir, it continues from the latest checkpoint. See doc/reference.md. The same
 as `ffn train`.
 """
 

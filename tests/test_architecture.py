@@ -42,6 +42,8 @@ TOP_LEVEL = [
         'doc/design.md',
         'doc/formats.md',
         'doc/manual.md',
+        'doc/reference.md',
+        'doc/tutorial.md',
         'ffn/py.typed',
         'models',
         'notebooks',
