@@ -19,14 +19,14 @@ command = [sys.executable, '-m', 'ffn', *sys.argv[1:]]
 if sys.argv[1] not in ('view', 'seed', 'proofread', 'serve') or '--screenshot' in sys.argv:
     os.execv(sys.executable, command)
 serving = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+opened = False
 for line in serving.stdout:
     print(line, end='', flush=True)
-    if address := re.search(r'http://[^ ]+', line):
-        urllib.request.urlopen(address[0].partition('#')[0], timeout=60).read()
+    if not opened and (address := re.search(r'http://[^ ]+', line)):
+        urllib.request.urlopen(address[0].partition('#')[0].strip(), timeout=60).read()
         serving.send_signal(signal.SIGINT)
-if not address:
-    sys.exit('it did not say where to open it')
-sys.exit(serving.wait())
+        opened = True
+sys.exit(serving.wait() or (not opened and 'it did not say where to open it'))
 """
 
 
