@@ -1,6 +1,11 @@
-"""The default movement policy against coarse-to-fine moves: steps, time in the network and scores, side by side.
+"""Movement policies and precisions side by side: steps, time in the network, operations and scores.
 
-    python -m benchmarks.bench_flood --data FOLDER [--case whole] [--arguments '{"coarse": 1.25}']
+    python -m benchmarks.bench_flood --data FOLDER [--case whole] [--way face:bfloat16 --way coarse:int8]
+      [--arguments '{"coarse": 1.25}']
+
+A way is a movement policy, `face` (FaceMaxMovementPolicy, the default) or `coarse` (CoarseToFineMovementPolicy), and a
+precision. The last lines are ratios to the first way. MFLOP are the network's multiplications and additions per voxel
+of the box, in whichever precision.
 
 The cases are boxes of training_sample2: `golden`, 120³ from 60,60,60, and `whole`, 250³ (half an hour and more),
 with the published network; `small`, the same 120³ with models/fib25_small; and `demo`, the held-out part of the
@@ -14,10 +19,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,7 +32,8 @@ from ffn.evaluation.held_out_score import HeldOutScore, Segmented
 from ffn.inference import inference_pb2
 from ffn.utils.geometry import Box, Xyz
 
-POLICIES = ('FaceMaxMovementPolicy', 'CoarseToFineMovementPolicy')
+POLICIES = {'face': 'FaceMaxMovementPolicy', 'coarse': 'CoarseToFineMovementPolicy'}
+WAYS = ('face:bfloat16', 'coarse:bfloat16', 'face:int8', 'coarse:int8')
 GOLDEN = Box(Xyz(60, 60, 60), Xyz(120, 120, 120))
 WHOLE = Box(Xyz(0, 0, 0), Xyz(250, 250, 250))
 CONFIGS = measure.ROOT / 'configs'
@@ -60,11 +67,12 @@ def make_case(name: str, args: argparse.Namespace, folder: Path) -> Case:
     small = name == 'small'
     file = 'inference_fib25_small.pbtxt' if small else 'inference_training_sample2.pbtxt'
     request = read_request(str(CONFIGS / file))
-    request.model_checkpoint_path = str(
-        measure.ROOT / 'models/fib25_small.weights.h5'
-        if small
-        else Path(args.data, 'fib25/model/model.ckpt-27465036')
-    )
+    if small:
+        for path in (measure.ROOT / 'models').glob('fib25_small.*'):
+            shutil.copy(path, folder)
+        request.model_checkpoint_path = f'{folder}/fib25_small.weights.h5'
+    else:
+        request.model_checkpoint_path = real_segmentation.copy_model(args.data, folder)
     if not (folder / 'volume.h5').exists():
         real_segmentation.write_image(args.data, folder / 'volume.h5')
     request.image.hdf5 = f'{folder}/volume.h5:raw'
@@ -77,32 +85,37 @@ class Measured(NamedTuple):
 
     steps: int
     network_s: float
+    flop: float
     error: float
     voi: float
     fill: float
     objects: int
 
 
-def run(case: Case, policy: str, arguments: str, precision: str) -> Measured:
-    """Segments the box of a case."""
+def run(case: Case, way: str, arguments: str) -> Measured:
+    """Segments the box of a case in one way."""
+    from ffn.inference.network import load_network
     from ffn.inference.request import make_config
     from ffn.inference.runner import Runner
 
     request = inference_pb2.InferenceRequest()
     request.CopyFrom(case.request)
-    request.movement_policy_name, request.movement_policy_args = policy, arguments
-    request.precision = precision
+    policy, request.precision = way.split(':')
+    request.movement_policy_name = POLICIES[policy]
+    request.movement_policy_args = arguments if policy == 'coarse' else ''
     with tempfile.TemporaryDirectory() as output:
         request.segmentation_output_dir = output
-        with Runner(make_config(request)) as runner:
+        config = make_config(request)
+        with Runner(config) as runner:
             canvas = runner.run(case.box.start.zyx, case.box.size.zyx)
         if canvas is None:
             raise SystemExit('error: nothing was segmented')
-    found = canvas.segmentation
+    found, steps = canvas.segmentation, canvas.counters['predict-calls']
     score = HeldOutScore.of(case.truth, Segmented(found), 'truth')
     return Measured(
-        canvas.counters['predict-calls'],
+        steps,
         canvas.counters['predict-time-ms'] / 1e3,
+        steps * flop_of_step(load_network(config)),
         real_segmentation.truth_error(case.truth, found),
         score.voi_split + score.voi_merge,
         float((found > 0).mean()),
@@ -110,22 +123,31 @@ def run(case: Case, policy: str, arguments: str, precision: str) -> Measured:
     )
 
 
-def lines(name: str, case: Case, arguments: str, precision: str) -> Iterator[str]:
-    """Runs a case with both policies; yields the lines of its table."""
-    yield f'{name}, {case.box.size.x}×{case.box.size.y}×{case.box.size.z}, {precision}'
-    yield f'{"":28} {"steps":>7} {"network":>9} {"error":>7} {"VOI":>6} {"filled":>7} {"objects":>7}'
+def flop_of_step(model: Any) -> float:
+    """Multiplications and additions of a step of a network that keeps the field of view from layer to layer."""
+    kernels = (np.prod(v.shape) for v in model.named_variables().values() if len(v.shape) == 5)
+    return float(2 * sum(kernels) * np.prod(model.info.input_image_size))
+
+
+def lines(name: str, case: Case, ways: Sequence[str], arguments: str) -> Iterator[str]:
+    """Runs a case in several ways; yields the lines of its table."""
+    yield f'{name}, {case.box.size.x}×{case.box.size.y}×{case.box.size.z}'
+    yield (
+        f'{"":16} {"steps":>7} {"network":>9} {"MFLOP":>6} {"error":>7} {"VOI":>6} {"filled":>7} {"objects":>7}'
+    )
     results = []
-    for policy, given in zip(POLICIES, ('', arguments), strict=True):
-        found = run(case, policy, given, precision)
+    for way in ways:
+        found = run(case, way, arguments)
         results.append(found)
         yield (
-            f'{policy:28} {found.steps:7d} {found.network_s:7.0f} s {found.error:7.4f} {found.voi:6.3f} '
-            f'{found.fill:7.1%} {found.objects:7d}'
+            f'{way:16} {found.steps:7d} {found.network_s:7.0f} s {found.flop / case.truth.size / 1e6:6.1f} '
+            f'{found.error:7.4f} {found.voi:6.3f} {found.fill:7.1%} {found.objects:7d}'
         )
-    plain, coarse = results
-    yield (
-        f'{"ratio":28} {coarse.steps / plain.steps:7.3f} {coarse.network_s / plain.network_s:7.3f}'
-    )
+    first = results[0]
+    for way, found in zip(ways[1:], results[1:], strict=True):
+        yield (
+            f'{way:16} {found.steps / first.steps:7.3f} {found.network_s / first.network_s:9.3f}   of {ways[0]}'
+        )
 
 
 def main() -> None:
@@ -140,13 +162,17 @@ def main() -> None:
     )
     parser.add_argument('--demo', type=Path, default=measure.ROOT / 'demo', help='of `make demo`')
     parser.add_argument('--arguments', default='', help='of the coarse-to-fine policy, JSON')
-    parser.add_argument('--precision', default='bfloat16', help='that of both')
+    parser.add_argument(
+        '--way',
+        action='append',
+        help='policy:precision; may be repeated (default: ' + ', '.join(WAYS) + ')',
+    )
     args = parser.parse_args()
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
     with tempfile.TemporaryDirectory() as folder:
         for name in args.case or ('golden', 'small'):
             case = make_case(name, args, Path(folder))
-            for line in lines(name, case, args.arguments, args.precision):
+            for line in lines(name, case, args.way or WAYS, args.arguments):
                 print(line, flush=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -40,3 +41,11 @@ def write_image(data: Path, path: Path) -> None:
         sys.exit(f'error: no sections in {folder}; give --data or FFN_TEST_DATA')
     with h5py.File(path, 'w') as file:
         file['raw'] = np.stack([np.asarray(Image.open(section)) for section in sections])
+
+
+def copy_model(data: Path, folder: Path) -> str:
+    """Copies the published network, so that ranges of int8 are not left beside it; returns its new path."""
+    name = 'model.ckpt-27465036'
+    for path in Path(data, 'fib25', 'model').glob(f'{name}*'):
+        shutil.copy(path, folder)
+    return str(folder / name)

@@ -35,10 +35,10 @@ class Infer:
         metavar='OPTIONS',
     )
     precision: str = setting(
-        'what the network computes in, in place of what the request says: float32, bfloat16, float16, '
+        'what the network computes in, in place of what the request says: float32, bfloat16, float16, int8, '
         'or auto for the fastest that suits the device',
         default='',
-        choices=('', 'float32', 'bfloat16', 'float16', 'auto'),
+        choices=('', 'float32', 'bfloat16', 'float16', 'int8', 'auto'),
         metavar='NAME',
     )
     report: str = setting('file for a report of the run as JSON', default='', metavar='FILE')

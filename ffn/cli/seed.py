@@ -40,10 +40,10 @@ class Seed:
         metavar='OPTIONS',
     )
     precision: str = setting(
-        'what the network computes in, in place of what the request says: float32, bfloat16, float16, '
+        'what the network computes in, in place of what the request says: float32, bfloat16, float16, int8, '
         'or auto for the fastest that suits the device',
         default='',
-        choices=('', 'float32', 'bfloat16', 'float16', 'auto'),
+        choices=('', 'float32', 'bfloat16', 'float16', 'int8', 'auto'),
         metavar='NAME',
     )
     image: str = setting(

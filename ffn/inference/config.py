@@ -73,6 +73,8 @@ class InferenceConfig:
       model_checkpoint_path: its weights; a folder stands for the latest ones.
       use_ema: load the running averages of the weights.
       precision: what the network computes in; '' is float32, 'auto' the fastest that the device does well.
+      int8_ranges: greatest activations that precision 'int8' represents, one for each of its convolutions; empty:
+        they are found before the run.
       seed_policy: name; '' only where no subvolume is segmented as a whole.
       seed_policy_args: its arguments.
       movement_policy_name: '' is the default.
@@ -99,6 +101,7 @@ class InferenceConfig:
     model_checkpoint_path: str
     use_ema: bool
     precision: str
+    int8_ranges: tuple[float, ...]
     seed_policy: str
     seed_policy_args: Mapping[str, Any]
     movement_policy_name: str

@@ -177,7 +177,9 @@ class AlignmentOptions(_message.Message):
     type: AlignmentOptions.AlignType
     save_raw: bool
     def __init__(
-        self, type: AlignmentOptions.AlignType | str | None = ..., save_raw: bool | None = ...
+        self,
+        type: AlignmentOptions.AlignType | str | None = ...,
+        save_raw: bool | None = ...,
     ) -> None: ...
 
 class InferenceRequest(_message.Message):
@@ -193,6 +195,7 @@ class InferenceRequest(_message.Message):
         'image_stddev',
         'inference_options',
         'init_segmentation',
+        'int8_ranges',
         'masks',
         'model_args',
         'model_checkpoint_path',
@@ -241,6 +244,7 @@ class InferenceRequest(_message.Message):
     PRECISION_FIELD_NUMBER: _ClassVar[int]
     USE_EMA_FIELD_NUMBER: _ClassVar[int]
     HISTOGRAM_PER_SUBVOLUME_FIELD_NUMBER: _ClassVar[int]
+    INT8_RANGES_FIELD_NUMBER: _ClassVar[int]
     image: DecoratedVolume
     image_mean: float
     image_stddev: float
@@ -270,6 +274,7 @@ class InferenceRequest(_message.Message):
     precision: str
     use_ema: bool
     histogram_per_subvolume: bool
+    int8_ranges: _containers.RepeatedScalarFieldContainer[float]
     def __init__(
         self,
         image: DecoratedVolume | _Mapping | None = ...,
@@ -301,6 +306,7 @@ class InferenceRequest(_message.Message):
         precision: str | None = ...,
         use_ema: bool | None = ...,
         histogram_per_subvolume: bool | None = ...,
+        int8_ranges: _Iterable[float] | None = ...,
     ) -> None: ...
 
 class ResegmentationPoint(_message.Message):

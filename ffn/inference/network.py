@@ -1,4 +1,4 @@
-"""The network of a configuration, with its weights."""
+"""The network of a configuration, with its weights, and as a function."""
 
 from __future__ import annotations
 
@@ -8,22 +8,47 @@ from ffn.inference.config import InferenceConfig
 
 if TYPE_CHECKING:
     from ffn.models.model import FFNModel
+    from ffn.models.predictor import Predict
 
 
 def load_network(config: InferenceConfig) -> FFNModel:
-    """Loads the network of a configuration.
+    """Loads the network of a configuration; for int8, in float32, of which `make_predictor` makes integers.
 
     Raises:
-      UserError: unknown network, arguments that it does not take, or weights that do not fit.
+      UserError: unknown network, arguments that it does not take, weights that do not fit, or a machine that does
+        not compute in int8.
     """
     from ffn.models.precision import choose_precision
     from ffn.models.predictor import load_model
 
     precision = choose_precision(config.precision)
+    if precision == 'int8':
+        from ffn.models.int8 import check_int8
+
+        check_int8()
     return load_model(
         config.model_name,
         config.model_args,
         config.model_checkpoint_path,
         use_ema=config.use_ema,
-        precision=precision,
+        precision='float32' if precision == 'int8' else precision,
     )
+
+
+def make_predictor(config: InferenceConfig, model: FFNModel) -> Predict:
+    """Compiles the network of a configuration; see `ffn.models.predictor.make_predictor`.
+
+    Args:
+      config: resolved, with the ranges that int8 needs.
+      model: the network.
+
+    Raises:
+      UserError: the ranges do not fit the network.
+    """
+    if config.precision == 'int8':
+        from ffn.models import int8
+
+        return int8.make_predictor(model, config.int8_ranges)
+    from ffn.models import predictor
+
+    return predictor.make_predictor(model)

@@ -30,15 +30,22 @@ def resolve(config: InferenceConfig, pool: Pool) -> InferenceConfig:
       pool: what will carry it out.
 
     Returns:
-      The same with the newest checkpoint of the folder, and with the precision that `auto` stands for.
+      The same with the newest checkpoint of the folder, with the precision that `auto` stands for, and with the
+      ranges that int8 needs.
     """
+    from ffn.inference.int8_ranges import settle
+
     if config.precision == 'auto' and pool.distributed:
         from ffn.inference.worker_network import ask_precision
 
         precision = pool.restricted().call(ask_precision)
         config = dataclasses.replace(config, precision=precision)
     with startup_messages_hidden():
-        return config.resolve()
+        config = config.resolve()
+    if config.precision != 'int8':
+        return config
+    settled: InferenceConfig = pool.restricted().call(settle, config)
+    return settled
 
 
 def result_fields(config: InferenceConfig) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from ffn.inference.core.view import CanvasView
 from ffn.inference.executor import Executor
 from ffn.inference.from_training import warn_of_contradictions
 from ffn.inference.input_volumes import InputVolumes
-from ffn.inference.network import load_network
+from ffn.inference.network import load_network, make_predictor
 from ffn.inference.request import make_config
 from ffn.inference.restrictions import find_nothing
 from ffn.inference.seeds import registry
@@ -139,20 +139,33 @@ class Runner:
 
     def _load(self, config: InferenceConfig, model: FFNModel | None) -> None:
         from ffn.models.precision import choose_precision
-        from ffn.models.predictor import make_predictor
 
         self._volumes = self._resources.enter_context(InputVolumes(config))
         self.config = config = config.resolve()
+        if model is not None and config.precision == 'int8':
+            raise UserError(
+                'precision int8 is for networks that are loaded from a checkpoint, and one is given here; leave it out'
+            )
         self._model = load_network(config) if model is None else model
         self.info = self._model.info
         reach = [n // 2 for n in self.info.pred_mask_size.zyx]
         if read_as := movement.describe_deltas(config.movement_policy_args, reach):
             logging.info('%s', read_as)
         self.precision = choose_precision(config.precision)
-        self.executor = Executor(make_predictor(self._model), config.batch_size)
+        self._compile()
+
+    def _compile(self) -> None:
+        """Makes the executor, after the ranges that int8 needs have been found."""
+        config = self.config
+        if config.precision == 'int8' and not config.int8_ranges:
+            from ffn.inference.int8_ranges import find_ranges
+
+            ranges = find_ranges(config, self._volumes, self._model)
+            self.config = config = dataclasses.replace(config, int8_ranges=ranges)
+        self.executor = Executor(make_predictor(config, self._model), config.batch_size)
 
     def use_checkpoint(self, path: str) -> None:
-        """Replaces the weights of the network; the compiled network is kept.
+        """Replaces the weights of the network; the compiled network is kept, but for int8.
 
         Args:
           path: see `model_checkpoint_path` of a request.
@@ -162,8 +175,11 @@ class Runner:
         """
         from ffn.models.weights import load_weights
 
-        self.config = dataclasses.replace(self.config, model_checkpoint_path=path).resolve()
+        config = dataclasses.replace(self.config, model_checkpoint_path=path, int8_ranges=())
+        self.config = config.resolve()
         load_weights(self._model, self.config.model_checkpoint_path, self.config.use_ema)
+        if self.precision == 'int8':
+            self._compile()
 
     @property
     def volume_box(self) -> Box:

@@ -57,6 +57,7 @@ def freeze_request(request: inference_pb2.InferenceRequest) -> InferenceConfig:
         model_checkpoint_path=request.model_checkpoint_path,
         use_ema=request.use_ema,
         precision=request.precision,
+        int8_ranges=tuple(request.int8_ranges),
         seed_policy=request.seed_policy,
         seed_policy_args=json_args(request.seed_policy_args, 'seed_policy_args'),
         movement_policy_name=request.movement_policy_name,
@@ -184,7 +185,11 @@ def to_message(config: InferenceConfig) -> inference_pb2.InferenceRequest:
         described = request.DESCRIPTOR.fields_by_name.get(name)
         if described is None or described.message_type is not None:
             raise ValueError(f'{name} was replaced in a configuration; change the request instead')
-        setattr(request, name, json.dumps(value) if name.endswith('_args') else value)
+        if isinstance(value, tuple):
+            request.ClearField(name)
+            getattr(request, name).extend(value)
+        else:
+            setattr(request, name, json.dumps(value) if name.endswith('_args') else value)
     return request
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ffn.utils.errors import UserError
 
-PRECISIONS = ('float32', 'bfloat16', 'float16')
+PRECISIONS = ('float32', 'bfloat16', 'float16', 'int8')
 BACKENDS = ('tensorflow', 'jax', 'torch')
 
 

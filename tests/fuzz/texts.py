@@ -15,10 +15,13 @@ from ffn.cli.partitions import Partitions
 from ffn.distributed.cluster import read_scheduler_file
 from ffn.evaluation.swc import read_swc
 from ffn.inference.config import InferenceConfig
+from ffn.inference.int8_ranges import read_ranges
 from ffn.inference.request import read_boxes, read_config
 from ffn.models.checkpoints import latest_checkpoint
 from ffn.models.trained_settings import read_trained_settings
 from ffn.training.augmentation.config import parse_augmentation
+from ffn.utils.atomic import write_json
+from ffn.utils.checksums import sealed
 from ffn.utils.errors import UserError
 from ffn.volumes import provenance
 from tests.fuzz.case import Loader
@@ -106,6 +109,11 @@ def _writer(name: str, content: Any) -> Any:
     return lambda folder: (folder / name).write_text(text)
 
 
+def _write_ranges(folder: Path) -> None:
+    content = {'image': 'volume.h5:raw', 'image_mean': 128.0, 'ranges': [3.5, 12.25, 0.5]}
+    write_json(folder / 'network.int8-0123abcd.json', sealed(content))
+
+
 def _write_settings(folder: Path) -> None:
     _writer('network.json', _SETTINGS)(folder)
     (folder / 'network.weights.h5').write_bytes(b'')
@@ -176,6 +184,15 @@ LOADERS = (
         ('*.json',),
         (('*.json', edit_json_file),),
         check=lambda value: value is None or _good_settings(value),
+    ),
+    Loader(
+        'ranges of int8 (JSON)',
+        _write_ranges,
+        lambda folder: read_ranges(folder / 'network.int8-0123abcd.json'),
+        ('*.json',),
+        (('*.json', edit_json_file),),
+        sealed=True,
+        check=lambda ranges: all(0 < top < np.inf for top in ranges),
     ),
     Loader(
         'augmentation (JSON)',

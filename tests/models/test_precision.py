@@ -49,11 +49,11 @@ def test_what_is_asked_for_is_taken_without_a_look_at_the_device(monkeypatch):
 
     monkeypatch.setattr(precision, 'gpu_capability', never)
     assert precision.choose_precision('') == 'float32'
-    for name in ('float32', 'bfloat16', 'float16'):
+    for name in ('float32', 'bfloat16', 'float16', 'int8'):
         assert precision.choose_precision(name) == name
-    for name in ('float64', 'bf16', 'AUTO', 'int8'):
+    for name in ('float64', 'bf16', 'AUTO', 'int4'):
         with pytest.raises(
-            UserError, match=rf"'{name}'; expected float32, bfloat16, float16 or auto"
+            UserError, match=rf"'{name}'; expected float32, bfloat16, float16, int8 or auto"
         ):
             precision.choose_precision(name)
 
