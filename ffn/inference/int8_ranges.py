@@ -44,37 +44,37 @@ _BOX = 4
 
 
 def settle(config: InferenceConfig) -> InferenceConfig:
-    """Fills in the ranges of a configuration, if it needs them and has none.
-
-    Args:
-      config: resolved.
+    """Fills in the ranges of a configuration; see `with_ranges`.
 
     Raises:
-      UserError: see `find_ranges`; also volumes or a network that do not fit.
+      UserError: also volumes or a network that do not fit.
     """
     if config.precision != 'int8' or config.int8_ranges:
         return config
     with InputVolumes(config) as volumes:
-        ranges = find_ranges(config, volumes, load_network(config))
-    return dataclasses.replace(config, int8_ranges=ranges)
+        return with_ranges(config, volumes, load_network(config))
 
 
-def find_ranges(
-    config: InferenceConfig, volumes: InputVolumes, model: FFNModel
-) -> tuple[float, ...]:
-    """Reads the ranges that lie beside the checkpoint, or finds them and writes them there.
+def with_ranges(config: InferenceConfig, volumes: InputVolumes, model: FFNModel) -> InferenceConfig:
+    """Fills in the ranges of a configuration, if it needs them and has none.
 
     Args:
       config: resolved.
       volumes: its volumes.
-      model: its network, in float32.
-
-    Returns:
-      One for each convolution that is computed in 8-bit integers.
+      model: its network, in float32 if it needs ranges.
 
     Raises:
-      UserError: nothing grows where it was tried, or the file is damaged.
+      UserError: nothing grows where it was tried, or the file of ranges is damaged.
     """
+    if config.precision != 'int8' or config.int8_ranges:
+        return config
+    return dataclasses.replace(config, int8_ranges=_find_ranges(config, volumes, model))
+
+
+def _find_ranges(
+    config: InferenceConfig, volumes: InputVolumes, model: FFNModel
+) -> tuple[float, ...]:
+    """Reads the ranges that lie beside the checkpoint, or finds them and writes them there."""
     found_for = _found_for(config, model)
     name = config.model_checkpoint_path.removesuffix(KERAS_ENDING)
     path = Path(f'{name}.int8-{checksums.digest(found_for)[:8]}.json')

@@ -5,19 +5,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ffn.inference.config import InferenceConfig
+from ffn.utils.errors import UserError
 
 if TYPE_CHECKING:
     from ffn.models.model import FFNModel
     from ffn.models.predictor import Predict
 
 
-def load_network(config: InferenceConfig) -> FFNModel:
+def load_network(config: InferenceConfig, given: FFNModel | None = None) -> FFNModel:
     """Loads the network of a configuration; for int8, in float32, of which `make_predictor` makes integers.
+
+    Args:
+      config: resolved.
+      given: a network to use instead.
 
     Raises:
       UserError: unknown network, arguments that it does not take, weights that do not fit, or a machine that does
         not compute in int8.
     """
+    if given is not None:
+        if config.precision == 'int8':
+            raise UserError(
+                'precision int8 is for networks that are loaded from a checkpoint, and one is given here; leave it out'
+            )
+        return given
     from ffn.models.precision import choose_precision
     from ffn.models.predictor import load_model
 

@@ -7,7 +7,6 @@ import dataclasses
 import os
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,10 +18,11 @@ from ffn.inference.config import InferenceConfig
 from ffn.inference.core import checkpoint, movement
 from ffn.inference.core.canvas import Canvas, Interrupted
 from ffn.inference.core.counters import Counters
-from ffn.inference.core.view import CanvasView
+from ffn.inference.core.view import Alignment, CanvasView
 from ffn.inference.executor import Executor
 from ffn.inference.from_training import warn_of_contradictions
 from ffn.inference.input_volumes import InputVolumes
+from ffn.inference.int8_ranges import with_ranges
 from ffn.inference.network import load_network, make_predictor
 from ffn.inference.request import make_config
 from ffn.inference.restrictions import find_nothing
@@ -42,19 +42,6 @@ if TYPE_CHECKING:
 C = TypeVar('C', bound=Canvas)
 # What `Canvas.idle` says, in words; with dashes, the name of a counter.
 _IDLE = {'masked': 'everything masked', 'constant': 'image constant'}
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """Where a canvas lies in the volume; for notebooks that unpack what `Runner.make_canvas` returns.
-
-    Attributes:
-      corner_zyx: first voxel of the canvas.
-      size_zyx: its shape.
-    """
-
-    corner_zyx: Zyx
-    size_zyx: Zyx
 
 
 class Runner:
@@ -142,11 +129,7 @@ class Runner:
 
         self._volumes = self._resources.enter_context(InputVolumes(config))
         self.config = config = config.resolve()
-        if model is not None and config.precision == 'int8':
-            raise UserError(
-                'precision int8 is for networks that are loaded from a checkpoint, and one is given here; leave it out'
-            )
-        self._model = load_network(config) if model is None else model
+        self._model = load_network(config, model)
         self.info = self._model.info
         reach = [n // 2 for n in self.info.pred_mask_size.zyx]
         if read_as := movement.describe_deltas(config.movement_policy_args, reach):
@@ -156,13 +139,8 @@ class Runner:
 
     def _compile(self) -> None:
         """Makes the executor, after the ranges that int8 needs have been found."""
-        config = self.config
-        if config.precision == 'int8' and not config.int8_ranges:
-            from ffn.inference.int8_ranges import find_ranges
-
-            ranges = find_ranges(config, self._volumes, self._model)
-            self.config = config = dataclasses.replace(config, int8_ranges=ranges)
-        self.executor = Executor(make_predictor(config, self._model), config.batch_size)
+        self.config = with_ranges(self.config, self._volumes, self._model)
+        self.executor = Executor(make_predictor(self.config, self._model), self.config.batch_size)
 
     def use_checkpoint(self, path: str) -> None:
         """Replaces the weights of the network; the compiled network is kept, but for int8.
@@ -175,8 +153,9 @@ class Runner:
         """
         from ffn.models.weights import load_weights
 
-        config = dataclasses.replace(self.config, model_checkpoint_path=path, int8_ranges=())
-        self.config = config.resolve()
+        self.config = dataclasses.replace(
+            self.config, model_checkpoint_path=path, int8_ranges=()
+        ).resolve()
         load_weights(self._model, self.config.model_checkpoint_path, self.config.use_ema)
         if self.precision == 'int8':
             self._compile()

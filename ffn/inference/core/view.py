@@ -1,13 +1,27 @@
-"""What movement and seed policies may see of a canvas, and where the field of view may be centred."""
+"""What movement and seed policies may see of a canvas, where it lies, and where the field of view may be centred."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from ffn.inference.core.counters import Counters
 from ffn.utils.geometry import Position, Zyx
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Where a canvas lies in the volume; for notebooks that unpack what `Runner.make_canvas` returns.
+
+    Attributes:
+      corner_zyx: first voxel of the canvas.
+      size_zyx: its shape.
+    """
+
+    corner_zyx: Zyx
+    size_zyx: Zyx
 
 
 class CanvasView:
