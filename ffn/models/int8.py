@@ -146,13 +146,14 @@ def _read_graph(model: FFNModel) -> Any:
     archive = ExportArchive()
     archive.track(model)
     archive.add_endpoint('serve', lambda image, seed: model((image, seed), training=False), spec)
-    before = logging.get_verbosity()
+    log = logging.get_absl_logger()
+    before = log.level
     with tempfile.TemporaryDirectory() as folder:
-        logging.set_verbosity(logging.ERROR)  # TensorFlow tells of the files that it writes
+        log.setLevel('ERROR')  # TensorFlow tells of the files that it writes
         try:
             archive.write_out(folder, verbose=False)
         finally:
-            logging.set_verbosity(before)
+            log.setLevel(before)
         graph = openvino.Core().read_model(folder)
     passes = Manager()
     passes.register_pass(ConstantFolding())
