@@ -10,7 +10,7 @@ import pytest
 
 from ffn.cli.main import find_commands
 from ffn.utils import event_log, trust
-from tests import documents
+from tests import documents, run_documents, test_manual, test_tutorial
 from tests.conftest import ROOT
 
 DOCUMENTS = sorted(
@@ -85,6 +85,21 @@ def test_a_wrong_command_line_is_noticed(parse, capsys):
         parse(['synthetic', '--seed', '1'])
     parse(['synthetic', '--seed', '1'], False)
     assert 'unrecognized arguments: --colour red' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('document', 'replaced', 'count'),
+    [
+        ('doc/manual.md', test_manual.SMALLER, 10),
+        ('doc/tutorial.md', test_tutorial.SHORTER, 7),
+    ],
+)
+def test_jobs_that_are_run_are_found(document, replaced, count):
+    jobs = run_documents.read_jobs(document)
+    assert len(jobs) == count
+    assert all('ffn ' in script for script in jobs.values())
+    for job, texts in replaced.items():
+        assert all(typed in jobs[job] for typed in texts), job
 
 
 def _text(document: str) -> str:
