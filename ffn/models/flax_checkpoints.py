@@ -21,6 +21,8 @@ from ffn.utils.errors import UserError, damage_told
 
 ADVICE = 'take a copy; expected a file of Flax (MessagePack) or a folder of Orbax'
 _MANIFEST = 'manifest.ocdbt'
+# In folders of earlier Orbax, what is not stored as arrays of its own: a file like those of Flax.
+_AGGREGATE = 'checkpoint'
 # Metadata of an array → TensorStore's driver.
 _DRIVERS = {'.zarray': 'zarr', 'zarr.json': 'zarr3'}
 _NUMBERED = re.compile(r'(?:(?:checkpoint|ckpt)[_-])?(\d{1,18})(?:\.(?:flax|msgpack))?')
@@ -81,6 +83,8 @@ def _find(path: Path) -> tuple[Path, int | None]:
     while not (path.is_file() or _is_orbax(path)):
         if not path.is_dir():
             raise UserError(f'no such file or folder: {path}')
+        if (path / _AGGREGATE).is_file():
+            return path / _AGGREGATE, step
         children = list(path.iterdir())
         numbered = [child for child in children if _number(child) is not None]
         if numbered:

@@ -128,7 +128,7 @@ def import_weights(config: ImportWeights) -> dict[str, Any]:
     keras_weights.save(model, config.output)
     given = {name: getattr(config, name) for name in _TRAINED if name not in config.unset}
     settings = {'model_name': MODEL, 'model_args': args, **given, 'version': ffn.__version__}
-    if (step := _step(checkpoint)) is not None:
+    if (step := read_step(checkpoint)) is not None:
         settings['step'] = step
     settings[keras_weights.DIGEST] = file_digest(config.output)
     write_settings_file(settings_path(config.output), settings)
@@ -282,8 +282,12 @@ def _in_words(args: Mapping[str, Any]) -> str:
     return f'{", ".join(f"{name} {args[name]}" for name in shown)}, {norm} layer norm'
 
 
-def _step(checkpoint: FlaxCheckpoint) -> int | None:
-    """The training step, where the checkpoint or its name tells it."""
+def read_step(checkpoint: FlaxCheckpoint) -> int | None:
+    """The training step, where the checkpoint or its name tells it.
+
+    Raises:
+      UserError: it is no number.
+    """
     if 'step' not in checkpoint.readers:
         return checkpoint.step
     step = checkpoint.read('step')

@@ -83,3 +83,18 @@ def test_a_damaged_shard_is_told(tmp_path):
     with pytest.raises(UserError, match='expected that of an export by this version'):
         SegmentShards.from_spec(spec, tmp_path)
     assert SegmentShards.from_spec(shards.spec(), tmp_path) == shards
+
+
+@pytest.mark.parametrize('change', [(0, 0, 0), (1, 2**40), (0, 2**63), (0, 5)])
+def test_places_that_are_not_in_the_file(tmp_path, change):
+    """A list that is lost, and lists far away: neither is read for nothing, nor for as much memory."""
+    shards = SegmentShards(1, 1)
+    write(tmp_path, shards, dict.fromkeys(range(20), b'content'))
+    file = min(tmp_path.glob('*.shard'))
+    data = file.read_bytes()
+    header = np.frombuffer(data[:32], '<u8').copy()
+    at, *values = change
+    header[2 * int(np.argmax(header[1::2])) :][at : at + len(values)] = values
+    file.write_bytes(header.tobytes() + data[32:])
+    with pytest.raises(UserError, match=r'shard is damaged .*do not fit its size.*export again'):
+        list(read_shard(file, shards))

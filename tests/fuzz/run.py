@@ -21,8 +21,19 @@ import numpy as np
 
 from tests.fuzz.case import DEFECTS, Loader, Outcome, digest
 
-# The last loads TensorFlow, which takes as long as a thousand cases.
-MODULES = ('results', 'volumes', 'images', 'texts', 'edits', 'runs', 'views', 'networks')
+# The last two load TensorFlow, which takes as long as a thousand cases.
+MODULES = (
+    'results',
+    'volumes',
+    'images',
+    'texts',
+    'edits',
+    'runs',
+    'views',
+    'exports',
+    'networks',
+    'flax',
+)
 LIMIT_S, LIMIT_BYTES = 20.0, 2 * 2**30
 _START_S = 120
 _CONTEXT = multiprocessing.get_context('spawn')

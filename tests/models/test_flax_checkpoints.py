@@ -52,7 +52,8 @@ def test_scalars_and_what_is_no_array(tmp_path):
 @pytest.mark.parametrize(('names', 'chosen', 'step'), [
     (['checkpoint_9', 'checkpoint_10'], 'checkpoint_10', 10), (['ckpt-3.flax'], 'ckpt-3.flax', 3),
     (['7', '20', '100.orbax-checkpoint-tmp-1'], '20', 20), (['state'], 'state', None),
-    (['5/default'], '5/default', 5), (['5/params', '5/metadata.txt'], '5/params', 5),
+    (['5/default'], '5/default', 5), (['checkpoint_17/checkpoint'], 'checkpoint_17/checkpoint', 17),
+    (['5/params', '5/metadata.txt'], '5/params', 5),
 ])  # fmt: skip
 def test_where_it_is_found(tmp_path, names, chosen, step):
     for name in names:
