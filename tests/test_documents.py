@@ -24,7 +24,7 @@ DOCUMENTS = sorted(
 # Of SLURM, Dask and TensorBoard, and of this project's benchmarks and fuzzing.
 FOREIGN_FLAGS = {
     *('help', 'version', 'requeue', 'lifetime', 'resources', 'tls-ca-file', 'logdir', 'arguments'),
-    *('loader', 'case'),
+    *('loader', 'case', 'cases'),
 }
 
 
