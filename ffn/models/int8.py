@@ -11,14 +11,14 @@ Quantization with integers: Jacob et al., arXiv:1712.05877.
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from absl import logging
 
 from ffn.models.precision import backend, cpu_has_bfloat16
 from ffn.utils.errors import UserError
@@ -146,20 +146,28 @@ def _read_graph(model: FFNModel) -> Any:
     archive = ExportArchive()
     archive.track(model)
     archive.add_endpoint('serve', lambda image, seed: model((image, seed), training=False), spec)
-    log = logging.get_absl_logger()
-    before = log.level
     with tempfile.TemporaryDirectory() as folder:
-        log.setLevel('ERROR')  # TensorFlow tells of the files that it writes
-        try:
+        with _unheard():
             archive.write_out(folder, verbose=False)
-        finally:
-            log.setLevel(before)
         graph = openvino.Core().read_model(folder)
     passes = Manager()
     passes.register_pass(ConstantFolding())
     passes.run_passes(graph)
     _add_sums(graph)
     return graph
+
+
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """Hides what TensorFlow tells of the files that it writes, and puts back the log's level, which it changes."""
+    log = logging.getLogger('absl')
+    level, disabled = log.level, logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(disabled)
+        log.setLevel(level)
 
 
 def _add_sums(graph: Any) -> None:
