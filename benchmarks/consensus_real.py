@@ -96,15 +96,11 @@ def joined(
         Thresholds(args.min_iou, args.min_consistency, args.max_deleted),
         args.max_distance,
     )
-    decisions = agglomerate.agglomerate(
+    found = agglomerate.agglomerate(
         make_resegmentation_config(again), config, InProcess(), args.quiet
     )
-    table = agglomerate.find_equivalences(decisions)
-    return (
-        fastremap.remap(labels, table, preserve_missing_labels=True),
-        len(decisions),
-        sum(decision.accepted for decision in decisions),
-    )
+    joined_labels = fastremap.remap(labels, found.equivalences, preserve_missing_labels=True)
+    return joined_labels, found.pairs, found.accepted
 
 
 def run(args: argparse.Namespace, folder: Path) -> None:

@@ -206,7 +206,7 @@ def test_candidates_of_a_block(tmp_path):
     search = CandidateSearch(source, box, (1.0, 1.0, 1.0), 4.0, Xyz(20, 12, 9))
 
     def read():
-        return find_candidates(search, tmp_path / 'candidates', InProcess(), quiet=True)
+        return list(find_candidates(search, tmp_path / 'candidates', InProcess(), quiet=True))
 
     assert len(read()) == 1
     path = block_file(tmp_path / 'candidates', box, '.csv')

@@ -10,24 +10,39 @@ can be resumed.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+import functools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from absl import logging
 from google.protobuf import json_format
 
 from ffn.agglomeration import candidates, merges
-from ffn.agglomeration.candidates import CandidateSearch
+from ffn.agglomeration.candidates import Candidate, CandidateSearch
 from ffn.agglomeration.config import ResegmentationConfig, to_message
+from ffn.agglomeration.decisions import (
+    Summary,
+    decide_by_model,
+    decide_by_thresholds,
+    warn_of_differences,
+)
 from ffn.agglomeration.evidence import Thresholds
-from ffn.agglomeration.merges import MergeDecision
-from ffn.agglomeration.pairs import resegment, score
+from ffn.agglomeration.evidence_table import EvidenceTable
+from ffn.agglomeration.fitting import fit
+from ffn.agglomeration.joins import JoinRules, Segments, measure_segments
+from ffn.agglomeration.merge_model import MergeModel, read_model, write_model
+from ffn.agglomeration.overlaps import count_overlaps
+from ffn.agglomeration.pairs import resegment
+from ffn.agglomeration.truth import FitConfig, find_owners, known_pairs
 from ffn.distributed.pool import Pool
 from ffn.inference import request_identity
 from ffn.utils.geometry import Box, Xyz
-from ffn.utils.settings import setting
+from ffn.utils.settings import section, setting
 from ffn.volumes import provenance
 from ffn.volumes.provenance import read_input_stamp
+
+# Name of the fit in the output_directory.
+FIT = 'fit.json'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +54,9 @@ class AgglomerationConfig:
       thresholds: when two segments are joined.
       max_distance: how far segments are dilated, in units of the voxel size.
       block_size: voxels that are searched at a time.
+      fit: what a classifier is fitted to, if anything.
+      model: path of a fit by which is decided; '': thresholds decide.
+      rules: what may be joined with a fit.
     """
 
     box: Box
@@ -52,6 +70,31 @@ class AgglomerationConfig:
         parse=Xyz.parse,
         metavar='X,Y,Z',
     )
+    fit: FitConfig = section('Fitting to ground truth', default_factory=FitConfig)
+    model: str = setting(
+        'decide by this fit, which --fit has written, instead of thresholds',
+        default='',
+        metavar='FIT.json',
+    )
+    rules: JoinRules = section('What is joined with a fit', default_factory=JoinRules)
+
+
+class Agglomeration(NamedTuple):
+    """What came of it; the decisions are in merges.csv.
+
+    Attributes:
+      pairs: number of candidates.
+      accepted: of these, joined.
+      impossible: of these, not resegmented.
+      equivalences: every id that is joined with another → the lowest id of its object.
+      fit: what was fitted, if anything.
+    """
+
+    pairs: int
+    accepted: int
+    impossible: int
+    equivalences: dict[int, int]
+    fit: MergeModel | None
 
 
 def agglomerate(
@@ -59,7 +102,7 @@ def agglomerate(
     config: AgglomerationConfig,
     pool: Pool,
     quiet: bool = False,
-) -> list[MergeDecision]:
+) -> Agglomeration:
     """Finds candidate pairs, resegments them, decides which to join, and writes the tables.
 
     Args:
@@ -68,13 +111,11 @@ def agglomerate(
       pool: runs the tasks.
       quiet: no progress bars.
 
-    Returns:
-      The decision for every candidate.
-
     Raises:
       UserError: an invalid request, or a folder with results of other settings.
       SystemExit: stopped by a signal; finished results are kept.
     """
+    model = read_model(config.model) if config.model else None
     inference = request_identity.resolve(resegmentation.inference, pool)
     resegmentation = dataclasses.replace(resegmentation, inference=inference)
     directory = resegmentation.output_directory
@@ -82,40 +123,103 @@ def agglomerate(
     provenance.claim(directory, _describe_run(resegmentation, config))
     table = directory / 'candidates.csv'
     if not table.exists():
-        if inference.voxel_size is None:
-            logging.warning(
-                'the voxel size is not known: max_distance %g counts voxels, and these are taken as cubes; '
-                'set inference.voxel_size in the request',
-                config.max_distance,
-            )
-        z, y, x = inference.voxel_size_zyx
-        search = CandidateSearch(
-            resegmentation.segmentation,
-            config.box,
-            (x, y, z),
-            config.max_distance,
-            config.block_size,
-        )
-        found = candidates.find_candidates(search, directory / 'candidates', pool, quiet)
-        candidates.write_candidates(table, found)
-    pairs = candidates.read_candidates(table)
+        candidates.write_candidates(table, _find_candidates(resegmentation, config, pool, quiet))
+    pairs = functools.partial(candidates.iterate_candidates, table)
+    evidence = EvidenceTable(resegmentation, pairs, directory / 'evidence')
+    evidence.forget_unfinished()
     notes = resegment(resegmentation, pairs, pool, quiet)
-    scores = score(resegmentation, [pair for pair in pairs if pair not in notes], pool, quiet)
-    decisions = [
-        MergeDecision(pair, None, accepted=False, note=notes[pair])
-        if pair in notes
-        else merges.decide_merge(pair, scores[pair], config.thresholds)
-        for pair in pairs
-    ]
-    merges.write_decisions(directory / 'merges.csv', decisions)
-    merges.write_equivalences(directory / 'equivalences.csv', find_equivalences(decisions))
-    return decisions
+    evidence.measure(pool, quiet)
+    fitted = None
+    if config.fit.truth is not None:
+        fitted = _fit(resegmentation, config, evidence, pool, quiet)
+        write_model(directory / FIT, fitted)
+    if model is None:
+        decisions = decide_by_thresholds(evidence, config.thresholds, notes)
+    else:
+        warn_of_differences(model, _describe_evidence(resegmentation, config))
+        segments = _segments(resegmentation, config, pool, quiet)
+        decisions = decide_by_model(evidence, model, config.rules, segments, notes)
+    summary = Summary()
+    merges.write_decisions(directory / 'merges.csv', summary.counted(decisions))
+    equivalences = merges.join_ids(summary.joined)
+    merges.write_equivalences(directory / 'equivalences.csv', equivalences)
+    return Agglomeration(
+        summary.pairs, len(summary.joined), summary.impossible, equivalences, fitted
+    )
 
 
-def find_equivalences(decisions: Sequence[MergeDecision]) -> dict[int, int]:
-    """Maps every id that is joined with another to the lowest id of its object."""
-    accepted = [decision.candidate for decision in decisions if decision.accepted]
-    return merges.join_ids([(pair.id_a, pair.id_b) for pair in accepted])
+def _find_candidates(
+    resegmentation: ResegmentationConfig, config: AgglomerationConfig, pool: Pool, quiet: bool
+) -> Iterator[Candidate]:
+    inference = resegmentation.inference
+    if inference.voxel_size is None:
+        logging.warning(
+            'the voxel size is not known: max_distance %g counts voxels, and these are taken as cubes; '
+            'set inference.voxel_size in the request',
+            config.max_distance,
+        )
+    z, y, x = inference.voxel_size_zyx
+    search = CandidateSearch(
+        resegmentation.segmentation, config.box, (x, y, z), config.max_distance, config.block_size
+    )
+    folder = resegmentation.output_directory / 'candidates'
+    return candidates.find_candidates(search, folder, pool, quiet)
+
+
+def _fit(
+    resegmentation: ResegmentationConfig,
+    config: AgglomerationConfig,
+    evidence: EvidenceTable,
+    pool: Pool,
+    quiet: bool,
+) -> MergeModel:
+    """Fits to the pairs whose objects are known."""
+    segmentation, truth = resegmentation.segmentation, config.fit.truth
+    if truth is None:
+        raise ValueError('there is no truth to fit to')
+    overlaps = count_overlaps(
+        segmentation, truth, config.box, config.block_size, pool, 'ground truth', quiet
+    )
+    known, left_out = known_pairs(evidence.read(), find_owners(overlaps, config.fit.min_majority))
+    about = {
+        'truth': truth.name,
+        'segmentation': segmentation.name,
+        'segmentation_made_from': read_input_stamp(segmentation),
+        'box': str(config.box),
+        'min_majority': config.fit.min_majority,
+        'pairs_left_out': left_out,
+        **_describe_evidence(resegmentation, config),
+    }
+    return fit(known, about)
+
+
+def _segments(
+    resegmentation: ResegmentationConfig, config: AgglomerationConfig, pool: Pool, quiet: bool
+) -> Segments | None:
+    """Sizes and somata of the segments, where they count."""
+    rules = config.rules
+    if not rules.need_segments:
+        return None
+    size = config.block_size
+    return measure_segments(
+        count_overlaps(
+            resegmentation.segmentation, rules.somata, config.box, size, pool, 'segments', quiet
+        ),
+        rules,
+    )
+
+
+def _describe_evidence(
+    resegmentation: ResegmentationConfig, config: AgglomerationConfig
+) -> dict[str, Any]:
+    """Returns what a fit depends on, wherever it is used: network and settings of resegmentation, as plain JSON."""
+    run = _describe_run(resegmentation, config)
+    return {
+        'network_sha256': run['model_sha256'],
+        'resegmentation': run['resegmentation'],
+        'voxel_size': resegmentation.inference.voxel_size,
+        'max_distance': config.max_distance,
+    }
 
 
 def _describe_run(

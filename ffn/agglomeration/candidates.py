@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import functools
 import io
 import math
-from collections.abc import Iterator, Sequence
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +16,7 @@ from typing import NamedTuple
 from ffn.agglomeration.decision_points import find_decision_points
 from ffn.distributed.blockwise import block_file, run_blocks
 from ffn.distributed.pool import Pool
-from ffn.utils.checksums import checked_path, read_checked
+from ffn.utils.checksums import checked_path, open_checked
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, blocks
 from ffn.volumes.volume import VolumeSource
@@ -60,7 +62,7 @@ class CandidateSearch:
 
 def find_candidates(
     search: CandidateSearch, folder: Path, pool: Pool, quiet: bool = False
-) -> list[Candidate]:
+) -> Iterator[Candidate]:
     """Finds the decision points of all pairs in a volume of any size.
 
     Each block is read with a margin of the dilation. The division into blocks affects the result only
@@ -74,7 +76,7 @@ def find_candidates(
       quiet: no progress bar.
 
     Returns:
-      One candidate per pair, ordered by ids.
+      One candidate per pair, ordered by ids; they are not held in memory.
 
     Raises:
       UserError: see `ffn.agglomeration.decision_points`; also a volume that cannot be read.
@@ -83,13 +85,31 @@ def find_candidates(
         raise UserError(f'max_distance is {search.max_distance:g}; expected a positive distance')
     cores = functools.partial(blocks, search.box, search.block_size)
     run_blocks(pool, search_block, (search,), cores, folder, 'decision points', quiet, '.csv')
-    best: dict[tuple[int, int], tuple[float, int, Xyz]] = {}
-    for core in cores():
-        for touching, one in _read(block_file(folder, core, '.csv'), _BLOCK_COLUMNS):
-            pair, rank = (one.id_a, one.id_b), (one.distance, -int(touching))
-            if pair not in best or rank < best[pair][:2]:
-                best[pair] = (*rank, one.point)
-    return [Candidate(*pair, place[0], place[2]) for pair, place in sorted(best.items())]
+    return _closest(block_file(folder, core, '.csv') for core in cores())
+
+
+def _closest(tables: Iterable[Path]) -> Iterator[Candidate]:
+    """Yields the best place of each pair in tables of blocks, sorted by ids, with the help of a temporary database."""
+    # SQLite's integers have a sign.
+    shift = 2**63
+    with contextlib.closing(sqlite3.connect('')) as database:
+        database.execute(
+            'create table places (a integer, b integer, distance real, touching integer, x integer, y integer, '
+            'z integer, primary key (a, b)) without rowid'
+        )
+        for table in tables:
+            rows = (
+                (one.id_a - shift, one.id_b - shift, one.distance, int(touching), *one.point)
+                for touching, one in _read(table, _BLOCK_COLUMNS)
+            )
+            database.executemany(
+                'insert into places values (?, ?, ?, ?, ?, ?, ?) on conflict do update set distance = '
+                'excluded.distance, touching = excluded.touching, x = excluded.x, y = excluded.y, z = excluded.z '
+                'where (excluded.distance, -excluded.touching) < (distance, -touching)',
+                rows,
+            )
+        for a, b, distance, _, x, y, z in database.execute('select * from places order by a, b'):
+            yield Candidate(a + shift, b + shift, distance, Xyz(x, y, z))
 
 
 def search_block(search: CandidateSearch, core: Box, path: Path) -> None:
@@ -120,7 +140,7 @@ def search_block(search: CandidateSearch, core: Box, path: Path) -> None:
             writer.writerow([place.touching, *pair, float(place.distance), *point])
 
 
-def write_candidates(path: Path, candidates: Sequence[Candidate]) -> None:
+def write_candidates(path: Path, candidates: Iterable[Candidate]) -> None:
     """Writes candidates as CSV, atomically."""
     with checked_path(path) as temporary, open(temporary, 'w', newline='') as file:
         writer = csv.writer(file)
@@ -135,22 +155,36 @@ def read_candidates(path: Path) -> list[Candidate]:
     Raises:
       UserError: another kind of file.
     """
-    return [candidate for _, candidate in _read(path, _COLUMNS)]
+    return list(iterate_candidates(path))
+
+
+def iterate_candidates(path: Path) -> Iterator[Candidate]:
+    """Yields what `write_candidates` wrote, of which a part at a time is in memory.
+
+    Raises:
+      UserError: another kind of file.
+    """
+    return (candidate for _, candidate in _read(path, _COLUMNS))
 
 
 def _read(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Candidate]]:
     """Yields the candidates of a table, each preceded by its leading column, '' if there is none."""
     before = columns.index('id_a')
-    data = read_checked(path, 'remove it, and run again')
-    reader = csv.reader(io.StringIO(data.decode(errors='replace'), newline=''))
-    if tuple(next(reader, ())) != columns:
-        raise UserError(f'{path} is not a table of candidates, with columns {",".join(columns)}')
-    try:
-        for row in reader:
-            a, b, distance, *point = row[before:]
-            candidate = Candidate(int(a), int(b), float(distance), Xyz(*map(int, point)))
-            if not all(0 <= i < 2**64 for i in candidate[:2]) or not candidate.distance >= 0:
-                raise ValueError('expected ids from 0 to 2^64 - 1 and a distance of 0 or more')
-            yield ''.join(row[:before]), candidate
-    except (TypeError, ValueError) as error:
-        raise UserError(f'{path}, line {reader.line_num}: {error}') from error
+    with open_checked(path, 'remove it, and run again') as file:
+        text = io.TextIOWrapper(file, errors='replace', newline='')
+        reader = csv.reader(text)
+        try:
+            if tuple(next(reader, ())) != columns:
+                raise UserError(
+                    f'{path} is not a table of candidates, with columns {",".join(columns)}'
+                )
+            for row in reader:
+                a, b, distance, *point = row[before:]
+                candidate = Candidate(int(a), int(b), float(distance), Xyz(*map(int, point)))
+                if not all(0 <= i < 2**64 for i in candidate[:2]) or not candidate.distance >= 0:
+                    raise ValueError('expected ids from 0 to 2^64 - 1 and a distance of 0 or more')
+                yield ''.join(row[:before]), candidate
+        except UserError:
+            raise
+        except (TypeError, ValueError, csv.Error) as error:
+            raise UserError(f'{path}, line {reader.line_num}: {error}') from error

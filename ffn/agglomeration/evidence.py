@@ -53,15 +53,41 @@ class Thresholds:
         Args:
           result: scores of `evaluate_pair`.
         """
-        sides = result.from_a, result.from_b
-        if not all(side.num_voxels for side in sides):
-            return False
-        consistent = (
-            min(side.segment_a_consistency, side.segment_b_consistency) > self.min_consistency
-            for side in sides
+        return bool(self.accept_all(np.array([scores_of(result)]))[0])
+
+    def accept_all(self, scores: np.ndarray) -> np.ndarray:
+        """Which pairs are joined.
+
+        Args:
+          scores: float64 [n, len(SCORES)], NaN where there are none.
+
+        Returns:
+          bool [n].
+        """
+        iou, consistencies = scores[:, 0], scores[:, 1:5]
+        deleted, voxels = scores[:, 5:7], scores[:, 7:9]
+        share = deleted / np.maximum(voxels, 1)
+        return (
+            (voxels > 0).all(axis=1)
+            & (consistencies > self.min_consistency).all(axis=1)
+            & (share.min(axis=1) < self.max_deleted)
+            & (iou > self.min_iou)
         )
-        deleted = min(side.deleted_voxels / side.num_voxels for side in sides)
-        return result.iou > self.min_iou and all(consistent) and deleted < self.max_deleted
+
+
+# Scores of a pair as plain numbers, columns of merges.csv.
+SCORES = (
+    'iou', 'a_in_from_a', 'b_in_from_a', 'a_in_from_b', 'b_in_from_b',
+    'deleted_from_a', 'deleted_from_b', 'voxels_from_a', 'voxels_from_b',
+)  # fmt: skip
+
+
+def scores_of(result: resegmentation_pb2.EvalResult) -> tuple[float, ...]:
+    """The scores of a pair, in the order of SCORES."""
+    sides = result.from_a, result.from_b
+    parts = (n for s in sides for n in (s.segment_a_consistency, s.segment_b_consistency))
+    counts = (*(s.deleted_voxels for s in sides), *(s.num_voxels for s in sides))
+    return (result.iou, *parts, *counts)
 
 
 def load_result(path: str | Path) -> tuple[dict[str, Any], inference_pb2.ResegmentationRequest]:
@@ -139,18 +165,53 @@ def evaluate_pair(
     point = request.points[0]
     if not point.id_b:
         raise UserError(f'{path} belongs to a point with a single segment, not to a pair')
+    return compare_pair(data, request, segmentation.read(analysed_box(data, request)))
+
+
+def analysed_box(data: Mapping[str, Any], request: inference_pb2.ResegmentationRequest) -> Box:
+    """Returns the box, in the volume, in which a result is evaluated.
+
+    Args:
+      data: see `load_result`.
+      request: the same.
+    """
+    nearby, corner = _nearby(data, request), data['corner_zyx']
+    start = [int(c) + s.start for c, s in zip(corner, nearby, strict=True)]
+    return Box.from_zyx(start, data['probs'][0][nearby].shape)
+
+
+def analysed_probabilities(
+    data: Mapping[str, Any], request: inference_pb2.ResegmentationRequest
+) -> np.ndarray:
+    """Returns the probabilities in the `analysed_box`, uint8 [n, z, y, x], quantized."""
+    probabilities: np.ndarray = data['probs'][(slice(None), *_nearby(data, request))]
+    return probabilities
+
+
+def _nearby(data: Mapping[str, Any], request: inference_pb2.ResegmentationRequest) -> Extent:
+    point = Xyz.from_proto(request.points[0].point)
+    center = Zyx.of(np.subtract(point.zyx, data['corner_zyx']))
+    is_limited = request.HasField('analysis_radius')
+    radius = Xyz.from_proto(request.analysis_radius) if is_limited else None
+    return analysis_box(center, radius, data['probs'].shape[1:])
+
+
+def compare_pair(
+    data: Mapping[str, Any], request: inference_pb2.ResegmentationRequest, labels: np.ndarray
+) -> resegmentation_pb2.PairResegmentationResult:
+    """Compares the objects of a result, see `evaluate_pair`.
+
+    Args:
+      data: see `load_result`.
+      request: the same; its point has two segments.
+      labels: integer [z, y, x], the segmentation in the `analysed_box`.
+    """
+    point = request.points[0]
     result = resegmentation_pb2.PairResegmentationResult(
         point=point.point, id_a=point.id_a, id_b=point.id_b, segmentation_radius=request.radius
     )
     probs, corner = data['probs'], Zyx.of(data['corner_zyx'])
-    center = Zyx.of(np.subtract(Xyz.from_proto(point.point).zyx, corner))
-    is_limited = request.HasField('analysis_radius')
-    radius = Xyz.from_proto(request.analysis_radius) if is_limited else None
-    nearby = analysis_box(center, radius, probs.shape[1:])
-    box = Box.from_zyx(
-        [c + s.start for c, s in zip(corner, nearby, strict=True)], probs[0][nearby].shape
-    )
-    labels = segmentation.read(box)
+    nearby, is_limited = _nearby(data, request), request.HasField('analysis_radius')
     originals = [labels == point.id_a, labels == point.id_b]
     options = request.inference.inference_options
     found = [_mask(prob[nearby], options.segment_threshold) for prob in probs]

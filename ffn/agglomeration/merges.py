@@ -12,21 +12,11 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ffn.agglomeration.candidates import Candidate
-from ffn.agglomeration.evidence import Thresholds
-from ffn.inference import resegmentation_pb2
+from ffn.agglomeration.evidence import SCORES
 from ffn.utils.atomic import atomic_path
 
-_SCORES = (
-    'iou',
-    'a_in_from_a',
-    'b_in_from_a',
-    'a_in_from_b',
-    'b_in_from_b',
-    'deleted_from_a',
-    'deleted_from_b',
-    'voxels_from_a',
-    'voxels_from_b',
-)
+# The first scores are fractions, the others count voxels.
+_FRACTIONS = 5
 
 
 class MergeDecision(NamedTuple):
@@ -34,42 +24,39 @@ class MergeDecision(NamedTuple):
 
     Attributes:
       candidate: the pair.
-      scores: evidence from resegmentation; None if that was not possible.
+      scores: evidence from resegmentation, in the order of `ffn.agglomeration.evidence.SCORES`; None if that was not
+        possible.
       accepted: whether the two are joined.
-      note: why resegmentation was not possible, or ''.
+      note: why not, or ''.
+      probability: that the two are one object; None without a fit.
+      between: the same of the objects that the two belonged to when that was decided; None where it was not.
     """
 
     candidate: Candidate
-    scores: resegmentation_pb2.EvalResult | None
+    scores: Sequence[float] | None
     accepted: bool
     note: str = ''
-
-
-def decide_merge(
-    candidate: Candidate, scores: resegmentation_pb2.EvalResult, thresholds: Thresholds
-) -> MergeDecision:
-    """Applies thresholds to the scores of a candidate."""
-    return MergeDecision(candidate, scores, thresholds.accept(scores))
+    probability: float | None = None
+    between: float | None = None
 
 
 def write_decisions(path: Path, decisions: Iterable[MergeDecision]) -> None:
     """Writes the merge table as CSV, atomically; see doc/formats.md."""
     with atomic_path(path) as temporary, open(temporary, 'w', newline='') as file:
         writer = csv.writer(file)
-        writer.writerow(['id_a', 'id_b', 'distance', 'x', 'y', 'z', 'accepted', *_SCORES, 'note'])
+        columns = ('probability', 'between', 'note')
+        writer.writerow(['id_a', 'id_b', 'distance', 'x', 'y', 'z', 'accepted', *SCORES, *columns])
         for one in decisions:
             id_a, id_b, distance, point = one.candidate
-            values = [''] * len(_SCORES) if one.scores is None else _format_scores(one.scores)
-            writer.writerow(
-                [id_a, id_b, f'{distance:g}', *point, int(one.accepted), *values, one.note]
-            )
+            values = [''] * len(SCORES) if one.scores is None else _format_scores(one.scores)
+            odds = ('' if p is None else f'{p:.4f}' for p in (one.probability, one.between))
+            pair = [id_a, id_b, f'{distance:g}', *point, int(one.accepted)]
+            writer.writerow([*pair, *values, *odds, one.note])
 
 
-def _format_scores(scores: resegmentation_pb2.EvalResult) -> list[str]:
-    sides = scores.from_a, scores.from_b
-    parts = [n for s in sides for n in (s.segment_a_consistency, s.segment_b_consistency)]
-    counts = [s.deleted_voxels for s in sides] + [s.num_voxels for s in sides]
-    return [f'{n:.4f}' for n in (scores.iou, *parts)] + [str(n) for n in counts]
+def _format_scores(scores: Sequence[float]) -> list[str]:
+    fractions, counts = scores[:_FRACTIONS], scores[_FRACTIONS:]
+    return [*(f'{n:.4f}' for n in fractions), *(f'{n:.0f}' for n in counts)]
 
 
 def join_ids(pairs: Sequence[tuple[int, int]]) -> dict[int, int]:

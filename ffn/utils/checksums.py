@@ -114,6 +114,50 @@ def read_checked(path: str | Path, advice: str) -> bytes:
     return data
 
 
+def open_checked(path: str | Path, advice: str) -> io.BufferedReader:
+    """Opens a table whose parts are compared with their checksums as they are read, from its beginning to its end.
+
+    Args:
+      path: the table.
+      advice: what to do if it is damaged.
+
+    Raises:
+      UserError: its checksums are damaged; reading raises it where the table is.
+      OSError: it cannot be read.
+    """
+    return io.BufferedReader(_CheckedFile(Path(path), advice), _BLOCK)
+
+
+class _CheckedFile(io.RawIOBase):
+    def __init__(self, path: Path, advice: str):
+        self._crcs = _read_crcs(path, advice)
+        self._path, self._advice, self._number = path, advice, 0
+        self._file, self._rest = path.open('rb'), b''
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fills part of a buffer; see `io.RawIOBase`."""
+        if not self._rest:
+            self._rest = self._file.read(_BLOCK)
+            crcs, number = self._crcs, self._number
+            is_end = not self._rest
+            if crcs is not None and (
+                (is_end and number != len(crcs))
+                or (not is_end and (number >= len(crcs) or zlib.crc32(self._rest) != crcs[number]))
+            ):
+                raise _damaged(self._path, self._advice)
+            self._number += not is_end
+        count = min(len(buffer), len(self._rest))
+        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
 def write_checked_npy(path: str | Path, array: np.ndarray) -> None:
     """Writes an array as npy, atomically, and its checksums."""
     with checked_path(path) as temporary, open(temporary, 'wb') as file:

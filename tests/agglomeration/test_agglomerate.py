@@ -10,8 +10,12 @@ import numpy as np
 import pytest
 
 from ffn.agglomeration import joined_volume, merges
+from ffn.agglomeration.evidence_table import ROW, EvidenceTable
+from ffn.agglomeration.features import FEATURES
+from ffn.agglomeration.merge_model import Logistic, MergeModel, Sigmoid, read_model, write_model
 from ffn.cli import agglomerate
 from ffn.distributed.local_pools import InProcess
+from ffn.proofreading.editing.merge_table import read_merge_table
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.outputs import OutputSpec
@@ -94,7 +98,7 @@ def test_pieces_of_one_body_are_joined(folder, repository):
 def test_what_is_finished_is_not_done_again(folder):
     first = run(folder)
     results = sorted((folder / 'again').glob('*.npz'))
-    assert len(results) == len(first) == 3
+    assert len(results) == first.pairs == 3
     before = [path.stat().st_mtime_ns for path in results]
     results[1].unlink()
     assert run(folder) == first
@@ -104,7 +108,7 @@ def test_what_is_finished_is_not_done_again(folder):
 
 def test_thresholds_may_change_the_rest_may_not(folder):
     run(folder)
-    assert not any(one.accepted for one in run(folder, '--min_consistency', '0.99'))
+    assert run(folder, '--min_consistency', '0.99').accepted == 0
     with pytest.raises(UserError, match=r'other settings: block_size is'):
         run(folder, '--block_size', '9,9,9')
 
@@ -114,13 +118,13 @@ def test_a_pair_that_cannot_be_done_keeps_none_from_it(folder):
     (folder / 'again.pbtxt').write_text(
         text.replace('radius { x: 16 y: 8 z: 10 }', 'radius { x: 16 y: 2 z: 10 }', 1)
     )
-    judged = run(folder)
-    notes = {one.candidate[:2]: one.note for one in judged}
+    found = run(folder)
+    table = rows(folder / 'again' / 'merges.csv')
+    notes = {(int(row['id_a']), int(row['id_b'])): row['note'] for row in table}
     # Between the bodies, a box of ±2 voxels holds the border of one of them only.
     assert notes[CUT] == ''
     assert any('is not in the segmentation' in note for note in notes.values())
-    table = rows(folder / 'again' / 'merges.csv')
-    assert {row['note'] for row in table} == set(notes.values())
+    assert found.impossible == sum(note != '' for note in notes.values()) > 0
 
 
 def test_an_image_that_cannot_be_read_is_no_answer(folder):
@@ -150,6 +154,119 @@ def test_an_output_that_cannot_be_is_refused_at_once(folder):
         with pytest.raises(UserError, match=words):
             run(folder, '--output_volume', *spec.split())
     assert not (folder / 'again').exists()
+
+
+def by_iou(path):
+    """A fit by which the probability is a half where 0.4 of two objects overlap."""
+    classifier = Logistic(
+        np.array([0]), np.array([1]), np.array([0.4]), np.array([0.1]), np.array([1.0]), 0.0
+    )
+    write_model(path, MergeModel(('iou',), classifier, Sigmoid(1.0, 0.0)))
+    return str(path)
+
+
+def test_a_fit_decides(folder, caplog):
+    fit = by_iou(folder / 'fit.json')
+    fixed = run(folder)
+    found = run(folder, '--model', fit)
+    assert (found.pairs, found.accepted, found.equivalences) == (3, 1, fixed.equivalences)
+    assert 'the fit was made with other settings' in caplog.text
+    table = {(int(row['id_a']), int(row['id_b'])): row for row in rows(folder / 'again/merges.csv')}
+    joined, apart = table[CUT], table[OTHER, CUT[1]]
+    assert float(joined['probability']) == pytest.approx(1 / (1 + np.exp(-6)), abs=1e-4)
+    assert joined['note'] == ''
+    assert float(apart['probability']) == pytest.approx(1 / (1 + np.exp(4)), abs=1e-4)
+    assert (apart['accepted'], apart['note']) == ('0', 'improbable')
+    # Proofreading takes these probabilities.
+    pairs = {(pair.a, pair.b): pair for pair in read_merge_table(folder / 'again/merges.csv').pairs}
+    assert pairs[CUT].probability == float(joined['probability'])
+    assert (pairs[CUT].accepted, pairs[OTHER, CUT[1]].accepted) == (True, False)
+    # Without the fit, everything is as before.
+    assert run(folder) == fixed
+    assert {row['probability'] for row in rows(folder / 'again/merges.csv')} == {''}
+
+
+def test_somata_and_sizes_forbid(folder):
+    fit = by_iou(folder / 'fit.json')
+    with h5py.File(folder / 'labels.h5', 'a') as file:
+        somata = np.zeros(file['split'].shape, np.uint8)
+        somata[4:9, 3:6, 5:8], somata[4:9, 3:6, 25:28] = 1, 2
+        file['somata'], file['one_value'] = somata, np.minimum(somata, 1)
+
+    def notes(*more):
+        run(folder, '--model', fit, *more)
+        return {row['note'] for row in rows(folder / 'again' / 'merges.csv')} - {'improbable'}
+
+    for name in ('somata', 'one_value'):
+        spec = f'{folder}/labels.h5:{name}'
+        assert notes('--somata', spec, '--soma_min_voxels', '40') == {'both objects have a soma'}
+        assert notes('--somata', spec, '--soma_min_voxels', '60') == {''}
+    assert notes('--soma_size', '1000') == {'both objects have a soma'}
+    voxels = 16 * 8 * (18 + 16)
+    assert notes('--max_voxels', str(voxels - 1)) == {'the object would be too large'}
+    assert notes('--max_voxels', str(voxels)) == {''}
+    with h5py.File(folder / 'labels.h5', 'a') as file:
+        file['none'] = np.zeros(somata.shape, np.float32)
+    with pytest.raises(UserError, match=r'labels\.h5:none holds float32'):
+        notes('--somata', f'{folder}/labels.h5:none')
+
+
+def test_evidence_is_gathered_once(folder):
+    run(folder)
+    tables = sorted((folder / 'again' / 'evidence').rglob('*.npy'))
+    assert len(tables) == 1
+    (before,) = (path.stat().st_mtime_ns for path in tables)
+    run(folder, '--min_iou', '0.5')
+    assert tables[0].stat().st_mtime_ns == before
+    next((folder / 'again').glob('*.npz')).unlink()
+    run(folder)
+    assert tables[0].stat().st_mtime_ns != before
+    data = bytearray(tables[0].read_bytes())
+    data[-3] ^= 1
+    tables[0].write_bytes(data)
+    with pytest.raises(UserError, match=r'0\.npy is damaged.*; remove it, and run again'):
+        run(folder)
+
+
+def test_fitting_says_what_it_lacks(folder, monkeypatch):
+    truth = f'{folder}/labels.h5:split'
+    with pytest.raises(UserError, match=r'too few pairs to fit to: 0 within an object'):
+        run(folder, '--fit', truth)
+    with h5py.File(folder / 'labels.h5', 'a') as file:
+        file['small'] = file['split'][:10]
+    with pytest.raises(UserError, match=r'labels\.h5:small covers .*, and not all of'):
+        run(folder, '--fit', f'{folder}/labels.h5:small')
+    with pytest.raises(UserError, match=r'no such fit: nowhere\.json'):
+        run(folder, '--model', 'nowhere.json')
+    monkeypatch.setitem(sys.modules, 'sklearn', None)
+    with pytest.raises(UserError, match=r'--fit needs scikit-learn'):
+        run(folder, '--fit', truth)
+
+
+def test_a_fit_is_written_with_its_plot(folder, monkeypatch, capsys):
+    """Evidence of many pairs in place of the three that there are."""
+    pytest.importorskip('sklearn')
+    run(folder)
+    random = np.random.default_rng(0)
+    table = np.zeros(600, ROW)
+    table['id_a'], table['id_b'] = random.integers(1, 80, (2, 600))
+    table['features'] = random.normal(size=table['features'].shape)
+    same = table['id_a'] % 20 == table['id_b'] % 20
+    table['features'][:, FEATURES.index('iou')] += 4 * same
+    monkeypatch.setattr(EvidenceTable, 'read', lambda self: iter([table]))
+    segments = np.arange(1, 80)
+    overlaps = np.stack([segments, segments % 20 + 1, segments * 0 + 9], axis=1).astype(np.uint64)
+    monkeypatch.setattr('ffn.agglomeration.agglomerate.count_overlaps', lambda *_: overlaps)
+    run(folder, '--fit', f'{folder}/labels.h5:split')
+    said = capsys.readouterr().out
+    assert 'fitted to 600 pairs' in said
+    assert 'gradient boosting, isotonic' in said
+    assert (folder / 'again' / 'reliability.png').read_bytes().startswith(b'\x89PNG')
+    fit = read_model(folder / 'again' / 'fit.json')
+    p = fit.probabilities(table['features'])
+    assert p[same].mean() > 0.5 > 10 * p[~same].mean()
+    assert fit.fitted_on['max_distance'] == 4
+    assert fit.fitted_on['pairs_left_out'] == {'not_resegmented': 0, 'unclear_object': 0}
 
 
 def test_bad_input(folder):

@@ -47,7 +47,7 @@ def found(volume, tmp_path):
     def find(block_size, box=None, distance=12.0, pool=None, folder=None):
         search = CandidateSearch(source, box or volume.box, SIZE, distance, Xyz(*block_size))
         folder = folder or tmp_path / f'blocks{next(count)}'
-        return find_candidates(search, folder, pool or InProcess(), quiet=True)
+        return list(find_candidates(search, folder, pool or InProcess(), quiet=True))
 
     return find
 

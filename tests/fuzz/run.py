@@ -31,6 +31,7 @@ MODULES = (
     'runs',
     'views',
     'exports',
+    'fits',
     'networks',
     'flax',
 )

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ffn.agglomeration.candidates import Candidate, write_candidates
+from ffn.agglomeration.evidence import scores_of
 from ffn.agglomeration.merges import MergeDecision, write_decisions
 from ffn.inference import resegmentation_pb2
 from ffn.proofreading.viewing.annotation_source import AnnotationSource, shader
@@ -21,7 +22,7 @@ LARGE = 2**64 - 2
 MERGES = [
     MergeDecision(
         Candidate(3, LARGE, 1.5, Xyz(10, 20, 30)),
-        resegmentation_pb2.EvalResult(iou=0.75),
+        scores_of(resegmentation_pb2.EvalResult(iou=0.75)),
         accepted=True,
     ),
     MergeDecision(Candidate(4, 5, 0, Xyz(-1, 2, 3)), None, accepted=False, note='too near'),

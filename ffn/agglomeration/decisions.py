@@ -1,0 +1,125 @@
+"""Decides about all candidates, by thresholds or by a fit; the tables of evidence are read, not held."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from ffn.agglomeration.candidates import Candidate
+from ffn.agglomeration.evidence import Thresholds
+from ffn.agglomeration.evidence_table import EvidenceTable, candidate_of
+from ffn.agglomeration.joins import NOTES, JoinRules, Segments, Why, join
+from ffn.agglomeration.merge_model import MergeModel
+from ffn.agglomeration.merges import MergeDecision
+from ffn.volumes import provenance
+
+# Why a pair could not be resegmented, in this run.
+Notes = Mapping[Candidate, str]
+
+
+def decide_by_thresholds(
+    evidence: EvidenceTable, thresholds: Thresholds, notes: Notes
+) -> Iterator[MergeDecision]:
+    """Yields the decision about each candidate: each pair for itself.
+
+    Args:
+      evidence: complete.
+      thresholds: when two segments are joined.
+      notes: why pairs have no evidence.
+    """
+    for table in evidence.read():
+        for row, accepted in zip(table, thresholds.accept_all(table['scores']), strict=True):
+            candidate, scores = candidate_of(row), _known(row)
+            note = notes.get(candidate, '') if scores is None else ''
+            yield MergeDecision(candidate, scores, bool(accepted), note)
+
+
+def decide_by_model(
+    evidence: EvidenceTable,
+    model: MergeModel,
+    rules: JoinRules,
+    segments: Segments | None,
+    notes: Notes,
+) -> Iterator[MergeDecision]:
+    """Yields the decision about each candidate: the most probable are joined first, under constraints.
+
+    Ids and probabilities of all pairs are held in memory, 24 bytes a pair.
+
+    Args:
+      evidence: complete.
+      model: gives probabilities.
+      rules: what may be joined.
+      segments: sizes and somata, where rules need them.
+      notes: why pairs have no evidence.
+    """
+    ids, found = [np.zeros((0, 2), np.uint64)], [np.zeros(0)]
+    for table in evidence.read():
+        ids.append(np.stack([table['id_a'], table['id_b']], axis=1))
+        found.append(model.probabilities(table['features']))
+    probabilities = np.concatenate(found)
+    why, between = join(np.concatenate(ids), probabilities, rules, segments)
+    begin = 0
+    for table in evidence.read():
+        for number, row in enumerate(table, begin):
+            candidate, reason = candidate_of(row), Why(why[number])
+            note = NOTES[reason] if reason != Why.UNKNOWN else notes.get(candidate, NOTES[reason])
+            yield MergeDecision(
+                candidate,
+                _known(row),
+                reason == Why.JOINED,
+                note,
+                _number(probabilities[number]),
+                _number(between[number]),
+            )
+        begin += len(table)
+
+
+@dataclass
+class Summary:
+    """Counts decisions.
+
+    Attributes:
+      pairs: all of them.
+      impossible: without evidence.
+      joined: ids of the accepted pairs.
+    """
+
+    pairs: int = 0
+    impossible: int = 0
+    joined: list[tuple[int, int]] = field(default_factory=list)
+
+    def counted(self, decisions: Iterable[MergeDecision]) -> Iterator[MergeDecision]:
+        """Yields decisions, and counts them."""
+        for one in decisions:
+            self.pairs += 1
+            self.impossible += one.scores is None
+            if one.accepted:
+                self.joined.append((one.candidate.id_a, one.candidate.id_b))
+            yield one
+
+
+def warn_of_differences(model: MergeModel, evidence: Mapping[str, Any]) -> None:
+    """Warns if evidence was gained in another way than that which a fit was made with.
+
+    Args:
+      model: the fit.
+      evidence: how it was gained, plain JSON.
+    """
+    stored = {name: model.fitted_on.get(name) for name in evidence}
+    if shown := provenance.differences(stored, evidence):
+        logging.warning(
+            'the fit was made with other settings, so its probabilities may not hold: %s', shown
+        )
+
+
+def _known(row: np.void) -> list[float] | None:
+    scores = row['scores']
+    return None if np.isnan(scores[0]) else scores.tolist()
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,275 @@
+"""Joins segments in the order of probability, under constraints.
+
+The probability that two objects are one is judged by all pairs between their segments: the mean of the log odds of these
+pairs. The two objects of highest probability are joined first, which changes what is known about the object that they
+become (average linkage). So one weak or mistaken link between two large objects does not join them against all others,
+and no chain of weak links forms. Objects are not joined if both have a soma, or if they would be too large together.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from ffn.utils.errors import UserError
+from ffn.utils.settings import setting
+from ffn.volumes.volume import VolumeSource
+
+# Log odds of a pair are at most this, so that no pair outweighs all others.
+_MOST_SURE = math.log(0.99 / 0.01)
+
+
+@dataclass(frozen=True)
+class JoinRules:
+    """What may be joined."""
+
+    min_probability: float = setting(
+        'two objects are joined while the mean log odds of all pairs between them are at least those of this '
+        'probability; more than a half, as wrong joins are harder to correct than missing ones',
+        default=0.7,
+        metavar='F',
+    )
+    max_voxels: int = setting(
+        'no object becomes larger than this by joining; 0: no limit', default=0, metavar='N'
+    )
+    somata: VolumeSource | None = setting(
+        'labels of somata or nuclei: segments of different ones are never joined. Where all are marked by one value, '
+        'each segment with enough of it counts as one',
+        default=None,
+        parse=lambda text, flag: VolumeSource(text) if text else None,
+        metavar='VOLUME',
+    )
+    soma_min_voxels: int = setting(
+        'voxels of a soma that make a segment one of its parts', default=1000, metavar='N'
+    )
+    soma_size: int = setting(
+        'a segment with this many voxels counts as a soma; 0: size says nothing',
+        default=0,
+        metavar='N',
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_probability < 1:
+            raise UserError(
+                f'--min_probability is {self.min_probability:g}; expected more than 0, less than 1'
+            )
+        for name in ('max_voxels', 'soma_size'):
+            if getattr(self, name) < 0:
+                raise UserError(f'--{name} is {getattr(self, name)}; expected 0 or more')
+        if self.soma_min_voxels < 1:
+            raise UserError(f'--soma_min_voxels is {self.soma_min_voxels}; expected 1 or more')
+
+    @property
+    def need_segments(self) -> bool:
+        """Whether sizes or somata of segments count."""
+        return bool(self.max_voxels or self.soma_size or self.somata)
+
+
+class Why(IntEnum):
+    """Why a pair was accepted or not; see `NOTES`."""
+
+    JOINED = 0
+    UNKNOWN = 1
+    IMPROBABLE = 2
+    WEAK = 3
+    SOMATA = 4
+    TOO_LARGE = 5
+    THROUGH_OTHERS = 6
+
+
+NOTES = {
+    Why.JOINED: '',
+    Why.UNKNOWN: 'not resegmented',
+    Why.IMPROBABLE: 'improbable',
+    Why.WEAK: 'improbable by all pairs between the two objects',
+    Why.SOMATA: 'both objects have a soma',
+    Why.TOO_LARGE: 'the object would be too large',
+    Why.THROUGH_OTHERS: 'improbable, and joined through others',
+}
+
+
+@dataclass(frozen=True)
+class Segments:
+    """What is known about segments.
+
+    Attributes:
+      voxels: of each.
+      soma: the soma that a segment has, by any number but 0; segments without one are not listed.
+    """
+
+    voxels: Mapping[int, int]
+    soma: Mapping[int, int]
+
+
+def measure_segments(overlaps: np.ndarray, rules: JoinRules) -> Segments:
+    """Finds sizes and somata of segments.
+
+    Args:
+      overlaps: uint64 [m, 3], voxels of segments in each soma, see `ffn.agglomeration.overlaps.count_overlaps`.
+      rules: what counts as a soma.
+    """
+    voxels: dict[int, int] = {}
+    most: dict[int, tuple[int, int]] = {}
+    somata = set()
+    for segment, soma, count in overlaps.tolist():
+        voxels[segment] = voxels.get(segment, 0) + count
+        if soma:
+            somata.add(soma)
+        if soma and count >= rules.soma_min_voxels:
+            most[segment] = max(most.get(segment, (0, 0)), (count, soma))
+    one_value = len(somata) == 1
+    # Numbers below 0 are segments that count as a soma of their own.
+    found = {i: -i if one_value else soma for i, (_, soma) in most.items()}
+    if rules.soma_size:
+        found |= {i: -i for i, n in voxels.items() if n >= rules.soma_size and i not in found}
+    return Segments(voxels, found)
+
+
+class Joins(NamedTuple):
+    """What was decided about each pair.
+
+    Attributes:
+      why: uint8 [n], `Why`; pairs that are joined are accepted.
+      between: float64 [n], probability that the two objects are one, by all pairs between them, when that was decided;
+        NaN for pairs that are improbable and whose objects are not linked by others.
+    """
+
+    why: np.ndarray
+    between: np.ndarray
+
+
+def join(
+    pairs: np.ndarray, probabilities: np.ndarray, rules: JoinRules, segments: Segments | None = None
+) -> Joins:
+    """Decides which pairs are joined.
+
+    Args:
+      pairs: uint64 [n, 2], segments; a pair may be there several times.
+      probabilities: float64 [n], NaN where nothing is known.
+      rules: what may be joined.
+      segments: their sizes and somata, needed if `rules.need_segments`.
+    """
+    why = np.full(len(pairs), Why.IMPROBABLE, np.uint8)
+    why[np.isnan(probabilities)] = Why.UNKNOWN
+    between = np.full(len(pairs), np.nan)
+    for chosen in _linked(pairs, probabilities, rules.min_probability):
+        state = _Joining(pairs[chosen], probabilities[chosen], rules, segments)
+        state.run()
+        why[chosen], between[chosen] = state.why, state.between
+    return Joins(why, between)
+
+
+def _linked(pairs: np.ndarray, probabilities: np.ndarray, least: float) -> Iterator[np.ndarray]:
+    """Yields the known pairs among segments that are linked by probable pairs, as indices: no others can be joined."""
+    known = np.flatnonzero(~np.isnan(probabilities))
+    if not len(known):
+        return
+    ids, at = np.unique(pairs[known], return_inverse=True)
+    a, b = at.reshape(-1, 2).T
+    probable = probabilities[known] >= least
+    edges = np.ones(int(probable.sum()), np.uint8), (a[probable], b[probable])
+    _, group = connected_components(coo_array(edges, shape=(len(ids),) * 2), directed=False)
+    within = group[a] == group[b]
+    order = np.argsort(group[a[within]], kind='stable')
+    chosen, groups = known[within][order], group[a[within]][order]
+    begins = np.flatnonzero(np.diff(groups, prepend=-1)).tolist()
+    for begin, end in itertools.pairwise([*begins, len(chosen)]):
+        yield chosen[begin:end]
+
+
+class _Joining:
+    """Average linkage under constraints, for segments that are linked."""
+
+    def __init__(
+        self,
+        pairs: np.ndarray,
+        probabilities: np.ndarray,
+        rules: JoinRules,
+        segments: Segments | None,
+    ):
+        clipped = np.clip(probabilities, 1e-12, 1 - 1e-12)
+        odds = np.clip(np.log(clipped / (1 - clipped)), -_MOST_SURE, _MOST_SURE)
+        self._odds = odds
+        self._probable = probabilities >= rules.min_probability
+        self._least = math.log(rules.min_probability / (1 - rules.min_probability))
+        self._rules = rules
+        self.why = np.full(len(pairs), Why.IMPROBABLE, np.uint8)
+        self.between = np.full(len(pairs), np.nan)
+        # Object → object → indices of the pairs between them.
+        self._links: dict[int, dict[int, list[int]]] = {}
+        for index, (a, b) in enumerate(pairs.tolist()):
+            self._links.setdefault(a, {}).setdefault(b, []).append(index)
+            self._links.setdefault(b, {})[a] = self._links[a][b]
+        known = segments or Segments({}, {})
+        self._voxels = {i: known.voxels.get(i, 0) for i in self._links}
+        self._soma = {i: known.soma.get(i, 0) for i in self._links}
+        self._heap: list[tuple[float, int, int, int]] = []
+
+    def run(self) -> None:
+        """Joins what is to be joined, the most probable first."""
+        for a, others in self._links.items():
+            for b in others:
+                if a < b:
+                    self._push(a, b)
+        while self._heap:
+            odds, a, b, count = heapq.heappop(self._heap)
+            links = self._links.get(a, {}).get(b)
+            # One of many: what was known when it was queued may have changed.
+            if links is None or len(links) != count:
+                continue
+            reason = self._forbidden(a, b)
+            self._decide(
+                links, -odds, Why.THROUGH_OTHERS if reason is None else Why.IMPROBABLE, reason
+            )
+            if reason is None:
+                self._unite(a, b)
+        for a, others in self._links.items():
+            for b, links in others.items():
+                odds = self._mean(links)
+                if a < b and odds < self._least:
+                    self._decide(links, odds, Why.IMPROBABLE, Why.WEAK)
+
+    def _mean(self, links: list[int]) -> float:
+        return math.fsum(self._odds[links]) / len(links)
+
+    def _push(self, a: int, b: int) -> None:
+        links = self._links[a][b]
+        odds = self._mean(links)
+        if odds >= self._least:
+            heapq.heappush(self._heap, (-odds, min(a, b), max(a, b), len(links)))
+
+    def _forbidden(self, a: int, b: int) -> Why | None:
+        if self._soma[a] and self._soma[b] and self._soma[a] != self._soma[b]:
+            return Why.SOMATA
+        most = self._rules.max_voxels
+        return Why.TOO_LARGE if most and self._voxels[a] + self._voxels[b] > most else None
+
+    def _decide(self, links: list[int], odds: float, improbable: Why, probable: Why | None) -> None:
+        at = np.array(links)
+        self.between[at] = 1 / (1 + math.exp(-odds))
+        self.why[at] = np.where(
+            self._probable[at], Why.JOINED if probable is None else probable, improbable
+        )
+
+    def _unite(self, a: int, b: int) -> None:
+        """The object with fewer neighbours becomes part of the other."""
+        if len(self._links[a]) < len(self._links[b]):
+            a, b = b, a
+        gone = self._links.pop(b)
+        del gone[a], self._links[a][b]
+        for other, links in gone.items():
+            del self._links[other][b]
+            joint = self._links[a].get(other, []) + links
+            self._links[a][other] = self._links[other][a] = joint
+            self._push(a, other)
+        self._voxels[a] += self._voxels.pop(b)
+        self._soma[a] = self._soma[a] or self._soma.pop(b)

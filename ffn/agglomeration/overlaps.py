@@ -1,0 +1,85 @@
+"""Counts the voxels of segments, and how many of them lie in each object of another volume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ffn.distributed.pool import Pool, run_stage
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz, blocks
+from ffn.utils.labels import joint_histogram
+from ffn.volumes.volume import VolumeSource
+
+# Rows that are held before they are added up.
+_HELD = 1 << 20
+
+
+def count_overlaps(
+    labels: VolumeSource,
+    other: VolumeSource | None,
+    box: Box,
+    block_size: Xyz,
+    pool: Pool,
+    what: str,
+    quiet: bool = False,
+) -> np.ndarray:
+    """Counts the voxels that segments share with objects.
+
+    Args:
+      labels: the segments.
+      other: the objects; None: none, so that voxels of segments are counted.
+      box: part of the volumes.
+      block_size: voxels that are read at a time.
+      pool: runs the tasks.
+      what: name of the stage, for the progress bar.
+      quiet: no progress bar.
+
+    Returns:
+      uint64 [m, 3]: segment; object, 0 for none; number of voxels; ascending.
+
+    Raises:
+      UserError: a volume cannot be read, holds no labels, or does not cover the box.
+    """
+    if other is not None:
+        with other.open() as volume:
+            covered = volume.require_labels().box
+        if covered.intersection(box) != box:
+            raise UserError(f'{other.name} covers {covered}, and not all of {box}')
+
+    def tasks() -> Iterator[tuple[VolumeSource, VolumeSource | None, Box]]:
+        return ((labels, other, block) for block in blocks(box, block_size))
+
+    count = sum(1 for _ in tasks())
+    held, rows = [np.zeros((0, 3), np.uint64)], 0
+    for part in run_stage(pool, count_block, tasks(), count, what, quiet, unit='block'):
+        held.append(part)
+        rows += len(part)
+        if rows > _HELD:
+            held, rows = [_added_up(held)], 0
+    return _added_up(held)
+
+
+def count_block(labels: VolumeSource, other: VolumeSource | None, block: Box) -> np.ndarray:
+    """Counts the voxels of a block; see `count_overlaps`."""
+    with labels.open() as volume:
+        segments = volume.require_labels().read(block)
+    if other is None:
+        objects = np.zeros(segments.shape, np.uint8)
+    else:
+        with other.open() as volume:
+            objects = volume.require_labels().read(block)
+    found = joint_histogram(segments, objects)
+    return found[found[:, 0] > 0]
+
+
+def _added_up(parts: list[np.ndarray]) -> np.ndarray:
+    rows = np.concatenate(parts)
+    if not len(rows):
+        return rows
+    rows = rows[np.lexsort((rows[:, 1], rows[:, 0]))]
+    begins = np.flatnonzero(np.r_[True, (np.diff(rows[:, :2], axis=0) != 0).any(axis=1)])
+    result = rows[begins]
+    result[:, 2] = np.add.reduceat(rows[:, 2], begins)
+    return result

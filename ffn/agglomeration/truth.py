@@ -1,0 +1,106 @@
+"""Which pairs belong to one object of a ground truth, and which do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from ffn.agglomeration.fitting import KnownPairs
+from ffn.utils.errors import UserError
+from ffn.utils.labels import find_ids
+from ffn.utils.settings import setting
+from ffn.volumes.volume import VolumeSource
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """What a classifier is fitted to.
+
+    Attributes:
+      truth: ground truth; None: nothing is fitted.
+      min_majority: see its help.
+    """
+
+    truth: VolumeSource | None = setting(
+        'fit a classifier to this ground truth, a label volume, and write it to fit.json in '
+        'output_directory',
+        default=None,
+        flag='fit',
+        parse=lambda text, flag: VolumeSource(text) if text else None,
+        metavar='TRUTH',
+    )
+    min_majority: float = setting(
+        'a segment belongs to an object of the ground truth if that has this fraction of its voxels; pairs of '
+        'which one belongs to none are left out of the fit',
+        default=0.75,
+        metavar='F',
+    )
+
+    def __post_init__(self) -> None:
+        if not 0.5 < self.min_majority <= 1:
+            raise UserError(
+                f'--min_majority is {self.min_majority:g}; expected more than 0.5, to 1'
+            )
+
+
+class Owners(NamedTuple):
+    """The objects that segments belong to.
+
+    Attributes:
+      segments: uint64 [n], ascending.
+      objects: uint64 [n], 0 for those that belong to none.
+    """
+
+    segments: np.ndarray
+    objects: np.ndarray
+
+    def of(self, segments: np.ndarray) -> np.ndarray:
+        """The objects of segments, uint64 of the same shape; 0 for none."""
+        at, found = find_ids(self.segments, segments.ravel())
+        objects = self.objects[at] if len(self.objects) else np.zeros(len(at), np.uint64)
+        return np.where(found, objects, np.uint64(0)).reshape(segments.shape)
+
+
+def find_owners(overlaps: np.ndarray, min_majority: float) -> Owners:
+    """Finds the object that has most of each segment.
+
+    Args:
+      overlaps: uint64 [m, 3], see `ffn.agglomeration.overlaps.count_overlaps`.
+      min_majority: fraction of all voxels of a segment, also of those that are in no object, that it must have.
+    """
+    segments, which = np.unique(overlaps[:, 0], return_inverse=True)
+    totals = np.bincount(which, overlaps[:, 2].astype(np.float64), len(segments))
+    objects = np.zeros(len(segments), np.uint64)
+    # The largest overlap of each segment comes last, and stays.
+    for row in np.argsort(overlaps[:, 2], kind='stable'):
+        _, one, voxels = overlaps[row]
+        is_clear = one > 0 and float(voxels) >= min_majority * totals[which[row]]
+        objects[which[row]] = one if is_clear else 0
+    return Owners(segments, objects)
+
+
+def known_pairs(tables: Iterable[np.ndarray], owners: Owners) -> tuple[KnownPairs, dict[str, int]]:
+    """Chooses the pairs whose objects are known.
+
+    Args:
+      tables: arrays of `ffn.agglomeration.evidence_table.ROW`.
+      owners: objects of the segments.
+
+    Returns:
+      The pairs; and how many were left out, and why.
+    """
+    counts = {'not_resegmented': 0, 'unclear_object': 0}
+    features, objects = [], []
+    for table in tables:
+        known, both = table['features'], owners.of(np.stack([table['id_a'], table['id_b']], axis=1))
+        measured, clear = np.isfinite(known).all(axis=1), (both > 0).all(axis=1)
+        counts['not_resegmented'] += int(np.count_nonzero(~measured))
+        counts['unclear_object'] += int(np.count_nonzero(measured & ~clear))
+        features.append(known[measured & clear])
+        objects.append(both[measured & clear])
+    if not features:
+        raise UserError('there are no pairs to fit to')
+    return KnownPairs(np.concatenate(features), np.concatenate(objects)), counts

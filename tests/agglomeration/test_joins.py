@@ -1,0 +1,148 @@
+"""Joining in the order of probability: constraints, chains, and what is said about every pair."""
+
+import numpy as np
+import pytest
+
+from ffn.agglomeration.joins import JoinRules, Segments, Why, join, measure_segments
+from ffn.agglomeration.merges import join_ids
+from ffn.utils.errors import UserError
+
+
+def decide(links, rules=None, segments=None):
+    """Joins pairs given as (a, b): probability; returns why of each pair, and the objects."""
+    pairs = np.array(list(links), np.uint64)
+    rules = rules or JoinRules(min_probability=0.5)
+    found = join(pairs, np.array(list(links.values()), float), rules, segments)
+    why = dict(zip(links, map(Why, found.why.tolist())))
+    joined = join_ids([pair for pair, one in why.items() if one is Why.JOINED])
+    return why, joined, dict(zip(links, found.between.tolist()))
+
+
+def test_what_is_probable_is_joined():
+    large = 2**63 + 5
+    why, joined, between = decide({(1, 2): 0.9, (2, large): 0.2, (3, 4): 0.5, (1, 9): float('nan')})
+    assert why == {
+        (1, 2): Why.JOINED,
+        (2, large): Why.IMPROBABLE,
+        (3, 4): Why.JOINED,
+        (1, 9): Why.UNKNOWN,
+    }
+    assert joined == {1: 1, 2: 1, 3: 3, 4: 3}
+    assert between[1, 2] == pytest.approx(0.9)
+    assert np.isnan(between[1, 9])
+
+
+def test_one_link_does_not_outweigh_all_others():
+    # 1-2 and 3-4 are sure; 2-3 is probable, but 1-3, 1-4 and 2-4 are not.
+    links = {(1, 2): 0.95, (3, 4): 0.95, (2, 3): 0.7, (1, 3): 0.2, (2, 4): 0.2, (1, 4): 0.2}
+    why, joined, between = decide(links)
+    assert joined == {1: 1, 2: 1, 3: 3, 4: 3}
+    assert why[2, 3] is Why.WEAK
+    assert why[1, 4] is Why.WEAK or why[1, 4] is Why.IMPROBABLE
+    odds = np.mean([np.log(p / (1 - p)) for p in (0.7, 0.2, 0.2, 0.2)])
+    assert between[2, 3] == pytest.approx(1 / (1 + np.exp(-odds)))
+    assert between[1, 4] == between[2, 3]
+
+
+def test_an_improbable_pair_is_joined_through_others():
+    why, joined, between = decide({(1, 2): 0.95, (2, 3): 0.9, (1, 3): 0.3})
+    assert joined == {1: 1, 2: 1, 3: 1}
+    assert why[1, 3] is Why.THROUGH_OTHERS
+    assert between[1, 3] == between[2, 3] < 0.9
+
+
+def test_no_pair_is_surer_than_its_limit():
+    # A single certain pair weighs no more than two with odds of 1 to 99.
+    links = {(1, 2): 0.999, (3, 4): 0.999, (2, 3): 1.0, (1, 3): 0.008, (2, 4): 0.008}
+    why, joined, _ = decide(links)
+    assert why[2, 3] is Why.WEAK
+    assert joined[1] != joined[3]
+
+
+def test_two_somata_stay_apart():
+    segments = Segments({}, {1: 7, 4: 8, 5: 7})
+    links = {(1, 2): 0.9, (2, 3): 0.8, (3, 4): 0.95, (1, 5): 0.9}
+    why, joined, _ = decide(links, JoinRules(min_probability=0.5, soma_size=9), segments)
+    assert why == {
+        (3, 4): Why.JOINED,
+        (1, 2): Why.JOINED,
+        (1, 5): Why.JOINED,
+        (2, 3): Why.SOMATA,
+    }
+    assert joined[1] == joined[5] != joined[4]
+
+
+def test_objects_do_not_become_too_large():
+    segments = Segments({1: 60, 2: 30, 3: 30}, {})
+    why, _, _ = decide({(1, 2): 0.9, (2, 3): 0.8}, JoinRules(max_voxels=100), segments)
+    assert why == {(1, 2): Why.JOINED, (2, 3): Why.TOO_LARGE}
+    why, _, _ = decide({(1, 2): 0.9, (2, 3): 0.8}, JoinRules(max_voxels=120), segments)
+    assert set(why.values()) == {Why.JOINED}
+
+
+def test_the_order_of_the_table_does_not_matter():
+    random = np.random.default_rng(5)
+    pairs = {tuple(sorted(random.choice(40, 2, replace=False).tolist())) for _ in range(200)}
+    links = {(a + 1, b + 1): float(random.random()) for a, b in sorted(pairs)}
+    rules = JoinRules(min_probability=0.5, max_voxels=12)
+    segments = Segments(dict.fromkeys(range(1, 41), 1), {3: 1, 17: 2, 29: 3})
+    why, joined, between = decide(links, rules, segments)
+    order = list(links)
+    random.shuffle(order)
+    again, joined_again, between_again = decide(
+        {p: links[tuple(p)] for p in map(tuple, order)}, rules, segments
+    )
+    assert (why, joined) == (again, joined_again)
+    assert between == pytest.approx(between_again, nan_ok=True)
+    # Whatever was joined keeps the rules.
+    members = {}
+    for segment, one in joined.items():
+        members.setdefault(one, set()).add(segment)
+    assert max(map(len, members.values())) <= 12
+    assert all(len({3, 17, 29} & those) <= 1 for those in members.values())
+    for (a, b), one in why.items():
+        together = a in joined and joined[a] == joined.get(b)
+        assert together == (one in (Why.JOINED, Why.THROUGH_OTHERS))
+        assert (one in (Why.JOINED, Why.WEAK, Why.SOMATA, Why.TOO_LARGE)) >= (links[a, b] >= 0.5)
+
+
+def test_a_higher_limit_joins_no_more():
+    random = np.random.default_rng(2)
+    links = {(a, b): float(random.random()) for a in range(1, 12) for b in range(a + 1, 12)}
+    counts = [
+        len(set(decide(links, JoinRules(min_probability=p))[1].values())) for p in (0.3, 0.5, 0.9)
+    ]
+    assert counts[0] >= 1
+    joined = [len(decide(links, JoinRules(min_probability=p))[1]) for p in (0.3, 0.5, 0.9)]
+    assert joined == sorted(joined, reverse=True)
+
+
+def test_nothing_to_join():
+    for links in ({(1, 2): 0.1}, {(1, 2): float('nan')}):
+        assert decide(links)[1] == {}
+    found = join(np.zeros((0, 2), np.uint64), np.zeros(0), JoinRules())
+    assert len(found.why) == len(found.between) == 0
+
+
+def test_somata_of_segments():
+    rows = np.array(
+        [[1, 0, 500], [1, 3, 90], [1, 4, 60], [2, 4, 40], [5, 0, 9000], [6, 3, 51]], np.uint64
+    )
+    rules = JoinRules(soma_min_voxels=50, soma_size=5000)
+    found = measure_segments(rows, rules)
+    assert found.voxels == {1: 650, 2: 40, 5: 9000, 6: 51}
+    assert found.soma == {1: 3, 6: 3, 5: -5}
+    # One value for all somata: each segment is one of its own.
+    rows[:, 1] = np.minimum(rows[:, 1], 1)
+    assert measure_segments(rows, rules).soma == {1: -1, 6: -6, 5: -5}
+
+
+def test_rules_that_make_no_sense():
+    for wrong, words in (
+        ({'min_probability': 1}, r'--min_probability is 1'),
+        ({'max_voxels': -1}, r'--max_voxels is -1'),
+        ({'soma_size': -1}, r'--soma_size is -1'),
+        ({'soma_min_voxels': 0}, r'--soma_min_voxels is 0'),
+    ):
+        with pytest.raises(UserError, match=words):
+            JoinRules(**wrong)
