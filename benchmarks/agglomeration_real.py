@@ -171,7 +171,7 @@ def show(part: Part, name: str, accepted: np.ndarray) -> None:
     """Prints a line of the table."""
     voi, before = part.voi(accepted), part.voi(np.zeros(len(accepted), bool))
     right, found = merges_of(part, accepted)
-    gain = before.split + before.merge - voi.split - voi.merge
+    gain = before.total - voi.total if accepted.any() else 0.0
     print(
         f'| {name} | {accepted.sum()} | {right:.3f} | {found:.3f} | {voi.split:.4f} | {voi.merge:.4f} | '
         f'{voi.split + voi.merge:.4f} | {gain:.4f} |'

@@ -8,6 +8,7 @@ less likely than one within an object to be in either set, and counts accordingl
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -90,7 +91,9 @@ class Tested(NamedTuple):
 
 
 def fit(pairs: KnownPairs, fitted_on: Mapping[str, Any]) -> MergeModel:
-    """Fits logistic regression and gradient boosting with either calibration, and keeps what has the lowest log loss.
+    """Fits logistic regression and gradient boosting with either calibration, and chooses among them.
+
+    Chosen is the simplest whose log loss is not above the lowest by more than the standard error of the difference.
 
     Args:
       pairs: what is fitted to.
@@ -110,10 +113,10 @@ def fit(pairs: KnownPairs, fitted_on: Mapping[str, Any]) -> MergeModel:
         scores = _score_folds(pairs, splits, fitter)
         for kind, calibrate in CALIBRATIONS.items():
             tested[f'{name}, {kind}'] = _calibrate_folds(pairs.same, splits, scores, calibrate)
-    figures = {name: figures_of(one) for name, one in tested.items()}
-    chosen = min(figures, key=lambda name: figures[name]['log_loss'])
+    figures = {name: figures_of(_together(folds)) for name, folds in tested.items()}
+    chosen = _choose(tested, min(figures, key=lambda name: figures[name]['log_loss']))
     name, kind = chosen.split(', ')
-    best = tested[chosen]
+    best = _together(tested[chosen])
     every = np.ones(len(pairs.features))
     rate = np.full(len(best.same), np.average(best.same, weights=best.weights))
     return MergeModel(
@@ -135,6 +138,24 @@ def fit(pairs: KnownPairs, fitted_on: Mapping[str, Any]) -> MergeModel:
             'reliability': reliability(best),
         },
     )
+
+
+def _choose(tested: Mapping[str, Sequence[Tested]], best: str) -> str:
+    """The first, as the simplest come first, that is as good as the best one, as far as the folds tell."""
+    losses = {
+        name: np.array([figures_of(fold)['log_loss'] for fold in folds])
+        for name, folds in tested.items()
+    }
+    for name, loss in losses.items():
+        worse = loss - losses[best]
+        # Repetitions use the same pairs again, so that they do not count.
+        if name == best or worse.mean() <= worse.std(ddof=1) / math.sqrt(FOLDS):
+            return name
+    return best
+
+
+def _together(folds: Sequence[Tested]) -> Tested:
+    return Tested(*(np.concatenate(parts) for parts in zip(*folds, strict=True)))
 
 
 def require_scikit_learn() -> None:
@@ -190,7 +211,7 @@ def _calibrate_folds(
     splits: Sequence[Split],
     scores: Sequence[np.ndarray],
     calibrate: Callable[..., Calibration],
-) -> Tested:
+) -> list[Tested]:
     """Predicts every fold; what calibrates the scores of a fold are those of the other folds."""
     found = []
     for number, (_, test) in enumerate(splits):
@@ -202,7 +223,7 @@ def _calibrate_folds(
         found.append(
             Tested(same[test], _weights(same[test]), scores[number], calibration(scores[number]))
         )
-    return Tested(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+    return found
 
 
 def _weights(same: np.ndarray) -> np.ndarray:
@@ -322,6 +343,7 @@ def calibrate_isotonic(scores: np.ndarray, same: np.ndarray, weights: np.ndarray
     return Isotonic(fitted.X_thresholds_, np.clip(fitted.y_thresholds_, least, 1 - least))
 
 
+# The simplest first.
 FITTERS: Mapping[str, Fitter] = {
     **{
         f'logistic regression C={strength:g}': functools.partial(fit_logistic, strength=strength)

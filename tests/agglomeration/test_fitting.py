@@ -41,7 +41,7 @@ def fitted():
 def test_probabilities_come_true(fitted):
     pairs, true = sample(20_000, seed=2)
     found = fitted.probabilities(pairs.features)
-    assert np.mean(np.abs(found - true)) < 0.05
+    assert np.mean(np.abs(found - true)) < 0.07
     for low in np.arange(0, 1, 0.1):
         within = (found >= low) & (found < low + 0.1)
         assert pairs.same[within].mean() == pytest.approx(found[within].mean(), abs=0.1)
@@ -52,7 +52,7 @@ def test_what_was_tried_is_told(fitted):
     assert found['chosen'].startswith('logistic regression')  # as the pairs were made
     assert len(found['tried']) == 8
     best = found['tried'][found['chosen']]
-    assert best['log_loss'] == min(one['log_loss'] for one in found['tried'].values())
+    assert best['log_loss'] < min(one['log_loss'] for one in found['tried'].values()) + 0.03
     pairs, true = sample(20_000, seed=2)
     expected = -np.mean(np.where(pairs.same, np.log(true), np.log(1 - true)))
     assert best['log_loss'] == pytest.approx(expected, abs=0.04)
@@ -68,6 +68,22 @@ def test_what_was_tried_is_told(fitted):
         'pairs_within_objects': int(same.same.sum()),
         'objects_with_pairs_within': len(np.unique(same.objects[same.same])),
     }
+
+
+def test_the_simplest_that_is_as_good_is_chosen():
+    random = np.random.default_rng(0)
+    same, weights, scores = random.random(400) < 0.5, np.ones(400), np.zeros(400)
+
+    def folds(p_true, noise):
+        p = np.clip(
+            np.where(same, p_true, 1 - p_true) + noise * random.normal(size=400), 0.01, 0.99
+        )
+        parts = (same, weights, scores, p)
+        return [fitting.Tested(*(part[i : i + 20] for part in parts)) for i in range(0, 400, 20)]
+
+    tested = {'simple': folds(0.7, 0.05), 'middle': folds(0.8, 0.05), 'best': folds(0.8, 0.04)}
+    assert fitting._choose(tested, 'best') == 'middle'
+    assert fitting._choose({**tested, 'best': folds(0.95, 0.01)}, 'best') == 'best'
 
 
 def test_no_object_is_on_both_sides():
