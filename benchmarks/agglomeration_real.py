@@ -134,7 +134,7 @@ def read_merges(path: Path) -> Mapping[str, np.ndarray]:
     with open(path, newline='') as file:
         rows = list(csv.DictReader(file))
     names = ('accepted', 'probability', *SCORES)
-    table = {n: np.array([float(row[n] or 'nan') for row in rows]) for n in names}
+    table = {n: np.array([float(row.get(n) or 'nan') for row in rows]) for n in names}
     return table | {n: np.array([int(row[n]) for row in rows], np.uint64) for n in ('id_a', 'id_b')}
 
 

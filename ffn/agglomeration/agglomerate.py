@@ -140,7 +140,8 @@ def agglomerate(
         segments = _segments(resegmentation, config, pool, quiet)
         decisions = decide_by_model(evidence, model, config.rules, segments, notes)
     summary = Summary()
-    merges.write_decisions(directory / 'merges.csv', summary.counted(decisions))
+    found = summary.counted(decisions)
+    merges.write_decisions(directory / 'merges.csv', found, fitted=model is not None)
     equivalences = merges.join_ids(summary.joined)
     merges.write_equivalences(directory / 'equivalences.csv', equivalences)
     return Agglomeration(

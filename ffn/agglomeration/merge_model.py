@@ -20,7 +20,7 @@ from ffn.utils.atomic import atomic_path
 from ffn.utils.checksums import sealed, unsealed
 from ffn.utils.errors import UserError
 
-KIND, VERSION = 'ffn agglomeration fit', 1
+KIND, VERSION = 'agglomeration fit', 1
 _ADVICE = 'fit again with ffn agglomerate --fit'
 # Numbers up to this cannot overflow, whatever they are multiplied with.
 _LARGEST = 1e15

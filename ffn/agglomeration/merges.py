@@ -40,16 +40,23 @@ class MergeDecision(NamedTuple):
     between: float | None = None
 
 
-def write_decisions(path: Path, decisions: Iterable[MergeDecision]) -> None:
-    """Writes the merge table as CSV, atomically; see doc/formats.md."""
+def write_decisions(path: Path, decisions: Iterable[MergeDecision], fitted: bool = False) -> None:
+    """Writes the merge table as CSV, atomically; see doc/formats.md.
+
+    Args:
+      path: table to write.
+      decisions: about all candidates.
+      fitted: whether there are probabilities; otherwise the table has no columns for them.
+    """
     with atomic_path(path) as temporary, open(temporary, 'w', newline='') as file:
         writer = csv.writer(file)
-        columns = ('probability', 'between', 'note')
-        writer.writerow(['id_a', 'id_b', 'distance', 'x', 'y', 'z', 'accepted', *SCORES, *columns])
+        columns = [*SCORES, *(('probability', 'between') if fitted else ()), 'note']
+        writer.writerow(['id_a', 'id_b', 'distance', 'x', 'y', 'z', 'accepted', *columns])
         for one in decisions:
             id_a, id_b, distance, point = one.candidate
             values = [''] * len(SCORES) if one.scores is None else _format_scores(one.scores)
-            odds = ('' if p is None else f'{p:.4f}' for p in (one.probability, one.between))
+            found = (one.probability, one.between) if fitted else ()
+            odds = ['' if p is None else f'{p:.4f}' for p in found]
             pair = [id_a, id_b, f'{distance:g}', *point, int(one.accepted)]
             writer.writerow([*pair, *values, *odds, one.note])
 

@@ -15,6 +15,7 @@ from ffn.agglomeration.features import FEATURES
 from ffn.agglomeration.merge_model import Logistic, MergeModel, Sigmoid, read_model, write_model
 from ffn.cli import agglomerate
 from ffn.distributed.local_pools import InProcess
+from ffn.evaluation.run_report.joins import read_joins
 from ffn.proofreading.editing.merge_table import read_merge_table
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
@@ -181,9 +182,11 @@ def test_a_fit_decides(folder, caplog):
     pairs = {(pair.a, pair.b): pair for pair in read_merge_table(folder / 'again/merges.csv').pairs}
     assert pairs[CUT].probability == float(joined['probability'])
     assert (pairs[CUT].accepted, pairs[OTHER, CUT[1]].accepted) == (True, False)
+    joins = read_joins(folder / 'again')
+    assert (joins.score, joins.accepted, joins.not_scored) == ('probability', 1, 0)
     # Without the fit, everything is as before.
     assert run(folder) == fixed
-    assert {row['probability'] for row in rows(folder / 'again/merges.csv')} == {''}
+    assert not any('probability' in row for row in rows(folder / 'again/merges.csv'))
 
 
 def test_somata_and_sizes_forbid(folder):
