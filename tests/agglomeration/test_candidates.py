@@ -1,6 +1,8 @@
 """Candidates of a volume: whatever its blocks are, the same pairs."""
 
+import collections
 import itertools
+import tracemalloc
 
 import h5py
 import numpy as np
@@ -11,6 +13,7 @@ from ffn.agglomeration.candidates import (
     Candidate,
     CandidateSearch,
     find_candidates,
+    iterate_candidates,
     read_candidates,
     write_candidates,
 )
@@ -110,6 +113,22 @@ def test_the_table_comes_back(tmp_path):
     (tmp_path / 'c.csv').write_text('something\n')
     with pytest.raises(UserError, match='not a table of candidates'):
         read_candidates(tmp_path / 'c.csv')
+
+
+def test_many_candidates_are_not_held_in_memory(tmp_path):
+    count = 30_000
+    rows = (Candidate(i, i + 2**40, 0.5, Xyz(i, 2, 3)) for i in range(1, count + 1))
+    tracemalloc.start()
+    try:
+        write_candidates(tmp_path / 'c.csv', rows)
+        last = collections.deque(iterate_candidates(tmp_path / 'c.csv'), maxlen=1)
+        _, streamed = tracemalloc.get_traced_memory()
+        assert len(read_candidates(tmp_path / 'c.csv')) == count
+        _, held = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert last[0] == Candidate(count, count + 2**40, 0.5, Xyz(count, 2, 3))
+    assert streamed < 1_000_000 < held
 
 
 def test_bad_input(volume, found):

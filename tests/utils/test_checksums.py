@@ -15,6 +15,7 @@ from ffn.utils import checksums
 from ffn.utils.checksums import (
     CheckedTable,
     checked_path,
+    open_checked,
     read_checked,
     read_checked_npy,
     sealed,
@@ -100,6 +101,34 @@ def test_damaged_checksums(table, at):
     flip(table.parent / 'ids.bin.crc', at)
     with pytest.raises(UserError, match=r'ids\.bin\.crc is damaged; remove it'):
         read_checked(table, 'remove it')
+
+
+def read_on(path):
+    """All of a table, read a little at a time."""
+    with open_checked(path, 'make it again') as file:
+        return b''.join(iter(lambda: file.read(10_007), b''))
+
+
+@pytest.mark.parametrize('change', [b'', b'more', None])
+def test_a_table_that_is_read_on_and_on(tmp_path, change):
+    path, data = tmp_path / 'numbers', NUMBERS.tobytes()
+    with checked_path(path) as temporary:
+        temporary.write_bytes(data)
+    assert read_on(path) == data
+    if change is None:
+        (tmp_path / 'numbers.crc').unlink()
+        path.write_bytes(data[:-8])
+        assert read_on(path) == data[:-8]
+        return
+    damaged = bytearray(data + change)
+    damaged[100_000] ^= 0 if change else 4
+    path.write_bytes(damaged)
+    with pytest.raises(UserError, match=r'numbers is damaged.*; make it again'):
+        read_on(path)
+    for size in (0, 65_536, 2 * 65_536, len(data) - 1):
+        path.write_bytes(data[:size])
+        with pytest.raises(UserError, match=r'numbers is damaged'):
+            read_on(path)
 
 
 def test_an_empty_table(tmp_path):
