@@ -22,6 +22,7 @@ from scipy.sparse.csgraph import connected_components
 
 from ffn.utils.errors import UserError
 from ffn.utils.settings import setting
+from ffn.volumes.specs import absolute_spec
 from ffn.volumes.volume import VolumeSource
 
 # Log odds of a pair are at most this, so that no pair outweighs all others.
@@ -45,7 +46,7 @@ class JoinRules:
         'labels of somata or nuclei: segments of different ones are never joined. Where all are marked by one value, '
         'each segment with enough of it counts as one',
         default=None,
-        parse=lambda text, flag: VolumeSource(text) if text else None,
+        parse=lambda text, flag: VolumeSource(absolute_spec(text)) if text else None,
         metavar='VOLUME',
     )
     soma_min_voxels: int = setting(

@@ -12,6 +12,7 @@ from ffn.agglomeration.fitting import KnownPairs
 from ffn.utils.errors import UserError
 from ffn.utils.labels import find_ids
 from ffn.utils.settings import setting
+from ffn.volumes.specs import absolute_spec
 from ffn.volumes.volume import VolumeSource
 
 
@@ -29,7 +30,7 @@ class FitConfig:
         'output_directory',
         default=None,
         flag='fit',
-        parse=lambda text, flag: VolumeSource(text) if text else None,
+        parse=lambda text, flag: VolumeSource(absolute_spec(text)) if text else None,
         metavar='TRUTH',
     )
     min_majority: float = setting(
