@@ -69,7 +69,7 @@ def parse(manifest: bytes, file: bytes, end: int, bits: int) -> Mesh:
 
     at = 0
 
-    def take(dtype, *shape):
+    def take(dtype: str, *shape: int) -> np.ndarray:
         nonlocal at
         found = np.frombuffer(manifest, dtype, int(np.prod(shape)), at).reshape(shape)
         at += found.nbytes

@@ -1,13 +1,10 @@
 """Files written by zarr-python, ome-zarr, CloudVolume and webknossos, in environments of theirs, read by ours.
 
-`FFN_TEST_ORACLES` names their Pythons, separated by colons: python -m venv oracles && oracles/bin/pip install zarr
-cloud-volume, and likewise ome-zarr and webknossos, each in an environment of its own.
-Last run with zarr 3.1.6, cloud-volume 12.15.2, ome-zarr 0.18.0 and webknossos 4.3.3.
+See `tests.oracles`. Last run with zarr 3.1.6, cloud-volume 12.15.2, ome-zarr 0.18.0 and webknossos 4.3.3.
 """
 
 from __future__ import annotations
 
-import os
 import subprocess
 import textwrap
 
@@ -17,9 +14,9 @@ import pytest
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.volume import open_volume
+from tests import oracles
 
-PYTHONS = list(filter(None, os.environ.get('FFN_TEST_ORACLES', '').split(':')))
-pytestmark = pytest.mark.skipif(not PYTHONS, reason='FFN_TEST_ORACLES names no Python')
+pytestmark = oracles.needed
 
 SHAPE = (13, 20, 31)
 DATA = np.arange(np.prod(SHAPE), dtype=np.uint32).reshape(SHAPE) + 1
@@ -31,18 +28,7 @@ data = np.arange(np.prod(shape), dtype=np.uint32).reshape(shape) + 1
 
 
 def write(folder, program):
-    """Runs a program in the first other environment that has its library; skips where none has."""
-    file = folder / 'program.py'
-    file.write_text(BEGIN + textwrap.dedent(program))
-    for python in PYTHONS:
-        done = subprocess.run(
-            [python, file.name], cwd=folder, capture_output=True, text=True, check=False
-        )
-        if done.returncode == 0:
-            return
-        lacks = 'No module named' in done.stderr or 'is not installed' in done.stderr
-        assert lacks, done.stderr
-    pytest.skip(done.stderr.splitlines()[-1])
+    oracles.run(folder, BEGIN + textwrap.dedent(program))
 
 
 def check(spec, data=DATA, start=(0, 0, 0), size=None):
