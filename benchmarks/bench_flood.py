@@ -21,16 +21,23 @@ import argparse
 import os
 import shutil
 import tempfile
+import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from scipy.special import expit
 
 from benchmarks import measure, real_segmentation
 from ffn.evaluation.held_out_score import HeldOutScore, Segmented
 from ffn.inference import inference_pb2
 from ffn.utils.geometry import Box, Xyz
+
+if TYPE_CHECKING:
+    from ffn.inference.core.canvas import Canvas
+    from ffn.models.predictor import Predict
 
 POLICIES = {'face': 'FaceMaxMovementPolicy', 'coarse': 'CoarseToFineMovementPolicy'}
 WAYS = ('face:bfloat16', 'coarse:bfloat16', 'face:int8', 'coarse:int8')
@@ -80,6 +87,45 @@ def make_case(name: str, args: argparse.Namespace, folder: Path) -> Case:
     return Case(request, box, measure.sample_labels(args.data)[box.slices_zyx])
 
 
+class Fates:
+    """Where steps go, by what became of the object; and those that changed no probability by a hundredth.
+
+    It is the network of a run, and timed as such, and an observer of its canvas.
+    """
+
+    def __init__(self, predict: Predict):
+        self._predict = predict
+        self.network_s = 0.0
+        self.unchanged = 0
+        self.steps: Counter[str] = Counter()
+        self._counted, self._outcomes = 0, [0, 0, 0]
+
+    def __call__(self, images: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+        """Runs the network."""
+        begin = time.perf_counter()
+        logits = self._predict(images, seeds)
+        self.network_s += time.perf_counter() - begin
+        self.unchanged += int(np.abs(expit(logits) - expit(seeds)).max() < 0.01)
+        return logits
+
+    def observe(self, canvas: Canvas) -> None:
+        """Counts the steps of an object when it has ended."""
+        counters = canvas.counters
+        outcomes = [len(canvas.origins), counters['rejected-weak'], counters['rejected-small']]
+        for name, before, after in zip(
+            ('kept', 'weak', 'small'), self._outcomes, outcomes, strict=True
+        ):
+            if after > before:
+                self.steps[name] += counters['predict-calls'] - self._counted
+                self._counted = counters['predict-calls']
+        self._outcomes = outcomes
+
+    def __str__(self) -> str:
+        total = self._counted
+        parts = [f'{name} {self.steps[name] / total:.1%}' for name in ('kept', 'weak', 'small')]
+        return f'steps by object: {", ".join(parts)}; changed nothing: {self.unchanged / total:.1%}'
+
+
 class Measured(NamedTuple):
     """What a run took and gave."""
 
@@ -90,11 +136,13 @@ class Measured(NamedTuple):
     voi: float
     fill: float
     objects: int
+    fates: Fates
 
 
 def run(case: Case, way: str, arguments: str) -> Measured:
     """Segments the box of a case in one way."""
-    from ffn.inference.network import load_network
+    from ffn.inference.executor import Executor
+    from ffn.inference.network import load_network, make_predictor
     from ffn.inference.request import make_config
     from ffn.inference.runner import Runner
 
@@ -103,23 +151,22 @@ def run(case: Case, way: str, arguments: str) -> Measured:
     policy, request.precision = way.split(':')
     request.movement_policy_name = POLICIES[policy]
     request.movement_policy_args = arguments if policy == 'coarse' else ''
-    with tempfile.TemporaryDirectory() as output:
-        request.segmentation_output_dir = output
-        config = make_config(request)
-        with Runner(config) as runner:
-            canvas = runner.run(case.box.start.zyx, case.box.size.zyx)
-        if canvas is None:
-            raise SystemExit('error: nothing was segmented')
+    with Runner(make_config(request)) as runner:
+        model = load_network(runner.config)
+        fates = Fates(make_predictor(runner.config, model))
+        runner.executor = Executor(fates)
+        canvas = runner.run_in_memory(case.box.start.zyx, case.box.size.zyx, fates.observe)
     found, steps = canvas.segmentation, canvas.counters['predict-calls']
     score = HeldOutScore.of(case.truth, Segmented(found), 'truth')
     return Measured(
         steps,
-        canvas.counters['predict-time-ms'] / 1e3,
-        steps * flop_of_step(load_network(config)),
+        fates.network_s,
+        steps * flop_of_step(model),
         real_segmentation.truth_error(case.truth, found),
         score.voi_split + score.voi_merge,
         float((found > 0).mean()),
         len(canvas.origins),
+        fates,
     )
 
 
@@ -143,6 +190,7 @@ def lines(name: str, case: Case, ways: Sequence[str], arguments: str) -> Iterato
             f'{way:16} {found.steps:7d} {found.network_s:7.0f} s {found.flop / case.truth.size / 1e6:6.1f} '
             f'{found.error:7.4f} {found.voi:6.3f} {found.fill:7.1%} {found.objects:7d}'
         )
+        yield f'{"":16} {found.fates}'
     first = results[0]
     for way, found in zip(ways[1:], results[1:], strict=True):
         yield (
