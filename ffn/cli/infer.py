@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ffn.cli.flags import parse_command, read_settings
-from ffn.utils.settings import setting
+from ffn.cli.request_flags import Changes
+from ffn.utils.settings import section, setting
 from ffn.utils.startup import startup_messages_hidden
 from ffn.volumes.missing import MISSING_HELP, ON_MISSING, OnMissing
 
@@ -29,21 +30,10 @@ class Infer:
         default='',
         metavar='BOXES',
     )
-    inference_options: str = setting(
-        'InferenceOptions in text format; its fields override those of the request',
-        default='',
-        metavar='OPTIONS',
-    )
-    precision: str = setting(
-        'what the network computes in, in place of what the request says: float32, bfloat16, float16, int8, '
-        'or auto for the fastest that suits the device',
-        default='',
-        choices=('', 'float32', 'bfloat16', 'float16', 'int8', 'auto'),
-        metavar='NAME',
-    )
     report: str = setting('file for a report of the run as JSON', default='', metavar='FILE')
     missing: OnMissing = setting(MISSING_HELP, default='tell', choices=ON_MISSING, metavar='ACTION')
     quiet: bool = setting('no progress bar', default=False)
+    changes: Changes = section('In place of what the request says', default_factory=Changes)
 
 
 def run(command: Infer) -> None:
@@ -57,8 +47,8 @@ def run(command: Infer) -> None:
         command.inference_request,
         command.bounding_box,
         command.bounding_boxes,
-        command.inference_options,
-        command.precision,
+        command.changes.inference_options,
+        command.changes.precision,
         command.report,
         command.quiet,
         command.missing,

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ffn.cli.flags import parse_command, read_settings
+from ffn.cli.request_flags import Changes
 from ffn.utils.errors import UserError
-from ffn.utils.settings import setting
+from ffn.utils.settings import section, setting
 from ffn.utils.startup import startup_messages_hidden
 
 
@@ -34,18 +35,6 @@ class Seed:
         default='',
         metavar='DIR',
     )
-    inference_options: str = setting(
-        'InferenceOptions in text format; its fields override those of the request',
-        default='',
-        metavar='OPTIONS',
-    )
-    precision: str = setting(
-        'what the network computes in, in place of what the request says: float32, bfloat16, float16, int8, '
-        'or auto for the fastest that suits the device',
-        default='',
-        choices=('', 'float32', 'bfloat16', 'float16', 'int8', 'auto'),
-        metavar='NAME',
-    )
     image: str = setting(
         "image volume that is shown in place of the request's", default='', metavar='VOLUME'
     )
@@ -57,6 +46,7 @@ class Seed:
         metavar='VOLUME,...',
     )
     port: int = setting('of the viewer, on this machine only; 0: any free one', default=0)
+    changes: Changes = section('In place of what the request says', default_factory=Changes)
 
 
 def run(command: Seed) -> None:
@@ -72,11 +62,11 @@ def run(command: Seed) -> None:
         from ffn.models import precision
 
         precision.gpu_capability()
-    config = read_config(command.inference_request, command.inference_options)
+    config = read_config(command.inference_request, command.changes.inference_options)
     config = dataclasses.replace(
         config,
         segmentation_output_dir=command.output or config.segmentation_output_dir,
-        precision=command.precision or config.precision,
+        precision=command.changes.precision or config.precision,
     )
     box = read_box(command.bounding_box)
     look = seed_run.serve(config, box, command.image, command.labels, command.port)

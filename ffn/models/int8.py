@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # Ranges are so much larger than what was seen, for what the rest of the image may bring.
 _MARGIN = 1.25
-_INSTALL = "pip install 'ffn[openvino]'"
+_INSTALL = "pip install 'flood-filling-networks[openvino]'"
 
 # (images, seeds), both float32 [b, z, y, x, 1] → logits of that shape.
 Predict = Callable[[np.ndarray, np.ndarray], np.ndarray]

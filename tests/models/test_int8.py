@@ -148,5 +148,5 @@ def test_what_the_machine_lacks_is_one_line(monkeypatch):
         with refused('KERAS_BACKEND=tensorflow', 'torch'):
             int8.check_int8()
     monkeypatch.setitem(sys.modules, 'openvino', None)
-    with refused('openvino', "pip install 'ffn[openvino]'"):
+    with refused('openvino', "pip install 'flood-filling-networks[openvino]'"):
         int8.check_int8()
