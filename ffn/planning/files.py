@@ -95,6 +95,8 @@ def _request(plan: Plan, measured: Measurements, folder: Path) -> list[str]:
         f'model_checkpoint_path: "{folder}/model"',
         f'segmentation_output_dir: "{folder}/results"',
         f'seed_policy: "{plan["seed_policy"]}"',
+        '# Fewer steps than the default policy, where the network predicts farther than it moves.',
+        'movement_policy_name: "CoarseToFineMovementPolicy"',
         'inference_options {',
         '  segment_threshold: 0.6',
         f'  min_segment_size: {plan["min_segment_size"]}',
