@@ -70,7 +70,7 @@ def run(command: Seed) -> None:
     )
     box = read_box(command.bounding_box)
     look = seed_run.serve(config, box, command.image, command.labels, command.port)
-    print(f'{len(look.accepted)} objects accepted, in {config.segmentation_output_dir}')
+    print(f'accepted objects: {len(look.accepted)}, in {config.segmentation_output_dir}')
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -19,6 +19,8 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
 from ffn.utils.signals import stop_on_signal
 
+_ADVICE = 'set voxel_size in the request'
+
 
 def serve(
     config: InferenceConfig, box: Box, image: str = '', labels: Sequence[str] = (), port: int = 0
@@ -47,7 +49,7 @@ def serve(
         Viewer(port) as viewer,
     ):
         layers = [_image_layer(config, image), *(open_layer(spec, 'labels') for spec in labels)]
-        for layer in agree(layers, config.voxel_size):
+        for layer in agree(layers, config.voxel_size, _ADVICE):
             viewer.add(layer)
         viewer.show(seeding.box)
         with stop_on_signal(stop), SeedingActions(viewer, seeding):

@@ -11,7 +11,11 @@ from ffn.proofreading.viewing.layers import KINDS, TRUTH, Layer
 from ffn.volumes.units import same_size
 
 
-def agree(layers: Sequence[Layer], given: tuple[float, float, float] | None) -> list[Layer]:
+def agree(
+    layers: Sequence[Layer],
+    given: tuple[float, float, float] | None,
+    advice: str = 'give --voxel_size X,Y,Z',
+) -> list[Layer]:
     """Makes layers fit together: images first, names that differ, a voxel size for each; tells what is doubtful.
 
     Truth is hidden at first where there is a segmentation to be seen.
@@ -19,13 +23,14 @@ def agree(layers: Sequence[Layer], given: tuple[float, float, float] | None) -> 
     Args:
       layers: to be shown in one viewer.
       given: voxel size x, y, z that the user gave, for all.
+      advice: how a user gives one.
     """
     layers = sorted(layers, key=lambda layer: KINDS.index(layer.kind))
     # The voxels of tables and of skeletons are those of the volumes.
     volumes = [layer for layer in layers if layer.kind not in ('annotations', 'skeletons')]
     known = [layer for layer in layers if layer.voxel_size is not None]
     size = given or (known[0].voxel_size if known else None)
-    _tell_sizes(volumes, known, given)
+    _tell_sizes(volumes, known, given, advice)
     segmentations = [layer for layer in volumes if layer.kind == 'labels' and layer.visible]
     names: dict[str, int] = {}
     fitted = []
@@ -54,7 +59,10 @@ def _tell_boxes(layers: Sequence[Layer]) -> None:
 
 
 def _tell_sizes(
-    layers: Sequence[Layer], known: Sequence[Layer], given: tuple[float, float, float] | None
+    layers: Sequence[Layer],
+    known: Sequence[Layer],
+    given: tuple[float, float, float] | None,
+    advice: str,
 ) -> None:
     for layer in known[1:]:
         first = known[0]
@@ -67,9 +75,7 @@ def _tell_sizes(
     if unknown and given is None:
         taken = f'that of {known[0].name} is taken' if known else 'they are drawn as cubes of 1 nm'
         logging.warning(
-            'no voxel size is stored with %s; %s: give --voxel_size X,Y,Z',
-            ', '.join(unknown),
-            taken,
+            'no voxel size is stored with %s; %s: %s', ', '.join(unknown), taken, advice
         )
 
 

@@ -269,5 +269,5 @@ def test_the_command(browser, flood_folder):
         f'{flood_folder}/volume.h5:raw',
     ]
     last = kill_and_reload(browser, command)
-    assert last == f'1 objects accepted, in {flood_folder}/seeded\n'
+    assert last == f'accepted objects: 1, in {flood_folder}/seeded\n'
     assert list((flood_folder / 'seeded').glob('*/*/seg-4_2_0.npz'))

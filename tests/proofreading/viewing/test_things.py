@@ -262,6 +262,8 @@ def test_doubts_are_told(said):
     (only,) = agree([make(size=None)], None)
     assert only.voxel_size == (1, 1, 1)
     assert 'cubes of 1 nm: give --voxel_size' in said.pop()
+    agree([make(size=None)], None, 'set voxel_size')
+    assert 'cubes of 1 nm: set voxel_size' in said.pop()
     agree([make(), make('two', start=(0, 30, 0))], None)
     assert 'they do not overlap' in said.pop()
     agree([make(size=None), make('two', (8, 8, 40))], (8, 8, 40))
