@@ -5,8 +5,8 @@
 proofreads the published segmentation of training_sample2. Places come from three queues: pairs of segments that are
 close to each other, by size alone; the same pairs, where a segment that reaches no face of the volume is taken to belong to
 one of its neighbours, the more probably the more it touches it (no network is run for either); and the error cases
-that `ffn evaluate` lists, which know the ground truth. Answers come from the ground truth: two segments belong together if most voxels of both are of
-one body, and an object that joins bodies is split between the pieces of the two largest. Everything goes through
+that `ffn evaluate` lists, which know the ground truth. Answers come from the ground truth, see
+`benchmarks.simulated_proofreader`. Everything goes through
 the journal and the session that `ffn proofread` uses. VOI (bits) and adapted Rand error are over the voxels that
 the segmentation labels.
 """
@@ -18,16 +18,13 @@ import io
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
-from benchmarks import measure, real_segmentation
+from benchmarks import measure, real_segmentation, simulated_proofreader
 from ffn.agglomeration.decision_points import DecisionPoint, find_decision_points
 from ffn.distributed.local_pools import InProcess
-from ffn.evaluation.blocks import compare_volumes
-from ffn.evaluation.evaluation import Evaluation
 from ffn.evaluation.rand import rand_score
 from ffn.evaluation.voi import voi_score
 from ffn.proofreading.editing.journal import Base, open_journal
@@ -36,9 +33,8 @@ from ffn.proofreading.editing.objects import replay
 from ffn.proofreading.editing.proofreading import Proofreading
 from ffn.proofreading.editing.queue import QueueConfig, Queued, make_queue
 from ffn.proofreading.editing.survey import Segment, survey
-from ffn.utils.geometry import Xyz
-from ffn.utils.labels import joint_histogram, remap
-from ffn.volumes.volume import Volume, VolumeSource, open_volume
+from ffn.utils.labels import remap
+from ffn.volumes.volume import VolumeSource, open_volume
 
 Ids = tuple[int, int]
 Contacts = Mapping[Ids, DecisionPoint]
@@ -53,7 +49,7 @@ def main() -> None:
     parser.add_argument('--max_distance', type=float, default=3.0, help='of pairs, voxels')
     args = parser.parse_args()
     counts = [int(n) for n in args.decisions.split(',')]
-    truth, labels = _truth(args.data), real_segmentation.published(args.data)
+    truth, labels = bodies(args.data), real_segmentation.published(args.data)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with h5py.File(folder / 'v.h5', 'w') as file:
@@ -65,13 +61,16 @@ def main() -> None:
         queues = {
             'pairs by size': _pairs(found, segments, {}),
             'pairs of orphans': _pairs(found, segments, _probabilities(found, segments)),
-            'error cases': (MergeTable(), _errors(folder)),
+            'error cases': (
+                MergeTable(),
+                simulated_proofreader.error_cases(f'{folder}/v.h5:truth', f'{folder}/v.h5:labels'),
+            ),
         }
         for queue, (table, places) in queues.items():
             _proofread(folder, queue, table, places, truth, counts)
 
 
-def _truth(data: Path) -> np.ndarray:
+def bodies(data: Path) -> np.ndarray:
     """Bodies of training_sample2, uint64 [z, y, x]."""
     with gzip.open(data / 'fib25' / 'training_sample2' / 'groundtruth.h5.gz') as packed:
         file = h5py.File(io.BytesIO(packed.read()))
@@ -105,18 +104,6 @@ def _pairs(
     return table, make_queue(config, table, replay({}, ()), segments)
 
 
-def _errors(folder: Path) -> list[Queued]:
-    """The error cases of an evaluation."""
-    with (
-        open_volume(f'{folder}/v.h5:truth') as truth,
-        open_volume(f'{folder}/v.h5:labels') as found,
-    ):
-        table = compare_volumes(truth, found, truth.box, boundary=2, quiet=True)
-    report: Mapping[str, Any] = Evaluation.of(table, 2, worst=1000).as_json()
-    queue = make_queue(QueueConfig(), MergeTable(), replay({}, ()), {}, {**report, 'missing': []})
-    return [one for one in queue if one.item.kind in ('split', 'merger')]
-
-
 def _proofread(
     folder: Path,
     name: str,
@@ -133,64 +120,17 @@ def _proofread(
     ):
         session = Proofreading(volume, table, journal, queue)
         segmented = volume.read(volume.box)
-        body = _bodies(segmented, truth)
+        body = simulated_proofreader.bodies_of(segmented, truth)
         judged, wrong = 0, 0
         for count in counts:
             while judged < count and session.item is not None:
-                wrong += _judge(session, body, truth, segmented)
+                wrong += simulated_proofreader.judge(session, body, truth, segmented)
                 judged += 1
-            _print_row(f'{name} | {judged} | {wrong}', session, volume, truth)
+            _print_row(f'{name} | {judged} | {wrong}', session, truth)
 
 
-def _bodies(labels: np.ndarray, truth: np.ndarray) -> dict[int, int]:
-    """Segment → the body that most of its voxels are of."""
-    rows = joint_histogram(labels, truth)
-    rows = rows[(rows[:, 0] > 0) & (rows[:, 1] > 0)]
-    rows = rows[np.argsort(rows[:, 2], kind='stable')]
-    return {int(segment): int(body) for segment, body, _ in rows}
-
-
-def _judge(
-    session: Proofreading, body: Mapping[int, int], truth: np.ndarray, labels: np.ndarray
-) -> bool:
-    """Answers about the place of the queue; returns whether something was wrong."""
-    if session.item is None:
-        return False
-    item = session.item.item
-    if item.kind == 'merger':
-        points = _points_of_two_bodies(labels == np.uint64(item.ids[0]), truth)
-        segments = [session.segment_at(point) for point in points]
-        if session.objects.are_one(*segments):
-            session.split([points[0]], [points[1]])
-        session.answer('wrong')
-        return True
-    a, b = item.ids
-    is_wrong = (body.get(a) == body.get(b)) != session.objects.are_one(a, b)
-    session.answer('wrong' if is_wrong else 'right')
-    return is_wrong
-
-
-def _points_of_two_bodies(segment: np.ndarray, truth: np.ndarray) -> tuple[Xyz, Xyz]:
-    """A voxel deep inside a segment in each of the two bodies that most of it is of."""
-    from edt import edt
-
-    places = np.argwhere(segment)
-    low, high = places.min(axis=0), places.max(axis=0) + 1
-    inside = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    segment, truth = segment[inside], truth[inside]
-    bodies, voxels = np.unique(truth[segment & (truth > 0)], return_counts=True)
-    found = []
-    for one in bodies[np.argsort(-voxels)[:2]]:
-        depth = edt(np.pad(segment & (truth == one), 1))
-        z, y, x = np.array(np.unravel_index(int(depth.argmax()), depth.shape)) - 1 + low
-        found.append(Xyz(int(x), int(y), int(z)))
-    return found[0], found[1]
-
-
-def _print_row(begin: str, session: Proofreading, volume: Volume, truth: np.ndarray) -> None:
-    table = np.array(sorted(session.objects.equivalences().items()), np.uint64).reshape(-1, 2)
-    segments = session.labels.read(volume, volume.box)
-    labels = remap(segments, table[:, 0], table[:, 1], others='keep')
+def _print_row(begin: str, session: Proofreading, truth: np.ndarray) -> None:
+    labels = simulated_proofreader.corrected(session)
     split, merge = voi_score(truth, labels, 'segmentation')
     rand = rand_score(truth, labels, 'segmentation').error
     print(f'| {begin} | {split:.3f} | {merge:.3f} | {rand:.4f} |', flush=True)
