@@ -6,7 +6,8 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -21,11 +22,11 @@ LONGEST_HOLD_S = 0.1
 class _Job:
     """A field of view on its way through the network."""
 
-    __slots__ = ('_awake', 'counters', 'error', 'image', 'logits', 'seed', 'thread')
+    __slots__ = ('_awake', 'answer', 'counters', 'error', 'request', 'thread')
 
-    def __init__(self, image: np.ndarray, seed: np.ndarray, counters: Counters | None):
-        self.image, self.seed, self.counters = image, seed, counters
-        self.logits: np.ndarray | None = None
+    def __init__(self, request: Any, counters: Counters | None):
+        self.request, self.counters = request, counters
+        self.answer: np.ndarray | None = None
         self.error: BaseException | None = None
         self.thread = threading.get_ident()
         # Held until somebody has news for the thread that waits. A bare lock, since waking up costs
@@ -111,7 +112,11 @@ class Executor:
         Raises:
           Exception: whatever the network raised, here or for any other canvas.
         """
-        job = _Job(image, seed, counters)
+        return self._ask((image, seed), counters)
+
+    def _ask(self, request: Any, counters: Counters | None) -> np.ndarray:
+        """Returns what `_compute` makes of a request."""
+        job = _Job(request, counters)
         with self._mutex:
             if self._failure is not None:
                 raise self._failure
@@ -124,13 +129,13 @@ class Executor:
                 self._arrived.notify()
         if not leads:
             job.sleep()
-        if job.logits is None and job.error is None:
+        if job.answer is None and job.error is None:
             self._lead(job)
         if job.error is not None:
             raise job.error
-        if job.logits is None:
+        if job.answer is None:
             raise RuntimeError('a thread was woken without a result')
-        return job.logits
+        return job.answer
 
     def _wanted(self) -> int:
         return min(self._batch_size, len(self._expected))
@@ -172,29 +177,36 @@ class Executor:
 
     def _run(self, jobs: list[_Job]) -> None:
         begin = time.perf_counter_ns()
-        images, seeds = self._batch(jobs)
-        logits = np.asarray(self._predict(images, seeds), dtype=np.float32)[..., 0]
-        if len(jobs) > 1 and any(np.may_share_memory(logits, used) for used in (images, seeds)):
-            logits = logits.copy()
+        answers = self._compute([job.request for job in jobs])
         elapsed = time.perf_counter_ns() - begin
         self._batch_seconds = elapsed / 1e9
-        for job, result in zip(jobs, logits, strict=True):
+        for job, answer in zip(jobs, answers, strict=True):
             if job.counters is not None:
                 job.counters.count_call('inference', elapsed // len(jobs))
-            job.logits = result
+            job.answer = answer
 
-    def _batch(self, jobs: list[_Job]) -> tuple[np.ndarray, np.ndarray]:
+    def _compute(self, requests: list[Any]) -> Sequence[np.ndarray]:
+        """Runs a batch of (image, seed), float32 [z, y, x] each; returns their logits."""
+        images, seeds = self._batch(requests)
+        logits = np.asarray(self._predict(images, seeds), dtype=np.float32)[..., 0]
+        if len(requests) > 1 and any(np.may_share_memory(logits, used) for used in (images, seeds)):
+            logits = logits.copy()
+        return list(logits)
+
+    def _batch(
+        self, requests: list[tuple[np.ndarray, np.ndarray]]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """The fields of view as float32 [b, z, y, x, 1] images and seeds."""
-        first = jobs[0]
-        if len(jobs) == 1:
-            image, seed = np.ascontiguousarray(first.image), np.ascontiguousarray(first.seed)
+        image, seed = requests[0]
+        if len(requests) == 1:
+            image, seed = np.ascontiguousarray(image), np.ascontiguousarray(seed)
             return image[np.newaxis, ..., np.newaxis], seed[np.newaxis, ..., np.newaxis]
         if self._buffers is None:
-            shape = (self._batch_size, *first.image.shape, 1)
+            shape = (self._batch_size, *image.shape, 1)
             self._buffers = np.empty(shape, np.float32), np.empty(shape, np.float32)
-        images, seeds = (buffer[: len(jobs)] for buffer in self._buffers)
-        for image, seed, job in zip(images, seeds, jobs, strict=True):
-            image[..., 0], seed[..., 0] = job.image, job.seed
+        images, seeds = (buffer[: len(requests)] for buffer in self._buffers)
+        for i, (image, seed) in enumerate(requests):
+            images[i, ..., 0], seeds[i, ..., 0] = image, seed
         return images, seeds
 
 

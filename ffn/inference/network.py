@@ -1,15 +1,25 @@
-"""The network of a configuration, with its weights, and as a function."""
+"""The network of a configuration, with its weights, as a function, and as what canvases are given."""
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
+from absl import logging
+
 from ffn.inference.config import InferenceConfig
+from ffn.inference.core import movement
+from ffn.inference.device_executor import DeviceExecutor, make_steps
+from ffn.inference.executor import Executor
 from ffn.utils.errors import UserError
 
 if TYPE_CHECKING:
     from ffn.models.model import FFNModel
     from ffn.models.predictor import Predict
+
+
+# Set to 1, the environment variable keeps images and seeds on the device.
+VARIABLE = 'FFN_DEVICE_CANVAS'
 
 
 def load_network(config: InferenceConfig, given: FFNModel | None = None) -> FFNModel:
@@ -63,3 +73,35 @@ def make_predictor(config: InferenceConfig, model: FFNModel) -> Predict:
     from ffn.models import predictor
 
     return predictor.make_predictor(model)
+
+
+def make_executor(config: InferenceConfig, model: FFNModel) -> Executor:
+    """Makes what runs the network of a configuration: with FFN_DEVICE_CANVAS=1, on the device, where that is possible.
+
+    Args:
+      config: resolved, with the ranges that int8 needs.
+      model: the network.
+
+    Raises:
+      UserError: see `make_predictor`.
+    """
+    predict = make_predictor(config, model)
+    if os.environ.get(VARIABLE, '') in ('', '0'):
+        return Executor(predict, config.batch_size)
+    if reason := _why_not(config):
+        logging.info('%s has no effect: %s', VARIABLE, reason)
+        return Executor(predict, config.batch_size)
+    logging.info('images and seeds stay on the device (%s)', VARIABLE)
+    steps = make_steps(model, config.options, config.concurrent_requests)
+    return DeviceExecutor(predict, steps, config.batch_size)
+
+
+def _why_not(config: InferenceConfig) -> str:
+    """What is in the way of images and seeds on the device; '' where nothing is."""
+    from ffn.models.precision import backend
+
+    if (name := backend()) == 'tensorflow':
+        return f'it is for KERAS_BACKEND=jax or torch, and that is {name}'
+    if not movement.is_face_policy(config.movement_policy_name):
+        return f'{config.movement_policy_name} needs all logits of a step'
+    return ''

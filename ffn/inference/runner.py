@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from absl import logging
@@ -18,12 +18,14 @@ from ffn.inference.config import InferenceConfig
 from ffn.inference.core import checkpoint, movement
 from ffn.inference.core.canvas import Canvas, Interrupted
 from ffn.inference.core.counters import Counters
+from ffn.inference.core.device_canvas import DeviceCanvas
 from ffn.inference.core.view import Alignment, CanvasView
+from ffn.inference.device_executor import DeviceExecutor
 from ffn.inference.executor import Executor
 from ffn.inference.from_training import warn_of_contradictions
 from ffn.inference.input_volumes import InputVolumes
 from ffn.inference.int8_ranges import with_ranges
-from ffn.inference.network import load_network, make_predictor
+from ffn.inference.network import load_network, make_executor
 from ffn.inference.request import make_config
 from ffn.inference.restrictions import find_nothing
 from ffn.inference.seeds import registry
@@ -140,7 +142,7 @@ class Runner:
     def _compile(self) -> None:
         """Makes the executor, after the ranges that int8 needs have been found."""
         self.config = with_ranges(self.config, self._volumes, self._model)
-        self.executor = Executor(make_predictor(self.config, self._model), self.config.batch_size)
+        self.executor = make_executor(self.config, self._model)
 
     def use_checkpoint(self, path: str) -> None:
         """Replaces the weights of the network; the compiled network is kept, but for int8.
@@ -231,7 +233,10 @@ class Runner:
         box = self.clip(box)
         config, counters = self.config, Counters()
         image, restrictor = self._volumes.load(box, self.info.input_image_size, counters)
-        canvas = kind(
+        make: Callable[..., Any] = kind
+        if kind is Canvas and isinstance(self.executor, DeviceExecutor):
+            make = DeviceCanvas
+        canvas: C = make(
             self.info,
             self.executor.client(counters),
             image,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -29,24 +29,49 @@ def face_maxima(
     Returns:
       (logit, offset z, y, x from the centre) of distinct offsets, greatest logit first.
     """
-    faces = _face_indices(logits.shape, tuple(deltas_zyx))
+    shape = logits.shape
+    faces = face_indices(shape, tuple(deltas_zyx))
     if not faces.size:
         return []
     values = logits.reshape(-1).take(faces)
-    _, height, width = logits.shape
-    cz, cy, cx = (n // 2 for n in logits.shape)
-    found: dict[Offset, float] = {}
-    for face, best in enumerate(values.argmax(axis=1).tolist()):
-        score = float(values[face, best])
-        if score >= threshold:
-            z, within = divmod(int(faces[face, best]), height * width)
-            y, x = divmod(within, width)
-            found[z - cz, y - cy, x - cx] = score
+    best = values.argmax(axis=1).tolist()
+    scores = [float(values[face, i]) for face, i in enumerate(best)]
+    return best_first(
+        [
+            (score, offset_of(int(faces[face, i]), shape))
+            for face, (score, i) in enumerate(zip(scores, best, strict=True))
+            if score >= threshold
+        ],
+        threshold,
+    )
+
+
+def best_first(
+    maxima: Iterable[tuple[float, Offset]], threshold: float
+) -> list[tuple[float, Offset]]:
+    """Sorts the maxima of the faces, which may meet in an edge or a corner.
+
+    Args:
+      maxima: logit, and offset z, y, x from the centre.
+      threshold: least logit of a candidate.
+
+    Returns:
+      Distinct offsets with their logits, greatest logit first.
+    """
+    found = {offset: score for score, offset in maxima if score >= threshold}
     return sorted(((score, offset) for offset, score in found.items()), reverse=True)
 
 
+def offset_of(voxel: int, shape_zyx: Sequence[int]) -> Offset:
+    """Offset z, y, x from the centre of an array, of the voxel with a flat index."""
+    depth, height, width = shape_zyx
+    z, within = divmod(voxel, height * width)
+    y, x = divmod(within, width)
+    return z - depth // 2, y - height // 2, x - width // 2
+
+
 @functools.lru_cache(maxsize=16)
-def _face_indices(shape_zyx: tuple[int, ...], deltas_zyx: tuple[int, ...]) -> np.ndarray:
+def face_indices(shape_zyx: tuple[int, ...], deltas_zyx: tuple[int, ...]) -> np.ndarray:
     """Flat indices of the voxels of each face, in C order: intp [faces, voxels].
 
     Smaller faces are padded with their first voxel, which does not change their maximum.

@@ -62,15 +62,20 @@ def backend(request) -> str:
     return request.param
 
 
-def python(repository: Path, backend: str, folder: Path, *arguments: str) -> str:
-    """Runs Python on a backend; returns what it printed."""
+def python(repository: Path, backend: str, folder: Path, *arguments: str, **variables: str) -> str:
+    """Runs Python on a backend, with environment variables; returns what it printed."""
     done = subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
         timeout=600,
-        env={**os.environ, 'KERAS_BACKEND': backend, 'PYTHONPATH': str(repository)},
+        env={
+            **os.environ,
+            'KERAS_BACKEND': backend,
+            'PYTHONPATH': str(repository),
+            **variables,
+        },
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -134,8 +139,13 @@ def test_published_network_reproduces_stored_steps(repository, backend, publishe
     assert otherwise <= 0.005
 
 
-def test_the_flood_network_segments_the_same_on_every_backend(repository, backend, tmp_path):
+@pytest.mark.parametrize('on_device', ['0', '1'])
+def test_the_flood_network_segments_the_same_on_every_backend(
+    repository, backend, tmp_path, on_device
+):
     """What it segments is stored here, so that all of them are compared with the same."""
+    if on_device == '1' and backend == 'tensorflow':
+        pytest.skip('TensorFlow makes its steps on the host')
     python(repository, backend, tmp_path, '-c', WRITE_FLOOD, str(tmp_path))
     request = tmp_path / 'request.pbtxt'
     text = request.read_text().replace('/flood"', '/flood.weights.h5"')
@@ -148,6 +158,7 @@ def test_the_flood_network_segments_the_same_on_every_backend(repository, backen
         '--inference_request=request.pbtxt',
         f'--bounding_box={BOX}',
         '--report=report.json',
+        FFN_DEVICE_CANVAS=on_device,
     )
     report = json.loads((tmp_path / 'report.json').read_text())
     assert (report['backend'], report['precision']) == (backend, 'float32')

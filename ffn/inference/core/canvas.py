@@ -17,6 +17,7 @@ from ffn.inference import storage
 from ffn.inference.core import movement
 from ffn.inference.core.counters import Counters
 from ffn.inference.core.growing import GrowingObject
+from ffn.inference.core.interrupted import Interrupted as Interrupted  # for those who catch it
 from ffn.inference.core.options import CanvasOptions
 from ffn.inference.core.protocols import Network, Seeds
 from ffn.inference.core.restrictor import Restrictor
@@ -106,19 +107,7 @@ class Canvas:
         self.to_canvas_id: dict[int, int] = {}
         self.limited: dict[int, str] = {}
         self.resumed_steps = 0
-        self.view = CanvasView(
-            self.image,
-            self.seed,
-            self.segmentation,
-            self.restrictor.mask,
-            self.restrictor.seed_mask,
-            margin_zyx=self.margin_zyx,
-            reach_zyx=Zyx(*(n // 2 for n in info.pred_mask_size.zyx)),
-            move_threshold=options.move_threshold,
-            counters=self.counters,
-            corner_zyx=self.corner_zyx,
-            voxel_size_zyx=voxel_size_zyx,
-        )
+        self.view = self._make_view(info, voxel_size_zyx)
         self.movement_policy = self._make_movement(info, *movement_policy)
         self.observers: list[Callable[[Canvas], None]] = []
         # Timers of what is going on, so that a checkpoint in the middle has the time so far.
@@ -135,6 +124,21 @@ class Canvas:
         self.seed = np.full(self.shape, nan)
         self.segmentation = np.full(self.shape, 0, np.int32)
         self.seg_prob = np.full(self.shape, 0, np.uint8)
+
+    def _make_view(self, info: ModelInfo, voxel_size_zyx: tuple[float, float, float]) -> CanvasView:
+        return CanvasView(
+            self.image,
+            self.seed,
+            self.segmentation,
+            self.restrictor.mask,
+            self.restrictor.seed_mask,
+            margin_zyx=self.margin_zyx,
+            reach_zyx=Zyx(*(n // 2 for n in info.pred_mask_size.zyx)),
+            move_threshold=self.options.move_threshold,
+            counters=self.counters,
+            corner_zyx=self.corner_zyx,
+            voxel_size_zyx=voxel_size_zyx,
+        )
 
     def _make_movement(
         self, info: ModelInfo, name: str, args: str | Mapping[str, Any]
@@ -199,12 +203,23 @@ class Canvas:
         if self.options.max_object_voxels and self.growing is not None:
             self.growing.voxels += self._step.count_gained(seed)
         seed[self._step.updated] = logits
-        (z1, y1, x1), (z2, y2, x2) = self.visited or ((z, y, x), (z, y, x))
+        self._count_visit((z, y, x))
+        return logits
+
+    def _step_from(self, pos: Position) -> None:
+        """Makes a step, of which the movement policy learns."""
+        self.movement_policy.update(self.update_at(pos), pos)
+
+    def _count_visit(self, pos: Position) -> None:
+        (z, y, x), ((z1, y1, x1), (z2, y2, x2)) = pos, self.visited or (pos, pos)
         self.visited = (
             (min(z1, z), min(y1, y), min(x1, x)),
             (max(z2, z), max(y2, y), max(x2, x)),
         )
-        return logits
+
+    def put_seed(self, logits: np.ndarray) -> None:
+        """Replaces the logits of `visited_extent`, float [z, y, x], as a checkpoint does."""
+        self.seed[self.visited_extent()] = logits
 
     def segment_at(
         self,
@@ -253,7 +268,7 @@ class Canvas:
                 self.counters.add(f'stopped-by-{growing.limit}')
                 break
             begin = time.perf_counter_ns()
-            self.movement_policy.update(self.update_at(position), position)
+            self._step_from(position)
             self.counters.count_call('update_at', time.perf_counter_ns() - begin)
             growing.iters += 1
             growing.seconds = time.perf_counter() - began
@@ -383,15 +398,3 @@ class Canvas:
     def segmented_voxels(self) -> int:
         """Number of voxels that belong to segments."""
         return int(np.count_nonzero(self.segmentation > 0))
-
-
-class Interrupted(Exception):  # noqa: N818 - not a failure
-    """The run was asked to stop; its state has been saved.
-
-    Attributes:
-      canvas: as it was saved; None if nothing had begun.
-    """
-
-    def __init__(self, message: str, canvas: Canvas | None = None):
-        super().__init__(message)
-        self.canvas = canvas

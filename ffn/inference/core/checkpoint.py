@@ -107,7 +107,7 @@ def _restore(canvas: Canvas, data: dict[str, Any], state: dict[str, Any]) -> Non
         visited = canvas.seed[canvas.visited_extent()]
         if data['seed'].shape != visited.shape or data['seed'].dtype.kind != 'f':
             raise ValueError(f'seed is {data["seed"].dtype} of shape {data["seed"].shape}')
-        visited[:] = data['seed']
+        canvas.put_seed(data['seed'])
     policy = {'points': _points(data.get('seed_points'), canvas), 'index': state['seed_index']}
     if 'seed_parts' in data:
         policy['parts'] = data['seed_parts']

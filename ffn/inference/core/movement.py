@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -50,6 +51,28 @@ class MovementPolicy(Protocol):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continues from what `get_state` returned."""
+
+
+# Of each face of a box around the centre: the greatest logit, and its offset z, y, x from the centre.
+FaceMaxima = Sequence[tuple[float, moves.Offset]]
+
+
+class FacePolicy(MovementPolicy, Protocol):
+    """A policy to which the maxima on the faces of boxes are enough: the logits may stay on a device.
+
+    Attributes:
+      boxes: distances of the faces from the centre, z, y, x voxels, for every box.
+    """
+
+    @property
+    def boxes(self) -> tuple[Zyx, ...]:
+        """See the class."""
+
+    def update_faces(self, maxima: Sequence[FaceMaxima], position_zyx: Sequence[int]) -> None:
+        """Takes in the step that was made at a position, of which the maxima for every box are given."""
+
+    def pending(self) -> Iterator[Position]:
+        """The positions that come next, as far as is known; those among them that do not count any more are left out."""
 
 
 class FaceMaxMovementPolicy:
@@ -106,10 +129,29 @@ class FaceMaxMovementPolicy:
             the call.
           position_zyx: centre of the field of view.
         """
+        self._add(moves.face_maxima(logits, self._deltas, self._threshold), position_zyx)
+
+    def _add(
+        self, candidates: list[tuple[float, moves.Offset]], position_zyx: Sequence[int]
+    ) -> None:
         self._done.add(self._cell(position_zyx))
         z, y, x = position_zyx
-        for _, (dz, dy, dx) in moves.face_maxima(logits, self._deltas, self._threshold):
+        for _, (dz, dy, dx) in candidates:
             self._queue.append((z + dz, y + dy, x + dx))
+
+    @property
+    def boxes(self) -> tuple[Zyx, ...]:
+        """See `FacePolicy`."""
+        return (self._deltas,)
+
+    def update_faces(self, maxima: Sequence[FaceMaxima], position_zyx: Sequence[int]) -> None:
+        """See `FacePolicy`."""
+        [own] = maxima
+        self._add(moves.best_first(own, self._threshold), position_zyx)
+
+    def pending(self) -> Iterator[Position]:
+        """See `FacePolicy`."""
+        return (position for position in self._queue if self._cell(position) not in self._done)
 
     def get_state(self) -> dict[str, Any]:
         """Everything needed to continue later, as plain JSON-able data."""
@@ -193,6 +235,21 @@ class CoarseToFineMovementPolicy:
         self._large.update(logits, position_zyx)
         self._small.update(logits, position_zyx)
 
+    @property
+    def boxes(self) -> tuple[Zyx, ...]:
+        """See `FacePolicy`."""
+        return (*self._large.boxes, *self._small.boxes)
+
+    def update_faces(self, maxima: Sequence[FaceMaxima], position_zyx: Sequence[int]) -> None:
+        """See `FacePolicy`."""
+        large, small = maxima
+        self._large.update_faces([large], position_zyx)
+        self._small.update_faces([small], position_zyx)
+
+    def pending(self) -> Iterator[Position]:
+        """See `FacePolicy`."""
+        return itertools.chain(self._large.pending(), self._small.pending())
+
     def get_state(self) -> dict[str, Any]:
         """Everything needed to continue later, as plain JSON-able data."""
         return {'large': self._large.get_state(), 'small': self._small.get_state()}
@@ -233,14 +290,7 @@ def make_policy(
     kwargs = json_args(args, 'movement_policy_args')
     deltas_zyx = read_deltas(kwargs, reach_zyx) or deltas_zyx
     kwargs.pop('deltas', None)
-    default = FaceMaxMovementPolicy.__name__
-    cls = load_class(
-        name or default,
-        '' if '.' in name else __name__,
-        MovementPolicy,
-        'movement_policy_name',
-        lambda: [default, CoarseToFineMovementPolicy.__name__],
-    )
+    cls = _policy_class(name)
     kwargs.setdefault('score_threshold', score_threshold)
     try:
         policy: MovementPolicy = cls(view, deltas_zyx, **kwargs)
@@ -251,6 +301,26 @@ def make_policy(
             f'movement_policy_args {args!r} do not fit {cls.__name__}: {error}'
         ) from error
     return policy
+
+
+def _policy_class(name: str) -> type[Any]:
+    default = FaceMaxMovementPolicy.__name__
+    return load_class(
+        name or default,
+        '' if '.' in name else __name__,
+        MovementPolicy,
+        'movement_policy_name',
+        lambda: [default, CoarseToFineMovementPolicy.__name__],
+    )
+
+
+def is_face_policy(name: str) -> bool:
+    """Whether a movement_policy_name stands for a `FacePolicy`; one derived from these may look at more.
+
+    Raises:
+      UserError: unknown policy.
+    """
+    return _policy_class(name) in (FaceMaxMovementPolicy, CoarseToFineMovementPolicy)
 
 
 def read_deltas(args: str | Mapping[str, Any], reach_zyx: Sequence[int]) -> Zyx | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,9 +63,28 @@ class CanvasView:
         self.reach_zyx = reach_zyx
         self.corner_zyx = corner_zyx
         self.voxel_size_zyx = voxel_size_zyx
-        self._seed, self._shape = seed, seed.shape
+        self._shape = seed.shape
+        self.look_at_seed_by(seed.__getitem__, lambda extent: np.isnan(seed[extent]))
         self.move_threshold = move_threshold
         self._counters = counters
+
+    def look_at_seed_by(
+        self,
+        logit_at: Callable[[Position], np.float32],
+        unvisited: Callable[[tuple[slice, slice, slice]], np.ndarray],
+    ) -> None:
+        """Says who knows the seed, if not the array.
+
+        Args:
+          logit_at: position z, y, x on the canvas → logit.
+          unvisited: part of the canvas → where no field of view has been, bool [z, y, x].
+        """
+        self._logit_at, self._unvisited = logit_at, unvisited
+
+    def contains(self, pos: Position) -> bool:
+        """Whether a voxel lies on the canvas."""
+        (z, y, x), (nz, ny, nx) = pos, self._shape
+        return 0 <= z < nz and 0 <= y < ny and 0 <= x < nx
 
     def is_valid_pos(self, pos_zyx: Sequence[int], ignore_move_threshold: bool = False) -> bool:
         """Whether the field of view may be centred at a position; masks are not considered.
@@ -89,14 +108,13 @@ class CanvasView:
     def unvisited_share(self, pos_zyx: Sequence[int]) -> float:
         """Which share of what a step at a position would predict no step of this object has predicted yet."""
         (z, y, x), (rz, ry, rx) = pos_zyx, self.reach_zyx
-        seed = self._seed[z - rz : z + rz + 1, y - ry : y + ry + 1, x - rx : x + rx + 1]
-        return float(np.count_nonzero(np.isnan(seed))) / seed.size
+        part = slice(z - rz, z + rz + 1), slice(y - ry, y + ry + 1), slice(x - rx, x + rx + 1)
+        unvisited = self._unvisited(part)
+        return float(np.count_nonzero(unvisited)) / unvisited.size
 
     def reaches_threshold(self, pos: Position) -> bool:
         """Whether a voxel lies on the canvas and is likely enough to move to."""
-        (z, y, x), (nz, ny, nx) = pos, self._shape
-        inside = 0 <= z < nz and 0 <= y < ny and 0 <= x < nx
-        return inside and bool(self._seed[pos] >= self.move_threshold)
+        return self.contains(pos) and bool(self._logit_at(pos) >= self.move_threshold)
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:
