@@ -70,9 +70,9 @@ def make_predictor(config: InferenceConfig, model: FFNModel) -> Predict:
         from ffn.models import int8
 
         return int8.make_predictor(model, config.int8_ranges)
-    from ffn.models import predictor
+    from ffn.models.predictor import make_predictor as compile_model
 
-    return predictor.make_predictor(model)
+    return compile_model(model)
 
 
 def make_executor(config: InferenceConfig, model: FFNModel) -> Executor:
