@@ -19,6 +19,7 @@ DOCUMENTS = sorted(
         for pattern in ('*.md', 'doc/*.md', '*/README.md', 'third_party/*/README.md')
         for path in ROOT.glob(pattern)
         if path.name != 'CHANGELOG.md'  # tells of flags that were
+        and not path.relative_to(ROOT).parts[0].startswith('.')  # what tools leave
     }
 )
 # Of SLURM, Dask and TensorBoard, and of this project's benchmarks and fuzzing.

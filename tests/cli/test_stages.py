@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ffn.cli import coordinates, infer, partitions
+from ffn.cli.request_flags import Changes
 from ffn.training.sampling.partitions import PartitionConfig
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz, Zyx
@@ -84,12 +85,12 @@ def test_infer(call, capsys):
         'inference_request': 'r',
         'bounding_box': 'b',
         'bounding_boxes': 'bs',
-        'inference_options': 'min_segment_size: 3',
-        'precision': 'auto',
         'report': 'r.json',
     }
-    flags = [f'--{name}={text}' for name, text in texts.items()]
-    assert call(infer, *flags, '--quiet') == infer.Infer(**texts, quiet=True)
+    changes = {'inference_options': 'min_segment_size: 3', 'precision': 'auto'}
+    flags = [f'--{name}={text}' for name, text in (texts | changes).items()]
+    expected = infer.Infer(**texts, quiet=True, changes=Changes(**changes))
+    assert call(infer, *flags, '--quiet') == expected
     with pytest.raises(SystemExit):
         call(infer, '--inference_request=r', '--precision=float64')
     assert "invalid choice: 'float64'" in capsys.readouterr().err

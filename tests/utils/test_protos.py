@@ -161,6 +161,7 @@ def test_additions():
             'string precision=102',
             'bool use_ema=103',
             'bool histogram_per_subvolume=104',
+            '*float int8_ranges=105',
         },
     }
 
