@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import csv
 import itertools
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -255,12 +254,8 @@ def main() -> None:
     args = parser.parse_args()
     with startup_messages_hidden():
         precision.gpu_capability()
-    if args.work:
-        args.work.mkdir(parents=True, exist_ok=True)
-        run(args, args.work)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        run(args, Path(folder))
+    with measure.work_folder(args.work) as folder:
+        run(args, folder)
 
 
 if __name__ == '__main__':

@@ -55,12 +55,12 @@ def segment(
 ) -> tuple[Recorder, Predict]:
     """Segments a box and prints what it took and gave; returns what the network saw, and the network."""
     from ffn.inference.executor import Executor
-    from ffn.inference.network import make_predictor
+    from ffn.inference.network import load_network, make_predictor
     from ffn.inference.request import make_config
     from ffn.inference.runner import Runner
 
     with Runner(make_config(request)) as runner:
-        predict = make_predictor(runner.config, runner._model)
+        predict = make_predictor(runner.config, load_network(runner.config))
         recorder = Recorder(predict)
         runner.executor = Executor(recorder)
         canvas = runner.run_in_memory(corner_zyx, SIZE_ZYX)

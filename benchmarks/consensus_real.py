@@ -14,7 +14,6 @@ already is not made again.
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
 from pathlib import Path
 
@@ -163,12 +162,8 @@ def main() -> None:
     args = parser.parse_args()
     with startup_messages_hidden():
         precision.gpu_capability()
-    if args.work:
-        args.work.mkdir(parents=True, exist_ok=True)
-        run(args, args.work)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        run(args, Path(folder))
+    with measure.work_folder(args.work) as folder:
+        run(args, folder)
 
 
 if __name__ == '__main__':

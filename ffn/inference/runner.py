@@ -145,7 +145,7 @@ class Runner:
         self.executor = make_executor(self.config, self._model)
 
     def use_checkpoint(self, path: str) -> None:
-        """Replaces the weights of the network; the compiled network is kept, but for int8.
+        """Replaces the weights of the network; the compiled network is kept. For int8, it and the ranges are made anew.
 
         Args:
           path: see `model_checkpoint_path` of a request.

@@ -79,7 +79,7 @@ def measure_ranges(
       seeds: float32 [z, y, x], the logits that the network is shown with each.
 
     Returns:
-      The range of each convolution that is to be quantized, in the order of the graph.
+      The range of each convolution that is to be quantized, in the order of the graph; 1 where activations are 0.
     """
     openvino = _openvino()
     from openvino import opset13 as ops
@@ -95,7 +95,7 @@ def measure_ranges(
         run(image[None, ..., None], seed[None, ..., None])[1:]
         for image, seed in zip(images, seeds, strict=True)
     ]
-    return tuple(float(np.float32(_MARGIN * top)) for top in np.max(found, axis=0))
+    return tuple(float(np.float32(_MARGIN * top)) or 1.0 for top in np.max(found, axis=0))
 
 
 def make_predictor(model: FFNModel, ranges: Sequence[float]) -> Predict:

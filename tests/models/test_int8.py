@@ -129,6 +129,18 @@ def test_ranges_are_a_quarter_beyond_what_was_seen():
     assert found == pytest.approx(1.25 * max(tops), rel=1e-5)
 
 
+def test_a_convolution_that_sees_nothing_but_0():
+    model = create_model(*NETWORKS['convstack'])
+    model.initialize(np.random.default_rng(1))
+    model.get_layer('conv1_a').kernel.assign(np.zeros((3, 3, 3, 8, 8), np.float32))
+    ranges = int8.measure_ranges(model, *patches(2))
+    assert ranges.count(1.0) == 1
+    images, seeds = (a[..., np.newaxis] for a in patches(2))
+    exact = predictor.make_predictor(model)(images, seeds)
+    error = np.abs(int8.make_predictor(model, ranges)(images, seeds) - exact)
+    assert error.mean() < 0.05 * np.abs(exact - seeds).mean()
+
+
 @pytest.mark.parametrize(
     'ranges', [[], [1.0] * 3, [1.0, -1.0, 1.0, 1.0, 1.0], [1, 1, np.nan, 1, 1]]
 )
