@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from absl import logging
@@ -28,6 +28,7 @@ from ffn.agglomeration.decisions import (
 )
 from ffn.agglomeration.evidence import Thresholds
 from ffn.agglomeration.evidence_table import EvidenceTable
+from ffn.agglomeration.examples import Pair, read_examples, resolve_examples
 from ffn.agglomeration.fitting import fit
 from ffn.agglomeration.joins import JoinRules, Segments, measure_segments
 from ffn.agglomeration.merge_model import MergeModel, read_model, write_model
@@ -70,7 +71,7 @@ class AgglomerationConfig:
         parse=Xyz.parse,
         metavar='X,Y,Z',
     )
-    fit: FitConfig = section('Fitting to ground truth', default_factory=FitConfig)
+    fit: FitConfig = section('Fitting', default_factory=FitConfig)
     model: str = setting(
         'decide by this fit, which --fit has written, instead of thresholds',
         default='',
@@ -116,6 +117,8 @@ def agglomerate(
       SystemExit: stopped by a signal; finished results are kept.
     """
     model = read_model(config.model) if config.model else None
+    made_from = read_input_stamp(resegmentation.segmentation)
+    examples = [one for path in config.fit.examples for one in read_examples(path, made_from)]
     inference = request_identity.resolve(resegmentation.inference, pool)
     resegmentation = dataclasses.replace(resegmentation, inference=inference)
     directory = resegmentation.output_directory
@@ -130,8 +133,8 @@ def agglomerate(
     notes = resegment(resegmentation, pairs, pool, quiet)
     evidence.measure(pool, quiet)
     fitted = None
-    if config.fit.truth is not None:
-        fitted = _fit(resegmentation, config, evidence, pool, quiet)
+    if config.fit.is_asked:
+        fitted = _fit(resegmentation, config, evidence, examples, pool, quiet)
         write_model(directory / FIT, fitted)
     if model is None:
         decisions = decide_by_thresholds(evidence, config.thresholds, notes)
@@ -171,23 +174,34 @@ def _fit(
     resegmentation: ResegmentationConfig,
     config: AgglomerationConfig,
     evidence: EvidenceTable,
+    examples: Sequence[tuple[Pair, bool]],
     pool: Pool,
     quiet: bool,
 ) -> MergeModel:
     """Fits to the pairs whose objects are known."""
-    segmentation, truth = resegmentation.segmentation, config.fit.truth
-    if truth is None:
-        raise ValueError('there is no truth to fit to')
-    overlaps = count_overlaps(
-        segmentation, truth, config.box, config.block_size, pool, 'ground truth', quiet
-    )
-    known, left_out = known_pairs(evidence.read(), find_owners(overlaps, config.fit.min_majority))
+    segmentation, asked = resegmentation.segmentation, config.fit
+    owners = None
+    if asked.truth is not None:
+        overlaps = count_overlaps(
+            segmentation, asked.truth, config.box, config.block_size, pool, 'ground truth', quiet
+        )
+        owners = find_owners(overlaps, asked.min_majority)
+    judged = resolve_examples(examples, owners.as_dict() if owners else {})
+    known, left_out = known_pairs(evidence.read(), owners, judged.objects)
+    if judged.contradictory:
+        logging.warning(
+            '%d examples are left out, as they contradict others or the ground truth, such as %d and %d',
+            len(judged.contradictory),
+            *judged.contradictory[0],
+        )
+    left_out['contradictory'] = len(judged.contradictory)
     about = {
-        'truth': truth.name,
+        'truth': asked.truth.name if asked.truth else '',
+        'examples': list(asked.examples),
         'segmentation': segmentation.name,
         'segmentation_made_from': read_input_stamp(segmentation),
         'box': str(config.box),
-        'min_majority': config.fit.min_majority,
+        'min_majority': asked.min_majority,
         'pairs_left_out': left_out,
         **_describe_evidence(resegmentation, config),
     }

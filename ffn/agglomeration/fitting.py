@@ -33,6 +33,8 @@ FOLDS, REPEATS = 4, 5
 _BINS = 10
 # Fewest pairs within an object, and of two, and fewest objects with pairs within, that are fitted to.
 _MIN_PAIRS, _MIN_OBJECTS = 10, FOLDS
+# Divisions into folds that are tried.
+_DRAWS = 100
 
 # Quantiles of a feature beyond which logistic regression does not extrapolate, and a spread that is none.
 _USUAL, _LEAST_SCALE = (0.02, 0.98), 1e-9
@@ -179,21 +181,47 @@ def _check_enough(pairs: KnownPairs) -> None:
 
 
 def split_by_objects(pairs: KnownPairs, seed: int = 0) -> Iterator[Split]:
-    """Divides objects into folds at random, several times; those with pairs within them evenly."""
+    """Divides objects into folds at random, several times; those with pairs within them evenly.
+
+    A division by which some fold could not be fitted, calibrated or tested is drawn again.
+
+    Raises:
+      UserError: there is none that could.
+    """
     random = np.random.default_rng(seed)
     ids, at = np.unique(pairs.objects, return_inverse=True)
     at = at.reshape(-1, 2)
     without = np.ones(len(ids), bool)
     without[at[pairs.same]] = False
     for _ in range(REPEATS):
-        fold_of = np.empty(len(ids), np.int64)
-        fold_of[np.lexsort((random.random(len(ids)), without))] = np.arange(len(ids)) % FOLDS
-        folds = fold_of[at]
-        for fold in range(FOLDS):
-            yield Split(
-                np.flatnonzero((folds != fold).all(axis=1)),
-                np.flatnonzero((folds == fold).all(axis=1)),
+        for _ in range(_DRAWS):
+            fold_of = np.empty(len(ids), np.int64)
+            fold_of[np.lexsort((random.random(len(ids)), without))] = np.arange(len(ids)) % FOLDS
+            splits = [_split(fold_of[at], fold) for fold in range(FOLDS)]
+            if _are_usable(splits, pairs.same):
+                break
+        else:
+            raise UserError(
+                f'the {len(pairs.same)} pairs cannot be divided by their objects into {FOLDS} parts that each have pairs '
+                'within an object and pairs of two; more of them, of more objects, are needed'
             )
+        yield from splits
+
+
+def _split(folds: np.ndarray, fold: int) -> Split:
+    """Splits pairs, of which both objects' folds are given."""
+    return Split(
+        np.flatnonzero((folds != fold).all(axis=1)), np.flatnonzero((folds == fold).all(axis=1))
+    )
+
+
+def _are_usable(splits: Sequence[Split], same: np.ndarray) -> bool:
+    """Whether each fold has pairs, and there are both kinds of them in what it is fitted and calibrated to."""
+    for number, (train, test) in enumerate(splits):
+        rest = np.concatenate([other.test for n, other in enumerate(splits) if n != number])
+        if not len(test) or any(len(np.unique(same[known])) < 2 for known in (train, rest)):
+            return False
+    return True
 
 
 def _score_folds(pairs: KnownPairs, splits: Sequence[Split], fitter: Fitter) -> list[np.ndarray]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from absl import logging
 
+from ffn.agglomeration.examples import Pair
+from ffn.agglomeration.features import FEATURES
 from ffn.agglomeration.fitting import KnownPairs
 from ffn.utils.errors import UserError
 from ffn.utils.labels import find_ids
@@ -21,7 +24,8 @@ class FitConfig:
     """What a classifier is fitted to.
 
     Attributes:
-      truth: ground truth; None: nothing is fitted.
+      truth: ground truth, if there is one.
+      examples: tables of pairs that a person has judged.
       min_majority: see its help.
     """
 
@@ -32,6 +36,15 @@ class FitConfig:
         flag='fit',
         parse=lambda text, flag: VolumeSource(absolute_spec(text)) if text else None,
         metavar='TRUTH',
+    )
+    examples: tuple[str, ...] = setting(
+        'fit to these tables of pairs, beside --fit or instead of it; ffn apply-edits --examples writes them of what '
+        'was proofread',
+        default=(),
+        flag='fit_examples',
+        parse=lambda paths, flag: tuple(paths),
+        comma_list=True,
+        metavar='FILE.csv',
     )
     min_majority: float = setting(
         'a segment belongs to an object of the ground truth if that has this fraction of its voxels; pairs of '
@@ -45,6 +58,11 @@ class FitConfig:
             raise UserError(
                 f'--min_majority is {self.min_majority:g}; expected more than 0.5, to 1'
             )
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether anything is fitted."""
+        return self.truth is not None or bool(self.examples)
 
 
 class Owners(NamedTuple):
@@ -63,6 +81,11 @@ class Owners(NamedTuple):
         at, found = find_ids(self.segments, segments.ravel())
         objects = self.objects[at] if len(self.objects) else np.zeros(len(at), np.uint64)
         return np.where(found, objects, np.uint64(0)).reshape(segments.shape)
+
+    def as_dict(self) -> dict[int, int]:
+        """Segment → its object, for those that belong to one."""
+        clear = self.objects > 0
+        return dict(zip(self.segments[clear].tolist(), self.objects[clear].tolist(), strict=True))
 
 
 def find_owners(overlaps: np.ndarray, min_majority: float) -> Owners:
@@ -83,25 +106,39 @@ def find_owners(overlaps: np.ndarray, min_majority: float) -> Owners:
     return Owners(segments, objects)
 
 
-def known_pairs(tables: Iterable[np.ndarray], owners: Owners) -> tuple[KnownPairs, dict[str, int]]:
+def known_pairs(
+    tables: Iterable[np.ndarray], owners: Owners | None, examples: Mapping[Pair, Pair]
+) -> tuple[KnownPairs, dict[str, int]]:
     """Chooses the pairs whose objects are known.
 
     Args:
       tables: arrays of `ffn.agglomeration.evidence_table.ROW`.
-      owners: objects of the segments.
+      owners: objects of the segments; None without a ground truth.
+      examples: pair of segments → their objects, which count for this pair alone.
 
     Returns:
       The pairs; and how many were left out, and why.
     """
-    counts = {'not_resegmented': 0, 'unclear_object': 0}
-    features, objects = [], []
+    counts, left = {'not_resegmented': 0, 'unclear_object': 0}, set(examples)
+    features, objects = [np.zeros((0, len(FEATURES)))], [np.zeros((0, 2), np.uint64)]
     for table in tables:
-        known, both = table['features'], owners.of(np.stack([table['id_a'], table['id_b']], axis=1))
-        measured, clear = np.isfinite(known).all(axis=1), (both > 0).all(axis=1)
-        counts['not_resegmented'] += int(np.count_nonzero(~measured))
-        counts['unclear_object'] += int(np.count_nonzero(measured & ~clear))
-        features.append(known[measured & clear])
+        pairs = np.stack([table['id_a'], table['id_b']], axis=1)
+        both = np.zeros(pairs.shape, np.uint64) if owners is None else owners.of(pairs)
+        if examples:
+            for row, pair in enumerate(map(tuple, pairs.tolist())):
+                both[row] = examples.get(pair, both[row])
+                left.discard(pair)
+        clear, measured = (both > 0).all(axis=1), np.isfinite(table['features']).all(axis=1)
+        if owners is not None:
+            counts['unclear_object'] += int(np.count_nonzero(~clear))
+        counts['not_resegmented'] += int(np.count_nonzero(clear & ~measured))
+        features.append(table['features'][measured & clear])
         objects.append(both[measured & clear])
-    if not features:
-        raise UserError('there are no pairs to fit to')
+    if left:
+        logging.warning(
+            '%d examples are left out, as these pairs are no candidates within --max_distance, such as %d and %d',
+            len(left),
+            *min(left),
+        )
+    counts['no_candidate'] = len(left)
     return KnownPairs(np.concatenate(features), np.concatenate(objects)), counts

@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> Agglomeration:
     config = read_settings(
         args, AgglomerationConfig, box=box, thresholds=read_settings(args, Thresholds)
     )
-    if config.fit.truth is not None:
+    if config.fit.is_asked:
         require_scikit_learn()
     folder, inference = resegmentation.output_directory, resegmentation.inference
     given = (
@@ -123,8 +123,9 @@ def _parser() -> argparse.ArgumentParser:
         'output_directory receives candidates.csv, the results of resegmentation, merges.csv and\n'
         'equivalences.csv. Run again, the command does what is missing.\n'
         '\n'
-        'By default, thresholds on the evidence of each pair decide. --fit TRUTH learns from ground truth\n'
-        'how probable it is that two segments are one; --model FIT.json joins the most probable first.',
+        'By default, thresholds on the evidence of each pair decide. --fit TRUTH learns from ground truth, and\n'
+        '--fit_examples from what a proofreader has judged, how probable it is that two segments are one;\n'
+        '--model FIT.json joins the most probable first.',
         'ffn agglomerate --resegmentation_request REQUEST.pbtxt --max_distance 60 \\\n'
         '  --output_volume joined.h5:labels\n'
         'ffn agglomerate --resegmentation_request PART.pbtxt --max_distance 60 --fit truth.h5:labels\n'

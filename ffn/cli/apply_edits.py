@@ -8,13 +8,14 @@ from pathlib import Path
 
 from absl import logging
 
+from ffn.agglomeration.examples import write_examples
 from ffn.agglomeration.joined_volume import check_output
 from ffn.agglomeration.merges import write_equivalences
 from ffn.cli.flags import add_settings, make_parser, read_settings
 from ffn.distributed.pool import PoolConfig
 from ffn.proofreading.editing.apply import EditedVolume
 from ffn.proofreading.editing.cut_masks import masks_folder
-from ffn.proofreading.editing.examples import find_examples, write_examples
+from ffn.proofreading.editing.examples import find_examples
 from ffn.proofreading.editing.objects import Objects, replay
 from ffn.proofreading.editing.proofread_volume import ProofreadVolume
 from ffn.utils.errors import UserError
@@ -57,7 +58,7 @@ class ApplyEdits:
         metavar='X,Y,Z',
     )
     examples: str = setting(
-        'table to write of pairs of segments that were judged, merged or split',
+        'table to write of pairs of segments that were judged, merged or split, for ffn agglomerate --fit_examples',
         default='',
         metavar='FILE.csv',
     )
@@ -112,7 +113,8 @@ def run(command: ApplyEdits) -> Objects:
                 len(objects.cuts),
             )
     if command.examples:
-        write_examples(Path(command.examples), find_examples(table, journal.edits))
+        found = find_examples(table, journal.edits)
+        write_examples(Path(command.examples), found, command.volume.base.made_from)
     if command.volumes:
         _write_volumes(command, objects)
     return objects

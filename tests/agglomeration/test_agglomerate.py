@@ -13,14 +13,17 @@ from ffn.agglomeration import joined_volume, merges
 from ffn.agglomeration.evidence_table import ROW, EvidenceTable
 from ffn.agglomeration.features import FEATURES
 from ffn.agglomeration.merge_model import Logistic, MergeModel, Sigmoid, read_model, write_model
-from ffn.cli import agglomerate
+from ffn.cli import agglomerate, apply_edits
 from ffn.distributed.local_pools import InProcess
 from ffn.evaluation.run_report.joins import read_joins
+from ffn.proofreading.editing.journal import open_journal
 from ffn.proofreading.editing.merge_table import read_merge_table
+from ffn.proofreading.editing.proofread_volume import ProofreadVolume
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.outputs import OutputSpec
 from ffn.volumes.volume import VolumeSource, open_volume
+from tests.proofreading.samples import decision, merge
 
 CUT, OTHER = (10, 2**40), 30
 
@@ -231,7 +234,7 @@ def test_evidence_is_gathered_once(folder):
         run(folder)
 
 
-def test_fitting_says_what_it_lacks(folder, monkeypatch):
+def test_fitting_says_what_it_lacks(folder, monkeypatch, caplog):
     truth = f'{folder}/labels.h5:split'
     with pytest.raises(UserError, match=r'too few pairs to fit to: 0 within an object'):
         run(folder, '--fit', truth)
@@ -239,6 +242,15 @@ def test_fitting_says_what_it_lacks(folder, monkeypatch):
         file['small'] = file['split'][:10]
     with pytest.raises(UserError, match=r'labels\.h5:small covers .*, and not all of'):
         run(folder, '--fit', f'{folder}/labels.h5:small')
+    (folder / 'pairs.csv').write_text('id_a,id_b,label\n10,30,0\n10,40,1\n')
+    with pytest.raises(
+        UserError, match=r'too few pairs to fit to: 0 .* of 0 objects, and 1 of two'
+    ):
+        run(folder, '--fit_examples', f'{folder}/pairs.csv')
+    assert '1 examples are left out, as these pairs are no candidates' in caplog.text
+    assert 'such as 10 and 40' in caplog.text
+    with pytest.raises(UserError, match=r'no such table of examples: nowhere\.csv'):
+        run(folder, '--fit_examples', f'{folder}/pairs.csv,nowhere.csv')
     with pytest.raises(UserError, match=r'no such fit: nowhere\.json'):
         run(folder, '--model', 'nowhere.json')
     monkeypatch.setitem(sys.modules, 'sklearn', None)
@@ -269,7 +281,50 @@ def test_a_fit_is_written_with_its_plot(folder, monkeypatch, capsys):
     p = fit.probabilities(table['features'])
     assert p[same].mean() > 0.5 > 10 * p[~same].mean()
     assert fit.fitted_on['max_distance'] == 4
-    assert fit.fitted_on['pairs_left_out'] == {'not_resegmented': 0, 'unclear_object': 0}
+    assert set(fit.fitted_on['pairs_left_out'].values()) == {0}
+
+
+@pytest.mark.slow
+def test_a_fit_to_what_was_proofread(folder, monkeypatch, capsys):
+    """From a segmentation and its merges to a journal, examples, a fit, and what that fit joins."""
+    pytest.importorskip('sklearn')
+    monkeypatch.chdir(folder)
+    labels = np.zeros((20, 26, 38), np.uint64)
+    for x in range(2, 36):
+        labels[2:18, 2:10, x], labels[3:9, 13:24, x] = 1 + (x - 2) // 3, 21 + (x - 2) // 3
+    with h5py.File('labels.h5', 'w') as file:
+        file['split'] = labels
+    run(folder, '--min_iou', '1', '--min_consistency', '1')
+    proofread = ProofreadVolume('labels.h5:split', 'again/merges.csv')
+    pairs = {(pair.a, pair.b) for pair in proofread.table.pairs}
+    within = [pair for pair in pairs if pair[0] // 20 == pair[1] // 20]
+    with open_journal('edits.jsonl', proofread.base) as journal:
+        for a, b in within:
+            # Each body is four objects, as the proofreader sees it.
+            if (a % 20) // 4 == (b % 20) // 4:
+                journal.add(merge(a, b))
+        for a, b in sorted(pairs - set(within)):
+            journal.add(decision('right', a, b))
+    apply_edits.main(
+        [
+            '--labels',
+            'labels.h5:split',
+            '--merges',
+            'again/merges.csv',
+            '--edits',
+            'edits.jsonl',
+            '--examples',
+            'x.csv',
+        ]
+    )
+    run(folder, '--fit_examples', 'x.csv')
+    assert 'fitted to' in capsys.readouterr().out
+    fit = read_model('again/fit.json')
+    assert fit.fitted_on['examples'] == ['x.csv']
+    assert fit.fitted_on['objects_with_pairs_within'] >= 4
+    found = run(folder, '--model', 'again/fit.json')
+    assert found.accepted > 10
+    assert {i // 20 == j // 20 for i, j in found.equivalences.items()} == {True}
 
 
 def test_bad_input(folder):

@@ -172,6 +172,23 @@ def test_too_few_pairs_are_one_line():
         fit(sample(20)[0], {})
 
 
+def test_few_pairs_are_divided_so_that_every_fold_has_both_kinds():
+    """Eight objects, each of which touches one other: most divisions leave folds without pairs of two objects."""
+    objects = np.array([(i, i) for i in range(1, 9)] * 2 + [(1, 5), (2, 6), (3, 7), (4, 8)] * 3)
+    pairs = KnownPairs(np.zeros((len(objects), len(FEATURES))), objects.astype(np.uint64))
+    splits = list(split_by_objects(pairs))
+    assert len(splits) == fitting.FOLDS * fitting.REPEATS
+    for train, test in splits:
+        assert set(pairs.same[train]) == {True, False}
+        assert len(test)
+    # One object that all others touch is in one fold, and no other fold has pairs of two.
+    objects = np.array([(i, i) for i in range(1, 9)] * 2 + [(1, i) for i in range(2, 9)] * 2)
+    with pytest.raises(
+        UserError, match='the 30 pairs cannot be divided by their objects into 4 parts'
+    ):
+        list(split_by_objects(KnownPairs(pairs.features[:30], objects.astype(np.uint64))))
+
+
 def test_without_scikit_learn_it_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, 'sklearn', None)
     with pytest.raises(UserError, match=r'--fit needs scikit-learn .*\[fit\]'):
@@ -197,7 +214,23 @@ def test_unclear_pairs_are_left_out_and_counted():
     table = np.zeros(4, ROW)
     table['id_a'], table['id_b'] = [1, 1, 1, 2], [2, 3, 4, 3]
     table['features'][3] = np.nan
-    known, left_out = known_pairs([table[:2], table[2:]], owners)
+    known, left_out = known_pairs([table[:2], table[2:]], owners, {})
     assert known.objects.tolist() == [[7, 7], [7, 8]]
     assert known.same.tolist() == [True, False]
-    assert left_out == {'not_resegmented': 1, 'unclear_object': 1}
+    assert left_out == {'not_resegmented': 1, 'unclear_object': 1, 'no_candidate': 0}
+
+
+def test_examples_count_beside_the_truth_and_without_it(caplog):
+    large = 2**64 - 2
+    owners = Owners(np.array([1, 2, 4], np.uint64), np.array([7, 8, 0], np.uint64))
+    table = np.zeros(5, ROW)
+    table['id_a'], table['id_b'] = [1, 1, 4, 4, 5], [2, 4, 5, large, large]
+    table['features'][4] = np.nan
+    examples = {(1, 4): (7, 7), (4, large): (7, large), (3, 5): (9, 9), (5, large): (9, large)}
+    known, left_out = known_pairs([table[:2], table[2:]], owners, examples)
+    assert known.objects.tolist() == [[7, 8], [7, 7], [7, large]]
+    assert left_out == {'not_resegmented': 1, 'unclear_object': 1, 'no_candidate': 1}
+    assert 'such as 3 and 5' in caplog.text
+    alone, left_out = known_pairs([table], None, examples)
+    assert alone.objects.tolist() == [[7, 7], [7, large]]
+    assert left_out == {'not_resegmented': 1, 'unclear_object': 0, 'no_candidate': 1}

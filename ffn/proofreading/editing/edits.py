@@ -201,6 +201,11 @@ def part_id(number: str, index: int) -> int:
     return FIRST_PART + int.from_bytes(hashed[:8], 'big') % FIRST_PART
 
 
+def is_part(segment: int) -> bool:
+    """Whether an id is that of a part."""
+    return FIRST_PART <= segment < 2 * FIRST_PART
+
+
 # Readers: each takes a value of JSON, and returns it in its type or raises ValueError.
 
 Reader = Callable[[Any], Any]

@@ -14,7 +14,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from ffn.agglomeration.merges import join_ids
 from ffn.proofreading.editing.edits import (
-    FIRST_PART,
     Cut,
     Decision,
     Done,
@@ -24,6 +23,7 @@ from ffn.proofreading.editing.edits import (
     Place,
     Split,
     Undo,
+    is_part,
 )
 
 Pair = tuple[int, int]
@@ -200,7 +200,7 @@ class Objects:
         """Notes parts that do not exist, since the split that made them was undone."""
         known = {cut.new for cut in self.cuts}
         for segment in segments:
-            if segment >= FIRST_PART and segment not in known:
+            if is_part(segment) and segment not in known:
                 self.problems.append(
                     f'{edit.what.kind} {edit.number}: the split that made part {segment} was undone'
                 )

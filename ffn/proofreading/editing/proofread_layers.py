@@ -14,7 +14,7 @@ import numpy as np
 from neuroglancer import equivalence_map, viewer_state
 
 from ffn.proofreading.editing.cut_masks import CutLabels
-from ffn.proofreading.editing.edits import FIRST_PART, Cut
+from ffn.proofreading.editing.edits import Cut, is_part
 from ffn.proofreading.editing.objects import Objects
 from ffn.proofreading.viewing.sources import ServedArray, coordinate_space
 from ffn.utils.geometry import Box, Xyz
@@ -101,7 +101,7 @@ class ProofreadLayers:
         # A part whose cut was undone has no mesh, for which the viewer would wait.
         parts = {cut.new for cut in labels.cuts}
         shown = [int(one) for one in selected or layer.segments]
-        chosen = [objects.object_of(one) for one in shown if one < FIRST_PART or one in parts]
+        chosen = [objects.object_of(one) for one in shown if one in parts or not is_part(one)]
         layer.equivalences = _Equivalences(_groups(objects, chosen))
         layer.segments = sorted(set(chosen))
 

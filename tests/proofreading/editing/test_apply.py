@@ -219,10 +219,22 @@ def test_pairs_that_were_judged(folder):
         rows = [tuple(row.values()) for row in csv.DictReader(file)]
     # 7 and 9 were apart when that was judged wrong, and nothing put it right.
     assert rows == [
-        ('3', '7', '10', '20', '8', '0', 'split'),
-        ('5', '9', '1', '2', '3', '1', 'merge'),
-        ('7', '9', '1', '2', '3', '1', 'decision'),
+        ('3', '7', '10', '20', '8', '0', 'split', ''),
+        ('5', '9', '1', '2', '3', '1', 'merge', ''),
+        ('7', '9', '1', '2', '3', '1', 'decision', ''),
     ]
+
+
+def test_a_merge_says_so_of_all_pairs_between_two_objects(folder):
+    (folder / 'merges.csv').write_text(MERGES + f'9,{BIG},4,30,33,8,0,0.1\n5,7,1,9,9,9,0,0.1\n')
+    add(merge(3, 9))  # pointed at where agglomeration saw no pair
+    cut_5()
+    add(merge(7, 5))
+    apply('--examples', 'x.csv')
+    with open('x.csv', newline='') as file:
+        found = {(int(row['id_a']), int(row['id_b'])): row['label'] for row in csv.DictReader(file)}
+    # 5 was cut, so that nothing is known about it as a whole.
+    assert found == {(7, 9): '1', (9, BIG): '1'}
 
 
 def test_two_journals(folder, capsys):
