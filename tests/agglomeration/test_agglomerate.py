@@ -1,6 +1,5 @@
 """Agglomeration from a volume of pieces to a table of merges, with a network that floods."""
 
-import csv
 import dataclasses
 import subprocess
 import sys
@@ -10,61 +9,12 @@ import numpy as np
 import pytest
 
 from ffn.agglomeration import joined_volume, merges
-from ffn.agglomeration.evidence_table import ROW, EvidenceTable
-from ffn.agglomeration.features import FEATURES
-from ffn.agglomeration.merge_model import Logistic, MergeModel, Sigmoid, read_model, write_model
-from ffn.cli import agglomerate, apply_edits
 from ffn.distributed.local_pools import InProcess
-from ffn.evaluation.run_report.joins import read_joins
-from ffn.proofreading.editing.journal import open_journal
-from ffn.proofreading.editing.merge_table import read_merge_table
-from ffn.proofreading.editing.proofread_volume import ProofreadVolume
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.outputs import OutputSpec
 from ffn.volumes.volume import VolumeSource, open_volume
-from tests.proofreading.samples import decision, merge
-
-CUT, OTHER = (10, 2**40), 30
-
-
-@pytest.fixture
-def folder(flood_folder):
-    """The flood sample, its body along x cut in two, and pieces that touch but are apart."""
-    labels = np.zeros((20, 26, 38), np.uint64)
-    labels[2:18, 2:10, 2:20] = CUT[0]
-    labels[2:18, 2:10, 20:36] = CUT[1]
-    labels[3:9, 13:24, 4:33] = OTHER
-    with h5py.File(flood_folder / 'labels.h5', 'w') as file:
-        file['split'] = labels
-    inference = (flood_folder / 'request.pbtxt').read_text()
-    (flood_folder / 'again.pbtxt').write_text(f"""
-      output_directory: "{flood_folder}/again" radius {{ x: 16 y: 8 z: 10 }}
-      analysis_radius {{ x: 10 y: 6 z: 8 }} segment_recovery_fraction: 0.6
-      inference {{ {inference} concurrent_requests: 2 batch_size: 2
-        init_segmentation {{ hdf5: "{flood_folder}/labels.h5:split" }} }}
-    """)
-    return flood_folder
-
-
-def run(folder, *more):
-    return agglomerate.main(
-        [
-            '--resegmentation_request',
-            str(folder / 'again.pbtxt'),
-            '--max_distance',
-            '4',
-            '--block_size',
-            '16,26,12',
-            '--quiet',
-            *more,
-        ]
-    )
-
-
-def rows(path):
-    with open(path, newline='') as file:
-        return list(csv.DictReader(file))
+from tests.agglomeration.pieces import CUT, OTHER, rows, run
 
 
 def test_pieces_of_one_body_are_joined(folder, repository):
@@ -160,63 +110,6 @@ def test_an_output_that_cannot_be_is_refused_at_once(folder):
     assert not (folder / 'again').exists()
 
 
-def by_iou(path):
-    """A fit by which the probability is a half where 0.4 of two objects overlap."""
-    classifier = Logistic(
-        np.array([0]), np.array([1]), np.array([0.4]), np.array([0.1]), np.array([1.0]), 0.0
-    )
-    write_model(path, MergeModel(('iou',), classifier, Sigmoid(1.0, 0.0)))
-    return str(path)
-
-
-def test_a_fit_decides(folder, caplog):
-    fit = by_iou(folder / 'fit.json')
-    fixed = run(folder)
-    found = run(folder, '--model', fit)
-    assert (found.pairs, found.accepted, found.equivalences) == (3, 1, fixed.equivalences)
-    assert 'the fit was made with other settings' in caplog.text
-    table = {(int(row['id_a']), int(row['id_b'])): row for row in rows(folder / 'again/merges.csv')}
-    joined, apart = table[CUT], table[OTHER, CUT[1]]
-    assert float(joined['probability']) == pytest.approx(1 / (1 + np.exp(-6)), abs=1e-4)
-    assert joined['note'] == ''
-    assert float(apart['probability']) == pytest.approx(1 / (1 + np.exp(4)), abs=1e-4)
-    assert (apart['accepted'], apart['note']) == ('0', 'improbable')
-    # Proofreading takes these probabilities.
-    pairs = {(pair.a, pair.b): pair for pair in read_merge_table(folder / 'again/merges.csv').pairs}
-    assert pairs[CUT].probability == float(joined['probability'])
-    assert (pairs[CUT].accepted, pairs[OTHER, CUT[1]].accepted) == (True, False)
-    joins = read_joins(folder / 'again')
-    assert (joins.score, joins.accepted, joins.not_scored) == ('probability', 1, 0)
-    # Without the fit, everything is as before.
-    assert run(folder) == fixed
-    assert not any('probability' in row for row in rows(folder / 'again/merges.csv'))
-
-
-def test_somata_and_sizes_forbid(folder):
-    fit = by_iou(folder / 'fit.json')
-    with h5py.File(folder / 'labels.h5', 'a') as file:
-        somata = np.zeros(file['split'].shape, np.uint8)
-        somata[4:9, 3:6, 5:8], somata[4:9, 3:6, 25:28] = 1, 2
-        file['somata'], file['one_value'] = somata, np.minimum(somata, 1)
-
-    def notes(*more):
-        run(folder, '--model', fit, *more)
-        return {row['note'] for row in rows(folder / 'again' / 'merges.csv')} - {'improbable'}
-
-    for name in ('somata', 'one_value'):
-        spec = f'{folder}/labels.h5:{name}'
-        assert notes('--somata', spec, '--soma_min_voxels', '40') == {'both objects have a soma'}
-        assert notes('--somata', spec, '--soma_min_voxels', '60') == {''}
-    assert notes('--soma_size', '1000') == {'both objects have a soma'}
-    voxels = 16 * 8 * (18 + 16)
-    assert notes('--max_voxels', str(voxels - 1)) == {'the object would be too large'}
-    assert notes('--max_voxels', str(voxels)) == {''}
-    with h5py.File(folder / 'labels.h5', 'a') as file:
-        file['none'] = np.zeros(somata.shape, np.float32)
-    with pytest.raises(UserError, match=r'labels\.h5:none holds float32'):
-        notes('--somata', f'{folder}/labels.h5:none')
-
-
 def test_evidence_is_gathered_once(folder):
     run(folder)
     tables = sorted((folder / 'again' / 'evidence').rglob('*.npy'))
@@ -232,99 +125,6 @@ def test_evidence_is_gathered_once(folder):
     tables[0].write_bytes(data)
     with pytest.raises(UserError, match=r'0\.npy is damaged.*; remove it, and run again'):
         run(folder)
-
-
-def test_fitting_says_what_it_lacks(folder, monkeypatch, caplog):
-    truth = f'{folder}/labels.h5:split'
-    with pytest.raises(UserError, match=r'too few pairs to fit to: 0 within an object'):
-        run(folder, '--fit', truth)
-    with h5py.File(folder / 'labels.h5', 'a') as file:
-        file['small'] = file['split'][:10]
-    with pytest.raises(UserError, match=r'labels\.h5:small covers .*, and not all of'):
-        run(folder, '--fit', f'{folder}/labels.h5:small')
-    (folder / 'pairs.csv').write_text('id_a,id_b,label\n10,30,0\n10,40,1\n')
-    with pytest.raises(
-        UserError, match=r'too few pairs to fit to: 0 .* of 0 objects, and 1 of two'
-    ):
-        run(folder, '--fit_examples', f'{folder}/pairs.csv')
-    assert '1 examples are left out, as these pairs are no candidates' in caplog.text
-    assert 'such as 10 and 40' in caplog.text
-    with pytest.raises(UserError, match=r'no such table of examples: nowhere\.csv'):
-        run(folder, '--fit_examples', f'{folder}/pairs.csv,nowhere.csv')
-    with pytest.raises(UserError, match=r'no such fit: nowhere\.json'):
-        run(folder, '--model', 'nowhere.json')
-    monkeypatch.setitem(sys.modules, 'sklearn', None)
-    with pytest.raises(UserError, match=r'--fit needs scikit-learn'):
-        run(folder, '--fit', truth)
-
-
-def test_a_fit_is_written_with_its_plot(folder, monkeypatch, capsys):
-    """Evidence of many pairs in place of the three that there are."""
-    pytest.importorskip('sklearn')
-    run(folder)
-    random = np.random.default_rng(0)
-    table = np.zeros(600, ROW)
-    table['id_a'], table['id_b'] = random.integers(1, 80, (2, 600))
-    table['features'] = random.normal(size=table['features'].shape)
-    same = table['id_a'] % 20 == table['id_b'] % 20
-    table['features'][:, FEATURES.index('iou')] += 4 * same
-    monkeypatch.setattr(EvidenceTable, 'read', lambda self: iter([table]))
-    segments = np.arange(1, 80)
-    overlaps = np.stack([segments, segments % 20 + 1, segments * 0 + 9], axis=1).astype(np.uint64)
-    monkeypatch.setattr('ffn.agglomeration.agglomerate.count_overlaps', lambda *_: overlaps)
-    run(folder, '--fit', f'{folder}/labels.h5:split')
-    said = capsys.readouterr().out
-    assert 'fitted to 600 pairs' in said
-    assert 'gradient boosting, isotonic' in said
-    assert (folder / 'again' / 'reliability.png').read_bytes().startswith(b'\x89PNG')
-    fit = read_model(folder / 'again' / 'fit.json')
-    p = fit.probabilities(table['features'])
-    assert p[same].mean() > 0.5 > 10 * p[~same].mean()
-    assert fit.fitted_on['max_distance'] == 4
-    assert set(fit.fitted_on['pairs_left_out'].values()) == {0}
-
-
-@pytest.mark.slow
-def test_a_fit_to_what_was_proofread(folder, monkeypatch, capsys):
-    """From a segmentation and its merges to a journal, examples, a fit, and what that fit joins."""
-    pytest.importorskip('sklearn')
-    monkeypatch.chdir(folder)
-    labels = np.zeros((20, 26, 38), np.uint64)
-    for x in range(2, 36):
-        labels[2:18, 2:10, x], labels[3:9, 13:24, x] = 1 + (x - 2) // 3, 21 + (x - 2) // 3
-    with h5py.File('labels.h5', 'w') as file:
-        file['split'] = labels
-    run(folder, '--min_iou', '1', '--min_consistency', '1')
-    proofread = ProofreadVolume('labels.h5:split', 'again/merges.csv')
-    pairs = {(pair.a, pair.b) for pair in proofread.table.pairs}
-    within = [pair for pair in pairs if pair[0] // 20 == pair[1] // 20]
-    with open_journal('edits.jsonl', proofread.base) as journal:
-        for a, b in within:
-            # Each body is four objects, as the proofreader sees it.
-            if (a % 20) // 4 == (b % 20) // 4:
-                journal.add(merge(a, b))
-        for a, b in sorted(pairs - set(within)):
-            journal.add(decision('right', a, b))
-    apply_edits.main(
-        [
-            '--labels',
-            'labels.h5:split',
-            '--merges',
-            'again/merges.csv',
-            '--edits',
-            'edits.jsonl',
-            '--examples',
-            'x.csv',
-        ]
-    )
-    run(folder, '--fit_examples', 'x.csv')
-    assert 'fitted to' in capsys.readouterr().out
-    fit = read_model('again/fit.json')
-    assert fit.fitted_on['examples'] == ['x.csv']
-    assert fit.fitted_on['objects_with_pairs_within'] >= 4
-    found = run(folder, '--model', 'again/fit.json')
-    assert found.accepted > 10
-    assert {i // 20 == j // 20 for i, j in found.equivalences.items()} == {True}
 
 
 def test_bad_input(folder):
