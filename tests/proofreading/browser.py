@@ -72,6 +72,10 @@ class View:
         """What is shown once all of it has arrived, uint8 [height, width, 3]; without the controls."""
         return np.asarray(Image.open(io.BytesIO(self._draw())).convert('RGB'))
 
+    def shown_now(self) -> np.ndarray:
+        """The page as it is, also while something is fetched, uint8 [height, width, 3]; with the controls."""
+        return np.asarray(Image.open(io.BytesIO(self.page.screenshot())).convert('RGB'))
+
     def save(self, name: str) -> Path:
         """Saves what is shown, with the controls, as PNG."""
         self._draw()

@@ -65,7 +65,6 @@ class SeedingActions(contextlib.AbstractContextManager['SeedingActions']):
         with viewer.neuroglancer.txn() as state:
             self._layers.add_to(state)
         self._note = self._text = ''
-        self._drawn = -1
         self._drawn_accepted: tuple[int, ...] = ()
         self._closing = threading.Event()
         self._posted = ThreadPoolExecutor(1, 'seeding')
@@ -135,8 +134,7 @@ class SeedingActions(contextlib.AbstractContextManager['SeedingActions']):
                 logging.exception('the session cannot be shown')
 
     def _show(self, look: Look, note: str) -> None:
-        if look.version != self._drawn and self._layers.draw_object():
-            self._drawn = look.version
+        self._layers.draw_object(look.version)
         if look.accepted != self._drawn_accepted:
             with self._viewer.neuroglancer.txn() as state:
                 self._layers.draw_accepted(state, look.accepted)

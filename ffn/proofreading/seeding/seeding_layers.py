@@ -2,13 +2,19 @@
 
 All of it is voxels that are read from the session when the viewer asks for them: showing that they have changed then
 changes nothing else in the viewer, whose place and scale the user may be changing at the same time.
+
+Neuroglancer (2.41) drops what it has of a source when it is told that this has changed, and draws nothing of it until it has
+been fetched anew. So the object is there twice, and the two are fetched in turns: one of them is always drawn.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
+import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import neuroglancer
@@ -26,6 +32,8 @@ from ffn.utils.geometry import Box, Zyx
 GROWING, ACCEPTED = 'growing', 'accepted'
 OBJECT, FRAME = 1, 2
 _COLORS = {OBJECT: '#ff7814', FRAME: '#ffeb00'}
+# How opaque the object is while one of the two is drawn; both together are about as opaque as other layers.
+_ALPHA = 0.35
 # Seconds that something is shown at least, and at most: a page may have been opened long after it was asked for.
 _SHOWN_S, _LONGEST_S = 0.2, 2.0
 # Voxels of an object whose surface is drawn in full.
@@ -40,16 +48,26 @@ class _Pace:
 
     def __init__(self) -> None:
         self._asked = self._fetched = 0.0
+        self._reading = 0
+        self._lock = threading.Lock()
 
-    def fetch(self) -> None:
-        """Says that a part is being fetched."""
-        self._fetched = time.monotonic()
+    @contextlib.contextmanager
+    def fetching(self) -> Iterator[None]:
+        """While the context lasts, a part is being fetched."""
+        with self._lock:
+            self._reading += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._reading -= 1
+                self._fetched = time.monotonic()
 
     def ask(self) -> bool:
         """Whether it may be drawn again now; if so, that is what happens."""
         now = time.monotonic()
         took = self._fetched - self._asked
-        if took < 0 or now - self._fetched < min(max(took, _SHOWN_S), _LONGEST_S):
+        if self._reading or took < 0 or now - self._fetched < min(max(took, _SHOWN_S), _LONGEST_S):
             return False  # the viewer has nothing of it yet, or has just got it
         self._asked = now
         return True
@@ -78,7 +96,7 @@ class _Accepted:
 
 
 class _Growing(_Accepted):
-    """The object that grows, and the sides of the field of view while it does."""
+    """The object that grows."""
 
     dtype: np.dtype = np.dtype(np.uint8)
 
@@ -88,13 +106,24 @@ class _Growing(_Accepted):
 
     def read(self, part: Extent) -> np.ndarray:
         """Reads a part, [z, y, x]."""
-        self._pace.fetch()
-        look = self._seeding.look()
-        voxels = self._seeding.read_object(part).astype(self.dtype)
-        if look.state in MOVING and look.fov is not None:
-            fov = look.fov.relative_to(self._seeding.box.start)
-            voxels[_sides(part, Zyx.of(self.shape[::-1]), fov)] = FRAME
-        return voxels
+        with self._pace.fetching():
+            return self._seeding.read_object(part).astype(self.dtype)
+
+
+class _Frame(_Accepted):
+    """The sides of the field of view, while it moves."""
+
+    dtype: np.dtype = np.dtype(np.uint8)
+
+    def read(self, part: Extent) -> np.ndarray:
+        """Reads a part, [z, y, x]."""
+        look, shape = self._seeding.look(), Zyx.of(self.shape[::-1])
+        if look.state not in MOVING or look.fov is None:
+            return np.zeros(
+                [len(range(*s.indices(n))) for s, n in zip(part, shape, strict=True)], self.dtype
+            )
+        sides = _sides(part, shape, look.fov.relative_to(self._seeding.box.start))
+        return sides.astype(self.dtype) * self.dtype.type(FRAME)
 
 
 def _sides(part: Extent, shape: Zyx, box: Box) -> np.ndarray:
@@ -110,26 +139,30 @@ def _sides(part: Extent, shape: Zyx, box: Box) -> np.ndarray:
 
 
 class _Outlines(skeleton.SkeletonSource):
-    """The object that grows and its field of view as lines, for the panel in 3-d.
+    """The object that grows, or its field of view, as lines, for the panel in 3-d.
 
     Neuroglancer does not fetch the meshes of a volume again when that has changed, but lines it does.
     """
 
-    def __init__(self, seeding: Seeding, pace: _Pace, voxel_size: tuple[float, float, float]):
+    def __init__(
+        self, seeding: Seeding, pace: _Pace, voxel_size: tuple[float, float, float], shown: int
+    ):
         super().__init__(coordinate_space(voxel_size))
-        self._seeding, self._pace = seeding, pace
+        self._seeding, self._pace, self._shown = seeding, pace, shown
 
     def get_skeleton(self, object_id: int) -> skeleton.Skeleton:
-        """Makes the lines of OBJECT or FRAME."""
-        self._pace.fetch()
+        """Makes the lines of OBJECT or FRAME, if they are shown by this source."""
         look = self._seeding.look()
         points, edges = np.zeros((0, 3)), np.zeros((0, 2), int)
-        if object_id == FRAME and look.fov is not None and look.state in MOVING:
-            points, edges = _box_lines(look.fov)
-        elif object_id == OBJECT and look.extent is not None:
-            part = look.extent.relative_to(self._seeding.box.start).slices_zyx
-            points, edges = _surface_lines(self._seeding.read_object(part))
-            points += look.extent.start
+        if object_id != self._shown:
+            return skeleton.Skeleton(points, edges)
+        with self._pace.fetching():
+            if object_id == FRAME and look.fov is not None and look.state in MOVING:
+                points, edges = _box_lines(look.fov)
+            elif object_id == OBJECT and look.extent is not None:
+                part = look.extent.relative_to(self._seeding.box.start).slices_zyx
+                points, edges = _surface_lines(self._seeding.read_object(part))
+                points += look.extent.start
         return skeleton.Skeleton(points, edges)
 
 
@@ -162,24 +195,35 @@ class SeedingLayers:
         """
         self._seeding, self._voxel_size = seeding, voxel_size
         self._pace = _Pace()
-        self._growing = self._serve(_Growing(seeding, self._pace))
-        self._outlines = _Outlines(seeding, self._pace, voxel_size)
+        # The object twice, voxels and lines of each, and which version of it each has; and the field of view.
+        self._object = [
+            (self._serve(_Growing(seeding, self._pace)), self._lines(OBJECT)) for _ in range(2)
+        ]
+        self._versions = [-1, -1]
+        self._frame = self._serve(_Frame(seeding)), self._lines(FRAME)
         self._accepted = self._serve(_Accepted(seeding))
         self._ids: tuple[int, ...] = ()
 
     def _serve(self, voxels: _Accepted) -> ServedArray:
         return ServedArray(voxels, self._seeding.box.start, self._voxel_size, labels=True)
 
+    def _lines(self, shown: int) -> _Outlines:
+        return _Outlines(self._seeding, self._pace, self._voxel_size, shown)
+
     def add_to(self, state: Any) -> None:
         """Adds them to the state of a viewer."""
         accepted = neuroglancer.SegmentationLayer(source=self._accepted, not_selected_alpha=0.25)
-        growing_only = neuroglancer.LayerDataSource(
-            url=self._growing,
-            subsources={'default': True, 'bounds': True},  # no meshes
-            enable_default_subsources=False,
-        )
+        sources: list[Any] = []
+        for voxels, lines in (*self._object, self._frame):
+            voxels_only = neuroglancer.LayerDataSource(
+                url=voxels,
+                subsources={'default': True, 'bounds': True},  # no meshes
+                enable_default_subsources=False,
+            )
+            sources += voxels_only, lines
         growing = neuroglancer.SegmentationLayer(
-            source=[growing_only, self._outlines],
+            source=sources,
+            selected_alpha=_ALPHA,
             segments=list(_COLORS),
             segment_colors=_COLORS,
             skeleton_rendering={'mode2d': 'lines', 'lineWidth2d': 0.1},
@@ -188,13 +232,18 @@ class SeedingLayers:
         state.layers.append(name=ACCEPTED, layer=accepted)
         state.layers.append(name=GROWING, layer=growing)
 
-    def draw_object(self) -> bool:
-        """Has the object drawn again; returns False if it is too early for that."""
-        if not self._pace.ask():
-            return False
-        self._growing.invalidate()
-        self._outlines.invalidate()
-        return True
+    def draw_object(self, version: int) -> None:
+        """Has the object drawn again, if it is not too early for that; to be called again and again.
+
+        Args:
+          version: of the object, see `ffn.proofreading.seeding.look`.
+        """
+        if self._versions == [version] * 2 or not self._pace.ask():
+            return
+        older = int(np.argmin(self._versions))
+        self._versions[older] = version
+        for source in (*self._object[older], *self._frame):
+            source.invalidate()
 
     def draw_accepted(self, state: Any, ids: tuple[int, ...]) -> None:
         """Has the accepted objects drawn again.

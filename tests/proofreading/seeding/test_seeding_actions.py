@@ -47,9 +47,13 @@ def viewing(browser, folder, wait=lambda: None):
 
 
 def orange(view):
-    """How many pixels of the panels xy, xz, 3-d and yz have the colour of the object."""
-    picture = view.picture().astype(int)
-    red, green, blue = np.moveaxis(picture, -1, 0)
+    """How many pixels of the panels xy, xz, 3-d and yz have the colour of the object, once all of it is there."""
+    return orange_of(view.picture())
+
+
+def orange_of(picture):
+    """The same of a picture."""
+    red, green, blue = np.moveaxis(picture.astype(int), -1, 0)
     of_object = (red > green + 15) & (green > blue + 10)
     return [
         np.count_nonzero(part)
@@ -92,6 +96,43 @@ def test_an_object_grows_under_the_mouse(browser, tmp_path):
         assert seeding.look().accepted == (1,)
         view.wait_until(lambda: max(orange(view)) == 0)
         view.save('seeding-accepted.png')
+
+
+@pytest.mark.slow
+def test_the_object_stays_while_its_next_state_is_fetched(browser, tmp_path, monkeypatch):
+    gate, may_read, asked = Gate(), threading.Event(), threading.Event()
+    gate.limit = 15
+    may_read.set()
+    with (
+        viewing(browser, tmp_path, gate) as (seeding, view),
+        contextlib.ExitStack() as at_the_end,
+    ):
+        at_the_end.callback(may_read.set)
+        at_the_end.callback(setattr, gate, 'is_over', True)
+        read = seeding.read_object
+
+        def read_later(part):
+            if not may_read.is_set():
+                asked.set()
+            may_read.wait()
+            return read(part)
+
+        monkeypatch.setattr(seeding, 'read_object', read_later)
+        view.press('KeyF', START)
+        view.wait_until(lambda: 'growing: 15 steps' in text(view) and min(orange(view)) > 20)
+        view.pause(3)  # both have it
+        before = orange_of(view.shown_now())
+        may_read.clear()
+        gate.limit = 20
+        view.wait_until(asked.is_set)
+        view.pause(1)  # the page has dropped what it had of one
+        now = orange_of(view.shown_now())
+        assert np.all(np.array(now) > 0.7 * np.array(before))
+        may_read.set()
+        gate.limit = 1000
+        view.wait_until(lambda: seeding.look().state == 'complete')
+        view.press('KeyR', START)
+        view.wait_until(lambda: max(orange(view)) == 0)
 
 
 @pytest.mark.slow
@@ -139,12 +180,15 @@ def test_a_page_that_is_opened_late_is_drawn_soon(monkeypatch):
     assert pace.ask()
     now[0] += 90
     assert not pace.ask()  # nobody has it
-    pace.fetch()
+    with pace.fetching():
+        now[0] += 9
+        assert not pace.ask()  # somebody is still getting it
     assert not pace.ask()  # somebody has just got it
     now[0] += 2.1
     assert pace.ask()
     now[0] += 0.5
-    pace.fetch()
+    with pace.fetching():
+        pass
     now[0] += 0.4
     assert not pace.ask()  # as long as it took
     now[0] += 0.2
