@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from absl import logging
-
 from ffn.agglomeration.agglomerate import FIT, Agglomeration, AgglomerationConfig, agglomerate
 from ffn.agglomeration.config import read_config
 from ffn.agglomeration.evidence import Thresholds
@@ -14,17 +12,14 @@ from ffn.agglomeration.fitting import require_scikit_learn
 from ffn.agglomeration.joined_volume import check_output, write_joined
 from ffn.agglomeration.merge_model import MergeModel
 from ffn.cli.flags import add_settings, make_parser, read_settings
+from ffn.cli.label_box import box_of_labels
 from ffn.distributed.pool import PoolConfig
-from ffn.inference.request import read_box
-from ffn.utils.errors import UserError
-from ffn.utils.geometry import Box, Xyz, parse_voxel_size
+from ffn.utils.geometry import Xyz, parse_voxel_size
 from ffn.utils.locks import exclusive_directory
 from ffn.visualization.reliability import plot_reliability
 from ffn.volumes.outputs import OutputSpec, choose_voxel_size
 from ffn.volumes.shards import Sharding
 from ffn.volumes.specs import absolute_spec
-from ffn.volumes.units import KnownVoxelSize
-from ffn.volumes.volume import VolumeSource
 
 _CHUNK = Xyz(64, 64, 64)
 
@@ -40,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> Agglomeration:
     """
     args = _parser().parse_args(argv)
     resegmentation = read_config(args.resegmentation_request)
-    box, of_volume = _box_to_search(resegmentation.segmentation, args.bounding_box)
+    box, of_volume = box_of_labels(resegmentation.segmentation, args.bounding_box)
     config = read_settings(
         args, AgglomerationConfig, box=box, thresholds=read_settings(args, Thresholds)
     )
@@ -94,24 +89,6 @@ def _describe(fit: MergeModel) -> str:
         )
     lines.append(f'  {"their rate alone":38s} {found["log_loss_of_the_rate_alone"]:8.4f}')
     return '\n'.join(lines)
-
-
-def _box_to_search(
-    segmentation: VolumeSource, text_or_path: str
-) -> tuple[Box, KnownVoxelSize | None]:
-    """The box, within the segmentation, and the voxel size that the segmentation states, if it does."""
-    with segmentation.open() as volume:
-        whole, size = volume.require_labels().box, volume.voxel_size
-    known = None if size is None else size.of(segmentation.name)
-    if not text_or_path:
-        return whole, known
-    asked = read_box(text_or_path)
-    box = asked.intersection(whole)
-    if box is None:
-        raise UserError(f'--bounding_box lies outside the segmentation, which covers {whole}')
-    if box != asked:
-        logging.warning('--bounding_box extends beyond the segmentation; clipped to %s', box)
-    return box, known
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -47,6 +47,7 @@ COMMANDS: dict[str, dict[str, Command]] = {
         'assemble': Command('assemble', 'segmented subvolumes → one volume'),
         'consensus': Command('consensus', 'split objects wherever one of two segmentations does'),
         'agglomerate': Command('agglomerate', 'join pieces of neurons by resegmentation'),
+        'fill': Command('fill', 'grow objects into the voxels that are left empty'),
     },
     'Looking and scoring': {
         'evaluate': Command('evaluate', 'score a segmentation against ground truth'),
