@@ -142,6 +142,7 @@ def _measure(config: InferenceConfig, volumes: InputVolumes, model: FFNModel) ->
     from ffn.models.int8 import measure_ranges
     from ffn.models.predictor import make_predictor
 
+    volumes.clip(volumes.box, model.info.input_image_size)  # refuses an image smaller than that
     logging.info('precision int8: a short flood finds the ranges of activations')
     network = _Recorder(make_predictor(model))
     for box in _boxes(volumes.box, model.info.input_image_size):

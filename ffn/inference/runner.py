@@ -129,6 +129,10 @@ class Runner:
     def _load(self, config: InferenceConfig, model: FFNModel | None) -> None:
         from ffn.models.precision import choose_precision
 
+        # Before anything that takes time.
+        movement.policy_class(config.movement_policy_name)
+        if config.seed_policy:
+            registry.policy_class(config.seed_policy)
         self._volumes = self._resources.enter_context(InputVolumes(config))
         self.config = config = config.resolve()
         self._model = load_network(config, model)

@@ -6,6 +6,7 @@ walks over examples stand.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from absl import logging
 
 import ffn
 from ffn.models import checkpoints
-from ffn.models.saved_settings import write_settings
+from ffn.models.saved_settings import read_settings, write_settings
 from ffn.models.weights import assign, load_weights
 from ffn.training.config import SOFT_LABELS, TrainConfig
 from ffn.training.distribution import Replicas
@@ -69,7 +70,8 @@ class RunCheckpoints:
         )
         if replicas.is_chief:
             self._writer.remove_abandoned()
-            write_settings(config.train_dir, inference_settings(config))
+            before = self._earlier_settings() if self.saved_step else None
+            write_settings(config.train_dir, updated_settings(before or {}, config))
 
     def is_due(self, step: int) -> bool:
         """Whether it is time to save, now that a step is about to be made."""
@@ -110,6 +112,13 @@ class RunCheckpoints:
             self._writer.commit(step)
         self.saved_step, self._saved_at = step, time.monotonic()
         return str(Path(directory, f'{checkpoints.PREFIX}-{step}'))
+
+    def _earlier_settings(self) -> dict[str, Any] | None:
+        try:
+            return read_settings(self._config.train_dir)
+        except UserError as error:
+            logging.warning('%s; it is made anew', error)
+            return None
 
     def _restore(self) -> int:
         """Restores the last checkpoint and returns its step; without one, loads init_checkpoint."""
@@ -196,3 +205,26 @@ def inference_settings(config: TrainConfig) -> dict[str, Any]:
     if config.data.offset_scale:
         settings['image_offset_scale'] = dict(config.data.offset_scale)
     return settings
+
+
+def updated_settings(before: Mapping[str, Any], config: TrainConfig) -> dict[str, Any]:
+    """The settings of a run that goes on; warns of those that change, as they change what inference does.
+
+    Args:
+      before: `model.json` as it is, empty at the beginning; a voxel size that the run no longer knows is taken from it.
+      config: the run.
+    """
+    # As JSON has them, with lists for tuples.
+    now: dict[str, Any] = json.loads(json.dumps(inference_settings(config)))
+    if 'voxel_size' in before:
+        now.setdefault('voxel_size', before['voxel_size'])
+    for name in before.keys() & now.keys() - {'precision', 'version'}:
+        if before[name] != now[name]:
+            logging.warning(
+                '%s: the training began with %s %s and goes on with %s, which inference will take as well',
+                config.train_dir,
+                name,
+                json.dumps(before[name]),
+                json.dumps(now[name]),
+            )
+    return now

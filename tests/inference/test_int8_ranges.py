@@ -134,3 +134,12 @@ def test_as_a_user_calls_it(repository, flood_folder, config):
         assert 'SavedModel' not in done.stderr
     else:
         check_one_line(done.returncode, done.stderr, 'VNNI', 'bfloat16')
+
+
+def test_an_image_smaller_than_the_field_of_view_is_told(config, flood_folder):
+    with h5py.File(flood_folder / 'volume.h5', 'a') as file:
+        image = file['raw'][:2]
+        del file['raw']
+        file['raw'] = image
+    with pytest.raises(UserError, match='smaller than the field of view'):
+        settle(config)

@@ -318,6 +318,13 @@ def test_errors(folder, extra, message):
     assert not list(folder.rglob('*.npz'))
 
 
+@pytest.mark.parametrize('field', ['seed_policy', 'movement_policy_name'])
+def test_unknown_policies_are_told_before_anything_is_loaded(folder, field):
+    (folder / 'flood').unlink()
+    with pytest.raises(UserError, match=f"{field} 'Nowhere' does not exist"):
+        run(folder, f'{field}: "Nowhere" image {{ hdf5: "none.h5:raw" }}')
+
+
 def test_the_summary_says_what_became_of_the_seeds(folder):
     canvas = run(folder, min_segment_size=1500)
     rejected = canvas.counters['rejected-small']

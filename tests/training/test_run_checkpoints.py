@@ -5,6 +5,7 @@ import pytest
 
 from ffn.models import checkpoints
 from ffn.models.model import create_model
+from ffn.models.saved_settings import read_settings
 from ffn.models.weights import load_weights
 from ffn.training import train_loop
 from ffn.training.augmentation.config import parse_augmentation
@@ -66,6 +67,21 @@ def test_without_the_input_state_new_examples_begin(folder, caplog):
     (aside,) = (folder / 'model').glob('*.aside')
     assert aside.name == 'model.ckpt-4.input-00000-of-00001.aside'
     assert aside.read_bytes() == b'PK damaged'
+
+
+def test_what_inference_will_do_otherwise_is_told(folder, caplog):
+    run(folder, 'model', [2], voxel_size=(8.0, 8.0, 30.0))
+    assert 'inference' not in caplog.text
+    run(folder, 'model', [3], voxel_size=(8.0, 8.0, 33.0))
+    assert 'began with voxel_size [8.0, 8.0, 30.0] and goes on with [8.0, 8.0, 33.0]' in caplog.text
+    caplog.clear()
+    run(folder, 'model', [4])
+    assert 'inference' not in caplog.text
+    assert read_settings(folder / 'model')['voxel_size'] == [8.0, 8.0, 33.0]
+    (folder / 'model' / 'model.json').write_text('{')
+    run(folder, 'model', [5])
+    assert 'made anew' in caplog.text
+    assert 'voxel_size' not in read_settings(folder / 'model')
 
 
 @pytest.mark.parametrize(

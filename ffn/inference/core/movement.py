@@ -290,7 +290,7 @@ def make_policy(
     kwargs = json_args(args, 'movement_policy_args')
     deltas_zyx = read_deltas(kwargs, reach_zyx) or deltas_zyx
     kwargs.pop('deltas', None)
-    cls = _policy_class(name)
+    cls = policy_class(name)
     kwargs.setdefault('score_threshold', score_threshold)
     try:
         policy: MovementPolicy = cls(view, deltas_zyx, **kwargs)
@@ -303,7 +303,12 @@ def make_policy(
     return policy
 
 
-def _policy_class(name: str) -> type[Any]:
+def policy_class(name: str) -> type[Any]:
+    """Finds the class of a movement policy; '' is FaceMaxMovementPolicy.
+
+    Raises:
+      UserError: there is none of this name.
+    """
     default = FaceMaxMovementPolicy.__name__
     return load_class(
         name or default,
@@ -320,7 +325,7 @@ def is_face_policy(name: str) -> bool:
     Raises:
       UserError: unknown policy.
     """
-    return _policy_class(name) in (FaceMaxMovementPolicy, CoarseToFineMovementPolicy)
+    return policy_class(name) in (FaceMaxMovementPolicy, CoarseToFineMovementPolicy)
 
 
 def read_deltas(args: str | Mapping[str, Any], reach_zyx: Sequence[int]) -> Zyx | None:

@@ -39,13 +39,7 @@ def make_policy(view: SeedView, name: str, args: str | Mapping[str, Any]) -> See
       UserError: unknown policy, or arguments that it does not take.
     """
     kwargs = json_args(args, 'seed_policy_args')
-    if name not in POLICIES and '.' not in name:
-        raise UserError(
-            f'seed_policy {name!r} does not exist; known are {", ".join(POLICIES)}, or '
-            'package.module.Class'
-        )
-    package = f'{__package__}.{POLICIES[name]}' if name in POLICIES else ''
-    cls = load_class(name, package, SeedPolicy, 'seed_policy', lambda: POLICIES)
+    cls = policy_class(name)
     try:
         policy: SeedPolicy = cls(view, **kwargs)
     except (TypeError, ValueError) as error:
@@ -53,3 +47,18 @@ def make_policy(view: SeedView, name: str, args: str | Mapping[str, Any]) -> See
             raise
         raise UserError(f'seed_policy_args {args!r} do not fit {name}: {error}') from error
     return policy
+
+
+def policy_class(name: str) -> type[SeedPolicy]:
+    """Finds the class of a seed policy.
+
+    Raises:
+      UserError: there is none of this name.
+    """
+    if name not in POLICIES and '.' not in name:
+        raise UserError(
+            f'seed_policy {name!r} does not exist; known are {", ".join(POLICIES)}, or '
+            'package.module.Class'
+        )
+    package = f'{__package__}.{POLICIES[name]}' if name in POLICIES else ''
+    return load_class(name, package, SeedPolicy, 'seed_policy', lambda: POLICIES)
