@@ -11,6 +11,7 @@ Quantization with integers: Jacob et al., arXiv:1712.05877.
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import re
 import tempfile
@@ -148,7 +149,7 @@ def _read_graph(model: FFNModel) -> Any:
     archive.add_endpoint('serve', lambda image, seed: model((image, seed), training=False), spec)
     with tempfile.TemporaryDirectory() as folder:
         with _unheard():
-            archive.write_out(folder, verbose=False)
+            archive.write_out(folder)
         graph = openvino.Core().read_model(folder)
     passes = Manager()
     passes.register_pass(ConstantFolding())
@@ -159,12 +160,13 @@ def _read_graph(model: FFNModel) -> Any:
 
 @contextlib.contextmanager
 def _unheard() -> Iterator[None]:
-    """Hides what TensorFlow tells of the files that it writes, and puts back the log's level, which it changes."""
+    """Hides what Keras and TensorFlow tell of the files that they write, and puts back the log's level, which they change."""
     log = logging.getLogger('absl')
     level, disabled = log.level, logging.root.manager.disable
     logging.disable(logging.INFO)
     try:
-        yield
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
     finally:
         logging.disable(disabled)
         log.setLevel(level)

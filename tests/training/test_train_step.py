@@ -191,7 +191,7 @@ def half_step():
 
 
 def read_scale(step):
-    return float(step.optimizer_state()['optimizer/loss_scale'])
+    return float(np.asarray(step.optimizer_state()['optimizer/loss_scale']))
 
 
 def test_gradients_do_not_depend_on_the_scale_of_the_loss():

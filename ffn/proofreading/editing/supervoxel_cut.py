@@ -57,7 +57,9 @@ def divide_segments(
 def _graph(
     rows: Sequence[int], columns: Sequence[int], capacities: Sequence[int], size: int
 ) -> csr_array:
-    return csr_array((np.array(capacities, np.int32), (rows, columns)), shape=(size, size))
+    # SciPy 1.12 finds flows in graphs of int32 alone, indices too.
+    weights, *places = (np.array(numbers, np.int32) for numbers in (capacities, rows, columns))
+    return csr_array((weights, tuple(places)), shape=(size, size))
 
 
 def _reachable(graph: csr_array, source: int, sink: int) -> set[int]:

@@ -235,7 +235,7 @@ def test_an_existing_segmentation_is_respected(tmp_path):
         whole = np.zeros((18, 22, 34), np.uint64)
         whole[BOX.slices_zyx] = everything(seeding)
     with h5py.File(tmp_path / 'volume.h5', 'a') as file:
-        file['known'] = np.where(whole, np.uint64(2**63 + 7), 0)
+        file['known'] = np.where(whole, np.uint64(2**63 + 7), np.uint64(0))
     more = f'init_segmentation {{ hdf5: "{tmp_path}/volume.h5:known" }}'
     with session(tmp_path, more=more) as seeding:
         with pytest.raises(UserError, match='which init_segmentation has already filled'):

@@ -1,0 +1,1 @@
+"""Measurements; a package, as Keras 3.3 installs one of this name that would come first otherwise."""
