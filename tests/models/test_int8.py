@@ -74,6 +74,8 @@ def quantized(model: FFNModel) -> predictor.Predict:
 
 
 def test_logits_are_near_those_of_float32(model):
+    if isinstance(model, Unrectified) and not int8._has_vnni():
+        pytest.skip('without VNNI, pairs of products are summed in 16 bits, and may overflow')
     images, seeds = (a[..., np.newaxis] for a in patches(3))
     exact = predictor.make_predictor(model)(images, seeds)
     found = quantized(model)(images, seeds)
