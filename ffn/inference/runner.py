@@ -129,8 +129,7 @@ class Runner:
     def _load(self, config: InferenceConfig, model: FFNModel | None) -> None:
         from ffn.models.precision import choose_precision
 
-        # Before anything that takes time.
-        movement.policy_class(config.movement_policy_name)
+        movement.policy_class(config.movement_policy_name)  # before anything that takes time
         if config.seed_policy:
             registry.policy_class(config.seed_policy)
         self._volumes = self._resources.enter_context(InputVolumes(config))
@@ -385,9 +384,8 @@ class Runner:
             return self._restored(afresh, path, settings)
 
     def _save(self, canvas: Canvas, directory: Path) -> None:
-        around_network_ms = (
-            canvas.counters['segment_at-loop-time-ms'] - canvas.counters['predict-time-ms']
-        )
+        took = canvas.counters
+        around_network_ms = took['segment_at-loop-time-ms'] - took['predict-time-ms']
         canvas.counters.add('inference-not-predict-ms', max(around_network_ms, 0))
         storage.save_result(
             directory,
