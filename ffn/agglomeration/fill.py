@@ -136,10 +136,10 @@ class Filled:
         around = block.grow(margin).intersection(self.box)
         if around is None:
             raise UserError(f'block {block} lies outside of box {self.box}')
-        labels = volume.require_labels().read(around)
-        if not labels.any() or labels.all():
-            return labels[block.relative_to(around.start).slices_zyx].astype(np.uint64)
+        inside = block.relative_to(around.start).slices_zyx
+        labels = np.maximum(volume.require_labels().read(around), 0)
+        if labels[inside].all() or not labels.any():
+            return labels[inside].astype(np.uint64)
         with self.image.open() as opened:
             image = opened.single_channel().read(around)
-        filled = fill(labels, image, self.filling, self.voxel_size)
-        return filled[block.relative_to(around.start).slices_zyx]
+        return fill(labels, image, self.filling, self.voxel_size)[inside]

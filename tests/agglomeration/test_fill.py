@@ -100,6 +100,19 @@ def test_blocks_see_what_is_around_them(volumes: Path) -> None:
     assert differing < 0.005 * (found == 0).sum()
 
 
+def test_labels_below_0_are_empty(volumes: Path) -> None:
+    labels = np.full((4, 5, 6), -1, np.int32)
+    labels[..., 3:] = 9
+    with h5py.File(volumes / 'volumes.h5', 'a') as file:
+        file['signed'] = labels
+    box = Box(Xyz(0, 0, 0), Xyz(6, 5, 4))
+    filled = Filled(VolumeSource(f'{volumes}/volumes.h5:image'), box, None, Filling(1.0))
+    with open_volume(f'{volumes}/volumes.h5:signed') as volume:
+        np.testing.assert_array_equal(filled.read(volume, box)[0, 0], [0, 0, 9, 9, 9, 9])
+        empty = filled.read(volume, Box(Xyz(0, 0, 0), Xyz(1, 5, 4)))
+    assert not empty.any()
+
+
 @pytest.mark.parametrize('output', ['filled.h5:labels', 'zarr://filled.zarr'])
 def test_the_command(volumes: Path, monkeypatch: pytest.MonkeyPatch, output: str) -> None:
     monkeypatch.chdir(volumes)
