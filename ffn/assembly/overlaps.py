@@ -4,6 +4,9 @@ Each subvolume has an npz, `overlap-X_Y_Z.npz`: its ids, how many voxels each ha
 of the next subvolumes along x, y and z how many shared voxels have which pair of ids. No threshold is
 applied yet, so that another threshold does not read the voxels again.
 
+Ids under which two subvolumes have the same object of init_segmentation are listed as well; these are one object however
+few voxels they share.
+
 Neighbours along the three axes suffice: voxels that two diagonal neighbours share are also shared by
 their common neighbours along the axes, and an object that extends from one to the other does so through
 these.
@@ -37,6 +40,7 @@ class Overlap:
       voxels: int64 [n], voxels in the core.
       shared: axis (0 is x) → uint64 [m, 3]: own id, id of the next subvolume, voxels that both give
         these; 0 is background.
+      same: axis → uint64 [k, 2]: own id and id of the next subvolume that were one in init_segmentation.
       settings: digest of the request that it was segmented with.
       crcs: uint32 [5], checksums of the labels that were counted: its own, and those of the next
         subvolumes along x, y and z, 0 where there is none; and of its request.
@@ -45,12 +49,17 @@ class Overlap:
     ids: np.ndarray
     voxels: np.ndarray
     shared: dict[int, np.ndarray] = field(default_factory=dict)
+    same: dict[int, np.ndarray] = field(default_factory=dict)
     settings: str = ''
     crcs: np.ndarray = field(default_factory=lambda: np.zeros(5, np.uint32))
 
     def save(self, path: Path) -> None:
         """Writes the npz."""
-        tables = {f'shared_{AXES[axis]}': table for axis, table in self.shared.items()}
+        tables = {
+            f'{name}_{AXES[axis]}': table
+            for name, found in (('shared', self.shared), ('same', self.same))
+            for axis, table in found.items()
+        }
         storage.save_npz(
             path,
             ids=self.ids,
@@ -71,26 +80,30 @@ class Overlap:
         Raises:
           UserError: it is missing or damaged.
         """
-        names = {f'shared_{name}': axis for axis, name in enumerate(AXES)}
+        names = [f'{kind}_{axis}' for kind in ('shared', 'same') for axis in AXES]
         needed = ['ids', 'voxels', 'settings', 'crcs']
         data = read_npz(path, [*needed, *names], [], shape)
         if not set(needed) <= set(data):
             raise UserError(f'{path} holds no overlaps; remove it, and it is made again')
-        shared = {axis: data[name] for name, axis in names.items() if name in data}
-        found = cls(data['ids'], data['voxels'], shared, str(data['settings']), data['crcs'])
+        shared, same = (
+            {i: data[f'{kind}_{a}'] for i, a in enumerate(AXES) if f'{kind}_{a}' in data}
+            for kind in ('shared', 'same')
+        )
+        found = cls(data['ids'], data['voxels'], shared, same, str(data['settings']), data['crcs'])
         if not found._fits():
             raise UserError(f'{path} is damaged; remove it, and it is made again')
         return found
 
     def _fits(self) -> bool:
         """Whether these are tables as the attributes describe them."""
-        tables = self.ids, self.voxels, self.crcs, *self.shared.values()
+        tables = self.ids, self.voxels, self.crcs, *self.shared.values(), *self.same.values()
         return (
             all(table.dtype.kind in 'iu' for table in tables)
             and self.ids.ndim == 1
             and self.ids.shape == self.voxels.shape
             and self.crcs.shape == (5,)
             and all(table.ndim == 2 and table.shape[1] == 3 for table in self.shared.values())
+            and all(table.ndim == 2 and table.shape[1] == 2 for table in self.same.values())
         )
 
 
@@ -184,7 +197,22 @@ def count_overlap(subvolumes: Subvolumes, place: Xyz, present: Container[Xyz]) -
         own = labels[region.relative_to(box.start).slices_zyx]
         if axis == 0:
             subvolumes.read(other)
-        found.shared[axis] = joint_histogram(own, subvolumes.read_box(other, region))
+        shared = joint_histogram(own, subvolumes.read_box(other, region))
+        found.shared[axis] = shared
+        given, other_given = (
+            _look_up(subvolumes.given_ids(at), shared[:, side])
+            for side, at in enumerate((place, other))
+        )
+        if (same := (given == other_given) & (given > 0)).any():
+            found.same[axis] = shared[same, :2]
+    return found
+
+
+def _look_up(given: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """What ids are called in init_segmentation, uint64; 0 for those that were not there."""
+    known = ids < len(given)
+    found = np.zeros(len(ids), np.uint64)
+    found[known] = given[ids[known]]
     return found
 
 

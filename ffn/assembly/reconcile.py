@@ -167,10 +167,13 @@ def _write_graph(
                 conflicts.add(place, neighbour, axis, found)
                 counts['pairs_of_subvolumes'] += 1
                 counts['candidates'] += found.candidates
-                counts['edges'] += len(found.pairs)
+                pairs = found.pairs
+                if axis in overlap.same:
+                    pairs = np.unique(np.concatenate([pairs, overlap.same[axis]]), axis=0)
+                counts['edges'] += len(pairs)
                 ends = np.array([[index, tiling.index(neighbour)]], np.uint64)
-                ends = ends.repeat(len(found.pairs), axis=0)
-                np.concatenate([ends, found.pairs], axis=1).tofile(edges)
+                ends = ends.repeat(len(pairs), axis=0)
+                np.concatenate([ends, pairs], axis=1).tofile(edges)
             tick()
     np.cumsum(offsets, out=offsets)
     offsets.tofile(folder / 'offsets.bin')

@@ -104,6 +104,12 @@ class Subvolumes:
                 f'{path} is damaged ({error}); remove it and run again to segment it again'
             ) from error
 
+    def given_ids(self, place: Xyz) -> np.ndarray:
+        """What the first ids of a subvolume, from 0, are called in init_segmentation: uint64 [n]; empty without one."""
+        name = 'init_segmentation_ids'
+        given = read_npz(self.path(place), [name], [], ()).get(name)
+        return np.zeros(0, np.uint64) if given is None else given.astype(np.uint64)
+
     def settings(self, place: Xyz) -> str:
         """Digest of the request that a subvolume was segmented with."""
         stored = read_npz(self.path(place), ['request'], [], ()).get('request')

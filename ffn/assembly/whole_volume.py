@@ -8,7 +8,7 @@ results of other settings are refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,6 +81,28 @@ def segment_volume(
       UserError: something does not fit; see also `assemble`.
       SystemExit: stopped by a signal, after checkpoints.
     """
+    assembly = segment_all(config, box, assembly_config, pool, quiet, check=claim_output)
+    return assembly, assemble(assembly, pool, quiet)
+
+
+def segment_all(
+    config: InferenceConfig,
+    box: Box | None,
+    assembly_config: AssemblyConfig,
+    pool: Pool,
+    quiet: bool = False,
+    check: Callable[[Assembly], None] = lambda assembly: None,
+) -> Assembly:
+    """Segments all subvolumes of a volume, as the first part of `segment_volume`; assembles nothing.
+
+    Args:
+      config: see `segment_volume`.
+      box: likewise.
+      assembly_config: likewise.
+      pool: likewise.
+      quiet: likewise.
+      check: called with what is planned before anything is segmented.
+    """
     folder = Path(config.segmentation_output_dir)
     with exclusive_directory(folder):
         config = request_identity.resolve(config, pool)
@@ -88,7 +110,7 @@ def segment_volume(
             network = workers.call(describe_network)
             assembly = plan_assembly(config, network, box, assembly_config)
             _claim_folder(config, network, assembly)
-            claim_output(assembly)
+            check(assembly)
             (folder / storage.UNFINISHED).touch()
             subvolumes = find_unmasked_subvolumes(
                 assembly.tiling, assembly.masks, assembly.overlaps, pool, quiet
@@ -96,7 +118,7 @@ def segment_volume(
             _log_plan(assembly.tiling, subvolumes)
             _segment_missing(assembly, subvolumes, workers, quiet)
         (folder / storage.UNFINISHED).unlink(missing_ok=True)
-        return assembly, assemble(assembly, pool, quiet)
+        return assembly
 
 
 def plan_assembly(

@@ -6,11 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ffn.agglomeration.pyramid_run import (
+    Pyramid,
+    PyramidConfig,
+    read_pyramid,
+    segment_pyramid,
+)
 from ffn.assembly.assembly import describe
 from ffn.assembly.config import AssemblyConfig
 from ffn.assembly.whole_volume import segment_volume
 from ffn.cli.flags import parse_command, read_settings
 from ffn.distributed.pool import PoolConfig
+from ffn.inference.config import InferenceConfig
 from ffn.inference.request import read_box, read_config
 from ffn.utils.errors import UserError
 from ffn.utils.settings import section, setting
@@ -28,6 +35,7 @@ class Segment:
         default='',
         metavar='BOX',
     )
+    pyramid: PyramidConfig = section('From coarse to fine', default_factory=PyramidConfig)
     pool: PoolConfig = section('Where it runs', default_factory=PoolConfig)
     missing: OnMissing = setting(MISSING_HELP, default='tell', choices=ON_MISSING, metavar='ACTION')
     quiet: bool = setting('no progress bars', default=False)
@@ -35,17 +43,34 @@ class Segment:
 
 def run(command: Segment) -> dict[str, Any]:
     """Segments, assembles and prints a summary; returns the statistics of the reconciliation."""
-    config = read_config(command.inference_request, absolute=True)
-    if command.missing == 'error':
-        config = config.refusing_missing()
+    passes = _read_passes(command)
+    config = passes.fine if isinstance(passes, Pyramid) else passes
     for name in ('segmentation_output_dir', 'seed_policy'):
         if not getattr(config, name):
             raise UserError(f'the inference request does not set {name}, which is needed')
     box = read_box(command.bounding_box) if command.bounding_box else None
     with command.pool.open(threads=config.concurrent_requests) as pool:
-        assembly, statistics = segment_volume(config, box, command.assembly, pool, command.quiet)
+        if isinstance(passes, Pyramid):
+            both = command.pyramid.consensus
+            assembly, statistics = segment_pyramid(
+                passes, box, command.assembly, both, pool, command.quiet
+            )
+        else:
+            assembly, statistics = segment_volume(
+                config, box, command.assembly, pool, command.quiet
+            )
     print(describe(statistics, assembly))
     return statistics
+
+
+def _read_passes(command: Segment) -> InferenceConfig | Pyramid:
+    """What is segmented, in one pass or two."""
+    passes: InferenceConfig | Pyramid
+    if command.pyramid.request:
+        passes = read_pyramid(command.inference_request, command.pyramid.request)
+    else:
+        passes = read_config(command.inference_request, absolute=True)
+    return passes.refusing_missing() if command.missing == 'error' else passes
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:

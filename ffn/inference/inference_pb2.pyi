@@ -13,21 +13,27 @@ from ffn.utils import vector_pb2 as _vector_pb2
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class DecoratedVolume(_message.Message):
-    __slots__ = ('decorator_specs', 'hdf5', 'tensorstore', 'volinfo')
+    __slots__ = ('decorator_specs', 'downsample', 'hdf5', 'tensorstore', 'upsample', 'volinfo')
     VOLINFO_FIELD_NUMBER: _ClassVar[int]
     HDF5_FIELD_NUMBER: _ClassVar[int]
     TENSORSTORE_FIELD_NUMBER: _ClassVar[int]
     DECORATOR_SPECS_FIELD_NUMBER: _ClassVar[int]
+    DOWNSAMPLE_FIELD_NUMBER: _ClassVar[int]
+    UPSAMPLE_FIELD_NUMBER: _ClassVar[int]
     volinfo: str
     hdf5: str
     tensorstore: str
     decorator_specs: str
+    downsample: _vector_pb2.Vector3j
+    upsample: _vector_pb2.Vector3j
     def __init__(
         self,
         volinfo: str | None = ...,
         hdf5: str | None = ...,
         tensorstore: str | None = ...,
         decorator_specs: str | None = ...,
+        downsample: _vector_pb2.Vector3j | _Mapping | None = ...,
+        upsample: _vector_pb2.Vector3j | _Mapping | None = ...,
     ) -> None: ...
 
 class MaskChannelConfig(_message.Message):
@@ -130,6 +136,8 @@ class InferenceOptions(_message.Message):
         'min_segment_size',
         'move_threshold',
         'pad_value',
+        'prefilled_gap',
+        'prefilled_join_fraction',
         'segment_threshold',
     )
     INIT_ACTIVATION_FIELD_NUMBER: _ClassVar[int]
@@ -141,6 +149,8 @@ class InferenceOptions(_message.Message):
     MIN_SEGMENT_SIZE_FIELD_NUMBER: _ClassVar[int]
     MAX_OBJECT_STEPS_FIELD_NUMBER: _ClassVar[int]
     MAX_OBJECT_VOXELS_FIELD_NUMBER: _ClassVar[int]
+    PREFILLED_JOIN_FRACTION_FIELD_NUMBER: _ClassVar[int]
+    PREFILLED_GAP_FIELD_NUMBER: _ClassVar[int]
     init_activation: float
     pad_value: float
     move_threshold: float
@@ -150,6 +160,8 @@ class InferenceOptions(_message.Message):
     min_segment_size: int
     max_object_steps: int
     max_object_voxels: int
+    prefilled_join_fraction: float
+    prefilled_gap: int
     def __init__(
         self,
         init_activation: float | None = ...,
@@ -161,6 +173,8 @@ class InferenceOptions(_message.Message):
         min_segment_size: int | None = ...,
         max_object_steps: int | None = ...,
         max_object_voxels: int | None = ...,
+        prefilled_join_fraction: float | None = ...,
+        prefilled_gap: int | None = ...,
     ) -> None: ...
 
 class AlignmentOptions(_message.Message):
@@ -177,9 +191,7 @@ class AlignmentOptions(_message.Message):
     type: AlignmentOptions.AlignType
     save_raw: bool
     def __init__(
-        self,
-        type: AlignmentOptions.AlignType | str | None = ...,
-        save_raw: bool | None = ...,
+        self, type: AlignmentOptions.AlignType | str | None = ..., save_raw: bool | None = ...
     ) -> None: ...
 
 class InferenceRequest(_message.Message):

@@ -10,6 +10,7 @@ from absl import logging
 from ffn.inference import histogram
 from ffn.inference.config import InferenceConfig
 from ffn.inference.core.counters import Counters
+from ffn.inference.core.prefilled import find_gaps
 from ffn.inference.core.restrictor import Restrictor
 from ffn.inference.restrictions import make_restrictor
 from ffn.utils.errors import UserError
@@ -103,9 +104,19 @@ class InputVolumes(contextlib.ExitStack):
         self._check_values(image, normalized, box)
         return normalized, restrictor
 
-    def load_labels(self, box: Box) -> np.ndarray | None:
-        """Reads init_segmentation in a box; None where there is none."""
-        return None if self._labels is None else self._labels.read(box)
+    def load_labels(self, box: Box, restrictor: Restrictor) -> np.ndarray | None:
+        """Reads init_segmentation in a box; None where there is none.
+
+        Args:
+          box: inside the volume.
+          restrictor: of the box; gaps beside objects are forbidden where the options say so.
+        """
+        if self._labels is None:
+            return None
+        labels, gap = self._labels.read(box), self._config.options.gap
+        if gap:
+            restrictor.forbid(find_gaps(labels, gap, self._config.voxel_size_zyx))
+        return labels
 
     def _check_values(self, image: np.ndarray, normalized: np.ndarray, box: Box) -> None:
         low, high = normalized.min(), normalized.max()

@@ -56,15 +56,20 @@ def read_request(text_or_path: str, options: str = '') -> inference_pb2.Inferenc
     return request
 
 
-def parse_request(text_or_path: str, options: str = '') -> inference_pb2.InferenceRequest:
+def parse_request(
+    text_or_path: str, options: str = '', flag: str = '--inference_request'
+) -> inference_pb2.InferenceRequest:
     """Parses an InferenceRequest in text format, complete or not; see `read_config`.
+
+    Args:
+      text_or_path: see `read_config`.
+      options: see `read_config`.
+      flag: where it was given, for errors.
 
     Raises:
       UserError: it cannot be parsed.
     """
-    request = protos.read_text_or_file(
-        text_or_path, inference_pb2.InferenceRequest(), '--inference_request'
-    )
+    request = protos.read_text_or_file(text_or_path, inference_pb2.InferenceRequest(), flag)
     if options:
         protos.read_text_or_file(options, request.inference_options, '--inference_options')
     return request

@@ -236,6 +236,7 @@ class Runner:
         box = self.clip(box)
         config, counters = self.config, Counters()
         image, restrictor = self._volumes.load(box, self.info.input_image_size, counters)
+        labels = self._volumes.load_labels(box, restrictor)
         make: Callable[..., Any] = kind
         if kind is Canvas and isinstance(self.executor, DeviceExecutor):
             make = DeviceCanvas
@@ -252,7 +253,7 @@ class Runner:
             keep_history=keep_history,
             idle=find_nothing(image, restrictor) if may_idle else '',
         )
-        if (labels := self._volumes.load_labels(box)) is not None:
+        if labels is not None:
             canvas.prefill(labels)
         return canvas
 

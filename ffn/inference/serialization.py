@@ -76,7 +76,7 @@ def canvas_options(options: inference_pb2.InferenceOptions) -> CanvasOptions:
     Raises:
       UserError: a field that is missing, no probability, or negative where that means nothing.
     """
-    for name in ('max_object_steps', 'max_object_voxels', 'min_segment_size'):
+    for name in ('max_object_steps', 'max_object_voxels', 'min_segment_size', 'prefilled_gap'):
         if getattr(options, name) < 0:
             raise UserError(
                 f'inference_options.{name} is {getattr(options, name)}; expected 1 or more, or 0 '
@@ -89,6 +89,11 @@ def canvas_options(options: inference_pb2.InferenceOptions) -> CanvasOptions:
         )
     if math.isnan(options.disco_seed_threshold):
         raise UserError('inference_options.disco_seed_threshold is nan; expected a fraction')
+    if not 0 <= options.prefilled_join_fraction <= 1:
+        raise UserError(
+            f'inference_options.prefilled_join_fraction is {options.prefilled_join_fraction:g}; expected a '
+            'fraction from 0 to 1'
+        )
     logits = {name: _logit_field(options, name) for name in _PROBABILITIES}
     return CanvasOptions(
         init_activation=logits['init_activation'],
@@ -100,6 +105,8 @@ def canvas_options(options: inference_pb2.InferenceOptions) -> CanvasOptions:
         min_segment_size=options.min_segment_size,
         max_object_steps=options.max_object_steps,
         max_object_voxels=options.max_object_voxels,
+        join_fraction=options.prefilled_join_fraction,
+        gap=options.prefilled_gap,
     )
 
 

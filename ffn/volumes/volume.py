@@ -19,10 +19,11 @@ from absl import logging
 from ffn.utils import trust
 from ffn.utils.arrays import native
 from ffn.utils.errors import UnreadableError, UserError, reason
-from ffn.utils.geometry import Box, Zyx, both_orders
+from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
 from ffn.volumes import formats, tensorstores
 from ffn.volumes.missing import OnMissing
 from ffn.volumes.opened_array import MADE_FROM, OpenedArray, VoxelArray
+from ffn.volumes.resampled import Means, Repeated
 from ffn.volumes.specs import split_channel
 from ffn.volumes.units import KnownVoxelSize
 from ffn.volumes.unlabelled import Unlabelled
@@ -188,6 +189,25 @@ class Volume:
         """Which of its labels mean 'not labelled'; see `require_labels`."""
         return Unlabelled(self.name, self.dtype, self.attrs, unlabelled)
 
+    def resample(self, kind: type[Means] | type[Repeated], factors: Xyz) -> Volume:
+        """Returns the volume as [z, y, x] at another resolution; it is closed with that one.
+
+        Args:
+          kind: `Means` for an image that is read coarser, `Repeated` for labels that are read finer.
+          factors: x, y, z voxels that become one, or that one becomes.
+
+        Raises:
+          UserError: it has several channels, or fewer voxels than become one.
+        """
+        given = self.single_channel()
+        array, size = kind(given.read, given.box, given.dtype, factors), given.voxel_size
+        if size is not None:
+            x, y, z = (n * f for n, f in zip(size.xyz, array.scale, strict=True))
+            size = KnownVoxelSize((x, y, z), size.source)
+        return Volume(
+            self.name, array, self.attrs, array.box.start.zyx, self._close, size, self.origin_from
+        )
+
     def close(self) -> None:
         """Closes the file."""
         if self._close is not None:
@@ -237,17 +257,21 @@ def open_volume(spec: str, missing: OnMissing = 'tell') -> Volume:
 
 @dataclass(frozen=True)
 class VolumeSource:
-    """A volume as a request names it; one of the two is set.
+    """A volume as a request names it; one of the first two is set.
 
     Attributes:
       spec: string that `open_volume` takes.
       tensorstore: TensorStore spec, JSON.
+      downsample: x, y, z voxels of an image that are read as one, their mean; None: it is read as it is.
+      upsample: x, y, z voxels that each voxel of labels is read as; None: one.
       field: the field of the request, for messages.
       missing: what is done about chunks that do not exist; no part of the volume's identity.
     """
 
     spec: str = ''
     tensorstore: str = ''
+    downsample: Xyz | None = None
+    upsample: Xyz | None = None
     field: str = 'volume'
     missing: OnMissing = dataclasses.field(default='tell', compare=False)
 
@@ -268,10 +292,13 @@ class VolumeSource:
                 f'{field} of the request is or may be on another machine, {place}, which is not opened because a request '
                 'says so; name it on the command line as well, or give --allow_remote if you trust it'
             )
+        coarser, finer = (_factors(decorated, name, field) for name in ('downsample', 'upsample'))
+        if coarser and finer:
+            raise UserError(f'{field} sets both downsample and upsample; expected one of them')
         if kind == 'hdf5':
-            return cls(spec=decorated.hdf5, field=field)
+            return cls(decorated.hdf5, '', coarser, finer, field)
         if kind == 'tensorstore':
-            return cls(tensorstore=decorated.tensorstore, field=field)
+            return cls('', decorated.tensorstore, coarser, finer, field)
         if kind == 'volinfo':
             raise UserError(f'{field}.volinfo is set but not supported; use hdf5 or tensorstore')
         raise UserError(f'{field} is not set; expected {field} {{ hdf5: "path:dataset" }}')
@@ -287,10 +314,29 @@ class VolumeSource:
         Raises:
           UserError: see `open_volume`; also a TensorStore spec that is not JSON.
         """
+        volume = self._open()
+        try:
+            if self.downsample is not None:
+                return volume.resample(Means, self.downsample)
+            return volume if self.upsample is None else volume.resample(Repeated, self.upsample)
+        except UserError:
+            volume.close()
+            raise
+
+    def _open(self) -> Volume:
         if not self.tensorstore:
             return open_volume(self.spec, self.missing)
         store = tensorstores.parse_spec(self.tensorstore, self.field)
         return _as_volume(self.name, tensorstores.open_store(self.name, store), self.missing)
+
+
+def _factors(decorated: inference_pb2.DecoratedVolume, name: str, field: str) -> Xyz | None:
+    if not decorated.HasField(name):
+        return None
+    factors = Xyz.from_proto(getattr(decorated, name))
+    if min(factors) < 1:
+        raise UserError(f'{field}.{name} is {factors}; expected 1 or more along each axis')
+    return factors
 
 
 def _as_volume(name: str, opened: OpenedArray, missing: OnMissing) -> Volume:

@@ -19,6 +19,7 @@ from ffn.inference.core.counters import Counters
 from ffn.inference.core.growing import GrowingObject
 from ffn.inference.core.interrupted import Interrupted as Interrupted  # for those who catch it
 from ffn.inference.core.options import CanvasOptions
+from ffn.inference.core.prefilled import most_covered, number
 from ffn.inference.core.protocols import Network, Seeds
 from ffn.inference.core.restrictor import Restrictor
 from ffn.inference.core.step import NetworkStep
@@ -114,16 +115,13 @@ class Canvas:
         self._laps: dict[str, Callable[[], None]] = {}
 
     def _make_arrays(self) -> None:
-        nan = np.float32(np.nan)
-        if self.idle:
-            self.seed = np.broadcast_to(nan, self.shape)
-            self.segmentation = np.zeros(self.shape, np.int32)
-            self.seg_prob = np.zeros(self.shape, np.uint8)
-            return
+        nan, shape = np.float32(np.nan), self.shape
+        self.seed = np.broadcast_to(nan, shape) if self.idle else np.full(shape, nan)
         # Filled, since the memory of np.zeros is handed out page by page, in the midst of the steps.
-        self.seed = np.full(self.shape, nan)
-        self.segmentation = np.full(self.shape, 0, np.int32)
-        self.seg_prob = np.full(self.shape, 0, np.uint8)
+        self.segmentation, self.seg_prob = (
+            np.zeros(shape, dtype) if self.idle else np.full(shape, 0, dtype)
+            for dtype in (np.int32, np.uint8)
+        )
 
     def _make_view(self, info: ModelInfo, voxel_size_zyx: tuple[float, float, float]) -> CanvasView:
         return CanvasView(
@@ -348,23 +346,27 @@ class Canvas:
             self.counters.add_time('invalid-small-time-ms', grown.seconds)
 
     def _make_segment(self, grown: GrowingObject, min_size: int) -> int:
-        """Makes the object in `seed` a segment; returns its id, or 0 where it is too small for one."""
+        """Makes the object in `seed` a segment, or part of one; returns its id, 0 where it is too small for one."""
         extent = self.visited_extent()
         logits, segments = self.seed[extent], self.segmentation[extent]
         mask = logits >= self.options.segment_threshold
+        joined = most_covered(segments, logits, mask, self.prefilled, self.options.join_fraction)
         taken = segments > 0
         ids, counts = np.unique(segments[mask & taken], return_counts=True)
         np.greater(mask, taken, out=mask)
         size = int(np.count_nonzero(mask))
-        if size < min_size:
+        if size < (1 if joined else min_size):
             return 0
-        new_id = max(self.prefilled, *self.origins, 0) + 1
+        new_id = joined or max(self.prefilled, *self.origins, 0) + 1
         np.copyto(segments, new_id, where=mask)
         self.seg_prob[extent][mask] = storage.quantize_probability(expit(logits[mask]))
-        self.origins[new_id] = storage.OriginInfo(grown.start, grown.iters, grown.seconds)
-        self.overlaps[new_id] = np.array([ids, counts], dtype=np.int64)
-        if grown.limit:
-            self.limited[new_id] = grown.limit
+        if joined:
+            self.counters.add('joined')
+        else:
+            self.origins[new_id] = storage.OriginInfo(grown.start, grown.iters, grown.seconds)
+            self.overlaps[new_id] = np.array([ids, counts], dtype=np.int64)
+            if grown.limit:
+                self.limited[new_id] = grown.limit
         self.counters.add('voxels-segmented', size)
         self.counters.add('voxels-overlapping', int(counts.sum()))
         self.counters.add_time('valid-time-ms', grown.seconds)
@@ -378,12 +380,9 @@ class Canvas:
             `to_canvas_id` map between the two, and their probability is the greatest. Objects that were
             there before are forgotten.
         """
-        # Here, since what grows objects needs no more than NumPy and SciPy.
-        from ffn.utils.labels import compact
-
         for known in (self.origins, self.overlaps, self.limited):
             known.clear()
-        self.segmentation[:], given = compact(labels)
+        self.segmentation[:], given = number(labels)
         np.multiply(self.segmentation > 0, np.uint8(255), out=self.seg_prob)
         self.prefilled = len(given) - 1
         self.to_given_id = dict(enumerate(given.tolist()))

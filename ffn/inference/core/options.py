@@ -24,6 +24,10 @@ class CanvasOptions:
       min_segment_size: voxels that an object must have.
       max_object_steps: network steps after which an object stops growing; 0: no limit.
       max_object_voxels: number of voxels that reach segment_threshold at which it stops; 0: no limit.
+      join_fraction: an object becomes part of a prefilled segment of which it covers at least this fraction of
+        what its fields of view saw; 0: of none.
+      gap: the field of view is not centred where a ball of this radius, in voxels, does not fit beside prefilled
+        segments; 0: it may be anywhere there.
     """
 
     init_activation: float
@@ -35,3 +39,5 @@ class CanvasOptions:
     min_segment_size: int = 0
     max_object_steps: int = 0
     max_object_voxels: int = 0
+    join_fraction: float = 0.0
+    gap: int = 0

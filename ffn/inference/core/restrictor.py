@@ -62,6 +62,10 @@ class Restrictor:
         self.seed_mask = seed_mask
         self._shift_mask = shift_mask
 
+    def forbid(self, mask: np.ndarray) -> None:
+        """Keeps the field of view from further positions, bool [z, y, x]."""
+        self.mask = mask if self.mask is None else self.mask | mask
+
     def allows(self, pos_zyx: Sequence[int]) -> bool:
         """Whether the field of view may be centred at a position of the subvolume."""
         if self.mask is not None and self.mask[tuple(pos_zyx)]:

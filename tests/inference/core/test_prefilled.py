@@ -1,0 +1,74 @@
+"""What grows beside segments that a canvas was filled with beforehand."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from ffn.inference.core.prefilled import find_gaps, most_covered
+from tests.inference.core.test_canvas import segment
+from tests.inference.oracle import oracle_canvas, two_blocks
+
+
+def test_an_object_joins_the_segment_of_which_it_covers_most():
+    segments = np.zeros((2, 3, 12), np.int32)
+    segments[..., :4], segments[..., 6:8], segments[..., 10:] = 1, 2, 3
+    logits = np.zeros(segments.shape, np.float32)
+    logits[..., 11:] = np.nan
+    mask = np.zeros(segments.shape, bool)
+    mask[..., 1:8] = True
+    # 3/4 of segment 1, in 18 voxels, and all of segment 2, in 12.
+    assert most_covered(segments, logits, mask, 3, 0.75) == 1
+    assert most_covered(segments, logits, mask, 3, 0.8) == 2
+    # Segment 3 was seen in half.
+    mask[..., 1:8], mask[..., 8:11] = False, True
+    assert most_covered(segments, logits, mask, 3, 1.0) == 3
+    assert most_covered(segments, logits, mask, 2, 0.1) == 0
+    assert most_covered(segments, logits, mask, 3, 0) == 0
+    assert most_covered(segments, logits, ~mask & (segments == 0), 3, 0.1) == 0
+
+
+@pytest.mark.parametrize('fraction', [0, 0.5])
+def test_what_continues_a_prefilled_segment_becomes_part_of_it(fraction):
+    labels = two_blocks()
+    given = np.where(labels == 1, 7, 0)
+    given[:, :, 10:] = 0  # of block 1, an end
+    assert given.any()
+    assert (labels[given == 0] == 1).any()
+    canvas = oracle_canvas(labels)
+    canvas.options = dataclasses.replace(canvas.options, join_fraction=fraction)
+    canvas.prefill(given)
+    end = [p for p in np.argwhere((labels == 1) & (given == 0)).tolist() if p[2] == 11]
+    segment(canvas, [end[len(end) // 2], (9, 12, 22)])
+    rest = (labels == 1) & (given == 0)
+    assert (canvas.segmentation[given > 0] == 1).all()
+    if fraction:
+        assert (canvas.segmentation[rest] == 1).all()
+        assert set(canvas.origins) == {2}
+        assert canvas.counters['joined'] == 1
+    else:
+        assert (canvas.segmentation[rest] == 2).all()
+        assert set(canvas.origins) == {2, 3}
+    assert len(np.unique(canvas.segmentation[labels == 2])) == 1
+    assert not set(np.unique(canvas.segmentation[labels == 2])) & {0, 1}
+
+
+def test_gaps_are_where_no_ball_fits():
+    labels = np.zeros((20, 24, 40), np.int32)
+    labels[:, :, :10], labels[:, :, 13:20], labels[:, :, 29:] = 1, 2, 3
+    gaps = find_gaps(labels, 2, (8, 8, 8))
+    assert gaps[:, :, :20].all()
+    assert gaps[:, :, 29:].all()
+    # 9 voxels from one segment to the next: all of it is reached by balls of radius 2.
+    assert not gaps[:, :, 20:29].any()
+    assert find_gaps(labels, 5, (8, 8, 8)).all()
+
+
+def test_gaps_are_measured_in_the_shortest_edge_of_a_voxel():
+    labels = np.zeros((20, 24, 40), np.int32)
+    labels[:8], labels[11:] = 1, 2
+    assert find_gaps(labels, 2, (30, 10, 10))[9].sum() == 0
+    assert find_gaps(labels, 2, (10, 10, 10)).all()
+    assert not find_gaps(np.zeros((4, 5, 6), np.int32), 2, (1, 1, 1)).any()
