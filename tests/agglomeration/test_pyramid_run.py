@@ -16,10 +16,12 @@ from ffn.cli import segment
 from ffn.inference import storage
 from ffn.utils.errors import UserError
 from ffn.utils.npz import read_npz
-from tests.assembly.whole import call, command, environment, fill, finished, read
+from tests.assembly.whole import call, command, environment, finished, read
+from tests.inference import flood
 
-# Of x,y,z 76,52,20 voxels; the coarse pass has two by one.
-CUT = ('--subvolume_size', '30,34,20', '--overlap', '10,10,8')
+SHAPE_ZYX = (15, 31, 44)
+# Two by one subvolumes; of the coarse volume, which is 22,15,7, one.
+CUT = ('--subvolume_size', '28,31,15', '--overlap', '10,10,7')
 
 
 def voxels(x: float, y: float, z: float) -> str:
@@ -27,9 +29,16 @@ def voxels(x: float, y: float, z: float) -> str:
 
 
 def prepare(folder: Path, network: Path, coarse: str = voxels(16, 16, 16)) -> np.ndarray:
-    """Brings what `fill` does, with the voxel size in the request, and coarse.pbtxt."""
-    labels = fill(folder, network)
+    """Brings the network, a volume, the request with its voxel size, and coarse.pbtxt; returns the bodies."""
+    flood.fill_folder(folder, network)
+    labels = np.zeros(SHAPE_ZYX, np.uint32)
+    # Far enough apart to be so at half the resolution as well.
+    labels[2:14, 2:12, 2:42], labels[2:14, 20:30, 4:18], labels[2:14, 20:30, 26:42] = 1, 2, 3
+    with h5py.File(folder / 'volume.h5', 'w') as file:
+        file['raw'] = np.where(labels > 0, 255, 1).astype(np.uint8)
     text = (folder / 'request.pbtxt').read_text()
+    seeds = 'seed_policy: "PolicyGrid3d" seed_policy_args: "{\\"step\\": 4, \\"offsets\\": [3]}"'
+    text = text.replace('seed_policy: "PolicyPeaks"', seeds)
     (folder / 'request.pbtxt').write_text(text + voxels(8, 8, 8))
     lines = [line for line in text.splitlines() if not line.startswith('image {')]
     (folder / 'coarse.pbtxt').write_text('\n'.join(lines) + coarse)
@@ -46,8 +55,8 @@ def steps(folder: Path) -> int:
 
 
 def check_bodies(found: np.ndarray, labels: np.ndarray) -> None:
-    """Bodies are filled, but for the dark half of coarse voxels by nothing else, and none is joined with another."""
-    assert np.mean(found[labels > 0] > 0) > 0.8
+    """Bodies are filled and little else, and none is joined with another."""
+    assert np.mean(found[labels > 0] > 0) > 0.6
     assert np.mean(labels[found > 0] > 0) > 0.9
     for i in np.unique(found[found > 0]):
         assert len(np.unique(labels[(found == i) & (labels > 0)])) == 1
@@ -68,8 +77,9 @@ def test_the_fine_pass_continues_what_the_coarse_one_has_found(done):
     assert found.shape == labels.shape
     check_bodies(found, labels)
     coarse = read(f'zarr://{results}/pyramid/labels.zarr')
-    assert coarse.shape == (10, 26, 38)
-    above = coarse.repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    assert coarse.shape == (7, 15, 22)
+    above = np.zeros(labels.shape, coarse.dtype)
+    above[:14, :30] = coarse.repeat(2, 0).repeat(2, 1).repeat(2, 2)
     # Each coarse object is one object, and keeps its voxels.
     for i in np.unique(coarse[coarse > 0]):
         assert len(np.unique(found[above == i])) == 1
@@ -137,10 +147,10 @@ def test_an_image_of_its_own(tmp_path, flood_network, size_zyx):
     extra = f'{voxels(8 * x, 8 * y, 8 * z)} image {{ hdf5: "{tmp_path}/coarse.h5:raw" }}'
     labels = prepare(tmp_path, flood_network, extra)
     with h5py.File(tmp_path / 'volume.h5') as file, h5py.File(tmp_path / 'coarse.h5', 'w') as own:
-        whole = file['raw'][:]
-        blocks = whole.reshape(20 // z, z, 52 // y, y, 76 // x, x)
+        whole = file['raw'][:14, :30]
+        blocks = whole.reshape(14 // z, z, 30 // y, y, 44 // x, x)
         own['raw'] = blocks.mean(axis=(1, 3, 5)).astype(np.uint8)
-    box = 'start { x: 3 y: 5 z: 0 } size { x: 70 y: 45 z: 20 }'
+    box = 'start { x: 3 y: 1 z: 0 } size { x: 40 y: 29 z: 14 }'
     segment.main(
         arguments(
             tmp_path,
@@ -150,10 +160,10 @@ def test_an_image_of_its_own(tmp_path, flood_network, size_zyx):
     )
     found = read(f'zarr://{tmp_path}/whole')
     assert not (tmp_path / 'results' / 'pyramid' / 'reverse').exists()
-    assert not found[:, :5].any()
-    truth = labels[:, :50, :73]
+    assert not found[:, :1].any()
+    truth = labels[:14, :30, :43]
     assert found.shape == truth.shape
-    check_bodies(found[:, 5:, 3:], truth[:, 5:, 3:])
+    check_bodies(found[:, 1:, 3:], truth[:, 1:, 3:])
 
 
 @pytest.mark.parametrize(
@@ -167,7 +177,7 @@ def test_an_image_of_its_own(tmp_path, flood_network, size_zyx):
         (voxels(16, 16, 4), 'expected whole multiples'),
         ('', 'the voxel size of --pyramid is not known'),
         ('image { hdf5: "nowhere.h5:raw" }' + voxels(16, 16, 16), 'nowhere.h5'),
-        ('no_such_field: 1', '--pyramid'),
+        ('no_such_field: 1', 'no field named "no_such_field"'),
     ],
 )
 def test_requests_that_do_not_fit(tmp_path, flood_network, coarse, words):
@@ -182,8 +192,8 @@ def test_requests_that_do_not_fit(tmp_path, flood_network, coarse, words):
 @pytest.mark.parametrize(
     ('dataset', 'resolution', 'words'),
     [
-        ((10, 26, 38), [8, 8, 8], 'has voxels of x,y,z 8,8,8 nm'),
-        ((10, 26, 30), [16, 16, 16], 'expected the same place'),
+        ((7, 15, 22), [8, 8, 8], 'has voxels of x,y,z 8,8,8 nm'),
+        ((7, 15, 18), [16, 16, 16], 'expected the same place'),
     ],
 )
 def test_images_that_do_not_fit(tmp_path, flood_network, dataset, resolution, words):
