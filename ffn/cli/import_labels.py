@@ -9,7 +9,7 @@ from typing import cast, get_args
 from ffn.cli.flags import add_settings, make_parser, read_settings
 from ffn.utils.geometry import Xyz, parse_voxel_size
 from ffn.utils.settings import setting
-from ffn.volumes.importing.downsample import NO_FACTORS, parse_factors
+from ffn.volumes.downsample import NO_FACTORS, parse_factors
 from ffn.volumes.importing.imported import format_size
 from ffn.volumes.importing.instances import InstanceRule, Link
 from ffn.volumes.unlabelled import UNLABELLED_HELP

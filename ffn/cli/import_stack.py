@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ffn.cli.flags import add_settings, make_parser, read_settings
 from ffn.utils.geometry import Xyz, parse_voxel_size
 from ffn.utils.settings import setting
-from ffn.volumes.importing.downsample import NO_FACTORS, parse_factors
+from ffn.volumes.downsample import NO_FACTORS, parse_factors
 from ffn.volumes.importing.imported import format_size
 
 

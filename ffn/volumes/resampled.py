@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ffn.utils.geometry import Box, Xyz
-from ffn.volumes.importing.downsample import Grid, downsample_image
+from ffn.volumes.downsample import Grid, downsample_image
 
 Read = Callable[[Box], np.ndarray]
 

@@ -20,8 +20,8 @@ from tqdm import tqdm
 
 from ffn.utils.geometry import Box, Xyz, blocks
 from ffn.utils.progress import progress
+from ffn.volumes.downsample import NO_FACTORS, Grid, downsample_labels
 from ffn.volumes.hdf5 import replaced_dataset, split_output
-from ffn.volumes.importing.downsample import NO_FACTORS, Grid, downsample_labels
 from ffn.volumes.importing.imported import VoxelSize, decide_voxel_size, store_voxels
 from ffn.volumes.importing.instances import InstanceRule, find_instances, label_slab
 from ffn.volumes.importing.label_sources import LabelSource, open_labels

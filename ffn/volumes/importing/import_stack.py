@@ -11,8 +11,8 @@ import numpy as np
 
 from ffn.utils.geometry import Box, Xyz, Zyx
 from ffn.utils.progress import progress
+from ffn.volumes.downsample import NO_FACTORS, Grid, downsample_image
 from ffn.volumes.hdf5 import replaced_dataset, split_output
-from ffn.volumes.importing.downsample import NO_FACTORS, Grid, downsample_image
 from ffn.volumes.importing.image_files import ReadAs
 from ffn.volumes.importing.imported import VoxelSize, decide_voxel_size, store_voxels
 from ffn.volumes.importing.stacks import find_images, inspect, read_sections

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
-from ffn.volumes.importing.downsample import (
+from ffn.volumes.downsample import (
     Grid,
     downsample_image,
     downsample_labels,
