@@ -233,8 +233,7 @@ class Runner:
         self, kind: type[C], box: Box, keep_history: bool = False, may_idle: bool = False
     ) -> C:
         """See `open_canvas`; `may_idle`: a canvas on which no object can be need not be ready for one."""
-        box = self.clip(box)
-        config, counters = self.config, Counters()
+        box, config, counters = self.clip(box), self.config, Counters()
         image, restrictor = self._volumes.load(box, self.info.input_image_size, counters)
         labels = self._volumes.load_labels(box, restrictor)
         make: Callable[..., Any] = kind
