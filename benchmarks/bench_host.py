@@ -5,7 +5,8 @@
 The network is a fixed function of the image that costs nothing: the image is an oracle's logits,
 200 x 200 x 200 voxels, +4 inside of 27 objects and -4 between them. Field of view 33, deltas 8. The
 canvas, through the executor, takes turns with a plain NumPy lower bound that makes the same steps:
-gather image and seed, scatter the logits, find the maxima on the six faces. Medians over the turns.
+gather image and seed, scatter the logits, find the maxima on the six faces. Processor time of the thread,
+medians over the turns: what else runs on the machine hardly changes their ratio.
 
 Then 1 and 8 canvases at batch 8 share a device that is simulated: 5 ms for every batch.
 """
@@ -93,7 +94,7 @@ def lower_bound(image: np.ndarray, positions: list[tuple[int, int, int]]) -> flo
     """Seconds that plain NumPy takes for the same steps."""
     seed = np.full(image.shape, np.nan, np.float32)
     half, box = FOV // 2, slice(FOV // 2 - DELTA, FOV // 2 + DELTA + 1)
-    begin = time.perf_counter()
+    begin = time.thread_time()
     for z, y, x in positions:
         fov = (
             slice(z - half, z + half + 1),
@@ -106,7 +107,7 @@ def lower_bound(image: np.ndarray, positions: list[tuple[int, int, int]]) -> flo
         near = logits[box, box, box]
         for face in (near[0], near[-1], near[:, 0], near[:, -1], near[:, :, 0], near[:, :, -1]):
             face.ravel()[face.argmax()]
-    return time.perf_counter() - begin
+    return time.thread_time() - begin
 
 
 def host(repeats: int) -> None:
@@ -117,17 +118,17 @@ def host(repeats: int) -> None:
         canvas = make_canvas(Executor(lambda images, seeds: images), image)
         positions = [position for start in seeds(image) for position in walk(canvas, start)]
         canvas = make_canvas(Executor(lambda images, seeds: images), image)
-        begin = time.perf_counter()
+        begin = time.thread_time()
         canvas.segment_all(Given(seeds(image)))
-        ours.append((time.perf_counter() - begin) / len(positions))
+        ours.append((time.thread_time() - begin) / len(positions))
         bare.append(lower_bound(image, positions) / len(positions))
         if canvas.counters['predict-calls'] != len(positions) or len(canvas.origins) != 27:
             raise SystemExit('error: the two did not make the same steps')
     us, them = statistics.median(ours) * 1e6, statistics.median(bare) * 1e6
     print(f'steps of a run                {len(positions):8d}')
-    print(f'everything but the network    {us:8.1f} us a step   (target 100)')
+    print(f'everything but the network    {us:8.1f} us a step')
     print(f'plain NumPy lower bound       {them:8.1f} us a step')
-    print(f'ratio                         {us / them:8.2f}')
+    print(f'ratio                         {us / them:8.2f}   (target 1.85)')
 
 
 def device(canvases: int, batch: int) -> float:
@@ -164,7 +165,7 @@ def main() -> None:
         many = statistics.median(device(canvases, 8) for _ in range(3))
         print(
             f'{canvases} canvases, batch 8, 5 ms    {many:8.0f} steps/s; one: {one:.0f}; '
-            f'ratio {many / one:.2f}' + ('   (target 6)' if canvases == 8 else '')
+            f'ratio {many / one:.2f}' + ('   (target 7)' if canvases == 8 else '')
         )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ffn.inference.core.counters import Counters
+from ffn.inference.core.counters import Calls, Counters
 from ffn.inference.core.options import CanvasOptions
 from ffn.inference.core.protocols import DeviceStep
 from ffn.inference.core.step import DELETED_FROM
@@ -42,10 +42,6 @@ class DeviceExecutor(Executor):
         """Makes the network that a canvas is given; see `Executor.client`."""
         return DeviceClient(self, counters)
 
-    def step(self, row: np.ndarray, counters: Counters) -> np.ndarray:
-        """Makes a step; see `DeviceSteps.run`, of which this is one row."""
-        return self._ask(row, counters)
-
     def _compute(self, requests: list[Any]) -> Sequence[np.ndarray]:
         rows = [request for request in requests if isinstance(request, np.ndarray)]
         if not rows:
@@ -61,11 +57,11 @@ class DeviceClient(Client):
 
     def __init__(self, executor: DeviceExecutor, counters: Counters):
         super().__init__(executor, counters)
-        self._device, self._device_counters = executor, counters
+        self._device = executor
 
     def open(self, image: np.ndarray, boxes: Sequence[Zyx]) -> Area:
         """Brings an image to the device."""
-        return Area(self._device, self._device_counters, image, boxes)
+        return Area(self._device, self._calls, image, boxes)
 
 
 class Area:
@@ -74,7 +70,7 @@ class Area:
     def __init__(
         self,
         executor: DeviceExecutor,
-        counters: Counters,
+        calls: Calls,
         image: np.ndarray,
         boxes: Sequence[Zyx],
     ):
@@ -82,7 +78,7 @@ class Area:
         from ffn.models.device_steps import WATCHED
 
         self.most_watched = WATCHED
-        self._executor, self._counters, self._steps = executor, counters, executor.steps
+        self._executor, self._calls, self._steps = executor, calls, executor.steps
         info = self._steps.model.info
         self._margin = [n // 2 for n in info.input_image_size.zyx]
         self._slot = self._steps.open(image, boxes)
@@ -103,7 +99,7 @@ class Area:
         row = np.zeros(4 + 3 * self.most_watched, np.int32)
         row[0], row[1:4] = self._slot, np.subtract(pos, self._margin)
         row[4 : 4 + 3 * len(watched)] = [n for position in watched for n in position]
-        told = self._executor.step(row, self._counters)
+        told = self._executor.ask(row, self._calls)
         values = iter(told[self.most_watched :].tolist())
         maxima = [list(_maxima(values, faces)) for faces in self._offsets]
         deleted, gained = map(int, values)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ffn.inference.core.counters import Counters
+from ffn.inference.core.counters import Calls, Counters
 
 Predict = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -22,23 +22,21 @@ LONGEST_HOLD_S = 0.1
 class _Job:
     """A field of view on its way through the network."""
 
-    __slots__ = ('_awake', 'answer', 'counters', 'error', 'request', 'thread')
+    __slots__ = ('answer', 'awake', 'calls', 'error', 'request', 'thread')
 
-    def __init__(self, request: Any, counters: Counters | None):
-        self.request, self.counters = request, counters
+    def __init__(self, request: Any, calls: Calls):
+        self.request, self.calls = request, calls
         self.answer: np.ndarray | None = None
         self.error: BaseException | None = None
         self.thread = threading.get_ident()
-        # Held until somebody has news for the thread that waits. A bare lock, since waking up costs
-        # a thread less than with any of the other primitives.
-        self._awake = threading.Lock()
-        self._awake.acquire()
+        # Of a thread that waits: held until somebody has news for it. A bare lock, since waking up costs a
+        # thread less than with any of the other primitives.
+        self.awake: threading.Lock | None = None
 
-    def sleep(self) -> None:
-        self._awake.acquire()
-
-    def wake(self) -> None:
-        self._awake.release()
+    def will_sleep(self) -> threading.Lock:
+        self.awake = threading.Lock()
+        self.awake.acquire()
+        return self.awake
 
 
 class Executor:
@@ -65,6 +63,8 @@ class Executor:
         self._batch_size = batch_size
         self._mutex = threading.Lock()
         self._arrived = threading.Condition(self._mutex)
+        # Held by whoever runs the network.
+        self._network = threading.Lock()
         self._waiting: deque[_Job] = deque()
         self._busy = False
         self._holding = False
@@ -96,39 +96,35 @@ class Executor:
                 self._expected.discard(thread)
                 self._arrived.notify()
 
-    def predict(
-        self, image: np.ndarray, seed: np.ndarray, counters: Counters | None = None
-    ) -> np.ndarray:
+    def ask(self, request: Any, calls: Calls) -> np.ndarray:
         """Runs one field of view; returns when it is done.
 
         Args:
-          image: float32 [z, y, x], normalized.
-          seed: float32 [z, y, x] logits.
-          counters: where the call's share of the network's time is counted.
+          request: what `_compute` is given.
+          calls: where the call and its share of the network's time are counted.
 
         Returns:
-          float32 [z, y, x] logits, which must not be written to.
+          What `_compute` makes of it.
 
         Raises:
           Exception: whatever the network raised, here or for any other canvas.
         """
-        return self._ask((image, seed), counters)
-
-    def _ask(self, request: Any, counters: Counters | None) -> np.ndarray:
-        """Returns what `_compute` makes of a request."""
-        job = _Job(request, counters)
+        alone = len(self._active) < 2 and self._failure is None
+        if alone and self._network.acquire(blocking=False):
+            return self._ask_alone(request, calls)
+        job = _Job(request, calls)
         with self._mutex:
             if self._failure is not None:
                 raise self._failure
             self._waiting.append(job)
             if job.thread in self._active:
                 self._expected.add(job.thread)
-            leads = not self._busy
+            awake = job.will_sleep() if self._busy else None
             self._busy = True
-            if self._holding and len(self._waiting) >= self._wanted():
+            if self._holding and self._is_full():
                 self._arrived.notify()
-        if not leads:
-            job.sleep()
+        if awake is not None:
+            awake.acquire()
         if job.answer is None and job.error is None:
             self._lead(job)
         if job.error is not None:
@@ -137,8 +133,21 @@ class Executor:
             raise RuntimeError('a thread was woken without a result')
         return job.answer
 
-    def _wanted(self) -> int:
-        return min(self._batch_size, len(self._expected))
+    def _ask_alone(self, request: Any, calls: Calls) -> np.ndarray:
+        """Runs one field of view at once; the network is ours."""
+        try:
+            [answer], elapsed = self._timed([request])
+        except Exception as error:
+            self._failure = error
+            raise
+        finally:
+            self._network.release()
+        calls.add(elapsed)
+        return answer
+
+    def _is_full(self) -> bool:
+        """Whether the next batch has everybody who is expected and has room in it."""
+        return len(self._waiting) >= min(self._batch_size, len(self._expected))
 
     def _lead(self, own: _Job) -> None:
         """Runs the next batch, which has the leader's own job in it, and passes the lead on."""
@@ -162,34 +171,41 @@ class Executor:
             heir = self._waiting[0] if self._waiting else None
             self._busy = heir is not None
         for job in jobs if heir is None else [heir, *jobs]:
-            if job is not own:
-                job.wake()
+            if job.awake is not None and job is not own:
+                job.awake.release()
 
     def _hold_back(self) -> None:
         """Waits, not for long, for the canvases that are expected and could fill the batch."""
-        deadline = time.monotonic() + min(self._batch_seconds, LONGEST_HOLD_S)
         self._holding = True
-        while len(self._waiting) < self._wanted():
-            left = deadline - time.monotonic()
-            if left <= 0 or not self._arrived.wait(left):
-                self._expected = {job.thread for job in self._waiting} & self._active
+        if not self._arrived.wait_for(self._is_full, min(self._batch_seconds, LONGEST_HOLD_S)):
+            self._expected = {job.thread for job in self._waiting} & self._active
         self._holding = False
 
     def _run(self, jobs: list[_Job]) -> None:
-        begin = time.perf_counter_ns()
-        answers = self._compute([job.request for job in jobs])
-        elapsed = time.perf_counter_ns() - begin
+        with self._network:
+            answers, elapsed = self._timed([job.request for job in jobs])
         self._batch_seconds = elapsed / 1e9
         for job, answer in zip(jobs, answers, strict=True):
-            if job.counters is not None:
-                job.counters.count_call('inference', elapsed // len(jobs))
             job.answer = answer
+            job.calls.add(elapsed // len(jobs))
+
+    def _timed(self, requests: list[Any]) -> tuple[Sequence[np.ndarray], int]:
+        """What `_compute` makes of a batch, and the nanoseconds that it takes."""
+        begin = time.perf_counter_ns()
+        answers = self._compute(requests)
+        return answers, time.perf_counter_ns() - begin
 
     def _compute(self, requests: list[Any]) -> Sequence[np.ndarray]:
         """Runs a batch of (image, seed), float32 [z, y, x] each; returns their logits."""
+        if len(requests) == 1:
+            image, seed = map(np.ascontiguousarray, requests[0])
+            logits = self._predict(
+                image[np.newaxis, ..., np.newaxis], seed[np.newaxis, ..., np.newaxis]
+            )
+            return [np.asarray(logits, np.float32)[0, ..., 0]]
         images, seeds = self._batch(requests)
-        logits = np.asarray(self._predict(images, seeds), dtype=np.float32)[..., 0]
-        if len(requests) > 1 and any(np.may_share_memory(logits, used) for used in (images, seeds)):
+        logits = np.asarray(self._predict(images, seeds), np.float32)[..., 0]
+        if any(np.may_share_memory(logits, used) for used in (images, seeds)):
             logits = logits.copy()
         return list(logits)
 
@@ -197,12 +213,8 @@ class Executor:
         self, requests: list[tuple[np.ndarray, np.ndarray]]
     ) -> tuple[np.ndarray, np.ndarray]:
         """The fields of view as float32 [b, z, y, x, 1] images and seeds."""
-        image, seed = requests[0]
-        if len(requests) == 1:
-            image, seed = np.ascontiguousarray(image), np.ascontiguousarray(seed)
-            return image[np.newaxis, ..., np.newaxis], seed[np.newaxis, ..., np.newaxis]
         if self._buffers is None:
-            shape = (self._batch_size, *image.shape, 1)
+            shape = (self._batch_size, *requests[0][0].shape, 1)
             self._buffers = np.empty(shape, np.float32), np.empty(shape, np.float32)
         images, seeds = (buffer[: len(requests)] for buffer in self._buffers)
         for i, (image, seed) in enumerate(requests):
@@ -214,8 +226,19 @@ class Client:
     """The network as one canvas sees it."""
 
     def __init__(self, executor: Executor, counters: Counters):
-        self._executor, self._counters = executor, counters
+        self._executor, self._calls = executor, counters.calls('inference')
 
     def predict(self, image: np.ndarray, seed: np.ndarray) -> np.ndarray:
-        """See `Executor.predict`."""
-        return self._executor.predict(image, seed, self._counters)
+        """Runs one field of view; returns when it is done.
+
+        Args:
+          image: float32 [z, y, x], normalized.
+          seed: float32 [z, y, x] logits.
+
+        Returns:
+          float32 [z, y, x] logits, which must not be written to.
+
+        Raises:
+          Exception: whatever the network raised, here or for any other canvas.
+        """
+        return self._executor.ask((image, seed), self._calls)

@@ -147,11 +147,12 @@ def quantize_probability(prob: np.ndarray) -> np.ndarray:
         )
     # The same as digitize(prob, linspace(0, 1, 255)), whose steps are equal, but for rounding at the
     # steps themselves: what is next to one is looked up.
-    value = np.atleast_1d(prob).astype(np.float64) * 254
-    below = np.floor(value)
-    quantized = np.clip(below + 1, 0, 255).astype(np.uint8)
-    value -= below
-    near = (value < 1e-9) | (value > 1 - 1e-9)
+    value = np.clip(np.atleast_1d(prob), 0, 1).astype(np.result_type(prob, np.float32))
+    value *= 254
+    quantized = value.astype(np.uint8)
+    value -= quantized
+    near = np.abs(value - 0.5) > 0.499
+    quantized += 1
     quantized[near] = np.digitize(np.atleast_1d(prob)[near], np.linspace(0, 1, 255))
     return quantized.reshape(prob.shape)
 

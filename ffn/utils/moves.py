@@ -29,21 +29,23 @@ def face_maxima(
     Returns:
       (logit, offset z, y, x from the centre) of distinct offsets, greatest logit first.
     """
-    shape = logits.shape
-    faces = face_indices(shape, tuple(deltas_zyx))
-    if not faces.size:
+    voxels, offsets = _faces(logits.shape, tuple(deltas_zyx))
+    if not offsets:
         return []
-    values = logits.reshape(-1).take(faces)
+    values = logits.reshape(-1).take(voxels)
     best = values.argmax(axis=1).tolist()
-    scores = [float(values[face, i]) for face, i in enumerate(best)]
     return best_first(
-        [
-            (score, offset_of(int(faces[face, i]), shape))
-            for face, (score, i) in enumerate(zip(scores, best, strict=True))
-            if score >= threshold
-        ],
-        threshold,
+        [(values.item(face, i), offsets[face][i]) for face, i in enumerate(best)], threshold
     )
+
+
+@functools.lru_cache(maxsize=16)
+def _faces(
+    shape_zyx: tuple[int, ...], deltas_zyx: tuple[int, ...]
+) -> tuple[np.ndarray, list[list[Offset]]]:
+    """Flat indices of the voxels of each face, see `face_indices`, and their offsets."""
+    faces = face_indices(shape_zyx, deltas_zyx)
+    return faces, [[offset_of(voxel, shape_zyx) for voxel in face] for face in faces.tolist()]
 
 
 def best_first(
@@ -58,8 +60,7 @@ def best_first(
     Returns:
       Distinct offsets with their logits, greatest logit first.
     """
-    found = {offset: score for score, offset in maxima if score >= threshold}
-    return sorted(((score, offset) for offset, score in found.items()), reverse=True)
+    return sorted({found for found in maxima if found[0] >= threshold}, reverse=True)
 
 
 def offset_of(voxel: int, shape_zyx: Sequence[int]) -> Offset:
@@ -91,12 +92,13 @@ def face_indices(shape_zyx: tuple[int, ...], deltas_zyx: tuple[int, ...]) -> np.
     return np.array(filled, dtype=np.intp).reshape(len(faces), largest)
 
 
-def quantize(offset_zyx: Sequence[int], deltas_zyx: Sequence[int]) -> Offset:
-    """Maps an offset from the start to its cell; the field of view visits each cell once."""
-    z, y, x = offset_zyx
-    dz, dy, dx = deltas_zyx
+def quantize(
+    position_zyx: Sequence[int], deltas_zyx: Sequence[int], start_zyx: Sequence[int] = (0, 0, 0)
+) -> Offset:
+    """Maps a position to its cell, counted from the start; the field of view visits each cell once."""
+    (z, y, x), (dz, dy, dx), (z0, y0, x0) = position_zyx, deltas_zyx, start_zyx
     return (
-        (z + dz // 2) // max(dz, 1),
-        (y + dy // 2) // max(dy, 1),
-        (x + dx // 2) // max(dx, 1),
+        (z - z0 + dz // 2) // (dz or 1),
+        (y - y0 + dy // 2) // (dy or 1),
+        (x - x0 + dx // 2) // (dx or 1),
     )

@@ -14,7 +14,7 @@ import pytest
 
 from ffn.inference import network
 from ffn.inference.core import movement
-from ffn.inference.core.counters import Counters
+from ffn.inference.core.counters import Calls, Counters
 from ffn.inference.device_executor import DeviceExecutor
 from ffn.inference.executor import Executor
 from ffn.inference.request import read_config
@@ -85,7 +85,7 @@ def test_rows_and_fields_of_view_in_one_batch():
             both.wait()
             for _ in range(20):
                 if number % 2:
-                    row = executor.step(np.full(4, number, np.int32), Counters())
+                    row = executor.ask(np.full(4, number, np.int32), Calls())
                     answers.setdefault(number, set()).update(row.tolist())
                 else:
                     found = executor.client(Counters()).predict(value, value)

@@ -8,6 +8,10 @@ from ffn.inference.core.counters import Counters
 from ffn.inference.executor import Executor
 
 
+def ask(executor, image, seed):
+    return executor.client(Counters()).predict(image, seed)
+
+
 def run_clients(executor, clients, steps, think=0.0):
     """Every client asks for its own number's field of view, again and again."""
     results, errors = {}, []
@@ -19,7 +23,7 @@ def run_clients(executor, clients, steps, think=0.0):
             try:
                 seed = np.full((3, 4, 5), number, np.float32)
                 for _ in range(steps):
-                    seed = executor.predict(np.full((3, 4, 5), number, np.float32), seed)
+                    seed = ask(executor, np.full((3, 4, 5), number, np.float32), seed)
                     time.sleep(think)
                 results[number] = seed
             except RuntimeError as error:
@@ -88,7 +92,7 @@ def test_a_failure_reaches_every_client_as_it_was():
     assert len(errors) == 5
     assert all(error is failure for error in errors)
     with pytest.raises(RuntimeError, match='device lost'):
-        executor.predict(np.zeros((3, 4, 5), np.float32), np.zeros((3, 4, 5), np.float32))
+        ask(executor, np.zeros((3, 4, 5), np.float32), np.zeros((3, 4, 5), np.float32))
 
 
 def test_a_network_that_returns_what_it_was_given_does_not_mix_results_up():
@@ -110,8 +114,8 @@ def test_an_interruption_by_hand_is_not_for_ever():
 
     executor, patch = Executor(predict), np.zeros((3, 4, 5), np.float32)
     with pytest.raises(KeyboardInterrupt):
-        executor.predict(patch + 2, patch)
-    assert not executor.predict(patch, patch).any()
+        ask(executor, patch + 2, patch)
+    assert not ask(executor, patch, patch).any()
 
 
 def test_a_client_that_stays_away_is_not_waited_for_again_and_again():
@@ -122,7 +126,7 @@ def test_a_client_that_stays_away_is_not_waited_for_again_and_again():
 
     def away():
         with executor.active():
-            executor.predict(patch, patch)
+            ask(executor, patch, patch)
             ready.set()
             done.wait(30)
 
@@ -132,7 +136,7 @@ def test_a_client_that_stays_away_is_not_waited_for_again_and_again():
     begin = time.monotonic()
     with executor.active():
         for _ in range(steps):
-            executor.predict(patch, patch)
+            ask(executor, patch, patch)
     elapsed = time.monotonic() - begin
     done.set()
     thread.join(timeout=30)

@@ -92,10 +92,10 @@ class Canvas:
         self.restrictor = restrictor or Restrictor()
         self.counters = counters or Counters()
         self.corner_zyx = Zyx.of(corner_zyx)
-        self._fov = info.input_image_size.zyx
-        self.margin_zyx = Zyx(*(n // 2 for n in self._fov))
-        self._step = NetworkStep(network, info, options, self.counters)
+        self.margin_zyx = Zyx(*(n // 2 for n in info.input_image_size.zyx))
         self._make_arrays()
+        if not idle:
+            self._step = NetworkStep(network, info, options, self.counters, self.image, self.seed)
         self.origins: dict[int, storage.OriginInfo] = {}
         self.overlaps: dict[int, np.ndarray] = {}
         self.history: list[tuple[Position, int]] | None = [] if keep_history else None
@@ -111,8 +111,7 @@ class Canvas:
         self.view = self._make_view(info, voxel_size_zyx)
         self.movement_policy = self._make_movement(info, *movement_policy)
         self.observers: list[Callable[[Canvas], None]] = []
-        # Timers of what is going on, so that a checkpoint in the middle has the time so far.
-        self._laps: dict[str, Callable[[], None]] = {}
+        self._updates = self.counters.calls('update_at')
 
     def _make_arrays(self) -> None:
         nan, shape = np.float32(np.nan), self.shape
@@ -191,16 +190,11 @@ class Canvas:
           float32 [z, y, x] logits, as written; overwritten by the next step.
         """
         z, y, x = pos_zyx
-        (mz, my, mx), (nz, ny, nx) = self.margin_zyx, self._fov
-        z0, y0, x0 = z - mz, y - my, x - mx
-        fov = (slice(z0, z0 + nz), slice(y0, y0 + ny), slice(x0, x0 + nx))
-        seed = self.seed[fov]
-        logits = self._step.run(self.image[fov], seed)
+        logits = self._step.run((z, y, x))
         if self.history is not None:
             self.history.append(((z, y, x), self._step.count_deleted()))
         if self.options.max_object_voxels and self.growing is not None:
-            self.growing.voxels += self._step.count_gained(seed)
-        seed[self._step.updated] = logits
+            self.growing.voxels += self._step.count_gained()
         self._count_visit((z, y, x))
         return logits
 
@@ -210,10 +204,9 @@ class Canvas:
 
     def _count_visit(self, pos: Position) -> None:
         (z, y, x), ((z1, y1, x1), (z2, y2, x2)) = pos, self.visited or (pos, pos)
-        self.visited = (
-            (min(z1, z), min(y1, y), min(x1, x)),
-            (max(z2, z), max(y2, y), max(x2, x)),
-        )
+        if not (z1 <= z <= z2 and y1 <= y <= y2 and x1 <= x <= x2):
+            first, last = (min(z1, z), min(y1, y), min(x1, x)), (max(z2, z), max(y2, y), max(x2, x))
+            self.visited = first, last
 
     def put_seed(self, logits: np.ndarray) -> None:
         """Replaces the logits of `visited_extent`, float [z, y, x], as a checkpoint does."""
@@ -239,7 +232,6 @@ class Canvas:
             return growing.iters
         finally:
             self.growing = None
-            self._laps.clear()
 
     def _start(self, pos_zyx: Sequence[int]) -> GrowingObject:
         self.init_seed(pos_zyx)
@@ -252,34 +244,29 @@ class Canvas:
     ) -> None:
         """Moves the field of view until the object has no place left to go to."""
         began = time.perf_counter() - growing.seconds
-        lap = self._laps['segment_at-loop'] = self.counters.lap_timer('segment_at-loop')
-        self.counters.add('segment_at-loop-calls')
-        for position in self.movement_policy:
-            if not self.view.reaches_threshold(growing.start):
-                self.counters.add('seed_got_too_weak')
-                break
-            if not self.restrictor.allows(position):
-                self.counters.add('skip_restricted_pos')
-                continue
-            growing.limit = growing.limit_reached(self.options)
-            if growing.limit:
-                self.counters.add(f'stopped-by-{growing.limit}')
-                break
-            begin = time.perf_counter_ns()
-            self._step_from(position)
-            self.counters.count_call('update_at', time.perf_counter_ns() - begin)
-            growing.iters += 1
-            growing.seconds = time.perf_counter() - began
-            if callback is not None:
-                callback(self, position)
-            self._notify()
-        lap()
-        del self._laps['segment_at-loop']
+        with self.counters.timed('segment_at-loop'):
+            for position in self.movement_policy:
+                if not self.view.reaches_threshold(growing.start):
+                    self.counters.add('seed_got_too_weak')
+                    break
+                if not self.restrictor.allows(position):
+                    self.counters.add('skip_restricted_pos')
+                    continue
+                growing.limit = growing.limit_reached(self.options)
+                if growing.limit:
+                    self.counters.add(f'stopped-by-{growing.limit}')
+                    break
+                begin = time.perf_counter_ns()
+                self._step_from(position)
+                self._updates.add(time.perf_counter_ns() - begin)
+                growing.iters += 1
+                growing.seconds = time.perf_counter() - began
+                if callback is not None:
+                    callback(self, position)
+                self._notify()
         self.growing = None
 
     def _notify(self) -> None:
-        for lap in self._laps.values():
-            lap()
         for observer in self.observers:
             observer(self)
 
@@ -291,24 +278,21 @@ class Canvas:
         Args:
           seed_policy: the policy, or a function that makes it from the canvas' view.
         """
-        lap = self._laps['segment_all'] = self.counters.lap_timer('segment_all')
-        self.counters.add('segment_all-calls')
-        if self.seed_policy is None or self._all_seeds_tried:
-            self._all_seeds_tried = False
-            self.seed_policy = seed_policy(self.view) if callable(seed_policy) else seed_policy
-        if (growing := self.growing) is not None:
-            self._grow(growing)
-            self._finish(growing)
-        while (position := self._next_seed(self.seed_policy)) is not None:
-            if self._may_start(position):
-                growing = self._start(position)
+        with self.counters.timed('segment_all'):
+            if self.seed_policy is None or self._all_seeds_tried:
+                self._all_seeds_tried = False
+                self.seed_policy = seed_policy(self.view) if callable(seed_policy) else seed_policy
+            if (growing := self.growing) is not None:
                 self._grow(growing)
                 self._finish(growing)
-            self._notify()
-        self._all_seeds_tried = True
-        np.maximum(self.segmentation, 0, out=self.segmentation)
-        lap()
-        del self._laps['segment_all']
+            while (position := self._next_seed(self.seed_policy)) is not None:
+                if self._may_start(position):
+                    growing = self._start(position)
+                    self._grow(growing)
+                    self._finish(growing)
+                self._notify()
+            self._all_seeds_tried = True
+            np.maximum(self.segmentation, 0, out=self.segmentation)
 
     def _next_seed(self, seeds: Seeds) -> Position | None:
         with self.counters.timed('seed-policy'):

@@ -52,6 +52,7 @@ class DeviceCanvas(Canvas):
         self._changed = False
         self._copied: Extent | None = None
         super().__init__(info, network, image, options, **others)
+        self._predictions = self.counters.calls('predict')
 
     @property
     def seed(self) -> np.ndarray:
@@ -157,7 +158,7 @@ class DeviceCanvas(Canvas):
         watched = self._positions(start, area.most_watched)
         begin = time.perf_counter_ns()
         step = area.step(pos, watched)
-        self.counters.count_call('predict', time.perf_counter_ns() - begin)
+        self._predictions.add(time.perf_counter_ns() - begin)
         if self.history is not None:
             self.history.append((pos, step.deleted))
         if self.options.max_object_voxels and self.growing is not None:

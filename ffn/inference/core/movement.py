@@ -107,9 +107,7 @@ class FaceMaxMovementPolicy:
         self._done = set()
 
     def _cell(self, pos_zyx: Sequence[int]) -> Position:
-        z, y, x = pos_zyx
-        z0, y0, x0 = self._start
-        return moves.quantize((z - z0, y - y0, x - x0), self._deltas)
+        return moves.quantize(pos_zyx, self._deltas, self._start)
 
     def __iter__(self) -> Iterator[Position]:
         return self

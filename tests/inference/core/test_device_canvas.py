@@ -51,7 +51,9 @@ class Area:
     def __init__(self, device, image, boxes):
         self.device, self.image, self.boxes = device, image.copy(), boxes
         self.seed = np.full(image.shape, 77, np.float32)  # of another canvas
-        self.network_step = NetworkStep(device.network, device.info, device.options, Counters())
+        self.network_step = NetworkStep(
+            device.network, device.info, device.options, Counters(), self.image, self.seed
+        )
         self.closed = False
 
     def begin(self, pos, logit):
@@ -62,14 +64,8 @@ class Area:
         assert not self.closed
         assert len(set(watched)) == len(watched) <= self.most_watched
         self.device.calls.add('step')
-        step, info = self.network_step, self.device.info
-        fov = tuple(
-            slice(p - n // 2, p + n // 2 + 1) for p, n in zip(pos, info.input_image_size.zyx)
-        )
-        part = self.seed[fov]
-        logits = step.run(self.image[fov], part)
-        deleted, gained = step.count_deleted(), step.count_gained(part)
-        part[step.updated] = logits
+        logits = self.network_step.run(pos)
+        deleted, gained = self.network_step.count_deleted(), self.network_step.count_gained()
         maxima = [list(faces(logits, box)) for box in self.boxes]
         return DeviceStep(maxima, [float(self.seed[p]) for p in watched], deleted, gained)
 
@@ -85,7 +81,7 @@ class Area:
 
     def write(self, seed):
         self.device.calls.add('write')
-        self.seed = seed.copy()
+        self.seed[:] = seed
 
     def close(self):
         assert not self.closed
