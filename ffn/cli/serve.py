@@ -40,5 +40,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     with make_server(args.folder, args.port, args.viewer, args.address) as server:
         host = 'localhost' if args.address == LOOPBACK else args.address
         place = f'http://{host}:{server.server_port}'
-        print(f'open {args.viewer.rstrip("/")}/#!{place}/state.json', flush=True)
+        print(f'open {args.viewer.rstrip("/")}/#!{place}/state.json')
+        print(f'or, without internet, on this machine: ffn view {args.folder}', flush=True)
         server.serve_forever()

@@ -138,7 +138,8 @@ def test_what_cannot_be_served(tmp_path):
 def test_it_says_what_to_open(tmp_path, repository):
     command = [sys.executable, '-m', 'ffn.visualization.serve', str(tmp_path), '--port', '0']
     with subprocess.Popen(command, cwd=repository, stdout=subprocess.PIPE, text=True) as process:
-        line = process.stdout.readline()
+        line, offline = process.stdout.readline(), process.stdout.readline()
         process.terminate()
     assert line.startswith('open https://neuroglancer-demo.appspot.com/#!http://localhost:')
     assert line.strip().endswith('/state.json')
+    assert offline.strip().endswith(f'ffn view {tmp_path}')

@@ -1,22 +1,26 @@
-"""Places to look at, the most worthwhile first: how many voxels are expected to be in the wrong object there.
+"""Places to look at, the most worthwhile first: how much is expected to change there if it is put right.
 
-That is the probability that what the segmentation says is wrong, times the voxels that would change: of the smaller
-of the two sides that are joined or apart. Kinds of places:
+That is the probability that what the segmentation says is wrong, times what would change then, by the sizes of the two
+sides that are joined or apart; see `Change`. Kinds of places:
 
 - `pair`: two segments that agglomeration was not sure about, joined or apart.
 - `jump`: it was sure to join them, but both sides were large already; a mistake there is costly.
 - `loop`: an object touches itself: agglomeration did not join these two, and yet they are one object through others.
 - `orphan`: a small object that does not reach a face of the volume, although neurites come from somewhere.
-- `split`, `merger`, `missing`: errors in the report of `ffn evaluate`.
+- `split`, `merger`, `missing`: errors in the report of `ffn evaluate`; also objects that other segmentations hold together,
+  or have in pieces, see `ffn.proofreading.editing.disagreement`.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
+from ffn.evaluation.contingency import Contingency
+from ffn.proofreading.editing.disagreement import find_mergers, find_splits
 from ffn.proofreading.editing.edits import Item
 from ffn.proofreading.editing.merge_table import UNKNOWN, MergeTable, ScoredPair
 from ffn.proofreading.editing.objects import Objects
@@ -25,13 +29,21 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz
 from ffn.utils.settings import setting
 
+RankBy = Literal['voxels', 'voi', 'run_length']
+
 
 @dataclass(frozen=True)
 class QueueConfig:
     """Which places are worth a look."""
 
+    rank_by: RankBy = setting(
+        'what counts in the order of places: voxels of the smaller side, variation of information (voi), or expected '
+        'run length, for which voxels stand',
+        default='voxels',
+        choices=get_args(RankBy),
+    )
     min_doubt: float = setting(
-        'pairs are shown if what was decided about them is wrong with at least this probability',
+        'places are shown if what was decided about them is wrong with at least this probability',
         default=0.1,
         metavar='F',
     )
@@ -48,12 +60,36 @@ class QueueConfig:
             raise UserError(f'--min_doubt is {self.min_doubt:g}; expected 0 to 1')
 
 
+class Change(NamedTuple):
+    """How much changes if two sides are joined that were apart, or are taken apart.
+
+    Where both sides are of one object, and are all there is of it, joining them lowers the variation of information by their
+    entropy, and raises the expected run length, the mean over all points of the length of the object that they are in.
+
+    Attributes:
+      rank_by: how that is measured: in voxels of the smaller side, in bits, or in mean voxels.
+      total: voxels of all objects.
+    """
+
+    rank_by: RankBy
+    total: int
+
+    def __call__(self, a: float, b: float) -> float:
+        """What sides with so many voxels change."""
+        if self.rank_by == 'voxels' or min(a, b) <= 0:
+            return float(min(a, b))
+        if self.rank_by == 'voi':
+            whole = a + b
+            return (a * math.log2(whole / a) + b * math.log2(whole / b)) / self.total
+        return 2 * a * b / self.total
+
+
 class Queued(NamedTuple):
     """A place in the queue.
 
     Attributes:
       item: the place.
-      priority: voxels that are expected to be wrong there.
+      priority: what is expected to change there, see `Change`.
       reason: why it is there, a line.
     """
 
@@ -68,6 +104,7 @@ def make_queue(
     objects: Objects,
     segments: Mapping[int, Segment],
     report: Mapping[str, Any] | None = None,
+    others: Sequence[Contingency] = (),
 ) -> list[Queued]:
     """Finds the places that are worth a look and have not been judged yet.
 
@@ -77,6 +114,7 @@ def make_queue(
       objects: as they are now.
       segments: sizes, see `ffn.proofreading.editing.survey`.
       report: of `ffn evaluate --json`, of the same segmentation, if any.
+      others: other segmentations, see `ffn.proofreading.editing.disagreement.compare_with_others`.
 
     Returns:
       The places by falling priority; each is there once.
@@ -84,10 +122,12 @@ def make_queue(
     Raises:
       UserError: a report that is none.
     """
+    change = Change(config.rank_by, max(total(segments, segments), 1))
     found = [
-        *_pairs(config, table, objects, segments),
-        *_orphans(config, objects, segments),
-        *(() if report is None else _errors(report, objects)),
+        *_pairs(config, table, objects, segments, change),
+        *_orphans(config, objects, segments, change),
+        *_disagreements(config, objects, segments, others, change),
+        *(() if report is None else _errors(report, objects, change)),
     ]
     judged = {key for key, one in objects.decisions.items() if one.answer != 'skip'}
     best: dict[str, Queued] = {}
@@ -99,7 +139,11 @@ def make_queue(
 
 
 def _pairs(
-    config: QueueConfig, table: MergeTable, objects: Objects, segments: Mapping[int, Segment]
+    config: QueueConfig,
+    table: MergeTable,
+    objects: Objects,
+    segments: Mapping[int, Segment],
+    change: Change,
 ) -> Iterator[Queued]:
     sides = _sizes_when_joined(table, segments)
     object_of = _Numbered(objects)
@@ -120,7 +164,8 @@ def _pairs(
         else:
             kind = 'jump' if small >= config.jump_voxels else ''
         if kind:
-            yield Queued(_item(kind, pair), doubt * small, _reason(pair, joined, small, large))
+            priority = doubt * change(small, large)
+            yield Queued(_item(kind, pair), priority, _reason(pair, joined, small, large))
 
 
 def _item(kind: str, pair: ScoredPair) -> Item:
@@ -170,8 +215,9 @@ def _sizes_when_joined(
 
 
 def _orphans(
-    config: QueueConfig, objects: Objects, segments: Mapping[int, Segment]
+    config: QueueConfig, objects: Objects, segments: Mapping[int, Segment], change: Change
 ) -> Iterator[Queued]:
+    """Small objects that end inside; what they belong to is taken to be as large."""
     object_of = _Numbered(objects)
     cut = {one.of for one in objects.cuts}
     members: dict[int, list[int]] = {}
@@ -184,36 +230,66 @@ def _orphans(
             continue
         if not any(segments[i].at_face for i in those):
             item = Item('orphan', (one,), segments[those[0]].point)
-            yield Queued(item, float(voxels), f'{voxels:,} voxels, reaches no face of the volume')
+            reason = f'{voxels:,} voxels, reaches no face of the volume'
+            yield Queued(item, change(voxels, voxels), reason)
 
 
-def _errors(report: Mapping[str, Any], objects: Objects) -> Iterator[Queued]:
+def _disagreements(
+    config: QueueConfig,
+    objects: Objects,
+    segments: Mapping[int, Segment],
+    others: Sequence[Contingency],
+    change: Change,
+) -> Iterator[Queued]:
+    """Where other segmentations hold objects together, or have one in pieces."""
+    object_of = _Numbered(objects)
+    voxels: dict[int, int] = {}
+    for number, segment in segments.items():
+        voxels[object_of[number]] = voxels.get(object_of[number], 0) + segment.voxels
+    settled = {object_of[cut.of] for cut in objects.cuts} | set(objects.done_objects())
+    for kind, said, doubts in (
+        ('split', 'together', find_splits(others, voxels)),
+        ('merger', 'in pieces', find_mergers(others)),
+    ):
+        for one in doubts:
+            if one.probability >= config.min_doubt and settled.isdisjoint(one.ids):
+                small, large = one.sizes
+                reason = (
+                    f'{said} in {one.votes} of {len(others)} others, {small:,} and {large:,} voxels'
+                )
+                item = Item(kind, one.ids, one.point)
+                yield Queued(item, one.probability * change(small, large), reason)
+
+
+def _errors(report: Mapping[str, Any], objects: Objects, change: Change) -> Iterator[Queued]:
     """Error cases, see `ffn.evaluation.error_cases`."""
     try:
         for case in report['splits']:
-            yield from _split_case(case, objects)
+            yield from _split_case(case, objects, change)
         for case in report['mergers']:
             pieces = ', '.join(f'{one["id"]}' for one in case['pieces'])
             item = Item('merger', (_id(case['id']),), _point(case['at_xyz']))
-            priority = float(case['pieces'][1]['voxels'])
-            yield Queued(item, priority, f'joins objects of the truth: {pieces}')
+            first, second = (one['voxels'] for one in case['pieces'][:2])
+            yield Queued(item, change(first, second), f'joins objects of the truth: {pieces}')
         for case in report['missing']:
             item = Item('missing', (), _point(case['at_xyz']))
-            yield Queued(item, float(case['missing']), f'object {case["id"]} of the truth')
+            priority = change(case['missing'], case['missing'])
+            yield Queued(item, priority, f'object {case["id"]} of the truth')
     except (LookupError, TypeError, ValueError) as error:
         raise UserError(
             f'the report of errors is not one that ffn evaluate --json writes ({type(error).__name__} {error})'
         ) from error
 
 
-def _split_case(case: Mapping[str, Any], objects: Objects) -> Iterator[Queued]:
+def _split_case(case: Mapping[str, Any], objects: Objects, change: Change) -> Iterator[Queued]:
     first, *rest = case['pieces']
     for n, piece in enumerate(rest):
         ids = sorted((_id(first['id']), _id(piece['id'])))
         if not objects.are_one(*ids):
             at = _point(case['at_xyz'] if n == 0 else piece['at_xyz'])
             reason = f'pieces of object {case["id"]} of the truth are apart'
-            yield Queued(Item('split', tuple(ids), at), float(piece['voxels']), reason)
+            priority = change(piece['voxels'], first['voxels'])
+            yield Queued(Item('split', tuple(ids), at), priority, reason)
 
 
 def _id(value: Any) -> int:

@@ -1,0 +1,174 @@
+"""Where other segmentations of the same volume differ from the one that is proofread.
+
+Others come from the same network in another order of seeds or with other thresholds, or from another network; what all of
+them agree on is seldom wrong. Each is compared as if it were the ground truth: where it holds two objects together, they
+may be split, and where it has an object in pieces, that may be a merger. How much it says so, its vote, is how completely
+the two parts lie in the one object: objects of which it shows a small part only, or none, do not count.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ffn.evaluation.blocks import compare_volumes
+from ffn.evaluation.contingency import Contingency, add_up
+from ffn.evaluation.sources import open_segmentation, shared_box
+from ffn.proofreading.editing.objects import Objects
+from ffn.utils.geometry import Xyz
+from ffn.utils.labels import remap
+from ffn.volumes.volume import VolumeSource
+
+# Votes below this are not looked at: they would be of every two objects that touch.
+_LEAST_VOTE = 0.05
+
+
+class Doubt(NamedTuple):
+    """Two parts that other segmentations hold together, or apart, unlike the one that is proofread.
+
+    Attributes:
+      ids: the two objects; or the one object, whose parts they are.
+      point: where the smaller part touches the other, or else in it.
+      sizes: voxels of the smaller part and of the larger one.
+      probability: mean vote of all others.
+      votes: how many of them say so at all.
+    """
+
+    ids: tuple[int, ...]
+    point: Xyz
+    sizes: tuple[int, int]
+    probability: float
+    votes: int
+
+
+def compare_with_others(
+    segmentation: VolumeSource, others: Sequence[str], objects: Objects, quiet: bool = False
+) -> list[Contingency]:
+    """Counts the voxels that objects share with those of other segmentations.
+
+    Args:
+      segmentation: what is proofread.
+      others: volumes, or results of inference; each may cover a part.
+      objects: as they are now.
+      quiet: no progress bar.
+
+    Returns:
+      For each of the others, a table whose `truth` are its objects, and whose `segmentation` are objects.
+
+    Raises:
+      UserError: one cannot be read, or lies elsewhere.
+    """
+    ids = object_table(objects)
+    tables = []
+    with segmentation.open() as volume:
+        labels = volume.require_labels()
+        for spec in others:
+            with open_segmentation(spec) as other:
+                moved, box = shared_box(labels, other, names=('--labels', spec))
+                table = compare_volumes(moved, labels, box, quiet=quiet)
+            joined = remap(table.segmentation, ids[:, 0], ids[:, 1], others='keep')
+            table = add_up([dataclasses.replace(table, segmentation=joined)])
+            tables.append(table.rows(table.where('both')))
+    return tables
+
+
+def object_table(objects: Objects) -> np.ndarray:
+    """Segment and its object, uint64 [n, 2], ascending, where they differ."""
+    return np.array(sorted(objects.equivalences().items()), np.uint64).reshape(-1, 2)
+
+
+def find_splits(tables: Sequence[Contingency], voxels: Mapping[int, int]) -> list[Doubt]:
+    """Finds pairs of objects that others hold together.
+
+    Args:
+      tables: see `compare_with_others`.
+      voxels: size of each object.
+    """
+
+    def sizes(table: Contingency, row: int, main: int) -> tuple[int, int]:
+        a, b = (int(table.segmentation[n]) for n in (row, main))
+        small, large = sorted((voxels.get(a, 0), voxels.get(b, 0)))
+        return small, large
+
+    def ids(table: Contingency, row: int, main: int) -> tuple[int, ...]:
+        return tuple(sorted(int(table.segmentation[n]) for n in (row, main)))
+
+    return list(_doubts(tables, ids, sizes))
+
+
+def find_mergers(tables: Sequence[Contingency]) -> list[Doubt]:
+    """Finds objects that others have in pieces; of each, the piece that is largest after the first."""
+
+    def sizes(table: Contingency, row: int, main: int) -> tuple[int, int]:
+        return int(table.voxels[row]), int(table.voxels[main])
+
+    def ids(table: Contingency, row: int, main: int) -> tuple[int, ...]:
+        return (int(table.truth[row]),)
+
+    return list(_doubts([table.swapped() for table in tables], ids, sizes))
+
+
+class _Vote(NamedTuple):
+    strength: float
+    sizes: tuple[int, int]
+    point: Xyz
+
+
+def _doubts(
+    tables: Sequence[Contingency],
+    ids_of: Callable[[Contingency, int, int], tuple[int, ...]],
+    sizes_of: Callable[[Contingency, int, int], tuple[int, int]],
+) -> Iterator[Doubt]:
+    """Adds up the votes; of one table about the same ids, that with the most voxels at stake counts."""
+    found: dict[tuple[int, ...], list[_Vote]] = {}
+    for table in tables:
+        votes: dict[tuple[int, ...], _Vote] = {}
+        for row, main, strength in _pieces(table):
+            place = table.split_site[row] or table.place[row]
+            vote = _Vote(strength, sizes_of(table, row, main), table.at(int(place)))
+            ids = ids_of(table, row, main)
+            before = votes.get(ids)
+            if before is None or vote.strength * vote.sizes[0] > before.strength * before.sizes[0]:
+                votes[ids] = vote
+        for ids, vote in votes.items():
+            found.setdefault(ids, []).append(vote)
+    for ids, said in found.items():
+        most = max(said, key=lambda one: one.strength * one.sizes[0])
+        mean = sum(one.strength for one in said) / len(tables)
+        yield Doubt(ids, most.point, most.sizes, mean, len(said))
+
+
+def _pieces(table: Contingency) -> Iterator[tuple[int, int, float]]:
+    """Yields row of each piece of an object of the truth but the largest, row of that one, and the vote that they are one."""
+    if not len(table.voxels):
+        return
+    order = np.lexsort((-table.voxels, table.truth))
+    whole = table.truth[order]
+    begins = np.flatnonzero(np.append(True, whole[1:] != whole[:-1]))
+    main = np.repeat(order[begins], np.diff(begins, append=len(order)))
+    _, part = np.unique(table.segmentation, return_inverse=True)
+    share = table.voxels / np.bincount(part, table.voxels)[part]
+    votes = np.minimum(share[order], share[main])
+    for n in np.flatnonzero((order != main) & (votes >= _LEAST_VOTE)).tolist():
+        yield int(order[n]), int(main[n]), float(votes[n])
+
+
+def agreement(tables: Sequence[Contingency]) -> dict[int, float]:
+    """Object → mean intersection over union with the object of each other segmentation that is most like it.
+
+    Args:
+      tables: see `compare_with_others`; those that do not show an object do not count for it.
+    """
+    sums: dict[int, list[float]] = {}
+    for table in tables:
+        ids, part = np.unique(table.segmentation, return_inverse=True)
+        _, whole = np.unique(table.truth, return_inverse=True)
+        size = np.bincount(part, table.voxels)[part] + np.bincount(whole, table.voxels)[whole]
+        best = np.zeros(len(ids))
+        np.maximum.at(best, part, table.voxels / (size - table.voxels))
+        for one, iou in zip(ids.tolist(), best.tolist(), strict=True):
+            sums.setdefault(one, []).append(iou)
+    return {one: sum(ious) / len(ious) for one, ious in sums.items()}

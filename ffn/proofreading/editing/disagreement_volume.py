@@ -1,0 +1,91 @@
+"""How many other segmentations have another object at a voxel, as a volume."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ffn.evaluation.contingency import Contingency
+from ffn.evaluation.sources import open_segmentation, shared_box
+from ffn.proofreading.editing.disagreement import object_table
+from ffn.proofreading.editing.objects import Objects
+from ffn.utils.checksums import read_checked_npy, write_checked_npy
+from ffn.utils.geometry import Box
+from ffn.utils.labels import remap
+from ffn.volumes.volume import Volume
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """A volume of how many of the others have another object at a voxel, in hundredths of all.
+
+    An object and that of another segmentation are the same if each has more voxels of the other than of anything else.
+
+    Attributes:
+      objects: npy of uint64 [n, 2], segment and its object.
+      others: the other segmentations, and for each npy of uint64 [n, 2]: object, and its id in the other one.
+    """
+
+    objects: Path
+    others: tuple[tuple[str, Path], ...]
+
+    def identity(self) -> bytes:
+        """What the volume depends on besides the segmentation, see `ffn.agglomeration.joined_volume.write_relabelled`."""
+        tables = [self.objects, *(path for _, path in self.others)]
+        return b''.join(path.read_bytes() for path in tables) + repr(self.others).encode()
+
+    def read(self, volume: Volume, block: Box) -> np.ndarray:
+        """See `ffn.agglomeration.joined_volume.Relabelling`."""
+        table = _read(self.objects)
+        labels = volume.require_labels().read(block).astype(np.uint64)
+        ours = remap(labels, table[:, 0], table[:, 1], others='keep')
+        differing = np.zeros(ours.shape, np.uint64)
+        for spec, path in self.others:
+            same = _read(path)
+            expected = remap(ours, same[:, 0], same[:, 1], others='background')
+            with open_segmentation(spec) as other:
+                moved, _ = shared_box(volume, other)
+                part = moved.box.intersection(block)
+                if part is not None:
+                    here = part.relative_to(block.start).slices_zyx
+                    theirs = moved.read(part)
+                    differing[here] += (ours[here] > 0) & (theirs > 0) & (theirs != expected[here])
+        return (100 * differing + len(self.others) // 2) // np.uint64(len(self.others))
+
+
+def prepare(
+    folder: Path, objects: Objects, others: Sequence[str], tables: Sequence[Contingency]
+) -> Disagreement:
+    """Writes the tables from which the volume is made.
+
+    Args:
+      folder: receives them.
+      objects: as they are now.
+      others: the other segmentations.
+      tables: see `compare_with_others`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_checked_npy(folder / 'objects.npy', object_table(objects))
+    named = []
+    for n, (spec, table) in enumerate(zip(others, tables, strict=True)):
+        path = folder / f'same{n}.npy'
+        rows = np.intersect1d(_largest(table, table.segmentation), _largest(table, table.truth))
+        pairs = np.stack([table.segmentation[rows], table.truth[rows]], axis=1)
+        write_checked_npy(path, pairs[np.argsort(pairs[:, 0])])
+        named.append((spec, path.absolute()))
+    return Disagreement((folder / 'objects.npy').absolute(), tuple(named))
+
+
+def _largest(table: Contingency, ids: np.ndarray) -> np.ndarray:
+    """Row with the most voxels of each id."""
+    order = np.lexsort((table.voxels, ids))
+    return (
+        order[np.flatnonzero(np.append(np.diff(ids[order]) != 0, [True]))] if len(order) else order
+    )
+
+
+def _read(path: Path) -> np.ndarray:
+    return read_checked_npy(path, 'run again, and it is made again')
