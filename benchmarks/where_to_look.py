@@ -2,9 +2,10 @@
 
     python -m benchmarks.where_to_look --data FOLDER [--work FOLDER]
 
-The small network of models/ segments the part of training_sample2 that it has not been trained on (z >= 150), and once more from
-the same seeds in reverse order. Two segmentations are judged there: the published one, with both of these as the others; and
-the first of these, with the reverse one as the only other. No ground truth is used but to check the queues:
+Segmentations of the part of training_sample2 that the small network of models/ has not been trained on (z >= 150): the published
+one, that of the small network, that of the same network from the same seeds in reverse order, and four watersheds. Judged
+are the published one, with the watersheds as the others or with both of the small network, and the first of the small network with the reverse one.
+No ground truth is used but to check the queues:
 
 - a split is an error if most of both objects is of one body;
 - a merger, if the object has voxels of a second body, at least as many as `--least` and farther than 2 voxels from the
@@ -18,14 +19,20 @@ variation of information that putting them right would gain.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import h5py
 import numpy as np
 
-from benchmarks import consensus_real, measure, real_segmentation, simulated_proofreader
+from benchmarks import (
+    consensus_real,
+    measure,
+    real_segmentation,
+    simulated_proofreader,
+    watershed,
+)
 from benchmarks.proofreading_real import bodies
 from ffn.agglomeration import consensus_run
 from ffn.distributed.local_pools import InProcess
@@ -37,11 +44,17 @@ from ffn.proofreading.editing.merge_table import MergeTable
 from ffn.proofreading.editing.objects import replay
 from ffn.proofreading.editing.queue import Change, QueueConfig, Queued, make_queue
 from ffn.proofreading.editing.survey import survey
+from ffn.utils.geometry import Box
 from ffn.utils.labels import joint_histogram
 from ffn.volumes.volume import VolumeSource
 
 BOX = 'start { x:0 y:0 z:150 } size { x:250 y:250 z:100 }'
 REQUEST = str(measure.ROOT / 'configs' / 'inference_fib25_small.pbtxt')
+WATERSHEDS = tuple(
+    watershed.Settings('dark', 0.75, 'cores', inside, radius)
+    for inside in (0.4, 0.5)
+    for radius in (1, 2)
+)
 # Voxels from another body that are not judged, as tracings differ by as much; part of the queue that is looked at.
 _BOUNDARY, _FIRST = 2, 0.2
 
@@ -100,9 +113,9 @@ class Row(NamedTuple):
     share_of_bits: float
 
 
-def score(queue: Sequence[Queued], errors: Errors, key: Callable[[Queued], float]) -> Row:
-    """Scores the queue in falling order of a key."""
-    gains = np.array([errors.bits(one) for one in sorted(queue, key=key, reverse=True)])
+def score(queue: Sequence[Queued], errors: Errors) -> Row:
+    """Scores a queue in its order."""
+    gains = np.array([errors.bits(one) for one in queue])
     first = gains[: round(_FIRST * len(gains))]
     wrong, bits = int(np.count_nonzero(gains)), float(gains.sum())
     return Row(
@@ -126,48 +139,71 @@ def queues(labels: VolumeSource, others: Sequence[str], folder: Path) -> Mapping
 
 
 def segment(args: argparse.Namespace, folder: Path) -> None:
-    """Segments the box in both orders; what is there already is kept."""
-    if not (folder / 'volume.h5').exists():
-        real_segmentation.write_image(args.data, folder / 'volume.h5')
+    """Segments the box with the network in both orders; what is there already is kept."""
     request = consensus_real.inference_request(args, folder)
+    request.movement_policy_name = 'CoarseToFineMovementPolicy'
     box_run.run(make_config(request), [read_box(args.box)], quiet=args.quiet)
     consensus_run.segment_reversed(
         make_config(request), folder / 'forward', folder / 'reverse', InProcess(), args.quiet
     )
 
 
+def write_watersheds(path: Path, box: Box, folder: Path) -> None:
+    """Writes a watershed of the box for each of the settings."""
+    with h5py.File(folder / 'volume.h5') as file:
+        image = file['raw'][box.slices_zyx]
+        shape = file['raw'].shape
+    with h5py.File(path, 'w') as file:
+        for n, (_, labels) in enumerate(watershed.segmentations(image, WATERSHEDS)):
+            whole = file.create_dataset(
+                f'{n}', shape, np.uint32, chunks=(50, 50, 50), compression='gzip'
+            )
+            whole[box.slices_zyx] = labels
+
+
+def write_judged(path: Path, name: str, labels: np.ndarray, box: Box) -> str:
+    """Writes labels of the box as a volume of training_sample2; returns its name."""
+    with h5py.File(path, 'a') as file:
+        file.pop(name, None)
+        whole = file.create_dataset(
+            name, (250, 250, 250), np.uint64, chunks=(50, 50, 50), compression='gzip'
+        )
+        whole[box.slices_zyx] = labels
+    return f'{path}:{name}'
+
+
 def run(args: argparse.Namespace, folder: Path) -> None:
     """Makes all of it and prints the table."""
-    segment(args, folder)
     box = read_box(args.box)
+    if not (folder / 'volume.h5').exists():
+        real_segmentation.write_image(args.data, folder / 'volume.h5')
     truth = bodies(args.data)[box.slices_zyx]
-    published = real_segmentation.published(args.data)
-    outside = np.ones(published.shape, bool)
-    outside[box.slices_zyx] = False
-    published[outside] = 0
-    with h5py.File(folder / 'judged.h5', 'w') as file:
-        file['published'] = published
-        whole = np.zeros_like(published)
-        whole[box.slices_zyx] = real_segmentation.stored(folder / 'forward', box.start.zyx)
-        file['forward'] = whole
-    forward, reverse = str(folder / 'forward'), str(folder / 'reverse')
+    cases = []
+    published = real_segmentation.published(args.data)[box.slices_zyx]
+    if not args.no_watershed:
+        write_watersheds(folder / 'watersheds.h5', box, folder)
+        others = [f'{folder}/watersheds.h5:{n}' for n in range(len(WATERSHEDS))]
+        cases.append(('published', published, 'watersheds', others))
+    if not args.no_network:
+        segment(args, folder)
+        forward = real_segmentation.stored(folder / 'forward', box.start.zyx)
+        runs = [str(folder / 'forward'), str(folder / 'reverse')]
+        cases.append(('published', published, 'network, both orders', runs))
+        cases.append(('network', forward, 'reverse order', runs[1:]))
     print(
-        '| judged | others | places | order | places | wrong | in the first fifth | bits | in the first fifth |'
+        '| judged | others | places | order | places | wrong | in the first fifth | bits | in the first fifth |\n'
+        '|---|---|---|---|---:|---:|---:|---:|---:|'
     )
-    print('|---|---|---|---|---:|---:|---:|---:|---:|')
-    for name, others in (('published', (forward, reverse)), ('forward', (reverse,))):
-        source = VolumeSource(f'{folder}/judged.h5:{name}')
-        with source.open() as volume:
-            labels = volume.require_labels().read(box)
+    for n, (name, labels, against, others) in enumerate(cases):
+        source = VolumeSource(write_judged(folder / 'judged.h5', f'{n}', labels, box))
         errors = Errors(labels, truth, args.least)
-        found = queues(source, others, folder / f'{name}.segments')
+        found = queues(source, others, folder / f'{n}.segments')
         for kinds in (('split', 'merger'), ('split', 'merger', 'orphan')):
             for rank, queue in found.items():
-                chosen = [one for one in queue if one.item.kind in kinds]
-                row = score(chosen, errors, lambda one: one.priority)
+                row = score([one for one in queue if one.item.kind in kinds], errors)
                 print(
-                    f'| {name} | {len(others)} | {", ".join(kinds)} | {rank} | {row.places} | {row.wrong} | {row.share:.0%} | '
-                    f'{row.bits:.3f} | {row.share_of_bits:.0%} |',
+                    f'| {name} | {against} | {", ".join(kinds)} | {rank} | {row.places} | {row.wrong} | '
+                    f'{row.share:.0%} | {row.bits:.3f} | {row.share_of_bits:.0%} |',
                     flush=True,
                 )
 
@@ -179,6 +215,8 @@ def main() -> None:
     parser.add_argument('--box', default=BOX)
     parser.add_argument('--precision', default='')
     parser.add_argument('--least', type=int, default=200, help='voxels of a body that count')
+    parser.add_argument('--no_network', action='store_true', help='watersheds only')
+    parser.add_argument('--no_watershed', action='store_true', help='the network only')
     parser.add_argument('--work', type=Path, help='folder that keeps what is made')
     parser.add_argument('--quiet', action='store_true', help='no progress bars')
     args = parser.parse_args()

@@ -33,8 +33,9 @@ class Doubt(NamedTuple):
       ids: the two objects; or the one object, whose parts they are.
       point: where the smaller part touches the other, or else in it.
       sizes: voxels of the smaller part and of the larger one.
-      probability: mean vote of all others.
+      probability: mean vote of the others that show the objects.
       votes: how many of them say so at all.
+      others: how many show the objects.
     """
 
     ids: tuple[int, ...]
@@ -42,6 +43,7 @@ class Doubt(NamedTuple):
     sizes: tuple[int, int]
     probability: float
     votes: int
+    others: int
 
 
 def compare_with_others(
@@ -96,7 +98,7 @@ def find_splits(tables: Sequence[Contingency], voxels: Mapping[int, int]) -> lis
     def ids(table: Contingency, row: int, main: int) -> tuple[int, ...]:
         return tuple(sorted(int(table.segmentation[n]) for n in (row, main)))
 
-    return list(_doubts(tables, ids, sizes))
+    return list(_doubts(tables, [table.segmentation for table in tables], ids, sizes))
 
 
 def find_mergers(tables: Sequence[Contingency]) -> list[Doubt]:
@@ -108,7 +110,8 @@ def find_mergers(tables: Sequence[Contingency]) -> list[Doubt]:
     def ids(table: Contingency, row: int, main: int) -> tuple[int, ...]:
         return (int(table.truth[row]),)
 
-    return list(_doubts([table.swapped() for table in tables], ids, sizes))
+    swapped = [table.swapped() for table in tables]
+    return list(_doubts(swapped, [table.truth for table in swapped], ids, sizes))
 
 
 class _Vote(NamedTuple):
@@ -119,10 +122,15 @@ class _Vote(NamedTuple):
 
 def _doubts(
     tables: Sequence[Contingency],
+    shown: Sequence[np.ndarray],
     ids_of: Callable[[Contingency, int, int], tuple[int, ...]],
     sizes_of: Callable[[Contingency, int, int], tuple[int, int]],
 ) -> Iterator[Doubt]:
-    """Adds up the votes; of one table about the same ids, that with the most voxels at stake counts."""
+    """Adds up the votes; of one table about the same ids, that with the most voxels at stake counts.
+
+    `shown` are the objects that each table shows.
+    """
+    ids_shown = [set(ids.tolist()) for ids in shown]
     found: dict[tuple[int, ...], list[_Vote]] = {}
     for table in tables:
         votes: dict[tuple[int, ...], _Vote] = {}
@@ -137,8 +145,9 @@ def _doubts(
             found.setdefault(ids, []).append(vote)
     for ids, said in found.items():
         most = max(said, key=lambda one: one.strength * one.sizes[0])
-        mean = sum(one.strength for one in said) / len(tables)
-        yield Doubt(ids, most.point, most.sizes, mean, len(said))
+        others = sum(there.issuperset(ids) for there in ids_shown)
+        mean = sum(one.strength for one in said) / others
+        yield Doubt(ids, most.point, most.sizes, mean, len(said), others)
 
 
 def _pieces(table: Contingency) -> Iterator[tuple[int, int, float]]:

@@ -255,7 +255,7 @@ def _disagreements(
             if one.probability >= config.min_doubt and settled.isdisjoint(one.ids):
                 small, large = one.sizes
                 reason = (
-                    f'{said} in {one.votes} of {len(others)} others, {small:,} and {large:,} voxels'
+                    f'{said} in {one.votes} of {one.others} others, {small:,} and {large:,} voxels'
                 )
                 item = Item(kind, one.ids, one.point)
                 yield Queued(item, one.probability * change(small, large), reason)

@@ -46,10 +46,15 @@ def tables(*others):
 def test_what_others_hold_together():
     (one,) = find_splits(tables(volume(7, 7, 3, 3, 5, 5), LABELS), {1: HALF, BIG: REST})
     assert one.ids == (1, BIG)
-    assert (one.sizes, one.probability, one.votes) == ((HALF, REST), 0.5, 1)
+    assert (one.sizes, one.probability, one.votes, one.others) == ((HALF, REST), 0.5, 1, 2)
     # Where the smaller one meets the other.
     assert one.point.x == 11
     assert LABELS[one.point.zyx] == 1
+
+
+def test_those_that_do_not_show_an_object_do_not_count():
+    (one,) = find_splits(tables(volume(7, 7, 3, 3, 5, 5), volume(1, 0, 3, 3, 5, 5)), {})
+    assert (one.probability, one.votes, one.others) == (1, 1, 1)
 
 
 def test_what_others_have_in_pieces():
