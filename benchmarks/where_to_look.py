@@ -144,7 +144,7 @@ def segment(args: argparse.Namespace, folder: Path) -> None:
     request.movement_policy_name = 'CoarseToFineMovementPolicy'
     box_run.run(make_config(request), [read_box(args.box)], quiet=args.quiet)
     consensus_run.segment_reversed(
-        make_config(request), folder / 'forward', folder / 'reverse', InProcess(), args.quiet
+        make_config(request), f'{folder}/forward', f'{folder}/reverse', InProcess(), args.quiet
     )
 
 
