@@ -38,11 +38,20 @@ def _fastest() -> str:
 
 def cpu_has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 natively; False where that is not known (not Linux)."""
+    return _cpu_has('avx512_bf16|amx_bf16|bf16')
+
+
+def cpu_has_avx512() -> bool:
+    """Whether the processor computes 16 numbers of float32 at a time; False where that is not known (not Linux)."""
+    return _cpu_has('avx512f')
+
+
+def _cpu_has(flags: str) -> bool:
     try:
-        flags = Path('/proc/cpuinfo').read_text()
+        found = Path('/proc/cpuinfo').read_text()
     except OSError:
         return False
-    return re.search(r'\b(avx512_bf16|amx_bf16|bf16)\b', flags) is not None
+    return re.search(rf'\b({flags})\b', found) is not None
 
 
 def backend() -> str:

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from ffn.models.checkpoints import EMA
 from ffn.models.model import FFNModel
+from ffn.training.convolutions import prepare_for_training
 from ffn.training.distribution import Replicas
 from ffn.training.optimizer import make_optimizer, named_state
 from ffn.training.optimizer_config import OptimizerConfig
@@ -91,6 +92,7 @@ class TrainStep:
           replicas: which devices; default: one.
           loss_scaling: see LossScale; for float16.
         """
+        prepare_for_training(model)
         self.model, self._config = model, config
         self._replicas = replicas or Replicas(tf.distribute.get_strategy())
         self._variables = model.trainable_variables
