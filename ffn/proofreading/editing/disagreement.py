@@ -1,9 +1,9 @@
 """Where other segmentations of the same volume differ from the one that is proofread.
 
-Others come from the same network in another order of seeds or with other thresholds, or from another network; what all of
-them agree on is seldom wrong. Each is compared as if it were the ground truth: where it holds two objects together, they
-may be split, and where it has an object in pieces, that may be a merger. How much it says so, its vote, is how completely
-the two parts lie in the one object: objects of which it shows a small part only, or none, do not count.
+Others come from the same network in another order of seeds or with other thresholds, or from another network. Each is
+compared as if it were the ground truth: where it holds two objects together, they may be split, and where it has an
+object in pieces, that may be a merger. How much it says so, its vote, is how completely the two parts lie in the one
+object: objects of which it shows a small part only, or none, do not count.
 """
 
 from __future__ import annotations
