@@ -155,7 +155,13 @@ def test_additions():
         for m, fields in described(module).items()
     }
     assert {m: fields for m, fields in added.items() if fields} == {
-        'InferenceOptions': {'int32 max_object_steps=101', 'int64 max_object_voxels=102'},
+        'DecoratedVolume': {'Vector3j downsample=101', 'Vector3j upsample=102'},
+        'InferenceOptions': {
+            'int32 max_object_steps=101',
+            'int64 max_object_voxels=102',
+            'float prefilled_join_fraction=103',
+            'int32 prefilled_gap=104',
+        },
         'InferenceRequest': {
             'Vector3f voxel_size=101',
             'string precision=102',
