@@ -88,18 +88,20 @@ def _read_subvolume(folder: Path) -> Any:
 
 def _write_overlap(folder: Path) -> None:
     shared = {0: np.array([[1, 2, 30], [2, 0, 5]], np.uint64)}
+    same = {1: np.array([[2, 1]], np.uint64)}
     crcs = np.array([5, 6, 7, 8, 9], np.uint32)
     ids, voxels = np.array([1, 2], np.uint64), np.array([40, 50], np.int64)
-    Overlap(ids, voxels, shared, 'abc', crcs).save(folder / 'overlap-1_2_3.npz')
+    Overlap(ids, voxels, shared, same, 'abc', crcs).save(folder / 'overlap-1_2_3.npz')
 
 
 def _good_overlap(value: Overlap) -> bool:
-    tables = [value.ids, value.voxels, value.crcs, *value.shared.values()]
+    tables = [value.ids, value.voxels, value.crcs, *value.shared.values(), *value.same.values()]
     return (
         all(isinstance(t, np.ndarray) and t.dtype.kind in 'iu' for t in tables)
         and value.ids.shape == value.voxels.shape
         and value.crcs.shape == (5,)
         and all(t.ndim == 2 and t.shape[1] == 3 for t in value.shared.values())
+        and all(t.ndim == 2 and t.shape[1] == 2 for t in value.same.values())
     )
 
 

@@ -11,6 +11,7 @@ import os
 import resource
 import shutil
 import tempfile
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -121,7 +122,7 @@ def make_sample(loader: Loader, place: str) -> Iterator[Path]:
 
 
 def _work(tasks: Sequence[Task], place: str, results: Connection) -> None:
-    """Runs tasks; sends None before the first case of a loader, and what became of each case."""
+    """Runs tasks; sends None (or why not) before the first case of a loader, and what became of each case."""
     os.environ.update(TF_CPP_MIN_LOG_LEVEL='3', KERAS_BACKEND='tensorflow')
     warnings.simplefilter('ignore')
     logging.disable(logging.CRITICAL)
@@ -131,8 +132,13 @@ def _work(tasks: Sequence[Task], place: str, results: Connection) -> None:
     for task in tasks:
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
         loader = find_loaders(task.module)[task.index]
-        with make_sample(loader, place) as sample:
-            loader.read(sample)
+        with contextlib.ExitStack() as stack:
+            try:
+                sample = stack.enter_context(make_sample(loader, place))
+                loader.read(sample)
+            except Exception:  # noqa: BLE001 - told where it is seen
+                results.send(traceback.format_exc())
+                return
             mapped = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (mapped + LIMIT_BYTES, resource.RLIM_INFINITY))
             results.send(None)
@@ -173,10 +179,11 @@ def _follow(receive: Connection, left: list[Task], found: Sequence[Counts]) -> N
     """Counts what a process sends, and removes from `left` what is done."""
     while left:
         try:
-            if not receive.poll(_START_S) or receive.recv() is not None:
-                raise EOFError
-        except EOFError as error:
-            raise RuntimeError(f'the sample of {left[0]} cannot be read') from error
+            why_not = receive.recv() if receive.poll(_START_S) else f'not within {_START_S} s'
+        except EOFError:
+            why_not = 'its process ended'
+        if why_not is not None:
+            raise RuntimeError(f'the sample of {left[0]} cannot be read: {why_not}')
         counts = found[-len(left)]
         for _ in range(len(left[0].cases)):
             if not receive.poll(LIMIT_S):
