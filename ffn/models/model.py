@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from ffn.models.flat_convolutions import flatten_convolutions
 from ffn.models.info import ModelInfo, check_sizes
 from ffn.utils.errors import UserError
 from ffn.utils.plugins import load_class
@@ -144,6 +145,9 @@ def create_model(name: str, args: Mapping[str, Any], precision: str = 'float32')
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
-        return cls(**args)
+        model = cls(**args)
     finally:
         keras.config.set_dtype_policy(before)
+    if keras.config.backend() == 'jax':
+        flatten_convolutions(model)
+    return model

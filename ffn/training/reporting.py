@@ -17,7 +17,7 @@ from ffn.training.summaries import Summaries
 from ffn.training.train_step import StepResult, TrainStep
 from ffn.training.walks.walk import Walk
 from ffn.utils import event_log
-from ffn.utils.progress import progress
+from ffn.utils.progress import has_terminal, progress
 
 
 class Report:
@@ -53,7 +53,8 @@ class Report:
             initial=step,
             desc='training',
             unit='step',
-            quiet=config.quiet or not replicas.is_chief,
+            # Elsewhere, the summaries are in the log.
+            quiet=config.quiet or not replicas.is_chief or not has_terminal(),
         )
         # Of the last summary that had finished patches.
         self._shown = {'precision': 0.0, 'recall': 0.0}

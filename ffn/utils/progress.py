@@ -1,8 +1,10 @@
-"""Progress bars with an ETA, silent when stderr is not a terminal or the log is JSON."""
+"""Progress with an ETA: a bar on a terminal, and a line in the log now and then where there is none."""
 
 from __future__ import annotations
 
+import io
 import sys
+import time
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -11,6 +13,35 @@ from tqdm import tqdm
 from ffn.utils import event_log
 
 T = TypeVar('T')
+# The first line comes after this time, and the next ones after so much of the time that has passed.
+FIRST_LINE_S, SHARE = 60.0, 0.1
+
+
+def has_terminal() -> bool:
+    """Whether bars are shown; logs are not, be they text or JSON."""
+    return sys.stderr.isatty() and not event_log.is_on()
+
+
+class _Lines(tqdm):
+    """Tells in the log what a bar would show."""
+
+    # No thread that looks after the bars.
+    monitor_interval = 0
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        self._begin = time.monotonic()
+        self._next = self._begin + FIRST_LINE_S
+        super().__init__(*args, file=io.StringIO(), ncols=0, **kwargs)
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        """Logs a line where one is due."""
+        now = time.monotonic()
+        if msg is None and now >= self._next:
+            # Here, since what grows objects needs no absl.
+            from absl import logging
+
+            self._next = now + max(FIRST_LINE_S, SHARE * (now - self._begin))
+            logging.info('%s', self)
 
 
 def progress(
@@ -23,24 +54,20 @@ def progress(
     initial: int = 0,
     **kwargs: Any,
 ) -> tqdm[T]:
-    """Returns a tqdm bar on stderr, disabled when stderr is not a terminal, `quiet` is set, or the log is JSON.
+    """Returns a tqdm bar on stderr, or, when that is no terminal or the log is JSON, one whose state is logged instead.
 
     Args:
       iterable: what to iterate over, or None to call `.update()` by hand.
       total: number of units; None to take the length of the iterable.
       desc: what is being done.
       unit: what is counted.
-      quiet: disables the bar.
+      quiet: disables either.
       initial: units that an earlier run has already done.
       **kwargs: further arguments of tqdm.
     """
-    return tqdm(
-        iterable,
-        total=total,
-        desc=desc,
-        unit=unit,
-        initial=initial,
-        disable=quiet or event_log.is_on() or not sys.stderr.isatty(),
-        dynamic_ncols=True,
-        **kwargs,
+    kwargs |= {'total': total, 'desc': desc, 'unit': unit, 'initial': initial, 'disable': quiet}
+    return (
+        tqdm(iterable, dynamic_ncols=True, **kwargs)
+        if has_terminal()
+        else _Lines(iterable, **kwargs)
     )
