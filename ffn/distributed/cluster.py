@@ -64,6 +64,7 @@ def open_client(scheduler: str, workers: int = 0, threads: int = 1) -> Iterator[
                 distributed.LocalCluster(
                     n_workers=workers or max(count_gpus(), 1),
                     threads_per_worker=threads,
+                    env=memory_settings(workers, count_gpus()),
                     memory_limit=0,
                     silence_logs='ERROR',
                     host=_LOOPBACK,
@@ -85,6 +86,19 @@ def open_client(scheduler: str, workers: int = 0, threads: int = 1) -> Iterator[
             client.register_plugin(EphemeralWorkerPlugin())
         logging.info("Dask's dashboard: %s", client.dashboard_link)
         yield client
+
+
+def memory_settings(workers: int, gpus: int) -> dict[str, str]:
+    """Environment of processes that share GPUs: each takes memory as it needs it, not the first all of it.
+
+    Args:
+      workers: number of processes.
+      gpus: number of GPUs of this machine.
+    """
+    if not 0 < gpus < workers:
+        return {}
+    settings = {'TF_FORCE_GPU_ALLOW_GROWTH': 'true', 'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'}
+    return {name: os.environ.get(name, value) for name, value in settings.items()}
 
 
 def _dashboard_address() -> str:

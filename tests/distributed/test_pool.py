@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 
+from ffn.distributed import cluster
 from ffn.distributed.cluster import open_client
 from ffn.distributed.local_pools import InProcess, Processes
 from ffn.distributed.pool import open_pool, run_stage
@@ -79,6 +80,21 @@ def test_local_listens_on_this_machine_alone_unless_asked(monkeypatch, dashboard
     with open_client('local', 1) as client:
         workers = client.run(os.getpid).values()
         assert listening({os.getpid(), *workers}) == expected
+
+
+def _environment(name: str) -> str | None:
+    return os.environ.get(name)
+
+
+def test_processes_that_share_a_gpu_take_its_memory_as_they_need_it(monkeypatch):
+    name = 'XLA_PYTHON_CLIENT_PREALLOCATE'
+    monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(cluster, 'count_gpus', lambda: 1)
+    with open_client('local', 2) as client:
+        assert set(client.run(_environment, name).values()) == {'false'}
+    assert cluster.memory_settings(2, 2) == cluster.memory_settings(2, 0) == {}
+    monkeypatch.setenv(name, 'true')
+    assert cluster.memory_settings(2, 1)[name] == 'true'
 
 
 def test_no_such_scheduler():
