@@ -11,6 +11,7 @@ Quantization with integers: Jacob et al., arXiv:1712.05877.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import logging
 import re
@@ -69,6 +70,16 @@ def _openvino() -> Any:
     return openvino
 
 
+@functools.cache
+def _core() -> Any:
+    """OpenVINO's runtime, once for the process.
+
+    Each gives signal handlers a stack of its own and puts back the one before. Of two that end in the order in which they
+    began, the second puts back what the first has freed, and the next signal, for example SIGTERM, ends in a segmentation fault.
+    """
+    return _openvino().Core()
+
+
 def measure_ranges(
     model: FFNModel, images: Sequence[np.ndarray], seeds: Sequence[np.ndarray]
 ) -> tuple[float, ...]:
@@ -82,16 +93,15 @@ def measure_ranges(
     Returns:
       The range of each convolution that is to be quantized, in the order of the graph; 1 where activations are 0.
     """
-    openvino = _openvino()
+    graph = _read_graph(model)
     from openvino import opset13 as ops
 
-    graph = _read_graph(model)
     tops = [
         ops.reduce_max(ops.abs(conv.input_value(0)), np.arange(5)).output(0)
         for conv in _inner_convolutions(graph)
     ]
     graph.add_outputs(tops)
-    run = _compile(openvino, graph, 1, 'f32')
+    run = _compile(graph, 1, 'f32')
     found = [
         run(image[None, ..., None], seed[None, ..., None])[1:]
         for image, seed in zip(images, seeds, strict=True)
@@ -112,7 +122,6 @@ def make_predictor(model: FFNModel, ranges: Sequence[float]) -> Predict:
     Raises:
       UserError: the ranges are not as many as the network has convolutions to quantize, or not positive.
     """
-    openvino = _openvino()
     graph = _read_graph(model)
     convolutions = _inner_convolutions(graph)
     if len(ranges) != len(convolutions) or not all(0 < top < np.inf for top in ranges):
@@ -128,7 +137,7 @@ def make_predictor(model: FFNModel, ranges: Sequence[float]) -> Predict:
     def predict(images: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         size = len(images)
         if size not in compiled:
-            compiled[size] = _compile(openvino, graph, size, rest)
+            compiled[size] = _compile(graph, size, rest)
         return compiled[size](images, seeds)[0]
 
     return predict
@@ -139,7 +148,7 @@ def _read_graph(model: FFNModel) -> Any:
     import tensorflow as tf
     from keras.export import ExportArchive
 
-    openvino = _openvino()
+    core = _core()
     from openvino.passes import ConstantFolding, Manager
 
     fov = model.info.input_image_size.zyx
@@ -150,7 +159,7 @@ def _read_graph(model: FFNModel) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         with _unheard():
             archive.write_out(folder)
-        graph = openvino.Core().read_model(folder)
+        graph = core.read_model(folder)
     passes = Manager()
     passes.register_pass(ConstantFolding())
     passes.run_passes(graph)
@@ -210,7 +219,7 @@ def _quantize(convolution: Any, top: float) -> None:
 
 
 def _compile(
-    openvino: Any, graph: Any, batch: int, precision: str
+    graph: Any, batch: int, precision: str
 ) -> Callable[[np.ndarray, np.ndarray], list[np.ndarray]]:
     """Compiles a graph for batches of one size; (images, seeds) → its outputs."""
     graph = graph.clone()
@@ -221,7 +230,7 @@ def _compile(
         # Processes that share a machine would all choose the same processors.
         'ENABLE_CPU_PINNING': False,
     }
-    request = openvino.Core().compile_model(graph, 'CPU', hints).create_infer_request()
+    request = _core().compile_model(graph, 'CPU', hints).create_infer_request()
 
     def run(images: np.ndarray, seeds: np.ndarray) -> list[np.ndarray]:
         request.infer({'image': images, 'seed': seeds})

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import sys
+from pathlib import Path
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -102,6 +106,31 @@ def test_earlier_logits_are_not_overwritten(model):
     kept = first.copy()
     predict(images[1:], seeds[1:])
     np.testing.assert_array_equal(first, kept)
+
+
+@pytest.mark.skipif(not Path('/proc/self/maps').exists(), reason='no /proc/self/maps')
+def test_signals_are_handled_afterwards(model):
+    """On a stack that is still there: see `int8._core`."""
+    predict = quantized(model)
+    for count in (1, 2):
+        predict(*(a[..., np.newaxis] for a in patches(count)))
+    del predict
+    gc.collect()
+    stack = StackOfHandlers()
+    assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
+    lines = Path('/proc/self/maps').read_text().splitlines()
+    mapped = [[int(end, 16) for end in line.split()[0].split('-')] for line in lines]
+    assert stack.at is None or any(first <= stack.at < last for first, last in mapped)
+
+
+class StackOfHandlers(ctypes.Structure):
+    """stack_t of sigaltstack(2)."""
+
+    _fields_: ClassVar = [
+        ('at', ctypes.c_void_p),
+        ('flags', ctypes.c_int),
+        ('size', ctypes.c_size_t),
+    ]
 
 
 def test_narrow_ranges_spoil_it(model):
