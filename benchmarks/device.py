@@ -310,7 +310,7 @@ def measure_all(args: argparse.Namespace, raw: np.ndarray, seeds: np.ndarray) ->
         case = Case(model, options, rate, operations(**network))
         many = max(args.batches)
         # One slot more for the canvas that is tried first.
-        case.add_ways(raw.shape, many, max(many, args.cuts**3) + 1, kind == 'tf32')
+        case.add_ways(raw.shape, args.together or many, max(many, args.cuts**3) + 1, kind == 'tf32')
         for batch in args.batches:
             each_way(case, print_steps, batch, args.seconds)
         if args.volume:
@@ -336,7 +336,7 @@ def main() -> None:
         default=['bfloat16', 'tf32', 'float32'],
         choices=['float32', 'tf32', 'bfloat16', 'float16'],
     )
-    parser.add_argument('--ways', nargs='+', default=['device', 'host'])
+    parser.add_argument('--ways', nargs='+', default=['device', 'host'], choices=['device', 'host'])
     parser.add_argument('--batches', nargs='+', type=int, default=[1, 2, 4, 8, 16])
     parser.add_argument('--seconds', type=float, default=2.0, help='for every rate')
     parser.add_argument('--flood', type=float, default=25.0, help='seconds for a flood at most')
@@ -344,6 +344,9 @@ def main() -> None:
     parser.add_argument('--matrix', type=int, default=8192, help='size of the matrices')
     parser.add_argument('--volume', type=int, default=250, help='voxels along each axis; 0: none')
     parser.add_argument('--cuts', type=int, default=3, help='many boxes: parts along each axis')
+    parser.add_argument(
+        '--together', type=int, default=0, help='steps of a batch of many boxes (0: as --batches)'
+    )
     parser.add_argument('--small', action='store_true', help='another network and noise')
     args = parser.parse_args()
     if args.small:
