@@ -54,7 +54,7 @@ def request(folder, extra='', analysis=ANALYSIS):
     made = inference_pb2.ResegmentationRequest(segment_recovery_fraction=0.6)
     parse_text(text, made, 'request')
     parse_text(extra, made, 'extra')
-    made.inference.MergeFrom(read_request(flood.write_request(folder)))
+    made.inference.MergeFrom(read_request(flood.write_request(folder, flood.THOROUGH)))
     return make_config(made)
 
 

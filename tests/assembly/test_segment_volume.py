@@ -319,8 +319,7 @@ def test_sizes_that_do_not_fit(alone, tmp_path, arguments, words):
 
 def test_mistakes_are_one_line(repository, alone, tmp_path):
     folder, _, _ = alone
-    done = call(repository, folder, *CUT, '--output', f'{tmp_path}/out.h5')
-    check_one_line(done.returncode, done.stderr, '--output', 'path:dataset')
+    assert 'path:dataset' in refused(folder, *CUT, '--output', f'{tmp_path}/out.h5')
     done = call(
         repository, folder, *CUT, '--output', f'{tmp_path}/out.h5:a', '--scheduler', 'nowhere'
     )

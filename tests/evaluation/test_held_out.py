@@ -79,9 +79,9 @@ def test_it_scores_what_inference_makes_of_the_box(folder):
         seconds=0,
         complete=True,
     )
-    assert score.rand_error < 0.3
+    assert score.rand_error < 0.4
     assert score.objects > 2
-    assert score.steps > 500
+    assert score.steps > 400
 
 
 def test_weights_follow_the_checkpoint_and_nothing_stays(folder, monkeypatch):
@@ -102,12 +102,12 @@ def test_weights_follow_the_checkpoint_and_nothing_stays(folder, monkeypatch):
         gc.collect()
         assert sum(isinstance(o, FFNModel) for o in gc.get_objects()) == networks
     assert len(made) == 1
-    assert scores[1].rand_error < 0.3
+    assert scores[1].rand_error < 0.4
     # Nothing: background is one segment, as everything is.
     assert (scores[2].objects, scores[2].filled_fraction) == (0, 0)
     assert scores[2].voi_split == pytest.approx(0)
     assert scores[2].voi_merge > 0.5 > scores[1].voi_merge
-    assert scores[3].filled_fraction > 0.8
+    assert scores[3].filled_fraction > 0.7
     assert scores[3].voi_merge > 0.5
 
 
@@ -176,7 +176,7 @@ def test_averaged_weights(folder):
         with HeldOutBox(request, f'{folder}/volume.h5:labels', BOX) as box:
             scores.append(box.evaluate(step(folder, 9)))
     assert scores[0].objects == 0
-    assert scores[1].rand_error < 0.3
+    assert scores[1].rand_error < 0.4
     with pytest.raises(UserError, match=r'model\.ckpt-1 holds no averaged weights'):
         box.evaluate(step(folder, 1))
 

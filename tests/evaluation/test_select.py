@@ -50,6 +50,7 @@ VARY = ('--vary', 'inference_options.min_segment_size=50,3000')
 
 
 def test_the_best_of_checkpoints_and_settings(folder, repository):
+    flood.write_request(folder, flood.THOROUGH)
     done = subprocess.run(
         [sys.executable, '-m', 'ffn.evaluation.select', *arguments(folder, *VARY, steps=(1, 2))],
         cwd=repository,
@@ -126,6 +127,7 @@ def write_skeletons(folder, size):
 @pytest.mark.parametrize('known_from', ['the request', 'the training'])
 def test_expected_run_length_decides_with_skeletons(folder, known_from):
     size = (8, 9.5, 33)
+    flood.write_request(folder, flood.THOROUGH)
     if known_from == 'the request':
         with open(folder / 'request.pbtxt', 'a') as file:
             file.write('voxel_size { x: 8 y: 9.5 z: 33 }')

@@ -217,9 +217,9 @@ def test_contradictions_are_a_line_each(folder, caplog):
     request.voxel_size.z = 30
     options = request.inference_options
     options.init_activation, options.pad_value, options.move_threshold = 0.99, 0.1, 0.8
-    request.model_args = request.model_args.replace('[1, 1, 1]', '[2, 1, 1]')
+    request.model_args = request.model_args.replace('[2, 2, 2]', '[2, 1, 1]')
     assert completing_warns(request, caplog) == [
-        'model_args.deltas is [2, 1, 1], but the model was trained with [1, 1, 1]',
+        'model_args.deltas is [2, 1, 1], but the model was trained with [2, 2, 2]',
         'image_mean is 120, but the model was trained with 128',
         'image_stddev is 33, but the model was trained with 127',
         'voxel_size is x,y,z 8,9.5,30, but the model was trained with x,y,z 8,9.5,33',
