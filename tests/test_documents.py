@@ -25,7 +25,7 @@ DOCUMENTS = sorted(
 # Of SLURM, Dask and TensorBoard, and of this project's benchmarks and fuzzing.
 FOREIGN_FLAGS = {
     *('help', 'version', 'requeue', 'lifetime', 'resources', 'tls-ca-file', 'logdir', 'arguments'),
-    *('loader', 'case', 'cases'),
+    *('loader', 'case', 'cases', 'together'),
 }
 
 
