@@ -106,10 +106,12 @@ class View:
 
     def point(self, voxel: Sequence[float], panel: str = 'xy') -> None:
         """Moves the mouse over a voxel."""
-        x, y = self.at(voxel, panel)
-        self.page.mouse.move(x - 1, y)
-        self.page.mouse.move(x, y)
-        self._draw()  # the viewer finds out what is below the mouse when it draws
+        place = None
+        while place != self.at(voxel, panel):  # panels move while the page is laid out
+            x, y = place = self.at(voxel, panel)
+            self.page.mouse.move(x - 1, y)
+            self.page.mouse.move(x, y)
+            self._draw()  # the viewer finds out what is below the mouse when it draws
 
     def press(self, keys: str, voxel: Sequence[float], panel: str = 'xy') -> None:
         """Presses keys, such as 'Shift+KeyA', with the mouse over a voxel."""
