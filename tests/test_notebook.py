@@ -57,7 +57,7 @@ def executed(tmp_path_factory, flood_network):
     notebook.cells.insert(-1, save)
     modules = ('flood', 'recorder', 'overlay')
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv('FFN_NOTEBOOK_REQUEST', flood.write_request(folder))
+        patch.setenv('FFN_NOTEBOOK_REQUEST', flood.write_request(folder, flood.THOROUGH))
         patch.setenv('FFN_NOTEBOOK_BOX', BOX)
         patch.setenv('FFN_NOTEBOOK_START', START)
         patch.setenv(

@@ -61,6 +61,7 @@ def orange(picture):
 
 
 def test_as_a_user_calls_it(folder):
+    flood.write_request(folder, flood.THOROUGH)
     done = subprocess.run(
         [
             sys.executable,
