@@ -52,6 +52,12 @@ ROWS = (
         {'fov_size': [25, 25, 25], 'deltas': [8, 8, 8], 'depth': 6, 'features': 16},
         'CPUs; `models/fib25_small`',
     ),
+    Row(
+        'stack, depth 7',
+        STACK,
+        {'fov_size': [25, 25, 25], 'deltas': [8, 8, 8], 'depth': 7},
+        '`models/fib25_medium`, and `fib25_medium_20nm`',
+    ),
     Row('stack, depth 9', STACK, {**CUBE, 'depth': 9}, 'first trainings, isotropic; the default'),
     Row('stack, depth 12', STACK, {**CUBE, 'depth': 12}, 'the published FIB-SEM network'),
     Row(
@@ -64,7 +70,7 @@ ROWS = (
         'residual stack, depth 11, layer norm',
         RESIDUAL,
         {**CUBE, 'depth': 11},
-        'activations keep their scale, however deep; twice the memory in training',
+        'activations keep their scale, however deep; half as much memory again in training',
     ),
     Row(
         'residual stack, depth 12, layer norm',

@@ -1,6 +1,6 @@
 """From coarse to fine on real data, beside a single scale: steps, time of the network, and scores.
 
-    python -m benchmarks.pyramid_real --data FOLDER --coarse TRAIN_DIR [--work FOLDER]
+    python -m benchmarks.pyramid_real --data FOLDER [--precision int8] [--work FOLDER]
 
 segments training_sample2 from z = 150 on with `ffn segment`: with the fine request alone, and with a coarse network, at
 half its resolution, before it. Both networks are to have learned from z < 150 alone. The pyramid is tried plain; with
@@ -27,7 +27,8 @@ from ffn.models import precision
 from ffn.utils.startup import startup_messages_hidden
 from ffn.volumes.volume import open_volume
 
-REQUEST = str(measure.ROOT / 'configs' / 'inference_fib25_small.pbtxt')
+REQUEST = str(measure.ROOT / 'configs' / 'inference_fib25_medium.pbtxt')
+COARSE_REQUEST = str(measure.ROOT / 'configs' / 'inference_fib25_medium_20nm.pbtxt')
 BOX = 'start { x:0 y:0 z:150 } size { x:250 y:250 z:100 }'
 VOXEL_SIZE = (10, 10, 10)
 
@@ -57,9 +58,12 @@ WAYS = {
 }
 
 
-def read_request(path: str, folder: Path, way: Way) -> inference_pb2.InferenceRequest:
+def read_request(
+    args: argparse.Namespace, folder: Path, way: Way
+) -> inference_pb2.InferenceRequest:
     """The fine request of a way."""
-    request = parse_request(path)
+    request = parse_request(args.request)
+    request.precision = args.precision or request.precision
     request.image.hdf5 = f'{folder.parent}/volume.h5:raw'
     request.segmentation_output_dir = str(folder)
     for axis, size in zip('xyz', VOXEL_SIZE, strict=True):
@@ -71,13 +75,12 @@ def read_request(path: str, folder: Path, way: Way) -> inference_pb2.InferenceRe
 
 
 def coarse_request(args: argparse.Namespace) -> inference_pb2.InferenceRequest:
-    """The coarse request: the fine one with another network, and objects of an eighth of the voxels."""
-    request = parse_request(args.coarse_request or args.request)
-    request.ClearField('image')
-    request.model_checkpoint_path = args.coarse
-    request.use_ema = Path(args.coarse).is_dir()
-    if not args.coarse_request:
-        request.inference_options.min_segment_size = args.coarse_min_size
+    """The coarse request."""
+    request = parse_request(args.coarse_request)
+    request.precision = args.precision or request.precision
+    if args.coarse:
+        request.model_checkpoint_path = args.coarse
+        request.use_ema = Path(args.coarse).is_dir()
     for axis, size in zip('xyz', VOXEL_SIZE, strict=True):
         setattr(request.voxel_size, axis, 2 * size)
     return request
@@ -87,7 +90,7 @@ def run(args: argparse.Namespace, name: str, folder: Path) -> None:
     """Segments the box in one way."""
     way, box = WAYS[name], read_box(args.box)
     cut = ','.join(map(str, box.size))
-    flags = ['--inference_request', str(read_request(args.request, folder, way))]
+    flags = ['--inference_request', str(read_request(args, folder, way))]
     if way.pyramid:
         flags += ['--pyramid', str(coarse_request(args))]
         flags += ['--pyramid_consensus' if way.consensus else '--nopyramid_consensus']
@@ -131,10 +134,10 @@ def parse() -> argparse.Namespace:
     """Reads the command line."""
     parser = measure.parser(__doc__.splitlines()[0])
     add = parser.add_argument
-    add('--coarse', required=True, help='checkpoint or train_dir of the coarse network')
     add('--request', default=REQUEST, help='InferenceRequest of the fine network')
-    add('--coarse_request', default='', help='of the coarse one (default: as the fine one)')
-    add('--coarse_min_size', type=int, default=500, help='voxels that a coarse object must have')
+    add('--coarse_request', default=COARSE_REQUEST, help='of the coarse one')
+    add('--coarse', default='', help='checkpoint or train_dir of the coarse network')
+    add('--precision', default='', help='of both, overrides the requests')
     add('--box', default=BOX, help='of the held-out part, text format')
     add('--way', action='append', choices=list(WAYS), help='only these; may be given several times')
     add('--work', type=Path, help='keeps what is made, and is resumed')
