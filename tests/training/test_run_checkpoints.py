@@ -71,12 +71,12 @@ def test_without_the_input_state_new_examples_begin(folder, caplog):
 
 def test_what_inference_will_do_otherwise_is_told(folder, caplog):
     run(folder, 'model', [2], voxel_size=(8.0, 8.0, 30.0))
-    assert 'inference' not in caplog.text
+    assert 'which inference will take' not in caplog.text
     run(folder, 'model', [3], voxel_size=(8.0, 8.0, 33.0))
     assert 'began with voxel_size [8.0, 8.0, 30.0] and goes on with [8.0, 8.0, 33.0]' in caplog.text
     caplog.clear()
     run(folder, 'model', [4])
-    assert 'inference' not in caplog.text
+    assert 'which inference will take' not in caplog.text
     assert read_settings(folder / 'model')['voxel_size'] == [8.0, 8.0, 33.0]
     (folder / 'model' / 'model.json').write_text('{')
     run(folder, 'model', [5])
