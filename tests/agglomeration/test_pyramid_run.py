@@ -114,6 +114,7 @@ def test_again_with_nothing_to_do(done):
     assert (finished(folder), (folder / 'whole').stat().st_mtime_ns) == (before, written)
 
 
+@pytest.mark.slow
 def test_killed_in_each_pass(repository, tmp_path, flood_network, done):
     folder, _ = done
     prepare(tmp_path, flood_network)

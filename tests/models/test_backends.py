@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -139,17 +140,25 @@ def test_published_network_reproduces_stored_steps(repository, backend, publishe
     assert otherwise <= 0.005
 
 
+@pytest.fixture(scope='module')
+def flood_folder(repository, tmp_path_factory) -> Path:
+    """The flood network, its volume and its request; the file of weights suits every backend."""
+    folder = tmp_path_factory.mktemp('flood')
+    python(repository, next(filter(installed, BACKENDS)), folder, '-c', WRITE_FLOOD, str(folder))
+    request = folder / 'request.pbtxt'
+    text = request.read_text().replace('/flood"', '/flood.weights.h5"').replace(f'{folder}/', '')
+    request.write_text(text + 'movement_policy_args: \'{"deltas": [1, 2, 2]}\'\n')
+    return folder
+
+
 @pytest.mark.parametrize('on_device', ['0', '1'])
 def test_the_flood_network_segments_the_same_on_every_backend(
-    repository, backend, tmp_path, on_device
+    repository, backend, flood_folder, tmp_path, on_device
 ):
     """What it segments is stored here, so that all of them are compared with the same."""
     if on_device == '1' and backend == 'tensorflow':
         pytest.skip('TensorFlow makes its steps on the host')
-    python(repository, backend, tmp_path, '-c', WRITE_FLOOD, str(tmp_path))
-    request = tmp_path / 'request.pbtxt'
-    text = request.read_text().replace('/flood"', '/flood.weights.h5"')
-    request.write_text(text + 'movement_policy_args: \'{"deltas": [1, 2, 2]}\'\n')
+    shutil.copytree(flood_folder, tmp_path, dirs_exist_ok=True)
     python(
         repository,
         backend,
