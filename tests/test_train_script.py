@@ -363,6 +363,7 @@ def test_with_a_damaged_shard_it_trains_if_it_may(runs):
     assert checkpoints.latest_checkpoint(runs.folder / 'skipping').endswith('-5')
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_it_ends_bit_for_bit_as_uncut(repository, folder):
     arguments = [
         *ARGS,
