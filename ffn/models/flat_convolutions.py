@@ -7,6 +7,7 @@ order. doc/performance.md has what it brings.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -14,18 +15,32 @@ import keras
 
 def flatten_convolutions(model: keras.Model) -> None:
     """Lets the plain 3-d convolutions of a network compute as 2-d ones; weights and their names stay as they are."""
+    replace_convolutions(model, convolve, lambda layer: all(n % 2 for n in layer.kernel_size))
+
+
+def replace_convolutions(
+    model: keras.Model,
+    convolve: Callable[..., Any],
+    suits: Callable[[keras.layers.Conv3D], bool],
+) -> None:
+    """Lets the plain 3-d convolutions of a network compute in another way.
+
+    Args:
+      model: the network.
+      convolve: (inputs, kernel, padding=…) → what a convolution without strides, dilation and groups gives; inputs are
+        [b, z, y, x, channels].
+      suits: which of them are replaced.
+    """
     for layer in model.layers:
-        if type(layer) is keras.layers.Conv3D and _is_plain(layer):
+        if type(layer) is keras.layers.Conv3D and _is_plain(layer) and suits(layer):
             layer.convolution_op = functools.partial(convolve, padding=layer.padding)
 
 
 def _is_plain(layer: keras.layers.Conv3D) -> bool:
-    """Whether `convolve` computes what the layer does."""
     return (
         layer.data_format == 'channels_last'
         and layer.groups == 1
         and {*layer.strides, *layer.dilation_rate} == {1}
-        and all(n % 2 for n in layer.kernel_size)
     )
 
 

@@ -6,12 +6,11 @@ sections takes a half to three quarters of its time where there are few channels
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
-import keras
 import tensorflow as tf
 
+from ffn.models.flat_convolutions import replace_convolutions
 from ffn.models.model import FFNModel
 from ffn.models.precision import cpu_has_avx512, gpu_capability
 
@@ -23,19 +22,8 @@ def prepare_for_training(model: FFNModel) -> None:
     """
     if gpu_capability() is not None or cpu_has_avx512():
         return
-    for layer in model.layers:
-        if type(layer) is keras.layers.Conv3D and _is_plain(layer):
-            layer.convolution_op = functools.partial(convolve, padding=layer.padding)
-
-
-def _is_plain(layer: keras.layers.Conv3D) -> bool:
-    """Whether `convolve` is what the layer computes; other precisions have no fast kernels for 2-d ones either."""
-    return (
-        layer.compute_dtype == 'float32'
-        and layer.data_format == 'channels_last'
-        and layer.groups == 1
-        and {*layer.strides, *layer.dilation_rate} == {1}
-    )
+    # Other precisions have no fast kernels for 2-d ones either.
+    replace_convolutions(model, convolve, lambda layer: layer.compute_dtype == 'float32')
 
 
 def convolve(inputs: Any, kernel: Any, padding: str) -> Any:
