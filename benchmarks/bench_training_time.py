@@ -1,6 +1,6 @@
-"""Where the time of a training goes, and the same training in turns with oneDNN off, or with another checkout.
+"""Where the time of a training goes, in turns with oneDNN off, with another checkout, or with other flags.
 
-    python -m benchmarks.bench_training_time --data FOLDER [--case demo] [--against FOLDER]
+    python -m benchmarks.bench_training_time --data FOLDER [--case demo] [--against FOLDER | --flag=--precision=bfloat16]
 
 The trainings are that of `make demo`, that of configs/train_fib25_small.flags, and depth 12 with the flags' defaults; the
 latter two on training_sample2. All make the real steps: input, walks, network, scores. Both sides of a comparison begin
@@ -136,7 +136,7 @@ class Training:
 
 
 def compare(case: str, roots: dict[str, Path], turns: int, folder: Path, data: list[str]) -> None:
-    """Runs a training in several ways, in turns, and prints what they took."""
+    """Runs a training in several ways, in turns, and prints what they took; a way that is a flag is trained with it."""
     count = STEPS[case]
     flags = [
         *CASES[case],
@@ -150,7 +150,7 @@ def compare(case: str, roots: dict[str, Path], turns: int, folder: Path, data: l
     ways = {
         name: Training(
             root,
-            flags,
+            [*flags, name] if name.startswith('--') else flags,
             folder / f'{case}_{number}',
             {ONEDNN: '0'} if name == OFF else {},
         )
@@ -202,9 +202,13 @@ def main() -> None:
     parser.add_argument(
         '--against', type=Path, help='another checkout (default: this one with oneDNN off)'
     )
+    parser.add_argument('--flag', help='a flag of training that the other way has as well')
     args = parser.parse_args()
     roots = {'this': measure.ROOT}
-    roots |= {str(args.against): args.against} if args.against else {OFF: measure.ROOT}
+    if args.against:
+        roots[str(args.against)] = args.against
+    else:
+        roots[args.flag or OFF] = measure.ROOT
     for case in args.case or CASES:
         with tempfile.TemporaryDirectory() as folder:
             data = write_data(case, args.data, Path(folder))

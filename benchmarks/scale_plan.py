@@ -37,9 +37,9 @@ from ffn.volumes.outputs import OutputSpec
 
 # Side of a subvolume, and overlap: cores of 512 voxels.
 SIZE, OVERLAP = 544, 32
-# doc/performance.md: network steps of the published network for 250³ voxels; processor time of overlaps
+# doc/performance.md: network steps of the published network for 250³ voxels, coarse to fine; processor time of overlaps
 # and writing; pairs of neighbours and edges that are reconciled in a second, without reading; its memory.
-STEPS, VOXELS = 25_803, 250**3
+STEPS, VOXELS = 12_241, 250**3
 ASSEMBLY_VOXELS_PER_CORE_S = 50e6
 PAIRS_PER_S, EDGES_PER_S, RECONCILIATION_BYTES = 6_000, 600e3, 262e6
 # Peak memory of assembling, less 15 bytes for each voxel of a subvolume; see there.
@@ -48,8 +48,8 @@ PROGRAM_BYTES, ASSEMBLY_BYTES_PER_VOXEL = 144e6, 15.0
 PROBABILITY_BYTES = 5_884_422 / 250**3
 # npz, prob, overlap, mark of what is written; sides of a chunk and of a shard.
 FILES_OF_SUBVOLUME, CHUNK, SHARD = 4, 64, 512
-# An assumption, not a measurement: see "On a GPU" there for how to measure yours.
-STEP_S = 1e-3
+# Of all steps of four processes together, 27 boxes each, on one NVIDIA H200: see "On a GPU" there.
+STEP_S = 0.443e-3
 VOLUMES = {
     '250³': (250,) * 3,
     '10 Gvx': (2154,) * 3,
@@ -198,7 +198,7 @@ def plan(shape: tuple[int, int, int], of: Measured) -> dict[str, str]:
         ),
         'memory of reconciliation': size(RECONCILIATION_BYTES + 10.0 * len(tiling)),
         'network steps': short(steps),
-        'segmenting, at 1 ms a step (assumed)': hours(steps * STEP_S, 'GPU'),
+        'segmenting, on an NVIDIA H200': hours(steps * STEP_S, 'GPU'),
         'overlaps and writing': hours(computed / ASSEMBLY_VOXELS_PER_CORE_S, 'core'),
         'reconciliation, one process': hours(reconciling, ''),
     }

@@ -77,6 +77,25 @@ def test_peaks2d_counts_voxels_whatever_their_size(voxel_size):
     assert list(make_policy(view(image, voxel_size=voxel_size), 'PolicyPeaks2d', args)) == expected
 
 
+@pytest.mark.parametrize('shape', [(1, 5, 7), (2, 3, 4), (3, 9, 4), (40, 7, 11), (6, 30)])
+def test_gradients_are_those_of_a_plain_computation(shape, monkeypatch):
+    monkeypatch.setattr(peaks, '_WORKERS', 3)
+    image = np.random.default_rng(2).normal(size=shape).astype(np.float32)
+    expected = ndimage.generic_gradient_magnitude(image, ndimage.sobel)
+    np.testing.assert_array_equal(peaks._gradient(image), expected)
+
+
+@pytest.mark.parametrize('min_distance', [1, 2, 3])
+def test_of_equally_high_maxima_the_same_are_kept(min_distance):
+    height = np.zeros((11, 12, 25))
+    height[5, 5, [4, 6, 9, 15, 20]] = height[6, 8, 9] = 3
+    height[5, 6, [3, 21]] = 2
+    expected = peak_local_max(height, min_distance=min_distance, threshold_abs=0.5, threshold_rel=0)
+    found = peaks._local_maxima(height, min_distance, 0.5)
+    np.testing.assert_array_equal(found, expected)
+    assert len(found) > 1
+
+
 def test_peaks_are_those_of_a_plain_computation():
     """Word by word: edges, their distance, noise, and what is blocked."""
     rng = np.random.default_rng(4)
