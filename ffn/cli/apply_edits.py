@@ -16,6 +16,7 @@ from ffn.distributed.pool import PoolConfig
 from ffn.proofreading.editing.apply import EditedVolume
 from ffn.proofreading.editing.cut_masks import masks_folder
 from ffn.proofreading.editing.examples import find_examples
+from ffn.proofreading.editing.notes import write_notes
 from ffn.proofreading.editing.objects import Objects, replay
 from ffn.proofreading.editing.proofread_volume import ProofreadVolume
 from ffn.utils.errors import UserError
@@ -62,6 +63,9 @@ class ApplyEdits:
         default='',
         metavar='FILE.csv',
     )
+    notes: str = setting(
+        'table to write of the notes and where they are', default='', metavar='FILE.csv'
+    )
     folder: str = setting(
         'where it is recorded what has been written (default: EDITS.applied)',
         default='',
@@ -95,9 +99,11 @@ def run(command: ApplyEdits) -> Objects:
     Returns:
       The objects after all edits.
     """
-    if not (command.volumes or command.equivalences or command.examples):
+    tables = command.equivalences, command.examples, command.notes
+    if not (command.volumes or any(tables)):
         raise UserError(
-            'nothing is asked for; give --output_volume, --equivalences, --done_labels, --done_weights or --examples'
+            'nothing is asked for; give --output_volume, --equivalences, --done_labels, --done_weights, '
+            '--examples or --notes'
         )
     journal = command.volume.read_journal(command.edits)
     table = command.volume.table
@@ -115,6 +121,8 @@ def run(command: ApplyEdits) -> Objects:
     if command.examples:
         found = find_examples(table, journal.edits)
         write_examples(Path(command.examples), found, command.volume.base.made_from)
+    if command.notes:
+        write_notes(Path(command.notes), objects)
     if command.volumes:
         _write_volumes(command, objects)
     return objects

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from ffn.utils.geometry import Xyz
 
 ANSWERS = ('right', 'wrong', 'skip')
-_MAX_TEXT, _MAX_MEMBERS = 10_000, 10_000_000
+MAX_TEXT, _MAX_MEMBERS = 10_000, 10_000_000
 # Ids of cut parts begin here: above those of any segmentation that counts its objects, and within int64.
 FIRST_PART = 1 << 62
 
@@ -108,7 +108,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Note:
-    """A remark about a place."""
+    """A remark about a place, instead of an earlier one there; without text there is none any more."""
 
     kind: ClassVar[str] = 'note'
     place: Place
@@ -229,8 +229,8 @@ def _seconds(value: Any) -> float:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str) or len(value) > _MAX_TEXT:
-        raise ValueError(f'{value!r:.60} is no text of at most {_MAX_TEXT} characters')
+    if not isinstance(value, str) or len(value) > MAX_TEXT:
+        raise ValueError(f'{value!r:.60} is no text of at most {MAX_TEXT} characters')
     return value
 
 

@@ -25,6 +25,7 @@ from ffn.proofreading.editing.edits import (
     Undo,
     is_part,
 )
+from ffn.utils.geometry import Xyz
 
 Pair = tuple[int, int]
 
@@ -72,7 +73,7 @@ class Objects:
     Attributes:
       cuts: all cuts, in their order.
       done: number of a done edit → where its object was pointed at.
-      notes: number of a note → the note.
+      notes: voxel → the last note there.
       decisions: key of an item of the queue → the last decision about it.
       by_hand: (lower id, higher id) of segments that a person has merged.
       problems: one line for each edit that could not be applied as it was meant.
@@ -86,7 +87,7 @@ class Objects:
         """
         self.cuts: list[Cut] = []
         self.done: dict[str, Place] = {}
-        self.notes: dict[str, Note] = {}
+        self.notes: dict[Xyz, Note] = {}
         self.decisions: dict[str, Decision] = {}
         self.by_hand: set[Pair] = set()
         self.problems: list[str] = []
@@ -104,7 +105,9 @@ class Objects:
         elif isinstance(what, Done):
             self.done[edit.number] = what.place
         elif isinstance(what, Note):
-            self.notes[edit.number] = what
+            self.notes.pop(what.place.point, None)
+            if what.text:
+                self.notes[what.place.point] = what
         elif isinstance(what, Decision):
             self.decisions[what.item.key] = what
         else:

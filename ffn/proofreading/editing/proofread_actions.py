@@ -64,6 +64,7 @@ class ProofreadActions(contextlib.AbstractContextManager['ProofreadActions']):
             self._layers.add_to(state, session.labels, session.objects)
         self._bind_keys()
         self._show(self._look_at_item())
+        viewer.neuroglancer.shared_state.add_changed_callback(self._take_texts)
 
     def _bind_keys(self) -> None:
         calls: dict[str, Callable[[Any], str]] = {
@@ -149,8 +150,27 @@ class ProofreadActions(contextlib.AbstractContextManager['ProofreadActions']):
 
     def _note(self, event: Any) -> str:
         place = _place(event)
-        self._session.note(place, NOTE)
-        return f'noted at {place}'
+        if place not in self._session.objects.notes:
+            self._session.note(place, NOTE)
+        with self._viewer.neuroglancer.txn() as state:
+            self._layers.draw_notes(state, self._session.objects.notes)
+            self._layers.select_note(state, place)
+        return f'note at {place}: write its text on the right'
+
+    def _take_texts(self) -> None:
+        """Called when anything in the viewer has changed, in the thread that changed it."""
+        if self._changed_texts():
+            self._post(self._write_texts, None)
+
+    def _write_texts(self, _: Any) -> str:
+        changed = self._changed_texts()
+        for point, text in changed.items():
+            self._session.note(point, text)
+        return 'noted' if changed else ''
+
+    def _changed_texts(self) -> dict[Xyz, str]:
+        raw = self._viewer.neuroglancer.shared_state.raw_state
+        return self._layers.find_texts(raw, dict(self._session.objects.notes))
 
     def _undo(self) -> str:
         self._session.undo()
@@ -187,6 +207,7 @@ class ProofreadActions(contextlib.AbstractContextManager['ProofreadActions']):
         points = [] if item is None else [item.item.point]
         with self._viewer.neuroglancer.txn() as state:
             self._layers.draw_points(state, PLACE, points)
+            self._layers.draw_notes(state, self._session.objects.notes)
             for name, side in zip(SIDES, self._sides, strict=True):
                 self._layers.draw_points(state, name, side)
         self._say(said)
@@ -206,6 +227,7 @@ class ProofreadActions(contextlib.AbstractContextManager['ProofreadActions']):
 
     def close(self) -> None:
         """Ends the thread, once what has been posted is done."""
+        self._viewer.neuroglancer.shared_state.remove_changed_callback(self._take_texts)
         self._posted.shutdown()
 
     def __exit__(

@@ -6,7 +6,7 @@ cut, the layer gets another source, since Neuroglancer does not fetch the meshes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import neuroglancer
@@ -14,14 +14,14 @@ import numpy as np
 from neuroglancer import equivalence_map, viewer_state
 
 from ffn.proofreading.editing.cut_masks import CutLabels
-from ffn.proofreading.editing.edits import Cut, is_part
+from ffn.proofreading.editing.edits import Cut, Note, is_part
 from ffn.proofreading.editing.objects import Objects
 from ffn.proofreading.viewing.sources import ServedArray, coordinate_space
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.volume import Volume
 
-SEGMENTS, PLACE, SIDES = 'segments', 'place', ('first side', 'second side')
-_COLORS = {PLACE: '#ffeb00', SIDES[0]: '#ff3c3c', SIDES[1]: '#3c8cff'}
+SEGMENTS, PLACE, SIDES, NOTES = 'segments', 'place', ('first side', 'second side'), 'notes'
+_COLORS = {PLACE: '#ffeb00', SIDES[0]: '#ff3c3c', SIDES[1]: '#3c8cff', NOTES: '#7dff7d'}
 # Segments in objects of several up to which all of these are shown as one; beyond, those that were edited or
 # are looked at.
 _ALL = 50_000
@@ -112,6 +112,44 @@ class ProofreadLayers:
                 viewer_state.PointAnnotation(id=str(n), point=[p + 0.5 for p in point])
                 for n, point in enumerate(points)
             ]
+
+    def draw_notes(self, state: Any, notes: Mapping[Xyz, Note]) -> None:
+        """Shows all notes; their texts are descriptions, which are written in the viewer."""
+        if NOTES in {layer.name for layer in state.layers}:
+            state.layers[NOTES].layer.annotations = [
+                viewer_state.PointAnnotation(
+                    id=str(point), point=[p + 0.5 for p in point], description=note.text
+                )
+                for point, note in notes.items()
+            ]
+
+    def select_note(self, state: Any, point: Xyz) -> None:
+        """Opens a panel with the text of a note, where it can be written."""
+        one = {'annotationId': str(point), 'annotationSource': 0, 'annotationSubsource': 'default'}
+        # The package has no name for it.
+        state._json_data['selection'] = {
+            'position': [p + 0.5 for p in point],
+            'layers': {NOTES: {**one, 'annotationPart': 0}},
+        }
+
+    def find_texts(self, raw_state: Mapping[str, Any], notes: Mapping[Xyz, Note]) -> dict[Xyz, str]:
+        """Finds texts of notes that were changed in the viewer.
+
+        Args:
+          raw_state: of the viewer, as JSON.
+          notes: as they are.
+
+        Returns:
+          Voxel → what stands there now.
+        """
+        layers = {layer['name']: layer for layer in raw_state.get('layers', ())}
+        drawn = layers.get(NOTES, {}).get('annotations', ())
+        texts = {one['id']: one.get('description') or '' for one in drawn}
+        return {
+            point: texts[str(point)]
+            for point, note in notes.items()
+            if texts.get(str(point), note.text) != note.text
+        }
 
 
 def _groups(objects: Objects, chosen: Iterable[int]) -> list[list[int]]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from ffn.proofreading.editing.cut_masks import CutLabels, masks_folder
 from ffn.proofreading.editing.edits import (
+    MAX_TEXT,
     Decision,
     Done,
     Edit,
@@ -116,7 +117,13 @@ class Proofreading:
         return self._add(Done(Place(self.segment_at(point), point)))
 
     def note(self, point: Xyz, text: str) -> Edit:
-        """Leaves a remark about the object at a voxel."""
+        """Leaves a remark about the object at a voxel, instead of an earlier one there; '' removes that.
+
+        Raises:
+          UserError: there is no segment, or the text is too long.
+        """
+        if len(text) > MAX_TEXT:
+            raise UserError(f'the note has {len(text)} characters; at most {MAX_TEXT} are kept')
         return self._add(Note(Place(self.segment_at(point), point), text))
 
     def answer(self, answer: str) -> Edit:

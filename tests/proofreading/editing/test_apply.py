@@ -10,6 +10,7 @@ import pytest
 from ffn.agglomeration import joined_volume
 from ffn.cli import apply_edits, coordinates, merge_edits, partitions
 from ffn.proofreading.editing.cut_masks import masks_folder
+from ffn.proofreading.editing.edits import Note, Place
 from ffn.proofreading.editing.journal import open_journal
 from ffn.proofreading.editing.objects import replay
 from ffn.proofreading.editing.proofread_volume import ProofreadVolume
@@ -235,6 +236,25 @@ def test_a_merge_says_so_of_all_pairs_between_two_objects(folder):
         found = {(int(row['id_a']), int(row['id_b'])): row['label'] for row in csv.DictReader(file)}
     # 5 was cut, so that nothing is known about it as a whole.
     assert found == {(7, 9): '1', (9, BIG): '1'}
+
+
+def test_notes_are_a_table_of_the_last_texts(folder):
+    places = [Place(7, Xyz(4, 20, 8)), Place(BIG, Xyz(40, 8, 8)), Place(9, Xyz(4, 33, 8))]
+    texts = [
+        (0, 'look again'),
+        (1, 'a spine,\n"or" not'),
+        (2, 'nothing'),
+        (0, 'ends: où?'),
+        (2, ''),
+    ]
+    add(*(Note(places[i], text) for i, text in texts))
+    apply('--notes', 'notes.csv')
+    with open('notes.csv', newline='', encoding='utf-8') as file:
+        assert list(csv.reader(file)) == [
+            ['x', 'y', 'z', 'segment', 'object', 'text'],
+            ['40', '8', '8', str(BIG), '3', 'a spine,\n"or" not'],
+            ['4', '20', '8', '7', '3', 'ends: où?'],
+        ]
 
 
 def test_two_journals(folder, capsys):

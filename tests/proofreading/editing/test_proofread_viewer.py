@@ -103,6 +103,47 @@ def test_merge_split_and_undo(folder, browser):
             assert len({one, three, left}) == 3
 
 
+def test_the_text_of_a_note_is_written_in_the_viewer(folder, browser):
+    proofread_volume = ProofreadVolume(VOLUME[1], VOLUME[3])
+    with (
+        proofread_volume.source.open() as opened,
+        open_journal('j.jsonl', proofread_volume.base) as journal,
+        Viewer() as viewer,
+    ):
+        session = Proofreading(opened.require_labels(), proofread_volume.table, journal)
+        for layer in agree([open_layer('v.h5:raw', 'image')], None):
+            viewer.add(layer)
+        with ProofreadActions(viewer, session), browser.open(viewer, (1000, 640)) as view:
+
+            def texts():
+                return [note.text for note in session.objects.notes.values()]
+
+            def write(text):
+                view.page.locator('textarea').fill(text)
+                view.page.keyboard.press('Tab')
+                view.wait_until(lambda: texts() == [text] * bool(text))
+
+            view.press('KeyN', place(1))
+            view.wait_until(lambda: texts() == ['look again'])
+            view.page.wait_for_selector('textarea')
+            view.page.locator('textarea').click()
+            view.page.keyboard.type(' dn')  # which are keys, too
+            view.page.keyboard.press('Tab')
+            view.wait_until(lambda: 'dn' in ''.join(texts()))
+            write('a merger, or a spine?')
+            view.save('proofread-note.png')
+            session.undo()
+            assert 'dn' in texts()[0]
+            session.redo()
+            view.pause(0.3)
+            write('')
+            assert not session.objects.done
+    with open_journal('j.jsonl', proofread_volume.base) as journal:
+        assert [edit.what.kind for edit in journal.edits if edit.what.kind != 'undo'] == [
+            'note'
+        ] * 4
+
+
 def status(viewer):
     return viewer.neuroglancer.config_state.state.status_messages['proofreading']
 

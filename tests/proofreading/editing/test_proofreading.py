@@ -69,6 +69,24 @@ def test_edits_at_voxels(opened):
         session.undo()
 
 
+def test_a_note_replaces_the_one_at_its_place(opened):
+    session = opened()
+    session.note(PLACES[1], 'odd')
+    session.note(PLACES[2], 'a spine?')
+    session.note(PLACES[1], 'x' * 10_000)
+    with pytest.raises(UserError, match='10001 characters; at most 10000'):
+        session.note(PLACES[1], 'x' * 10_001)
+    again = opened()
+    assert {at: len(note.text) for at, note in again.objects.notes.items()} == {
+        PLACES[2]: 8,
+        PLACES[1]: 10_000,
+    }
+    again.undo()
+    assert again.objects.notes[PLACES[1]].text == 'odd'
+    again.note(PLACES[1], '')
+    assert list(again.objects.notes) == [PLACES[2]]
+
+
 def test_redo(opened):
     session = opened()
     session.merge(PLACES[3], PLACES[4])
