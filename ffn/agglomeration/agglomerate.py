@@ -232,7 +232,7 @@ def _describe_evidence(
     return {
         'network_sha256': run['model_sha256'],
         'resegmentation': run['resegmentation'],
-        'voxel_size': resegmentation.inference.voxel_size,
+        'voxel_size': None if (size := resegmentation.inference.voxel_size) is None else list(size),
         'max_distance': config.max_distance,
     }
 

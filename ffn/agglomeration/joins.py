@@ -25,7 +25,7 @@ from ffn.utils.settings import setting
 from ffn.volumes.specs import absolute_spec
 from ffn.volumes.volume import VolumeSource
 
-# Log odds of a pair are at most this, so that no pair outweighs all others.
+# Log odds of a pair are at most this, or what joins need, so that no pair outweighs all others.
 _MOST_SURE = math.log(0.99 / 0.01)
 
 
@@ -198,10 +198,10 @@ class _Joining:
         segments: Segments | None,
     ):
         clipped = np.clip(probabilities, 1e-12, 1 - 1e-12)
-        odds = np.clip(np.log(clipped / (1 - clipped)), -_MOST_SURE, _MOST_SURE)
-        self._odds = odds
-        self._probable = probabilities >= rules.min_probability
         self._least = math.log(rules.min_probability / (1 - rules.min_probability))
+        most_sure = max(_MOST_SURE, self._least)
+        self._odds = np.clip(np.log(clipped / (1 - clipped)), -most_sure, most_sure)
+        self._probable = probabilities >= rules.min_probability
         self._rules = rules
         self.why = np.full(len(pairs), Why.IMPROBABLE, np.uint8)
         self.between = np.full(len(pairs), np.nan)

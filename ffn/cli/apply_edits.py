@@ -14,7 +14,7 @@ from ffn.agglomeration.merges import write_equivalences
 from ffn.cli.flags import add_settings, make_parser, read_settings
 from ffn.distributed.pool import PoolConfig
 from ffn.proofreading.editing.apply import EditedVolume
-from ffn.proofreading.editing.cut_masks import masks_folder
+from ffn.proofreading.editing.cut_masks import CutLabels, masks_folder
 from ffn.proofreading.editing.examples import find_examples
 from ffn.proofreading.editing.notes import write_notes
 from ffn.proofreading.editing.objects import Objects, replay
@@ -122,7 +122,9 @@ def run(command: ApplyEdits) -> Objects:
         found = find_examples(table, journal.edits)
         write_examples(Path(command.examples), found, command.volume.base.made_from)
     if command.notes:
-        write_notes(Path(command.notes), objects)
+        labels = CutLabels(masks_folder(command.edits), tuple(objects.cuts))
+        with command.volume.source.open() as volume:
+            write_notes(Path(command.notes), objects, labels, volume.require_labels())
     if command.volumes:
         _write_volumes(command, objects)
     return objects

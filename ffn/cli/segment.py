@@ -48,6 +48,8 @@ def run(command: Segment) -> dict[str, Any]:
     for name in ('segmentation_output_dir', 'seed_policy'):
         if not getattr(config, name):
             raise UserError(f'the inference request does not set {name}, which is needed')
+    if isinstance(passes, Pyramid) and not passes.coarse.seed_policy:
+        raise UserError('the request of --pyramid does not set seed_policy, which is needed')
     box = read_box(command.bounding_box) if command.bounding_box else None
     with command.pool.open(threads=config.concurrent_requests) as pool:
         if isinstance(passes, Pyramid):

@@ -112,7 +112,9 @@ def _found_for(config: InferenceConfig, model: FFNModel) -> dict[str, Any]:
         weights.update(np.ascontiguousarray(values).tobytes())
     request = to_message(config)
     absolute_paths(request)
-    return {
+    factors = config.image.downsample
+    resolution = {} if factors is None else {'image_downsample': list(factors)}
+    return resolution | {
         'weights_sha256': weights.hexdigest(),
         'model_name': config.model_name,
         'model_args': dict(config.model_args),

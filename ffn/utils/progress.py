@@ -31,7 +31,8 @@ class _Lines(tqdm):
     def __init__(self, *args: Any, **kwargs: Any):
         self._begin = time.monotonic()
         self._next = self._begin + FIRST_LINE_S
-        super().__init__(*args, file=io.StringIO(), ncols=0, **kwargs)
+        # Without that thread, fast tasks must not make it look at the clock more rarely: slow ones may follow.
+        super().__init__(*args, file=io.StringIO(), ncols=0, **{'miniters': 1} | kwargs)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Logs a line where one is due."""

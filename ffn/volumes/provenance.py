@@ -146,7 +146,7 @@ def _leaves(value: Any, name: str = '') -> Iterator[tuple[str, Any]]:
         for key, part in value.items():
             yield from _leaves(part, f'{name}.{key}' if name else key)
     else:
-        yield name, value
+        yield name, list(value) if isinstance(value, tuple) else value  # as JSON has it
 
 
 # Stamps.

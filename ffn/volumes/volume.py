@@ -293,6 +293,11 @@ class VolumeSource:
                 'says so; name it on the command line as well, or give --allow_remote if you trust it'
             )
         coarser, finer = (_factors(decorated, name, field) for name in ('downsample', 'upsample'))
+        if coarser and field != 'image':
+            raise UserError(
+                f'{field} sets downsample, which averages voxels and so suits images only; make a coarser volume with '
+                'ffn import-labels --downsample'
+            )
         if coarser and finer:
             raise UserError(f'{field} sets both downsample and upsample; expected one of them')
         if kind == 'hdf5':

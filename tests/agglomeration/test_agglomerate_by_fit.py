@@ -100,7 +100,7 @@ def test_fitting_says_what_it_lacks(folder, monkeypatch, caplog):
         run(folder, '--fit', truth)
 
 
-def test_a_fit_is_written_with_its_plot(folder, monkeypatch, capsys):
+def test_a_fit_is_written_with_its_plot(folder, monkeypatch, capsys, caplog):
     """Evidence of many pairs in place of the three that there are."""
     pytest.importorskip('sklearn')
     run(folder)
@@ -123,6 +123,10 @@ def test_a_fit_is_written_with_its_plot(folder, monkeypatch, capsys):
     p = fit.probabilities(table['features'])
     assert p[same].mean() > 0.5 > 10 * p[~same].mean()
     assert fit.fitted_on['max_distance'] == 4
+    # Used with the settings that it was made with, it says nothing of them.
+    caplog.clear()
+    run(folder, '--model', f'{folder}/again/fit.json')
+    assert 'other settings' not in caplog.text
     assert set(fit.fitted_on['pairs_left_out'].values()) == {0}
 
 

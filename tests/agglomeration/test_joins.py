@@ -59,6 +59,13 @@ def test_no_pair_is_surer_than_its_limit():
     assert joined[1] != joined[3]
 
 
+def test_a_limit_of_nearly_1_still_joins_what_is_certain():
+    rules = JoinRules(min_probability=0.995)
+    why, joined, _ = decide({(1, 2): 0.9999, (3, 4): 1.0, (5, 6): 0.992}, rules)
+    assert joined == {1: 1, 2: 1, 3: 3, 4: 3}
+    assert why[5, 6] is Why.IMPROBABLE
+
+
 def test_two_somata_stay_apart():
     segments = Segments({}, {1: 7, 4: 8, 5: 7})
     links = {(1, 2): 0.9, (2, 3): 0.8, (3, 4): 0.95, (1, 5): 0.9}

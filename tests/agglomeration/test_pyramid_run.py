@@ -211,6 +211,12 @@ def test_what_the_fine_pass_cannot_do_is_told_first(tmp_path, flood_network):
     prepare(tmp_path, flood_network)
     with pytest.raises(UserError, match='zarr://'):
         segment.main(arguments(tmp_path, '--quiet', '--output', f'{tmp_path}/whole'))
+    coarse = (tmp_path / 'coarse.pbtxt').read_text()
+    without = [line for line in coarse.splitlines() if not line.startswith('seed_policy')]
+    (tmp_path / 'coarse.pbtxt').write_text('\n'.join(without))
+    with pytest.raises(UserError, match='--pyramid does not set seed_policy'):
+        segment.main(arguments(tmp_path, '--quiet', '--output', f'zarr://{tmp_path}/whole'))
+    (tmp_path / 'coarse.pbtxt').write_text(coarse)
     text = (tmp_path / 'request.pbtxt').read_text()
     given = f'init_segmentation {{ hdf5: "{tmp_path}/volume.h5:raw" }}'
     (tmp_path / 'request.pbtxt').write_text(text + given)

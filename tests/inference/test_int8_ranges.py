@@ -60,6 +60,10 @@ def test_another_image_or_other_weights_have_their_own(config, flood_folder):
     request.write_text(request.read_text().replace('image_stddev: 127', 'image_stddev: 120'))
     settle(dataclasses.replace(read_config(str(request)), precision='int8').resolve())
     assert len(stored(flood_folder)) == 2
+    coarser = request.read_text().replace(':raw"', ':raw" downsample { x: 1 y: 1 z: 2 }')
+    request.write_text(coarser)
+    settle(dataclasses.replace(read_config(str(request)), precision='int8').resolve())
+    assert len(stored(flood_folder)) == 3
 
 
 def test_a_damaged_file_is_one_line(config, flood_folder):

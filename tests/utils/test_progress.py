@@ -24,6 +24,24 @@ def test_line_tells_how_far_it_is_and_how_long_it_takes(
     assert re.fullmatch(r'seeds:  25% 10/40 \[00:00<00:0\d, .*seed/s\]', lines(caplog)[0])
 
 
+def test_slow_work_after_fast_work_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, 'FIRST_LINE_S', 0.2)
+    caplog.set_level('INFO')
+    with progress(total=100_000) as bar:
+        for _ in range(20_000):
+            bar.update()
+        time.sleep(0.4)
+        bar.update()
+        before = len(lines(caplog))
+        for _ in range(3):
+            time.sleep(0.3)
+            bar.update()
+    assert before
+    assert len(lines(caplog)) >= before + 2
+
+
 def test_lines_become_rarer(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

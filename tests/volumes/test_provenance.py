@@ -8,7 +8,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes import provenance
 from ffn.volumes.outputs import OutputSpec
-from ffn.volumes.provenance import read_input_stamp
+from ffn.volumes.provenance import differences, read_input_stamp
 from ffn.volumes.volume import VolumeSource
 
 
@@ -84,3 +84,11 @@ def test_a_claim_that_was_edited(tmp_path):
     path.write_text('{}')
     with pytest.raises(UserError, match=r'manifest\.json is no manifest'):
         provenance.read_claim(path)
+
+
+def test_what_json_cannot_tell_apart_is_no_difference():
+    stored = {'size': [8.0, 8.0, 30.0], 'box': {'start': [1, 2]}}
+    assert differences(stored, {'size': (8.0, 8.0, 30.0), 'box': {'start': (1, 2)}}) == ''
+    assert differences(stored, {**stored, 'size': (8.0, 8.0, 8.0)}) == (
+        'size is [8.0, 8.0, 30.0] there and [8.0, 8.0, 8.0] here'
+    )

@@ -88,6 +88,13 @@ def test_touched_voxels():
     assert touched_box(box, Xyz(2, 4, 1)) == Box(Xyz(-1, 1, 5), Xyz(2, 1, 1))
 
 
+def test_labels_are_not_averaged(path):
+    text = f'hdf5: "{path}:labels" downsample {{ x: 2 y: 2 z: 1 }}'
+    decorated = read_text_or_file(text, inference_pb2.DecoratedVolume(), 'test')
+    with pytest.raises(UserError, match=r'init_segmentation sets downsample, which averages'):
+        VolumeSource.from_proto(decorated, 'init_segmentation')
+
+
 @pytest.mark.parametrize(
     ('text', 'words'),
     [

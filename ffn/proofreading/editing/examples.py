@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 
 from ffn.agglomeration.examples import Example
 from ffn.proofreading.editing.edits import Decision, Edit, Merge, Split, is_part
@@ -34,10 +34,12 @@ def find_examples(table: MergeTable, edits: Sequence[Edit]) -> list[Example]:
         scored[pair.a].append(pair)
         scored[pair.b].append(pair)
     found: dict[tuple[int, int], Example] = {}
-    for edit in active_edits(edits):
-        examples = _of_change(edit, objects, scored)
+    active = active_edits(edits)
+    numbers = {edit.number for edit in active}
+    for edit in active:
+        examples = _of_change(edit, objects, scored) + _taken_apart(edit, found.values())
         objects.apply(edit)
-        for one in [*examples, *_of_decision(edit, objects)]:
+        for one in [*examples, *_of_decision(edit, objects, numbers)]:
             found[one.id_a, one.id_b] = one
     cut = {one.of for one in objects.cuts}
     return [
@@ -64,6 +66,18 @@ def _of_change(edit: Edit, objects: Objects, scored: Scored) -> list[Example]:
     return []
 
 
+def _taken_apart(edit: Edit, found: Collection[Example]) -> list[Example]:
+    """What a split says about pairs that were said to be one before, whether agglomeration has looked at them or not."""
+    if not isinstance(edit.what, Split):
+        return []
+    first, second = map(set, edit.what.parts)
+    return [
+        one._replace(label=0, source='split')
+        for one in found
+        if (one.id_a in first and one.id_b in second) or (one.id_a in second and one.id_b in first)
+    ]
+
+
 def _between(first: set[int], second: set[int], scored: Scored) -> Iterator[ScoredPair]:
     """Pairs of a segment of one side and one of the other."""
     for segment in first:
@@ -72,12 +86,12 @@ def _between(first: set[int], second: set[int], scored: Scored) -> Iterator[Scor
                 yield one
 
 
-def _of_decision(edit: Edit, objects: Objects) -> list[Example]:
-    """What the answer about a place says, given the objects after it."""
+def _of_decision(edit: Edit, objects: Objects, active: Container[str]) -> list[Example]:
+    """What the answer about a place says, given the objects after it and the numbers of edits that count."""
     what = edit.what
     if not isinstance(what, Decision) or len(what.item.ids) != 2 or what.answer == 'skip':
         return []
     a, b = sorted(what.item.ids)
-    is_as_it_should_be = what.answer == 'right' or bool(what.edit)
+    is_as_it_should_be = what.answer == 'right' or what.edit in active
     label = objects.are_one(a, b) == is_as_it_should_be
     return [Example(a, b, what.item.point, int(label), 'decision')]

@@ -24,7 +24,7 @@ from ffn.proofreading.editing.edits import (
 from ffn.proofreading.editing.journal import JournalWriter, new_number
 from ffn.proofreading.editing.merge_table import MergeTable
 from ffn.proofreading.editing.objects import active_edits, replay
-from ffn.proofreading.editing.queue import Progress, Queued, measure_progress
+from ffn.proofreading.editing.queue import Progress, Queued, measure_progress, was_joined
 from ffn.proofreading.editing.split import MAX_VOXELS, SplitInput, split_between, split_object
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz
@@ -63,7 +63,6 @@ class Proofreading:
         self._joined, self._evidence = table.neighbours(), table.by_pair()
         self._max_cut_voxels, self._clock = max_cut_voxels, clock
         self.objects = replay(self._joined, journal.edits)
-        self._as_queued = {one.item.key: self._is_one(one.item) for one in queue}
         self._since = clock()
         self.item = self._find_item()
 
@@ -154,25 +153,36 @@ class Proofreading:
         if not active:
             raise UserError('there is no edit to undo')
         last = active[-1]
+        taken = self._add(Undo(last.number))
         if isinstance(last.what, Decision) and last.what.edit:
             self._add(Undo(last.what.edit))
-        return self._add(Undo(last.number))
+        return taken
 
     def redo(self) -> Edit:
-        """Takes the last undo back, unless there were other edits since.
+        """Takes the last undo back, unless there were other edits since; with an answer, what it had put right.
 
         Raises:
           UserError: there is none.
         """
-        edits = self._journal.edits
-        undos = {edit.number for edit in edits if isinstance(edit.what, Undo)}
-        undone = {edit.what.of for edit in edits if isinstance(edit.what, Undo)}
-        for edit in reversed(edits):
-            if not isinstance(edit.what, Undo):
+        numbered = {edit.number: edit.what for edit in self._journal.edits}
+        undone = {what.of for what in numbered.values() if isinstance(what, Undo)}
+        open_undos: dict[str, str] = {}  # what was undone → by which edit, the last first
+        for number, what in reversed(numbered.items()):
+            if not isinstance(what, Undo):
                 break
-            if edit.what.of not in undos and edit.number not in undone:
-                return self._add(Undo(edit.number))
-        raise UserError('there is no undo to take back')
+            if number not in undone and not isinstance(numbered.get(what.of), Undo):
+                open_undos[what.of] = number
+        if not open_undos:
+            raise UserError('there is no undo to take back')
+        last = next(iter(open_undos))
+        for of in open_undos:
+            what = numbered[of]
+            if isinstance(what, Decision) and what.edit and last in (of, what.edit):
+                if what.edit in open_undos:
+                    self._add(Undo(open_undos[what.edit]))
+                last = of
+                break
+        return self._add(Undo(open_undos[last]))
 
     def _put_right(self, item: Item) -> str:
         a, b = item.ids
@@ -200,10 +210,7 @@ class Proofreading:
 
     def _is_open(self, one: Queued) -> bool:
         """Whether a place is still to be judged; not if another edit has joined or separated its segments."""
-        key = one.item.key
-        if key in self.objects.decisions:
+        ids = one.item.ids
+        if one.item.key in self.objects.decisions:
             return False
-        return self._is_one(one.item) == self._as_queued[key]
-
-    def _is_one(self, item: Item) -> bool:
-        return len(item.ids) == 2 and self.objects.are_one(*item.ids)
+        return len(ids) != 2 or self.objects.are_one(*ids) == was_joined(one)

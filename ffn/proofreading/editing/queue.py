@@ -30,6 +30,8 @@ from ffn.utils.geometry import Xyz
 from ffn.utils.settings import setting
 
 RankBy = Literal['voxels', 'voi', 'run_length']
+# How the reason of a pair begins; read again by `was_joined`.
+_JOINED = 'joined'
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,11 @@ class Queued(NamedTuple):
     item: Item
     priority: float
     reason: str
+
+
+def was_joined(one: Queued) -> bool:
+    """Whether the two segments of a place were one object when it was queued."""
+    return one.item.kind in ('jump', 'loop') or one.reason.startswith(_JOINED)
 
 
 def make_queue(
@@ -174,7 +181,7 @@ def _item(kind: str, pair: ScoredPair) -> Item:
 
 def _reason(pair: ScoredPair, joined: bool, small: int, large: int) -> str:
     sure = 'unknown' if pair.probability is None else f'{pair.probability:.2f}'
-    return f'{"joined" if joined else "apart"}, probability {sure}, {small:,} and {large:,} voxels'
+    return f'{_JOINED if joined else "apart"}, probability {sure}, {small:,} and {large:,} voxels'
 
 
 class _Numbered(dict[int, int]):

@@ -59,7 +59,8 @@ def serve(
 
 
 def _image_layer(config: InferenceConfig, given: str) -> Layer:
-    if spec := given or config.image.spec:
+    as_stored = config.image.downsample is None and config.image.upsample is None
+    if spec := given or config.image.spec * as_stored:
         return open_layer(spec, 'image', 'image')
     volume = config.image.open().single_channel()
     size = volume.voxel_size.xyz if volume.voxel_size else None

@@ -10,7 +10,7 @@ import pytest
 from ffn.agglomeration import joined_volume
 from ffn.cli import apply_edits, coordinates, merge_edits, partitions
 from ffn.proofreading.editing.cut_masks import masks_folder
-from ffn.proofreading.editing.edits import Note, Place
+from ffn.proofreading.editing.edits import Decision, Item, Note, Place, Undo
 from ffn.proofreading.editing.journal import open_journal
 from ffn.proofreading.editing.objects import replay
 from ffn.proofreading.editing.proofread_volume import ProofreadVolume
@@ -18,7 +18,7 @@ from ffn.proofreading.editing.split import SplitInput, split_object
 from ffn.training.config import DataConfig
 from ffn.training.input.examples import ExampleSource
 from ffn.utils.errors import UserError
-from ffn.utils.geometry import Xyz, Zyx
+from ffn.utils.geometry import Box, Xyz, Zyx
 from ffn.volumes.volume import open_volume
 from tests.proofreading.samples import decision, done, merge
 from tests.proofreading.samples import split as split_of
@@ -236,6 +236,43 @@ def test_a_merge_says_so_of_all_pairs_between_two_objects(folder):
         found = {(int(row['id_a']), int(row['id_b'])): row['label'] for row in csv.DictReader(file)}
     # 5 was cut, so that nothing is known about it as a whole.
     assert found == {(7, 9): '1', (9, BIG): '1'}
+
+
+def judged():
+    apply('--examples', 'x.csv')
+    with open('x.csv', newline='') as file:
+        return {(int(row['id_a']), int(row['id_b'])): row['label'] for row in csv.DictReader(file)}
+
+
+def test_pairs_that_were_merged_and_then_split_are_not_one_object(folder):
+    add(merge(9, 5))
+    assert judged() == {(5, 9): '1'}
+    add(split_of([9], [5]))
+    assert judged() == {(5, 9): '0'}
+
+
+def test_an_answer_without_what_it_put_right(folder):
+    """As a session leaves it that was killed while it took an answer back."""
+    [joined] = add(merge(7, 9))
+    [answered] = add(Decision(Item('pair', (7, 9), Xyz(1, 2, 3)), 'wrong', 1.0, joined))
+    assert judged() == {(7, 9): '1'}
+    add(Undo(joined))
+    # It was wrong that they were apart, as they are again.
+    assert judged() == {(7, 9): '1'}
+    add(Undo(answered))
+    assert judged() == {}
+
+
+def test_a_note_about_what_was_cut_names_the_part(folder):
+    at = Xyz(50, 24, 28)
+    add(Note(Place(5, at), 'a spine'), Note(Place(5, Xyz(20, 24, 28)), 'its neck'))
+    part = cut_5()
+    apply('--notes', 'notes.csv', '--output_volume', 'out.h5:labels')
+    with open('notes.csv', newline='') as file:
+        rows = [(row['segment'], row['object']) for row in csv.DictReader(file)]
+    assert rows == [(str(part), str(part)), ('5', '5')]
+    with open_volume('out.h5:labels') as volume:
+        assert volume.read(Box(at, Xyz(1, 1, 1))).item() == part
 
 
 def test_notes_are_a_table_of_the_last_texts(folder):

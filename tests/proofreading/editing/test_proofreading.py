@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from ffn.proofreading.editing.edits import Item
+from ffn.proofreading.editing.edits import Item, Undo
 from ffn.proofreading.editing.journal import Base, open_journal
 from ffn.proofreading.editing.merge_table import MergeTable, ScoredPair
 from ffn.proofreading.editing.proofreading import Proofreading
@@ -25,7 +25,7 @@ TABLE = MergeTable(
     [(1, 2)],
 )
 QUEUE = [
-    Queued(Item('pair', (one.a, one.b), one.point), 10.0 - n, 'a reason')
+    Queued(Item('pair', (one.a, one.b), one.point), 10.0 - n, 'joined' if one.accepted else 'apart')
     for n, one in enumerate((TABLE.pairs[1], TABLE.pairs[2], TABLE.pairs[0]))
 ]
 
@@ -132,9 +132,46 @@ def test_an_answer_is_taken_back_with_what_it_put_right(opened):
     assert objects(session) == [1, 1, 3, 4]
     assert session.item == QUEUE[0]
     session.redo()
-    session.redo()
     assert objects(session) == [1, 1, 1, 4]
     assert session.item == QUEUE[2]
+    with pytest.raises(UserError, match='no undo to take back'):
+        session.redo()
+    # After other edits, too, and one by one.
+    session.undo()
+    session.merge(PLACES[1], PLACES[4])
+    session.answer('right')
+    for _ in range(2):
+        session.undo()
+    session.redo()
+    assert objects(session) == [1, 1, 3, 1]
+    assert session.item == QUEUE[0]
+    session.redo()
+    assert session.progress.judged == 1
+
+
+def test_an_answer_that_an_older_session_has_taken_back(tmp_path):
+    with open_journal(tmp_path / 'j.jsonl', Base('labels')) as journal:
+        session = Proofreading(volume(), TABLE, journal, QUEUE)
+        session.answer('wrong')
+        merged, answered = journal.edits
+        for edit in (merged, answered):  # the other way round than now
+            journal.add(Undo(edit.number))
+        again = Proofreading(volume(), TABLE, journal, QUEUE)
+        assert objects(again) == [1, 1, 3, 4]
+        again.redo()
+        assert objects(again) == [1, 1, 1, 4]
+        assert again.item == QUEUE[2]
+
+
+def test_what_was_settled_by_hand_is_not_asked_in_the_next_session(opened):
+    session = opened(QUEUE)
+    session.merge(PLACES[2], PLACES[3])
+    assert session.left == 1
+    assert opened(QUEUE).left == 1
+    assert opened(QUEUE).item == QUEUE[2]
+    session.split([PLACES[1]], [PLACES[2], PLACES[3]])
+    # 1 and 3 are apart again, 1 and 2 no longer one.
+    assert [one.item for one in (session, opened(QUEUE))] == [QUEUE[1]] * 2
 
 
 def test_the_next_session_goes_on(opened):

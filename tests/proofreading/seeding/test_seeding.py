@@ -3,6 +3,7 @@
 import random
 import threading
 import time
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 
 from ffn.inference import storage
 from ffn.inference.runner import Runner
+from ffn.proofreading.seeding.seed_run import _image_layer
 from ffn.proofreading.seeding.seeding import Seeding
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
+from ffn.volumes.volume import VolumeSource
 from tests.inference import flood
 from tests.inference.oracle import object_mask
 from tests.proofreading.seeded import BOX, STARTS, accept, everything, runner, session
@@ -254,3 +257,13 @@ def test_an_existing_segmentation_is_respected(tmp_path):
     path = storage.subvolume_path(tmp_path / 'results', BOX.start.zyx, 'npz')
     with np.load(path) as data:
         assert data['init_segmentation_ids'].tolist() == [0, 2**63 + 7]
+
+
+def test_the_image_is_shown_as_the_network_sees_it(tmp_path):
+    raw = np.random.default_rng(3).integers(0, 255, (20, 22, 24), np.uint8)
+    with h5py.File(tmp_path / 'v.h5', 'w') as file:
+        file['raw'] = raw
+    source = VolumeSource(f'{tmp_path}/v.h5:raw', downsample=Xyz(2, 2, 1))
+    layer = _image_layer(SimpleNamespace(image=source), '')
+    assert layer.box.size == (12, 11, 20)
+    assert _image_layer(SimpleNamespace(image=source), source.spec).box.size == (24, 22, 20)
