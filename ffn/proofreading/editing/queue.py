@@ -224,21 +224,23 @@ def _sizes_when_joined(
 def _orphans(
     config: QueueConfig, objects: Objects, segments: Mapping[int, Segment], change: Change
 ) -> Iterator[Queued]:
-    """Small objects that end inside; what they belong to is taken to be as large."""
+    """Small objects that end inside; what they belong to is taken to be as large as the object of a random voxel."""
     object_of = _Numbered(objects)
     cut = {one.of for one in objects.cuts}
     members: dict[int, list[int]] = {}
     for segment in segments:
         members.setdefault(object_of[segment], []).append(segment)
     done = objects.done_objects()
+    sizes = {one: total(segments, those) for one, those in members.items()}
+    typical = sum(n * n for n in sizes.values()) / max(sum(sizes.values()), 1)
     for one, those in members.items():
-        voxels = total(segments, those)
+        voxels = sizes[one]
         if voxels >= config.orphan_voxels or one in done or cut.intersection(those):
             continue
         if not any(segments[i].at_face for i in those):
             item = Item('orphan', (one,), segments[those[0]].point)
             reason = f'{voxels:,} voxels, reaches no face of the volume'
-            yield Queued(item, change(voxels, voxels), reason)
+            yield Queued(item, change(voxels, max(voxels, typical)), reason)
 
 
 def _disagreements(

@@ -13,7 +13,7 @@ from ffn.proofreading.editing.journal import open_journal
 from ffn.proofreading.editing.merge_table import MergeTable, ScoredPair
 from ffn.proofreading.editing.objects import replay
 from ffn.proofreading.editing.proofread_volume import ProofreadVolume
-from ffn.proofreading.editing.queue import QueueConfig, make_queue, measure_progress
+from ffn.proofreading.editing.queue import Change, QueueConfig, make_queue, measure_progress
 from ffn.proofreading.editing.queue_table import read_queue
 from ffn.proofreading.editing.survey import Segment, survey
 from ffn.utils.errors import UserError
@@ -86,6 +86,18 @@ def test_orphans():
         'orphan:1',
         'orphan:6',
     ]
+
+
+def test_an_orphan_is_expected_to_be_of_an_object_of_usual_size():
+    segments = {1: Segment(100, False, AT), 2: Segment(700, True, AT), 3: Segment(200, True, AT)}
+    usual = (100**2 + 700**2 + 200**2) / 1000
+    for rank in ('voxels', 'voi', 'run_length'):
+        [orphan] = queue_of(table_of(), segments, rank_by=rank)
+        assert orphan.priority == pytest.approx(Change(rank, 1000)(100, usual))
+    large = {**segments, 1: Segment(100_000 - 1, False, AT), 4: Segment(50, False, AT)}
+    first, _ = queue_of(table_of(), large, rank_by='run_length')
+    whole = 100_000 - 1 + 950
+    assert first.priority == pytest.approx(2 * (100_000 - 1) ** 2 / whole)
 
 
 def test_what_was_judged_or_merged_by_hand_is_not_shown_again():
