@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -201,9 +201,10 @@ def part_id(number: str, index: int) -> int:
     return FIRST_PART + int.from_bytes(hashed[:8], 'big') % FIRST_PART
 
 
-def is_part(segment: int) -> bool:
-    """Whether an id is that of a part."""
-    return FIRST_PART <= segment < 2 * FIRST_PART
+def parts_of(edits: Iterable[Edit]) -> set[int]:
+    """Ids of all parts that have been cut off, also by splits that were undone since."""
+    splits = (edit.what for edit in edits if isinstance(edit.what, Split))
+    return {cut.new for split in splits for cut in split.cuts}
 
 
 # Readers: each takes a value of JSON, and returns it in its type or raises ValueError.

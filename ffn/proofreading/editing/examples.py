@@ -6,7 +6,7 @@ import collections
 from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 
 from ffn.agglomeration.examples import Example
-from ffn.proofreading.editing.edits import Decision, Edit, Merge, Split, is_part
+from ffn.proofreading.editing.edits import Decision, Edit, Merge, Split, parts_of
 from ffn.proofreading.editing.merge_table import MergeTable, ScoredPair
 from ffn.proofreading.editing.objects import Objects, active_edits
 
@@ -28,7 +28,8 @@ def find_examples(table: MergeTable, edits: Sequence[Edit]) -> list[Example]:
     Returns:
       One example for each pair, ascending by ids; segments that were cut, and parts cut off them, are in none.
     """
-    objects = Objects(table.neighbours())
+    parts = parts_of(edits)
+    objects = Objects(table.neighbours(), parts)
     scored = collections.defaultdict(list)
     for pair in table.pairs:
         scored[pair.a].append(pair)
@@ -45,7 +46,7 @@ def find_examples(table: MergeTable, edits: Sequence[Edit]) -> list[Example]:
     return [
         one
         for pair, one in sorted(found.items())
-        if pair[0] != pair[1] and not any(i in cut or is_part(i) for i in pair)
+        if pair[0] != pair[1] and cut.union(parts).isdisjoint(pair)
     ]
 
 

@@ -23,7 +23,7 @@ from ffn.proofreading.editing.edits import (
     Place,
     Split,
     Undo,
-    is_part,
+    parts_of,
 )
 from ffn.utils.geometry import Xyz
 
@@ -51,7 +51,7 @@ def replay(joined: Mapping[int, Collection[int]], edits: Sequence[Edit]) -> Obje
       joined: segment → those it is joined with before any edit; see `neighbours_of`.
       edits: of a journal.
     """
-    objects = Objects(joined)
+    objects = Objects(joined, parts_of(edits))
     for edit in active_edits(edits):
         objects.apply(edit)
     return objects
@@ -76,15 +76,18 @@ class Objects:
       notes: voxel → the last note there.
       decisions: key of an item of the queue → the last decision about it.
       by_hand: (lower id, higher id) of segments that a person has merged.
+      parts: ids that are of parts, if they are there or not.
       problems: one line for each edit that could not be applied as it was meant.
     """
 
-    def __init__(self, joined: Mapping[int, Collection[int]]):
+    def __init__(self, joined: Mapping[int, Collection[int]], parts: Iterable[int] = ()):
         """No edits yet.
 
         Args:
           joined: see `replay`; not changed.
+          parts: of splits that are known already, see `parts_of`.
         """
+        self.parts = set(parts)
         self.cuts: list[Cut] = []
         self.done: dict[str, Place] = {}
         self.notes: dict[Xyz, Note] = {}
@@ -168,6 +171,7 @@ class Objects:
         self._check_parts(edit, (cut.of for cut in split.cuts))
         for cut in split.cuts:
             self.cuts.append(cut)
+            self.parts.add(cut.new)
             self._connect(cut.of, cut.new)
         groups = [group for part in split.parts for group in self._by_object(part)]
         first, second = map(set, split.parts)
@@ -203,7 +207,7 @@ class Objects:
         """Notes parts that do not exist, since the split that made them was undone."""
         known = {cut.new for cut in self.cuts}
         for segment in segments:
-            if is_part(segment) and segment not in known:
+            if segment in self.parts and segment not in known:
                 self.problems.append(
                     f'{edit.what.kind} {edit.number}: the split that made part {segment} was undone'
                 )

@@ -14,7 +14,7 @@ import numpy as np
 from neuroglancer import equivalence_map, viewer_state
 
 from ffn.proofreading.editing.cut_masks import CutLabels
-from ffn.proofreading.editing.edits import Cut, Note, is_part
+from ffn.proofreading.editing.edits import Cut, Note
 from ffn.proofreading.editing.objects import Objects
 from ffn.proofreading.viewing.sources import ServedArray, coordinate_space
 from ffn.utils.geometry import Box, Xyz
@@ -99,9 +99,9 @@ class ProofreadLayers:
             layer.source = [ServedArray(array, start, self._voxel_size, labels=True)]
             self._cuts = labels.cuts
         # A part whose cut was undone has no mesh, for which the viewer would wait.
-        parts = {cut.new for cut in labels.cuts}
+        gone = objects.parts - {cut.new for cut in labels.cuts}
         shown = [int(one) for one in selected or layer.segments]
-        chosen = [objects.object_of(one) for one in shown if one in parts or not is_part(one)]
+        chosen = [objects.object_of(one) for one in shown if one not in gone]
         layer.equivalences = _Equivalences(_groups(objects, chosen))
         layer.segments = sorted(set(chosen))
 

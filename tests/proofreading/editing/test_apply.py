@@ -222,6 +222,7 @@ def test_pairs_that_were_judged(folder):
     assert rows == [
         ('3', '7', '10', '20', '8', '0', 'split', ''),
         ('5', '9', '1', '2', '3', '1', 'merge', ''),
+        ('5', str(2**62 + 1), '1', '2', '3', '1', 'merge', ''),  # no part, if large
         ('7', '9', '1', '2', '3', '1', 'decision', ''),
     ]
 

@@ -53,6 +53,12 @@ def test_a_cut_part():
     assert f'the split that made part {PART} was undone' in undone.problems[0]
 
 
+def test_a_large_id_is_no_part_that_is_missing():
+    found = objects_of([merge(1, 2**62 + 5), split([1], [2**62 + 5])])
+    assert not found.problems
+    assert found.members(1) == {1}
+
+
 def test_done_objects_that_are_changed_are_open_again():
     assert set(objects_of([merge(1, 2), done(2)]).done_objects()) == {1}
     assert not objects_of([merge(1, 2), done(2), merge(1, 3)]).done_objects()
