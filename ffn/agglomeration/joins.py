@@ -17,6 +17,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
+from absl import logging
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -128,6 +129,14 @@ def measure_segments(overlaps: np.ndarray, rules: JoinRules) -> Segments:
         if soma and count >= rules.soma_min_voxels:
             most[segment] = max(most.get(segment, (0, 0)), (count, soma))
     one_value = len(somata) == 1
+    if one_value and len(most) > 1:
+        logging.warning(
+            'all somata are marked by one value, %d, so each of the %d segments with %d of its voxels or more counts as one, '
+            'and they are not joined; where they are pieces of one soma, give other somata other values',
+            next(iter(somata)),
+            len(most),
+            rules.soma_min_voxels,
+        )
     # Numbers below 0 are segments that count as a soma of their own.
     found = {i: -i if one_value else soma for i, (_, soma) in most.items()}
     if rules.soma_size:

@@ -6,7 +6,7 @@ from absl import logging
 
 from ffn.inference.request import read_box
 from ffn.utils.errors import UserError
-from ffn.utils.geometry import Box
+from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.units import KnownVoxelSize
 from ffn.volumes.volume import VolumeSource
 
@@ -28,6 +28,10 @@ def box_of_labels(
     """
     with segmentation.open() as volume:
         whole, size = volume.require_labels().box, volume.voxel_size
+    if (
+        segmentation.upsample is not None
+    ):  # without the background around them, see `ffn.volumes.resampled`
+        whole = whole.shrink(Xyz(*(factor - 1 for factor in segmentation.upsample)))
     known = None if size is None else size.of(segmentation.name)
     if not text_or_path:
         return whole, known

@@ -131,7 +131,7 @@ def test_nothing_to_join():
     assert len(found.why) == len(found.between) == 0
 
 
-def test_somata_of_segments():
+def test_somata_of_segments(caplog):
     rows = np.array(
         [[1, 0, 500], [1, 3, 90], [1, 4, 60], [2, 4, 40], [5, 0, 9000], [6, 3, 51]], np.uint64
     )
@@ -141,7 +141,9 @@ def test_somata_of_segments():
     assert found.soma == {1: 3, 6: 3, 5: -5}
     # One value for all somata: each segment is one of its own.
     rows[:, 1] = np.minimum(rows[:, 1], 1)
+    assert not caplog.text
     assert measure_segments(rows, rules).soma == {1: -1, 6: -6, 5: -5}
+    assert 'marked by one value, 1, so each of the 2 segments' in caplog.text
 
 
 def test_rules_that_make_no_sense():
