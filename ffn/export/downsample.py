@@ -88,11 +88,13 @@ def _most_frequent_at(
     values = np.stack([labels.take(corners + step) for step in steps])
     several = ((values != greatest) & (values != 0)).any(axis=0)  # most have one label
     values = np.sort(values[:, several], axis=0)
-    counts = np.zeros(values.shape, np.uint8)
+    winners, longest, run = np.zeros_like(values[0]), *np.zeros((2, values.shape[1]), np.int64)
+    before = winners  # of each run of equal labels, the first that is longer than all before
     for value in values:
-        counts += values == value
-    counts[values == 0] = 0
-    winners = counts.argmax(axis=0)
+        run = np.where((value == before) & (value != 0), run + 1, value != 0)
+        longer = run > longest
+        winners, longest = np.where(longer, value, winners), np.where(longer, run, longest)
+        before = value
     most = greatest.copy()
-    most[several] = np.take_along_axis(values, winners[np.newaxis], axis=0)[0]
+    most[several] = winners
     return most

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -176,8 +176,9 @@ def _image_choices(
             f'nanometres, {measured.voxel_size.source}; sections are {anisotropy:.3g} times as thick as '
             'pixels are wide',
         )
-    yield Choice('image_mean', round(measured.mean, 2), 'of the image where it is labelled')
-    yield Choice('image_stddev', round(measured.stddev, 2), 'likewise')
+    mean, stddev = (float(f'{n:.5g}') for n in (measured.mean, measured.stddev))
+    yield Choice('image_mean', mean, 'of the image where it is labelled')
+    yield Choice('image_stddev', stddev, 'likewise')
     if size is not None and max(size[:2]) < _FINE_NM:
         factor = 2 ** max(1, round(math.log2(_TARGET_NM / max(size[:2]))))
         factors = [factor, factor, max(1, min(factor, int(factor * max(size[:2]) / size[2])))]
@@ -223,18 +224,8 @@ def _tiling_choices(image_size: Xyz, fov: Xyz) -> Iterator[Choice]:
 def _augmentation_choices(
     size: tuple[float, float, float] | None, anisotropy: float, network: _Network
 ) -> Iterator[Choice]:
-    alike = size is not None and anisotropy < _ISOTROPIC
-    is_cube = len(set(network.fov)) == len(set(network.deltas)) == 1
-    axes = '0,1,2' if alike and is_cube else '1,2'
-    yield Choice(
-        'permutable_axes',
-        axes,
-        'indices in z,y,x; all axes look alike'
-        if axes == '0,1,2'
-        else 'indices in z,y,x; the field of view is shorter along z'
-        if alike
-        else 'indices in z,y,x; x and y look alike, z does not',
-    )
+    axes, why = _permutable_axes(size, network)
+    yield Choice('permutable_axes', ','.join(map(str, axes)), f'indices in z,y,x; {why}')
     sections = anisotropy >= 2
     yield Choice(
         'augmentation',
@@ -243,6 +234,32 @@ def _augmentation_choices(
         if sections
         else 'changes in three dimensions, for blocks imaged face by face',
     )
+
+
+def _permutable_axes(
+    size: tuple[float, float, float] | None, network: _Network
+) -> tuple[tuple[int, ...], str]:
+    """Which axes training may exchange, and why."""
+    if size is None:
+        return (1, 2), 'x and y are taken to look alike'
+    is_cube = len(set(network.fov)) == len(set(network.deltas)) == 1
+    if _alike(size):
+        if is_cube:
+            return (0, 1, 2), 'all axes look alike'
+        return (1, 2), 'the field of view is shorter along z'
+    if _alike(size[:2]):
+        return (1, 2), 'x and y look alike, z does not'
+    if is_cube and (_alike(size[1:]) or _alike(size[::2])):
+        axes = (0, 1) if _alike(size[1:]) else (0, 2)
+        return (
+            axes,
+            f'{"z and y" if axes[1] == 1 else "z and x"} look alike, the other axis does not',
+        )
+    return (2,), 'no two axes look alike'
+
+
+def _alike(sizes: Sequence[float]) -> bool:
+    return max(sizes) < _ISOTROPIC * min(sizes)
 
 
 def _augmentation(size: tuple[float, float, float] | None, sections: bool) -> dict[str, Any]:
@@ -284,6 +301,14 @@ def _warnings(
             'neither the volumes nor --voxel_size say how large a voxel is: it is taken for a cube, and nothing '
             'is in physical units'
         )
+    elif not _alike(size[:2]) or size[2] * _ISOTROPIC < max(size[:2]):
+        yield (
+            f'voxels are x,y,z {",".join(f"{n:g}" for n in size)} nm: field of view, seeds and augmentation are planned for '
+            'z as the thickest axis, or for cubes; is this the order of the axes? Otherwise import the volume with its '
+            'sections along z'
+        )
+    if not measured.stddev > 0:
+        yield f'the image is {measured.mean:g} wherever it was looked at: there is nothing to learn from'
     shape, radius = measured.box.size, network.radius
     centres = [n - 2 * r for n, r in zip(shape, radius, strict=True)]
     if min(centres) <= 0:

@@ -7,6 +7,7 @@ TensorStore knows, `_ARRAY_DIMENSIONS` of xarray, `axis_names` of funlib; `pixel
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -97,10 +98,12 @@ def _describe_attributes(
         names = normalize_names(multiscale.axes) or labels
         arrangement = arrange(names or _default_names(driver, len(shape)), shape, what)
         return _describe_scale(multiscale, arrangement, what)
-    own = labels or _names_in_attributes(attributes)
+    own = labels if {'x', 'y', 'z'}.intersection(labels) else _names_in_attributes(attributes)
     arrangement = arrange(own or _default_names(driver, len(shape)), shape, what)
     if driver == 'n5' and (size := _n5_size(attributes, group, arrangement, what)) is not None:
-        return StoreDescription(arrangement, size)
+        origin = _n5_origin(folder, attributes, size, what)
+        source = '' if origin is None else 'its attribute transform'
+        return StoreDescription(arrangement, size, origin, source)
     if driver == 'n5' and 'offset' in attributes:
         attributes = _reversed(attributes, what)
     size, origin, source = read_voxels(attributes, arrangement, what)
@@ -213,6 +216,36 @@ def _n5_size(
             values, [nanometres(unit)] * 3, arrangement, what, 'its attribute pixelResolution'
         )
     return None
+
+
+def _n5_origin(
+    folder: Folder, attributes: Mapping[str, Any], size: KnownVoxelSize, what: str
+) -> tuple[int, int, int] | None:
+    """First voxel z, y, x of an N5 array whose attribute transform says where the centre of that is."""
+    offset = _of_transform(attributes, 'translate')
+    if offset is None:
+        return None
+    above = folder.above()
+    finest = above.below('s0').read_attributes('n5') if above is not None else {}
+    return read_offset(offset, size, what, _of_transform(finest, 'scale'))
+
+
+def _of_transform(attributes: Mapping[str, Any], name: str) -> list[float] | None:
+    """Nanometres z, y, x of a list in the attribute transform; None where they are not there."""
+    transform = attributes.get('transform')
+    if not isinstance(transform, dict) or not {'axes', name, 'units'} <= set(transform):
+        return None
+    try:
+        named = {
+            axis: float(value) * (nanometres(unit) or math.nan)
+            for axis, value, unit in zip(
+                transform['axes'], transform[name], transform['units'], strict=True
+            )
+        }
+        found = [named[axis] for axis in 'zyx']
+    except (TypeError, ValueError, LookupError):
+        return None
+    return None if any(map(math.isnan, found)) else found
 
 
 def _reversed(attributes: Mapping[str, Any], what: str) -> dict[str, Any]:

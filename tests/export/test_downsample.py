@@ -1,5 +1,7 @@
 """Coarse labels: thin objects stay."""
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -27,6 +29,25 @@ BIG = 2**63 + 5
 def test_a_cell(cell, expected):
     labels = np.array(cell, np.uint64).reshape(2, 2, 2)
     assert most_frequent(labels, Zyx(2, 2, 2)).tolist() == [[[expected]]]
+
+
+def test_a_large_cell_with_more_background_than_either_label():
+    cell = np.zeros((16, 16, 16), np.uint64)
+    voxels = np.random.default_rng(0).permutation(cell.size)
+    cell.ravel()[voxels[:512]], cell.ravel()[voxels[512:768]] = 7, 9
+    assert most_frequent(cell, Zyx(16, 16, 16)).tolist() == [[[7]]]
+    cell.ravel()[voxels[768:1280]] = 5  # as many as of 7: the smaller label
+    assert most_frequent(cell, Zyx(16, 16, 16)).tolist() == [[[5]]]
+
+
+def test_large_cells_take_no_longer_than_small_ones():
+    labels = np.random.default_rng(0).integers(0, 9, (96, 96, 96)).astype(np.uint64) // 4
+    times = []
+    for factor in (4, 16):
+        begin = time.process_time()
+        most_frequent(labels, Zyx(*3 * [factor]))
+        times.append(time.process_time() - begin)
+    assert times[1] < 5 * times[0] + 0.5
 
 
 def test_axes_have_their_own_factors():

@@ -114,6 +114,36 @@ def test_min_size_costs_little(tmp_path):
     assert reason.startswith('makes 1 of 3 objects background, 0.10% of')
 
 
+@pytest.mark.parametrize(
+    ('resolution', 'axes', 'told'),
+    [
+        ((8, 8, 8), '0,1,2', False),
+        ((40, 8, 8), '1,2', False),
+        ((8, 8, 40), '0,1', True),
+        ((8, 40, 8), '0,2', True),
+        ((4, 16, 16), '1,2', True),
+        ((4, 8, 16), '2', True),
+    ],
+)
+def test_axes_of_other_sizes_are_not_exchanged(tmp_path, resolution, axes, told):
+    found = measure(*write(tmp_path / 'v.h5', *blocks(), resolution=resolution), quiet=True)
+    made = make_plan(dataclasses.replace(found, box=Box.of_shape((300,) * 3)), 80, True, 4)
+    assert made['permutable_axes'] == axes
+    assert any('is this the order of the axes?' in line for line in made.warnings) == told
+
+
+def test_small_values_of_an_image_keep_their_digits(tmp_path):
+    image, labels = blocks()
+    image = (image.astype(np.float32) / 1e4 + 0.0013).astype(np.float32)
+    found = measure(*write(tmp_path / 'v.h5', image, labels), quiet=True)
+    made = make_plan(found, 80, False, 4)
+    assert made['image_mean'] == pytest.approx(found.mean, rel=1e-4)
+    assert made['image_stddev'] == pytest.approx(found.stddev, rel=1e-4)
+    assert found.stddev < 0.005
+    constant = dataclasses.replace(found, stddev=0.0)
+    assert any('nothing to learn from' in n for n in make_plan(constant, 80, False, 4).warnings)
+
+
 def test_what_is_doubtful_is_told(tmp_path):
     def warnings(image, labels, **attributes):
         found = measure(*write(tmp_path / 'v.h5', image, labels, **attributes), quiet=True)

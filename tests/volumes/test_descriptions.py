@@ -244,6 +244,34 @@ def test_voxel_size_of_n5(tmp_path, attributes):
     check(tmp_path / 'v')
 
 
+def test_n5_begins_where_its_transform_says(tmp_path):
+    """s1 is made of two voxels along x and y, whose centre lies between theirs."""
+    for name, data, scale, translate in (
+        ('s0', DATA, [33, 9.5, 8], [66, 19, -16]),
+        ('s1', DATA[:, ::2, ::2], [33, 19, 16], [66, 23.75, -12]),
+    ):
+        write_n5(tmp_path / 'g.n5' / name, data)
+        transform = {'axes': ['z', 'y', 'x'], 'scale': scale, 'units': ['nm'] * 3}
+        n5_attributes(tmp_path / 'g.n5' / name, transform={**transform, 'translate': translate})
+    source = 'attribute transform'
+    check(tmp_path / 'g.n5' / 's0', start=(-2, 2, 2), source=source)
+    n5_attributes(tmp_path / 'g.n5', multiscales=[])
+    coarse = {'size': (16, 19, 33), 'data': DATA[:, ::2, ::2]}
+    check(tmp_path / 'g.n5' / 's1', start=(-1, 1, 2), source=source, **coarse)
+
+
+def test_names_of_axes_that_say_nothing(tmp_path):
+    spec = {
+        'driver': 'zarr3',
+        'kvstore': f'file://{tmp_path}/v/',
+        'metadata': {'dimension_names': ['dim_0', 'dim_1', 'dim_2']},
+    }
+    ts = pytest.importorskip('tensorstore')
+    ts.open(spec, create=True, dtype='uint8', shape=DATA.shape).result().write(DATA).result()
+    with open_volume(str(tmp_path / 'v')) as volume:
+        np.testing.assert_array_equal(volume.read(volume.box), DATA)
+
+
 def test_scales_of_n5(tmp_path):
     group = tmp_path / 'g.n5'
     write_n5(group / 's0', DATA)

@@ -44,11 +44,15 @@ def equalize(section: np.ndarray) -> np.ndarray:
       section: [y, x].
 
     Returns:
-      Array of the same type and shape, over the full range of an integer type, or from 0 to 1.
+      Array of the same type and shape, over the full range of an integer type, or from 0 to 1; a constant one as it is.
     """
     from skimage import exposure
 
-    even = exposure.equalize_adapthist(section)
+    low, high = float(section.min()), float(section.max())
+    if low == high:
+        return section
+    # Its range alone counts; scikit-image clips what is negative, and refuses floats beyond 1.
+    even = exposure.equalize_adapthist((section.astype(np.float64) - low) / (high - low))
     if section.dtype.kind == 'f':
         return even.astype(section.dtype)
     limits = np.iinfo(section.dtype)

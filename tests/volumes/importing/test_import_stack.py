@@ -101,6 +101,20 @@ def test_clahe_spreads_contrast_over_the_type(tmp_path, dtype):
     assert np.ptp(result[1]) == 0
 
 
+@pytest.mark.parametrize('dtype', [np.int8, np.int16, np.uint16, np.float32])
+def test_clahe_depends_on_contrast_alone(dtype):
+    """Not on the type in which it is stored, nor on where 0 is."""
+    section = np.random.default_rng(0).integers(0, 200, (64, 80)).astype(np.uint8)
+    expected = import_stack.equalize(section) / 255
+    stored = (section.astype(float) - 100) * (0.03 if dtype is np.float32 else 1)
+    if dtype is np.uint16:
+        stored = section * 50.0
+    found = import_stack.equalize(stored.astype(dtype)).astype(float)
+    limits = (0, 1) if dtype is np.float32 else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    scaled = (found - limits[0]) / (limits[1] - limits[0])
+    np.testing.assert_allclose(scaled, expected, atol=0.01)
+
+
 def test_large_sections_are_no_decompression_bomb(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 30)  # of 70
     write_sections(tmp_path, random_stack(np.uint8), 'png')
