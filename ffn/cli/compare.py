@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> Comparison:
         )
         b, box = shared_box(a, b, offset, wanted, ('A', 'B'))
         image = open_image(args, stack)
+        find_voxel_size(args, a, b, image)  # tells what contradicts
         found = Comparison.of(compare_volumes(a, b, box, quiet=args.quiet), args.worst)
         if not found.objects_a and not found.objects_b:
             raise UserError(f'neither A nor B has a label in box {box}')

@@ -50,6 +50,10 @@ def main(argv: Sequence[str] | None = None) -> Evaluation:
     check_comparison_flags(args)
     if args.merge_threshold is not None and not 0 <= args.merge_threshold < math.inf:
         raise UserError(f'--merge_threshold is {args.merge_threshold:g}; expected 0 or more')
+    if args.merge_threshold is not None and not (args.skeletons or args.skeletons_from_groundtruth):
+        raise UserError(
+            '--merge_threshold is for the run length along --skeletons or --skeletons_from_groundtruth'
+        )
     wanted, offset = read_box_and_offset(args)
     with contextlib.ExitStack() as stack:
         truth = stack.enter_context(

@@ -11,6 +11,7 @@ from ffn.distributed.pool import PoolConfig
 from ffn.export.meshes import MeshConfig
 from ffn.export.neuroglancer import export
 from ffn.export.skeletons import SkeletonConfig
+from ffn.utils.errors import UserError
 from ffn.utils.geometry import parse_voxel_size
 from ffn.utils.settings import section, setting
 from ffn.volumes.missing import MISSING_HELP, ON_MISSING, OnMissing
@@ -46,6 +47,12 @@ class Export:
     skeletons: SkeletonConfig = section('Skeletons', default_factory=SkeletonConfig)
     pool: PoolConfig = section('Where it runs', default_factory=PoolConfig)
     quiet: bool = setting('no progress bar', default=False)
+
+    def __post_init__(self) -> None:
+        if self.scales < 0:
+            raise UserError(f'--scales is {self.scales}; expected 0 or more')
+        if self.unlabelled is not None and not self.labels:
+            raise UserError('--unlabelled is for --labels, which are not given')
 
 
 def run(command: Export) -> None:

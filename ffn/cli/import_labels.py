@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import cast, get_args
 
 from ffn.cli.flags import add_settings, make_parser, read_settings
+from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz, parse_voxel_size
 from ffn.utils.settings import setting
 from ffn.volumes.downsample import NO_FACTORS, parse_factors
@@ -82,6 +83,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     add_settings(parser, 'Labels', ImportLabels)
     command = read_settings(parser.parse_args(argv), ImportLabels)
+    if command.instances is None and command.link != 'faces':
+        raise UserError(
+            f'--link {command.link} is for objects that --instances makes of a mask; labels are taken as they are'
+        )
     from ffn.volumes.importing.import_labels import import_labels
 
     done = import_labels(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,6 +42,10 @@ def main(argv: Sequence[str] | None = None) -> list[Result]:
         args.max_seconds,
         args.unlabelled,
     )
+    if args.merge_threshold is not None and not 0 <= args.merge_threshold < math.inf:
+        raise UserError(f'--merge_threshold is {args.merge_threshold:g}; expected 0 or more')
+    if args.merge_threshold is not None and not args.skeletons:
+        raise UserError('--merge_threshold needs --skeletons, whose run length it is for')
     if args.workers < 1:
         raise UserError(f'--workers is {args.workers}; expected 1 or more')
     with startup_messages_hidden():
@@ -69,7 +74,8 @@ def _print_ranking(
     print(' '.join(f'{name:>15}' for name in shown) + '  checkpoint, setting')
     for result in ranked[:at_most]:
         numbers = ' '.join(f'{result.scores[name]:15.4f}' for name in shown)
-        print(f'{numbers}  {result.checkpoint}, {result.setting}')
+        stopped = '' if result.scores.get('complete', True) else ' (stopped at a limit)'
+        print(f'{numbers}  {result.checkpoint}, {result.setting}{stopped}')
     if len(ranked) > at_most:
         print(f'and {len(ranked) - at_most} more in {directory / "selection.csv"}')
     print(f'best by {metric}: {directory / "selected.pbtxt"}')

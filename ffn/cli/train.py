@@ -11,7 +11,7 @@ from absl import logging
 
 from ffn.cli.flags import format_flags, parse_command, read_settings
 from ffn.training.config import TrainConfig
-from ffn.utils.errors import UserError
+from ffn.utils.errors import UserError, reason
 from ffn.utils.settings import section, setting
 from ffn.utils.startup import startup_messages_hidden
 
@@ -105,7 +105,17 @@ def _make_evaluation(
         stop=stop,
         unlabelled=command.config.data.unlabelled,
     )
-    return lambda checkpoint: box.evaluate(checkpoint).scalars()
+
+    def evaluate(checkpoint: str) -> Mapping[str, float]:
+        try:
+            return box.evaluate(checkpoint).scalars()
+        except (UserError, OSError) as error:  # not worth the training
+            logging.error(
+                'the held-out box could not be scored, training goes on: %s', reason(error)
+            )
+            return {}
+
+    return evaluate
 
 
 def main(argv: Sequence[str] | None = None) -> None:

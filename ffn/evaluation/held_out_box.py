@@ -21,11 +21,13 @@ from absl import logging
 from ffn.evaluation.held_out_score import HeldOutScore, Segmented
 from ffn.inference import inference_pb2
 from ffn.inference.config import InferenceConfig
+from ffn.inference.core import movement
 from ffn.inference.core.canvas import Canvas, Interrupted
 from ffn.inference.input_volumes import clip_box
 from ffn.inference.request import complete_request, make_config
 from ffn.inference.run_progress import RunProgress
 from ffn.inference.runner import Runner
+from ffn.inference.seeds import registry
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.labels import renumber
@@ -86,6 +88,8 @@ class HeldOutBox:
                 raise UserError(f'{name} is {value}; expected a limit, or 0 for none')
         if not request.seed_policy:
             raise UserError('seed_policy is not set; PolicyPeaks is the usual choice')
+        registry.policy_class(request.seed_policy)
+        movement.policy_class(request.movement_policy_name)
         self._template = _copy(request)
         self._max_steps, self._max_seconds = max_steps, max_seconds
         self._stop = stop or threading.Event()
@@ -123,6 +127,18 @@ class HeldOutBox:
     def voxel_size(self) -> tuple[float, float, float] | None:
         """Voxel size x, y, z that the last segmentation was made with: the request's, or the training's."""
         return None if self._config is None else self._config.voxel_size
+
+    def start(self, weights: str | Path | keras.Model) -> None:
+        """Opens the image and loads a network without segmenting; what is wrong with a request is told here.
+
+        Raises:
+          UserError: see `evaluate`.
+        """
+        try:
+            self._started(weights)
+        except BaseException:
+            self.close()
+            raise
 
     def evaluate(self, weights: str | Path | keras.Model) -> HeldOutScore:
         """Segments the box and scores the result.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,10 +16,13 @@ from ffn.distributed.pool import Pool, open_pool, run_stage
 from ffn.evaluation.erl import erl_score
 from ffn.evaluation.held_out_box import HeldOutBox
 from ffn.evaluation.held_out_score import HeldOutScore
-from ffn.evaluation.skeletons import read_skeletons
+from ffn.evaluation.skeletons import Skeletons, read_skeletons
+from ffn.evaluation.swc import read_swc
 from ffn.evaluation.trials import Result, Trial, collect_scores, read_result, write_result
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
+from ffn.volumes.provenance import model_digest
+from ffn.volumes.volume import open_volume
 
 Trials = Sequence[tuple[Path, Trial]]
 """Trials of one setting, each with the path of its result."""
@@ -47,11 +51,8 @@ class SweepConfig:
     unlabelled: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings as JSON. Results are named after it: what earlier versions lacked is left out if unset."""
-        settings = {**dataclasses.asdict(self), 'box': str(self.box)}
-        if self.unlabelled is None:
-            del settings['unlabelled']
-        return settings
+        """The settings as JSON; results are named after it."""
+        return {**dataclasses.asdict(self), 'box': str(self.box)}
 
 
 class Scorer:
@@ -88,9 +89,11 @@ class Scorer:
           UserError: see `HeldOutBox`.
         """
         held_out = self._open_box(trial)
+        held_out.start(trial.checkpoint)
+        skeletons = self._read_skeletons(held_out)  # before anything that takes long
         found = held_out.segment(trial.checkpoint)
         score = HeldOutScore.of(held_out.truth, found)
-        erl = self._score_skeletons(held_out, found.labels)
+        erl = self._score_skeletons(skeletons, held_out, found.labels)
         return Result(trial.checkpoint, trial.setting, collect_scores(score, erl))
 
     def _open_box(self, trial: Trial) -> HeldOutBox:
@@ -109,17 +112,24 @@ class Scorer:
             self._setting = setting
         return self._box
 
-    def _score_skeletons(self, held_out: HeldOutBox, labels: np.ndarray) -> Mapping[str, float]:
+    def _read_skeletons(self, held_out: HeldOutBox) -> Skeletons | None:
         if not self._config.skeletons:
-            return {}
-        size, box = held_out.voxel_size, held_out.box
+            return None
+        size = held_out.voxel_size
         if size is None:
             raise UserError(
                 'the voxel size is not known, by which skeletons are placed in the volume: set voxel_size '
                 'in the request'
             )
-        skeletons = read_skeletons(self._config.skeletons, size).clipped(box)
-        segments = labels[tuple((skeletons.voxels_zyx - box.start.zyx).T)]
+        return read_skeletons(self._config.skeletons, size).clipped(held_out.box)
+
+    def _score_skeletons(
+        self, skeletons: Skeletons | None, held_out: HeldOutBox, labels: np.ndarray
+    ) -> Mapping[str, float]:
+        size = held_out.voxel_size
+        if skeletons is None or size is None:
+            return {}
+        segments = labels[tuple((skeletons.voxels_zyx - held_out.box.start.zyx).T)]
         score = erl_score(skeletons, segments.astype(np.uint64), size, self._config.merge_threshold)
         return {'erl': score.erl, 'normalised_erl': score.normalised_erl}
 
@@ -182,7 +192,12 @@ def run_trials(
     Raises:
       UserError: none did.
     """
-    paths = [directory / 'trials' / f'{t.key(config.as_dict())}.json' for t in trials]
+    conditions = {**config.as_dict(), 'content': _digest(config)}
+    models = {trial.checkpoint: _digest_of_model(trial.checkpoint) for trial in trials}
+    paths = [
+        directory / 'trials' / f'{t.key({**conditions, "model": models[t.checkpoint]})}.json'
+        for t in trials
+    ]
     paths[0].parent.mkdir(parents=True, exist_ok=True)
     todo = [pair for pair in zip(paths, trials, strict=True) if read_result(pair[0]) is None]
     if len(todo) < len(trials):
@@ -209,6 +224,30 @@ def run_trials(
     if not results:
         raise UserError(failed[0])
     return results
+
+
+def _digest(config: SweepConfig) -> str:
+    """Of the ground truth in the box and of the skeletons, which are read here so that what is wrong is told at once.
+
+    Raises:
+      UserError: one cannot be read.
+    """
+    hashed = hashlib.sha256()
+    with open_volume(config.labels) as volume:
+        part = config.box.intersection(volume.box)
+        if part is not None:
+            hashed.update(np.ascontiguousarray(volume.read(part)).data)
+    for path in config.skeletons:
+        read_swc(Path(path))
+        hashed.update(Path(path).read_bytes())
+    return hashed.hexdigest()
+
+
+def _digest_of_model(checkpoint: str) -> str:
+    try:
+        return model_digest(checkpoint)
+    except UserError:  # told by the trial
+        return ''
 
 
 def _divide(todo: Trials, pool: Pool) -> Iterator[Trials]:

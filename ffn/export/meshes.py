@@ -25,7 +25,7 @@ from ffn.export.pyramid import Pyramid
 from ffn.export.surfaces import STEPS, Surface, find_surfaces, join, simplify, with_volume
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, blocks
-from ffn.utils.settings import setting
+from ffn.utils.settings import check_needed, setting
 
 FOLDER = 'mesh'
 # Pieces of an object that are simplified as one, bytes; these are about ten times as much in memory.
@@ -78,6 +78,7 @@ class MeshConfig:
             raise UserError(f'--mesh_levels is {self.levels}; expected 0 or more')
         if not 8 <= self.chunk <= 1024:
             raise UserError(f'--mesh_chunk is {self.chunk}; expected 8 to 1024 voxels')
+        check_needed(self, 'wanted')
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from ffn.export.trees import remove_spurs, spanning_tree, straighten
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, blocks
 from ffn.utils.labels import compact
-from ffn.utils.settings import setting
+from ffn.utils.settings import check_needed, setting
 
 FOLDER = 'skeletons'
 _BLOCK = Xyz(128, 128, 128)
@@ -74,8 +74,8 @@ class SkeletonConfig:
         for name, value in (('skeleton_voxel', self.voxel), ('soma_radius', self.soma_radius)):
             if not 0 <= value < math.inf:
                 raise UserError(f'--{name} is {value}; expected nanometres')
-        if self.swc and not self.wanted:
-            raise UserError('--swc writes skeletons as files: give --skeletons as well')
+        # The radius also counts for skeletons that are there already.
+        check_needed(self, 'wanted', besides=['soma_radius'])
 
 
 @dataclass(frozen=True)

@@ -90,8 +90,9 @@ class Report:
         """
         if self._summaries is not None:
             self._summaries.write(step, {f'heldout/{name}': v for name, v in scores.items()})
-        shown = ', '.join(f'{name} {value:.4g}' for name, value in scores.items())
-        logging.info('held-out box at step %d: %s', step, shown)
+        if scores:
+            shown = ', '.join(f'{name} {value:.4g}' for name, value in scores.items())
+            logging.info('held-out box at step %d: %s', step, shown)
         self._summary_at += seconds
 
     def summarize(self, step: int, result: StepResult) -> None:

@@ -20,6 +20,8 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from ffn.utils.errors import UserError
+
 T = TypeVar('T')
 
 _STRING_OR_COMMENT = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|#.*""")
@@ -134,6 +136,26 @@ def section(title: str, *, default_factory: Any = MISSING) -> Any:
       default_factory: the class, where all its settings have defaults.
     """
     return dataclasses.field(default_factory=default_factory, metadata={_SECTION: title})
+
+
+def check_needed(settings: Any, name: str, besides: Sequence[str] = ()) -> None:
+    """Refuses settings other than the defaults where the one that they belong to is not set: they would do nothing.
+
+    Args:
+      settings: an instance of a class of settings.
+      name: of the one that the others need.
+      besides: those that do not need it.
+
+    Raises:
+      UserError: see above.
+    """
+    if getattr(settings, name):
+        return
+    ones = [one for one in members(type(settings)) if isinstance(one, Setting)]
+    needed = next(one.flag for one in ones if one.field == name)
+    for one in ones:
+        if one.field not in (name, *besides) and getattr(settings, one.field) != one.default:
+            raise UserError(f'--{one.flag} does nothing without --{needed}: give that as well')
 
 
 def members(cls: type) -> list[Setting | Section]:

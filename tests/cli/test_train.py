@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -115,3 +117,22 @@ def test_flag_files_of_the_repository(call, repository, name):
     assert command.config.optimizer.optimizer == 'adam'
     assert command.config.model_args['deltas'] == [8, 8, 8]
     assert command.config.max_steps == 3
+
+
+def test_a_held_out_box_that_cannot_be_scored_does_not_end_a_training(monkeypatch, caplog):
+    class Box:
+        def __init__(self, *arguments, **settings):
+            pass
+
+        def evaluate(self, checkpoint):
+            raise UserError(f'{checkpoint}: the box is smaller than the field of view')
+
+    monkeypatch.setattr('ffn.evaluation.held_out_box.HeldOutBox', Box)
+    held_out = SimpleNamespace(
+        request=REQUEST, labels='l:x', box='start { x: 0 y: 0 z: 0 } size { x: 1 y: 1 z: 1 }'
+    )
+    config = SimpleNamespace(eval_steps=2, data=SimpleNamespace(unlabelled=None))
+    command = SimpleNamespace(held_out=held_out, config=config)
+    evaluate = train._make_evaluation(command, threading.Event())
+    assert evaluate('model.ckpt-2') == {}
+    assert 'training goes on: model.ckpt-2: the box is smaller' in caplog.text

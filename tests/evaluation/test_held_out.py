@@ -327,6 +327,12 @@ def test_errors_come_before_any_network_is_loaded(folder):
     request.seed_policy = ''
     with pytest.raises(UserError, match='seed_policy is not set'):
         HeldOutBox(request, f'{folder}/volume.h5:labels', BOX)
+    request.seed_policy = 'NoSuchPolicy'
+    with pytest.raises(UserError, match='NoSuchPolicy'):
+        HeldOutBox(request, f'{folder}/volume.h5:labels', BOX)
+    request.seed_policy, request.movement_policy_name = 'PolicyPeaks', 'NoSuchMovement'
+    with pytest.raises(UserError, match='NoSuchMovement'):
+        HeldOutBox(request, f'{folder}/volume.h5:labels', BOX)
     with make(folder, Box(Xyz(0, 0, 0), Xyz(38, 26, 4))) as box:
         with pytest.raises(UserError, match='smaller than the field of view'):
             box.evaluate(step(folder, 1))

@@ -1,13 +1,16 @@
 """Choosing a checkpoint and settings, with a network that floods what is bright."""
 
 import csv
+import shutil
 import subprocess
 import sys
 
+import h5py
 import pytest
 
 from ffn.cli import select
 from ffn.evaluation import trials
+from ffn.evaluation.held_out_box import HeldOutBox
 from ffn.inference import inference_pb2
 from ffn.inference.request import parse_request
 from ffn.models.saved_settings import write_settings
@@ -90,6 +93,35 @@ def test_only_what_is_missing_is_done(folder):
     # Under other conditions, nothing of it counts.
     select.main(arguments(folder, '--max_steps', '5', steps=(1,)))
     assert len(list((folder / 'out' / 'trials').iterdir())) == 4
+
+
+def test_scores_of_what_has_changed_are_made_anew(folder):
+    """Under the same names: another network, other labels."""
+    trials = folder / 'out' / 'trials'
+    select.main(arguments(folder, steps=(1,)))
+    with h5py.File(folder / 'volume.h5', 'a') as file:
+        file['labels'][5, 5, 5] = 0 if file['labels'][5, 5, 5] else 1
+    select.main(arguments(folder, steps=(1,)))
+    assert len(list(trials.iterdir())) == 2
+    checkpoint = folder / 'flood' / 'model.ckpt'
+    for part in checkpoint.parent.glob('model.ckpt-2.*'):
+        shutil.copy(part, part.with_name(part.name.replace('-2.', '-1.')))
+    select.main(arguments(folder, steps=(1,)))
+    assert len(list(trials.iterdir())) == 3
+
+
+def test_mistakes_about_skeletons_are_told_before_anything_is_segmented(folder, monkeypatch):
+    monkeypatch.setattr(HeldOutBox, 'segment', None)
+    size = (8, 9.5, 33)
+    flags = write_skeletons(folder, size)
+    with pytest.raises(UserError, match=r'nowhere\.swc'):
+        select.main(arguments(folder, '--skeletons', 'nowhere.swc', steps=(1,)))
+    with pytest.raises(UserError, match='voxel size is not known'):
+        select.main(arguments(folder, *flags, steps=(1,)))
+    with pytest.raises(UserError, match='--merge_threshold is -1'):
+        select.main(arguments(folder, *flags, '--merge_threshold=-1', steps=(1,)))
+    with pytest.raises(UserError, match='--merge_threshold needs --skeletons'):
+        select.main(arguments(folder, '--merge_threshold=1', steps=(1,)))
 
 
 def test_two_selections_in_one_folder(folder):

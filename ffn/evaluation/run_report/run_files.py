@@ -60,6 +60,10 @@ def find_run(
     """
     folder = Path(run)
     found = _find_folders(folder, assembly_dir)
+    if assembly_dir and found.assembly != Path(assembly_dir):
+        raise UserError(
+            f'--assembly_dir {assembly_dir} is for the folder of a segmentation, and {run} is none'
+        )
     if merges is not None:
         if not Path(merges, MERGES).exists():
             raise UserError(
