@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from google.protobuf import descriptor_pb2
+from packaging.requirements import Requirement
 
 from ffn.inference import consensus_pb2, inference_pb2, resegmentation_pb2
 from ffn.utils import bounding_box_pb2, protos, vector_pb2
@@ -334,9 +335,13 @@ def round_trip(*paths: Path) -> list[str]:
 
 
 def bounds() -> tuple[str, str]:
-    """Least version of protobuf, and the one it has to stay below, from requirements.txt."""
-    text = ROOT.joinpath('requirements.txt').read_text()
-    return re.search(r'^protobuf>=([\d.]+),<([\d.]+)$', text, re.M).groups()
+    """Least version of protobuf for this Python, and the one it has to stay below, from requirements.txt."""
+    lines = re.findall(r'^protobuf.*$', ROOT.joinpath('requirements.txt').read_text(), re.M)
+    [wanted] = (
+        one for one in map(Requirement, lines) if one.marker is None or one.marker.evaluate()
+    )
+    versions = {one.operator: one.version for one in wanted.specifier}
+    return versions['>='], versions['<']
 
 
 @pytest.mark.parametrize('end', ['oldest', 'newest'])
