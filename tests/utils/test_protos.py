@@ -368,7 +368,7 @@ def test_both_ends_of_the_range(tmp_path, end):
         pytest.skip(f'pip cannot download {wanted}: {installed.stderr.strip()[-200:]}')
     version, data = round_trip(tmp_path / end)
     if end == 'oldest':
-        assert version.startswith(f'{least}.')
+        assert f'{version}.'.startswith(f'{least}.')
     else:
         (folder,) = (tmp_path / end).glob('protobuf-*.dist-info')
         assert folder.name == f'protobuf-{version}.dist-info'
