@@ -224,11 +224,11 @@ def test_objects_that_were_finished_before_the_limit_count(folder):
 
 @pytest.mark.slow
 def test_the_limit_that_holds_if_none_is_given(folder, monkeypatch):
-    """So many times what covers the box: 36 x 26 x 19 moves of 1 voxel."""
+    """So many times what covers the box: 18 x 13 x 10 moves of 2 voxels."""
     with make(folder) as box, make(folder, max_steps=0) as endless:
         assert box.evaluate(step(folder, 3)).complete
         # Less than what it takes, as a network that never ends would find it.
-        monkeypatch.setattr(held_out_box, 'TIMES_COVERED', 18.5 / (36 * 26 * 19))
+        monkeypatch.setattr(held_out_box, 'TIMES_COVERED', 18.5 / (18 * 13 * 10))
         score = box.evaluate(step(folder, 3))
         assert (score.steps, score.complete) == (19, False)
         assert endless.evaluate(step(folder, 3)).complete
