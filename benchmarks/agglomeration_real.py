@@ -40,10 +40,8 @@ from ffn.distributed.local_pools import InProcess
 from ffn.evaluation.voi import VoiScore, voi_score
 from ffn.inference import inference_pb2
 from ffn.inference.request import read_request
-from ffn.models import precision
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.labels import joint_histogram, remap
-from ffn.utils.startup import startup_messages_hidden
 from ffn.visualization.reliability import plot_reliability
 from ffn.volumes.volume import VolumeSource
 
@@ -249,13 +247,7 @@ def run(args: argparse.Namespace, folder: Path) -> None:
 def main() -> None:
     """Makes all of it and prints the tables."""
     parser = measure.parser(__doc__.splitlines()[0])
-    parser.add_argument('--work', type=Path, help='folder that keeps what is made')
-    parser.add_argument('--quiet', action='store_true', help='no progress bars')
-    args = parser.parse_args()
-    with startup_messages_hidden():
-        precision.gpu_capability()
-    with measure.work_folder(args.work) as folder:
-        run(args, folder)
+    measure.run_with_network(parser, run)
 
 
 if __name__ == '__main__':

@@ -32,9 +32,7 @@ from ffn.evaluation.rand import rand_score
 from ffn.evaluation.voi import voi_score
 from ffn.inference import box_run, consensus_pb2, inference_pb2
 from ffn.inference.request import make_config, read_box, read_request
-from ffn.models import precision
 from ffn.utils.geometry import Xyz, Zyx
-from ffn.utils.startup import startup_messages_hidden
 
 PUBLISHED = measure.ROOT / 'configs' / 'inference_training_sample2.pbtxt'
 VOXEL_SIZE = Xyz(10, 10, 10)
@@ -157,13 +155,7 @@ def main() -> None:
     parser.add_argument('--min_iou', type=float, default=defaults.min_iou)
     parser.add_argument('--min_consistency', type=float, default=defaults.min_consistency)
     parser.add_argument('--max_deleted', type=float, default=defaults.max_deleted)
-    parser.add_argument('--work', type=Path, help='folder that keeps what is made')
-    parser.add_argument('--quiet', action='store_true', help='no progress bars')
-    args = parser.parse_args()
-    with startup_messages_hidden():
-        precision.gpu_capability()
-    with measure.work_folder(args.work) as folder:
-        run(args, folder)
+    measure.run_with_network(parser, run)
 
 
 if __name__ == '__main__':

@@ -35,10 +35,8 @@ from ffn.distributed.local_pools import InProcess
 from ffn.evaluation.held_out_score import HEADER, HeldOutScore, Segmented
 from ffn.inference import box_run, inference_pb2
 from ffn.inference import request as requests
-from ffn.models import precision
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.labels import renumber
-from ffn.utils.startup import startup_messages_hidden
 from ffn.volumes.volume import VolumeSource
 
 SPLIT_Z, SIZE = 150, 250
@@ -174,13 +172,7 @@ def main() -> None:
     parser.add_argument(
         '--join', nargs='*', default=['consensus', 'forward'], help='what is agglomerated'
     )
-    parser.add_argument('--work', type=Path, help='folder that keeps what is made')
-    parser.add_argument('--quiet', action='store_true', help='no progress bars')
-    args = parser.parse_args()
-    with startup_messages_hidden():
-        precision.gpu_capability()
-    with measure.work_folder(args.work) as folder:
-        run(args, folder)
+    measure.run_with_network(parser, run)
 
 
 if __name__ == '__main__':

@@ -108,3 +108,25 @@ def work_folder(kept: Path | None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
+
+
+def run_with_network(
+    parser: argparse.ArgumentParser, run: Callable[[argparse.Namespace, Path], None]
+) -> None:
+    """Runs a benchmark of several stages: adds --work and --quiet, and keeps TensorFlow's messages of its start away.
+
+    Args:
+      parser: with the other flags.
+      run: gets the flags and the folder of --work, or a temporary one.
+    """
+    # Here, since other benchmarks measure what loading takes.
+    from ffn.models import precision
+    from ffn.utils.startup import startup_messages_hidden
+
+    parser.add_argument('--work', type=Path, help='folder that keeps what is made')
+    parser.add_argument('--quiet', action='store_true', help='no progress bars')
+    args = parser.parse_args()
+    with startup_messages_hidden():
+        precision.gpu_capability()
+    with work_folder(args.work) as folder:
+        run(args, folder)

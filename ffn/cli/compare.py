@@ -24,6 +24,7 @@ from ffn.evaluation.sources import open_segmentation, shared_box
 from ffn.evaluation.text_report import format_comparison
 from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError
+from ffn.volumes.units import KnownVoxelSize
 from ffn.volumes.unlabelled import UNLABELLED_HELP
 from ffn.volumes.volume import Volume
 
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> Comparison:
         )
         b, box = shared_box(a, b, offset, wanted, ('A', 'B'))
         image = open_image(args, stack)
-        find_voxel_size(args, a, b, image)  # tells what contradicts
+        size = find_voxel_size(args, a, b, image)  # tells what contradicts
         found = Comparison.of(compare_volumes(a, b, box, quiet=args.quiet), args.worst)
         if not found.objects_a and not found.objects_b:
             raise UserError(f'neither A nor B has a label in box {box}')
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> Comparison:
             write_json(args.json, given | found.as_json())
         print(format_comparison(found), flush=True)
         if args.html:
-            _write_page(args, found, a, b, image)
+            _write_page(args, found, a, b, image, size)
     return found
 
 
@@ -80,7 +81,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _write_page(
-    args: argparse.Namespace, found: Comparison, a: Volume, b: Volume, image: Volume | None
+    args: argparse.Namespace,
+    found: Comparison,
+    a: Volume,
+    b: Volume,
+    image: Volume | None,
+    size: KnownVoxelSize | None,
 ) -> None:
     from ffn.evaluation.case_figures import ReportVolumes, Section
     from ffn.evaluation.report_page import format_differences, write_report
@@ -90,7 +96,6 @@ def _write_page(
         for i, (title, cases) in enumerate(found.titled_cases())
     ]
     names = ('A', 'B')
-    size = find_voxel_size(args, a, b, image)
     link = make_viewer_link(args, (args.a, args.b), names, size)
     write_report(
         args.html,

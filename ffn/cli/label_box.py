@@ -28,9 +28,8 @@ def box_of_labels(
     """
     with segmentation.open() as volume:
         whole, size = volume.require_labels().box, volume.voxel_size
-    if (
-        segmentation.upsample is not None
-    ):  # without the background around them, see `ffn.volumes.resampled`
+    if segmentation.upsample is not None:
+        # Without the background around them, see `ffn.volumes.resampled`.
         whole = whole.shrink(Xyz(*(factor - 1 for factor in segmentation.upsample)))
     known = None if size is None else size.of(segmentation.name)
     if not text_or_path:

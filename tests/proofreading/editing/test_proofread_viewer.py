@@ -1,5 +1,6 @@
 """Proofreading as a user sees it: keys over voxels, colours, and a process that is killed."""
 
+import contextlib
 import os
 import re
 import signal
@@ -51,7 +52,9 @@ def place(segment, x=None):
     return ((at.x if x is None else x) * 4 + 2 + START[0], at.y * 4 + 2 + START[1], at.z + START[2])
 
 
-def test_merge_split_and_undo(folder, browser):
+@contextlib.contextmanager
+def proofreading(browser, size):
+    """A session in a viewer in a browser: the session, the viewer, the view, and the journal."""
     proofread_volume = ProofreadVolume(VOLUME[1], VOLUME[3])
     with (
         proofread_volume.source.open() as opened,
@@ -61,87 +64,81 @@ def test_merge_split_and_undo(folder, browser):
         session = Proofreading(opened.require_labels(), proofread_volume.table, journal)
         for layer in agree([open_layer('v.h5:raw', 'image')], None):
             viewer.add(layer)
-        with ProofreadActions(viewer, session), browser.open(viewer, (640, 480)) as view:
+        with ProofreadActions(viewer, session), browser.open(viewer, size) as view:
+            yield session, viewer, view, journal
 
-            def press(key, voxel, edits, said):
-                view.pause(0.3)  # the page makes its panels anew when the state changes
-                view.press(key, voxel)
-                view.wait_until(lambda: len(journal.edits) == edits and said in status(viewer))
 
-            def colours(name):
-                """Which colours bodies 1, 2, 3 and the two sides of 4 have."""
-                view.pause(0.3)
-                picture = np.asarray(Image.open(view.save(f'proofread-{name}.png')).convert('RGB'))
-                places = [place(1, 12), place(2, 28), place(3, 5), place(4, 12), place(4, 30)]
-                at = [tuple(map(int, view.at(voxel))) for voxel in places]
-                return [tuple(picture[y, x].tolist()) for x, y in at]
+def test_merge_split_and_undo(folder, browser):
+    with proofreading(browser, (640, 480)) as (session, viewer, view, journal):
 
-            one, two, *rest = colours('1-before')
-            assert one == two
-            assert len({one, *rest}) == 3
-            press('KeyM', place(1), 0, 'merge with which object?')
-            press('KeyM', place(4), 1, 'merged')
-            assert session.objects.members(4) == {1, BIG, 4}
-            one, two, three, left, right = colours('2-merged')
-            assert one == two == left == right != three
-            # 4 is cut, in the middle of it.
-            press('Digit1', place(4, 8), 1, '1 and 0 points')
-            press('Digit2', place(4, 30), 1, '1 and 1 points')
-            press('KeyX', place(4), 2, 'split')
-            part = journal.edits[1].what.parts[1]
-            assert part == (journal.edits[1].what.cuts[0].new,)
-            one, two, three, left, right = colours('3-split')
-            assert one == two == left
-            assert right not in (one, three)
-            press('KeyD', place(4, 30), 3, 'done: 1 objects')
-            assert session.objects.done_objects() == {part[0]: set(part)}
-            for edits in (4, 5, 6):
-                press('KeyU', place(4), edits, 'undone')
-            one, two, three, left, right = colours('4-undone')
-            assert one == two
-            assert left == right
-            assert len({one, three, left}) == 3
+        def press(key, voxel, edits, said):
+            view.pause(0.3)  # the page makes its panels anew when the state changes
+            view.press(key, voxel)
+            view.wait_until(lambda: len(journal.edits) == edits and said in status(viewer))
+
+        def colours(name):
+            """Which colours bodies 1, 2, 3 and the two sides of 4 have."""
+            view.pause(0.3)
+            picture = np.asarray(Image.open(view.save(f'proofread-{name}.png')).convert('RGB'))
+            places = [place(1, 12), place(2, 28), place(3, 5), place(4, 12), place(4, 30)]
+            at = [tuple(map(int, view.at(voxel))) for voxel in places]
+            return [tuple(picture[y, x].tolist()) for x, y in at]
+
+        one, two, *rest = colours('1-before')
+        assert one == two
+        assert len({one, *rest}) == 3
+        press('KeyM', place(1), 0, 'merge with which object?')
+        press('KeyM', place(4), 1, 'merged')
+        assert session.objects.members(4) == {1, BIG, 4}
+        one, two, three, left, right = colours('2-merged')
+        assert one == two == left == right != three
+        # 4 is cut, in the middle of it.
+        press('Digit1', place(4, 8), 1, '1 and 0 points')
+        press('Digit2', place(4, 30), 1, '1 and 1 points')
+        press('KeyX', place(4), 2, 'split')
+        part = journal.edits[1].what.parts[1]
+        assert part == (journal.edits[1].what.cuts[0].new,)
+        one, two, three, left, right = colours('3-split')
+        assert one == two == left
+        assert right not in (one, three)
+        press('KeyD', place(4, 30), 3, 'done: 1 objects')
+        assert session.objects.done_objects() == {part[0]: set(part)}
+        for edits in (4, 5, 6):
+            press('KeyU', place(4), edits, 'undone')
+        one, two, three, left, right = colours('4-undone')
+        assert one == two
+        assert left == right
+        assert len({one, three, left}) == 3
 
 
 def test_the_text_of_a_note_is_written_in_the_viewer(folder, browser):
-    proofread_volume = ProofreadVolume(VOLUME[1], VOLUME[3])
-    with (
-        proofread_volume.source.open() as opened,
-        open_journal('j.jsonl', proofread_volume.base) as journal,
-        Viewer() as viewer,
-    ):
-        session = Proofreading(opened.require_labels(), proofread_volume.table, journal)
-        for layer in agree([open_layer('v.h5:raw', 'image')], None):
-            viewer.add(layer)
-        with ProofreadActions(viewer, session), browser.open(viewer, (1000, 640)) as view:
+    with proofreading(browser, (1000, 640)) as (session, _, view, _):
 
-            def texts():
-                return [note.text for note in session.objects.notes.values()]
+        def texts():
+            return [note.text for note in session.objects.notes.values()]
 
-            def write(text):
-                view.page.locator('textarea').fill(text)
-                view.page.keyboard.press('Tab')
-                view.wait_until(lambda: texts() == [text] * bool(text))
-
-            view.press('KeyN', place(1))
-            view.wait_until(lambda: texts() == ['look again'])
-            view.page.wait_for_selector('textarea')
-            view.page.locator('textarea').click()
-            view.page.keyboard.type(' dn')  # which are keys, too
+        def write(text):
+            view.page.locator('textarea').fill(text)
             view.page.keyboard.press('Tab')
-            view.wait_until(lambda: 'dn' in ''.join(texts()))
-            write('a merger, or a spine?')
-            view.save('proofread-note.png')
-            session.undo()
-            assert 'dn' in texts()[0]
-            session.redo()
-            view.pause(0.3)
-            write('')
-            assert not session.objects.done
-    with open_journal('j.jsonl', proofread_volume.base) as journal:
-        assert [edit.what.kind for edit in journal.edits if edit.what.kind != 'undo'] == [
-            'note'
-        ] * 4
+            view.wait_until(lambda: texts() == [text] * bool(text))
+
+        view.press('KeyN', place(1))
+        view.wait_until(lambda: texts() == ['look again'])
+        view.page.wait_for_selector('textarea')
+        view.page.locator('textarea').click()
+        view.page.keyboard.type(' dn')  # which are keys, too
+        view.page.keyboard.press('Tab')
+        view.wait_until(lambda: 'dn' in ''.join(texts()))
+        write('a merger, or a spine?')
+        view.save('proofread-note.png')
+        session.undo()
+        assert 'dn' in texts()[0]
+        session.redo()
+        view.pause(0.3)
+        write('')
+        assert not session.objects.done
+    edits = read_journal('j.jsonl').edits
+    assert [edit.what.kind for edit in edits if edit.what.kind != 'undo'] == ['note'] * 4
 
 
 def status(viewer):
