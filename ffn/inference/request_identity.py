@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf import json_format, message
 
 from ffn.distributed.pool import Pool
-from ffn.inference import inference_pb2
+from ffn.inference import consensus_pb2, inference_pb2
 from ffn.inference.config import InferenceConfig
 from ffn.inference.serialization import absolute_paths, to_message
 from ffn.inference.storage import subvolume_files
@@ -98,16 +98,33 @@ def stored_voxel_size(place: str | Path) -> tuple[float, float, float] | None:
     """Voxel size x, y, z of the request that a subvolume was made with; None: it has none.
 
     Args:
-      place: npz of the subvolume, or a folder of subvolumes, of which one is read.
+      place: npz of the subvolume, or a folder of subvolumes, of which one is read. That of a consensus has the
+        voxel size of its first segmentation, as long as this is where it was.
     """
     path: Path | None = Path(place)
     if Path(place).is_dir():
         path = next(subvolume_files(place), None)
-    request = None if path is None else read_request(path)
-    if request is None or not request.HasField('voxel_size'):
+    stored = None if path is None else read_npz(path, ['request'], [], ()).get('request')
+    if path is None or stored is None:
         return None
-    size = request.voxel_size
-    return size.x, size.y, size.z
+    serialized = stored_bytes(stored, path)
+    request = stored_request(serialized)
+    if request is not None and request.HasField('voxel_size'):
+        return request.voxel_size.x, request.voxel_size.y, request.voxel_size.z
+    first = _first_segmentation(serialized)
+    if first is None or not first.is_dir() or first == path.parent:
+        return None
+    return stored_voxel_size(first)
+
+
+def _first_segmentation(serialized: bytes) -> Path | None:
+    """The folder of the first segmentation of a ConsensusRequest; None: this is another message."""
+    try:
+        request = consensus_pb2.ConsensusRequest.FromString(serialized)
+    except message.DecodeError:
+        return None
+    directory = request.segmentation1.directory
+    return Path(directory) if directory and request.segmentation2.directory else None
 
 
 def compare(config: InferenceConfig, path: str | Path) -> str:

@@ -11,7 +11,8 @@ import pytest
 from ffn.agglomeration import consensus_run
 from ffn.agglomeration.consensus_config import make_config
 from ffn.cli.consensus import main
-from ffn.inference import consensus_pb2, storage
+from ffn.inference import consensus_pb2, inference_pb2, storage
+from ffn.inference.request_identity import stored_voxel_size
 from ffn.inference.storage import OriginInfo
 from ffn.utils.errors import UserError
 from ffn.utils.protos import parse_text
@@ -77,6 +78,20 @@ def test_what_exists_is_kept_and_what_is_missing_made(folder):
     assert consensus(folder)['subvolumes'] == 1
     assert path.exists()
     assert other.stat().st_mtime_ns == before
+
+
+def test_the_voxel_size_is_that_of_the_first_segmentation(folder):
+    made_with = inference_pb2.InferenceRequest()
+    made_with.voxel_size.x, made_with.voxel_size.y, made_with.voxel_size.z = 8, 8, 33
+    for corner in CORNERS:
+        labels, origins = loaded(folder / 'one', corner)
+        serialized = made_with.SerializeToString()
+        storage.save_result(folder / 'one', corner, labels, origins, serialized, {}, {})
+    consensus(folder)
+    assert stored_voxel_size(folder / 'out') == (8, 8, 33)
+    assert stored_voxel_size(storage.subvolume_path(folder / 'out', CORNERS[2], 'npz')) == (8, 8, 33)
+    shutil.rmtree(folder / 'one')
+    assert stored_voxel_size(folder / 'out') is None
 
 
 def test_what_was_made_from_other_labels_is_made_anew(folder):
