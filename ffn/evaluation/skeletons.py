@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cc3d
-import edt
 import numpy as np
 from absl import logging
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
-from skimage.morphology import skeletonize
 
 from ffn.evaluation.swc import read_swc
-from ffn.export.trees import remove_spurs, spanning_tree
+from ffn.export.centre_lines import SPUR, whole_lines
+from ffn.export.trees import remove_spurs
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
 from ffn.utils.labels import renumber
@@ -26,7 +24,6 @@ from ffn.utils.progress import progress
 _MAX_VOXELS = 2**30
 # Keeps rounding from pushing a coordinate at a voxel border into the voxel before.
 _ROUNDING = 1e-4
-_SPUR = 2.0
 # Voxels. A neuron of smaller span, with steps that are mostly smaller, is one in another unit.
 _COLLAPSED_SPAN, _COLLAPSED_STEP = 20, 0.5
 # Half of all steps smaller than this: as above, in a large volume.
@@ -178,13 +175,9 @@ def skeletonize_truth(
     min_voxels: int = DEFAULT_MIN_VOXELS,
     quiet: bool = True,
 ) -> Skeletons:
-    """Thins objects to lines and connects these to minimum spanning trees.
+    """Finds the centre lines of objects; see `ffn.export.centre_lines`.
 
-    Branches shorter than _SPUR times the object's radius at their base are bumps of its surface and are
-    removed.
-
-    Lee et al., Building skeleton models via 3-D medial surface/axis thinning algorithms, CVGIP 56,
-    1994, as implemented in scikit-image.
+    Branches shorter than SPUR times the object's radius at their base are bumps of its surface and are removed.
 
     Args:
       truth: integer [z, y, x], 0 is unlabelled.
@@ -210,14 +203,10 @@ def skeletonize_truth(
     ]
     for i, name in progress(sorted(numbers), desc='skeletons', unit='object', quiet=quiet):
         part = stats['bounding_boxes'][i]
-        mask = labels[part] == i
-        zyx = np.argwhere(_thin(mask))
-        anisotropy = tuple(voxel_size_xyz)[::-1]
-        radius = edt.edt(mask, anisotropy, black_border=True)[tuple(zyx.T)]
+        lines, radius = whole_lines(labels[part] == i, tuple(voxel_size_xyz)[::-1])
         start = [s.start + b for s, b in zip(part, box.start.zyx, strict=True)]
-        nodes = (zyx + start)[:, ::-1].astype(np.float64)
-        edges = spanning_tree(nodes, _neighbours(nodes), voxel_size_xyz)
-        kept, left = remove_spurs(nodes, edges, radius, voxel_size_xyz, _SPUR)
+        nodes, edges = (lines.nodes + start)[:, ::-1].astype(np.float64), lines.edges
+        kept, left = remove_spurs(nodes, edges, radius, voxel_size_xyz, SPUR)
         if left.any():
             parts.append((str(name), nodes[kept], (np.cumsum(kept) - 1)[edges[left]]))
     if not parts:
@@ -227,20 +216,3 @@ def skeletonize_truth(
             f'{min_voxels} voxels or more'
         )
     return join_skeletons(parts)
-
-
-def _thin(mask: np.ndarray) -> np.ndarray:
-    """Thins an object to lines: bool [z, y, x]."""
-    lines = skeletonize(mask)
-    for axis in range(3):
-        # scikit-image erases bars that are an even number of voxels wide.
-        if not lines.any():
-            odd = mask & np.roll(mask, 1, axis)
-            odd[(slice(None),) * axis + (0,)] = False
-            lines = skeletonize(odd)
-    return lines
-
-
-def _neighbours(nodes_xyz: np.ndarray) -> np.ndarray:
-    """Returns the pairs of neighbouring voxels."""
-    return cKDTree(nodes_xyz).query_pairs(1.8, output_type='ndarray')  # √3: over a corner

@@ -21,7 +21,7 @@ import numpy as np
 
 from ffn.export import swc_files
 from ffn.export.by_segment import Joined
-from ffn.export.centre_lines import distances, find_lines
+from ffn.export.centre_lines import SPUR, distances, find_lines
 from ffn.export.pieces import Piece
 from ffn.export.pyramid import Pyramid
 from ffn.export.surfaces import unique_rows
@@ -36,8 +36,6 @@ _BLOCK = Xyz(128, 128, 128)
 # Voxels of the scale whose fine voxels are looked at together.
 _PART = Xyz(32, 32, 32)
 _SHARD = 1 << 24
-# A branch that reaches less far out of a round body than this, by its radius, is a bump.
-_SPUR = 1.3
 # Voxels of the scale by which lines are straightened.
 _STRAIGHT = 1.0
 
@@ -213,7 +211,7 @@ class Skeletons:
         edges = spanning_tree(xyz, edges, size)
         alone = np.ones(len(xyz), bool)
         alone[edges.ravel()] = False
-        _, left = remove_spurs(xyz, edges, radius, size, _SPUR)
+        _, left = remove_spurs(xyz, edges, radius, size, SPUR)
         nm = (xyz + 0.5) * size
         tolerance = _STRAIGHT * math.prod(self.voxel_size) ** (1 / 3)
         edges = straighten(nm, edges[left], tolerance)

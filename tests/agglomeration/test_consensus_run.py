@@ -89,7 +89,11 @@ def test_the_voxel_size_is_that_of_the_first_segmentation(folder):
         storage.save_result(folder / 'one', corner, labels, origins, serialized, {}, {})
     consensus(folder)
     assert stored_voxel_size(folder / 'out') == (8, 8, 33)
-    assert stored_voxel_size(storage.subvolume_path(folder / 'out', CORNERS[2], 'npz')) == (8, 8, 33)
+    assert stored_voxel_size(storage.subvolume_path(folder / 'out', CORNERS[2], 'npz')) == (
+        8,
+        8,
+        33,
+    )
     shutil.rmtree(folder / 'one')
     assert stored_voxel_size(folder / 'out') is None
 
