@@ -37,6 +37,7 @@ from ffn.agglomeration.pairs import resegment
 from ffn.agglomeration.truth import FitConfig, find_owners, known_pairs
 from ffn.distributed.pool import Pool
 from ffn.inference import request_identity
+from ffn.inference.worker_network import resolve
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.settings import section, setting
 from ffn.volumes import provenance
@@ -119,7 +120,7 @@ def agglomerate(
     model = read_model(config.model) if config.model else None
     made_from = read_input_stamp(resegmentation.segmentation)
     examples = [one for path in config.fit.examples for one in read_examples(path, made_from)]
-    inference = request_identity.resolve(resegmentation.inference, pool)
+    inference = resolve(resegmentation.inference, pool)
     resegmentation = dataclasses.replace(resegmentation, inference=inference)
     directory = resegmentation.output_directory
     directory.mkdir(parents=True, exist_ok=True)

@@ -65,9 +65,9 @@ def find_candidates(
 ) -> Iterator[Candidate]:
     """Finds the decision points of all pairs in a volume of any size.
 
-    Each block is read with a margin of the dilation. The division into blocks affects the result only
-    in case of ties: a voxel equally far from two segments may be assigned to either, and of several
-    blocks in which two segments are equally close, the one with the most such places counts.
+    Each block is read with a margin of the dilation. The division into blocks affects the result where it is a matter of
+    order: a watershed gives a voxel between two segments to the one whose dilation arrives first, at times not the
+    nearest, and of several blocks in which two segments are equally close, the one with the most such places counts.
 
     Args:
       search: where and how.

@@ -124,6 +124,11 @@ def make_config(request: inference_pb2.ResegmentationRequest) -> ResegmentationC
       UserError: names the field.
     """
     check_outputs(request)
+    for name in ('prefilled_join_fraction', 'prefilled_gap'):
+        if getattr(request.inference.inference_options, name):
+            raise UserError(
+                f'{name} is set: it is about segments that stay, and resegmentation grows them anew; leave it out'
+            )
     stored = inference_pb2.ResegmentationRequest.FromString(request.SerializeToString())
     del stored.points[:]
     return ResegmentationConfig(

@@ -21,7 +21,7 @@ from ffn.agglomeration.consensus_config import ConsensusConfig
 from ffn.distributed.pool import Pool, run_stage
 from ffn.inference import report, request_identity, storage
 from ffn.inference.config import InferenceConfig
-from ffn.inference.worker_network import NetworkFactory, segment_subvolumes
+from ffn.inference.worker_network import NetworkFactory, resolve, segment_subvolumes
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Zyx
 from ffn.utils.locks import exclusive_directory
@@ -166,7 +166,7 @@ def segment_reversed(
       SystemExit: stopped by a signal, after checkpoints.
     """
     forward, reverse = os.path.abspath(forward), os.path.abspath(reverse)
-    config = request_identity.resolve(config, pool)
+    config = resolve(config, pool)
     there = storage.subvolumes(forward)
     if differences := request_identity.compare(config, next(iter(there.values()))):
         logging.warning(

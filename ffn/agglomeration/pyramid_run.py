@@ -111,7 +111,10 @@ def read_pyramid(fine_text: str, coarse_text: str) -> Pyramid:
         raise UserError(
             'the inference request does not set segmentation_output_dir, which is needed'
         )
-    alone = complete_request(_copy(fine))
+    unfilled = _copy(fine)
+    for name in ('prefilled_join_fraction', 'prefilled_gap'):
+        unfilled.inference_options.ClearField(name)
+    alone = complete_request(unfilled)
     folder = Path(fine.segmentation_output_dir, FOLDER)
     coarse.segmentation_output_dir = str(folder / 'forward')
     if coarse.HasField('image'):

@@ -23,7 +23,7 @@ from ffn.inference import request_identity, storage
 from ffn.inference.config import InferenceConfig
 from ffn.inference.report import sum_counters
 from ffn.inference.runner import Runner
-from ffn.inference.worker_network import NetworkFactory, segment_subvolumes
+from ffn.inference.worker_network import NetworkFactory, resolve, segment_subvolumes
 from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
@@ -105,7 +105,7 @@ def segment_all(
     """
     folder = Path(config.segmentation_output_dir)
     with exclusive_directory(folder):
-        config = request_identity.resolve(config, pool)
+        config = resolve(config, pool)
         with pool.share(NetworkFactory(config)) as workers:
             network = workers.call(describe_network)
             assembly = plan_assembly(config, network, box, assembly_config)
@@ -175,7 +175,7 @@ def _warn_of_small_overlap(tiling: Tiling, network: NetworkInfo) -> None:
 
 def _claim_folder(config: InferenceConfig, network: NetworkInfo, assembly: Assembly) -> None:
     """Makes the folder of the subvolumes that of this configuration, or checks that it is."""
-    _check_foreign_subvolumes(config, assembly.directory)
+    _check_foreign_subvolumes(config, assembly)
     stamp = ''
     if config.init_segmentation is not None:
         stamp = provenance.read_input_stamp(config.init_segmentation)
@@ -191,12 +191,17 @@ def _claim_folder(config: InferenceConfig, network: NetworkInfo, assembly: Assem
     )
 
 
-def _check_foreign_subvolumes(config: InferenceConfig, folder: Path) -> None:
+def _check_foreign_subvolumes(config: InferenceConfig, assembly: Assembly) -> None:
     """Checks what run_inference.py has left in the folder, if it did."""
+    folder = assembly.directory
     if (folder / provenance.MANIFEST).exists():
         return
-    seen = set()
-    for path in storage.subvolume_files(folder):
+    there, seen = {storage.corner_of(p): p for p in storage.subvolume_files(folder)}, set()
+    if there:
+        for box in map(assembly.tiling.subvolume, assembly.tiling.places()):
+            if path := there.get(box.start.zyx):
+                request_identity.check_size(path, box)
+    for path in there.values():
         request_crc = provenance.checksums(path)[1]
         if request_crc in seen:
             continue

@@ -6,6 +6,7 @@ Needs the extra [cluster].
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
@@ -32,6 +33,8 @@ _BATCH_SYSTEMS = {
     'htcondor': 'HTCondorCluster',
     'oar': 'OARCluster',
 }
+# All others have been started by somebody else.
+STARTS_WORKERS = ('none', 'local', *_BATCH_SYSTEMS)
 SCHEDULER_HELP = (
     "'none' for this process; 'local' for processes of this machine; an address such as "
     'tcp://HOST:8786; the file that `dask scheduler --scheduler-file` writes; or a batch system that '
@@ -149,7 +152,12 @@ def _encryption() -> dict[str, Any]:
 
 
 def count_gpus() -> int:
-    """Counts the GPUs of this machine that NVIDIA's driver lists."""
+    """Counts the GPUs that this process may use: those of CUDA_VISIBLE_DEVICES, or all that NVIDIA's driver lists."""
+    visible = os.environ.get('CUDA_VISIBLE_DEVICES')
+    if visible is not None:
+        # What follows a number below 0 is not used.
+        named = [device.strip() for device in visible.split(',')]
+        return len(list(itertools.takewhile(lambda d: d and not d.startswith('-'), named)))
     return len(list(Path('/proc/driver/nvidia/gpus').glob('*')))
 
 

@@ -16,6 +16,7 @@ from ffn.inference.restrictions import make_restrictor
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, both_orders
 from ffn.volumes.masks import MaskBuilder
+from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size
 from ffn.volumes.volume import Volume
 
 # Standard deviations that no voxel of an image should be away from its mean, all on one side.
@@ -48,9 +49,18 @@ class InputVolumes(contextlib.ExitStack):
             self._reference: np.ndarray | None = None
             if config.reference_histogram:
                 self._reference = histogram.load_reference(config.reference_histogram)
-            self._masks = opened.enter_context(MaskBuilder())
+            size = self._voxel_size()
+            self._masks = opened.enter_context(MaskBuilder(size))
             self.push(opened.pop_all())
         self.box = self._image.box
+
+    def _voxel_size(self) -> KnownVoxelSize | None:
+        """That of the image; tells where init_segmentation has another one."""
+        known = []
+        for what, volume in (('image', self._image), ('init_segmentation', self._labels)):
+            if volume is not None and volume.voxel_size is not None:
+                known.append(volume.voxel_size.of(f'{what} {volume.name}'))
+        return agreed_voxel_size(known)
 
     @property
     def known_box(self) -> Box:
@@ -113,10 +123,26 @@ class InputVolumes(contextlib.ExitStack):
         """
         if self._labels is None:
             return None
-        labels, gap = self._labels.read(box), self._config.options.gap
+        labels, gap = self._read_labels(self._labels, box), self._config.options.gap
         if gap:
             restrictor.forbid(find_gaps(labels, gap, self._config.voxel_size_zyx))
         return labels
+
+    def _read_labels(self, labels: Volume, box: Box) -> np.ndarray:
+        """Reads labels in a box; 0 where those of larger voxels end less than one of these before the image does."""
+        source = self._config.init_segmentation
+        inside = box.intersection(labels.box)
+        if source is None or source.upsample is None or inside is None or inside == box:
+            return labels.read(box)
+        before, after = (
+            [abs(a - b) for a, b in zip(own, read, strict=True)]
+            for own, read in ((box.start, inside.start), (box.end, inside.end))
+        )
+        if any(max(a, b) >= n for a, b, n in zip(before, after, source.upsample, strict=True)):
+            return labels.read(box)
+        found = labels.read(inside)
+        ends = zip(before[::-1], after[::-1], strict=True)
+        return np.pad(found, list(ends))
 
     def _check_values(self, image: np.ndarray, normalized: np.ndarray, box: Box) -> None:
         low, high = normalized.min(), normalized.max()

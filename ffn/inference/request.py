@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from absl import logging
+
 from ffn.inference import inference_pb2
 from ffn.inference.config import InferenceConfig
 from ffn.inference.from_training import (
@@ -134,6 +136,13 @@ def make_config(
             'alignment_options asks for an alignment, which is not supported; use NO_ALIGNMENT '
             'without save_raw and align the volume beforehand'
         )
+    options = request.inference_options
+    for name in ('prefilled_join_fraction', 'prefilled_gap'):
+        if getattr(options, name) and not request.HasField('init_segmentation'):
+            raise UserError(f'{name} is set without init_segmentation, which it belongs to')
+    for name in ('shift_mask_scale', 'shift_mask_threshold', 'shift_mask_fov'):
+        if request.HasField(name) and not request.HasField('shift_mask'):
+            logging.warning('%s does nothing without shift_mask', name)
     for name in ('histogram_masks', 'histogram_per_subvolume'):
         if getattr(config, name) and not config.reference_histogram:
             raise UserError(f'{name} is set without reference_histogram, which it belongs to')

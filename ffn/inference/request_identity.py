@@ -2,50 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format, message
 
-from ffn.distributed.pool import Pool
 from ffn.inference import consensus_pb2, inference_pb2
 from ffn.inference.config import InferenceConfig
 from ffn.inference.serialization import absolute_paths, to_message
-from ffn.inference.storage import subvolume_files
+from ffn.inference.storage import segmentation_shape, subvolume_files
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Zyx
 from ffn.utils.npz import read_npz, stored_bytes
-from ffn.utils.startup import startup_messages_hidden
 from ffn.volumes import provenance
 
 # Fields that affect how a request runs, but not its result.
 _EXECUTION_FIELDS = ('checkpoint_interval', 'batch_size', 'concurrent_requests')
-
-
-def resolve(config: InferenceConfig, pool: Pool) -> InferenceConfig:
-    """Fixes what a configuration leaves open until it runs, so that all workers agree on it.
-
-    Args:
-      config: may name a folder of checkpoints, and the precision `auto`.
-      pool: what will carry it out.
-
-    Returns:
-      The same with the newest checkpoint of the folder, with the precision that `auto` stands for, and with the
-      ranges that int8 needs.
-    """
-    from ffn.inference.int8_ranges import settle
-
-    if config.precision == 'auto' and pool.distributed:
-        from ffn.inference.worker_network import ask_precision
-
-        precision = pool.restricted().call(ask_precision)
-        config = dataclasses.replace(config, precision=precision)
-    with startup_messages_hidden():
-        config = config.resolve()
-    if config.precision != 'int8':
-        return config
-    settled: InferenceConfig = pool.restricted().call(settle, config)
-    return settled
 
 
 def result_fields(config: InferenceConfig) -> dict[str, Any]:
@@ -135,12 +108,44 @@ def compare(config: InferenceConfig, path: str | Path) -> str:
       path: npz of the subvolume.
 
     Returns:
-      One line; '' if nothing differs, or if no request is stored with the subvolume.
+      One line; '' if nothing differs, or if no request, or an empty one, is stored with the subvolume.
     """
     made_with = read_request(path)
-    if made_with is None:
+    if made_with is None or not made_with.ByteSize():
         return ''
     return provenance.differences(request_fields(made_with), result_fields(config))
+
+
+def check_result(config: InferenceConfig, path: str | Path, box: Box) -> None:
+    """Checks that a result which exists is the one that a configuration asks for.
+
+    Args:
+      config: resolved.
+      path: npz of the subvolume.
+      box: of the subvolume.
+
+    Raises:
+      UserError: it has another size, or was made with another request.
+    """
+    check_size(path, box)
+    if differences := compare(config, path):
+        raise UserError(
+            f'{path} is the result of another request: {differences}; remove it, or give another segmentation_output_dir'
+        )
+
+
+def check_size(path: str | Path, box: Box) -> None:
+    """Checks that a result is that of a box.
+
+    Raises:
+      UserError: it has another size.
+    """
+    shape = segmentation_shape(path)
+    if shape != box.size.zyx:
+        raise UserError(
+            f'{path} exists with a size of {Zyx.of(shape).xyz}, and {box.size} is asked for; results are named '
+            'after their corner: remove it, or give another segmentation_output_dir'
+        )
 
 
 def request_digest(serialized: bytes) -> str:

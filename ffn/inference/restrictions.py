@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from absl import logging
 
 from ffn.inference.config import MaskingConfig, ShiftMaskConfig
 from ffn.inference.core.restrictor import Restrictor, ShiftMask, coarse_box
@@ -54,7 +55,21 @@ def _read_shifts(config: ShiftMaskConfig, box: Box, fov: Xyz) -> ShiftMask:
                 f'shift_mask {volume.name} covers {volume.box}, which does not touch the subvolume '
                 f'{box} at shift_mask_scale {config.scale}'
             )
+        needed = coarse_box(box, config.scale)
+        if (covered := region.intersection(needed)) != needed:
+            logging.warning(
+                'shift_mask %s covers %s of the subvolume %s at shift_mask_scale %d; elsewhere nothing counts as shifted',
+                volume.name,
+                covered or 'nothing',
+                box,
+                config.scale,
+            )
         shifts = volume.read(region)
+        if not np.isfinite(shifts).all():
+            raise UserError(
+                f'shift_mask {volume.name} holds shifts that are no finite numbers in {region}; let them be great where '
+                'nothing is known'
+            )
     # Without np.abs, which keeps the least number of an integer type negative.
     great = np.logical_or(shifts >= config.threshold, shifts <= -config.threshold)
     shifted: np.ndarray = np.any(great, axis=0)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from absl import logging
 
-from ffn.inference import inference_pb2, storage
+from ffn.inference import inference_pb2, request_identity, storage
 from ffn.inference.config import InferenceConfig
 from ffn.inference.core import checkpoint, movement
 from ffn.inference.core.canvas import Canvas, Interrupted
@@ -58,8 +58,7 @@ class Runner:
       executor: runs the network for all canvases.
       counters: sums over all subvolumes.
       stop: set it to end a run after saving a checkpoint.
-      on_canvas: called with each canvas; the context that it returns holds while the canvas is segmented
-        (progress bars).
+      on_canvas: called with each canvas; the context that it returns holds while the canvas is segmented.
     """
 
     config: InferenceConfig
@@ -269,26 +268,27 @@ class Runner:
           The canvas, or None where the result exists already.
 
         Raises:
-          UserError: see `open_canvas`; also a folder that cannot be written to.
+          UserError: see `open_canvas`; also a folder that cannot be written to, or that has another result.
           Interrupted: `stop` was set; a checkpoint has been saved.
         """
         directory = self._output_dir()
         box = Box.from_zyx(corner_zyx, size_zyx)
-        corner = self._clip(box).start.zyx
+        clipped = self._clip(box)
+        corner = clipped.start.zyx
         with event_log.fields(subvolume='_'.join(map(str, corner.xyz))):
-            if storage.is_finished(directory, corner) and self._exists(directory, corner):
+            if storage.is_finished(directory, corner) and self._exists(directory, clipped):
                 return None
-            result = storage.subvolume_path(directory, corner, 'npz')
-            with one_writer(result, self._pause):
-                there = self._exists(directory, corner)
+            with one_writer(storage.subvolume_path(directory, corner, 'npz'), self._pause):
+                there = self._exists(directory, clipped)
                 return None if there else self._run(directory, box, corner)
 
-    def _exists(self, directory: Path, corner: Zyx) -> bool:
-        there = storage.existing_path(directory, corner, 'npz')
+    def _exists(self, directory: Path, box: Box) -> bool:
+        there = storage.existing_path(directory, box.start.zyx, 'npz')
         if there is not None:
+            request_identity.check_result(self.config, there, box)
             logging.info('%s exists; the subvolume is skipped', there)
-            # Left behind by a run that was killed between writing the one and removing the other.
-            storage.subvolume_path(directory, corner, 'cpoint').unlink(missing_ok=True)
+            # Of a run that was killed between writing the one and removing the other.
+            storage.subvolume_path(directory, box.start.zyx, 'cpoint').unlink(missing_ok=True)
         return there is not None
 
     def _pause(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from absl import logging
 from ffn.distributed.pool import Pool, run_stage
 from ffn.inference.config import InferenceConfig
 from ffn.inference.core.canvas import Interrupted
+from ffn.inference.int8_ranges import settle
 from ffn.inference.report import BoxReport
 from ffn.inference.run_progress import RunProgress
 from ffn.inference.runner import Runner
@@ -50,6 +52,30 @@ class NetworkFactory:
 
             logging.info('the network runs on %s', precision.describe_device())
         return Runner(self.config)
+
+
+def resolve(config: InferenceConfig, pool: Pool) -> InferenceConfig:
+    """Fixes what a configuration leaves open until it runs, so that all workers agree on it.
+
+    Args:
+      config: may name a folder of checkpoints, and the precision `auto`.
+      pool: what will carry it out.
+
+    Returns:
+      The same with the newest checkpoint of the folder, with the precision that `auto` stands for, and with the
+      ranges that int8 needs.
+    """
+    if config.precision == 'auto' and pool.distributed:
+        precision = pool.restricted().call(ask_precision)
+        config = dataclasses.replace(config, precision=precision)
+    from ffn.utils.startup import startup_messages_hidden
+
+    with startup_messages_hidden():
+        config = config.resolve()
+    if config.precision != 'int8':
+        return config
+    settled: InferenceConfig = pool.restricted().call(settle, config)
+    return settled
 
 
 def segment_subvolumes(

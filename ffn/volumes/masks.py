@@ -14,6 +14,7 @@ import numpy as np
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
 from ffn.volumes import expression
+from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size
 from ffn.volumes.volume import Volume, VolumeSource
 
 if TYPE_CHECKING:
@@ -147,8 +148,14 @@ class MaskBuilder(contextlib.ExitStack):
     Threads may share one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, voxel_size: KnownVoxelSize | None = None) -> None:
+        """Makes a builder.
+
+        Args:
+          voxel_size: of what is masked; masks made from volumes of another one are told.
+        """
         super().__init__()
+        self._known = [] if voxel_size is None else [voxel_size]
         self._volumes: dict[VolumeSource, Volume] = {}
         self._opening = threading.Lock()
 
@@ -192,7 +199,10 @@ class MaskBuilder(contextlib.ExitStack):
     def _open(self, source: VolumeSource) -> Volume:
         with self._opening:
             if source not in self._volumes:
-                self._volumes[source] = self.enter_context(source.open())
+                opened = self._volumes[source] = self.enter_context(source.open())
+                if opened.voxel_size is not None:
+                    size = opened.voxel_size.of(f'mask {opened.name}')
+                    agreed_voxel_size([*self._known, size])
             return self._volumes[source]
 
 

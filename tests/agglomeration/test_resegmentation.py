@@ -327,6 +327,10 @@ def test_thresholds(change, accepted):
     [
         ('radius { x: 0 }', 'radius .*0,8,10'),
         ('max_retry_iters: 0', 'max_retry_iters is 0'),
+        (
+            'inference { inference_options { prefilled_gap: 1 } }',
+            'prefilled_gap is set: it is about',
+        ),
         ('segment_recovery_fraction: 2', 'expected 0 to 1'),
         ('subdir_digits: 33', 'subdir_digits'),
     ],

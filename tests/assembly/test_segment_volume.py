@@ -274,6 +274,15 @@ def test_what_run_inference_left_with_another_request(alone, tmp_path):
     assert not (tmp_path / 'results' / 'manifest.json').exists()
 
 
+def test_foreign_subvolumes_of_another_size_are_told_first(alone, tmp_path):
+    folder, _, _ = alone
+    labels = np.zeros((15, 15, 14), np.uint8)
+    storage.save_result(tmp_path / 'results', (0, 0, 0), labels, {}, b'', {}, {})
+    said = refused(folder, *CUT, '--output', f'zarr3://{tmp_path}/whole', at=tmp_path)
+    assert 'exists with a size of x,y,z 14,15,15' in said
+    assert len(finished(tmp_path)) == 1
+
+
 def test_an_output_that_cannot_be_written_is_refused_at_once(alone, tmp_path, monkeypatch):
     folder, _, _ = alone
     monkeypatch.setattr(os, 'access', lambda path, mode: 'ro' not in Path(path).parts)

@@ -97,6 +97,20 @@ def test_processes_that_share_a_gpu_take_its_memory_as_they_need_it(monkeypatch)
     assert cluster.memory_settings(2, 1)[name] == 'true'
 
 
+@pytest.mark.parametrize(
+    ('visible', 'count'),
+    [('3', 1), ('0,1', 2), ('', 0), ('-1', 0), ('0,-1,2', 1), ('GPU-a,GPU-b', 2)],
+)
+def test_gpus_are_those_that_the_process_may_use(monkeypatch, visible, count):
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', visible)
+    assert cluster.count_gpus() == count
+
+
+def test_a_number_of_workers_for_a_scheduler_that_has_them():
+    with pytest.raises(UserError, match='--workers 7 is for'), open_pool('tcp://127.0.0.1:9', 7):
+        pass
+
+
 def test_no_such_scheduler():
     with pytest.raises(UserError, match='neither a file nor known'), open_pool('nowhere'):
         pass

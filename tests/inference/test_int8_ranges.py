@@ -16,6 +16,7 @@ from ffn.inference import request_identity, storage
 from ffn.inference.int8_ranges import settle
 from ffn.inference.request import read_config
 from ffn.inference.runner import Runner
+from ffn.inference.worker_network import resolve
 from ffn.models import int8
 from ffn.utils.errors import UserError
 from tests.calls import check_one_line, run_python
@@ -104,7 +105,7 @@ def test_results_say_which_and_are_told_apart_by_them(config, flood_folder):
     request = request_identity.read_request(path)
     assert request.precision == 'int8'
     assert tuple(request.int8_ranges) == settled.int8_ranges
-    assert request_identity.compare(request_identity.resolve(config, InProcess()), path) == ''
+    assert request_identity.compare(resolve(config, InProcess()), path) == ''
     other = dataclasses.replace(settled, int8_ranges=(1.0,))
     assert 'int8_ranges' in request_identity.compare(other, path)
 

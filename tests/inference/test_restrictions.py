@@ -48,6 +48,20 @@ def test_seed_masks_only_forbid_seeds():
     assert masked.allows((2, 3, 4))
 
 
+def test_a_shift_mask_that_ends_within_the_subvolume_is_told(shifts, caplog):
+    restrictor(text_of(shifts, 6))
+    assert 'nothing counts as shifted' not in caplog.text
+    restrictor(text_of(shifts, 6), Box(Xyz(20, 10, 5), Xyz(90, 24, 12)))
+    assert 'elsewhere nothing counts as shifted' in caplog.text
+
+
+def test_shifts_that_are_no_numbers(tmp_path):
+    with h5py.File(tmp_path / 'nan.h5', 'w') as file:
+        file['shift'] = np.full((2, 20, 15, 25), np.nan, np.float32)
+    with pytest.raises(UserError, match='no finite numbers'):
+        restrictor(text_of(tmp_path / 'nan.h5', 6))
+
+
 def test_everything_masked():
     assert restrictor('masks { coordinate_expression { expression: "x > 0" } }').everything_masked
 

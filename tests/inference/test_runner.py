@@ -302,6 +302,7 @@ def test_auto_is_what_it_was_taken_for(folder, caplog, monkeypatch):
     ('inference_options { min_boundary_dist { x: -1 } }', 'min_boundary_dist is x,y,z -1,'),
     ('inference_options { min_segment_size: -1 }', 'min_segment_size is -1'),
     ('inference_options { disco_seed_threshold: nan }', 'disco_seed_threshold is nan'),
+    ('inference_options { prefilled_gap: 2 }', 'prefilled_gap is set without init_segmentation'),
     ('histogram_masks { coordinate_expression { expression: "x < 1" } }', 'reference_histogram'),
     ('shift_mask { hdf5: "a" } shift_mask_scale: 1 shift_mask_threshold: 1 '
      'shift_mask_fov { start { x: 0 y: 0 z: 0 } size { x: 0 y: 1 z: 1 } }', 'shift_mask_fov has size'),

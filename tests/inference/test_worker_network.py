@@ -13,10 +13,10 @@ from ffn.distributed.cluster import open_client
 from ffn.distributed.dask_pool import DaskPool
 from ffn.distributed.local_pools import InProcess
 from ffn.distributed.pool import open_pool, run_stage
-from ffn.inference import inference_pb2, request_identity, storage
+from ffn.inference import inference_pb2, storage
 from ffn.inference.request import make_config, read_config, read_request
 from ffn.inference.runner import Runner
-from ffn.inference.worker_network import NetworkFactory, ask_precision, segment_subvolume
+from ffn.inference.worker_network import NetworkFactory, ask_precision, resolve, segment_subvolume
 from ffn.models.precision import choose_precision
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
@@ -104,6 +104,6 @@ def test_precision_is_asked_in_a_process_of_its_own():
 def test_what_a_request_leaves_open_is_settled(trained_folder):
     config = read_config(str(trained_folder / 'request.pbtxt'))
     config = dataclasses.replace(config, precision='auto')
-    resolved = request_identity.resolve(config, InProcess())
+    resolved = resolve(config, InProcess())
     assert resolved.model_checkpoint_path == str(trained_folder / 'flood' / 'model.ckpt-3')
     assert resolved.precision in ('float32', 'bfloat16', 'float16')

@@ -123,7 +123,8 @@ def compute_partitions(
         sizes = (rule.clear(read(box)) for box in bar)
         labels = kept_labels(sizes, config.min_size, config.id_whitelist)
     limits, threads = config.count_limits, min(_MAX_THREADS, os.cpu_count() or 1)
-    with MaskBuilder() as masks:
+    size = None if volume.voxel_size is None else volume.voxel_size.of(volume.name)
+    with MaskBuilder(size) as masks:
         blocks = split(core, config.lom_radius, block_voxels)
         for box in progress(blocks, desc='partitions', unit='block', quiet=quiet):
             outer = box.grow(config.lom_radius)

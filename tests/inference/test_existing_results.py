@@ -1,0 +1,33 @@
+"""Results that are there already."""
+
+import numpy as np
+import pytest
+
+from ffn.inference import storage
+from ffn.utils.errors import UserError
+from tests.inference.test_runner import SIZE_ZYX, run
+
+
+@pytest.fixture
+def folder(flood_folder):
+    return flood_folder
+
+
+@pytest.mark.parametrize(
+    ('size_zyx', 'options', 'told'),
+    [
+        ((20, 20, 30), {}, 'exists with a size of x,y,z 38,26,20, and x,y,z 30,20,20 is asked for'),
+        (SIZE_ZYX, {'segment_threshold': 0.9}, r'another request: .*segment_threshold'),
+    ],
+)
+def test_the_result_of_another_request_is_not_taken_for_this_one(folder, size_zyx, options, told):
+    run(folder)
+    with pytest.raises(UserError, match=told):
+        run(folder, size_zyx=size_zyx, **options)
+    assert run(folder, 'batch_size: 2 checkpoint_interval: 7') is None  # no result depends on these
+
+
+def test_a_result_without_a_request_counts(folder):
+    labels = np.zeros(SIZE_ZYX, np.uint8)
+    storage.save_result(folder / 'results', (0, 0, 0), labels, {}, b'', {}, {})
+    assert run(folder) is None
