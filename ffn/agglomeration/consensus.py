@@ -12,6 +12,7 @@ from typing import NamedTuple
 import fastremap
 import numpy as np
 
+from ffn.inference.given_segments import look_up
 from ffn.inference.storage import smallest_unsigned
 from ffn.utils.errors import UserError
 from ffn.utils.labels import compact
@@ -34,7 +35,12 @@ class Consensus(NamedTuple):
     dropped_voxels: int
 
 
-def split_consensus(a: np.ndarray, b: np.ndarray, min_size: int = 0) -> Consensus:
+def split_consensus(
+    a: np.ndarray,
+    b: np.ndarray,
+    min_size: int = 0,
+    given: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Consensus:
     """Splits the objects of one segmentation along the boundaries of another.
 
     Every object of `a` is split into its intersections with the labels of `b`, including background. The
@@ -46,6 +52,9 @@ def split_consensus(a: np.ndarray, b: np.ndarray, min_size: int = 0) -> Consensu
       a: integer [z, y, x], 0 is background.
       b: integer [z, y, x], of the same shape.
       min_size: intersections with fewer voxels become background.
+      given: of either segmentation, what its first ids, from 0, are called in the one that it was filled with
+        beforehand: uint64 [n], 0 for nothing. Of an object of `a` that was there, what is the same one in
+        `b` keeps the id, even if another intersection is larger.
 
     Raises:
       UserError: different shapes, or labels that are not integers.
@@ -69,7 +78,11 @@ def split_consensus(a: np.ndarray, b: np.ndarray, min_size: int = 0) -> Consensu
     voxels = np.bincount(part_of_voxel.ravel(), minlength=len(pairs))
     part_a, part_b = np.divmod(pairs, width)
 
-    by_size = np.lexsort((part_b, -voxels, part_a))
+    same = np.zeros(len(pairs), bool)
+    if given is not None:
+        first, second = look_up(given[0], ids_a[part_a]), look_up(given[1], ids_b[part_b])
+        same = (first == second) & (first > 0)
+    by_size = np.lexsort((part_b, -voxels, ~same, part_a))
     largest = np.zeros(len(pairs), bool)
     largest[by_size[np.unique(part_a[by_size], return_index=True)[1]]] = True
     enough = (part_a > 0) & (voxels >= min_size)

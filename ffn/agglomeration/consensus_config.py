@@ -8,13 +8,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import fastremap
 import numpy as np
 
 from ffn.inference import consensus_pb2, inference_pb2, storage
+from ffn.inference.given_segments import look_up, read_given_ids
 from ffn.inference.serialization import absolute_paths
 from ffn.inference.storage import OriginInfo
 from ffn.utils.errors import UserError
+from ffn.utils.geometry import Zyx
 from ffn.utils.protos import read_text_or_file
 from ffn.volumes.masks import Mask
 
@@ -62,6 +66,39 @@ class SegmentationSource:
             min_size=self.min_size,
             mask_config=self.masks,
         )
+
+    def load_given_ids(self, corner_zyx: Sequence[int], labels: np.ndarray) -> np.ndarray:
+        """What the first ids of a subvolume, from 0, are called in init_segmentation.
+
+        Args:
+          corner_zyx: first voxel of the subvolume.
+          labels: uint64 [z, y, x] of `load`; every component of an object is called what the object is.
+
+        Returns:
+          uint64 [n], 0 for ids that were not there; empty without init_segmentation.
+        """
+        path = self.path(corner_zyx)
+        given = read_given_ids(path)
+        if not (self.split_cc and len(given)):
+            return given
+        whole = storage.read_labels(path).astype(np.uint64)
+        object_of = fastremap.component_map(labels, whole)
+        parts = np.array([part for part in object_of if part], np.int64)
+        found = np.zeros(int(parts.max(initial=0)) + 1, np.uint64)
+        ids = np.array([object_of[part] for part in parts.tolist()], np.uint64)
+        found[parts] = look_up(given, ids)
+        return found
+
+    def path(self, corner_zyx: Sequence[int]) -> Path:
+        """File of a subvolume.
+
+        Raises:
+          UserError: there is none.
+        """
+        path = storage.existing_path(self.directory, corner_zyx, 'npz')
+        if path is None:
+            raise UserError(f'{self.directory} lacks {Zyx.of(corner_zyx).xyz}')
+        return path
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import fastremap
+import numpy as np
 from absl import logging
 
 from ffn.agglomeration.consensus import split_consensus
@@ -21,6 +23,7 @@ from ffn.agglomeration.consensus_config import ConsensusConfig
 from ffn.distributed.pool import Pool, run_stage
 from ffn.inference import report, request_identity, storage
 from ffn.inference.config import InferenceConfig
+from ffn.inference.given_segments import read_given_ids
 from ffn.inference.worker_network import NetworkFactory, resolve, segment_subvolumes
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Zyx
@@ -99,13 +102,13 @@ def _is_finished(config: ConsensusConfig, corner: Zyx) -> bool:
 
 
 def _source_checksums(config: ConsensusConfig, corner_zyx: Sequence[int]) -> dict[str, int]:
-    """Returns the checksums of the labels that a subvolume is made from."""
+    """Returns the checksums of what a subvolume is made from: labels, and their ids in init_segmentation."""
     found = {}
     for name, source in config.sources.items():
-        path = storage.existing_path(source.directory, corner_zyx, 'npz')
-        if path is None:
-            raise UserError(f'{source.directory} lacks {Zyx.of(corner_zyx).xyz}')
+        path = source.path(corner_zyx)
         found[f'{name}-crc'] = provenance.checksums(path)[0]
+        if len(given := read_given_ids(path)):
+            found[f'{name}-given-crc'] = zlib.crc32(given.tobytes())
     return found
 
 
@@ -123,8 +126,12 @@ def make_subvolume(config: ConsensusConfig, corner_zyx: Sequence[int]) -> Mappin
       UserError: a subvolume that cannot be read, or shapes that differ.
     """
     (first, origins), (second, _) = (source.load(corner_zyx) for source in config.sources.values())
+    given = (
+        config.segmentation1.load_given_ids(corner_zyx, first),
+        config.segmentation2.load_given_ids(corner_zyx, second),
+    )
     try:
-        result = split_consensus(first, second, config.split_min_size)
+        result = split_consensus(first, second, config.split_min_size, given)
     except UserError as error:
         raise UserError(f'subvolume x,y,z {Zyx.of(corner_zyx).xyz}: {error}') from error
     left = set(fastremap.unique(result.labels).tolist()) - {0}
@@ -141,8 +148,23 @@ def make_subvolume(config: ConsensusConfig, corner_zyx: Sequence[int]) -> Mappin
         config.request,
         {**counters, **_source_checksums(config, corner_zyx)},
         {},
+        given_ids=_kept_given_ids(given[0], left - set(result.split_off)),
     )
     return counters
+
+
+def _kept_given_ids(given: np.ndarray, kept: Collection[int]) -> np.ndarray | None:
+    """What ids of the first segmentation are called in its init_segmentation, 0 where the result lacks them.
+
+    Args:
+      given: uint64 [n], by id.
+      kept: ids that the result has from the first segmentation.
+    """
+    if not len(given):
+        return None
+    stays = np.zeros(len(given), bool)
+    stays[[i for i in kept if i < len(given)]] = True
+    return np.where(stays, given, np.uint64(0))
 
 
 def segment_reversed(

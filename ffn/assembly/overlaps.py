@@ -25,6 +25,7 @@ import numpy as np
 from ffn.assembly.subvolumes import Subvolumes
 from ffn.assembly.tiling import AXES, Tiling
 from ffn.inference import storage
+from ffn.inference.given_segments import look_up
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz, Zyx
 from ffn.utils.labels import joint_histogram
@@ -200,19 +201,11 @@ def count_overlap(subvolumes: Subvolumes, place: Xyz, present: Container[Xyz]) -
         shared = joint_histogram(own, subvolumes.read_box(other, region))
         found.shared[axis] = shared
         given, other_given = (
-            _look_up(subvolumes.given_ids(at), shared[:, side])
+            look_up(subvolumes.given_ids(at), shared[:, side])
             for side, at in enumerate((place, other))
         )
         if (same := (given == other_given) & (given > 0)).any():
             found.same[axis] = shared[same, :2]
-    return found
-
-
-def _look_up(given: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """What ids are called in init_segmentation, uint64; 0 for those that were not there."""
-    known = ids < len(given)
-    found = np.zeros(len(ids), np.uint64)
-    found[known] = given[ids[known]]
     return found
 
 

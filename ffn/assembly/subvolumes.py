@@ -10,6 +10,7 @@ import numpy as np
 
 from ffn.assembly.tiling import Tiling
 from ffn.inference import storage
+from ffn.inference.given_segments import read_given_ids
 from ffn.inference.request_identity import request_digest
 from ffn.utils.arrays import native
 from ffn.utils.errors import UserError
@@ -106,9 +107,7 @@ class Subvolumes:
 
     def given_ids(self, place: Xyz) -> np.ndarray:
         """What the first ids of a subvolume, from 0, are called in init_segmentation: uint64 [n]; empty without one."""
-        name = 'init_segmentation_ids'
-        given = read_npz(self.path(place), [name], [], ()).get(name)
-        return np.zeros(0, np.uint64) if given is None else given.astype(np.uint64)
+        return read_given_ids(self.path(place))
 
     def settings(self, place: Xyz) -> str:
         """Digest of the request that a subvolume was segmented with."""

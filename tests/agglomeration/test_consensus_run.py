@@ -10,12 +10,17 @@ import pytest
 
 from ffn.agglomeration import consensus_run
 from ffn.agglomeration.consensus_config import make_config
+from ffn.assembly.tiling import Tiling
+from ffn.cli import assemble
 from ffn.cli.consensus import main
 from ffn.inference import consensus_pb2, inference_pb2, storage
 from ffn.inference.request_identity import stored_voxel_size
 from ffn.inference.storage import OriginInfo
 from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz
+from ffn.utils.npz import read_npz
 from ffn.utils.protos import parse_text
+from ffn.volumes.volume import open_volume
 from tests.inference import flood
 
 CORNERS = [(0, 0, 0), (0, 4, 0), (3, 0, 9)]
@@ -114,6 +119,94 @@ def test_results_of_different_requests_do_not_mix(folder):
     consensus(folder)
     with pytest.raises(UserError, match='result of another request'):
         consensus(folder, 'type: CONSENSUS_SPLIT split_min_size: 9')
+
+
+def write_given(folder, labels, given, corner=CORNERS[0]):
+    storage.save_result(
+        folder, corner, labels, {}, b'', {}, {}, given_ids=np.array(given, np.uint64)
+    )
+
+
+def stored_given(folder):
+    path = storage.subvolume_path(folder, CORNERS[0], 'npz')
+    return read_npz(path, ['init_segmentation_ids'], [])['init_segmentation_ids'].tolist()
+
+
+def test_what_was_there_before_stays_one_object_across_subvolumes(tmp_path):
+    """Neighbours share 40 of its voxels, fewer than two ids need to be one object."""
+    whole = np.zeros((6, 8, 30), np.uint64)
+    whole[2:4, 3:5, 2:28] = 2**50 + 1
+    tiling = Tiling(Box(Xyz(0, 0, 0), Xyz(30, 8, 6)), Xyz(20, 8, 6), Xyz(10, 4, 3))
+    assert len(tiling) > 1
+    for name in ('one', 'two'):
+        for place in tiling.places():
+            box = tiling.subvolume(place)
+            labels = (whole[box.slices_zyx] > 0).astype(np.uint8)
+            write_given(tmp_path / name, labels, [0, 2**50 + 1], box.start.zyx)
+    consensus(tmp_path)
+    objects = {}
+    for name in ('one', 'out'):
+        volume = f'{tmp_path}/{name}.h5:labels'
+        where = ['--segmentation', str(tmp_path / name), '--output', volume, '--quiet']
+        box = 'start { x:0 y:0 z:0 } size { x:30 y:8 z:6 }'
+        cut = ['--bounding_box', box, '--subvolume_size', '20,8,6', '--overlap', '10,4,3']
+        assemble.main([*where, *cut])
+        with open_volume(volume) as assembled:
+            objects[name] = assembled.read(assembled.box).max()
+    assert objects == {'one': 1, 'out': 1}
+
+
+def test_a_given_object_keeps_its_id_though_more_has_joined_it_in_one_run(tmp_path):
+    first = np.zeros((4, 5, 12), np.uint8)
+    first[1:3, 1:4, :9], first[1:3, 1:4, 9:] = 1, 3
+    second = first.copy()
+    second[..., 2:9][second[..., 2:9] == 1] = 2  # two of nine columns are what was there
+    second[second == 3] = 4
+    write_given(tmp_path / 'one', first, [0, 70, 80])
+    write_given(tmp_path / 'two', second, [0, 70])
+    consensus(tmp_path)
+    out, _ = loaded(tmp_path / 'out', CORNERS[0])
+    assert out[1, 1].tolist() == [1] * 2 + [4] * 7 + [3] * 3
+    # Neither what joined nor what segment 2 was called, which is not there.
+    assert stored_given(tmp_path / 'out') == [0, 70, 0]
+
+
+def test_ids_that_are_new_are_nothing_that_was_there(tmp_path):
+    """The greatest id of the first segmentation is free, since its object is masked there."""
+    labels = np.ones((4, 5, 12), np.uint8)
+    second = labels.copy()
+    second[..., 7:] = 2
+    write_given(tmp_path / 'one', labels, [0, 70, 80])
+    write_given(tmp_path / 'two', second, [0, 70, 80])
+    consensus(tmp_path)
+    assert set(np.unique(loaded(tmp_path / 'out', CORNERS[0])[0])) == {1, 2}
+    assert stored_given(tmp_path / 'out') == [0, 70, 0]
+
+
+def test_components_are_called_what_their_object_is(tmp_path):
+    labels = np.zeros((4, 5, 12), np.uint8)
+    labels[1, 1:3, 1:3], labels[2, 3, 5:7], labels[1:3, 2:4, 9:] = 2, 2, 1
+    for name in ('one', 'two'):
+        write_given(tmp_path / name, labels, [0, 70, 2**63])
+    asked = config(tmp_path, 'segmentation1 { split_cc: true } segmentation2 { split_cc: true }')
+    consensus_run.make_subvolume(asked, CORNERS[0])
+    out, _ = loaded(tmp_path / 'out', CORNERS[0])
+    given = np.array(stored_given(tmp_path / 'out'), np.uint64)
+    assert len(np.unique(out)) == 4
+    np.testing.assert_array_equal(given[out], np.array([0, 70, 2**63], np.uint64)[labels])
+
+
+def test_a_consensus_without_what_was_there_is_made_anew(tmp_path):
+    labels = np.ones((4, 5, 6), np.uint8)
+    for name in ('one', 'two'):
+        write(tmp_path / name, labels, CORNERS[0])
+    assert consensus(tmp_path)['subvolumes'] == 1
+    for given in ([0, 70], [0, 80]):
+        for name in ('one', 'two'):
+            write_given(tmp_path / name, labels, given)
+        assert consensus(tmp_path)['subvolumes'] == 1
+        assert stored_given(tmp_path / 'out') == given
+        assert consensus(tmp_path)['subvolumes'] == 0
 
 
 def test_sources_are_masked_and_cut_as_the_request_says(folder):
