@@ -158,6 +158,12 @@ def make_config(request: consensus_pb2.ConsensusRequest) -> ConsensusConfig:
     for name, source in config.sources.items():
         if not source.directory:
             raise UserError(f'the consensus request does not set {name}.directory')
+        if source.threshold is not None and not 0 <= source.threshold <= 1:
+            raise UserError(
+                f'{name}.threshold is {source.threshold:g}; expected a probability from 0 to 1'
+            )
+        if source.min_size < 0:
+            raise UserError(f'{name}.min_size is {source.min_size}; expected 0 or more voxels')
     first, second = (source.directory for source in config.sources.values())
     if os.path.realpath(first) == os.path.realpath(second):
         raise UserError(f'segmentation1 and segmentation2 are both {first}; expected two')

@@ -236,6 +236,9 @@ def test_a_split_min_size_of_0_is_the_same_request_again(folder):
 def test_bad_input(folder):
     with pytest.raises(UserError, match='split_min_size is -1'):
         consensus(folder, 'split_min_size: -1')
+    for field, value in (('threshold', 60), ('threshold', 'nan'), ('min_size', -5)):
+        with pytest.raises(UserError, match=rf'segmentation2\.{field} is {value}; expected'):
+            config(folder, f'segmentation2 {{ {field}: {value} }}')
     with pytest.raises(UserError, match='CONSENSUS_MERGE'):
         consensus(folder, 'type: CONSENSUS_MERGE')
     with pytest.raises(UserError, match=r'segmentation1\.directory'):
