@@ -130,12 +130,19 @@ def count_overlaps(
             needed = {place for place in (*row, *near) if place is not None and place in present}
             yield assembly.directory, tiling, assembly.overlaps, row, needed
 
-    count, crcs = 0, np.zeros(len(tiling), np.uint32)
-    for written, found in run_stage(
+    count, unlabelled, crcs = 0, 0, np.zeros(len(tiling), np.uint32)
+    for written, found, without in run_stage(
         pool, count_row, tasks(), len(present), 'overlaps', quiet, weight=lambda task: len(task[3])
     ):
         count += written
+        unlabelled += without
         crcs[list(found)] = list(found.values())
+    if unlabelled:
+        logging.warning(
+            '%s: in %d subvolumes, voxels with the label 2^64-1 are not labelled; they are background',
+            assembly.directory,
+            unlabelled,
+        )
     logging.info('overlaps of %d subvolumes counted, %d were there', count, len(present) - count)
     return crcs
 

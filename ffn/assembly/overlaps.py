@@ -134,7 +134,7 @@ def count_row(
     folder: str | Path,
     row: list[Xyz],
     present: Container[Xyz],
-) -> tuple[int, dict[int, int]]:
+) -> tuple[int, dict[int, int], int]:
     """Writes the overlaps of a row of subvolumes along x, so that each is read once.
 
     Args:
@@ -145,7 +145,8 @@ def count_row(
       present: the row's places and their neighbours, without those that are masked everywhere.
 
     Returns:
-      How many were written, and index of a place → checksum of its labels.
+      How many were written; index of a place → checksum of its labels; and how many of the row have voxels with
+      a label that means 'not labelled'.
 
     Raises:
       UserError: a subvolume that is missing, damaged or of another shape.
@@ -167,7 +168,7 @@ def count_row(
         overlap.crcs = now
         overlap.save(path)
         written += 1
-    return written, crcs
+    return written, crcs, len(subvolumes.unlabelled.intersection(row))
 
 
 def count_overlap(subvolumes: Subvolumes, place: Xyz, present: Container[Xyz]) -> Overlap:

@@ -17,6 +17,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
 from ffn.utils.npz import DAMAGES, read_npy_header, read_npz, stored_bytes
 from ffn.volumes import provenance
+from ffn.volumes.unlabelled import clear_unlabelled
 
 # Where fewer of the sections are read, each is checked by itself.
 _MANY_SECTIONS = 0.75
@@ -29,10 +30,12 @@ class Subvolumes:
     Attributes:
       directory: the segmentation's folder.
       tiling: where they are.
+      unlabelled: places of those in which voxels with a label that means 'not labelled' were read.
     """
 
     def __init__(self, directory: str | Path, tiling: Tiling):
         self.directory, self.tiling = Path(directory), tiling
+        self.unlabelled: set[Xyz] = set()
         self._last: tuple[Xyz, np.ndarray] | None = None
 
     def path(self, place: Xyz) -> Path:
@@ -97,7 +100,11 @@ class Subvolumes:
                         pass
                 elif (storage.section_crcs(labels) != crcs[: len(labels)]).any():
                     raise ValueError('the checksum of a section does not fit')
-                return native(labels)
+                labels = native(labels)
+                known = clear_unlabelled(labels)
+                if known is not labels:
+                    self.unlabelled.add(place)
+                return known
         except DAMAGES as error:
             if isinstance(error, UserError):
                 raise

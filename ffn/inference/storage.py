@@ -278,10 +278,13 @@ def load_segmentation(
         path = existing_path(segmentation_dir, corner_zyx, 'cpoint')
     if path is None:
         raise UserError(f'no segmentation at {subvolume_path(segmentation_dir, corner_zyx, "npz")}')
+    from ffn.volumes.unlabelled import clear_unlabelled
+
     data = read_npz(path, ['segmentation', 'origins'], [OriginInfo])
     labels = _labels(data, path)
     if labels.dtype.kind != 'u':
         labels = np.where(labels > 0, labels, 0).astype(np.uint64)
+    labels = clear_unlabelled(labels)
     origins = _origins(data, path)
     if threshold is not None:
         # Segments without a probability, such as prefilled ones in older files, are kept.

@@ -114,6 +114,20 @@ def tell_unlabelled(name: str, unlabelled: int, voxels: int) -> None:
         )
 
 
+def clear_unlabelled(labels: np.ndarray) -> np.ndarray:
+    """Makes 2^64-1 background in labels of a result of inference, whose values below 0 are background anyway.
+
+    Args:
+      labels: integer or bool, any shape.
+
+    Returns:
+      The same array where no voxel has that label.
+    """
+    if labels.dtype != np.uint64 or labels.max(initial=0) < NOT_LABELLED:
+        return labels
+    return np.where(labels == NOT_LABELLED, np.uint64(0), labels)
+
+
 @contextlib.contextmanager
 def counted(*rules: Unlabelled | None) -> Iterator[None]:
     """Logs, one line a volume, how many voxels without a label are met within the block."""

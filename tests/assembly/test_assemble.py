@@ -23,6 +23,7 @@ from ffn.assembly.write import default_chunk
 from ffn.cli.assemble import main
 from ffn.distributed.local_pools import InProcess
 from ffn.inference import inference_pb2
+from ffn.inference.storage import corner_of, read_labels, subvolumes
 from ffn.utils import protos
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
@@ -50,6 +51,24 @@ def read(spec: str, box: Box) -> np.ndarray:
     with open_volume(spec) as volume:
         assert volume.dtype == np.uint64
         return volume.read(box)
+
+
+def test_what_is_not_labelled_is_no_object(tmp_path, caplog):
+    tiling = Tiling(Box.of_shape(SHAPE), Xyz(20, 30, 21), Xyz(5, 4, 3))
+    labels = blobs(SHAPE, 9, 2).astype(np.uint64)
+    cut(tmp_path / 'results', labels, tiling)
+    labels[:, 3:6, :40] = 0
+    for path in subvolumes(tmp_path / 'results').values():
+        box = Box.from_zyx(corner_of(path), read_labels(path).shape)
+        part = read_labels(path).astype(np.uint64)
+        part[:, 3:6, : 40 - box.start.x] = 2**64 - 1
+        write(tmp_path / 'results', box, part)
+    spec = f'{tmp_path}/whole.h5:labels'
+    done = assemble(make_assembly(tmp_path, tiling, spec), InProcess(), quiet=True)
+    found = read(spec, tiling.box)
+    check_same_objects(found, labels)
+    assert done['objects_in_cores'] == len(np.unique(labels)) - 1
+    assert 'in 3 subvolumes, voxels with the label 2^64-1 are not labelled' in caplog.text
 
 
 @settings(max_examples=25, deadline=None)

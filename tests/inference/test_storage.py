@@ -41,6 +41,18 @@ def save(directory, **kwargs):
     return storage.subvolume_path(directory, CORNER, 'npz')
 
 
+@pytest.mark.parametrize('split_cc', [False, True])
+def test_what_is_not_labelled_is_no_object(tmp_path, split_cc):
+    array = labels().astype(np.uint64)
+    array[array == 300] = 2**64 - 1
+    array[0, 0, 0] = 2**64 - 2
+    save(tmp_path, segmentation=array, origins={1: ORIGINS[1], 2**64 - 1: ORIGINS[300]})
+    loaded, origins = storage.load_segmentation(tmp_path, CORNER, split_cc=split_cc)
+    np.testing.assert_array_equal(loaded > 0, (array > 0) & (array < 2**64 - 1))
+    assert loaded[0, 0, 0] == (1 if split_cc else 2**64 - 2)
+    assert set(origins.values()) == {ORIGINS[1]}
+
+
 def test_paths_are_x_y_z():
     path = storage.subvolume_path('seg', CORNER, 'npz')
     assert str(path) == os.path.join('seg', '100', '20', 'seg-100_20_3.npz')
