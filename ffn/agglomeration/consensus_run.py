@@ -201,7 +201,7 @@ def segment_reversed(
         segmentation_output_dir=reverse,
     )
     with exclusive_directory(reverse):
-        _claim(config, reverse)
+        _claim(config, forward, reverse)
         boxes = [
             Box.from_zyx(corner, storage.segmentation_shape(path))
             for corner, path in there.items()
@@ -218,17 +218,19 @@ def segment_reversed(
         report.write_counters(Path(reverse, 'counters.txt'), counters)
 
 
-def _claim(config: InferenceConfig, folder: str) -> None:
-    """Claims a folder for a request; refuses one with results of another."""
+def _claim(config: InferenceConfig, forward: str, folder: str) -> None:
+    """Claims a folder for a request; refuses one with results of another, or of another init_segmentation."""
     if not Path(folder, provenance.MANIFEST).exists() and any(storage.subvolume_files(folder)):
         raise UserError(
             f'{folder} holds subvolumes that were not made by ffn consensus; omit '
             '--inference_request if they are complete, or give another directory'
         )
-    provenance.claim(
-        folder,
-        {
-            'request': request_identity.result_fields(config),
-            'model_sha256': provenance.model_digest(config.model_checkpoint_path),
-        },
-    )
+    made_with, record = request_identity.made_with(config), Path(forward, provenance.MANIFEST)
+    here = made_with.get(request_identity.STAMP_OF_GIVEN)
+    if here and record.exists():
+        there = provenance.read_claim(record).get(request_identity.STAMP_OF_GIVEN, here)
+        if there != here:
+            raise UserError(
+                f'init_segmentation has been written anew since {forward} was made with it; segment that again'
+            )
+    provenance.claim(folder, made_with)

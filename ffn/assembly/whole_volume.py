@@ -176,16 +176,11 @@ def _warn_of_small_overlap(tiling: Tiling, network: NetworkInfo) -> None:
 def _claim_folder(config: InferenceConfig, network: NetworkInfo, assembly: Assembly) -> None:
     """Makes the folder of the subvolumes that of this configuration, or checks that it is."""
     _check_foreign_subvolumes(config, assembly)
-    stamp = ''
-    if config.init_segmentation is not None:
-        stamp = provenance.read_input_stamp(config.init_segmentation)
     provenance.claim(
         assembly.directory,
         {
-            'request': request_identity.result_fields(config),
+            **request_identity.made_with(config),
             'precision': network.precision,
-            'model_sha256': provenance.model_digest(config.model_checkpoint_path),
-            **({'init_segmentation_made_from': stamp} if stamp else {}),
             **assembly.tiled,
         },
     )

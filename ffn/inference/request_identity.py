@@ -17,6 +17,8 @@ from ffn.utils.geometry import Box, Zyx
 from ffn.utils.npz import read_npz, stored_bytes
 from ffn.volumes import provenance
 
+# What a claim calls the stamp of init_segmentation.
+STAMP_OF_GIVEN = 'init_segmentation_made_from'
 # Fields that affect how a request runs, but not its result.
 _EXECUTION_FIELDS = ('checkpoint_interval', 'batch_size', 'concurrent_requests')
 
@@ -24,6 +26,25 @@ _EXECUTION_FIELDS = ('checkpoint_interval', 'batch_size', 'concurrent_requests')
 def result_fields(config: InferenceConfig) -> dict[str, Any]:
     """The fields of a request that decide its result, as JSON."""
     return request_fields(to_message(config))
+
+
+def made_with(config: InferenceConfig) -> dict[str, Any]:
+    """What the claim of a folder says of the results in it: request, weights, and the version of init_segmentation.
+
+    Args:
+      config: resolved.
+
+    Raises:
+      UserError: init_segmentation is incomplete, or there is no checkpoint.
+    """
+    stamp = ''
+    if config.init_segmentation is not None:
+        stamp = provenance.read_input_stamp(config.init_segmentation)
+    return {
+        'request': result_fields(config),
+        'model_sha256': provenance.model_digest(config.model_checkpoint_path),
+        **({STAMP_OF_GIVEN: stamp} if stamp else {}),
+    }
 
 
 def request_fields(request: inference_pb2.InferenceRequest) -> dict[str, Any]:

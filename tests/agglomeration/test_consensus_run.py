@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pytest
 
@@ -20,6 +21,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.npz import read_npz
 from ffn.utils.protos import parse_text
+from ffn.volumes import provenance
 from ffn.volumes.volume import open_volume
 from tests.inference import flood
 
@@ -307,6 +309,36 @@ def test_reverse_order_is_segmented_first(flood_folder, repository, scheduler):
         assert reversed_[1].start_zyx == origins[last].start_zyx
         assert len(np.unique(out[(forward == last) & (reverse == 1)])) == 1
         np.testing.assert_array_equal(out > 0, forward > 0)
+
+
+def test_reversed_subvolumes_of_another_init_segmentation_are_refused(flood_folder):
+    from ffn.inference import box_run
+
+    def write_given(stamp):
+        with h5py.File(flood_folder / 'given.h5', 'w') as file:
+            file['labels'] = (flood.write_volume(flood_folder) == 2).astype(np.uint8)
+            file['labels'].attrs['ffn_made_from'] = stamp
+
+    def run(folder, reverse):
+        given = request(folder).replace('/two', reverse)
+        main(['--consensus_request', given, '--inference_request', text, '--quiet'])
+
+    write_given('A')
+    text = flood.write_request(flood_folder)
+    with open(text, 'a') as file:
+        file.write(f'init_segmentation {{ hdf5: "{flood_folder}/given.h5:labels" }}')
+    box_run.segment(text, 'start { x:0 y:0 z:0 } size { x:24 y:26 z:20 }', quiet=True)
+    shutil.move(flood_folder / 'results', flood_folder / 'one')
+    run(flood_folder, '/two')
+    for path in storage.subvolumes(flood_folder / 'two').values():
+        path.unlink()  # as if it had been killed before
+    write_given('B')
+    with pytest.raises(UserError, match='init_segmentation_made_from is A there and B here'):
+        run(flood_folder, '/two')
+    claimed = {'init_segmentation_made_from': 'A'}  # what ffn segment records, among others
+    provenance.claim(flood_folder / 'one', claimed)
+    with pytest.raises(UserError, match=r'init_segmentation has been written anew since .*one was'):
+        run(flood_folder, '/three')
 
 
 def test_reversed_subvolumes_of_another_request_are_refused(flood_folder, caplog):

@@ -368,3 +368,29 @@ def test_a_checkpoint_of_another_request_is_moved_aside(folder, caplog):
         assert ('made with another request' in caplog.text) == (not goes_on)
         (folder / 'results' / '0' / '0' / 'seg-0_0_0.npz').unlink()
     assert saved.with_suffix('.cpoint.aside').exists()
+
+
+@pytest.mark.parametrize('change', [None, 'ids', 'voxels'])
+def test_a_checkpoint_of_another_init_segmentation_is_moved_aside(folder, caplog, change):
+    """What it holds of these labels would be mixed with the ids that they have now."""
+    given = np.where(flood.write_volume(folder) == 2, 7, 0)
+    with h5py.File(folder / 'volume.h5', 'a') as file:
+        file['given'] = given
+    extra = f'init_segmentation {{ hdf5: "{folder}/volume.h5:given" }}'
+    with Runner() as runner:
+        runner.start(read_text(read_request(flood.write_request(folder)), extra))
+        runner.stop.set()
+        with pytest.raises(Interrupted):
+            runner.run((0, 0, 0), SIZE_ZYX)
+    if change == 'ids':
+        given *= 2
+    elif change == 'voxels':
+        given[:, :, 20:] = 0
+    with h5py.File(folder / 'volume.h5', 'a') as file:
+        file['given'][...] = given
+    with caplog.at_level(logging.INFO):
+        canvas = run(folder, extra)
+    assert ('going on from' in caplog.text) == (change is None)
+    assert ('made with another init_segmentation' in caplog.text) == (change is not None)
+    assert canvas.to_given_id[1] == given.max()
+    np.testing.assert_array_equal(canvas.segmentation == 1, given > 0)

@@ -19,7 +19,7 @@ from ffn.inference.core.counters import Counters
 from ffn.inference.core.growing import GrowingObject
 from ffn.inference.core.interrupted import Interrupted as Interrupted  # for those who catch it
 from ffn.inference.core.options import CanvasOptions
-from ffn.inference.core.prefilled import most_covered, number
+from ffn.inference.core.prefilled import checksum, most_covered, number
 from ffn.inference.core.protocols import Network, Seeds
 from ffn.inference.core.restrictor import Restrictor
 from ffn.inference.core.step import NetworkStep
@@ -44,6 +44,7 @@ class Canvas:
       growing: the object that is being grown, None between objects.
       visited: least and greatest centre of the field of view since `init_seed`, z, y, x.
       prefilled: number of segments present before growing started.
+      prefilled_crc: checksum of these segments and their ids, by which checkpoints know them; 0 without any.
       to_given_id: id on this canvas → id of the segmentation that `prefill` was given.
       to_canvas_id: the reverse.
       limited: segment id → the option that ended its growth.
@@ -103,7 +104,7 @@ class Canvas:
         self.seed_policy: Seeds | None = None
         self._all_seeds_tried = False
         self.visited: tuple[Position, Position] | None = None
-        self.prefilled = 0
+        self.prefilled = self.prefilled_crc = 0
         self.to_given_id: dict[int, int] = {}
         self.to_canvas_id: dict[int, int] = {}
         self.limited: dict[int, str] = {}
@@ -368,7 +369,7 @@ class Canvas:
             known.clear()
         self.segmentation[:], given = number(labels)
         np.multiply(self.segmentation > 0, np.uint8(255), out=self.seg_prob)
-        self.prefilled = len(given) - 1
+        self.prefilled, self.prefilled_crc = len(given) - 1, checksum(self.segmentation, given)
         self.to_given_id = dict(enumerate(given.tolist()))
         self.to_canvas_id = {given_id: i for i, given_id in self.to_given_id.items()}
 

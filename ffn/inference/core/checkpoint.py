@@ -54,6 +54,7 @@ def save_checkpoint(canvas: Canvas, path: str | Path, settings: bytes = b'') -> 
         'seed_index': policy['index'],
         'prefilled': canvas.prefilled,
         'limited': canvas.limited,
+        **({'prefilled_crc': canvas.prefilled_crc} if canvas.prefilled else {}),
     }
     members: dict[str, Any] = {
         'segmentation': canvas.segmentation,
@@ -78,14 +79,19 @@ def restore_checkpoint(canvas: Canvas, path: str | Path, settings: bytes = b'') 
     """Brings a new canvas, with its seed policy set, to the state of a checkpoint.
 
     Raises:
-      UserError: a file that is damaged, unsafe, or from another subvolume or other settings. The
+      UserError: a file that is damaged, unsafe, or from another subvolume, other settings or another init_segmentation. The
         segments of the canvas are unchanged, but it must not be used afterwards.
     """
     data = read_npz(path, _MEMBERS, [OriginInfo], canvas.shape)
     if stored_bytes(data.get('settings', np.zeros(0, np.uint8)), path) != settings:
         raise UserError(f'{path} was made with another request')
     try:
-        _restore(canvas, data, json.loads(bytes(data['state'].item())))
+        state = json.loads(bytes(data['state'].item()))
+        if state.get('prefilled_crc', 0) != canvas.prefilled_crc:
+            raise UserError(f'{path} was made with another init_segmentation')
+        _restore(canvas, data, state)
+    except UserError:
+        raise
     except Exception as error:  # also of a policy, for a state that it did not save
         raise UserError(f'{path} is no usable checkpoint: {reason(error)}') from error
 

@@ -6,6 +6,8 @@ free space of a voxel or two along its surface, which holds nothing but would co
 
 from __future__ import annotations
 
+import zlib
+
 import numpy as np
 
 
@@ -15,6 +17,18 @@ def number(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     from ffn.utils.labels import compact
 
     return compact(labels)
+
+
+def checksum(segments: np.ndarray, given: np.ndarray) -> int:
+    """Identifies what a canvas was filled with; 0 where that is nothing.
+
+    Args:
+      segments: int32 [z, y, x], before anything grows.
+      given: uint64 [n + 1], what segments 0 … n were called before.
+    """
+    if len(given) == 1:
+        return 0
+    return zlib.crc32(np.ascontiguousarray(segments).data, zlib.crc32(given.tobytes()))
 
 
 def most_covered(
