@@ -396,5 +396,5 @@ class Runner:
             canvas.counters.as_dict(),
             canvas.overlaps,
             canvas.seg_prob,
-            canvas.given_ids(),
+            **canvas.about_prefilled(),
         )

@@ -196,6 +196,7 @@ def save_result(
     overlaps: Mapping[int, np.ndarray],
     qprob: np.ndarray | None = None,
     given_ids: np.ndarray | None = None,
+    joined_seeds: np.ndarray | None = None,
 ) -> None:
     """Writes the files of a finished subvolume; the segmentation last, as it marks completion.
 
@@ -209,8 +210,9 @@ def save_result(
       overlaps: segment id → [ids, counts] of the earlier segments that it ran into.
       qprob: uint8 [z, y, x] quantized probabilities, if kept.
       given_ids: uint64 [n + 1], what segments 1..n are called in init_segmentation, if there is one.
+      joined_seeds: int64 [m, 5], see `ffn.inference.core.canvas.Canvas`.
     """
-    extra = {} if given_ids is None else {'init_segmentation_ids': given_ids}
+    extra = {'init_segmentation_ids': given_ids, 'joined_seeds': joined_seeds}
     if qprob is not None:
         save_npz(subvolume_path(directory, corner_zyx, 'prob'), qprob=qprob)
     labels = smallest_unsigned(segmentation)
@@ -222,7 +224,7 @@ def save_result(
         request=bytes_member(request),
         counters=json.dumps(dict(counters)).encode(),
         overlaps=np.array(dict(overlaps), dtype=object),
-        **extra,
+        **{name: member for name, member in extra.items() if member is not None},
     )
 
 

@@ -341,6 +341,30 @@ def test_reversed_subvolumes_of_another_init_segmentation_are_refused(flood_fold
         run(flood_folder, '/three')
 
 
+def test_what_joined_an_object_joins_it_in_reverse_order_too(flood_folder):
+    from ffn.inference import box_run
+
+    with h5py.File(flood_folder / 'given.h5', 'w') as file:
+        given = (flood.write_volume(flood_folder) == 1) & (np.arange(38) < 20)
+        given[:, 10:] = False
+        file['labels'] = given * np.uint8(77)
+    text = flood.write_request(flood_folder)
+    asked = (flood_folder / 'request.pbtxt').read_text()
+    asked = asked.replace('min_segment_size', 'prefilled_join_fraction: 0.05 min_segment_size')
+    asked += f'init_segmentation {{ hdf5: "{flood_folder}/given.h5:labels" }}'
+    (flood_folder / 'request.pbtxt').write_text(asked)
+    box_run.segment(text, 'start { x:0 y:0 z:0 } size { x:38 y:26 z:20 }', quiet=True)
+    shutil.move(flood_folder / 'results', flood_folder / 'one')
+    main(['--consensus_request', request(flood_folder), '--inference_request', text, '--quiet'])
+    one, origins = loaded(flood_folder / 'one', CORNERS[0])
+    assert set(origins) == set(np.unique(one)) - {0, 1}
+    assert np.count_nonzero(one == 1) > 1.2 * np.count_nonzero(given)
+    for name in ('two', 'out'):
+        again = loaded(flood_folder / name, CORNERS[0])[0] == 1
+        assert np.mean(again[one == 1]) > 0.95  # floods differ at the edges
+    assert stored_given(flood_folder / 'out') == [0, 77]
+
+
 def test_reversed_subvolumes_of_another_request_are_refused(flood_folder, caplog):
     from ffn.inference import box_run
 

@@ -39,6 +39,8 @@ class Canvas:
       segmentation: int32 [z, y, x]; > 0 segments, 0 free, -1 seeds that were rejected.
       seg_prob: uint8 [z, y, x] quantized probabilities of the segments.
       origins: segment id → OriginInfo.
+      joined_seeds: z, y, x of every seed whose object became part of a prefilled segment, that segment, and the
+        greatest id at that time.
       overlaps: segment id → int64 [2, n], ids and voxel counts of the segments that it ran into.
       history: (position z, y, x, number of deleted voxels) of every step, when kept.
       growing: the object that is being grown, None between objects.
@@ -98,6 +100,7 @@ class Canvas:
         if not idle:
             self._step = NetworkStep(network, info, options, self.counters, self.image, self.seed)
         self.origins: dict[int, storage.OriginInfo] = {}
+        self.joined_seeds: list[tuple[int, int, int, int, int]] = []
         self.overlaps: dict[int, np.ndarray] = {}
         self.history: list[tuple[Position, int]] | None = [] if keep_history else None
         self.growing: GrowingObject | None = None
@@ -342,11 +345,13 @@ class Canvas:
         size = int(np.count_nonzero(mask))
         if size < (1 if joined else min_size):
             return 0
-        new_id = joined or max(self.prefilled, *self.origins, 0) + 1
+        greatest = max(self.prefilled, *self.origins, 0)
+        new_id = joined or greatest + 1
         np.copyto(segments, new_id, where=mask)
         self.seg_prob[extent][mask] = storage.quantize_probability(expit(logits[mask]))
         if joined:
             self.counters.add('joined')
+            self.joined_seeds.append((*grown.start, joined, greatest))
         else:
             self.origins[new_id] = storage.OriginInfo(grown.start, grown.iters, grown.seconds)
             self.overlaps[new_id] = np.array([ids, counts], dtype=np.int64)
@@ -367,6 +372,7 @@ class Canvas:
         """
         for known in (self.origins, self.overlaps, self.limited):
             known.clear()
+        self.joined_seeds.clear()
         self.segmentation[:], given = number(labels)
         np.multiply(self.segmentation > 0, np.uint8(255), out=self.seg_prob)
         self.prefilled, self.prefilled_crc = len(given) - 1, checksum(self.segmentation, given)
@@ -378,6 +384,12 @@ class Canvas:
         if not self.prefilled:
             return None
         return np.array([self.to_given_id[i] for i in range(self.prefilled + 1)], dtype=np.uint64)
+
+    def about_prefilled(self) -> dict[str, np.ndarray]:
+        """What a result says of prefilled segments, as arguments of `storage.save_result`."""
+        given, joined = self.given_ids(), np.array(self.joined_seeds, np.int64)
+        members = {} if given is None else {'given_ids': given}
+        return {**members, 'joined_seeds': joined} if len(joined) else members
 
     def segmented_voxels(self) -> int:
         """Number of voxels that belong to segments."""

@@ -55,6 +55,7 @@ def save_checkpoint(canvas: Canvas, path: str | Path, settings: bytes = b'') -> 
         'prefilled': canvas.prefilled,
         'limited': canvas.limited,
         **({'prefilled_crc': canvas.prefilled_crc} if canvas.prefilled else {}),
+        **({'joined_seeds': canvas.joined_seeds} if canvas.joined_seeds else {}),
     }
     members: dict[str, Any] = {
         'segmentation': canvas.segmentation,
@@ -120,12 +121,17 @@ def _restore(canvas: Canvas, data: dict[str, Any], state: dict[str, Any]) -> Non
     _seeds(canvas).set_state(policy)
     origins, overlaps = dict(data['origins']), dict(data['overlaps'])
     limited = {int(i): str(limit) for i, limit in state.get('limited', {}).items()}
+    joined = [
+        (*_position(seed, canvas), operator.index(segment), operator.index(greatest))
+        for *seed, segment, greatest in state.get('joined_seeds', [])
+    ]
     counters = {str(name): int(value) for name, value in state['counters'].items()}
     if canvas.history is not None and 'history' in data:
         canvas.history.extend(((z, y, x), n) for z, y, x, n in data['history'].tolist())
     canvas.growing, canvas.prefilled = growing, int(state['prefilled'])
     canvas.segmentation[:], canvas.seg_prob[:] = data['segmentation'], data['seg_prob']
     canvas.limited.update(limited)
+    canvas.joined_seeds.extend(joined)
     canvas.origins.update(origins)
     canvas.overlaps.update(overlaps)
     canvas.counters.merge(counters)

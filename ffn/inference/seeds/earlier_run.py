@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ffn.inference import storage
+from ffn.inference.given_segments import load_seeds
 from ffn.inference.seeds.policy import SeedPolicy, SeedView
 
 
 class PolicyInvertOrigins(SeedPolicy):
-    """The seeds of an earlier run of the same subvolume, in order of decreasing segment id.
+    """The seeds of an earlier run of the same subvolume, in order of decreasing segment id; those of objects that
+    joined one of init_segmentation in their place among them.
 
     Segmenting once in each order and splitting where the two disagree removes mergers
     (Januszewski et al. 2018, Methods: oversegmentation consensus).
@@ -27,6 +28,4 @@ class PolicyInvertOrigins(SeedPolicy):
 
     def points(self) -> np.ndarray:
         """See base class."""
-        origins = storage.load_origins(self._directory, self.view.corner_zyx, self.view.image.shape)
-        starts = [origins[i].start_zyx for i in sorted(origins, reverse=True)]
-        return np.array(starts, dtype=np.int32).reshape(-1, 3)
+        return load_seeds(self._directory, self.view.corner_zyx, self.view.image.shape)[::-1]

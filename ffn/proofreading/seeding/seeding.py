@@ -322,7 +322,7 @@ class Seeding(contextlib.AbstractContextManager['Seeding']):
                 'counters': canvas.counters.as_dict(),
                 'overlaps': dict(canvas.overlaps),
                 'qprob': canvas.seg_prob.copy(),
-                'given_ids': canvas.given_ids(),
+                **canvas.about_prefilled(),
             }
         if self._objects is not None:
             self._objects.write_result(**members)

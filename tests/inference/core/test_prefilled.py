@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from ffn.inference.core.checkpoint import restore_checkpoint, save_checkpoint
 from ffn.inference.core.prefilled import find_gaps, most_covered
 from tests.inference.core.test_canvas import segment
 from tests.inference.oracle import oracle_canvas, two_blocks
@@ -31,7 +32,7 @@ def test_an_object_joins_the_segment_of_which_it_covers_most():
 
 
 @pytest.mark.parametrize('fraction', [0, 0.5])
-def test_what_continues_a_prefilled_segment_becomes_part_of_it(fraction):
+def test_what_continues_a_prefilled_segment_becomes_part_of_it(fraction, tmp_path):
     labels = two_blocks()
     given = np.where(labels == 1, 7, 0)
     given[:, :, 10:] = 0  # of block 1, an end
@@ -48,11 +49,25 @@ def test_what_continues_a_prefilled_segment_becomes_part_of_it(fraction):
         assert (canvas.segmentation[rest] == 1).all()
         assert set(canvas.origins) == {2}
         assert canvas.counters['joined'] == 1
+        assert canvas.joined_seeds == [(*end[len(end) // 2], 1, 1)]
+        _check_restored(canvas, tmp_path)
     else:
         assert (canvas.segmentation[rest] == 2).all()
         assert set(canvas.origins) == {2, 3}
+        assert set(canvas.about_prefilled()) == {'given_ids'}
     assert len(np.unique(canvas.segmentation[labels == 2])) == 1
     assert not set(np.unique(canvas.segmentation[labels == 2])) & {0, 1}
+
+
+def _check_restored(canvas, folder):
+    """What joined is in checkpoints as well."""
+    save_checkpoint(canvas, folder / 'seg.cpoint')
+    again = oracle_canvas(two_blocks())
+    again.prefill(np.where(canvas.seg_prob == 255, 7, 0))
+    again.prefilled_crc, again.seed_policy = canvas.prefilled_crc, canvas.seed_policy
+    restore_checkpoint(again, folder / 'seg.cpoint')
+    assert again.joined_seeds == canvas.joined_seeds
+    assert again.about_prefilled()['joined_seeds'].shape == (1, 5)
 
 
 def test_gaps_are_where_no_ball_fits():

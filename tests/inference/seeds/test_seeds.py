@@ -110,6 +110,24 @@ def test_seeds_of_an_earlier_run_come_by_falling_id(tmp_path):
     assert list(policy) == [(5, 6, 7), (2, 3, 4), (1, 2, 3)]
 
 
+def test_seeds_that_joined_another_object_keep_their_place(tmp_path):
+    origins = {i: storage.OriginInfo((i, i + 1, i + 2), 4, 0.5) for i in (3, 4)}
+    joined = np.array(
+        [(8, 7, 6, 1, 2), (8, 6, 5, 2, 2), (9, 7, 6, 1, 3)]
+    )  # before 3 twice, after 3
+    labels = np.zeros((12, 20, 28), np.int32)
+    storage.save_result(tmp_path, (3, 2, 1), labels, origins, b'', {}, {}, joined_seeds=joined)
+    policy = make_policy(
+        view(noise_image()), 'PolicyInvertOrigins', {'segmentation_dir': str(tmp_path)}
+    )
+    assert list(policy) == [(4, 5, 6), (9, 7, 6), (3, 4, 5), (8, 6, 5), (8, 7, 6)]
+    storage.save_result(
+        tmp_path, (3, 2, 1), labels, origins, b'', {}, {}, joined_seeds=joined[:2, :4]
+    )
+    with pytest.raises(UserError, match=r'joined_seeds is int64 of shape \(2, 4\)'):
+        list(make_policy(policy.view, 'PolicyInvertOrigins', {'segmentation_dir': str(tmp_path)}))
+
+
 def test_reversed_and_sequential():
     seen = view(noise_image())
     forward = list(make_policy(seen, 'PolicyGrid3d', '{"step": 7}'))
