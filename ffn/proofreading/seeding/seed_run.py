@@ -42,6 +42,10 @@ def serve(
     """
     if not config.segmentation_output_dir:
         raise UserError('give --output, as the request has no segmentation_output_dir')
+    if config.options.join_fraction:
+        raise UserError(
+            'prefilled_join_fraction is set: an object that is accepted is one of its own; leave it out'
+        )
     stop = threading.Event()
     with (
         Runner(config) as runner,

@@ -11,7 +11,7 @@ import pytest
 
 from ffn.inference import storage
 from ffn.inference.runner import Runner
-from ffn.proofreading.seeding.seed_run import _image_layer
+from ffn.proofreading.seeding.seed_run import _image_layer, serve
 from ffn.proofreading.seeding.seeding import Seeding
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
@@ -257,6 +257,14 @@ def test_an_existing_segmentation_is_respected(tmp_path):
     path = storage.subvolume_path(tmp_path / 'results', BOX.start.zyx, 'npz')
     with np.load(path) as data:
         assert data['init_segmentation_ids'].tolist() == [0, 2**63 + 7]
+
+
+def test_objects_that_would_join_others_are_refused():
+    config = SimpleNamespace(
+        segmentation_output_dir='out', options=SimpleNamespace(join_fraction=0.5)
+    )
+    with pytest.raises(UserError, match='prefilled_join_fraction is set'):
+        serve(config, BOX)
 
 
 def test_the_image_is_shown_as_the_network_sees_it(tmp_path):
