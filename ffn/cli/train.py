@@ -69,6 +69,7 @@ def run(command: Train, flags_text: str) -> None:
       flags_text: kept beside the checkpoints; usable with --flagfile.
     """
     config = command.config
+    _check_evaluation(command)
     with startup_messages_hidden():
         import tensorflow as tf
 
@@ -82,19 +83,24 @@ def run(command: Train, flags_text: str) -> None:
     logging.info('trained to step %d; checkpoints are in %s', step, config.train_dir)
 
 
-def _make_evaluation(
-    command: Train, stop: threading.Event
-) -> Callable[[str], Mapping[str, float]] | None:
-    """Makes the function that scores a checkpoint on the held-out box; None if there is no such box."""
+def _check_evaluation(command: Train) -> None:
+    """Refuses a part of a held-out box, in every process: those that find no fault would wait for the others."""
     held_out, every = command.held_out, command.config.eval_steps
     given = (held_out.request, held_out.labels, held_out.box, every)
-    if not any(given):
-        return None
-    if not all(given) or every < 0:
+    if any(given) and (not all(given) or every < 0):
         raise UserError(
             '--eval_request, --eval_labels, --eval_box and --eval_steps (1 or more) are needed '
             'together'
         )
+
+
+def _make_evaluation(
+    command: Train, stop: threading.Event
+) -> Callable[[str], Mapping[str, float]] | None:
+    """Makes the function that scores a checkpoint on the held-out box; None if there is no such box."""
+    held_out = command.held_out
+    if not command.config.eval_steps:
+        return None
     from ffn.evaluation.held_out_box import HeldOutBox
     from ffn.inference.request import parse_request, read_box
 

@@ -45,7 +45,8 @@ def train(
       config: the run.
       stop: set it to end the run after saving a checkpoint; SIGTERM and SIGINT do so as well.
       replicas: devices to train on; default: one.
-      evaluate: called every config.eval_steps with a checkpoint; its scores are logged.
+      evaluate: called every config.eval_steps with a checkpoint; its scores are logged. Of several processes,
+        only the chief has to be given it; the others wait with their next step.
       flags: kept as train.flags beside the checkpoints.
 
     Returns:
@@ -118,12 +119,15 @@ class _Run:
 
     def loop(self, evaluate: Evaluate | None) -> None:
         """Makes steps until max_steps or until asked to stop; saves the last."""
-        max_steps, eval_steps = self.config.max_steps, self.config.eval_steps if evaluate else 0
+        max_steps = self.config.max_steps
+        # Only the chief evaluates, and only it may know of an evaluation.
+        eval_steps = self.config.eval_steps if evaluate and self.replicas.is_chief else 0
         want_gradients = False
         while self.step < max_steps:
             # Gradients are requested one step ahead, in all processes alike.
+            evaluating = eval_steps > 0 and (self.step + 1) % eval_steps == 0
             votes = (
-                self.saved.is_due(self.step),
+                evaluating or self.saved.is_due(self.step),
                 self.stop.is_set(),
                 self.report.is_due() and not want_gradients,
             )
@@ -135,10 +139,9 @@ class _Run:
                 self.report.summarize(self.step, result)
             # All processes do the same, whichever of them asked for it.
             save, stopping, want_gradients = (result.votes > 0).tolist()
-            evaluating = bool(eval_steps) and self.step % eval_steps == 0
-            if save or stopping or evaluating or self.step == max_steps:
+            if save or stopping or self.step == max_steps:
                 path = self.saved.save(self.step)
-                if evaluate and evaluating and self.replicas.is_chief:
+                if evaluate and evaluating:
                     begin = time.monotonic()
                     scores = evaluate(path)
                     self.report.add_held_out(self.step, scores, time.monotonic() - begin)

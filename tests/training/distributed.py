@@ -1,6 +1,8 @@
 """Trains in processes of their own, with as many devices as asked for: run by test_distribution.
 
-python -m tests.training.distributed FOLDER MODEL_DIR DEVICES STRATEGY BATCH STEPS
+python -m tests.training.distributed FOLDER MODEL_DIR DEVICES STRATEGY BATCH STEPS [EVAL_STEPS]
+
+With EVAL_STEPS, the chief alone is given an evaluation, which takes a while, as `ffn train` does it.
 """
 
 import hashlib
@@ -8,6 +10,7 @@ import json
 import logging
 import os
 import sys
+import time
 from pathlib import Path
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
@@ -21,6 +24,8 @@ from ffn.training.distribution import make_replicas
 from ffn.training.train_step import TrainStep
 from ffn.utils.errors import exit_status
 from tests.training import sample
+
+EVALUATION_S = float(os.environ.get('EVALUATION_S', '3'))
 
 
 class KeptStep(TrainStep):
@@ -45,8 +50,13 @@ def digests(replicas) -> list[str]:
     return [hashlib.sha256(b''.join(parts)).hexdigest() for parts in copies]
 
 
+def evaluate(checkpoint: str) -> dict[str, float]:
+    time.sleep(EVALUATION_S)
+    return {'voi': 1.5}
+
+
 def main() -> None:
-    folder, directory, devices, strategy, batch, steps = sys.argv[1:7]
+    folder, directory, devices, strategy, batch, steps, *every = sys.argv[1:]
     absl_logging.use_absl_handler()
     absl_logging.set_verbosity(logging.INFO)
     cpu = tf.config.list_physical_devices('CPU')[0]
@@ -60,10 +70,12 @@ def main() -> None:
         batch_size=int(batch),
         max_steps=int(steps),
         checkpoints=CheckpointConfig(steps=5),
+        eval_steps=int(every[0]) if every else 0,
         summary_seconds=1e-9,
     )
     train_loop.TrainStep = KeptStep
-    train_loop.train(config, replicas=replicas)
+    scoring = evaluate if every and replicas.is_chief else None
+    train_loop.train(config, replicas=replicas, evaluate=scoring)
     print(
         json.dumps(
             {'worker': replicas.worker, 'total': replicas.total, 'weights': digests(replicas)}

@@ -29,8 +29,10 @@ def folder(tmp_path):
 class Worker:
     """A process that trains; what it says goes to files, so that it never waits for a reader."""
 
-    def __init__(self, repository, folder, name, devices, strategy, batch, steps, **environment):
-        arguments = [str(word) for word in (folder, folder / name, devices, strategy, batch, steps)]
+    def __init__(self, repository, folder, name, devices, strategy, batch, *steps, **environment):
+        arguments = [
+            str(word) for word in (folder, folder / name, devices, strategy, batch, *steps)
+        ]
         self.files = [tempfile.TemporaryFile('w+') for _ in range(2)]  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, '-m', 'tests.training.distributed', *arguments],
@@ -126,6 +128,24 @@ def test_two_processes_learn_together(repository, folder):
     together, alone = (curve[-10:].mean() for curve in curves)
     assert together == pytest.approx(alone, rel=0.5)
     assert max(together, alone) < 0.5 * min(curve[:5].mean() for curve in curves)
+
+
+@pytest.mark.slow
+def test_the_others_wait_while_the_first_evaluates(repository, folder):
+    workers = [
+        Worker(repository, folder, 'model', 1, 'multi_worker', 2, 11, 4, TF_CONFIG=config)
+        for config in cluster(2)
+    ]
+    results = [finish(worker) for worker in workers]
+    assert results[0]['weights'] == results[1]['weights']
+    assert read_events(folder / 'model')['heldout/voi'] == {4: 1.5, 8: 1.5}
+    steps = {int(path.stem.split('-')[1]) for path in (folder / 'model').glob('*.index')}
+    assert {4, 8, 11} <= steps
+    for step in steps:
+        assert all(
+            read_input_state(folder / 'model' / f'model.ckpt-{step}', worker, 2)
+            for worker in (0, 1)
+        )
 
 
 @pytest.mark.slow
