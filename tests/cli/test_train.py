@@ -119,6 +119,17 @@ def test_flag_files_of_the_repository(call, repository, name):
     assert command.config.max_steps == 3
 
 
+def test_a_part_of_a_held_out_box_is_refused_in_every_process(monkeypatch):
+    """Before they find each other, and the others wait for one that has ended."""
+    monkeypatch.setattr('ffn.training.distribution.make_replicas', lambda kind: pytest.fail(kind))
+    held_out = SimpleNamespace(request=REQUEST, labels='', box='')
+    command = SimpleNamespace(
+        held_out=held_out, config=SimpleNamespace(eval_steps=2), strategy='slurm'
+    )
+    with pytest.raises(UserError, match='are needed together'):
+        train.run(command, '')
+
+
 def test_a_held_out_box_that_cannot_be_scored_does_not_end_a_training(monkeypatch, caplog):
     class Box:
         def __init__(self, *arguments, **settings):
