@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 import threading
 import time
 from collections.abc import Sequence
@@ -28,6 +27,8 @@ from ffn.inference.request import complete_request, make_config
 from ffn.inference.run_progress import RunProgress
 from ffn.inference.runner import Runner
 from ffn.inference.seeds import registry
+from ffn.models.checkpoints import without_ending
+from ffn.models.saved_settings import KERAS_ENDING, is_keras_file
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.labels import renumber
@@ -125,7 +126,7 @@ class HeldOutBox:
 
     @property
     def voxel_size(self) -> tuple[float, float, float] | None:
-        """Voxel size x, y, z that the last segmentation was made with: the request's, or the training's."""
+        """Voxel size x, y, z that the last segmentation was made with: of the request, the image, or the training."""
         return None if self._config is None else self._config.voxel_size
 
     def start(self, weights: str | Path | keras.Model) -> None:
@@ -240,7 +241,7 @@ def checkpoint_names(given: Sequence[str], request: inference_pb2.InferenceReque
     """Returns the checkpoints of a command line: names without endings, each once.
 
     Args:
-      given: names; all files of a checkpoint may be listed, as `model.ckpt-*` does.
+      given: names; all files of a checkpoint may be listed, as `model.ckpt-*` and `NAME.*` do.
       request: its own checkpoint is used if none is given.
 
     Raises:
@@ -249,4 +250,7 @@ def checkpoint_names(given: Sequence[str], request: inference_pb2.InferenceReque
     names = given or [request.model_checkpoint_path]
     if not all(names):
         raise UserError('no checkpoint: give --checkpoint, or model_checkpoint_path in the request')
-    return list(dict.fromkeys(re.sub(r'\.(index|(data|input)-\d+-of-\d+)$', '', n) for n in names))
+    # What lies beside a Keras file belongs to it without having its name.
+    beside = {name.removesuffix(KERAS_ENDING) for name in names if is_keras_file(name)}
+    checkpoints = dict.fromkeys(map(without_ending, names))
+    return [name for name in checkpoints if name.removesuffix('.json') not in beside]

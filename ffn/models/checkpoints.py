@@ -25,6 +25,9 @@ PREFIX = 'model.ckpt'
 STEP = 'global_step'
 EMA = 'ema/'
 _FOOTER = 48
+_ENDING = re.compile(
+    r'\.((index|data-\d+-of-\d+)(\.tempstate\d+)?|input-\d+-of-\d+(\.aside\d*)?|int8-[0-9a-f]{8}\.json)$'
+)
 # What is left over if there is no .index, which is written last; temporary files always are.
 _UNFINISHED = re.compile(
     rf'(?P<checkpoint>{re.escape(PREFIX)}-\d+)\.'
@@ -55,6 +58,11 @@ def resolve_checkpoint(path: str) -> str:
     return latest_checkpoint(path) or path
 
 
+def without_ending(path: str | Path) -> str:
+    """The checkpoint that a file belongs to: its path without the ending of one of its files, if it has one."""
+    return _ENDING.sub('', str(path))
+
+
 def find_checkpoint(path: str | Path) -> str:
     """Finds a checkpoint that must exist.
 
@@ -67,7 +75,7 @@ def find_checkpoint(path: str | Path) -> str:
     Raises:
       UserError: there is none.
     """
-    path = re.sub(r'\.(index|data-\d+-of-\d+)$', '', str(path))
+    path = without_ending(path)
     if Path(path).is_dir():
         latest = latest_checkpoint(path)
         if latest is None:
@@ -162,6 +170,22 @@ class CheckpointWriter:
             if named['temporary'] or not file.with_name(f'{named["checkpoint"]}.index').exists():
                 file.unlink(missing_ok=True)
 
+    def warn_of_later(self, step: int) -> None:
+        """Warns of checkpoints of later steps than the one that a training goes on from.
+
+        They are of another course of the training, which was set back or killed before it named its last one.
+        """
+        later = sorted(n for n in map(_step, _numbered(self._directory)) if n > step)
+        if later:
+            logging.warning(
+                '%s: the training goes on from step %d, and checkpoints of later steps lie beside: %s. They stay until '
+                'it has passed their steps; then they are overwritten or removed as old ones are: rename '
+                'what you want to keep',
+                self._directory,
+                step,
+                ', '.join(map(str, later)),
+            )
+
     def save(self, variables: Mapping[str, Any], step: int) -> str:
         """Writes variables and the step, and makes them the last checkpoint.
 
@@ -199,7 +223,7 @@ class CheckpointWriter:
     def commit(self, step: int) -> str:
         """The second half of `save`: names the checkpoint as the last and removes old ones."""
         path = self._directory / f'{PREFIX}-{step}'
-        outdated = self._choose_outdated()
+        outdated = self._choose_outdated(step)
         with atomic_path(self._directory / 'checkpoint') as temporary:
             temporary.write_text(
                 f'model_checkpoint_path: "{path.name}"\nall_model_checkpoint_paths: "{path.name}"\n'
@@ -210,12 +234,17 @@ class CheckpointWriter:
             _remove(checkpoint)
         return str(path)
 
-    def _choose_outdated(self) -> list[Path]:
-        """Chooses what to remove, and remembers when one was last kept for good."""
+    def _choose_outdated(self, last: int) -> list[Path]:
+        """Chooses what to remove, and remembers when one was last kept for good.
+
+        Args:
+          last: step of the newest checkpoint; what has a higher one does not count and stays.
+        """
         if not self._keep:
             return []
         outdated = []
-        for path in sorted(_numbered(self._directory), key=_step)[: -self._keep]:
+        reached = [path for path in _numbered(self._directory) if _step(path) <= last]
+        for path in sorted(reached, key=_step)[: -self._keep]:
             written = path.with_name(f'{path.name}.index').stat().st_mtime
             if self._keep_every_s and written - self._last_preserved >= self._keep_every_s:
                 self._last_preserved = written
@@ -235,7 +264,7 @@ def _read_state(directory: str | Path, pattern: str) -> str | None:
 def _numbered(directory: str | Path) -> list[Path]:
     """Checkpoints of a folder that are named after a step."""
     paths = [path.with_suffix('') for path in Path(directory).glob(f'{PREFIX}-*.index')]
-    return [path for path in paths if path.name.rpartition('-')[2].isdigit()]
+    return [path for path in paths if path.name.rpartition('-')[2].isdecimal()]
 
 
 def _step(path: Path) -> int:
@@ -251,11 +280,12 @@ def _is_complete(path: Path) -> bool:
 
 
 def _remove(path: Path) -> None:
-    """Removes a checkpoint and the states of training's input that were saved with it."""
+    """Removes a checkpoint, the states of training's input that were saved with it, and its ranges for int8."""
     name = glob.escape(path.name)
     # SaveV2 leaves temporary files behind when it fails or is killed.
     companions = [
         *path.parent.glob(f'{name}.input-*'),
+        *path.parent.glob(f'{name}.int8-*.json'),
         *path.parent.glob(f'{name}.data-*.tempstate*'),
         *path.parent.glob(f'{name}.index.tempstate*'),
     ]

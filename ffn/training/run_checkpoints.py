@@ -70,6 +70,7 @@ class RunCheckpoints:
         )
         if replicas.is_chief:
             self._writer.remove_abandoned()
+            self._writer.warn_of_later(self.saved_step)
             before = self._earlier_settings() if self.saved_step else None
             write_settings(config.train_dir, updated_settings(before or {}, config))
 

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 from ffn.evaluation import held_out_box
-from ffn.evaluation.held_out_box import HeldOutBox
+from ffn.evaluation.held_out_box import HeldOutBox, checkpoint_names
 from ffn.evaluation.held_out_score import HEADER, HeldOutScore, Segmented
 from ffn.evaluation.rand import rand_score
 from ffn.evaluation.voi import voi_score
+from ffn.inference import inference_pb2
 from ffn.inference.request import parse_request, read_request
 from ffn.inference.runner import Runner
 from ffn.models import predictor
@@ -359,3 +360,13 @@ def test_scores_as_a_training_logs_them_and_as_a_row():
     whole = dataclasses.replace(score, complete=True)
     assert len(whole.row()) == len(HEADER)
     assert HeldOutScore.of(truth, Segmented(labels), 'both').rand_error == 0
+
+
+def test_all_files_of_checkpoints_may_be_listed():
+    request = inference_pb2.InferenceRequest(model_checkpoint_path='r')
+    endings = ('.data-00000-of-00001', '.index', '.input-00000-of-00002', '.int8-0a1b2c3d.json')
+    listed = [f'm/model.ckpt-{step}{ending}' for step in (100, 90) for ending in endings]
+    assert checkpoint_names(listed, request) == ['m/model.ckpt-100', 'm/model.ckpt-90']
+    listed = ['m/net.int8-0a1b2c3d.json', 'm/net.json', 'm/net.weights.h5']
+    assert checkpoint_names(listed, request) == ['m/net.weights.h5']
+    assert checkpoint_names([], request) == ['r']

@@ -68,6 +68,64 @@ def test_only_the_newest_are_kept(tmp_path):
     assert len(list(tmp_path.iterdir())) == 3 * 2 + 1
 
 
+def test_a_training_that_was_set_back_keeps_what_it_saves(tmp_path):
+    model = make()
+
+    def steps():
+        return sorted(int(path.stem.split('-')[1]) for path in tmp_path.glob('*.index'))
+
+    writer = checkpoints.CheckpointWriter(tmp_path)
+    for step in (10, 20, 30, 40):
+        writer.save(model.named_variables(), step)
+    (tmp_path / 'checkpoint').write_text('model_checkpoint_path: "model.ckpt-20"\n')
+    writer = checkpoints.CheckpointWriter(tmp_path, keep=2)
+    for step in (21, 22, 23):
+        assert writer.save(model.named_variables(), step).endswith(f'-{step}')
+        assert checkpoints.latest_checkpoint(tmp_path) == f'{tmp_path}/model.ckpt-{step}'
+        assert load_weights(make(1), tmp_path) == step
+    assert steps() == [22, 23, 30, 40]
+    # Those that it passes grow old as others do.
+    writer.save(model.named_variables(), 31)
+    assert steps() == [30, 31, 40]
+    # One that was killed before it named its last one.
+    writer = checkpoints.CheckpointWriter(tmp_path, keep=1)
+    writer.save(model.named_variables(), 35)
+    assert steps() == [35, 40]
+
+
+def test_checkpoints_of_later_steps_are_told(saved, caplog):
+    folder, _ = saved
+    writer = checkpoints.CheckpointWriter(folder)
+    writer.warn_of_later(20)
+    assert not caplog.text
+    writer.warn_of_later(9)
+    assert 'goes on from step 9' in caplog.text
+    assert 'lie beside: 10, 20. They stay until' in caplog.text
+
+
+@pytest.mark.parametrize(
+    'ending',
+    [
+        *('.index', '.data-00000-of-00001', '.input-00002-of-00012', '.int8-0a1b2c3d.json'),
+        *('.input-00000-of-00001.aside', '.input-00000-of-00001.aside2'),
+    ],
+)
+def test_any_file_stands_for_its_checkpoint(saved, ending):
+    folder, _ = saved
+    path = f'{folder}/model.ckpt-10'
+    assert checkpoints.find_checkpoint(path + ending) == path
+    assert checkpoints.without_ending(path) == path
+    assert checkpoints.without_ending(f'{path}.json') == f'{path}.json'
+
+
+def test_ranges_for_int8_go_with_their_checkpoint(saved):
+    folder, model = saved
+    for step in (10, 20):
+        (folder / f'model.ckpt-{step}.int8-0a1b2c3d.json').write_text('{}')
+    checkpoints.CheckpointWriter(folder, keep=2).save(model.named_variables(), 30)
+    assert [path.name for path in folder.glob('*.json')] == ['model.ckpt-20.int8-0a1b2c3d.json']
+
+
 def test_one_of_every_so_many_hours_is_kept_over_restarts(tmp_path, monkeypatch):
     """A checkpoint every quarter of an hour, one per hour kept, a restart after each."""
     now = 1e9
