@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 import warnings
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 
 from ffn.models.model import FFNModel
@@ -18,6 +23,8 @@ from ffn.volumes.hdf5_links import refuse_external
 
 # In the settings beside a file: its SHA-256.
 DIGEST = 'weights_sha256'
+# Arguments of networks whose arrays may be the same although they compute something else.
+_TOPOLOGY = ('depth', 'convs', 'layer_norm', 'padding')
 
 
 def load(model: FFNModel, path: str | Path, ema: bool = False) -> int:
@@ -50,6 +57,8 @@ def load(model: FFNModel, path: str | Path, ema: bool = False) -> int:
     try:
         with open_hdf5(path) as file:
             refuse_external(file)
+            _check_arrays(model, file)
+        _check_topology(model, settings, path)
         with warnings.catch_warnings():
             # Keras warns of the optimizer's state that the file does not have.
             warnings.simplefilter('ignore')
@@ -61,12 +70,71 @@ def load(model: FFNModel, path: str | Path, ema: bool = False) -> int:
             f'{path} does not fit the model; do model_name and model_args fit? '
             f'({" ".join(str(error).split())})'
         ) from error
+    _check_finite(model, path)
+    return read_step(path)
+
+
+def _check_finite(model: FFNModel, path: str | Path) -> None:
     for name, variable in model.named_variables().items():
         if not np.isfinite(np.asarray(variable)).all():
             raise UserError(
                 f'{path} is damaged: {name} holds values that are not finite; take a copy'
             )
-    return read_step(path)
+
+
+def _check_arrays(model: FFNModel, file: h5py.File) -> None:
+    """Checks that a file holds the arrays of a network and no others.
+
+    Keras takes what it finds layer by layer in the order of their kinds, and leaves the rest.
+
+    Raises:
+      ValueError: it does not; says which layers differ.
+    """
+    stored: Counter[tuple[str, tuple[int, ...]]] = Counter()
+
+    def count(_: str, item: Any) -> None:
+        if (
+            isinstance(item, h5py.Dataset) and item.dtype.kind not in 'iub'
+        ):  # no states of random numbers
+            # Early releases of Keras 3 did not write which layer it is.
+            stored[str(item.parent.attrs.get('name', '')), item.shape] += 1
+
+    file.visititems(count)
+    named = all(layer for layer, _ in stored)
+    needed = Counter(
+        (weight.path.split('/')[-2] if named else '', tuple(weight.shape))
+        for weight in model.weights
+    )
+    if stored != needed:
+        raise ValueError(
+            f'it has {stored.total()} arrays and this model needs {needed.total()}; '
+            f'lacking: {_describe(needed - stored)}; beyond: {_describe(stored - needed)}'
+        )
+
+
+def _describe(arrays: Counter[tuple[str, tuple[int, ...]]]) -> str:
+    texts = [f'{layer} {shape}'.strip() for layer, shape in sorted(arrays)]
+    return ', '.join(texts[:3]) + (', …' if len(texts) > 3 else '') or 'none'
+
+
+def _check_topology(model: FFNModel, settings: Mapping[str, Any], path: str | Path) -> None:
+    """Checks a network against the settings beside its weights, where both are known.
+
+    Raises:
+      UserError: they differ in what arrays do not show.
+    """
+    given, args = model.arguments, settings.get('model_args')
+    name = str(settings.get('model_name')).rpartition('.')[2]
+    if given is None or not isinstance(args, dict) or name != type(model).__name__:
+        return
+    parameters = inspect.signature(type(model)).parameters
+    for one in (one for one in _TOPOLOGY if one in parameters):
+        default = parameters[one].default
+        trained, now = args.get(one, default), given.get(one, default)
+        if trained != now:
+            raise UserError(
+                f'{path} is of a network with {one} {trained}, as {settings_path(path)} says, and model_args make it {now}'
+            )
 
 
 def read_step(path: str | Path) -> int:

@@ -30,7 +30,10 @@ class FFNModel(keras.Model):
 
     Attributes:
       info: sizes.
+      arguments: what `create_model` made it of; None where it was made otherwise.
     """
+
+    arguments: Mapping[str, Any] | None = None
 
     def __init__(self, info: ModelInfo):
         """Makes a network of these sizes; the subclass adds its layers.
@@ -150,4 +153,5 @@ def create_model(name: str, args: Mapping[str, Any], precision: str = 'float32')
         keras.config.set_dtype_policy(before)
     if keras.config.backend() == 'jax':
         flatten_convolutions(model)
+    model.arguments = dict(args)
     return model

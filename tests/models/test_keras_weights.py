@@ -3,10 +3,12 @@
 import json
 import os
 
+import h5py
 import numpy as np
 import pytest
 
 from ffn.models import keras_weights
+from ffn.models.model import create_model
 from ffn.models.saved_settings import read_settings, settings_path, write_settings_file
 from tests.flips import refusals
 from tests.models.small_network import check_equal, make, refused
@@ -19,6 +21,83 @@ def test_weights_of_another_network(weights, other):
     output, _ = weights
     with refused(str(output), 'model_args'):
         keras_weights.load(make(1, **other), output)
+
+
+STACK = 'residual_stack.ResidualStackFFNModel'
+STACK_ARGS = {
+    **{'fov_size': [17, 15, 13], 'deltas': [1, 1, 1], 'features': 3},
+    **{'depth': 1, 'layer_norm': False},
+}
+
+
+def write_stack(folder, settings, **args):
+    """A file of a stack, and settings beside it."""
+    output = folder / 'stack.weights.h5'
+    model = create_model(STACK, {**STACK_ARGS, **args})
+    keras_weights.save(model, output)
+    if settings:
+        given = {'model_name': STACK, 'model_args': {**STACK_ARGS, **args}}
+        write_settings_file(settings_path(output), given)
+    return output
+
+
+@pytest.mark.parametrize(
+    ('saved', 'loaded', 'words'),
+    [
+        ({'layer_norm': True}, {}, ['16 arrays', 'needs 10', 'beyond: norm0 (3,)']),
+        ({}, {'layer_norm': True}, ['10 arrays', 'needs 16', 'lacking: norm0 (3,)']),
+        ({'depth': 3}, {'convs': 4}, ['18 arrays', 'needs 18', 'lacking: pre_c', 'beyond: res1a']),
+        ({'convs': 4}, {'depth': 3}, ['18 arrays', 'needs 18', 'lacking: res1a', 'beyond: pre_c']),
+        (
+            {'features': [3, 4, 4, 4]},
+            {'features': 4},
+            ['pre_a (3, 3, 3, 2, 4)', 'pre_a (3, 3, 3, 2, 3)'],
+        ),
+    ],
+)
+def test_weights_of_a_network_of_like_layers(tmp_path, saved, loaded, words):
+    output = write_stack(tmp_path, False, **saved)
+    with refused(str(output), 'model_args', *words):
+        keras_weights.load(create_model(STACK, {**STACK_ARGS, **loaded}), output)
+    keras_weights.load(create_model(STACK, {**STACK_ARGS, **saved}), output)
+
+
+def test_weights_of_a_network_that_computes_something_else(tmp_path):
+    """Its arrays are the same; the settings beside them tell."""
+    output = write_stack(tmp_path, True, padding='valid')
+    with refused(str(output), 'padding valid', 'model_args make it same'):
+        keras_weights.load(create_model(STACK, STACK_ARGS), output)
+    keras_weights.load(create_model(STACK, {**STACK_ARGS, 'padding': 'valid'}), output)
+    # Other sizes are allowed, and what is left out is the default.
+    output = write_stack(tmp_path, True)
+    other = {**STACK_ARGS, 'fov_size': [9, 9, 7], 'padding': 'same', 'convs': 2}
+    keras_weights.load(create_model(STACK, other), output)
+
+
+def test_files_without_the_names_of_layers(tmp_path):
+    """As Keras wrote them first: numbers and shapes are compared, and settings where there are any."""
+    output = write_stack(tmp_path, True, depth=3)
+
+    def forget(_, item):
+        item.attrs.pop('name', None)
+
+    with h5py.File(output, 'a') as file:
+        file.visititems(forget)
+    keras_weights.load(create_model(STACK, {**STACK_ARGS, 'depth': 3}), output)
+    with refused('18 arrays', 'needs 22'):
+        keras_weights.load(
+            create_model(STACK, {**STACK_ARGS, 'depth': 2, 'layer_norm': True}), output
+        )
+    with refused('depth 3', 'model_args make it 1'):
+        keras_weights.load(create_model(STACK, {**STACK_ARGS, 'convs': 4}), output)
+
+
+@pytest.mark.parametrize('name', ['fib25_small', 'fib25_medium', 'fib25_medium_20nm'])
+def test_networks_of_the_repository(repository, name):
+    path = repository / 'models' / f'{name}.weights.h5'
+    settings = read_settings(path)
+    model = create_model(settings['model_name'], settings['model_args'])
+    assert keras_weights.load(model, path) == settings['step']
 
 
 @pytest.mark.parametrize('part', [0, 1, 100, 0.5, 0.9])
