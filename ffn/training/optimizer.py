@@ -34,6 +34,28 @@ class WarmUp(schedules.LearningRateSchedule):
         return {'after': self._after, 'steps': self._steps}
 
 
+class FromStep(schedules.LearningRateSchedule):
+    """A schedule for an optimizer that did not begin with the training: the optimizer counts its own steps."""
+
+    def __init__(self, schedule: schedules.LearningRateSchedule, begun: keras.Variable):
+        """Makes a schedule.
+
+        Args:
+          schedule: the rate as a function of the training's step.
+          begun: step of the training before the optimizer's first one.
+        """
+        super().__init__()
+        self._schedule, self._begun = schedule, begun
+
+    def __call__(self, step: Any) -> Any:
+        """The rate of a step of the optimizer; steps count from 0."""
+        return self._schedule(ops.cast(step, 'int64') + ops.cast(self._begun, 'int64'))
+
+    def get_config(self) -> dict[str, Any]:
+        """See base class."""
+        return {'schedule': self._schedule, 'begun': self._begun}
+
+
 class RMSprop(keras.optimizers.RMSprop):
     """RMSprop whose mean of squared gradients begins at 1, as that of TensorFlow 1 does.
 
@@ -62,9 +84,18 @@ def learning_rate(config: OptimizerConfig) -> schedules.LearningRateSchedule | f
     return WarmUp(rate, config.warmup_steps) if config.warmup_steps else rate
 
 
-def make_optimizer(config: OptimizerConfig) -> keras.optimizers.Optimizer:
-    """Makes an optimizer with its learning-rate schedule; gradients must be clipped before."""
+def make_optimizer(
+    config: OptimizerConfig, begun: keras.Variable | None = None
+) -> keras.optimizers.Optimizer:
+    """Makes an optimizer with its learning-rate schedule; gradients must be clipped before.
+
+    Args:
+      config: its settings.
+      begun: step of the training before the optimizer's first one, as in `FromStep`; default: always 0.
+    """
     rate = learning_rate(config)
+    if begun is not None and callable(rate):
+        rate = FromStep(rate, begun)
     adam = {
         'beta_1': config.adam_beta1,
         'beta_2': config.adam_beta2,

@@ -23,7 +23,12 @@ from ffn.models.weights import assign, load_weights
 from ffn.training.config import SOFT_LABELS, TrainConfig
 from ffn.training.distribution import Replicas
 from ffn.training.input.examples import ExampleSource
-from ffn.training.input.input_state import read_input_state, write_input_state
+from ffn.training.input.input_state import (
+    changed_settings,
+    read_input_state,
+    setting_digests,
+    write_input_state,
+)
 from ffn.training.train_step import TrainStep
 from ffn.training.walks.walk import BatchWalker
 from ffn.utils.errors import UserError
@@ -61,6 +66,7 @@ class RunCheckpoints:
         """
         self._config, self._train_step, self._replicas = config, train_step, replicas
         self._source, self._walker, self._lock = source, walker, lock
+        self._settings = setting_digests(config.data, config.walk, train_step.model.info)
         os.makedirs(config.train_dir, exist_ok=True)
         self.saved_step = self._restore()
         self._saved_at = time.monotonic()
@@ -103,9 +109,8 @@ class RunCheckpoints:
             )
         replicas, directory = self._replicas, self._config.train_dir
         walks = {f'walk/{name}': array for name, array in self._walker.get_state().items()}
-        write_input_state(
-            directory, step, replicas.worker, replicas.workers, self._source.get_state() | walks
-        )
+        state = self._source.get_state() | walks | self._settings
+        write_input_state(directory, step, replicas.worker, replicas.workers, state)
         if replicas.is_chief:
             self._writer.write(variables, step)
         replicas.wait_for_all()
@@ -138,6 +143,7 @@ class RunCheckpoints:
         self._restore_averages(stored, latest)
         self._restore_optimizer(stored, latest)
         step = int(stored[checkpoints.STEP])
+        self._train_step.set_step(step)
         self._restore_input(latest, step)
         logging.info('continuing from %s, step %d', latest, step)
         return step
@@ -149,6 +155,12 @@ class RunCheckpoints:
         elif averages:
             logging.warning('%s holds no averaged weights: averaging starts now', latest)
             self._train_step.start_averages()
+        else:
+            logging.warning(
+                '%s holds averaged weights, which the training gives up: it goes on without --ema_decay, and its next '
+                'checkpoints will not have any',
+                latest,
+            )
 
     def _restore_optimizer(self, stored: Mapping[str, np.ndarray], latest: str) -> None:
         state = self._train_step.optimizer_state()
@@ -160,25 +172,26 @@ class RunCheckpoints:
             latest,
             self._config.optimizer.optimizer,
         )
-        # Schedules continue where they were.
-        self._train_step.optimizer.iterations.assign(int(stored[checkpoints.STEP]))
 
     def _restore_input(self, latest: str, step: int) -> None:
         state = read_input_state(latest, self._replicas.worker, self._replicas.workers)
         try:
             if state is None:
                 raise ValueError('none was saved by a run of as many processes')
+            if changed := changed_settings(state, self._settings):
+                raise ValueError(f'--{", --".join(changed)} changed')
+            self._source.set_state(state)
             prefix = 'walk/'
             self._walker.set_state(
                 {n.removeprefix(prefix): a for n, a in state.items() if n.startswith(prefix)}
             )
-            self._source.set_state(state)
         except (LookupError, ValueError, TypeError) as error:
             logging.warning(
                 '%s: the interrupted examples cannot be resumed (%s); training continues with new ones',
                 latest,
                 error,
             )
+            self._walker.clear()
             self._source.seek(step * self._config.batch_size)
 
 

@@ -97,7 +97,9 @@ class TrainStep:
         self._replicas = replicas or Replicas(tf.distribute.get_strategy())
         self._variables = model.trainable_variables
         with self._replicas.strategy.scope():
-            self.optimizer = make_optimizer(config)
+            # The optimizer counts its own steps, by which Adam corrects the bias of its averages.
+            self._begun = keras.Variable(0, trainable=False, dtype='int64', name='begun')
+            self.optimizer = make_optimizer(config, self._begun)
             self.optimizer.build(self._variables)
             self._averages: list[keras.Variable] = []
             if config.ema_decay:
@@ -180,12 +182,21 @@ class TrainStep:
         return gradients
 
     def _average(self, context: Any) -> None:
-        done = tf.cast(self.optimizer.iterations.value, tf.float32)
+        iterations = self.optimizer.iterations.value
+        done = tf.cast(iterations + tf.cast(self._begun.value, iterations.dtype), tf.float32)
         # The first averages reach back no further than the first step.
         keep = tf.minimum(self._config.ema_decay, done / (done + 9.0))
         for average, variable in zip(self._averages, self._variables, strict=bool(self._averages)):
             old, new = average.value, variable.value
             _assign(context, old, new + keep * (old - new))
+
+    def set_step(self, step: int) -> None:
+        """Tells which step of the training comes next, from 0; schedules and averages follow it.
+
+        It is called after the optimizer's state is set, whose own steps may be fewer: they count from where it began.
+        """
+        done = int(keras.ops.convert_to_numpy(self.optimizer.iterations))
+        self._begun.assign(step - done)
 
     @property
     def learning_rate(self) -> float:

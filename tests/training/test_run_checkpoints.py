@@ -10,9 +10,11 @@ from ffn.models.weights import load_weights
 from ffn.training import train_loop
 from ffn.training.augmentation.config import parse_augmentation
 from ffn.training.config import CheckpointConfig, WalkConfig
-from ffn.training.input.input_state import read_input_state
+from ffn.training.input.input_state import read_input_state, write_input_state
 from ffn.training.optimizer_config import OptimizerConfig
+from ffn.training.walks.walk import BatchWalker
 from ffn.utils.errors import UserError
+from tests.events import read_events
 from tests.training import sample
 
 AUGMENTATION = '{"rotation_2d": {}, "noise": {}, "missing_section": {}}'
@@ -89,20 +91,100 @@ def test_what_inference_will_do_otherwise_is_told(folder, caplog):
     [
         ({'walk': WalkConfig('max_pred_moves')}, ''),
         ({'seed': 4}, '--seed was 0'),
+        ({'data': {'reflectable_axes': ()}}, '(--reflectable_axes changed)'),
+        (
+            {'data': {'augmentation': parse_augmentation('{"noise": {}}')}},
+            '(--augmentation changed)',
+        ),
+        (
+            {'walk': WalkConfig(threshold=0.8), 'data': {'image_mean': 130.0}},
+            '(--image_mean, --threshold changed)',
+        ),
     ],
 )
-def test_other_settings_begin_with_new_examples(folder, caplog, change, why):
+def test_other_settings_begin_with_new_examples(folder, caplog, change, why, monkeypatch):
     args = {**sample.MODEL_ARGS, 'fov_size': [5, 5, 5], 'deltas': [1, 1, 1]}
     run(folder, 'model', [4], model_args=args)
+    positions, batch = [], BatchWalker.batch
+
+    def look(self):
+        made = batch(self)
+        positions.append([walk.position for walk in self._walks])
+        return made
+
+    monkeypatch.setattr(BatchWalker, 'batch', look)
     assert train_loop.train(config(folder, 'model', 6, model_args=args, **change)) == 6
     assert 'interrupted examples cannot be resumed' in caplog.text
     assert why in caplog.text
+    assert positions[0] == [(0, 0, 0)] * 3
+
+
+def test_input_states_that_do_not_tell_settings_are_taken_up(folder, caplog):
+    """Those of earlier versions."""
+    _, state = run(folder, 'model', [4])
+    assert any(name.startswith('setting/') for name in state)
+    older = {name: value for name, value in state.items() if not name.startswith('setting/')}
+    write_input_state(folder / 'model', 4, 0, 1, older)
+    caplog.clear()
+    _, state = run(folder, 'model', [6], data={'missing': 'error'})
+    assert 'cannot be resumed' not in caplog.text
+    _, whole = run(folder, 'whole', [6])
+    for name, value in whole.items():
+        np.testing.assert_array_equal(value, state[name], err_msg=name)
+
+
+def test_giving_up_averages_is_told(folder, caplog):
+    averaged = OptimizerConfig('adam', 0.01, ema_decay=0.9)
+    run(folder, 'model', [2], optimizer=averaged)
+    run(folder, 'model', [3], optimizer=averaged)
+    assert 'averaged weights' not in caplog.text
+    stored, _ = run(folder, 'model', [4], optimizer=OptimizerConfig('adam', 0.01))
+    assert 'model.ckpt-3 holds averaged weights, which the training gives up' in caplog.text
+    assert not [name for name in stored if name.startswith('ema/')]
+    caplog.clear()
+    run(folder, 'model', [5], optimizer=OptimizerConfig('adam', 0.01))
+    assert 'averaged weights' not in caplog.text
+
+
+@pytest.mark.parametrize('name', ['adam', 'adamw'])
+def test_an_optimizer_that_starts_late_corrects_the_bias_of_its_averages(folder, name):
+    still = OptimizerConfig('sgd', 1e-30, ema_decay=0.9)
+    before, _ = run(folder, 'model', [3], optimizer=still)
+    late = {n: value for n, value in before.items() if n != 'global_step'}
+    checkpoints.CheckpointWriter(folder / 'model').save(late, 1000)
+    steep = OptimizerConfig(
+        *(name, 0.01), schedule='cosine', decay_steps=2000, weight_decay=0, ema_decay=0.9
+    )
+    after, _ = run(folder, 'model', [1001], optimizer=steep)
+    assert int(after['optimizer/000_iteration']) == 1
+    moves = {n: np.abs(after[n] - before[n]) for n in before if n.startswith('seed_update/')}
+    # Half of the rate is left after half of the steps; Adam's first step is one rate.
+    rate = 0.01 * 0.5 * (1 + np.cos(np.pi * 1000 / 2000))
+    assert max(move.max() for move in moves.values()) == pytest.approx(rate, rel=1e-3)
+    # The averages go on, and do not begin anew.
+    for n, move in moves.items():
+        kept = np.abs(after[f'ema/{n}'] - before[f'ema/{n}'])
+        np.testing.assert_allclose(kept, 0.1 * move, atol=1e-6)
+    again, _ = run(folder, 'model', [1002, 1003], optimizer=steep)
+    assert int(again['optimizer/000_iteration']) == 3
+    rates = read_events(folder / 'model')['learning_rate']
+    assert rates[1003] == pytest.approx(0.01 * 0.5 * (1 + np.cos(np.pi * 1003 / 2000)), rel=1e-4)
 
 
 def test_old_input_states_go_with_their_checkpoints(folder):
     run(folder, 'model', [9], checkpoints=CheckpointConfig(steps=2, keep=2))
     names = sorted(path.name for path in (folder / 'model').glob('*.input-*'))
     assert names == [f'model.ckpt-{n}.input-00000-of-00001' for n in (8, 9)]
+
+
+def test_set_back_it_goes_on_beside_later_checkpoints(folder, caplog):
+    every = CheckpointConfig(steps=2, keep=2)
+    run(folder, 'model', [8], checkpoints=every)
+    assert 'lie beside' not in caplog.text
+    (folder / 'model' / 'checkpoint').write_text('model_checkpoint_path: "model.ckpt-6"\n')
+    run(folder, 'model', [7], checkpoints=every)
+    assert 'goes on from step 6, and checkpoints of later steps lie beside: 8.' in caplog.text
+    assert checkpoints.latest_checkpoint(folder / 'model').endswith('-7')
 
 
 def weights_at(path, ema=False):

@@ -252,14 +252,17 @@ def test_another_optimizer_goes_on_with_fresh_state(folder, caplog):
     assert train_loop.train(sample.train_config(folder, max_steps=4, optimizer=momentum)) == 4
     assert 'holds no state of the optimizer momentum' in caplog.text
     after = checkpoints.read_variables(folder / 'model')
-    # Schedules go on where they were.
-    assert int(after['optimizer/000_iteration']) == 4
+    assert int(after['optimizer/000_iteration']) == 2
+    assert int(after['global_step']) == 4
     key = 'seed_update/conv0_a/weights'
     np.testing.assert_array_equal(after[key], before[key])
     decaying = OptimizerConfig('momentum', 1e-30, decay_factor=0.5, decay_steps=2)
     caplog.clear()
     assert train_loop.train(sample.train_config(folder, max_steps=5, optimizer=decaying)) == 5
     assert 'starts afresh' not in caplog.text
+    # Schedules go on where they were.
+    rates = read_events(folder / 'model')['learning_rate']
+    assert rates[5] == pytest.approx(1e-30 * 0.5**2)
 
 
 def test_weights_that_are_not_finite_are_not_saved(folder):

@@ -5,6 +5,9 @@ Each process of a run has its own file, `model.ckpt-N.input-I-of-K`, an npz of a
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +15,48 @@ from typing import Any
 import numpy as np
 
 from ffn.models.checkpoints import PREFIX
+from ffn.models.info import ModelInfo
+from ffn.training.config import DataConfig, WalkConfig
 from ffn.utils.atomic import atomic_path, set_aside
 from ffn.utils.errors import UserError, damage_told
 from ffn.utils.npz import open_archive, read_npz
+from ffn.utils.settings import all_settings
+
+_SETTING = 'setting/'
+# Decides what is said of an example, not the example.
+_DECIDES_NOTHING = ('missing',)
+
+
+def setting_digests(data: DataConfig, walk: WalkConfig, info: ModelInfo) -> dict[str, np.ndarray]:
+    """What decides examples and walks over them, besides the seed: 'setting/FLAG' → text, a digest of its value."""
+    values: dict[str, Any] = {'model_args': dataclasses.asdict(info)}
+    for config in (data, walk):
+        given = dataclasses.asdict(config)
+        values |= {one.flag: given[one.field] for one in all_settings(type(config))}
+    return {
+        f'{_SETTING}{flag}': np.array(_digest(value))
+        for flag, value in values.items()
+        if flag not in _DECIDES_NOTHING
+    }
+
+
+def changed_settings(
+    state: Mapping[str, np.ndarray], digests: Mapping[str, np.ndarray]
+) -> list[str]:
+    """Flags whose values are not those that a state was saved with; what it does not tell counts as equal."""
+    return [
+        name.removeprefix(_SETTING)
+        for name, digest in digests.items()
+        if name in state and str(state[name]) != str(digest)
+    ]
+
+
+def _digest(value: Any) -> str:
+    if isinstance(
+        value, dict
+    ):  # kinds of augmentation that are not used, which later versions may add to
+        value = {key: part for key, part in value.items() if part is not None}
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def write_input_state(

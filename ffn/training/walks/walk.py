@@ -177,6 +177,10 @@ class BatchWalker:
         """Names of the volumes in the batch, for messages."""
         return sorted({walk.example.volume for walk in self._walks})
 
+    def clear(self) -> None:
+        """Gives up all walks; new ones begin with the next batch."""
+        self._walks = []
+
     def get_state(self) -> dict[str, np.ndarray]:
         """The states of all walks, named 'INDEX/name'."""
         return {
