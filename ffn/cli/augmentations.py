@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -126,8 +127,11 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError('--center is of a volume; give --image and --labels too')
     if (args.image_mean is None) != (args.image_stddev is None):
         raise UserError('--image_mean and --image_stddev are needed together')
-    if args.image_stddev is not None and not args.image_stddev > 0:
-        raise UserError(f'--image_stddev is {args.image_stddev:g}; expected more than 0')
+    mean, stddev = args.image_mean, args.image_stddev
+    if mean is not None and not (math.isfinite(mean) and 0 < stddev < math.inf):
+        raise UserError(
+            f'--image_mean and --image_stddev are {mean:g} and {stddev:g}; expected a finite number and a positive one'
+        )
     for name, least in (('seed', 0), ('zoom', 1)):
         value = getattr(args, name)
         if value is not None and value < least:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ffn.cli.flags import add_settings, make_parser, read_settings
-from ffn.planning.files import write_plan
+from ffn.planning.files import check_folder, write_plan
 from ffn.planning.measure import measure
 from ffn.planning.rules import Plan, make_plan
 from ffn.utils.errors import UserError
@@ -43,6 +43,7 @@ def run(command: PlanCommand) -> Plan:
     """Measures, plans, writes and prints."""
     if command.batch_size < 1:
         raise UserError(f'--batch_size is {command.batch_size}; expected 1 or more')
+    check_folder(command.output)
     measured = measure(command.image, command.labels, command.voxel_size, command.quiet)
     with startup_messages_hidden():
         from ffn.models import precision

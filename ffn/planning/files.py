@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,9 +12,22 @@ from typing import Any
 from ffn.planning.measure import Measurements
 from ffn.planning.rules import Plan
 from ffn.utils.atomic import atomic_path
+from ffn.utils.errors import UserError
 from ffn.volumes.tensorstores import is_remote
 
 NAME = 'train'
+
+
+def check_folder(folder: str | Path) -> None:
+    """Checks that flags can hold the name of a folder.
+
+    Raises:
+      UserError: they cannot.
+    """
+    if ',' in str(folder):
+        raise UserError(
+            f'the folder {folder} has a comma in its name, by which --train_coords separates files; choose another one'
+        )
 
 
 def write_plan(plan: Plan, measured: Measurements, folder: Path, batch_size: int) -> dict[str, str]:
@@ -26,10 +41,37 @@ def write_plan(plan: Plan, measured: Measurements, folder: Path, batch_size: int
 
     Returns:
       The commands that use the files, by stage.
+
+    Raises:
+      UserError: see `check_folder`.
     """
+    check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     reasons = {choice.name: choice.reason for choice in plan.choices}
-    files: dict[str, Mapping[str, Any]] = {
+    for name, flags in _flags(plan, measured, folder, batch_size).items():
+        lines = []
+        for flag, value in flags.items():
+            lines += [f'# {reasons[flag]}'] if flag in reasons else []
+            lines.append(f'--{flag}={value}')
+        _write(folder / name, lines)
+    augmentation = json.dumps(plan['augmentation'], indent=2)
+    _write(folder / 'augmentation.json', [augmentation])
+    _write(folder / 'request.pbtxt', _request(plan, measured, folder))
+    return {
+        'partitions': f'ffn partitions --flagfile={folder}/partitions.flags',
+        'coordinates': f'ffn coordinates --flagfile={folder}/coordinates.flags',
+        'train': f'ffn train --flagfile={folder}/train.flags',
+        # That a request names another machine is not enough for its volume to be opened.
+        'segment': f'ffn segment --flagfile={folder}/segment.flags'
+        + (' --allow_remote' if is_remote(measured.image) else ''),
+    }
+
+
+def _flags(
+    plan: Plan, measured: Measurements, folder: Path, batch_size: int
+) -> dict[str, Mapping[str, Any]]:
+    """The flags of the stages: file → flag → value."""
+    return {
         'partitions.flags': {
             'input_volume': measured.labels,
             'output_volume': f'{folder}/partitions.h5:af',
@@ -38,15 +80,15 @@ def write_plan(plan: Plan, measured: Measurements, folder: Path, batch_size: int
             'min_size': plan['min_size'],
         },
         'coordinates.flags': {
-            'partition_volumes': f'{NAME}:{folder}/partitions.h5:af',
+            'partition_volumes': _entry(f'{NAME}:{folder}/partitions.h5:af'),
             'coordinate_output': f'{folder}/coordinates.tfrecord.gz',
             'margin': _join(plan['margin']),
             'seed': 1,
         },
         'train.flags': {
             'train_coords': f'{folder}/coordinates.tfrecord.gz',
-            'data_volumes': f'{NAME}:{measured.image}',
-            'label_volumes': f'{NAME}:{measured.labels}',
+            'data_volumes': _entry(f'{NAME}:{measured.image}'),
+            'label_volumes': _entry(f'{NAME}:{measured.labels}'),
             'model_name': 'convstack_3d.ConvStack3DFFNModel',
             'model_args': json.dumps(plan['model_args']),
             'image_mean': plan['image_mean'],
@@ -68,23 +110,6 @@ def write_plan(plan: Plan, measured: Measurements, folder: Path, batch_size: int
             'output': f'zarr3://{folder}/segmentation',
         },
     }
-    for name, flags in files.items():
-        lines = []
-        for flag, value in flags.items():
-            lines += [f'# {reasons[flag]}'] if flag in reasons else []
-            lines.append(f'--{flag}={value}')
-        _write(folder / name, lines)
-    augmentation = json.dumps(plan['augmentation'], indent=2)
-    _write(folder / 'augmentation.json', [augmentation])
-    _write(folder / 'request.pbtxt', _request(plan, measured, folder))
-    return {
-        'partitions': f'ffn partitions --flagfile={folder}/partitions.flags',
-        'coordinates': f'ffn coordinates --flagfile={folder}/coordinates.flags',
-        'train': f'ffn train --flagfile={folder}/train.flags',
-        # That a request names another machine is not enough for its volume to be opened.
-        'segment': f'ffn segment --flagfile={folder}/segment.flags'
-        + (' --allow_remote' if is_remote(measured.image) else ''),
-    }
 
 
 def _request(plan: Plan, measured: Measurements, folder: Path) -> list[str]:
@@ -92,8 +117,8 @@ def _request(plan: Plan, measured: Measurements, folder: Path) -> list[str]:
     return [
         '# Fields that are not set here are those of the training.',
         f'image {{ hdf5: {json.dumps(measured.image)} }}',
-        f'model_checkpoint_path: "{folder}/model"',
-        f'segmentation_output_dir: "{folder}/results"',
+        f'model_checkpoint_path: {json.dumps(f"{folder}/model")}',
+        f'segmentation_output_dir: {json.dumps(f"{folder}/results")}',
         f'seed_policy: "{plan["seed_policy"]}"',
         '# Fewer steps than the default policy, where the network predicts farther than it moves.',
         'movement_policy_name: "CoarseToFineMovementPolicy"',
@@ -107,6 +132,13 @@ def _request(plan: Plan, measured: Measurements, folder: Path) -> list[str]:
 
 def _join(values: Iterable[float]) -> str:
     return ','.join(f'{value:g}' for value in values)
+
+
+def _entry(text: str) -> str:
+    """One entry of a list of flags: between quotes where it holds a comma or a quote itself."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator='').writerow([text])
+    return line.getvalue()
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:

@@ -79,7 +79,8 @@ def measure(
       quiet: no progress bar.
 
     Raises:
-      UserError: volumes that do not fit each other, or labels without an object.
+      UserError: volumes that do not fit each other, an image of values that are not finite, or labels without
+        an object.
     """
     with open_volume(image) as opened, open_volume(labels) as truth:
         volume, truth = opened.single_channel(), truth.require_labels()
@@ -120,6 +121,10 @@ def _sample(volume: Volume, box: Box) -> tuple[float, float]:
     count, total, squares = 0, 0.0, 0.0
     for part in parts[step // 2 :: step]:
         values = volume.read(part).astype(np.float64)
+        if not np.isfinite(values).all():
+            raise UserError(
+                f'the image {volume.name} holds values that are no numbers in box {part}; replace them by a grey value'
+            )
         count += values.size
         total += float(values.sum())
         squares += float((values**2).sum())

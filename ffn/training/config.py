@@ -25,9 +25,12 @@ SOFT_LABELS = (0.95, 0.05)
 
 
 def _parse_axes(texts: Sequence[str], flag: str) -> tuple[int, ...]:
-    if not all(text.strip().isdigit() for text in texts):
+    if not all(text.strip().isdecimal() for text in texts):
         raise UserError(f'{flag} is {",".join(texts)!r}; expected indices such as 1,2')
-    return tuple(int(text) for text in texts)
+    try:
+        return tuple(int(text) for text in texts)
+    except ValueError as error:  # thousands of digits
+        raise UserError(f'{flag} is out of range; expected indices such as 1,2') from error
 
 
 def _parse_weights(texts: Sequence[str], flag: str) -> dict[str, float]:
@@ -115,7 +118,7 @@ class DataConfig:
         metavar='JSON',
     )
     volume_weights: Mapping[str, float] = setting(
-        'name:share of the examples to draw from each volume, in any unit; if unset, volumes '
+        'name:share of the examples to draw from each volume, in any unit (0: none); if unset, volumes '
         'contribute in proportion to their coordinates',
         default_factory=dict,
         parse=_parse_weights,
@@ -149,9 +152,7 @@ class DataConfig:
                     f'--{flag} is {",".join(map(str, axes))}; expected distinct indices of z, y, x: '
                     '0, 1, 2'
                 )
-        stddevs = [self.image_stddev, *(scale for _, scale in self.offset_scale.values())]
-        if not all(stddev > 0 for stddev in stddevs):
-            raise UserError(f'image_stddev is {min(stddevs):g}; expected a positive number')
+        self._check_normalization()
         self._check_names()
         if not 0 <= self.unlabelled_weight < math.inf:
             raise UserError(
@@ -162,6 +163,20 @@ class DataConfig:
             raise UserError(
                 f'--volume_weights are {dict(self.volume_weights)}; expected numbers from 0, not all 0'
             )
+
+    def _check_normalization(self) -> None:
+        pairs = {
+            '--image_mean and --image_stddev are': (self.image_mean, self.image_stddev),
+            **{
+                f'--image_offset_scale_map: mean and stddev of {name!r} are': pair
+                for name, pair in self.offset_scale.items()
+            },
+        }
+        for what, (mean, stddev) in pairs.items():
+            if not (math.isfinite(mean) and 0 < stddev < math.inf):
+                raise UserError(
+                    f'{what} {mean:g} and {stddev:g}; expected a finite number and a positive one'
+                )
 
     def _check_names(self) -> None:
         everything = set(self.data_volumes) | set(self.label_volumes)
@@ -182,6 +197,12 @@ class DataConfig:
                 raise UserError(
                     f'--{flag} names {", ".join(sorted(unknown))}, which --data_volumes lacks'
                 )
+        left_out = set(self.data_volumes) - set(self.volume_weights or self.data_volumes)
+        if left_out:
+            raise UserError(
+                f'--volume_weights lacks {", ".join(sorted(left_out))}; give every volume a share, 0 for none: '
+                f'{min(left_out)}:0'
+            )
 
     def normalization(self, name: str) -> tuple[float, float]:
         """Mean and standard deviation of a volume's image."""
@@ -270,7 +291,7 @@ class CheckpointConfig:
             'keep_checkpoint_every_n_hours': self.keep_every_hours,
         }
         for flag, value in limits.items():
-            if value < 0:
+            if not value >= 0:
                 raise UserError(f'--{flag} is {value:g}; expected 0 or more')
 
 

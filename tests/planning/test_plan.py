@@ -11,6 +11,7 @@ import pytest
 
 from ffn import synthetic
 from ffn.cli import coordinates, partitions, plan, segment, train
+from ffn.cli.flags import split_list
 from ffn.inference.request import parse_request
 from ffn.planning.files import write_plan
 from ffn.planning.measure import measure
@@ -226,3 +227,34 @@ def test_a_remote_image_needs_a_word_on_the_command_line(tmp_path):
     elsewhere = dataclasses.replace(found, image='precomputed://gs://bucket/image')
     remote = write_plan(made, elsewhere, tmp_path / 'remote', 4)['segment']
     assert remote == f'ffn segment --flagfile={tmp_path}/remote/segment.flags --allow_remote'
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_images_with_values_that_are_no_numbers(tmp_path, value):
+    image, labels = blocks()
+    image = image.astype(np.float32)
+    image[20, 70:] = value
+    with pytest.raises(UserError, match=r'v\.h5:raw.* no numbers in box .*start x,y,z'):
+        measure(*write(tmp_path / 'v.h5', image, labels, resolution=(33, 8, 8)), quiet=True)
+
+
+def test_names_that_need_quotes(tmp_path):
+    """The folder of the data and that of the plan have characters that separate or end texts."""
+    data, folder = tmp_path / 'a,b', tmp_path / 'my "plan"'
+    data.mkdir()
+    found = measure(*write(data / 'v.h5', *blocks(), resolution=(33, 8, 8)), quiet=True)
+    made = make_plan(found, memory_gib=80, has_gpu=True, batch_size=4)
+    write_plan(made, found, folder, 4)
+    request = parse_request((folder / 'request.pbtxt').read_text())
+    assert request.model_checkpoint_path == f'{folder}/model'
+    assert request.segmentation_output_dir == f'{folder}/results'
+    for name, flag, expected in (
+        ('train', 'data_volumes', f'train:{data}/v.h5:raw'),
+        ('train', 'label_volumes', f'train:{data}/v.h5:labels'),
+        ('coordinates', 'partition_volumes', f'train:{folder}/partitions.h5:af'),
+    ):
+        lines = (folder / f'{name}.flags').read_text().splitlines()
+        (line,) = (line for line in lines if line.startswith(f'--{flag}='))
+        assert split_list(line.partition('=')[2]) == [expected]
+    with pytest.raises(UserError, match=r'a,b has a comma in its name'):
+        write_plan(made, found, data, 4)

@@ -13,6 +13,7 @@ from ffn.training.optimizer_config import OptimizerConfig
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz, Zyx
 from ffn.utils.logits import logit
+from ffn.utils.settings import all_settings
 
 FOV, DELTAS = Xyz(11, 9, 7), Xyz(4, 3, 2)
 INFO = ModelInfo(DELTAS, FOV, FOV, FOV)
@@ -22,6 +23,11 @@ DATA = {
     'label_volumes': {'v': 'a:c'},
     'image_mean': 128.0,
     'image_stddev': 33.0,
+}
+TWO = {
+    **DATA,
+    'data_volumes': {'v': 'a:b', 'w': 'a:c'},
+    'label_volumes': {'v': 'a:d', 'w': 'a:e'},
 }
 
 
@@ -91,7 +97,18 @@ def test_a_volume_may_have_its_own_normalization():
         (lambda: OptimizerConfig(decay_factor=0.5), ['decay_factor', 'decay_steps']),
         (lambda: OptimizerConfig(decay_factor=0.5, decay_steps=0), ['decay_steps', '0']),
         (lambda: DataConfig(**{**DATA, 'image_stddev': 0.0}), ['image_stddev', '0']),
-        (lambda: DataConfig(**DATA, offset_scale={'v': (0, -1)}), ['image_stddev', '-1']),
+        (lambda: DataConfig(**{**DATA, 'image_stddev': math.inf}), ['image_stddev', 'inf']),
+        (lambda: DataConfig(**{**DATA, 'image_mean': math.nan}), ['image_mean', 'nan']),
+        (lambda: DataConfig(**{**DATA, 'image_mean': -math.inf}), ['image_mean', '-inf']),
+        (
+            lambda: DataConfig(**DATA, offset_scale={'v': (0, -1)}),
+            ['image_offset_scale_map', "'v'", '-1'],
+        ),
+        (
+            lambda: DataConfig(**DATA, offset_scale={'v': (math.nan, 1)}),
+            ['image_offset_scale_map', "'v'", 'nan'],
+        ),
+        (lambda: CheckpointConfig(minutes=math.nan), ['checkpoint_minutes', 'nan']),
         (lambda: DataConfig(**DATA, permutable_axes=(1, 3)), ['permutable_axes', '1,3']),
         (lambda: DataConfig(**DATA, reflectable_axes=(1, 1)), ['reflectable_axes', '1,1']),
     ],
@@ -102,6 +119,20 @@ def test_mistakes(make, words):
     assert '\n' not in str(caught.value)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_a_volume_is_left_out_in_words_only():
+    with pytest.raises(UserError, match=r'--volume_weights lacks w; .* w:0$'):
+        DataConfig(**TWO, volume_weights={'v': 2.0})
+    assert DataConfig(**TWO, volume_weights={'v': 2.0, 'w': 0.0}).volume_weights['w'] == 0
+    assert not DataConfig(**TWO).volume_weights
+
+
+@pytest.mark.parametrize('text', ['²', '1,٣²', '1' * 5000])
+def test_axes_that_are_no_numbers(text):
+    (setting,) = (one for one in all_settings(DataConfig) if one.flag == 'permutable_axes')
+    with pytest.raises(UserError, match=r'--permutable_axes is .*expected indices'):
+        setting.read(text.split(','))
 
 
 @pytest.mark.parametrize('field', ['batch_size', 'max_steps'])

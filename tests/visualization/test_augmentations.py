@@ -227,7 +227,12 @@ WRONG = [
     (['--output=a.png', '--image=v.h5:raw'], '--image and --labels are needed together'),
     (['--output=a.png', '--center=1,2,3'], '--center is of a volume'),
     (['--output=a.png', '--image_mean=3'], 'are needed together'),
-    (['--output=a.png', '--image_mean=3', '--image_stddev=0'], '--image_stddev is 0; expected'),
+    (
+        ['--output=a.png', '--image_mean=3', '--image_stddev=0'],
+        '--image_stddev are 3 and 0; expected',
+    ),
+    (['--output=a.png', '--image_mean=nan', '--image_stddev=3'], '--image_stddev are nan and 3;'),
+    (['--output=a.png', '--image_mean=3', '--image_stddev=inf'], '--image_stddev are 3 and inf;'),
     (['--output=a.png', '--seed=-1'], '--seed is -1; expected 0 or more'),
     (['--output=a.png', '--zoom=0'], '--zoom is 0; expected 1 or more'),
     (['--output=a.png', '--size=0,3,3'], '--size is x,y,z 0,3,3; expected positive numbers'),

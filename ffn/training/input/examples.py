@@ -275,7 +275,12 @@ class ExampleSource(contextlib.ExitStack):
         image = (image - np.float32(mean)) / np.float32(stddev)
         weights = inside.astype(np.float32)
         if name in self._weights:
-            weights *= self._weights[name].read_around(box, margin)[0].astype(np.float32)
+            given = self._weights[name].read_around(box, margin)[0].astype(np.float32)
+            if not (np.isfinite(given) & (given >= 0)).all():
+                raise UserError(
+                    f'the loss weights of volume {name!r} hold values that are negative or no numbers around {center}'
+                )
+            weights *= given
         if unlabelled is not None:
             labels = np.where(unlabelled, labels.dtype.type(0), labels)
             weights[unlabelled] *= np.float32(config.unlabelled_weight)

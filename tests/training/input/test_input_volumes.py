@@ -75,6 +75,15 @@ def write_two_volumes(folder):
     (folder / 'coordinates.tfrecord').write_bytes(b''.join(parts))  # GZIP members follow each other
 
 
+@pytest.mark.parametrize('value', [np.nan, np.inf, -0.5])
+def test_loss_weights_that_are_none(folder, value):
+    values = np.ones(sample.SHAPE_ZYX, np.float32)
+    values[12] = value
+    with source(folder, loss_weight_volumes=put(folder, 'w', values)) as examples:
+        with pytest.raises(UserError, match=r"loss weights of volume 'v' hold .* around x,y,z"):
+            take(examples, 40)
+
+
 def test_loss_weights_of_another_shape(folder):
     weights = put(folder, 'w', np.ones((24, 28, 33), np.float32))
     with pytest.raises(UserError, match=r"'v': the loss weights cover .*; they must be equal"):
