@@ -25,7 +25,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
 from ffn.utils.locks import exclusive_directory
 from ffn.volumes.missing import OnMissing
-from ffn.volumes.provenance import read_input_stamp
+from ffn.volumes.provenance import foreign_state, read_input_stamp
 from ffn.volumes.shards import Sharding
 from ffn.volumes.specs import absolute_spec
 from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size, same_size
@@ -158,6 +158,7 @@ def _plan(
         labels,
         dtype,
         read_input_stamp(spec),
+        foreign_state(spec),
         unlabelled if labels else None,
         sharding,
         write_empty,

@@ -44,6 +44,7 @@ class Pyramid:
         `ffn.export.downsample`.
       dtype: name of the type that is written.
       made_from: stamp of what is exported, see `ffn.volumes.provenance`.
+      file: what tells another file of the same name where there is no stamp, see `provenance.foreign_state`.
       unlabelled: a label that means 'not labelled', see `ffn.volumes.unlabelled`.
       sharding: whether chunks are joined to shards.
       write_empty: whether chunks that are 0 everywhere are stored.
@@ -56,6 +57,7 @@ class Pyramid:
     labels: bool
     dtype: str
     made_from: str = ''
+    file: str = ''
     unlabelled: int | None = None
     sharding: Sharding = field(default_factory=Sharding)
     write_empty: bool = False
@@ -176,6 +178,7 @@ class Pyramid:
         settings: dict[str, Any] = {
             'volume': self.spec,
             'made_from': self.made_from,
+            **({'file': self.file} if self.file else {}),
             'labels': self.labels,
             'dtype': self.dtype,
             'scales': scales,
@@ -188,7 +191,10 @@ class Pyramid:
     def _settings_like_recorded(self) -> dict[str, Any]:
         """The settings; warns of an export that an earlier version began, which downsampled in another way."""
         settings, record = self._settings(), self.folder / RECORD
-        if self.labels and record.exists() and 'downsampling' not in provenance.read_claim(record):
+        stored = provenance.read_claim(record) if record.exists() else settings
+        if 'file' not in stored:
+            settings.pop('file', None)
+        if self.labels and 'downsampling' not in stored:
             logging.warning(
                 '%s was begun by an earlier version, whose coarse scales lose thin objects; what is there '
                 'stays. To write it anew, remove it',

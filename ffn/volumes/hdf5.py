@@ -17,7 +17,8 @@ from ffn.utils.locks import one_writer
 from ffn.volumes.attributes import read_voxels
 from ffn.volumes.chunks import check_chunk_size
 from ffn.volumes.hdf5_chunks import SparseDataset, lacks_chunks
-from ffn.volumes.hdf5_links import find_dataset, find_item
+from ffn.volumes.hdf5_content import stamp_content
+from ffn.volumes.hdf5_links import find_dataset, find_item, plain_name
 from ffn.volumes.hdf5_metadata import check_readable, read_axes
 from ffn.volumes.missing import MissingChunks
 from ffn.volumes.opened_array import FILL_VALUE, MADE_FROM, ArrangedArray, OpenedArray
@@ -106,7 +107,7 @@ def describe_datasets(file: h5py.File, at_most: int = 20) -> str:
 
 
 def split_output(spec: str, what: str) -> tuple[str, str]:
-    """Splits the 'path:dataset' of an output; `what` names the flag in errors.
+    """Splits the 'path:dataset' of an output, whose name is made plain; `what` names the flag in errors.
 
     Raises:
       UserError: it has another form.
@@ -116,7 +117,9 @@ def split_output(spec: str, what: str) -> tuple[str, str]:
         raise UserError(f'{what} is {spec!r}; expected path:dataset of an HDF5 file')
     if Path(path).is_dir():
         raise UserError(f'{what}: {path} is a directory; expected an HDF5 file')
-    return path, dataset
+    if not plain_name(dataset):
+        raise UserError(f'{what}: {dataset!r} is a group of {path}; expected a dataset name')
+    return path, plain_name(dataset)
 
 
 @contextlib.contextmanager
@@ -142,15 +145,17 @@ def replaced_dataset(spec: str, what: str = 'output') -> Iterator[tuple[h5py.Fil
         old = stack.enter_context(open_hdf5(path)) if Path(path).exists() else None
         if old is not None and isinstance(find_item(old, dataset), h5py.Group):
             raise UserError(f'{what}: {dataset!r} is a group of {path}; expected a dataset name')
-        for above in itertools.accumulate(dataset.strip('/').split('/')[:-1], '{}/{}'.format):
+        for above in itertools.accumulate(dataset.split('/')[:-1], '{}/{}'.format):
             if old is not None and isinstance(find_item(old, above), h5py.Dataset):
                 raise UserError(f'{what}: {above!r} is a dataset of {path}; expected a group')
         raw = stack.enter_context(_OutputFile(stack.enter_context(atomic_path(path)), 'wb+'))
         try:
             with h5py.File(raw, 'w') as new:
                 if old is not None:
-                    _copy_except(old, new, '/' + dataset.strip('/'))
+                    _copy_except(old, new, f'/{dataset}')
                 yield new, dataset
+                if raw.error is None:
+                    stamp_content(new, dataset)
         finally:
             if raw.error is not None:
                 raise OSError(raw.error.errno, raw.error.strerror, path)

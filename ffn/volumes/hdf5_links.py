@@ -17,6 +17,11 @@ from ffn.utils.errors import UserError
 _SOFT_LINKS = 16
 
 
+def plain_name(name: str) -> str:
+    """The name of a dataset without empty parts and dots, by which HDF5 finds it and makes it alike."""
+    return '/'.join(_parts(name))
+
+
 def find_item(file: h5py.File, name: str) -> h5py.Group | h5py.Dataset | None:
     """Finds what a name in a file leads to, None where there is nothing.
 

@@ -15,6 +15,8 @@ from ffn.volumes.units import KnownVoxelSize
 # Marks volumes that were written here: an attribute of an HDF5 dataset, or a file in the folder of any
 # other volume. See `ffn.volumes.provenance`.
 MADE_FROM, MADE_FROM_FILE = 'ffn_made_from', 'ffn.json'
+# Attribute of other HDF5 datasets that were written here; see `ffn.volumes.hdf5_content`.
+CONTENT = 'ffn_content'
 # Attribute with the value of chunks that are not stored, as xarray calls it.
 FILL_VALUE = '_FillValue'
 

@@ -126,10 +126,10 @@ class OutputSpec:
             place = place['path'] if isinstance(place, dict) else ''
         else:
             try:
-                place, dataset = split_output(self.spec, flag)
+                place, _ = split_output(self.spec, flag)
             except UserError as error:
                 raise UserError(f'{error}; it may be {kinds}') from error
-            if dataset.startswith('/') and Path(place).name in DRIVERS:
+            if split_spec(self.spec)[1].startswith('/') and Path(place).name in DRIVERS:
                 raise UserError(f'{flag} {self.spec}: expected {kinds}')
         if place:
             there = next(path for path in (Path(place), *Path(place).parents) if path.exists())

@@ -5,16 +5,19 @@ Three records answer this, so that results of different settings never mix:
 - A *claim*, `manifest.json` in a folder, holds the configuration of everything in the folder. A command
   claims its folder before it writes; one with other settings is refused.
 - A *stamp* is a line of text in a written volume that says what the volume was made from, and whether it is
-  complete: `ffn.json` in the folder of a Zarr, N5 or precomputed volume, an attribute of an HDF5 dataset.
+  complete: `ffn.json` in the folder of a Zarr, N5 or precomputed volume, an attribute of an HDF5 dataset. HDF5
+  datasets that are made of nothing of ours, such as imports, have the digest of their content instead.
 - *Digests* identify configurations, weights and the labels of a subvolume.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import zipfile
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +27,14 @@ from ffn.utils.errors import UserError, reason
 from ffn.utils.npz import DAMAGES
 from ffn.volumes.hdf5 import open_hdf5
 from ffn.volumes.hdf5_links import find_dataset
-from ffn.volumes.opened_array import MADE_FROM, MADE_FROM_FILE
-from ffn.volumes.specs import split_channel, split_spec
+from ffn.volumes.opened_array import CONTENT, MADE_FROM, MADE_FROM_FILE
+from ffn.volumes.specs import split_channel, split_scale, split_spec
 from ffn.volumes.tensorstores import context, find_store, parse_spec
 from ffn.volumes.volume import VolumeSource
 
 MANIFEST = 'manifest.json'
+# Files that say what a volume in a folder is.
+_METADATA = '.zarray', 'zarr.json', 'attributes.json', 'info', 'header.wkw'
 
 
 # Digests.
@@ -170,6 +175,9 @@ def read_input_stamp(source: str | VolumeSource) -> str:
     Args:
       source: a string as `read_stamp` takes it, or a volume of a request.
 
+    Returns:
+      The stamp, or the digest of its content; '' if the volume was written by another program.
+
     Raises:
       UserError: the volume is incomplete: writing started but did not finish.
     """
@@ -185,7 +193,34 @@ def read_input_stamp(source: str | VolumeSource) -> str:
     found = _read_stamp_of(place)
     if not found.get('complete', True):
         raise UserError(f'{name} is not complete; run the command that writes it to its end')
-    return str(found.get('made_from', ''))
+    return str(found.get('made_from') or found.get('content', ''))
+
+
+def foreign_state(spec: str) -> str:
+    """What tells that a volume of another program has been written anew, as nothing in the volume does.
+
+    Args:
+      spec: a string as `read_stamp` takes it.
+
+    Returns:
+      Size and time of the file, or of the metadata in its folder; '' on a server, or if it has a stamp.
+    """
+    found = _read_stamp_of(spec)
+    if found.get('made_from') or found.get('content'):
+        return ''
+    place = Path(*split_spec(split_scale(split_channel(spec)[0].rpartition('://')[2])[0]))
+    files = [one for one in (place, *place.parents) if one.is_file()][:1]
+    if not files:
+        with contextlib.suppress(UserError):
+            store = find_store(spec)['kvstore']
+            place = Path(store['path']) if isinstance(store, dict) else place
+        files = [place / name for name in _METADATA if (place / name).is_file()]
+    states = [
+        f'{one.name} of {at.st_size} bytes, written {datetime.fromtimestamp(at.st_mtime, UTC):%Y-%m-%dT%H:%M:%S.%fZ}'
+        for one in files
+        for at in [one.stat()]
+    ]
+    return ', '.join(states)
 
 
 def write_stamp(spec: str, stamp: str, complete: bool) -> None:
@@ -260,7 +295,9 @@ def _read_stamp_of(spec: str | dict[str, Any]) -> dict[str, Any]:
             if '://' not in spec and not Path(path).is_dir():
                 with open_hdf5(path) as file:
                     found = find_dataset(file, dataset)
-                    return {} if found is None else {'made_from': found.attrs.get(MADE_FROM, '')}
+                    stamps = {} if found is None else found.attrs
+                    names = {'made_from': MADE_FROM, 'content': CONTENT}
+                    return {key: stamps[name] for key, name in names.items() if name in stamps}
             spec = find_store(spec)
         found = open_folder(spec['kvstore']).read(MADE_FROM_FILE).result()
     except (ValueError, OSError, KeyError, RuntimeError):  # also what is not implemented

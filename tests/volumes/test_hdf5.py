@@ -150,6 +150,14 @@ def test_outputs_that_cannot_be(path, monkeypatch, spec, message):
     assert names(path.parent) == ['text.h5', 'v.h5']
 
 
+@pytest.mark.parametrize('name', ['a//b', './a/./b', '/a/b/'])
+def test_another_way_to_write_a_name_is_the_same_dataset(tmp_path, name):
+    for value in (1, 2):
+        with replaced_dataset(f'{tmp_path}/v.h5:{name}') as (file, plain):
+            file[plain] = [value]
+    assert content(tmp_path / 'v.h5')['a/b'][1] == [2]
+
+
 def test_split_output_keeps_colons_of_the_path():
     assert split_output('/d:1/a:b.h5:g/raw', '--output') == ('/d:1/a:b.h5', 'g/raw')
 

@@ -1,14 +1,17 @@
 """Claims of folders, stamps of volumes, and digests of what they were made with."""
 
 import json
+import os
 
+import numpy as np
 import pytest
 
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes import provenance
+from ffn.volumes.hdf5 import replaced_dataset
 from ffn.volumes.outputs import OutputSpec
-from ffn.volumes.provenance import differences, read_input_stamp
+from ffn.volumes.provenance import differences, foreign_state, read_input_stamp, read_stamp
 from ffn.volumes.volume import VolumeSource
 
 
@@ -92,3 +95,34 @@ def test_what_json_cannot_tell_apart_is_no_difference():
     assert differences(stored, {**stored, 'size': (8.0, 8.0, 8.0)}) == (
         'size is [8.0, 8.0, 30.0] there and [8.0, 8.0, 8.0] here'
     )
+
+
+def write_labels(path, name, value, chunks):
+    with replaced_dataset(f'{path}:{name}') as (file, plain):
+        labels = np.zeros((5, 6, 7), np.uint32)
+        labels[1, 2, 3] = value
+        file.create_dataset(plain, data=labels, chunks=chunks)
+    return read_input_stamp(f'{path}:{name}')
+
+
+@pytest.mark.parametrize('chunks', [None, (2, 6, 7)])
+def test_what_is_made_of_nothing_is_known_by_its_content(tmp_path, chunks):
+    path = tmp_path / 'v.h5'
+    stamps = [write_labels(path, 'a', value, chunks) for value in (3, 4, 3)]
+    assert stamps[0] == stamps[2] != stamps[1]
+    assert len(stamps[0]) == 64
+    write_labels(path, 'b', 4, chunks)
+    assert read_input_stamp(VolumeSource(spec=f'{path}:a')) == stamps[0]
+    assert read_stamp(f'{path}:a') == ''  # made from nothing: where it lies is not known by that
+    assert foreign_state(f'{path}:a') == ''
+
+
+@pytest.mark.parametrize('metadata', ['.zarray', 'attributes.json', 'header.wkw', 'info'])
+def test_what_tells_a_folder_of_another_program(tmp_path, metadata):
+    (tmp_path / 'v').mkdir()
+    assert foreign_state(f'{tmp_path}/v') == ''
+    (tmp_path / 'v' / metadata).write_text('{}')
+    os.utime(tmp_path / 'v' / metadata, (1, 1.25))
+    expected = f'{metadata} of 2 bytes, written 1970-01-01T00:00:01.250000Z'
+    assert foreign_state(f'{tmp_path}/v') == foreign_state(f'{tmp_path}:v') == expected
+    assert foreign_state('zarr://http://localhost:1/v') == ''

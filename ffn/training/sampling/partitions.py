@@ -22,6 +22,7 @@ from ffn.utils.geometry import Box, Xyz, both_orders
 from ffn.utils.labels import compact
 from ffn.utils.progress import progress
 from ffn.volumes.hdf5 import replaced_dataset, split_output
+from ffn.volumes.hdf5_links import plain_name
 from ffn.volumes.masks import MaskBuilder
 from ffn.volumes.missing import OnMissing
 from ffn.volumes.specs import split_channel, split_spec
@@ -170,7 +171,7 @@ def _check_not_same(input_volume: str, output_volume: str) -> None:
     path, dataset = split_output(output_volume, '--output_volume')
     input_path, input_dataset = split_spec(split_channel(input_volume)[0])
     same_file = Path(path).exists() and Path(path).resolve() == Path(input_path).resolve()
-    if same_file and dataset.strip('/') == input_dataset.strip('/'):
+    if same_file and dataset == plain_name(input_dataset):
         raise UserError(
             f'--output_volume is the input, {input_volume}; name another dataset or file'
         )

@@ -342,6 +342,7 @@ def test_radius_too_large_prints_both_orders(tmp_path):
         (np.ones((9, 9), int), {}, 'o.h5:a', r'expected 3-d'),
         (np.ones((9, 9, 9), int), {}, 'o.h5', 'expected path:dataset'),
         (np.ones((9, 9, 9), int), {}, 'labels.h5:/stack', 'is the input'),
+        (np.ones((9, 9, 9), int), {}, 'labels.h5:.//stack', 'is the input'),
         (np.ones((9, 9, 9), int), {'bounding_boxes': [1, 2, 3]}, 'o.h5:a', 'does not hold boxes'),
     ],
 )
