@@ -275,8 +275,9 @@ def read_block(
             if config is not None and volume.voxel_size is not None:
                 config.warn_of_contradiction(volume.voxel_size.of(volume.name))
         whole = images.box
-        if center is None:
-            center = Xyz(*(s + n // 2 for s, n in zip(whole.start, whole.size, strict=True)))
+        if center is None:  # that of an even patch comes before the middle, so that it fits exactly
+            sizes = zip(whole.start, whole.size, size.xyz, strict=True)
+            center = Xyz(*(s + (n - (k == n)) // 2 for s, n, k in sizes))
         start = [c - (n - 1) // 2 for c, n in zip(center, size.xyz, strict=True)]
         patch = Box(Xyz(*start), size.xyz)
         if not whole.contains(patch):
@@ -293,7 +294,8 @@ def read_block(
 def _normalized(
     image: np.ndarray, labels: np.ndarray, normalization: tuple[float, float] | None
 ) -> Patch:
-    mean, stddev = normalization or (image.mean(), image.std() or 1)
+    finite = image[np.isfinite(image)] if normalization is None else image
+    mean, stddev = normalization or (finite.mean(), finite.std() or 1) if finite.size else (0, 1)
     image = (image.astype(np.float32) - np.float32(mean)) / np.float32(stddev)
     return Patch(image, labels, np.ones(labels.shape, np.float32))
 

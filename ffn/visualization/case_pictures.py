@@ -63,7 +63,7 @@ def read_window(volume: Volume, box: Box) -> tuple[np.ndarray, np.ndarray]:
 
 
 def as_gray(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Converts an image to uint8; 8-bit images are left unchanged.
+    """Converts an image to uint8, from black to white by its finite values; 8-bit images are left unchanged.
 
     Args:
       image: [z, y, x].
@@ -71,9 +71,11 @@ def as_gray(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """
     if image.dtype == np.uint8 or not inside.any():
         return image.astype(np.uint8)
-    low, high = np.percentile(image[inside], (0.5, 99.5))
+    image = image.astype(np.uint8) if image.dtype.kind == 'b' else image
+    values = image[inside & np.isfinite(image)]
+    low, high = np.percentile(values, (0.5, 99.5)) if len(values) else (0, 1)
     scaled = (image.astype(np.float64) - low) * 255 / max(high - low, 1e-9)
-    return np.clip(scaled, 0, 255).astype(np.uint8)
+    return np.clip(np.nan_to_num(scaled), 0, 255).astype(np.uint8)
 
 
 def case_picture(

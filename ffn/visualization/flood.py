@@ -136,12 +136,15 @@ class FloodView:
         self._size = sum(panels) + (len(panels) + 1) * _GAP, _TOP + height + _GAP
         # A sample of voxels suffices to tell dark from bright.
         step = math.ceil((canvas.image.size / 1e6) ** (1 / 3))
-        low, high = np.percentile(canvas.image[::step, ::step, ::step], (0.5, 99.5))
+        sample = canvas.image[::step, ::step, ::step]
+        sample = sample[np.isfinite(sample)]
+        low, high = np.percentile(sample, (0.5, 99.5)) if len(sample) else (0, 1)
         self._black, self._contrast = low, 255 / max(high - low, 1e-6)
 
     def gray(self, image: np.ndarray) -> np.ndarray:
         """Converts normalized intensities to uint8, scaled to the range that occurs on the canvas."""
-        return np.clip((image - self._black) * self._contrast, 0, 255).astype(np.uint8)
+        gray = np.nan_to_num((image - self._black) * self._contrast)
+        return np.clip(gray, 0, 255).astype(np.uint8)
 
     def moment(self, step: int, position_zyx: Sequence[int]) -> np.ndarray:
         """Draws the state after a network step.

@@ -205,8 +205,7 @@ def foreign_state(spec: str) -> str:
     Returns:
       Size and time of the file, or of the metadata in its folder; '' on a server, or if it has a stamp.
     """
-    found = _read_stamp_of(spec)
-    if found.get('made_from') or found.get('content'):
+    if spec.count('://') > 1 or read_input_stamp(spec):
         return ''
     place = Path(*split_spec(split_scale(split_channel(spec)[0].rpartition('://')[2])[0]))
     files = [one for one in (place, *place.parents) if one.is_file()][:1]

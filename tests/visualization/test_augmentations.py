@@ -211,6 +211,28 @@ def test_blocks_have_as_much_margin_as_there_is(volume):
     np.testing.assert_array_equal(read(None, Zyx(0, 0, 0)).labels, labels[7:16, 9:22, 12:29])
 
 
+@pytest.mark.parametrize('even', [(0, 0, 1), (0, 1, 0), (1, 0, 0)])
+def test_a_patch_as_large_as_the_volume_fits(volume, even):
+    with h5py.File('v.h5', 'a') as file:
+        kept = tuple(slice(n - cut) for n, cut in zip(SHAPE, even, strict=True))
+        file['even'], file['even_labels'] = file['raw'][kept], file['labels'][kept]
+        labels = file['even_labels'][:]
+    size = Zyx.of(labels.shape)
+    block = show.read_block('v.h5:even', 'v.h5:even_labels', None, size, Zyx(0, 0, 0), None)
+    np.testing.assert_array_equal(block.labels, labels)
+
+
+def test_an_image_with_nan_is_normalized_by_its_other_values(volume):
+    with h5py.File('v.h5', 'a') as file:
+        image = file['raw'][:].astype(np.float32)
+        image[5, 6, 7] = np.nan
+        file['holes'] = image
+    block = show.read_block('v.h5:holes', 'v.h5:labels', None, Zyx.of(SHAPE), Zyx(0, 0, 0), None)
+    assert np.isnan(block.image).sum() == 1
+    assert np.nanmean(block.image) == pytest.approx(0, abs=1e-3)
+    assert np.nanstd(block.image) == pytest.approx(1, abs=1e-3)
+
+
 def test_a_volume_whose_voxels_have_other_proportions_is_told(volume, caplog):
     with h5py.File('v.h5', 'a') as file:
         file['raw'].attrs['resolution'] = [30.0, 8.0, 8.0]  # z, y, x

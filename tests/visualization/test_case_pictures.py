@@ -106,5 +106,24 @@ def test_other_types_of_image():
     np.testing.assert_array_equal(as_gray(same, same > 0), same)
 
 
+@pytest.mark.parametrize('stray', [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_no_number_is_no_matter_for_the_others(stray):
+    image = np.linspace(-3, 7, 120, dtype=np.float32).reshape(4, 5, 6)
+    inside = np.ones(image.shape, bool)
+    expected = as_gray(image, inside).astype(int)
+    image[1, 2, 3] = stray
+    gray = as_gray(image, inside)
+    assert gray[1, 2, 3] == (255 if stray > 0 else 0)
+    others = np.ones(image.shape, bool)
+    others[1, 2, 3] = False
+    np.testing.assert_allclose(gray[others], expected[others], atol=2)
+    assert not as_gray(np.full((2, 3, 4), np.nan), inside[:2, :3, :4]).any()
+
+
+def test_a_mask_is_black_and_white():
+    mask = np.arange(60).reshape(3, 4, 5) % 3 == 0
+    np.testing.assert_array_equal(as_gray(mask, np.ones(mask.shape, bool)), mask * 255)
+
+
 def test_png():
     assert encode_png(case_picture(*volumes(), Xyz(1, 1, 1), {}, {})).startswith(b'\x89PNG')

@@ -278,6 +278,15 @@ def test_an_image_of_one_value_can_be_drawn():
     make_view(canvas).moment(1, POSITION_ZYX)
 
 
+def test_an_image_with_nan_is_not_black():
+    image = np.random.default_rng(1).normal(0, 1, SHAPE_ZYX).astype(np.float32)
+    image[0, 0, 0] = np.nan
+    canvas = oracle_canvas(image)
+    gray = make_view(canvas).gray(canvas.image)
+    assert gray[0, 0, 0] == 0
+    assert 100 < gray.mean() < 155
+
+
 @pytest.mark.parametrize('thickness', [30, 10, 9])
 def test_proportions_hold_at_one_pixel_a_voxel(thickness):
     """Sections of 30 nm over pixels of 8 nm are 3.75 pixels thick, not 4; those of 9 nm more than one."""

@@ -24,6 +24,8 @@ def find_contrast(volume: Volume) -> tuple[float, float] | None:
     Returns:
       Two values, the first one lower; None if what was looked at says nothing.
     """
+    if volume.dtype.kind == 'b':
+        return 0.0, 1.0
     values = np.concatenate([volume.read(box).ravel() for box in _spread(volume.box)])
     values = values[np.isfinite(values)]
     inside = values[values != 0]  # images that do not fill their volume are surrounded by 0

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
 from ffn.utils.progress import progress
 from ffn.volumes.downsample import NO_FACTORS, Grid, downsample_image
@@ -90,7 +91,8 @@ def import_stack(
       quiet: no progress bar.
 
     Raises:
-      UserError: see `inspect` and `replaced_dataset`; or nothing is left after downsampling.
+      UserError: see `inspect` and `replaced_dataset`; nothing is left after downsampling; or contrast cannot be
+        equalized where values are not finite.
     """
     split_output(output, '--output')
     stack = inspect(find_images(pattern), ReadAs(channel=channel))
@@ -114,10 +116,20 @@ def import_stack(
         )
         for z, section in enumerate(_coarse_sections(fine, grid)):
             filled = z % len(slab) + 1
-            slab[filled - 1] = equalize(section) if clahe else section
+            slab[filled - 1] = _equalized(section, z, pattern) if clahe else section
             if filled == len(slab) or z == shape_zyx.z - 1:
                 dataset[z + 1 - filled : z + 1] = slab[:filled]
     return Written(shape_zyx, stack.dtype, size)
+
+
+def _equalized(section: np.ndarray, z: int, pattern: str) -> np.ndarray:
+    """Equalizes a section that is written at z; see `equalize`."""
+    if section.dtype.kind == 'f' and not (finite := np.isfinite(section)).all():
+        raise UserError(
+            f'--clahe: {np.count_nonzero(~finite)} voxels of section {z} of {pattern} are not finite; replace them '
+            'first, or import without --clahe'
+        )
+    return equalize(section)
 
 
 def _coarse_sections(fine: Iterator[np.ndarray], grid: Grid) -> Iterator[np.ndarray]:

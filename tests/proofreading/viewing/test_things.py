@@ -279,6 +279,7 @@ def test_contrast():
     assert find_contrast(Volume('it', np.zeros((5, 6, 7), np.uint8), {})) is None
     nan = np.full((5, 6, 7), np.nan, np.float32)
     assert find_contrast(Volume('it', nan, {})) is None
+    assert find_contrast(Volume('it', np.zeros((5, 6, 7), bool), {})) == (0, 1)
 
 
 def test_a_place_that_is_not_empty():

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import psutil
 import pytest
+import tifffile
 from PIL import Image
 
 from ffn.cli import import_stack as cli_import_stack
@@ -99,6 +100,18 @@ def test_clahe_spreads_contrast_over_the_type(tmp_path, dtype):
     assert np.ptp(result[0]) > 3 * np.ptp(faint.astype(int))
     assert np.corrcoef(result[0].ravel(), faint.ravel())[0, 1] > 0.8
     assert np.ptp(result[1]) == 0
+
+
+def test_clahe_names_the_section_that_is_not_finite(tmp_path):
+    sections = np.random.default_rng(3).random((4, 9, 12), np.float32)
+    sections[2, 3, 4:6] = np.nan
+    tifffile.imwrite(tmp_path / 's.tif', sections)
+    with pytest.raises(
+        UserError, match=r'--clahe: 2 voxels of section 2 of .*s\.tif are not finite'
+    ):
+        import_stack.import_stack(f'{tmp_path}/s.tif', f'{tmp_path}/v.h5:raw', clahe=True)
+    assert not (tmp_path / 'v.h5').exists()
+    import_stack.import_stack(f'{tmp_path}/s.tif', f'{tmp_path}/v.h5:raw')
 
 
 @pytest.mark.parametrize('dtype', [np.int8, np.int16, np.uint16, np.float32])
