@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,6 +45,10 @@ def run(command: PlanCommand) -> Plan:
     if command.batch_size < 1:
         raise UserError(f'--batch_size is {command.batch_size}; expected 1 or more')
     check_folder(command.output)
+    if not 0 <= command.memory < math.inf:
+        raise UserError(
+            f'--memory is {command.memory:g}; expected GiB, or 0 for half of this machine'
+        )
     measured = measure(command.image, command.labels, command.voxel_size, command.quiet)
     with startup_messages_hidden():
         from ffn.models import precision

@@ -209,6 +209,20 @@ def test_the_stages_take_its_files(tmp_path, capsys, monkeypatch):
     assert json.loads((folder / 'augmentation.json').read_text())['voxel_size'] == [8, 8, 33]
 
 
+@pytest.mark.parametrize('memory', ['-3', 'nan', 'inf'])
+def test_memory_that_no_machine_has(tmp_path, memory):
+    arguments = [
+        '--image',
+        'v.h5:raw',
+        '--labels',
+        'v.h5:labels',
+        '--output',
+        str(tmp_path / 'plan'),
+    ]
+    with pytest.raises(UserError, match=f'--memory is {memory}; expected GiB'):
+        plan.main([*arguments, f'--memory={memory}'])
+
+
 def test_a_plan_may_be_written_again(tmp_path):
     image, labels = blocks()
     found = measure(*write(tmp_path / 'v.h5', image, labels), quiet=True)

@@ -134,10 +134,13 @@ def _prepare(
       What reads a part, given its number and box, as unsigned [z, y, x]; all ids of the result; what objects
       were made of.
     """
-    outside = 0 if instances is None else instances.outside
+    outside, outside_voxels = 0 if instances is None else instances.outside, 0
 
     def read(part: Box) -> np.ndarray:
-        return downsample_labels(labels.read(grid.refine(part), outside), grid.factors)
+        nonlocal outside_voxels
+        fine = labels.read(grid.refine(part), outside)
+        outside_voxels += int(np.count_nonzero(fine == outside))
+        return downsample_labels(fine, grid.factors)
 
     def first_read(part: Box) -> np.ndarray:
         bar.update()
@@ -148,7 +151,12 @@ def _prepare(
         for part in parts:
             ids = np.union1d(ids, fastremap.unique(first_read(part)).astype(np.uint64))
     else:
-        found = find_instances(parts, first_read, instances)
+        found = find_instances(
+            parts,
+            first_read,
+            instances,
+            lambda: outside_voxels > labels.rule.count or outside in labels.rule.values,
+        )
         story = found.describe(instances)
         has_background = int(found.sizes.sum()) < math.prod(grid.coarse.size)
         ids = np.arange(0 if has_background else 1, len(found.sizes) + 1, dtype=np.uint64)

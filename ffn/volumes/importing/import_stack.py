@@ -126,8 +126,8 @@ def _equalized(section: np.ndarray, z: int, pattern: str) -> np.ndarray:
     """Equalizes a section that is written at z; see `equalize`."""
     if section.dtype.kind == 'f' and not (finite := np.isfinite(section)).all():
         raise UserError(
-            f'--clahe: {np.count_nonzero(~finite)} voxels of section {z} of {pattern} are not finite; replace them '
-            'first, or import without --clahe'
+            f'--clahe: {pattern}: {np.count_nonzero(~finite)} voxels of what becomes section {z} are not finite; replace '
+            'them first, or import without --clahe'
         )
     return equalize(section)
 

@@ -142,7 +142,10 @@ def label_slab(labels: np.ndarray, rule: InstanceRule) -> np.ndarray:
 
 
 def find_instances(
-    slabs: Sequence[Box], read: Callable[[Box], np.ndarray], rule: InstanceRule
+    slabs: Sequence[Box],
+    read: Callable[[Box], np.ndarray],
+    rule: InstanceRule,
+    occurs: Callable[[], bool] = lambda: True,
 ) -> Instances:
     """Finds the components of a volume.
 
@@ -150,6 +153,7 @@ def find_instances(
       slabs: whole sections, in the order of z.
       read: reads the labels of one, unsigned [z, y, x].
       rule: which voxels are inside.
+      occurs: whether a voxel that has been read has the value of the rule; those without a label do not count.
 
     Raises:
       UserError: all voxels are inside of objects, or none is.
@@ -170,14 +174,15 @@ def find_instances(
             before = numbered
         counts.append(counts[-1] + int(components.max(initial=0)))
     found = _join(counts, np.concatenate(pairs, axis=1), np.concatenate(held))
-    _check_inside(found, np.concatenate(held), rule, sum(math.prod(slab.size) for slab in slabs))
+    is_all = int(found.sizes.sum()) == sum(math.prod(slab.size) for slab in slabs)
+    _check_inside(found, np.concatenate(held), rule, is_all or not occurs())
     return found
 
 
-def _check_inside(found: Instances, held: np.ndarray, rule: InstanceRule, voxels: int) -> None:
+def _check_inside(found: Instances, held: np.ndarray, rule: InstanceRule, is_all: bool) -> None:
     if not len(found.sizes):
         raise UserError(f'--instances={rule}: no voxel is inside of an object')
-    if rule.kind == 'membrane' and int(found.sizes.sum()) == voxels:
+    if rule.kind == 'membrane' and is_all:
         values = np.unique(held[:, 1]).tolist()
         shown = ', '.join(map(str, values[:10])) + (', …' if len(values) > 10 else '')
         raise UserError(f'--instances={rule}: no voxel has this label; the labels are {shown}')

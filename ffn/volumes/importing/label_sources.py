@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import h5py
 import numpy as np
@@ -30,6 +31,7 @@ from ffn.volumes.volume import Volume, open_volume
 _GZIP, _HDF5 = b'\x1f\x8b', b'\x89HDF\r\n\x1a\n'
 _BLOCK_ZYX = Zyx(64, 512, 512)
 _SLAB_VOXELS = 2**26
+_T = TypeVar('_T', int, str)
 
 
 @dataclass(frozen=True)
@@ -73,26 +75,40 @@ def open_labels(
       folder: for temporary files.
 
     Raises:
-      UserError: nothing is there, it holds no labels, or it is a format that cannot be read.
+      UserError: nothing is there, it holds no labels, it is a format that cannot be read, or dataset or channel are of
+        no use or contradict the source.
     """
     source, of_name = split_channel(source)
-    channel = of_name if channel is None else channel
+    channel = _agreed(of_name, channel, source, '--channel')
     path, inner = split_spec(source)
     if wkw_datasets.recognizes(source) or tensorstores.recognizes(source):
         with open_volume(f'{source}:{dataset}' if dataset else source) as volume:
             yield _of_volume(_choose(volume, channel), unlabelled)
         return
     if not Path(source).exists() and Path(path).is_file() and inner:
-        source, dataset = path, dataset or inner
+        source, dataset = path, _agreed(inner, dataset, source, '--dataset')
     start = _first_bytes(Path(source))
     if start.startswith((_GZIP, _HDF5)):
         with _open_hdf5(Path(source), dataset, channel, unlabelled, folder) as opened:
             yield opened
     elif start or any(mark in source for mark in '*?['):
+        if dataset is not None:
+            raise UserError(
+                f'--dataset {dataset} is for files that hold datasets; {source} names images'
+            )
         with _of_images(source, channel, unlabelled) as opened:
             yield opened
     else:
         raise UserError(f'no such file: {path}')
+
+
+def _agreed(named: _T | None, flag: _T | None, source: str, what: str) -> _T | None:
+    """What the source names, or else a flag."""
+    if flag is None or named is None:
+        return named if flag is None else flag
+    if flag != named:
+        raise UserError(f'{what} {flag} contradicts --input, which names {named} of {source}')
+    return named
 
 
 def _first_bytes(path: Path) -> bytes:
@@ -116,9 +132,9 @@ def _of_volume(
     def read(block: Box, unlabelled: int) -> np.ndarray:
         labels = stored.read(block)
         labels = labels.astype(np.uint8) if labels.dtype.kind == 'b' else labels
-        if transforms is None:
-            return _cleared(labels, rule, unlabelled)
-        return _unsigned(transforms.apply(labels, volume.name, rule))
+        if transforms is not None:
+            labels = transforms.apply(labels, volume.name, rule)
+        return _cleared(labels, rule, unlabelled)
 
     stated, known = None, volume.voxel_size
     if known is not None:

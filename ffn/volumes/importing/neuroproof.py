@@ -53,10 +53,10 @@ class Transforms:
         Args:
           labels: integer, any shape, as stored.
           what: name of the labels, for errors.
-          rule: which supervoxels, and which bodies, are none; it counts their voxels.
+          rule: which supervoxels are none.
 
         Returns:
-          Bodies, of the same shape.
+          Bodies, of the same shape; of supervoxels that are none, one that means 'not labelled'.
 
         Raises:
           UserError: a supervoxel without a body.
@@ -76,4 +76,4 @@ class Transforms:
         bodies = np.zeros(len(ids), self.bodies.dtype)
         bodies[known] = self.bodies[at[known]]
         bodies[none] = np.iinfo(bodies.dtype).max if bodies.dtype.kind == 'u' else -1
-        return rule.clear(bodies[inverse].reshape(labels.shape))
+        return bodies[inverse].reshape(labels.shape)

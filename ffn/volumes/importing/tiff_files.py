@@ -61,7 +61,9 @@ class TiffImage:
         self.shape_yx = first.frame_shape[0], first.frame_shape[1]
         palette = None
         if page.photometric == _PALETTE and page.colormap is not None:
-            palette = (page.colormap >> 8).astype(np.uint8).T
+            # Of 16 bits, but some programs write 8.
+            shift = 8 if page.colormap.max() > 255 else 0
+            palette = (page.colormap >> shift).astype(np.uint8).T
         self.samples = Samples(
             np.dtype(page.dtype).newbyteorder('='),
             int(page.bitspersample),

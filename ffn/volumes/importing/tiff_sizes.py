@@ -33,19 +33,22 @@ def read_size(tif: TiffFile, path: Path) -> StatedSize | None:
     page = tif.pages.first
     metadata: dict[str, Any] = tif.imagej_metadata or {}
     if metadata:
-        unit = nanometres(re.sub(r'\\u00b5', 'µ', str(metadata.get('unit', '')), flags=re.I))
+        units = [_imagej_unit(metadata, key) for key in ('unit', 'yunit', 'zunit')]
         source = f'the ImageJ metadata of {path}'
     else:
-        unit = nanometres(_PAGE_UNITS.get(int(page.resolutionunit)))
+        units = [nanometres(_PAGE_UNITS.get(int(page.resolutionunit)))] * 3
         source = f'the resolution of {path}'
-    if unit is None:
-        return None
-    x, y = (_length(tag, unit) for tag in _resolutions(page))
-    spacing = metadata.get('spacing')
-    z = _positive(spacing, unit)
+    x, y = (_length(tag, unit) for tag, unit in zip(_resolutions(page), units[:2], strict=True))
+    z = _positive(metadata.get('spacing'), units[2])
     if x is None and y is None and z is None:
         return None
     return StatedSize((x, y, z), source)
+
+
+def _imagej_unit(metadata: dict[str, Any], key: str) -> float | None:
+    """Nanometres of the unit of an axis; `yunit` and `zunit` are there if they differ from `unit`, that of x."""
+    unit = metadata.get(key) or metadata.get('unit', '')
+    return nanometres(re.sub(r'\\u00b5', 'µ', str(unit), flags=re.I))
 
 
 def _resolutions(page: Any) -> list[float]:
@@ -58,15 +61,17 @@ def _resolutions(page: Any) -> list[float]:
     return found
 
 
-def _length(per_unit: float, unit: float) -> float | None:
+def _length(per_unit: float, unit: float | None) -> float | None:
     """The size of a pixel in nanometres; None where it is unknown or that of a screen."""
-    if not per_unit > 0:
+    if unit is None or not per_unit > 0:
         return None
     size = float(f'{unit / per_unit:.6g}')  # stored as a fraction of 32-bit integers
     return size if size < _LARGEST_NM else None
 
 
-def _positive(value: Any, unit: float) -> float | None:
+def _positive(value: Any, unit: float | None) -> float | None:
+    if unit is None:
+        return None
     try:
         size = abs(float(value)) * unit
     except (TypeError, ValueError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
 
 from ffn.cli import import_labels as cli_import_labels
 from ffn.utils.errors import UserError
@@ -156,6 +158,37 @@ def test_errors(tmp_path, datasets, arguments, message):
         imported(tmp_path, source, *arguments)
     assert message in str(caught.value)
     assert [p.name for p in tmp_path.iterdir()] == ['in.h5']
+
+
+@pytest.mark.parametrize(
+    ('source', 'arguments', 'message'),
+    [
+        ('in.h5:a', ['--dataset', 'b'], '--dataset b contradicts --input, which names a of'),
+        ('in.h5:c#0', ['--channel', '1'], '--channel 1 contradicts --input, which names 0 of'),
+        ('*.png', ['--dataset', 'a'], 'names images'),
+        ('s.png', ['--dataset', 'a'], '--dataset a is for files that hold datasets'),
+    ],
+)
+def test_flags_that_are_of_no_use_or_contradict_the_input(tmp_path, source, arguments, message):
+    write(tmp_path / 'in.h5', a=SUPERVOXELS, b=SUPERVOXELS, c=np.stack([SUPERVOXELS] * 2))
+    Image.fromarray(SUPERVOXELS[0].astype(np.uint8)).save(tmp_path / 's.png')
+    with pytest.raises(UserError, match=re.escape(message)):
+        imported(tmp_path, tmp_path / source, *arguments)
+    assert not (tmp_path / 'out.h5').exists()
+
+
+def test_flags_that_say_what_the_input_says(tmp_path):
+    source = write(tmp_path / 'in.h5', a=np.stack([SUPERVOXELS, SUPERVOXELS + 1]), b=SUPERVOXELS)
+    more = '--channel', '1', '--dataset', 'a'
+    np.testing.assert_array_equal(imported(tmp_path, f'{source}:a#1', *more), SUPERVOXELS + 1)
+
+
+def test_what_is_not_labelled_is_outside_of_objects_with_transforms_too(tmp_path):
+    labels = np.full((3, 4, 9), 1, np.int32)
+    labels[..., 4], labels[..., 7:] = 2, -1
+    source = write(tmp_path / 'in.h5', stack=labels, transforms=np.array([[1, 3], [2, 5]]))
+    result = imported(tmp_path, source, '--instances', 'membrane:5')
+    np.testing.assert_array_equal(result[1, 1], [1, 1, 1, 1, 0, 2, 2, 0, 0])
 
 
 def test_a_channel_of_several(tmp_path):

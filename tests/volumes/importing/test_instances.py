@@ -119,6 +119,18 @@ def test_a_value_that_is_not_there(tmp_path, capsys, rule, message):
     assert not (tmp_path / 'v.h5').exists()
 
 
+@pytest.mark.parametrize('more', [(), ('--downsample', '2,1,1')])
+def test_a_value_that_is_not_there_beside_voxels_without_a_label(tmp_path, capsys, more):
+    labels = cells().astype(np.int16)
+    labels[0, 0, :2] = -1
+    with pytest.raises(UserError, match='membrane:1: no voxel has this label; the labels are 0,'):
+        run(tmp_path, capsys, 'membrane:1', labels, *more)
+    labels[2, 4, 2:9] = 1
+    run(tmp_path, capsys, 'membrane:1', labels, *more)
+    result, _ = run(tmp_path, capsys, 'membrane:255', cells(), '--unlabelled', '255')
+    assert result.max() == 2
+
+
 @pytest.mark.parametrize('slab_voxels', [1, 33, 2**23])
 def test_parts_of_sections_that_overlap_each_other_most(tmp_path, monkeypatch, capsys, slab_voxels):
     """Two cells whose membrane moves by two voxels: their voxels touch, but they are two objects."""

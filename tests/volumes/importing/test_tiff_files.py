@@ -100,6 +100,12 @@ def test_white_is_zero(tmp_path, caplog, dtype, stored, read):
     assert 'white is zero: values are inverted' in caplog.text
 
 
+def test_palette_of_8_bits(tmp_path):
+    palette = np.tile((np.arange(256) // 2).astype(np.uint16), (3, 1))
+    tifffile.imwrite(tmp_path / 's.tif', STACK, photometric='palette', colormap=palette)
+    np.testing.assert_array_equal(imported(tmp_path), STACK // 2)
+
+
 def test_palette_of_greys(tmp_path):
     palette = np.tile((np.arange(256) // 2 * 257).astype(np.uint16), (3, 1))
     tifffile.imwrite(tmp_path / 's.tif', STACK, photometric='palette', colormap=palette)
@@ -289,6 +295,20 @@ def test_integers_of_32_bits_are_labels(tmp_path):
         ),
         (
             {
+                'imagej': True,
+                'resolution': (1 / 4.6, 1 / 0.0048),
+                'metadata': {
+                    'axes': 'ZYX',
+                    'spacing': 0.045,
+                    'unit': 'nm',
+                    'yunit': 'um',
+                    'zunit': '\\u00B5m',
+                },
+            },
+            (4.6, 4.8, 45),
+        ),
+        (
+            {
                 'ome': True,
                 'metadata': {
                     'axes': 'ZYX',
@@ -309,7 +329,16 @@ def test_integers_of_32_bits_are_labels(tmp_path):
         ({'imagej': True, 'metadata': {'axes': 'ZYX', 'unit': 'pixel', 'spacing': 3}}, None),
         ({}, None),
     ],
-    ids=['ImageJ µm', 'ImageJ nm', 'OME', 'screen', 'x and y only', 'pixels', 'nothing'],
+    ids=[
+        'ImageJ µm',
+        'ImageJ nm',
+        'ImageJ both',
+        'OME',
+        'screen',
+        'x and y only',
+        'pixels',
+        'nothing',
+    ],
 )
 def test_voxel_sizes(tmp_path, caplog, layout, size):
     tifffile.imwrite(tmp_path / 's.tif', STACK, **layout)
