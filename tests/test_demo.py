@@ -1,12 +1,14 @@
 """The demo as `make demo` calls it, but with next to no training."""
 
 import re
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 from PIL import Image
 
+from ffn.cli.demo import main
 from ffn.demo import report, stages
 from ffn.inference import storage
 from ffn.utils.errors import UserError
@@ -63,3 +65,26 @@ def test_it_replaces_its_own_folder_and_no_other(tmp_path):
         out = stages.prepare_folder(tmp_path / 'demo')
         assert [path.name for path in out.iterdir()] == [stages.MARK]
         (out / 'train.h5').write_text('of an earlier demo')
+        (out / 'model').mkdir()
+        (out / 'link').symlink_to(tmp_path)
+    assert (tmp_path / 'thesis.txt').exists()
+
+
+def test_an_earlier_demo_in_the_current_folder_is_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert stages.prepare_folder(Path()) == Path()
+        assert [path.name for path in tmp_path.iterdir()] == [stages.MARK]
+        Path('train.h5').write_text('of an earlier demo')
+
+
+@pytest.mark.parametrize(
+    ('flag', 'message'),
+    [('--size=26', '--size is 26; expected 27 or more'), ('--train_steps=0', '--train_steps is 0')],
+)
+def test_an_earlier_demo_stays_if_there_can_be_no_other(tmp_path, flag, message):
+    out = stages.prepare_folder(tmp_path / 'demo')
+    (out / 'report.html').write_text('of an earlier demo')
+    with pytest.raises(UserError, match=message):
+        main([f'--output={out}', flag])
+    assert (out / 'report.html').exists()

@@ -21,7 +21,7 @@ class Demo:
         default='demo',
         metavar='FOLDER',
     )
-    size: int = setting('voxels of each sample along each of x, y, z', default=128)
+    size: int = setting('voxels of each sample along each of x, y, z, 27 or more', default=128)
     train_steps: int = setting('training steps', default=5000)
 
 
@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from ffn.demo import report, stages
 
     begin = time.monotonic()
+    stages.check_settings(command.size, command.train_steps)
     folder = stages.prepare_folder(Path(command.output))
     commands = stages.run_stages(folder, command.size, command.train_steps)
     score = report.score_and_report(folder, commands)

@@ -20,9 +20,10 @@ class Synthetic:
         metavar='FILE',
     )
     seed: int = setting('the same seed generates the same sample', default=1)
-    voxel_size: tuple[float, float, float] = setting(
-        'physical size of a voxel, where neurites are 18 to 32 thick; 1,1,3 gives thick sections',
-        default=(1.0, 1.0, 1.0),
+    voxel_size: tuple[float, float, float] | None = setting(
+        'size of a voxel in nanometres, x,y,z, stored with both datasets; neurites are 18 to 32 nm thick, so 1,1,3 gives '
+        'thick sections. Without it, they are as many voxels thick, and no size is stored',
+        default=None,
         parse=parse_voxel_size,
         metavar='X,Y,Z',
     )
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     command = read_settings(parser.parse_args(argv), Synthetic)
     from ffn.synthetic import generate, write_sample
 
-    sample = generate(command.size.zyx, command.seed, command.voxel_size[::-1])
-    write_sample(sample, command.output)
+    sample = generate(command.size.zyx, command.seed, (command.voxel_size or (1, 1, 1))[::-1])
+    write_sample(sample, command.output, command.voxel_size)
     objects = int(sample.labels.max())
     print(f'{command.output}: image and labels, {command.size}, {objects} objects')

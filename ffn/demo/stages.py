@@ -17,6 +17,9 @@ MODEL = 'convstack_3d.ConvStack3DFFNModel'
 # Just large enough to see both sides of a membrane, so that it learns in minutes.
 MODEL_ARGS = '{"depth": 5, "features": 16, "fov_size": [11, 11, 11], "deltas": [4, 4, 4]}'
 IMAGE_MEAN, IMAGE_STDDEV = 128, 40
+# Voxels between a training location and the border; a sample needs one location at least.
+MARGIN = 13
+MIN_SIZE = 2 * MARGIN + 1
 
 REQUEST = """\
 image {{ hdf5: "{image}" }}
@@ -72,6 +75,18 @@ class Pipeline:
             raise UserError(f'ffn {command} ended with exit status {done.returncode}')
 
 
+def check_settings(size: int, train_steps: int) -> None:
+    """Checks what `run_stages` is to be given, before an earlier demo is removed.
+
+    Raises:
+      UserError: the samples are too small to train on, or nothing is to be trained.
+    """
+    if size < MIN_SIZE:
+        raise UserError(f'--size is {size}; expected {MIN_SIZE} or more')
+    if train_steps < 1:
+        raise UserError(f'--train_steps is {train_steps}; expected 1 or more')
+
+
 def prepare_folder(output: Path) -> Path:
     """Makes an empty folder for a demo; that of an earlier demo is replaced.
 
@@ -82,11 +97,17 @@ def prepare_folder(output: Path) -> Path:
       UserError: the folder holds something else.
     """
     folder = output.resolve()
-    if (folder / MARK).exists():
-        shutil.rmtree(folder)
-    if folder.exists() and any(folder.iterdir()):
-        raise UserError(f'{output} is not empty and not of an earlier demo; name another --output')
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f'--output {output} is a file; expected a folder')
     folder.mkdir(parents=True, exist_ok=True)
+    there = [path for path in folder.iterdir() if path.name != MARK]
+    if there and not (folder / MARK).exists():
+        raise UserError(f'{output} is not empty and not of an earlier demo; name another --output')
+    for path in there:  # the folder stays: it may be the current one
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
     (folder / MARK).write_text(
         'Made by the demo, which replaces this folder when it is run again.\n'
     )
@@ -148,7 +169,7 @@ def _train(pipeline: Pipeline, folder: Path, sample: Path, train_steps: int) -> 
         'coordinates',
         partition_volumes=f'demo:{partitions}:partitions',
         coordinate_output=coordinates,
-        margin='13,13,13',
+        margin=f'{MARGIN},{MARGIN},{MARGIN}',
         seed=1,
         max_coordinates=500000,
     )

@@ -19,6 +19,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Zyx
 from ffn.utils.labels import renumber
 from ffn.volumes.hdf5 import replaced_dataset
+from ffn.volumes.importing.imported import store_voxels
 
 # Intensities before blur and noise.
 CYTOPLASM, MEMBRANE, MITOCHONDRION = 165.0, 60.0, 112.0
@@ -26,6 +27,8 @@ CYTOPLASM, MEMBRANE, MITOCHONDRION = 165.0, 60.0, 112.0
 MEMBRANE_RADIUS = 1.3
 # Minimum volume of an object; in a small sample, a twentieth of the sample is enough.
 MIN_VOLUME = 1500
+# A neurite begins at a distance from the border.
+_MIN_EXTENT = 2
 
 
 class Sample(NamedTuple):
@@ -52,7 +55,7 @@ def generate(
         gives sections three times as thick as pixels are wide.
 
     Raises:
-      UserError: the size is too small, or the voxel size is not positive.
+      UserError: the size is too small in voxels or units, the voxel size is not positive, or the seed is negative.
     """
     size = Zyx.of(size_zyx)
     if min(size) < 16:
@@ -61,6 +64,13 @@ def generate(
         )
     if min(voxel_size_zyx) <= 0:
         raise UserError(f'voxel size {tuple(voxel_size_zyx)} must be positive')
+    if seed < 0:
+        raise UserError(f'seed is {seed}; expected 0 or more')
+    if (thinnest := min(np.multiply(size, voxel_size_zyx))) <= _MIN_EXTENT:
+        raise UserError(
+            f'{size} voxels of z,y,x {",".join(f"{n:g}" for n in voxel_size_zyx)} are {thinnest:g} thick, too thin for a sample of neurites of 18 to '
+            f'32; expected more than {_MIN_EXTENT} along each axis'
+        )
     rng = np.random.default_rng(seed)
     voxel = np.asarray(voxel_size_zyx, dtype=np.float64)
     neurites = grow_neurites(np.array(size) * voxel, rng)
@@ -74,11 +84,20 @@ def generate(
     return Sample(_render(cells, depth, voxel, neurites, rng), labels)
 
 
-def write_sample(sample: Sample, path: str) -> None:
-    """Writes the datasets `image` and `labels` to an HDF5 file; its other datasets are kept."""
+def write_sample(
+    sample: Sample, path: str, voxel_size: tuple[float, float, float] | None = None
+) -> None:
+    """Writes the datasets `image` and `labels` to an HDF5 file; its other datasets are kept.
+
+    Args:
+      sample: what is written.
+      path: of the file.
+      voxel_size: x, y, z nanometres, stored with both; None: none is stored.
+    """
     for name, array in sample._asdict().items():
         with replaced_dataset(f'{path}:{name}', '--output') as (file, dataset):
-            file.create_dataset(dataset, data=array, chunks=True, compression='gzip')
+            written = file.create_dataset(dataset, data=array, chunks=True, compression='gzip')
+            store_voxels(written.attrs, voxel_size, None)
 
 
 def _assign_voxels(
