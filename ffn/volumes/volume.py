@@ -69,12 +69,14 @@ class Volume:
           origin_from: see the attribute.
 
         Raises:
-          UserError: the array is neither 3-d nor 4-d.
+          UserError: the array is neither 3-d nor 4-d, or holds no voxels.
         """
         if len(array.shape) not in (3, 4):
             raise UserError(
                 f'{name} has shape {tuple(array.shape)}; expected 3-d [z, y, x] or 4-d [c, z, y, x]'
             )
+        if 0 in array.shape:
+            raise UserError(f'{name} has shape {tuple(array.shape)}: it holds no voxels')
         self.name = name
         self.attrs = dict(attrs)
         self.dtype = np.dtype(array.dtype).newbyteorder('=')

@@ -151,6 +151,14 @@ def test_datasets_that_are_no_volume(path, dataset, message):
         pass
 
 
+def test_no_voxels(tmp_path):
+    with h5py.File(tmp_path / 'v.h5', 'w') as file:
+        file['flat'], file['none'] = np.zeros((0, 5, 6)), np.zeros((0, 2, 3, 4))
+    for name, shape in (('flat', r'\(0, 5, 6\)'), ('none', r'\(0, 2, 3, 4\)')):
+        with pytest.raises(UserError, match=f'{name} has shape {shape}: it holds no voxels'):
+            open_volume(f'{tmp_path}/v.h5:{name}')
+
+
 def test_float_labels_are_refused(path):
     with open_volume(f'{path}:float') as volume:
         with pytest.raises(UserError, match='float holds float32; labels must be integers'):
