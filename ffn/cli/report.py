@@ -134,6 +134,8 @@ def _view_command(files: RunFiles, command: Report) -> str:
     words = ['ffn', 'view']
     for flag, spec in (('--image', command.image), ('--labels', files.volume)):
         words += [flag, spec] if spec else []
+    if command.voxel_size is not None:
+        words += ['--voxel_size', ','.join(f'{n:g}' for n in command.voxel_size)]
     return shlex.join(words)
 
 

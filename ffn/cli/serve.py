@@ -7,13 +7,14 @@ from pathlib import Path
 
 from ffn.cli.flags import make_parser
 from ffn.export.server import LOOPBACK, VIEWER, make_server
+from ffn.utils.errors import UserError
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Serves a folder until it is interrupted.
 
     Raises:
-      UserError: see `ffn.export.server.make_server`.
+      UserError: the folder is no export; see also `ffn.export.server.make_server`.
     """
     parser = make_parser(
         'serve',
@@ -37,6 +38,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         help='where it listens; with another one than the default, other machines can read the folder',
     )
     args = parser.parse_args(argv)
+    if args.folder.is_dir() and not (args.folder / 'state.json').is_file():
+        raise UserError(
+            f'{args.folder} holds no state.json, which the address names; expected the --output of ffn export'
+        )
     with make_server(args.folder, args.port, args.viewer, args.address) as server:
         host = 'localhost' if args.address == LOOPBACK else args.address
         place = f'http://{host}:{server.server_port}'

@@ -42,7 +42,8 @@ def draw_overview(volumes: ReportVolumes, look: SecondLook, matches: Matches) ->
     text = Markup(
         '<p>Of each direction the plane with the most voxels that are split off or merged. An object and a segment that have their '
         'largest overlap with each other have one colour in both; what has no such partner is striped, pieces in '
-        'the colour of the object that they belong to. Differences: {}.</p>'
+        'the colour of the object that they belong to. Differences: {}. Missed are objects to which no segment belongs, '
+        'where they have none; of an object that was found in part, the rest is not marked, and is in the list of errors.</p>'
     ).format(legend)
     figures = [_draw_plane(name, volumes, look, matches) for name in PLANES]
     return [Markup('<h2>Overview</h2>'), text, *figures]
@@ -72,7 +73,7 @@ def _draw_plane(name: str, volumes: ReportVolumes, look: SecondLook, matches: Ma
     index = at[across] - look.box.start[across]
     caption = (
         f'Plane {name} at {"xyz"[across]} = {at[across]}: {look.wrong[across][index]:,} voxels are in a smaller '
-        f'piece or in a segment of another object, {look.missed[across][index]:,} are missed.'
+        f'piece or in a segment of another object, {look.missed[across][index]:,} are of missed objects.'
     )
     picture = draw_panels(gray, panels, columns=2 if gray is not None else 3)
     return figure([encode_png(picture)], caption, alt=f'plane {name}')

@@ -122,7 +122,6 @@ def export(
     size = _find_voxel_size(volumes, voxel_size)
     how = (max_scales, unlabelled, sharding or Sharding(), write_empty, missing)
     pyramids = [_plan(output.absolute() / name, spec, size, *how) for name, spec in volumes.items()]
-    chosen: list[int] = []
     for pyramid in pyramids:
         with exclusive_directory(pyramid.folder):
             pyramid.write(pool, quiet)
@@ -132,8 +131,9 @@ def export(
                 tell_unlabelled(pyramid.spec, unlabelled_voxels, whole)
                 add_shapes(pyramid, meshes, skeletons, pool, quiet)
                 properties.write(pyramid.folder, sizes, skeletons.soma_radius)
-                chosen = properties.largest_with_shape(pyramid.folder)
-    write_state(output, list(volumes), pyramids[-1].find_content(), size, chosen)
+    there = [name for name in ('image', 'labels') if (output / name / 'info').is_file()]
+    chosen = properties.largest_with_shape(output / 'labels') if 'labels' in there else []
+    write_state(output, there, pyramids[-1].find_content(), size, chosen)
 
 
 def _plan(

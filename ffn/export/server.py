@@ -110,10 +110,12 @@ def make_server(
       address: where it listens; by default, only this machine reaches it.
 
     Raises:
-      UserError: no such folder, a viewer without an address, or a port that is in use.
+      UserError: no such folder, a viewer without an address, or a port that is in use or no port.
     """
     if not folder.is_dir():
         raise UserError(f'{folder} is no folder')
+    if not 0 <= port < 2**16:
+        raise UserError(f'--port is {port}; expected 0, for any free one, to 65535')
     parts = urlsplit(viewer)
     if parts.scheme not in ('http', 'https') or not parts.netloc:
         raise UserError(f'--viewer is {viewer!r}; expected an address such as {VIEWER}')

@@ -137,6 +137,12 @@ def test_the_command_that_shows_a_case(folder):
     assert all(command.startswith(f'{before} --position ') for command in commands)
 
 
+def test_the_overview_says_what_it_counts_as_missed(folder):
+    page = report(folder)
+    assert 'of an object that was found in part, the rest is not marked' in page
+    assert 'are of missed objects' in page
+
+
 def test_links(folder, monkeypatch):
     page = report(folder, '--viewer_url', 'https://viewer.example')
     assert 'href' not in page  # nothing there that a browser can fetch

@@ -1,7 +1,6 @@
 """Export for Neuroglancer: scales, properties, resuming."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,6 @@ from ffn.export import pyramid
 from ffn.export.scales import Scale, plan_scales
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
-from ffn.volumes.hdf5 import replaced_dataset
 from ffn.volumes.outputs import OutputSpec
 from ffn.volumes.provenance import claim, read_claim
 from ffn.volumes.volume import open_volume
@@ -379,39 +377,3 @@ def test_an_export_that_an_earlier_version_began_goes_on_and_says_so(folder, cap
     assert 'was begun by an earlier version' in caplog.text
     assert (labels / 'export_blocks/2').is_dir()
     assert 'downsampling' not in read_claim(labels / 'export.json')
-
-
-def write_part(folder, value, name='made.h5:part'):
-    with replaced_dataset(f'{folder}/{name}') as (file, plain):
-        part = np.full((9, 12, 15), value, np.uint8)
-        file.create_dataset(plain, data=part, chunks=(4, 12, 15), compression='gzip')
-
-
-def test_an_import_with_other_content_is_refused(folder):
-    arguments = '--image', f'{folder}/made.h5:part'
-    write_part(folder, 3)
-    call(folder, *arguments)
-    write_part(folder, 3)  # made again, with another dataset beside it, and of another time
-    write_part(folder, 5, 'made.h5:other')
-    os.utime(folder / 'made.h5', (0, 0))
-    call(folder, *arguments)
-    write_part(folder, 4)
-    with pytest.raises(UserError, match=r'results of other settings: made_from is .* there and'):
-        call(folder, *arguments)
-    assert (scale(folder, 'image', 0) == 3).all()
-
-
-def test_a_volume_of_another_program_that_was_written_anew(folder):
-    call(folder, *both(folder)[:2])
-    call(folder, *both(folder)[:2])
-    with h5py.File(folder / 'volume.h5', 'a') as file:
-        file['raw'][3] = 7
-    with pytest.raises(
-        UserError, match=r'other settings: file is volume.h5 of .* there and volume'
-    ):
-        call(folder, *both(folder)[:2])
-    record = read_claim(folder / 'view/image/export.json')
-    del record['file']  # begun by an earlier version, which did not look
-    (folder / 'view/image/export.json').unlink()
-    claim(folder / 'view/image', record, 'export.json')
-    call(folder, *both(folder)[:2])

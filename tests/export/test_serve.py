@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from ffn.cli.serve import main
 from ffn.export.server import VIEWER, make_server
 from ffn.utils.errors import UserError
 
@@ -135,7 +136,21 @@ def test_what_cannot_be_served(tmp_path):
             make_server(tmp_path, server.server_port)
 
 
+@pytest.mark.parametrize('port', [99999, 65536, -1])
+def test_no_port(tmp_path, port):
+    with pytest.raises(
+        UserError, match=f'--port is {port}; expected 0, for any free one, to 65535'
+    ):
+        make_server(tmp_path, port)
+
+
+def test_a_folder_that_is_no_export(tmp_path):
+    with pytest.raises(UserError, match=r'holds no state\.json'):
+        main([str(tmp_path), '--port', '-1'])
+
+
 def test_it_says_what_to_open(tmp_path, repository):
+    (tmp_path / 'state.json').write_text('{}')
     command = [sys.executable, '-m', 'ffn.visualization.serve', str(tmp_path), '--port', '0']
     with subprocess.Popen(command, cwd=repository, stdout=subprocess.PIPE, text=True) as process:
         line, offline = process.stdout.readline(), process.stdout.readline()

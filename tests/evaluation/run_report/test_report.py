@@ -131,6 +131,13 @@ def test_merges_and_links(perfect, folder):
     assert f'<code>ffn view --labels zarr://{run}/out.zarr --position 4,2,3</code>' in page
 
 
+def test_the_command_that_shows_it_has_the_voxel_size_that_was_given(folder):
+    with h5py.File(folder / 'plain.h5', 'w') as file:
+        file['labels'] = np.arange(60, dtype=np.uint32).reshape(3, 4, 5) // 7
+    page, _ = report(folder, f'{folder}/plain.h5:labels', '--voxel_size', '4,5,30.5')
+    assert f'ffn view --labels {folder}/plain.h5:labels --voxel_size 4,5,30.5' in page
+
+
 def test_links_to_a_server(folder):
     rows = ['4,5,3,1,2,3,1,0.5,']
     page, _ = report(

@@ -1,0 +1,78 @@
+"""An export of which another one exists: something is added, or its source holds something else."""
+
+import json
+import os
+
+import h5py
+import numpy as np
+import pytest
+
+from ffn.cli import export
+from ffn.utils.errors import UserError
+from ffn.volumes.hdf5 import replaced_dataset
+from ffn.volumes.provenance import claim, read_claim
+from ffn.volumes.volume import open_volume
+
+
+def call(folder, kind, dataset='part', *more):
+    source = f'{folder}/v.h5:{dataset}'
+    view = ('--output', str(folder / 'view'), '--voxel_size', '8,8,30', '--quiet')
+    export.main([*view, f'--{kind}', source, *more])
+
+
+def write_part(folder, value, name='part'):
+    with replaced_dataset(f'{folder}/v.h5:{name}') as (file, plain):
+        part = np.full((9, 12, 15), value, np.uint8)
+        file.create_dataset(plain, data=part, chunks=(4, 12, 15), compression='gzip')
+
+
+def image(folder):
+    with open_volume(f'precomputed://{folder}/view/image') as volume:
+        return volume.read(volume.box)
+
+
+def layers(folder):
+    return json.loads((folder / 'view/state.json').read_text())['layers']
+
+
+def test_an_import_with_other_content_is_refused(tmp_path):
+    write_part(tmp_path, 3)
+    call(tmp_path, 'image')
+    write_part(tmp_path, 3)  # made again, with another dataset beside it, and of another time
+    write_part(tmp_path, 5, 'other')
+    os.utime(tmp_path / 'v.h5', (0, 0))
+    call(tmp_path, 'image')
+    write_part(tmp_path, 4)
+    with pytest.raises(UserError, match=r'results of other settings: made_from is .* there and'):
+        call(tmp_path, 'image')
+    assert (image(tmp_path) == 3).all()
+
+
+def test_a_volume_of_another_program_that_was_written_anew(tmp_path):
+    with h5py.File(tmp_path / 'v.h5', 'w') as file:
+        file['part'] = np.full((9, 12, 15), 3, np.uint8)
+    call(tmp_path, 'image')
+    call(tmp_path, 'image')
+    with h5py.File(tmp_path / 'v.h5', 'a') as file:
+        file['part'][3] = 7
+    with pytest.raises(UserError, match=r'other settings: file is v\.h5 of .* there and v\.h5 of'):
+        call(tmp_path, 'image')
+    record = read_claim(tmp_path / 'view/image/export.json')
+    del record['file']  # begun by an earlier version, which did not look
+    (tmp_path / 'view/image/export.json').unlink()
+    claim(tmp_path / 'view/image', record, 'export.json')
+    call(tmp_path, 'image')
+
+
+def test_what_is_added_is_shown_with_what_was_there(tmp_path):
+    write_part(tmp_path, 3)
+    call(tmp_path, 'labels', 'part', '--skeletons')
+    before = layers(tmp_path)
+    assert [layer['name'] for layer in before] == ['labels']
+    assert before[0]['segments'] == ['3']
+    call(tmp_path, 'image')
+    after = layers(tmp_path)
+    assert [layer['name'] for layer in after] == ['image', 'labels']
+    assert after[1] == before[0]
+    call(tmp_path, 'labels')
+    assert layers(tmp_path) == after
