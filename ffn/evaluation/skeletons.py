@@ -13,8 +13,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ffn.evaluation.swc import read_swc
-from ffn.export.centre_lines import SPUR, whole_lines
+from ffn.export.centre_lines import SPUR
 from ffn.export.trees import remove_spurs
+from ffn.export.whole_lines import whole_lines
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
 from ffn.utils.labels import renumber

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import cc3d
@@ -22,11 +22,11 @@ from skimage.graph import MCP_Geometric
 
 # A path passes voxels close by if they are nearer than its radius times _SCALE and _VOXELS of their longest sides.
 _SCALE, _VOXELS = 1.5, 3.0
-_POWER = 4
+POWER = 4
 # A branch that reaches less far out of a round body than this, by its radius, is a bump.
 SPUR = 1.3
-# Objects of more voxels, or in a larger box, are followed on a coarser grid.
-_MOST_VOXELS, _MOST_BOX = 100_000, 2**24
+
+Place = tuple[int, ...]
 
 
 class Lines(NamedTuple):
@@ -92,16 +92,39 @@ def find_lines(
     search = MCP_Geometric(uniform, sampling=tuple(size))
     far, _ = search.find_costs([root])
     with np.errstate(divide='ignore'):
-        costs = np.where(mask, (radius.max() / radius.astype(np.float64)) ** _POWER, np.inf)
+        costs = np.where(mask, (radius.max() / radius.astype(np.float64)) ** POWER, np.inf)
     paths = MCP_Geometric(costs, sampling=tuple(size))
     paths.find_costs([root])
 
-    number = {root: 0}
+    return follow_tips(
+        mask, radius, size, [root, *map(tuple, ends.tolist())], far[mask], paths.traceback
+    )
+
+
+def follow_tips(
+    mask: np.ndarray,
+    radius: np.ndarray,
+    size: Sequence[float],
+    first: Sequence[Place],
+    far: np.ndarray,
+    traceback: Callable[[Place], Sequence[Place]],
+) -> Lines:
+    """Joins the paths from tips to a root to a tree.
+
+    Args:
+      mask: bool [z, y, x], one component (over corners).
+      radius: float [z, y, x], distances to the surface.
+      size: z, y, x of a voxel, in the unit of `radius`.
+      first: voxels that paths lead from in any case, the root before all others.
+      far: float [n], distance of each voxel of the object, in their order, from the root along the object.
+      traceback: the path from the root to a voxel, both included.
+    """
+    number: dict[Place, int] = {first[0]: 0}
     edges: list[tuple[int, int]] = []
     left = mask.copy()
 
-    def follow(tip: tuple[int, ...]) -> None:
-        path = paths.traceback(tip)[::-1]
+    def follow(tip: Place) -> None:
+        path = traceback(tip)[::-1]
         new = next((i for i, place in enumerate(path) if place in number), len(path))
         for place in path[: new + 1]:
             if place not in number:
@@ -115,10 +138,9 @@ def find_lines(
             ] = False
         edges.extend((number[a], number[b]) for a, b in itertools.pairwise(path[: new + 1]))
 
-    follow(root)
-    for end in ends.tolist():
-        follow(tuple(end))
-    order = np.argsort(-far[mask], kind='stable')
+    for tip in first:
+        follow(tip)
+    order = np.argsort(-far, kind='stable')
     places = np.argwhere(mask)[order]
     at = 0
     while at < len(places):
@@ -132,63 +154,3 @@ def find_lines(
         follow(tuple(places[at].tolist()))
         left[tuple(places[at])] = False
     return Lines(np.array(list(number), np.int64), np.array(edges, np.int64).reshape(-1, 2))
-
-
-def whole_lines(mask: np.ndarray, size: Sequence[float]) -> tuple[Lines, np.ndarray]:
-    """Finds the centre lines of all components of an object, in little time even if it is large.
-
-    Args:
-      mask: bool [z, y, x]; beyond its border, nothing is of the object.
-      size: z, y, x of a voxel.
-
-    Returns:
-      Lines, whose nodes are voxels of the object, and their distances to its surface, float64 [n]; components of one
-      voxel have none.
-    """
-    coarse, factors = _coarsened(np.pad(mask, 1), size)
-    coarse_size = (factors * size).tolist()
-    parts = np.asarray(cc3d.connected_components(coarse, connectivity=26))
-    stats = cc3d.statistics(parts)
-    found = []
-    for part, box in enumerate(stats['bounding_boxes']):
-        if part == 0 or stats['voxel_counts'][part] == 1:
-            continue
-        # The padding lets every component have its surroundings.
-        crop = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box)
-        own = np.pad(parts[crop] == part, 1)
-        radius = distances(own, coarse_size)
-        lines = find_lines(own, radius, coarse_size, np.zeros((0, 3), np.int64))
-        nodes = lines.nodes + [s.start - 1 for s in crop]
-        found.append((nodes, lines.edges, radius[tuple(lines.nodes.T)]))
-    begins = np.cumsum([0, *(len(nodes) for nodes, _, _ in found)])
-    none = np.zeros((0, 3), np.int64), np.zeros((0, 2), np.int64), np.zeros(0)
-    nodes, _, radii = map(np.concatenate, zip(none, *found, strict=True))
-    edges = np.concatenate([none[1], *(e + b for (_, e, _), b in zip(found, begins, strict=False))])
-    return Lines(_into(mask, nodes, factors), edges), radii
-
-
-def _coarsened(mask: np.ndarray, size: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """An object on a grid that is coarse enough: bool [z, y, x], and how many voxels a voxel of it holds, int64 [3].
-
-    A voxel is of the object if any voxel that it holds is, so that no thin part is lost.
-    """
-    factors = np.ones(3, np.int64)
-    while np.count_nonzero(mask) > _MOST_VOXELS or mask.size > _MOST_BOX:
-        sides = factors * size
-        steps = np.where(sides < 1.5 * sides.min(), 2, 1)
-        mask = np.pad(mask, [(0, -n % step) for n, step in zip(mask.shape, steps, strict=True)])
-        for axis, step in enumerate(steps):
-            starts = np.arange(0, mask.shape[axis], step)
-            mask = np.logical_or.reduceat(mask, starts, axis=axis)
-        factors *= steps
-    return mask, factors
-
-
-def _into(mask: np.ndarray, coarse: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """Moves nodes of the coarse grid to voxels of the object: int64 [n, 3], z, y, x of the mask before it was padded."""
-    steps = np.array(list(np.ndindex(*factors)), np.int64)
-    steps = steps[np.argsort(np.linalg.norm(steps - (factors - 1) / 2, axis=1), kind='stable')]
-    places = coarse[:, np.newaxis] * factors + steps - 1
-    exists = ((places >= 0) & (places < mask.shape)).all(axis=2)
-    fits = exists & mask[tuple(np.moveaxis(np.clip(places, 0, np.array(mask.shape) - 1), 2, 0))]
-    return places[np.arange(len(coarse)), fits.argmax(axis=1)]

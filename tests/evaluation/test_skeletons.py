@@ -154,6 +154,20 @@ def test_a_bar_beside_a_wider_body_keeps_its_length(width):
     assert len(np.unique(found.trees())) == 1
 
 
+def test_bodies_of_one_label_with_a_narrow_gap_stay_two():
+    """Their 100,000s of voxels are followed on a coarser grid, whose voxels span the gap; an arm leads back beside it."""
+    truth = np.zeros((40, 130, 121), np.uint8)
+    truth[:, :64, :60] = truth[:, 66:, :60] = 1
+    found = skeletonize_truth(truth, Box.of_shape(truth.shape))
+    assert len(np.unique(found.trees())) == 2
+    truth[18:22, 62:66, 115:] = truth[18:22, 60:64, 60:] = truth[18:22, 66:70, 60:] = 1
+    joined = skeletonize_truth(truth, Box.of_shape(truth.shape))
+    assert len(np.unique(joined.trees())) == 1
+    ends = joined.nodes_xyz[joined.edges]
+    across = (ends[:, :, 1] < 65).any(axis=1) & (ends[:, :, 1] >= 65).any(axis=1)
+    assert (ends[across][:, :, 0] > 105).all()
+
+
 def test_a_large_object_is_followed_on_a_coarser_grid():
     """A thin arm of a body of 216,000 voxels; nodes lie within the object."""
     truth = np.zeros((61, 61, 163), np.uint8)
