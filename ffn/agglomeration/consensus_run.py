@@ -233,4 +233,7 @@ def _claim(config: InferenceConfig, forward: str, folder: str) -> None:
             raise UserError(
                 f'init_segmentation has been written anew since {forward} was made with it; segment that again'
             )
+    claimed = Path(folder, provenance.MANIFEST)
+    if claimed.exists() and request_identity.STAMP_OF_GIVEN not in provenance.read_claim(claimed):
+        made_with.pop(request_identity.STAMP_OF_GIVEN, None)  # earlier versions did not record it
     provenance.claim(folder, made_with)

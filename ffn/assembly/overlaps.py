@@ -30,6 +30,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz, Zyx
 from ffn.utils.labels import joint_histogram
 from ffn.utils.npz import read_npz
+from ffn.volumes.unlabelled import NOT_LABELLED
 
 
 @dataclass
@@ -161,8 +162,11 @@ def count_row(
         now = np.array([read(place)[0], *next_crcs, read(place)[1]], np.uint32)
         crcs[tiling.index(place)] = int(now[0])
         if path.exists():
-            stored = read_npz(path, ['crcs'], [], ()).get('crcs')
-            if stored is not None and np.array_equal(stored, now):
+            tables = ['ids', *(f'shared_{axis}' for axis in AXES)]
+            stored = read_npz(path, ['crcs', *tables], [], ())
+            # Earlier versions took voxels that are not labelled for an object.
+            outdated = any(NOT_LABELLED in stored[name] for name in tables if name in stored)
+            if not outdated and np.array_equal(stored.get('crcs', ()), now):
                 continue
         overlap = count_overlap(subvolumes, place, present)
         overlap.crcs = now

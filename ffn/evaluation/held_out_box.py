@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import threading
 import time
 from collections.abc import Sequence
@@ -216,6 +217,10 @@ class HeldOutBox:
         return dataclasses.replace(self._config, model_checkpoint_path=path) == config
 
 
+# What int8 leaves beside weights of either format.
+_RANGES = re.compile(r'\.int8-[0-9a-f]{8}\.json$')
+
+
 def _copy(request: inference_pb2.InferenceRequest) -> inference_pb2.InferenceRequest:
     copied = inference_pb2.InferenceRequest()
     copied.CopyFrom(request)
@@ -252,5 +257,10 @@ def checkpoint_names(given: Sequence[str], request: inference_pb2.InferenceReque
         raise UserError('no checkpoint: give --checkpoint, or model_checkpoint_path in the request')
     # What lies beside a Keras file belongs to it without having its name.
     beside = {name.removesuffix(KERAS_ENDING) for name in names if is_keras_file(name)}
-    checkpoints = dict.fromkeys(map(without_ending, names))
-    return [name for name in checkpoints if name.removesuffix('.json') not in beside]
+    settings = {f'{name}.json' for name in beside}
+    own = [
+        n
+        for n in names
+        if n not in settings and not (_RANGES.search(n) and without_ending(n) in beside)
+    ]
+    return list(dict.fromkeys(map(without_ending, own)))

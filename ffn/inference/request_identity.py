@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from absl import logging
 from google.protobuf import json_format, message
 
 from ffn.inference import consensus_pb2, inference_pb2
@@ -95,9 +96,14 @@ def stored_voxel_size(place: str | Path) -> tuple[float, float, float] | None:
       place: npz of the subvolume, or a folder of subvolumes, of which one is read. That of a consensus has the
         voxel size of its first segmentation, as long as this is where it was.
     """
-    path: Path | None = Path(place)
-    if Path(place).is_dir():
-        path = next(subvolume_files(place), None)
+    return _voxel_size_of(Path(place), [])
+
+
+def _voxel_size_of(place: Path, seen: list[Path]) -> tuple[float, float, float] | None:
+    """See `stored_voxel_size`; folders that have been looked at are not looked at again."""
+    if place.resolve() in seen:
+        return None
+    path = next(subvolume_files(place), None) if place.is_dir() else place
     stored = None if path is None else read_npz(path, ['request'], [], ()).get('request')
     if path is None or stored is None:
         return None
@@ -106,9 +112,9 @@ def stored_voxel_size(place: str | Path) -> tuple[float, float, float] | None:
     if request is not None and request.HasField('voxel_size'):
         return request.voxel_size.x, request.voxel_size.y, request.voxel_size.z
     first = _first_segmentation(serialized)
-    if first is None or not first.is_dir() or first == path.parent:
+    if first is None or not first.is_dir():
         return None
-    return stored_voxel_size(first)
+    return _voxel_size_of(first, [*seen, place.resolve()])
 
 
 def _first_segmentation(serialized: bytes) -> Path | None:
@@ -138,7 +144,9 @@ def compare(config: InferenceConfig, path: str | Path) -> str:
 
 
 def check_result(config: InferenceConfig, path: str | Path, box: Box) -> None:
-    """Checks that a result which exists is the one that a configuration asks for.
+    """Checks that a result which exists has the size that is asked for, and warns if it is that of another request.
+
+    It counts all the same: a request may differ by where its files are, or by what earlier versions did not store.
 
     Args:
       config: resolved.
@@ -146,12 +154,15 @@ def check_result(config: InferenceConfig, path: str | Path, box: Box) -> None:
       box: of the subvolume.
 
     Raises:
-      UserError: it has another size, or was made with another request.
+      UserError: it has another size.
     """
     check_size(path, box)
     if differences := compare(config, path):
-        raise UserError(
-            f'{path} is the result of another request: {differences}; remove it, or give another segmentation_output_dir'
+        logging.warning(
+            '%s exists and stays, but is the result of another request: %s; to make it anew, remove it or give another '
+            'segmentation_output_dir',
+            path,
+            differences,
         )
 
 

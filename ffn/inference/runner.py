@@ -268,7 +268,7 @@ class Runner:
           The canvas, or None where the result exists already.
 
         Raises:
-          UserError: see `open_canvas`; also a folder that cannot be written to, or that has another result.
+          UserError: see `open_canvas`; also a folder that cannot be written to, or a result of another size.
           Interrupted: `stop` was set; a checkpoint has been saved.
         """
         directory = self._output_dir()

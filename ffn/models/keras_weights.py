@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import shutil
 import warnings
 from collections import Counter
@@ -105,11 +106,21 @@ def _check_arrays(model: FFNModel, file: h5py.File) -> None:
         (weight.path.split('/')[-2] if named else '', tuple(weight.shape))
         for weight in model.weights
     )
-    if stored != needed:
+    if _without_counts(stored) != _without_counts(needed):
         raise ValueError(
             f'it has {stored.total()} arrays and this model needs {needed.total()}; '
             f'lacking: {_describe(needed - stored)}; beyond: {_describe(stored - needed)}'
         )
+
+
+def _without_counts(
+    arrays: Counter[tuple[str, tuple[int, ...]]],
+) -> Counter[tuple[str, tuple[int, ...]]]:
+    """The same without the numbers that Keras appends to names of its own, which differ from process to process."""
+    found: Counter[tuple[str, tuple[int, ...]]] = Counter()
+    for (layer, shape), count in arrays.items():
+        found[re.sub(r'_\d+$', '', layer), shape] += count
+    return found
 
 
 def _describe(arrays: Counter[tuple[str, tuple[int, ...]]]) -> str:

@@ -103,6 +103,8 @@ def test_the_voxel_size_is_that_of_the_first_segmentation(folder):
     )
     shutil.rmtree(folder / 'one')
     assert stored_voxel_size(folder / 'out') is None
+    (folder / 'out').rename(folder / 'one')  # which now names itself
+    assert stored_voxel_size(folder / 'one') is None
 
 
 def test_what_was_made_from_other_labels_is_made_anew(folder):

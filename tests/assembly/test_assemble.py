@@ -18,6 +18,7 @@ from ffn.assembly.assembly import assemble
 from ffn.assembly.config import Assembly, describe_tiling, parse_masks
 from ffn.assembly.masked import find_unmasked_subvolumes
 from ffn.assembly.matching import Matching
+from ffn.assembly.overlaps import Overlap, count_row, overlap_path
 from ffn.assembly.tiling import Tiling
 from ffn.assembly.write import default_chunk
 from ffn.cli.assemble import main
@@ -69,6 +70,22 @@ def test_what_is_not_labelled_is_no_object(tmp_path, caplog):
     check_same_objects(found, labels)
     assert done['objects_in_cores'] == len(np.unique(labels)) - 1
     assert 'in 3 subvolumes, voxels with the label 2^64-1 are not labelled' in caplog.text
+
+
+def test_tables_that_count_what_is_not_labelled_are_made_anew(tmp_path):
+    """As an earlier version left them, when it was stopped."""
+    tiling = Tiling(Box.of_shape(SHAPE), Xyz(20, 30, 21), Xyz(5, 4, 3))
+    cut(tmp_path / 'results', blobs(SHAPE, 9, 2).astype(np.uint64), tiling)
+    folder = tmp_path / 'overlaps'
+    row, every = [Xyz(0, 0, 0)], set(tiling.places())
+    assert count_row(tmp_path / 'results', tiling, folder, row, every)[0] == 1
+    assert count_row(tmp_path / 'results', tiling, folder, row, every)[0] == 0
+    path = overlap_path(folder, tiling.corner_zyx(row[0]))
+    table = Overlap.load(path)
+    table.shared[0][0, 1] = 2**64 - 1
+    table.save(path)
+    assert count_row(tmp_path / 'results', tiling, folder, row, every)[0] == 1
+    assert 2**64 - 1 not in Overlap.load(path).shared[0]
 
 
 @settings(max_examples=25, deadline=None)

@@ -369,4 +369,7 @@ def test_all_files_of_checkpoints_may_be_listed():
     assert checkpoint_names(listed, request) == ['m/model.ckpt-100', 'm/model.ckpt-90']
     listed = ['m/net.int8-0a1b2c3d.json', 'm/net.json', 'm/net.weights.h5']
     assert checkpoint_names(listed, request) == ['m/net.weights.h5']
+    # Converted from one that counts as well.
+    both = ['m/model.ckpt-1.weights.h5', 'm/model.ckpt-1.json', 'm/model.ckpt-1.index']
+    assert checkpoint_names(both, request) == ['m/model.ckpt-1.weights.h5', 'm/model.ckpt-1']
     assert checkpoint_names([], request) == ['r']

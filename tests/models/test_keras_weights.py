@@ -4,12 +4,15 @@ import json
 import os
 
 import h5py
+import keras
 import numpy as np
 import pytest
 
 from ffn.models import keras_weights
-from ffn.models.model import create_model
+from ffn.models.info import ModelInfo
+from ffn.models.model import FFNModel, create_model
 from ffn.models.saved_settings import read_settings, settings_path, write_settings_file
+from ffn.utils.geometry import Xyz
 from tests.flips import refusals
 from tests.models.small_network import check_equal, make, refused
 
@@ -72,6 +75,27 @@ def test_weights_of_a_network_that_computes_something_else(tmp_path):
     output = write_stack(tmp_path, True)
     other = {**STACK_ARGS, 'fov_size': [9, 9, 7], 'padding': 'same', 'convs': 2}
     keras_weights.load(create_model(STACK, other), output)
+
+
+class _Unnamed(FFNModel):
+    """Its layers have the names that Keras gives them, which count up in a process."""
+
+    def __init__(self, fov_size, deltas):
+        super().__init__(ModelInfo(*(Xyz(*n) for n in (deltas, fov_size, fov_size, fov_size))))
+        self._first = keras.layers.Conv3D(3, 3, padding='same')
+        self._last = keras.layers.Conv3D(1, 1)
+        self.finish()
+
+    def update(self, image, seed):
+        return self._last(self._first(keras.ops.concatenate([image, seed], axis=-1)))
+
+
+def test_layers_with_names_of_keras(tmp_path):
+    first, second = (_Unnamed((9, 7, 5), (2, 1, 1)) for _ in range(2))
+    keras_weights.save(first, tmp_path / 'own.weights.h5')
+    keras_weights.load(second, tmp_path / 'own.weights.h5')
+    for one, other in zip(first.weights, second.weights, strict=True):
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
 
 
 def test_files_without_the_names_of_layers(tmp_path):
