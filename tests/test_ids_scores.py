@@ -170,8 +170,13 @@ def test_skeletons_made_from_truth(stored: Stored):
         for one in (volume, cut)
     ]
     assert scores[0].erl == scores[0].max_erl
-    # Of two lines of one length L, one is cut into two runs that have L - 1 together.
-    length = scores[0].length / 2
-    left = 12.5 - (skeletons.nodes_xyz[:, 0].min() - CORNER[2] + 0.5)
-    runs = np.array([length, left, length - 1 - left])
-    assert scores[1].erl == pytest.approx(np.sum(runs**2) / (2 * length))
+    # One line is cut into two runs, without the edge between them.
+    lengths = skeletons.lengths((1, 1, 1))
+    cut_one = np.array(skeletons.names)[skeletons.neuron[skeletons.edges[:, 0]]] == str(
+        stored.ids[1]
+    )
+    ends = skeletons.nodes_xyz[skeletons.edges][:, :, 0] - CORNER[2] >= 13
+    parts = ~cut_one, cut_one & ~ends.any(axis=1), cut_one & ends.all(axis=1)
+    runs = np.array([lengths[part].sum() for part in parts])
+    assert runs.min() > 9
+    assert scores[1].erl == pytest.approx(np.sum(runs**2) / lengths.sum())
