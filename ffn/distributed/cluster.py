@@ -33,8 +33,6 @@ _BATCH_SYSTEMS = {
     'htcondor': 'HTCondorCluster',
     'oar': 'OARCluster',
 }
-# All others have been started by somebody else.
-STARTS_WORKERS = ('none', 'local', *_BATCH_SYSTEMS)
 SCHEDULER_HELP = (
     "'none' for this process; 'local' for processes of this machine; an address such as "
     'tcp://HOST:8786; the file that `dask scheduler --scheduler-file` writes; or a batch system that '
@@ -81,7 +79,7 @@ def open_client(scheduler: str, workers: int = 0, threads: int = 1) -> Iterator[
             cluster.adapt(minimum_jobs=workers or 1, maximum_jobs=workers or 1)
             client = distributed.Client(cluster)
         else:
-            client = _connect(scheduler)
+            client = _connect(scheduler, workers)
         stack.enter_context(client)
         if scheduler == 'local':
             from ffn.distributed.ephemeral import EphemeralWorkerPlugin
@@ -161,12 +159,17 @@ def count_gpus() -> int:
     return len(list(Path('/proc/driver/nvidia/gpus').glob('*')))
 
 
-def _connect(scheduler: str) -> Client:
+def _connect(scheduler: str, workers: int) -> Client:
     import distributed
 
     if '://' not in scheduler and not Path(scheduler).is_file():
         raise UserError(
             f'--scheduler {scheduler} is neither a file nor known; expected {SCHEDULER_HELP}'
+        )
+    if workers:
+        raise UserError(
+            f'--workers {workers} is for schedulers that are started here; that of --scheduler {scheduler} has workers '
+            'already'
         )
     address = scheduler if '://' in scheduler else read_scheduler_file(scheduler)
     try:

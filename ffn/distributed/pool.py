@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from absl import logging
 
-from ffn.distributed.cluster import SCHEDULER_HELP, STARTS_WORKERS, open_client
+from ffn.distributed.cluster import SCHEDULER_HELP, open_client
 from ffn.distributed.local_pools import InProcess, Processes
 from ffn.distributed.shared import SharedFactory, SharedObject
 from ffn.utils.errors import UserError
@@ -115,11 +115,6 @@ def open_pool(
         raise UserError(
             f'--resource {resource} chooses among workers that were started with it; there are none with '
             f'--scheduler {scheduler}'
-        )
-    if workers and scheduler not in STARTS_WORKERS:
-        raise UserError(
-            f'--workers {workers} is for schedulers that are started here; that of --scheduler {scheduler} has workers '
-            'already'
         )
     if scheduler == 'none':
         with exit_on_sigterm():
