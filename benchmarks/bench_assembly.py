@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import fastremap
 import numpy as np
 from scipy.spatial import cKDTree
 
@@ -145,8 +146,8 @@ def check(assembly: Assembly, whole: np.ndarray) -> None:
     with h5py.File(path) as file:
         found = file[name][: PERIOD // 4]
     expected = whole[: PERIOD // 4]
-    pairs = np.unique(found * np.uint64(OBJECTS) + expected)
-    if len(pairs) != len(np.unique(found)):
+    pairs = fastremap.unique(found * np.uint64(OBJECTS) + expected)
+    if len(pairs) != len(fastremap.unique(found)):
         sys.exit('error: the assembled volume merges what was cut')
 
 

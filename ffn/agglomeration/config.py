@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ffn.inference import inference_pb2, serialization
 from ffn.inference.config import InferenceConfig
-from ffn.inference.request import complete_request
+from ffn.inference.request import OF_INIT_SEGMENTATION, complete_request
 from ffn.inference.serialization import absolute_paths
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz
@@ -124,7 +124,7 @@ def make_config(request: inference_pb2.ResegmentationRequest) -> ResegmentationC
       UserError: names the field.
     """
     check_outputs(request)
-    for name in ('prefilled_join_fraction', 'prefilled_gap'):
+    for name in OF_INIT_SEGMENTATION:
         if getattr(request.inference.inference_options, name):
             raise UserError(
                 f'{name} is set: it is about segments that stay, and resegmentation grows them anew; leave it out'

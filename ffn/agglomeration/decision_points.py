@@ -16,11 +16,8 @@ import numpy as np
 from skimage.segmentation import watershed
 
 from ffn.utils.errors import UserError
-from ffn.utils.geometry import Box, Xyz, Zyx
+from ffn.utils.geometry import HALF_NEIGHBOURS, Box, Xyz, Zyx
 from ffn.utils.labels import compact
-
-# Half of the 26 neighbours, so that each pair of voxels occurs once.
-_OFFSETS = [o for o in itertools.product((-1, 0, 1), repeat=3) if o > (0, 0, 0)]
 
 
 class DecisionPoint(NamedTuple):
@@ -101,7 +98,7 @@ def _find_contacts(
     at = np.flatnonzero((padded > 0) & _is_beside_another(padded))
     own, own_distance = labels[at], distances[at]
     found = []
-    for offset in _OFFSETS:
+    for offset in HALF_NEIGHBOURS:
         step = int(np.dot(offset, padded.strides)) // padded.itemsize
         other = labels[at + step]
         touching = np.flatnonzero((other != own) & (other > 0))

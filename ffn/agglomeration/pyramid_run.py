@@ -29,7 +29,7 @@ from ffn.assembly.whole_volume import segment_all, segment_volume
 from ffn.distributed.pool import Pool
 from ffn.inference import consensus_pb2, inference_pb2
 from ffn.inference.config import InferenceConfig
-from ffn.inference.request import complete_request, parse_request
+from ffn.inference.request import OF_INIT_SEGMENTATION, complete_request, parse_request
 from ffn.inference.serialization import absolute_paths
 from ffn.models.trained_settings import read_trained_settings
 from ffn.utils.errors import UserError
@@ -112,7 +112,7 @@ def read_pyramid(fine_text: str, coarse_text: str) -> Pyramid:
             'the inference request does not set segmentation_output_dir, which is needed'
         )
     unfilled = _copy(fine)
-    for name in ('prefilled_join_fraction', 'prefilled_gap'):
+    for name in OF_INIT_SEGMENTATION:
         unfilled.inference_options.ClearField(name)
     alone = complete_request(unfilled)
     folder = Path(fine.segmentation_output_dir, FOLDER)

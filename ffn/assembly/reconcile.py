@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fastremap
 import numpy as np
 
 from ffn.assembly.matching import MatchedIds, Matching, match_ids
@@ -270,5 +271,5 @@ def _count_joined_within(tables: Tables) -> int:
     count = 0
     for index in range(len(tables.offsets) - 1):
         objects = tables.look_up(index)[1]
-        count += len(objects) - len(np.unique(objects))
+        count += len(objects) - len(fastremap.unique(objects))
     return count

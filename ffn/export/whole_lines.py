@@ -5,7 +5,6 @@ Paths are sought in the graph of the object's voxels; `ffn.export.centre_lines` 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,11 +14,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 
 from ffn.export.centre_lines import POWER, Lines, Place, distances, follow_tips
+from ffn.utils.geometry import HALF_NEIGHBOURS
 
 # Of components with more voxels, several become one node.
 _MOST_NODES = 100_000
-# Half of the 26 neighbours, so that each pair of voxels occurs once.
-_OFFSETS = [o for o in itertools.product((-1, 0, 1), repeat=3) if o > (0, 0, 0)]
 
 
 class _Nodes(NamedTuple):
@@ -112,7 +110,7 @@ def _neighbours(mask: np.ndarray, nodes: _Nodes) -> tuple[np.ndarray, np.ndarray
     node = np.full(mask.size, -1, np.int32)
     node[flat] = nodes.of_voxel
     found = []
-    for offset in _OFFSETS:
+    for offset in HALF_NEIGHBOURS:
         step = int(np.dot(offset, [mask.shape[1] * mask.shape[2], mask.shape[2], 1]))
         here, there = node[flat], node[flat + step]
         kept = (there >= 0) & (here != there)

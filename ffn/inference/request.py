@@ -22,6 +22,8 @@ from ffn.utils import bounding_box_pb2, protos
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, both_orders
 
+# Fields of inference_options that say what becomes of segments of init_segmentation.
+OF_INIT_SEGMENTATION = ('prefilled_join_fraction', 'prefilled_gap')
 _OF_MODEL = ('model_name', 'model_checkpoint_path')
 _NEEDED = ('image', 'image_mean', 'image_stddev', *_OF_MODEL, 'inference_options')
 
@@ -137,7 +139,7 @@ def make_config(
             'without save_raw and align the volume beforehand'
         )
     options = request.inference_options
-    for name in ('prefilled_join_fraction', 'prefilled_gap'):
+    for name in OF_INIT_SEGMENTATION:
         if getattr(options, name) and not request.HasField('init_segmentation'):
             raise UserError(f'{name} is set without init_segmentation, which it belongs to')
     for name in ('shift_mask_scale', 'shift_mask_threshold', 'shift_mask_fov'):

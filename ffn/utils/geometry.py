@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Of a voxel: z, y, x. A plain tuple, since an array is indexed with one at every step of a network.
 Position = tuple[int, int, int]
+# z, y, x steps to half of the 26 neighbours of a voxel, so that each pair of neighbours occurs once.
+HALF_NEIGHBOURS = [o for o in itertools.product((-1, 0, 1), repeat=3) if o > (0, 0, 0)]
 
 
 def _parse_three(text: str | Sequence[str | float], what: str, order: str) -> list[int]:

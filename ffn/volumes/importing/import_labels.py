@@ -149,7 +149,8 @@ def _prepare(
     if instances is None:
         ids, story = np.zeros(0, np.uint64), ''
         for part in parts:
-            ids = np.union1d(ids, fastremap.unique(first_read(part)).astype(np.uint64))
+            more = fastremap.unique(first_read(part)).astype(np.uint64)
+            ids = fastremap.unique(np.concatenate([ids, more]))
     else:
         found = find_instances(
             parts,
