@@ -33,9 +33,9 @@ def stored(results: Path, corner_zyx: tuple[int, int, int]) -> np.ndarray:
     return storage.load_segmentation(results, corner_zyx, split_cc=False)[0]
 
 
-def write_image(data: Path, path: Path) -> None:
-    """Writes the sections of training_sample2 as path:raw."""
-    folder = data / 'fib25' / 'training_sample2' / 'grayscale_maps'
+def write_image(data: Path, path: Path, sample: str = 'training_sample2') -> None:
+    """Writes the sections of a sample as path:raw."""
+    folder = data / 'fib25' / sample / 'grayscale_maps'
     sections = sorted(folder.glob('iso.*.png'))
     if not sections:
         sys.exit(f'error: no sections in {folder}; give --data or FFN_TEST_DATA')
