@@ -45,6 +45,11 @@ from ffn.volumes.provenance import read_input_stamp
 
 # Name of the fit in the output_directory.
 FIT = 'fit.json'
+# Fields of the request of inference that evidence depends on, in any volume.
+_OF_EVIDENCE = (
+    'inference_options', 'image_mean', 'image_stddev', 'movement_policy_name', 'movement_policy_args', 'precision',
+    'use_ema',
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,11 +233,13 @@ def _segments(
 def _describe_evidence(
     resegmentation: ResegmentationConfig, config: AgglomerationConfig
 ) -> dict[str, Any]:
-    """Returns what a fit depends on, wherever it is used: network and settings of resegmentation, as plain JSON."""
+    """Returns what a fit depends on, wherever it is used: network, its settings, and resegmentation, as plain JSON."""
     run = _describe_run(resegmentation, config)
+    without = {n: value for n, value in run['resegmentation'].items() if n != 'subdir_digits'}
     return {
         'network_sha256': run['model_sha256'],
-        'resegmentation': run['resegmentation'],
+        'inference': {n: run['inference'][n] for n in _OF_EVIDENCE if n in run['inference']},
+        'resegmentation': without,
         'voxel_size': None if (size := resegmentation.inference.voxel_size) is None else list(size),
         'max_distance': config.max_distance,
     }

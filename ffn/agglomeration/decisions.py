@@ -106,11 +106,12 @@ def warn_of_differences(model: MergeModel, evidence: Mapping[str, Any]) -> None:
     """Warns if evidence was gained in another way than that which a fit was made with.
 
     Args:
-      model: the fit.
+      model: the fit; what one of an earlier version does not say is not compared.
       evidence: how it was gained, plain JSON.
     """
-    stored = {name: model.fitted_on.get(name) for name in evidence}
-    if shown := provenance.differences(stored, evidence):
+    known = {name: value for name, value in evidence.items() if name in model.fitted_on}
+    stored = {name: model.fitted_on[name] for name in known}
+    if shown := provenance.differences(stored, known):
         logging.warning(
             'the fit was made with other settings, so its probabilities may not hold: %s', shown
         )

@@ -1,5 +1,6 @@
 """`ffn agglomerate` with --fit, --fit_examples and --model."""
 
+import re
 import sys
 
 import h5py
@@ -24,7 +25,7 @@ def by_iou(path):
     classifier = Logistic(
         np.array([0]), np.array([1]), np.array([0.4]), np.array([0.1]), np.array([1.0]), 0.0
     )
-    write_model(path, MergeModel(('iou',), classifier, Sigmoid(1.0, 0.0)))
+    write_model(path, MergeModel(('iou',), classifier, Sigmoid(1.0, 0.0), {'max_distance': 8}))
     return str(path)
 
 
@@ -33,7 +34,9 @@ def test_a_fit_decides(folder, caplog):
     fixed = run(folder)
     found = run(folder, '--model', fit)
     assert (found.pairs, found.accepted, found.equivalences) == (3, 1, fixed.equivalences)
+    # Earlier versions did not store all that counts; what this fit does not say is no difference.
     assert 'the fit was made with other settings' in caplog.text
+    assert 'may not hold: max_distance is 8 there and 4.0 here\n' in caplog.text
     table = {(int(row['id_a']), int(row['id_b'])): row for row in rows(folder / 'again/merges.csv')}
     joined, apart = table[CUT], table[OTHER, CUT[1]]
     assert float(joined['probability']) == pytest.approx(1 / (1 + np.exp(-6)), abs=1e-4)
@@ -128,6 +131,17 @@ def test_a_fit_is_written_with_its_plot(folder, monkeypatch, capsys, caplog):
     run(folder, '--model', f'{folder}/again/fit.json')
     assert 'other settings' not in caplog.text
     assert set(fit.fitted_on['pairs_left_out'].values()) == {0}
+    request = folder / 'again.pbtxt'
+    text = request.read_text()
+    # Another folder, arranged otherwise, of results that are the same.
+    request.write_text(text.replace('again"', 'elsewhere" subdir_digits: 2'))
+    run(folder, '--model', f'{folder}/again/fit.json')
+    assert 'other settings' not in caplog.text
+    other = re.sub('segment_threshold: [0-9.]+', 'segment_threshold: 0.35', text)
+    assert other != text
+    request.write_text(other.replace('again"', 'other"'))
+    run(folder, '--model', f'{folder}/again/fit.json')
+    assert 'inference.inference_options.segment_threshold is 0.6 there and 0.35' in caplog.text
 
 
 @pytest.mark.slow
