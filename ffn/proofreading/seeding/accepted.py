@@ -109,10 +109,10 @@ class AcceptedObjects:
         """Puts the objects of earlier sessions on a new canvas.
 
         Returns:
-          Whether the result has them all, and no others.
+          Whether the result is of this box, and has them all, and no others.
 
         Raises:
-          UserError: a file that is damaged, or of another volume.
+          UserError: a file that is damaged, of another volume, or of an object that this box is too small for.
         """
         paths = {int(path.stem): path for path in self.folder.glob('*.npz') if path.stem.isdigit()}
         for segment, path in sorted(paths.items()):
@@ -126,6 +126,7 @@ class AcceptedObjects:
             with damage_told(self.result, 'it is made again'):
                 counters = {str(k): int(v) for k, v in json.loads(data['counters'].item()).items()}
                 same = bool(data['origins'] == canvas.origins)
+                same &= storage.segmentation_shape(self.result) == canvas.shape
         except UserError as error:
             logging.warning('%s; it is made again from %s', error, self.folder)
             return False
@@ -133,6 +134,13 @@ class AcceptedObjects:
         return same
 
     def _restore(self, canvas: SteeredCanvas, segment: int, path: Path) -> None:
+        with damage_told(path, 'remove it to go on without this object'):
+            _, end = _bounds(read_npz(path, ['box'], [], ())['box'])
+        if any(last > n for last, n in zip(end, canvas.shape, strict=True)):
+            raise UserError(
+                f'object {segment}, {path}, was accepted in a larger box than one of size {canvas.shape.xyz}; '
+                'give that box, or another folder'
+            )
         data = read_npz(path, _MEMBERS, [], canvas.shape)
         with damage_told(path, 'remove it to go on without this object'):
             self._check_request(stored_bytes(data['request'], path), path)
@@ -181,9 +189,15 @@ class AcceptedObjects:
         return self.folder / f'{segment:06d}.npz'
 
 
+def _bounds(box: np.ndarray) -> np.ndarray:
+    """First voxel and end of a stored box, int [2, 3], z, y, x."""
+    start, size = np.asarray(box).astype(int, casting='safe')
+    return np.array([start, start + size])
+
+
 def _extent(box: np.ndarray, canvas: SteeredCanvas) -> Extent:
-    start, size = np.asarray(box).astype(int, casting='safe').tolist()
-    inside = Box.from_zyx(start, size)
+    start, end = _bounds(box)
+    inside = Box.from_zyx(start.tolist(), (end - start).tolist())
     if inside.empty or not Box.of_shape(canvas.shape).contains(inside):
         raise ValueError(f'box {inside} is not in {tuple(canvas.shape)}')
     return inside.slices_zyx

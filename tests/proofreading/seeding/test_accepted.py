@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from ffn.inference import inference_pb2, storage
 from ffn.proofreading.seeding import accepted
 from ffn.proofreading.seeding.background import BackgroundWriter
+from ffn.proofreading.seeding.seeding import Seeding
 from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz
 from ffn.utils.npz import read_npz, write_compressed
-from tests.proofreading.seeded import BOX, STARTS, accept, everything, session
+from tests.proofreading.seeded import BOX, STARTS, accept, everything, runner, session
 
 CORNER = BOX.start.zyx
 
@@ -224,6 +226,31 @@ def test_results_of_other_commands_stay(again):
     assert result_path(again).read_bytes() == before
 
 
+def test_a_box_of_another_size_at_the_same_place(tmp_path):
+    small = Box(BOX.start, Xyz(24, 20, 16))
+    folder = tmp_path / 'results'
+    with runner(tmp_path) as made:
+        with Seeding(made, small, folder) as seeding:
+            accept(seeding, STARTS[0])
+            first = everything(seeding)
+        # What is accepted fits into a larger box, and the result becomes that of this one.
+        with Seeding(made, BOX, folder) as seeding:
+            assert seeding.look().accepted == (1,)
+        labels, origins = load(tmp_path)
+        assert (labels.shape, list(origins)) == (BOX.size.zyx, [1])
+        np.testing.assert_array_equal(labels[:, :, :24], first)
+        assert not labels[:, :, 24:].any()
+        with Seeding(made, BOX, folder) as seeding:
+            accept(seeding, STARTS[1])
+        before = objects(tmp_path)
+        with pytest.raises(
+            UserError,
+            match=r'object 2, .*, was accepted in a larger box than one of size x,y,z 24,20,16; give that box',
+        ):
+            Seeding(made, small, folder)
+        assert objects(tmp_path) == before
+
+
 def test_another_volume_is_noticed(again, tmp_path):
     elsewhere = tmp_path / 'elsewhere'
     shutil.copytree(again, elsewhere)
@@ -253,7 +280,8 @@ def test_one_flipped_bit(again):
 @pytest.mark.parametrize(
     ('name', 'value', 'message'),
     [
-        ('box', [[0, 0, 0], [4, 4, 4000]], 'is not in'),
+        ('box', [[0, 0, 0], [4, 4, 4000]], 'was accepted in a larger box'),
+        ('box', [0, 0, 0], 'is damaged'),
         ('box', [[-1, 0, 0], [4, 4, 4]], 'is not in'),
         ('box', [[0.5, 0, 0], [4, 4, 4]], 'is damaged'),
         ('mask', np.zeros(3, np.uint8), 'is damaged'),
