@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -32,14 +33,15 @@ from ffn.agglomeration.examples import Pair, read_examples, resolve_examples
 from ffn.agglomeration.fitting import fit
 from ffn.agglomeration.joins import JoinRules, Segments, measure_segments
 from ffn.agglomeration.merge_model import MergeModel, read_model, write_model
-from ffn.agglomeration.overlaps import count_overlaps
+from ffn.agglomeration.overlaps import check_covers, count_overlaps
 from ffn.agglomeration.pairs import resegment
 from ffn.agglomeration.truth import FitConfig, find_owners, known_pairs
 from ffn.distributed.pool import Pool
 from ffn.inference import request_identity
 from ffn.inference.worker_network import resolve
+from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
-from ffn.utils.settings import section, setting
+from ffn.utils.settings import first_given, section, setting
 from ffn.volumes import provenance
 from ffn.volumes.provenance import read_input_stamp
 
@@ -85,6 +87,20 @@ class AgglomerationConfig:
     )
     rules: JoinRules = section('What is joined with a fit', default_factory=JoinRules)
 
+    def __post_init__(self) -> None:
+        if not 0 < self.max_distance < math.inf:
+            raise UserError(f'max_distance is {self.max_distance:g}; expected a positive number')
+        if min(self.block_size) < 1:
+            raise UserError(f'block_size is {self.block_size}; expected 1 or more')
+        if self.model and (given := first_given(self.thresholds)):
+            raise UserError(
+                f'--{given} does nothing with --model, by which is decided: leave it out'
+            )
+        if not self.model and (given := first_given(self.rules)):
+            raise UserError(
+                f'--{given} does nothing without --model, as thresholds decide, also in a run with --fit: leave it out'
+            )
+
 
 class Agglomeration(NamedTuple):
     """What came of it; the decisions are in merges.csv.
@@ -119,12 +135,15 @@ def agglomerate(
       quiet: no progress bars.
 
     Raises:
-      UserError: an invalid request, or a folder with results of other settings.
+      UserError: an invalid request, a volume that does not cover the box, or a folder with results of other settings.
       SystemExit: stopped by a signal; finished results are kept.
     """
     model = read_model(config.model) if config.model else None
     made_from = read_input_stamp(resegmentation.segmentation)
     examples = [one for path in config.fit.examples for one in read_examples(path, made_from)]
+    for volume in (config.fit.truth, config.rules.somata):
+        if volume is not None:
+            check_covers(volume, config.box)
     inference = resolve(resegmentation.inference, pool)
     resegmentation = dataclasses.replace(resegmentation, inference=inference)
     directory = resegmentation.output_directory

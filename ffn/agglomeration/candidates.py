@@ -81,8 +81,8 @@ def find_candidates(
     Raises:
       UserError: see `ffn.agglomeration.decision_points`; also a volume that cannot be read.
     """
-    if not search.max_distance > 0:
-        raise UserError(f'max_distance is {search.max_distance:g}; expected a positive distance')
+    if not 0 < search.max_distance < math.inf:
+        raise UserError(f'max_distance is {search.max_distance:g}; expected a positive number')
     cores = functools.partial(blocks, search.box, search.block_size)
     run_blocks(pool, search_block, (search,), cores, folder, 'decision points', quiet, '.csv')
     return _closest(block_file(folder, core, '.csv') for core in cores())

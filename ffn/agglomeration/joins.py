@@ -22,7 +22,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ffn.utils.errors import UserError
-from ffn.utils.settings import setting
+from ffn.utils.settings import check_needed, setting
 from ffn.volumes.specs import absolute_spec
 from ffn.volumes.volume import VolumeSource
 
@@ -69,6 +69,7 @@ class JoinRules:
                 raise UserError(f'--{name} is {getattr(self, name)}; expected 0 or more')
         if self.soma_min_voxels < 1:
             raise UserError(f'--soma_min_voxels is {self.soma_min_voxels}; expected 1 or more')
+        check_needed(self, 'somata', besides=['min_probability', 'max_voxels', 'soma_size'])
 
     @property
     def need_segments(self) -> bool:

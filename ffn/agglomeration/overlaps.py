@@ -43,10 +43,7 @@ def count_overlaps(
       UserError: a volume cannot be read, holds no labels, or does not cover the box.
     """
     if other is not None:
-        with other.open() as volume:
-            covered = volume.require_labels().box
-        if covered.intersection(box) != box:
-            raise UserError(f'{other.name} covers {covered}, and not all of {box}')
+        check_covers(other, box)
 
     def tasks() -> Iterator[tuple[VolumeSource, VolumeSource | None, Box]]:
         return ((labels, other, block) for block in blocks(box, block_size))
@@ -59,6 +56,18 @@ def count_overlaps(
         if rows > _HELD:
             held, rows = [_added_up(held)], 0
     return _added_up(held)
+
+
+def check_covers(labels: VolumeSource, box: Box) -> None:
+    """Checks that a volume has labels for all of a box.
+
+    Raises:
+      UserError: it cannot be read, holds no labels, or does not cover the box.
+    """
+    with labels.open() as volume:
+        covered = volume.require_labels().box
+    if covered.intersection(box) != box:
+        raise UserError(f'{labels.name} covers {covered}, and not all of {box}')
 
 
 def count_block(labels: VolumeSource, other: VolumeSource | None, block: Box) -> np.ndarray:

@@ -14,7 +14,7 @@ from ffn.agglomeration.features import FEATURES
 from ffn.agglomeration.fitting import KnownPairs
 from ffn.utils.errors import UserError
 from ffn.utils.labels import find_ids
-from ffn.utils.settings import setting
+from ffn.utils.settings import check_needed, setting
 from ffn.volumes.specs import absolute_spec
 from ffn.volumes.volume import VolumeSource
 
@@ -58,6 +58,7 @@ class FitConfig:
             raise UserError(
                 f'--min_majority is {self.min_majority:g}; expected more than 0.5, to 1'
             )
+        check_needed(self, 'truth', besides=['examples'])
 
     @property
     def is_asked(self) -> bool:

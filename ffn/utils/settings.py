@@ -149,13 +149,25 @@ def check_needed(settings: Any, name: str, besides: Sequence[str] = ()) -> None:
     Raises:
       UserError: see above.
     """
-    if getattr(settings, name):
-        return
-    ones = [one for one in members(type(settings)) if isinstance(one, Setting)]
-    needed = next(one.flag for one in ones if one.field == name)
-    for one in ones:
-        if one.field not in (name, *besides) and getattr(settings, one.field) != one.default:
-            raise UserError(f'--{one.flag} does nothing without --{needed}: give that as well')
+    if not getattr(settings, name) and (given := first_given(settings, [name, *besides])):
+        ones = [one for one in members(type(settings)) if isinstance(one, Setting)]
+        needed = next(one.flag for one in ones if one.field == name)
+        raise UserError(f'--{given} does nothing without --{needed}: give that as well')
+
+
+def first_given(settings: Any, besides: Sequence[str] = ()) -> str:
+    """Returns the flag of the first setting that is not the default, '' if all are.
+
+    Args:
+      settings: an instance of a class of settings.
+      besides: fields that are not looked at.
+    """
+    for one in members(type(settings)):
+        if isinstance(one, Section) or one.field in besides:
+            continue
+        if getattr(settings, one.field) != one.default:
+            return one.flag
+    return ''
 
 
 def members(cls: type) -> list[Setting | Section]:

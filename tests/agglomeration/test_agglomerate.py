@@ -14,7 +14,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.outputs import OutputSpec
 from ffn.volumes.volume import VolumeSource, open_volume
-from tests.agglomeration.pieces import CUT, OTHER, rows, run
+from tests.agglomeration.pieces import CUT, OTHER, by_iou, rows, run
 
 
 def test_pieces_of_one_body_are_joined(folder, repository):
@@ -108,6 +108,39 @@ def test_an_output_that_cannot_be_is_refused_at_once(folder):
         with pytest.raises(UserError, match=words):
             run(folder, '--output_volume', *spec.split())
     assert not (folder / 'again').exists()
+
+
+@pytest.mark.parametrize(
+    ('more', 'words'),
+    [
+        ('--max_distance inf', 'max_distance is inf; expected a positive number'),
+        ('--max_distance nan', 'max_distance is nan'),
+        ('--max_distance -4', 'max_distance is -4'),
+        ('--block_size 16,0,12', 'block_size is x,y,z 16,0,12; expected 1 or more'),
+        ('--max_voxels 900', '--max_voxels does nothing without --model, as thresholds decide'),
+        ('--soma_size 900', '--soma_size does nothing without --model'),
+        ('--somata labels.h5:split', '--somata does nothing without --model'),
+        (
+            '--fit labels.h5:split --min_probability 0.9',
+            'does nothing without --model, .* with --fit',
+        ),
+        ('--model fit.json --min_iou 0.9', '--min_iou does nothing with --model'),
+        ('--model fit.json --somata labels.h5:small', r'labels\.h5:small covers .* and not all of'),
+        ('--fit labels.h5:small', r'labels\.h5:small covers .* and not all of'),
+        ('--fit labels.h5:real', r'labels\.h5:real holds float32'),
+        ('--fit nowhere.h5:labels', r'nowhere\.h5'),
+    ],
+)
+def test_mistakes_are_told_before_a_folder_is_claimed(folder, monkeypatch, more, words):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr('ffn.cli.agglomerate.require_scikit_learn', lambda: None)
+    by_iou(folder / 'fit.json')
+    with h5py.File('labels.h5', 'a') as file:
+        file['small'] = file['split'][:10]
+        file['real'] = file['split'][:].astype(np.float32)
+    with pytest.raises(UserError, match=words):
+        run(folder, *more.split())
+    assert not (folder / 'again' / 'manifest.json').exists()
 
 
 def test_evidence_is_gathered_once(folder):

@@ -9,24 +9,15 @@ import pytest
 
 from ffn.agglomeration.evidence_table import ROW, EvidenceTable
 from ffn.agglomeration.features import FEATURES
-from ffn.agglomeration.merge_model import Logistic, MergeModel, Sigmoid, read_model, write_model
+from ffn.agglomeration.merge_model import read_model
 from ffn.cli import apply_edits
 from ffn.evaluation.run_report.joins import read_joins
 from ffn.proofreading.editing.journal import open_journal
 from ffn.proofreading.editing.merge_table import read_merge_table
 from ffn.proofreading.editing.proofread_volume import ProofreadVolume
 from ffn.utils.errors import UserError
-from tests.agglomeration.pieces import CUT, OTHER, rows, run
+from tests.agglomeration.pieces import CUT, OTHER, by_iou, rows, run
 from tests.proofreading.samples import decision, merge
-
-
-def by_iou(path):
-    """A fit by which the probability is a half where 0.4 of two objects overlap."""
-    classifier = Logistic(
-        np.array([0]), np.array([1]), np.array([0.4]), np.array([0.1]), np.array([1.0]), 0.0
-    )
-    write_model(path, MergeModel(('iou',), classifier, Sigmoid(1.0, 0.0), {'max_distance': 8}))
-    return str(path)
 
 
 def test_a_fit_decides(folder, caplog):

@@ -207,6 +207,8 @@ def test_owners_have_most_voxels():
     assert find_owners(rows, 0.6).of(asked[0]).tolist() == [4, 4]
     with pytest.raises(UserError, match=r'--min_majority is 0\.5'):
         FitConfig(min_majority=0.5)
+    with pytest.raises(UserError, match=r'--min_majority does nothing without --fit: give that'):
+        FitConfig(examples=('a.csv',), min_majority=0.8)
 
 
 def test_unclear_pairs_are_left_out_and_counted():

@@ -6,6 +6,7 @@ import pytest
 from ffn.agglomeration.joins import JoinRules, Segments, Why, join, measure_segments
 from ffn.agglomeration.merges import join_ids
 from ffn.utils.errors import UserError
+from ffn.volumes.volume import VolumeSource
 
 
 def decide(links, rules=None, segments=None):
@@ -135,7 +136,7 @@ def test_somata_of_segments(caplog):
     rows = np.array(
         [[1, 0, 500], [1, 3, 90], [1, 4, 60], [2, 4, 40], [5, 0, 9000], [6, 3, 51]], np.uint64
     )
-    rules = JoinRules(soma_min_voxels=50, soma_size=5000)
+    rules = JoinRules(somata=VolumeSource('s.h5:s'), soma_min_voxels=50, soma_size=5000)
     found = measure_segments(rows, rules)
     assert found.voxels == {1: 650, 2: 40, 5: 9000, 6: 51}
     assert found.soma == {1: 3, 6: 3, 5: -5}
@@ -152,6 +153,10 @@ def test_rules_that_make_no_sense():
         ({'max_voxels': -1}, r'--max_voxels is -1'),
         ({'soma_size': -1}, r'--soma_size is -1'),
         ({'soma_min_voxels': 0}, r'--soma_min_voxels is 0'),
+        (
+            {'soma_min_voxels': 9, 'soma_size': 5},
+            r'--soma_min_voxels does nothing without --somata',
+        ),
     ):
         with pytest.raises(UserError, match=words):
             JoinRules(**wrong)
