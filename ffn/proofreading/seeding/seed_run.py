@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ffn.inference.config import InferenceConfig
 from ffn.inference.runner import Runner
@@ -50,16 +51,36 @@ def serve(
     with (
         Runner(config) as runner,
         Seeding(runner, box, config.segmentation_output_dir) as seeding,
-        Viewer(port) as viewer,
+        Viewer(port, config.voxel_size) as viewer,
     ):
-        layers = [_image_layer(config, image), *(open_layer(spec, 'labels') for spec in labels)]
-        for layer in agree(layers, config.voxel_size, _ADVICE):
+        for layer in shown_layers(config, image, labels):
             viewer.add(layer)
         viewer.show(seeding.box)
         with stop_on_signal(stop), SeedingActions(viewer, seeding):
             print(f'open {viewer.url}', flush=True)
             stop.wait()
         return seeding.look()
+
+
+def shown_layers(config: InferenceConfig, image: str, labels: Sequence[str]) -> list[Layer]:
+    """Opens what is shown beside a session, each with the voxel size that it is stored with.
+
+    The image of the request has the request's, as the session has; so has what is stored with none.
+
+    Args:
+      config: of the session.
+      image: volume that is shown instead of the configuration's.
+      labels: volumes of labels, or folders of results.
+
+    Raises:
+      UserError: something cannot be shown.
+    """
+    size = config.voxel_size
+    first = _image_layer(config, image)
+    if not image:
+        first = replace(first, voxel_size=size or first.voxel_size)
+    layers = [first, *(open_layer(spec, 'labels') for spec in labels)]
+    return agree(layers, None, _ADVICE, size)
 
 
 def _image_layer(config: InferenceConfig, given: str) -> Layer:

@@ -57,7 +57,7 @@ class SeedingActions(contextlib.AbstractContextManager['SeedingActions']):
         """Adds layers and keys to a viewer.
 
         Args:
-          viewer: with at least one layer, whose voxels are those of the session.
+          viewer: with at least one layer; the voxels of its coordinates are those of the session.
           seeding: what keys steer.
         """
         self._viewer, self._seeding = viewer, seeding

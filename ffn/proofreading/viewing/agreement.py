@@ -15,6 +15,7 @@ def agree(
     layers: Sequence[Layer],
     given: tuple[float, float, float] | None,
     advice: str = 'give --voxel_size X,Y,Z',
+    of_request: tuple[float, float, float] | None = None,
 ) -> list[Layer]:
     """Makes layers fit together: images first, names that differ, a voxel size for each; tells what is doubtful.
 
@@ -24,13 +25,26 @@ def agree(
       layers: to be shown in one viewer.
       given: voxel size x, y, z that the user gave, for all.
       advice: how a user gives one.
+      of_request: that of the request that they are shown for; those that are stored with none have it.
     """
     layers = sorted(layers, key=lambda layer: KINDS.index(layer.kind))
     # The voxels of tables and of skeletons are those of the volumes.
     volumes = [layer for layer in layers if layer.kind not in ('annotations', 'skeletons')]
     known = [layer for layer in layers if layer.voxel_size is not None]
-    size = given or (known[0].voxel_size if known else None)
-    _tell_sizes(volumes, known, given, advice)
+    sizes = [(layer.name, layer.voxel_size) for layer in known]
+    if of_request is not None:
+        sizes.insert(0, ('the request', of_request))
+    size = given or (sizes[0][1] if sizes else None)
+    if given is None:
+        _tell_sizes(sizes)
+        unknown = [layer.name for layer in volumes if layer.voxel_size is None]
+        if unknown and of_request is None:
+            taken = (
+                f'that of {sizes[0][0]} is taken' if sizes else 'they are drawn as cubes of 1 nm'
+            )
+            logging.warning(
+                'no voxel size is stored with %s; %s: %s', ', '.join(unknown), taken, advice
+            )
     segmentations = [layer for layer in volumes if layer.kind == 'labels' and layer.visible]
     names: dict[str, int] = {}
     fitted = []
@@ -58,25 +72,15 @@ def _tell_boxes(layers: Sequence[Layer]) -> None:
             )
 
 
-def _tell_sizes(
-    layers: Sequence[Layer],
-    known: Sequence[Layer],
-    given: tuple[float, float, float] | None,
-    advice: str,
-) -> None:
-    for layer in known[1:]:
-        first = known[0]
-        if given is None and not same_size(layer.voxel_size or (), first.voxel_size or ()):
+def _tell_sizes(sizes: Sequence[tuple[str, tuple[float, float, float] | None]]) -> None:
+    """Tells whose voxels have another size than the first one's."""
+    for name, size in sizes[1:]:
+        first, of_first = sizes[0]
+        if not same_size(size or (), of_first or ()):
             logging.warning(
                 'the voxels of %s are x,y,z %s nm, those of %s %s nm; they are drawn so',
-                *(first.name, _listed(first.voxel_size), layer.name, _listed(layer.voxel_size)),
+                *(first, _listed(of_first), name, _listed(size)),
             )
-    unknown = [layer.name for layer in layers if layer.voxel_size is None]
-    if unknown and given is None:
-        taken = f'that of {known[0].name} is taken' if known else 'they are drawn as cubes of 1 nm'
-        logging.warning(
-            'no voxel size is stored with %s; %s: %s', ', '.join(unknown), taken, advice
-        )
 
 
 def _listed(numbers: Sequence[float] | None) -> str:

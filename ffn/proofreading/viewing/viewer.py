@@ -75,11 +75,12 @@ class Viewer:
       server: what serves it.
     """
 
-    def __init__(self, port: int = 0):
+    def __init__(self, port: int = 0, voxel_size: tuple[float, float, float] | None = None):
         """Starts to serve an empty viewer on this machine.
 
         Args:
           port: 0 for any free one.
+          voxel_size: nanometres x, y, z of a voxel of the viewer's coordinates; None: that of the first layer.
 
         Raises:
           UserError: the port cannot be used.
@@ -90,10 +91,12 @@ class Viewer:
         self._told: set[str] = set()
         self._names: list[str] = []
         self._labels: list[str] = []
-        self._voxel_size: tuple[float, float, float] | None = None
+        self._voxel_size = voxel_size
         with self.neuroglancer.txn() as state:
             state.layout = '4panel'
             state.show_slices = False
+            if voxel_size is not None:
+                state.dimensions = coordinate_space(voxel_size)
 
     @property
     def url(self) -> str:
@@ -106,7 +109,7 @@ class Viewer:
         return self._voxel_size or (1.0, 1.0, 1.0)
 
     def add(self, layer: Layer) -> None:
-        """Adds a layer, on top. The first one with a box decides scale and place of the view.
+        """Adds a layer, on top. The first one with a box decides scale and place of the view, unless `voxel_size` was given.
 
         The viewer reads what the layer holds until it is closed, and then closes it.
         """
@@ -195,7 +198,7 @@ class Viewer:
         Args:
           key: as Neuroglancer calls it, such as 'shift+keys' or 'keyg'.
           name: of the action.
-          act: gets the neuroglancer package's ActionState: `mouse_position` (voxels of the first layer) and
+          act: gets the neuroglancer package's ActionState: `mouse_position` (voxels of the viewer's coordinates) and
             `selected_values` by layer. It runs in the server's thread, so it has to return soon.
         """
         self.neuroglancer.actions.add(name, act)
@@ -242,12 +245,12 @@ class Viewer:
             raise UserError(f'the state file is damaged: {reason(error)}') from error
 
     def look_at(self, place: Xyz) -> None:
-        """Moves the view; `place` is a voxel of the first layer."""
+        """Moves the view; `place` is a voxel of the viewer's coordinates."""
         with self.neuroglancer.txn() as state:
             state.position = [n + 0.5 for n in place]  # voxel i extends from i to i + 1
 
     def show(self, box: Box) -> None:
-        """Moves the view so that a panel shows all of a box of the first layer."""
+        """Moves the view so that a panel shows all of a box, in voxels of the viewer's coordinates."""
         least = min(self.voxel_size)
         extent = max(n * size / least for n, size in zip(box.size, self.voxel_size, strict=True))
         with self.neuroglancer.txn() as state:

@@ -11,8 +11,9 @@ import pytest
 
 from ffn.inference import storage
 from ffn.inference.runner import Runner
-from ffn.proofreading.seeding.seed_run import _image_layer, serve
+from ffn.proofreading.seeding.seed_run import _image_layer, serve, shown_layers
 from ffn.proofreading.seeding.seeding import Seeding
+from ffn.proofreading.viewing.viewer import Viewer
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.volume import VolumeSource
@@ -275,3 +276,33 @@ def test_the_image_is_shown_as_the_network_sees_it(tmp_path):
     layer = _image_layer(SimpleNamespace(image=source), '')
     assert layer.box.size == (12, 11, 20)
     assert _image_layer(SimpleNamespace(image=source), source.spec).box.size == (24, 22, 20)
+
+
+def test_what_is_shown_has_its_own_voxel_size(tmp_path, caplog):
+    with h5py.File(tmp_path / 'v.h5', 'w') as file:
+        for name, voxels in (
+            ('raw', (20, 22, 24)),
+            ('fine', (20, 44, 48)),
+            ('plain', (20, 22, 24)),
+        ):
+            file[name] = np.ones(voxels, np.uint8)
+        # z, y, x; that of the request counts for its own image.
+        file['raw'].attrs['resolution'], file['fine'].attrs['resolution'] = (3, 8, 8), (30, 4, 4)
+    size = (8.0, 8.0, 30.0)
+    config = SimpleNamespace(image=VolumeSource(f'{tmp_path}/v.h5:raw'), voxel_size=size)
+    fine, plain = (f'{tmp_path}/v.h5:{name}' for name in ('fine', 'plain'))
+    layers = shown_layers(config, '', [plain])
+    assert [layer.voxel_size for layer in layers] == [size, size]
+    assert not caplog.text
+    layers = shown_layers(config, fine, [plain])
+    assert [layer.voxel_size for layer in layers] == [(4, 4, 30), size]
+    assert 'the voxels of the request are x,y,z 8,8,30 nm, those of image 4,4,30 nm' in caplog.text
+    # Voxels under the mouse are those of the session, whatever is shown.
+    with Viewer(voxel_size=size) as viewer:
+        for layer in layers:
+            viewer.add(layer)
+        viewer.show(layers[1].box)
+        state = viewer.neuroglancer.state
+        assert viewer.voxel_size == size
+        assert state.dimensions.to_json()['z'] == pytest.approx([30e-9, 'm'])
+        assert state.position.tolist() == [12.5, 11.5, 10.5]
