@@ -3,7 +3,7 @@
 Others come from the same network in another order of seeds or with other thresholds, or from another network. Each is
 compared as if it were the ground truth: where it holds two objects together, they may be split, and where it has an
 object in pieces, that may be a merger. How much it says so, its vote, is how completely the two parts lie in the one
-object: objects of which it shows a small part only, or none, do not count.
+object. Objects of which it shows less than half, or nothing, do not count: where it has them is hardly known.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from ffn.volumes.volume import VolumeSource
 
 # Votes below this are not looked at: they would be of every two objects that touch.
 _LEAST_VOTE = 0.05
+# Objects of which less than this fraction of the voxels is labelled are not shown.
+_LEAST_SHOWN = 0.5
 
 
 class Doubt(NamedTuple):
@@ -58,7 +60,8 @@ def compare_with_others(
       quiet: no progress bar.
 
     Returns:
-      For each of the others, a table whose `truth` are its objects, and whose `segmentation` are objects.
+      For each of the others, a table whose `truth` are its objects, and whose `segmentation` are objects, with what
+      only one of the two has.
 
     Raises:
       UserError: one cannot be read, or lies elsewhere.
@@ -73,7 +76,7 @@ def compare_with_others(
                 table = compare_volumes(moved, labels, box, quiet=quiet)
             joined = remap(table.segmentation, ids[:, 0], ids[:, 1], others='keep')
             table = add_up([dataclasses.replace(table, segmentation=joined)])
-            tables.append(table.rows(table.where('both')))
+            tables.append(table.rows(table.where('either')))
     return tables
 
 
@@ -98,7 +101,7 @@ def find_splits(tables: Sequence[Contingency], voxels: Mapping[int, int]) -> lis
     def ids(table: Contingency, row: int, main: int) -> tuple[int, ...]:
         return tuple(sorted(int(table.segmentation[n]) for n in (row, main)))
 
-    return list(_doubts(tables, [table.segmentation for table in tables], ids, sizes))
+    return list(_doubts([_Shown.of(table, _as_is) for table in tables], ids, sizes))
 
 
 def find_mergers(tables: Sequence[Contingency]) -> list[Doubt]:
@@ -110,8 +113,43 @@ def find_mergers(tables: Sequence[Contingency]) -> list[Doubt]:
     def ids(table: Contingency, row: int, main: int) -> tuple[int, ...]:
         return (int(table.truth[row]),)
 
-    swapped = [table.swapped() for table in tables]
-    return list(_doubts(swapped, [table.truth for table in swapped], ids, sizes))
+    return list(_doubts([_Shown.of(table, Contingency.swapped) for table in tables], ids, sizes))
+
+
+def _as_is(table: Contingency) -> Contingency:
+    return table
+
+
+class _Shown(NamedTuple):
+    """What one of the others shows of objects.
+
+    Attributes:
+      table: the voxels that both label, of the objects that it shows; possibly swapped.
+      share: float64 [rows], of the labelled voxels of `table.segmentation`, how many are in the row.
+      objects: ids of those that it shows.
+    """
+
+    table: Contingency
+    share: np.ndarray
+    objects: set[int]
+
+    @classmethod
+    def of(cls, table: Contingency, turned: Callable[[Contingency], Contingency]) -> _Shown:
+        objects = _objects_shown(table)
+        table = table.rows(table.where('both'))
+        known = np.isin(table.segmentation, objects)
+        table = turned(table)
+        _, part = np.unique(table.segmentation, return_inverse=True)
+        share = table.voxels / np.bincount(part, table.voxels)[part]
+        return cls(table.rows(known), share[known], set(objects.tolist()))
+
+
+def _objects_shown(table: Contingency) -> np.ndarray:
+    """Ids of the objects of which enough is labelled in the other segmentation, uint64 [n]."""
+    ids, part = np.unique(table.segmentation, return_inverse=True)
+    labelled = np.bincount(part, table.voxels * (table.truth > 0), len(ids))
+    shown = labelled >= _LEAST_SHOWN * np.bincount(part, table.voxels, len(ids))
+    return ids[shown & (ids > 0)]
 
 
 class _Vote(NamedTuple):
@@ -121,20 +159,15 @@ class _Vote(NamedTuple):
 
 
 def _doubts(
-    tables: Sequence[Contingency],
-    shown: Sequence[np.ndarray],
+    others: Sequence[_Shown],
     ids_of: Callable[[Contingency, int, int], tuple[int, ...]],
     sizes_of: Callable[[Contingency, int, int], tuple[int, int]],
 ) -> Iterator[Doubt]:
-    """Adds up the votes; of one table about the same ids, that with the most voxels at stake counts.
-
-    `shown` are the objects that each table shows.
-    """
-    ids_shown = [set(ids.tolist()) for ids in shown]
+    """Adds up the votes; of one table about the same ids, that with the most voxels at stake counts."""
     found: dict[tuple[int, ...], list[_Vote]] = {}
-    for table in tables:
+    for table, share, _ in others:
         votes: dict[tuple[int, ...], _Vote] = {}
-        for row, main, strength in _pieces(table):
+        for row, main, strength in _pieces(table, share):
             place = table.split_site[row] or table.place[row]
             vote = _Vote(strength, sizes_of(table, row, main), table.at(int(place)))
             ids = ids_of(table, row, main)
@@ -145,12 +178,12 @@ def _doubts(
             found.setdefault(ids, []).append(vote)
     for ids, said in found.items():
         most = max(said, key=lambda one: one.strength * one.sizes[0])
-        others = sum(there.issuperset(ids) for there in ids_shown)
-        mean = sum(one.strength for one in said) / others
-        yield Doubt(ids, most.point, most.sizes, mean, len(said), others)
+        shown = sum(one.objects.issuperset(ids) for one in others)
+        mean = sum(one.strength for one in said) / shown
+        yield Doubt(ids, most.point, most.sizes, mean, len(said), shown)
 
 
-def _pieces(table: Contingency) -> Iterator[tuple[int, int, float]]:
+def _pieces(table: Contingency, share: np.ndarray) -> Iterator[tuple[int, int, float]]:
     """Yields row of each piece of an object of the truth but the largest, row of that one, and the vote that they are one."""
     if not len(table.voxels):
         return
@@ -158,8 +191,6 @@ def _pieces(table: Contingency) -> Iterator[tuple[int, int, float]]:
     whole = table.truth[order]
     begins = np.flatnonzero(np.append(True, whole[1:] != whole[:-1]))
     main = np.repeat(order[begins], np.diff(begins, append=len(order)))
-    _, part = np.unique(table.segmentation, return_inverse=True)
-    share = table.voxels / np.bincount(part, table.voxels)[part]
     votes = np.minimum(share[order], share[main])
     for n in np.flatnonzero((order != main) & (votes >= _LEAST_VOTE)).tolist():
         yield int(order[n]), int(main[n]), float(votes[n])
@@ -176,8 +207,11 @@ def agreement(tables: Sequence[Contingency]) -> dict[int, float]:
         ids, part = np.unique(table.segmentation, return_inverse=True)
         _, whole = np.unique(table.truth, return_inverse=True)
         size = np.bincount(part, table.voxels)[part] + np.bincount(whole, table.voxels)[whole]
+        iou = table.voxels / (size - table.voxels)
         best = np.zeros(len(ids))
-        np.maximum.at(best, part, table.voxels / (size - table.voxels))
-        for one, iou in zip(ids.tolist(), best.tolist(), strict=True):
-            sums.setdefault(one, []).append(iou)
+        both = table.where('both')
+        np.maximum.at(best, part[both], iou[both])
+        shown = np.isin(ids, _objects_shown(table))
+        for one, most in zip(ids[shown].tolist(), best[shown].tolist(), strict=True):
+            sums.setdefault(one, []).append(most)
     return {one: sum(ious) / len(ious) for one, ious in sums.items()}

@@ -70,7 +70,8 @@ def prepare(
     folder.mkdir(parents=True, exist_ok=True)
     write_checked_npy(folder / 'objects.npy', object_table(objects))
     named = []
-    for n, (spec, table) in enumerate(zip(others, tables, strict=True)):
+    for n, (spec, every) in enumerate(zip(others, tables, strict=True)):
+        table = every.rows(every.where('both'))
         path = folder / f'same{n}.npy'
         rows = np.intersect1d(_largest(table, table.segmentation), _largest(table, table.truth))
         pairs = np.stack([table.segmentation[rows], table.truth[rows]], axis=1)

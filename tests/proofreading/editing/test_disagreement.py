@@ -39,7 +39,7 @@ def tables(*others):
     found = []
     for other in others:
         table = Contingency.of(other, LABELS)
-        found.append(table.rows(table.where('both')))
+        found.append(table.rows(table.where('either')))
     return found
 
 
@@ -71,6 +71,33 @@ def test_a_part_of_an_object_of_another_one_says_little():
     assert one.probability == pytest.approx(1 / 3)
 
 
+def test_a_speck_of_an_object_is_no_opinion_about_it():
+    speck = np.zeros(SHAPE, np.uint64)
+    speck[4:8, 3:5, 10:14] = 7  # across the border of 1 and BIG
+    voxels = {1: HALF, BIG: REST}
+    assert not find_splits(tables(speck), voxels)
+    # It does not thin out what one says that shows them.
+    (one,) = find_splits(tables(speck, volume(7, 7, 3, 3, 5, 5)), voxels)
+    assert (one.probability, one.votes, one.others) == (1, 1, 1)
+    speck[:, BODIES[1], 4:6], speck[:, BODIES[1], 6:8] = 8, 9
+    assert not find_mergers(tables(speck))
+    assert agreement(tables(speck)) == {}
+    # An object that is shown for the greater part; what is not of it counts as well.
+    part = volume(7, 7, 3, 3, 5, 5)
+    part[1:5, BODIES[1]] = 0
+    part[11, BODIES[1], 12:32] = 3
+    whole = HALF + REST
+    beside, missing = 4 * 20, 4 * 4 * 30
+    found = agreement(tables(part))
+    assert found[3] == pytest.approx((whole - missing) / (whole + beside))
+
+
+def test_what_an_object_of_another_one_has_in_objects_that_it_does_not_show_counts():
+    part = volume(1, BIG, 8, 9, 8, 0)  # of 5, only the smaller third, as part of 8
+    (one,) = find_mergers(tables(part))
+    assert (one.ids, one.probability) == ((3,), 0.5)
+
+
 def test_agreement_is_that_with_the_most_similar_object():
     found = agreement(tables(volume(7, 7, 3, 3, 0, 0), LABELS))
     assert found == pytest.approx({1: (1 / 3 + 1) / 2, BIG: (2 / 3 + 1) / 2, 3: 1, 5: 1})
@@ -83,7 +110,7 @@ small = hnp.arrays(np.uint8, (2, 3, 7), elements=st.integers(0, 3))
 @given(small, small)
 def test_doubts_are_symmetrical_and_none_is_about_nothing(labels, other):
     table = Contingency.of(other, labels)
-    table = table.rows(table.where('both'))
+    table = table.rows(table.where('either'))
     sizes = {i: int(np.count_nonzero(labels == i)) for i in (1, 2, 3)}
     for one in find_splits([table], sizes):
         a, b = one.ids
@@ -137,8 +164,9 @@ def test_the_command(folder, capsys):
     assert found['merger:5'].priority == HALF / 2
     with open('o.csv', newline='') as file:
         rows = {int(row['id']): row for row in csv.DictReader(file)}
-    assert rows[3]['agreement'] == '1.0000'
-    assert rows[5]['agreement'] == f'{(2 / 3 + 1) / 2:.4f}'
+    # Half of each is empty in the second one.
+    assert rows[3]['agreement'] == '0.7500'
+    assert rows[5]['agreement'] == f'{(2 / 3 + 1 / 2) / 2:.4f}'
     assert rows[1]['voxels'] == str(HALF)
     assert rows[1]['margin'] == ''
     with open_volume('precomputed://doubt') as doubt:
