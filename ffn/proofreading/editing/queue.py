@@ -197,7 +197,7 @@ class _Numbered(dict[int, int]):
 def _sizes_when_joined(
     table: MergeTable, segments: Mapping[int, Segment]
 ) -> dict[tuple[int, int], tuple[int, int]]:
-    """Voxels on either side of each join, if the strongest joins are made first."""
+    """Voxels on either side of each join, if the strongest are made first; not of those that join nothing any more."""
     root: dict[int, int] = {}
     size: dict[int, int] = {}
 
@@ -213,11 +213,12 @@ def _sizes_when_joined(
     for pair in sorted(table.pairs, key=lambda one: -one.strength):
         if pair.accepted:
             a, b = find(pair.a), find(pair.b)
+            if a == b:  # without this join, they would be one nevertheless
+                continue
             sizes = [size.get(i) or total(segments, [i]) for i in (a, b)]
             found[pair.a, pair.b] = (sizes[0], sizes[1])
-            if a != b:
-                root[b] = a
-                size[a] = sum(sizes)
+            root[b] = a
+            size[a] = sum(sizes)
     return found
 
 

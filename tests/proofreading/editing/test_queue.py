@@ -62,6 +62,18 @@ def test_the_sides_of_a_join_are_what_stronger_joins_made():
     assert keys(jumps) == ['jump:1-2', 'jump:3-4']
 
 
+def test_a_join_that_stronger_ones_have_made_already_is_about_its_own_sides():
+    """1 and 2 are joined with 3 surely; what a cut between them would change is small."""
+    segments = sizes(s1=100, s2=120, s3=10**6, s4=5000, s5=6000)
+    for probability in (0.85, 0.95):
+        table = table_of(
+            (1, 3, True, 0.99), (2, 3, True, 0.99), (1, 2, True, probability), (4, 5, True, 0.6)
+        )
+        first, *others = queue_of(table, segments)
+        assert first.item.key == 'pair:4-5'
+        assert [one.priority for one in others] == [pytest.approx(0.15 * 100)][probability > 0.9 :]
+
+
 def test_an_object_that_touches_itself():
     table = table_of((1, 2, True, 0.99), (2, 3, True, 0.99), (1, 3, False, 0.3))
     found = queue_of(table, sizes(s1=50, s2=60, s3=70))
