@@ -1,7 +1,7 @@
 """Places to look at, the most worthwhile first: how much is expected to change there if it is put right.
 
 That is the probability that what the segmentation says is wrong, times what would change then, by the sizes of the two
-sides that are joined or apart; see `Change`. Kinds of places:
+sides that are joined, or of the two objects that are apart; see `Change`. Kinds of places:
 
 - `pair`: two segments that agglomeration was not sure about, joined or apart.
 - `jump`: it was sure to join them, but both sides were large already; a mistake there is costly.
@@ -154,6 +154,7 @@ def _pairs(
 ) -> Iterator[Queued]:
     sides = _sizes_when_joined(table, segments)
     object_of = _Numbered(objects)
+    voxels = _voxels_of(object_of, segments)
     for pair in table.pairs:
         if (pair.a, pair.b) in objects.by_hand:
             continue
@@ -164,6 +165,7 @@ def _pairs(
         small, large = sorted(sides.get((pair.a, pair.b), own))
         if not joined:
             kind = 'pair' if doubt >= config.min_doubt else ''
+            small, large = sorted(voxels.get(object_of[i], 0) for i in (pair.a, pair.b))
         elif not pair.accepted:
             kind, (small, large) = 'loop', sorted(own)
         elif doubt >= config.min_doubt:
@@ -192,6 +194,14 @@ class _Numbered(dict[int, int]):
 
     def __missing__(self, segment: int) -> int:
         return segment
+
+
+def _voxels_of(object_of: _Numbered, segments: Mapping[int, Segment]) -> dict[int, int]:
+    """Object → its size."""
+    voxels: dict[int, int] = {}
+    for number, segment in segments.items():
+        voxels[object_of[number]] = voxels.get(object_of[number], 0) + segment.voxels
+    return voxels
 
 
 def _sizes_when_joined(
@@ -253,9 +263,7 @@ def _disagreements(
 ) -> Iterator[Queued]:
     """Where other segmentations hold objects together, or have one in pieces."""
     object_of = _Numbered(objects)
-    voxels: dict[int, int] = {}
-    for number, segment in segments.items():
-        voxels[object_of[number]] = voxels.get(object_of[number], 0) + segment.voxels
+    voxels = _voxels_of(object_of, segments)
     settled = {object_of[cut.of] for cut in objects.cuts} | set(objects.done_objects())
     for kind, said, doubts in (
         ('split', 'together', find_splits(others, voxels)),

@@ -74,6 +74,14 @@ def test_a_join_that_stronger_ones_have_made_already_is_about_its_own_sides():
         assert [one.priority for one in others] == [pytest.approx(0.15 * 100)][probability > 0.9 :]
 
 
+def test_a_pair_that_is_apart_counts_with_the_objects_that_joining_it_makes_one():
+    table = table_of((1, 3, True, 0.99), (2, 4, True, 0.99), (1, 2, False, 0.6), (5, 6, False, 0.6))
+    found = queue_of(table, sizes(s1=50, s2=60, s3=1000, s4=2000, s5=300, s6=310))
+    assert keys(found) == ['pair:1-2', 'pair:5-6']
+    assert [one.priority for one in found] == [pytest.approx(0.6 * n) for n in (1050, 300)]
+    assert found[0].reason == 'apart, probability 0.60, 1,050 and 2,060 voxels'
+
+
 def test_an_object_that_touches_itself():
     table = table_of((1, 2, True, 0.99), (2, 3, True, 0.99), (1, 3, False, 0.3))
     found = queue_of(table, sizes(s1=50, s2=60, s3=70))
