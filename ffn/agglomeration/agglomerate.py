@@ -30,6 +30,7 @@ from ffn.agglomeration.decisions import (
 from ffn.agglomeration.evidence import Thresholds
 from ffn.agglomeration.evidence_table import EvidenceTable
 from ffn.agglomeration.examples import Pair, read_examples, resolve_examples
+from ffn.agglomeration.features import VERSION
 from ffn.agglomeration.fitting import fit
 from ffn.agglomeration.joins import JoinRules, Segments, measure_segments
 from ffn.agglomeration.merge_model import MergeModel, read_model, write_model
@@ -252,10 +253,11 @@ def _segments(
 def _describe_evidence(
     resegmentation: ResegmentationConfig, config: AgglomerationConfig
 ) -> dict[str, Any]:
-    """Returns what a fit depends on, wherever it is used: network, its settings, and resegmentation, as plain JSON."""
+    """Returns what a fit depends on, wherever it is used: what is measured, network, its settings, and resegmentation."""
     run = _describe_run(resegmentation, config)
     without = {n: value for n, value in run['resegmentation'].items() if n != 'subdir_digits'}
     return {
+        'features': VERSION,
         'network_sha256': run['model_sha256'],
         'inference': {n: run['inference'][n] for n in _OF_EVIDENCE if n in run['inference']},
         'resegmentation': without,

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import edt
 import numpy as np
+from scipy import ndimage
 
 # Voxels from which an axis is estimated.
 _MIN_VOXELS = 8
@@ -34,8 +35,7 @@ class Contact(NamedTuple):
 def find_contact(a: np.ndarray, b: np.ndarray, voxel_size_zyx: Sequence[float]) -> Contact:
     """Finds the faces between two segments.
 
-    Where they do not touch, the voxels between them where they are closest, to within a voxel, are shared: each
-    goes to the nearer one.
+    Where they do not touch, the voxels between them where they are closest are shared: each goes to the nearer one.
 
     Args:
       a: bool [z, y, x].
@@ -46,11 +46,7 @@ def find_contact(a: np.ndarray, b: np.ndarray, voxel_size_zyx: Sequence[float]) 
     normal = np.zeros(3)
     if not (a.any() and b.any()):
         return Contact(0.0, normal, voxels)
-    to_a, to_b = (edt.edt(np.ascontiguousarray(~mask)) for mask in (a, b))
-    between = to_a + to_b
-    gap = between.min()
-    near = ~a & ~b & (between <= gap + 1) & (gap > 1)
-    sides = a | (near & (to_a <= to_b)), b | (near & (to_b < to_a))
+    sides = (a, b) if _touch(a, b) else _share_gap(a, b, voxel_size_zyx)
     area = 0.0
     for axis in range(3):
         size = float(np.prod([n for i, n in enumerate(voxel_size_zyx) if i != axis]))
@@ -64,6 +60,25 @@ def find_contact(a: np.ndarray, b: np.ndarray, voxel_size_zyx: Sequence[float]) 
             area += count * size
             normal[axis] += sign * count * size
     return Contact(area, normal / area if area else normal, voxels)
+
+
+def _touch(a: np.ndarray, b: np.ndarray) -> bool:
+    return bool(np.any(ndimage.binary_dilation(a) & b))
+
+
+def _share_gap(
+    a: np.ndarray, b: np.ndarray, voxel_size_zyx: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns two segments with the voxels between them, to within the shortest edge of a voxel with which they meet."""
+    edges = tuple(map(float, voxel_size_zyx))
+    to_a, to_b = (edt.edt(np.ascontiguousarray(~mask), anisotropy=edges) for mask in (a, b))
+    between, sides = to_a + to_b, (a, b)
+    for slack in sorted(set(edges)):
+        near = ~a & ~b & (between <= between.min() + slack)
+        sides = a | (near & (to_a <= to_b)), b | (near & (to_b < to_a))
+        if _touch(*sides):
+            break
+    return sides
 
 
 class ImageAtContact(NamedTuple):

@@ -19,6 +19,8 @@ from ffn.volumes import provenance
 
 # Why a pair could not be resegmented, in this run.
 Notes = Mapping[Candidate, str]
+# What fits have that do not say it.
+_OF_EARLIER_FITS = {'features': 1}
 
 
 def decide_by_thresholds(
@@ -109,8 +111,9 @@ def warn_of_differences(model: MergeModel, evidence: Mapping[str, Any]) -> None:
       model: the fit; what one of an earlier version does not say is not compared.
       evidence: how it was gained, plain JSON.
     """
-    known = {name: value for name, value in evidence.items() if name in model.fitted_on}
-    stored = {name: model.fitted_on[name] for name in known}
+    fitted_on = {**_OF_EARLIER_FITS, **model.fitted_on}
+    known = {name: value for name, value in evidence.items() if name in fitted_on}
+    stored = {name: fitted_on[name] for name in known}
     if shown := provenance.differences(stored, known):
         logging.warning(
             'the fit was made with other settings, so its probabilities may not hold: %s', shown

@@ -43,8 +43,8 @@ from ffn.inference.serialization import voxel_size_zyx
 from ffn.inference.storage import dequantize_probability
 from ffn.volumes.volume import Volume
 
-# Of the features: tables of another version are made again.
-VERSION = 1
+# Of the features: tables of another version are made again, and fits of another one are told.
+VERSION = 2
 _BOTH = (
     'own', 'other', 'deleted', 'sure_there', 'sure_between', 'found', 'size', 'depth',
     'axis_normal', 'axis_across', 'elongation',

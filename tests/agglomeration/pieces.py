@@ -4,6 +4,7 @@ import csv
 
 import numpy as np
 
+from ffn.agglomeration.features import VERSION
 from ffn.agglomeration.merge_model import Logistic, MergeModel, Sigmoid, write_model
 from ffn.cli import agglomerate
 
@@ -36,5 +37,10 @@ def by_iou(path):
     classifier = Logistic(
         np.array([0]), np.array([1]), np.array([0.4]), np.array([0.1]), np.array([1.0]), 0.0
     )
-    write_model(path, MergeModel(('iou',), classifier, Sigmoid(1.0, 0.0), {'max_distance': 8}))
+    write_model(
+        path,
+        MergeModel(
+            ('iou',), classifier, Sigmoid(1.0, 0.0), {'features': VERSION, 'max_distance': 8}
+        ),
+    )
     return str(path)

@@ -1,5 +1,6 @@
 """`ffn agglomerate` with --fit, --fit_examples and --model."""
 
+import dataclasses
 import re
 import sys
 
@@ -8,8 +9,8 @@ import numpy as np
 import pytest
 
 from ffn.agglomeration.evidence_table import ROW, EvidenceTable
-from ffn.agglomeration.features import FEATURES
-from ffn.agglomeration.merge_model import read_model
+from ffn.agglomeration.features import FEATURES, VERSION
+from ffn.agglomeration.merge_model import read_model, write_model
 from ffn.cli import apply_edits
 from ffn.evaluation.run_report.joins import read_joins
 from ffn.proofreading.editing.journal import open_journal
@@ -40,6 +41,10 @@ def test_a_fit_decides(folder, caplog):
     assert (pairs[CUT].accepted, pairs[OTHER, CUT[1]].accepted) == (True, False)
     joins = read_joins(folder / 'again')
     assert (joins.score, joins.accepted, joins.not_scored) == ('probability', 1, 0)
+    # A fit that does not say what it was made of has the features of earlier versions.
+    write_model(fit, dataclasses.replace(read_model(fit), fitted_on={}))
+    run(folder, '--model', fit)
+    assert f'features is 1 there and {VERSION} here' in caplog.text
     # Without the fit, everything is as before.
     assert run(folder) == fixed
     assert not any('probability' in row for row in rows(folder / 'again/merges.csv'))

@@ -40,6 +40,24 @@ def test_a_gap_is_shared(gap):
     assert not contact.voxels[:, :, :7].any()
 
 
+def test_the_gap_that_is_shared_is_the_nearest_one_in_nanometres():
+    """Two voxels along z are farther than four along x."""
+    (a,) = boxes(((5, 8), (3, 8), (0, 7)))
+    beside, above = boxes(((5, 8), (3, 8), (11, 20)), ((0, 3), (3, 8), (0, 13)))
+    contact = find_contact(a, beside | above, (40.0, 4.0, 4.0))
+    assert cosine(contact.normal, np.array([0, 0, 1])) > 0.99
+    assert not contact.voxels[:5].any()
+    # It is not much larger than the faces that are opposite.
+    assert 3 * 5 * (40 * 4) <= contact.area <= 3 * 7 * (40 * 4)
+    flat = find_contact(a, beside | above, (4.0, 4.0, 4.0))
+    assert cosine(flat.normal, np.array([1, 0, 0])) > 0.9
+
+
+def test_a_gap_across_a_corner_of_long_voxels_is_shared():
+    a, b = boxes(((2, 5), (3, 8), (0, 8)), ((6, 8), (3, 8), (13, 20)))
+    assert find_contact(a, b, (40.0, 4.0, 4.0)).area > 0
+
+
 def test_an_object_that_encloses_another_has_no_normal():
     outer, inner = boxes(((1, 8), (1, 10), (1, 19)), ((3, 6), (4, 7), (8, 12)))
     outer &= ~inner
