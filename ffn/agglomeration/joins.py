@@ -12,7 +12,7 @@ import heapq
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -28,6 +28,8 @@ from ffn.volumes.volume import VolumeSource
 
 # Log odds of a pair are at most this, or what joins need, so that no pair outweighs all others.
 _MOST_SURE = math.log(0.99 / 0.01)
+# Log odds are added as integers of so many parts of 1.
+_UNIT = 2**40
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,33 @@ def _linked(pairs: np.ndarray, probabilities: np.ndarray, least: float) -> Itera
         yield chosen[begin:end]
 
 
+@dataclass(eq=False)
+class _Link:
+    """All pairs between two objects.
+
+    Attributes:
+      odds: sum of their log odds, in units of 1 / _UNIT: sums of integers are the same in every order.
+      pairs: their indices.
+      forbidden: why the two cannot be joined, if that is what was found last.
+    """
+
+    odds: int = 0
+    pairs: list[int] = field(default_factory=list)
+    forbidden: Why | None = None
+
+    @property
+    def mean(self) -> float:
+        """Of the log odds, in the same unit."""
+        return self.odds / len(self.pairs)
+
+    def merge(self, other: _Link) -> _Link:
+        """Returns one of the two, with the pairs of both; the longer list stays as it is."""
+        kept, gone = (self, other) if len(self.pairs) >= len(other.pairs) else (other, self)
+        kept.odds += gone.odds
+        kept.pairs += gone.pairs
+        return kept
+
+
 class _Joining:
     """Average linkage under constraints, for segments that are linked."""
 
@@ -208,18 +237,22 @@ class _Joining:
         segments: Segments | None,
     ):
         clipped = np.clip(probabilities, 1e-12, 1 - 1e-12)
-        self._least = math.log(rules.min_probability / (1 - rules.min_probability))
-        most_sure = max(_MOST_SURE, self._least)
-        self._odds = np.clip(np.log(clipped / (1 - clipped)), -most_sure, most_sure)
+        least = math.log(rules.min_probability / (1 - rules.min_probability))
+        self._least = round(least * _UNIT)
+        most_sure = max(_MOST_SURE, least)
+        odds = np.clip(np.log(clipped / (1 - clipped)), -most_sure, most_sure)
         self._probable = probabilities >= rules.min_probability
         self._rules = rules
         self.why = np.full(len(pairs), Why.IMPROBABLE, np.uint8)
         self.between = np.full(len(pairs), np.nan)
-        # Object → object → indices of the pairs between them.
-        self._links: dict[int, dict[int, list[int]]] = {}
+        # Object → object → the pairs between them.
+        self._links: dict[int, dict[int, _Link]] = {}
+        of_pairs = np.rint(odds * _UNIT).astype(np.int64).tolist()
         for index, (a, b) in enumerate(pairs.tolist()):
-            self._links.setdefault(a, {}).setdefault(b, []).append(index)
-            self._links.setdefault(b, {})[a] = self._links[a][b]
+            link = self._links.setdefault(a, {}).setdefault(b, _Link())
+            link.odds += of_pairs[index]
+            link.pairs.append(index)
+            self._links.setdefault(b, {})[a] = link
         known = segments or Segments({}, {})
         self._voxels = {i: known.voxels.get(i, 0) for i in self._links}
         self._soma = {i: known.soma.get(i, 0) for i in self._links}
@@ -232,31 +265,25 @@ class _Joining:
                 if a < b:
                     self._push(a, b)
         while self._heap:
-            odds, a, b, count = heapq.heappop(self._heap)
-            links = self._links.get(a, {}).get(b)
+            _, a, b, count = heapq.heappop(self._heap)
+            link = self._links.get(a, {}).get(b)
             # One of many: what was known when it was queued may have changed.
-            if links is None or len(links) != count:
+            if link is None or len(link.pairs) != count:
                 continue
-            reason = self._forbidden(a, b)
-            self._decide(
-                links, -odds, Why.THROUGH_OTHERS if reason is None else Why.IMPROBABLE, reason
-            )
-            if reason is None:
+            link.forbidden = self._forbidden(a, b)
+            if link.forbidden is None:
+                self._decide(link, Why.THROUGH_OTHERS, Why.JOINED)
                 self._unite(a, b)
         for a, others in self._links.items():
-            for b, links in others.items():
-                odds = self._mean(links)
-                if a < b and odds < self._least:
-                    self._decide(links, odds, Why.IMPROBABLE, Why.WEAK)
-
-    def _mean(self, links: list[int]) -> float:
-        return math.fsum(self._odds[links]) / len(links)
+            for b, link in others.items():
+                if a < b:
+                    forbidden = None if link.mean < self._least else link.forbidden
+                    self._decide(link, Why.IMPROBABLE, forbidden or Why.WEAK)
 
     def _push(self, a: int, b: int) -> None:
-        links = self._links[a][b]
-        odds = self._mean(links)
-        if odds >= self._least:
-            heapq.heappush(self._heap, (-odds, min(a, b), max(a, b), len(links)))
+        link = self._links[a][b]
+        if link.mean >= self._least:
+            heapq.heappush(self._heap, (-link.mean, min(a, b), max(a, b), len(link.pairs)))
 
     def _forbidden(self, a: int, b: int) -> Why | None:
         if self._soma[a] and self._soma[b] and self._soma[a] != self._soma[b]:
@@ -264,12 +291,10 @@ class _Joining:
         most = self._rules.max_voxels
         return Why.TOO_LARGE if most and self._voxels[a] + self._voxels[b] > most else None
 
-    def _decide(self, links: list[int], odds: float, improbable: Why, probable: Why | None) -> None:
-        at = np.array(links)
-        self.between[at] = 1 / (1 + math.exp(-odds))
-        self.why[at] = np.where(
-            self._probable[at], Why.JOINED if probable is None else probable, improbable
-        )
+    def _decide(self, link: _Link, improbable: Why, probable: Why) -> None:
+        at = np.array(link.pairs)
+        self.between[at] = 1 / (1 + math.exp(-link.mean / _UNIT))
+        self.why[at] = np.where(self._probable[at], probable, improbable)
 
     def _unite(self, a: int, b: int) -> None:
         """The object with fewer neighbours becomes part of the other."""
@@ -277,10 +302,11 @@ class _Joining:
             a, b = b, a
         gone = self._links.pop(b)
         del gone[a], self._links[a][b]
-        for other, links in gone.items():
+        for other, link in gone.items():
             del self._links[other][b]
-            joint = self._links[a].get(other, []) + links
-            self._links[a][other] = self._links[other][a] = joint
+            if other in self._links[a]:
+                link = link.merge(self._links[a][other])
+            self._links[a][other] = self._links[other][a] = link
             self._push(a, other)
         self._voxels[a] += self._voxels.pop(b)
         self._soma[a] = self._soma[a] or self._soma.pop(b)
