@@ -165,7 +165,8 @@ def evaluate_pair(
     point = request.points[0]
     if not point.id_b:
         raise UserError(f'{path} belongs to a point with a single segment, not to a pair')
-    return compare_pair(data, request, segmentation.read(analysed_box(data, request)))
+    labels = segmentation.require_labels().read(analysed_box(data, request))
+    return compare_pair(data, request, labels)
 
 
 def analysed_box(data: Mapping[str, Any], request: inference_pb2.ResegmentationRequest) -> Box:
@@ -253,7 +254,7 @@ def evaluate_endpoint(
     data, request = load_result(path)
     point = request.points[0]
     found = _mask(data['probs'][0], request.inference.inference_options.segment_threshold)
-    labels = segmentation.read(Box.from_zyx(data['corner_zyx'], found.shape))
+    labels = segmentation.require_labels().read(Box.from_zyx(data['corner_zyx'], found.shape))
     result = resegmentation_pb2.EndpointResegmentationResult(
         id=point.id_a, num_voxels=int(np.count_nonzero(found)), segmentation_radius=request.radius
     )

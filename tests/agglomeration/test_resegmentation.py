@@ -297,6 +297,14 @@ def test_one_segment_alone_grows_into_others(folder):
     assert result.overlaps[CUT[1]].num_overlapping > 0.5 * result.overlaps[CUT[1]].num_original
     with pytest.raises(UserError, match='not to a pair'):
         evaluated(folder, path)
+    # What is not labelled is no segment.
+    with h5py.File(folder / 'labels.h5', 'r+') as file:
+        labels = file['split'][:]
+        file['split'][:] = np.where(labels == CUT[1], np.uint64(2**64 - 1), labels)
+    with open_volume(f'{folder}/labels.h5:split') as labels:
+        result = evaluate_endpoint(path, labels)
+    assert not result.overlaps
+    assert result.source.num_overlapping > 0
 
 
 @pytest.mark.parametrize(
