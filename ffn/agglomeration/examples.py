@@ -73,7 +73,7 @@ def read_examples(path: str | Path, made_from: str) -> list[tuple[Pair, bool]]:
     """
     if not Path(path).is_file():
         raise UserError(f'no such table of examples: {path}')
-    text = Path(path).read_bytes().decode(errors='replace')
+    text = Path(path).read_bytes().decode('utf-8-sig', errors='replace')
     reader = csv.DictReader(io.StringIO(text, newline=''))
     try:
         columns = reader.fieldnames or ()

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ffn.agglomeration.examples import Example, read_examples, resolve_examples, write_examples
+from ffn.proofreading.editing.merge_table import read_merge_table
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz
 
@@ -26,6 +27,11 @@ def test_what_is_written_is_read(tmp_path):
 def test_a_table_by_hand_needs_three_columns(tmp_path):
     (tmp_path / 'x.csv').write_text('label,id_b,note,id_a\n0,2,touching only,9\n')
     assert read_examples(tmp_path / 'x.csv', 'abc') == [((2, 9), False)]
+    # As spreadsheets save it.
+    (tmp_path / 'x.csv').write_text('id_a,id_b,label\n2,9,1\n', encoding='utf-8-sig')
+    assert read_examples(tmp_path / 'x.csv', 'abc') == [((2, 9), True)]
+    (tmp_path / 'e.csv').write_text('id,joined_id\n2,2\n9,2\n', encoding='utf-8-sig')
+    assert read_merge_table(tmp_path / 'e.csv').joined == [(9, 2)]
 
 
 @pytest.mark.parametrize(

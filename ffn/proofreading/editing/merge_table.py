@@ -93,7 +93,8 @@ def read_merge_table(path: str | Path | None) -> MergeTable:
     if not Path(path).exists():
         raise UserError(f'no such table: {path}')
     data = read_checked(path, 'run again what writes it')
-    reader = csv.DictReader(io.StringIO(data.decode(errors='replace'), newline=''))
+    text = data.decode('utf-8-sig', errors='replace')
+    reader = csv.DictReader(io.StringIO(text, newline=''))
     try:
         columns = tuple(reader.fieldnames or ())
         if columns == _EQUIVALENCES:
