@@ -319,7 +319,7 @@ class Seeding(contextlib.AbstractContextManager['Seeding']):
             members = {
                 'segmentation': smallest_unsigned(canvas.segmentation),
                 'origins': dict(canvas.origins),
-                'counters': canvas.counters.as_dict(),
+                'counters': _counters(canvas),
                 'overlaps': dict(canvas.overlaps),
                 'qprob': canvas.seg_prob.copy(),
                 **canvas.about_prefilled(),
@@ -331,3 +331,14 @@ class Seeding(contextlib.AbstractContextManager['Seeding']):
         logging.error('the result cannot be written: %s', reason(error))
         with self._changed:
             self._message = f'the result cannot be written: {reason(error)}'
+
+
+def _counters(canvas: SteeredCanvas) -> dict[str, int]:
+    """Those of the canvas; what counts segments is about those that are accepted now, in whichever session."""
+    seconds = sum(origin.walltime_sec for origin in canvas.origins.values())
+    return {
+        **canvas.counters.as_dict(),
+        'voxels-segmented': int(np.count_nonzero(canvas.segmentation > canvas.prefilled)),
+        'voxels-overlapping': sum(int(counts.sum()) for _, counts in canvas.overlaps.values()),
+        'valid-time-ms': round(1e3 * seconds),
+    }

@@ -102,6 +102,32 @@ def test_the_next_session_goes_on(again):
     assert after['predict-calls'] > steps['predict-calls']
 
 
+def test_what_is_taken_back_is_not_counted(tmp_path):
+    def counters():
+        return json.loads(read_npz(result_path(tmp_path), ['counters'], [])['counters'].item())
+
+    with session(tmp_path) as seeding:
+        accept(seeding, STARTS[1])
+        accept(seeding, STARTS[0])
+    assert counters()['voxels-segmented'] == np.count_nonzero(load(tmp_path)[0])
+    with session(tmp_path) as seeding:
+        seeding.undo()
+    first, (labels, origins) = counters(), load(tmp_path)
+    assert first['voxels-segmented'] == np.count_nonzero(labels)
+    assert first['valid-time-ms'] == round(1e3 * origins[1].walltime_sec)
+    with session(tmp_path) as seeding:
+        accept(seeding, STARTS[0])
+        seeding.undo()
+        accept(seeding, STARTS[0])
+    assert counters()['voxels-segmented'] == np.count_nonzero(load(tmp_path)[0])
+    overlaps = read_npz(result_path(tmp_path), ['overlaps'], [])['overlaps']
+    overlapping = sum(int(counts.sum()) for _, counts in overlaps.values())
+    assert counters()['voxels-overlapping'] == overlapping
+    # All steps have been made, nevertheless.
+    steps = sum(origin.iters for origin in load(tmp_path)[1].values())
+    assert counters()['predict-calls'] > steps
+
+
 def test_a_session_that_changes_nothing_writes_nothing(again):
     before = result_path(again).stat().st_mtime_ns
     with session(again):
