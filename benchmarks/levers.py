@@ -90,7 +90,9 @@ NORM = (
 )
 BORDERS = '--loss_weight_volumes=train:{work}/borders.h5:weights'
 AUGMENTED = '--augmentation=configs/augmentation.json'
+START = 'start'
 LEVERS = {
+    START: Lever('models/fib25_small itself'),
     'plain': Lever('going on as it was'),
     'teacher': Lever('a teacher on another cube', teacher=True),
     'augmentation': Lever(f'`{AUGMENTED}`', (AUGMENTED,)),
@@ -195,13 +197,14 @@ def train(lever: Lever, seed: int, folder: Path, steps: int, stop: int) -> float
     return time.monotonic() - begin
 
 
-def score(folder: Path, box: Box, averaged: bool = True, filled: bool = False) -> dict[str, Any]:
-    """Segments a box with the last checkpoint; the scores by name, the filled ones as `filled`."""
-    volume = folder.parent / 'volume.h5'
+def score(
+    weights: Path, volume: Path, box: Box, averaged: bool = True, filled: bool = False
+) -> dict[str, Any]:
+    """Segments a box of a volume; the scores by name, the filled ones as `filled`."""
     request = requests.parse_request(REQUEST.format(volume=volume))
     request.use_ema = averaged
     with HeldOutBox(request, f'{volume}:labels', box) as held_out:
-        found, truth = held_out.segment(str(folder)), held_out.truth
+        found, truth = held_out.segment(str(weights)), held_out.truth
     scores: dict[str, Any] = HeldOutScore.of(truth, found).scalars()
     if filled:
         with h5py.File(volume) as file:
@@ -212,20 +215,21 @@ def score(folder: Path, box: Box, averaged: bool = True, filled: bool = False) -
 
 def pull(name: str, seed: int, args: argparse.Namespace, work: Path) -> None:
     """Trains and scores with one lever; does what is missing."""
-    folder = work / f'{name}_{seed}'
+    folder, volume = work / f'{name}_{seed}', work / 'volume.h5'
     path = work / f'{name}_{seed}.json'
     done: dict[str, Any] = (
         json.loads(path.read_text()) if path.exists() else {'seconds': 0.0, 'middle': {}}
     )
     steps = args.steps * (3 if LEVERS[name].anew else 1)
-    for stop in (steps // 3, steps * 2 // 3, steps):
+    for stop in (steps // 3, steps * 2 // 3, steps) if name != START else ():
         if str(stop) not in done['middle']:
             done['seconds'] += train(LEVERS[name], seed, folder, steps, stop)
-            done['middle'][str(stop)] = score(folder, MIDDLE)
+            done['middle'][str(stop)] = score(folder, volume, MIDDLE)
             write_json(path, done)
     for key, averaged in (('whole', True), ('last', False)):
         if key not in done:
-            done[key] = score(folder, HELD_OUT, averaged, filled=True)
+            weights = NETWORK if name == START else folder
+            done[key] = score(weights, volume, HELD_OUT, averaged, filled=True)
             write_json(path, done)
     print(f'{name}, seed {seed}: {row(done)}', flush=True)
 
@@ -259,7 +263,7 @@ def table(work: Path, picture: Path | None) -> None:
             for one in found.values()
             if 'last' in one
         ]
-        if points:
+        if points and name != START:
             curves[lever.title.replace('`', '')] = np.mean(points, axis=0)
     if picture is not None:
         plot_scalars(curves, [list(curves)], picture)
@@ -285,7 +289,7 @@ def main() -> None:
         work = work.resolve()
         prepare(args, work)
         for name in args.lever:
-            for seed in args.seed:
+            for seed in args.seed if name != START else args.seed[:1]:
                 pull(name, seed, args, work)
         table(work, args.picture)
 
