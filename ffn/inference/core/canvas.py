@@ -204,7 +204,8 @@ class Canvas:
 
     def _step_from(self, pos: Position) -> None:
         """Makes a step, of which the movement policy learns."""
-        self.movement_policy.update(self.update_at(pos), pos)
+        logits = self.update_at(pos)  # meanwhile, the policy may be replaced
+        self.movement_policy.update(logits, pos)
 
     def _count_visit(self, pos: Position) -> None:
         (z, y, x), ((z1, y1, x1), (z2, y2, x2)) = pos, self.visited or (pos, pos)

@@ -21,7 +21,6 @@ from ffn.inference.core.options import CanvasOptions
 from ffn.inference.core.protocols import Network
 from ffn.models.info import ModelInfo
 from ffn.utils.geometry import Position
-from ffn.utils.plugins import json_args
 
 # Positions whose moves are looked at between two moments in which others may use the canvas.
 _AT_A_TIME = 100
@@ -152,27 +151,31 @@ class SteeredCanvas(Canvas):
     def change_thresholds(self, move: float, segment: float) -> None:
         """Changes the thresholds, also in the midst of an object.
 
-        A lower one opens moves that steps so far did not offer: they are taken from the object as it is now.
+        A lower one opens moves that steps so far did not offer: they are taken from the object as it is now. A
+        `score_threshold` of the movement policy stays as the request has it.
 
         Args:
           move: the new move_threshold, a logit.
           segment: the new segment_threshold, a logit.
         """
-        lowered = move < self.options.move_threshold
+        before = self.options.move_threshold
         self.options = self._step.options = dataclasses.replace(
             self.options, move_threshold=move, segment_threshold=segment
         )
-        self.view.move_threshold = move
-        before, (name, args) = self.movement_policy, self._movement
-        args = {**json_args(args, 'movement_policy_args'), 'score_threshold': move}
-        self.movement_policy = self._make_movement(self._info, name, args)
+        if move != before:
+            self._change_moves(move, lowered=move < before)
+        self._count()
+
+    def _change_moves(self, threshold: float, lowered: bool) -> None:
+        self.view.move_threshold = threshold
+        before = self.movement_policy
+        self.movement_policy = self._make_movement(self._info, *self._movement)
         if self._visits:
             self.movement_policy.set_state(before.get_state())
             if lowered:
                 self._reopened = collections.deque(self._visits)
         elif self.grown is not None:  # its start may have been below the threshold
             self.movement_policy.reset_state(self.grown.start)
-        self._count()
 
     def object_mask(self, part: Extent) -> np.ndarray:
         """Where the object is in a part of the canvas, bool [z, y, x]."""

@@ -22,14 +22,14 @@ from tests.inference.oracle import (
 START = (8, 10, 6)
 
 
-def steered_canvas(labels, network=None, movement='', **options):
+def steered_canvas(labels, network=None, movement='', movement_args='', **options):
     options = CanvasOptions(**{**OPTIONS, **options})
     canvas = SteeredCanvas(
         model_info(),
         network or OracleNetwork(),
         labels.astype(np.float32),
         options,
-        movement_policy=(movement, ''),
+        movement_policy=(movement, movement_args),
     )
     canvas.lock.acquire()
     return canvas
@@ -141,6 +141,43 @@ def test_a_higher_threshold_closes_moves():
     assert canvas.voxels == np.count_nonzero(object_mask(canvas)) > 0
     canvas.change_thresholds(5, 5)
     assert canvas.voxels == 0
+
+
+@pytest.mark.parametrize('movement', ['', 'CoarseToFineMovementPolicy'])
+@pytest.mark.parametrize('move', [0.8, 0.91])
+def test_a_step_in_which_a_threshold_changes_offers_its_moves(movement, move):
+    labels = np.zeros((15, 17, 60), np.int32)
+    labels[7, 7:10, 3:-3] = 1  # thinner than the deltas: each step is the only way to the next
+    changed = []
+
+    class Slow(OracleNetwork):
+        def predict(self, image, seed):
+            if self.steps == 3:
+                with canvas.lock:  # as a key does, while the network computes
+                    canvas.change_thresholds(logit(move), canvas.options.segment_threshold)
+                changed.append(move)
+            return super().predict(image, seed)
+
+    def after_step():
+        if changed and changed.pop():
+            raise Interrupted('with the new threshold')
+
+    canvas = steered_canvas(labels, Slow(), movement)
+    canvas.begin((7, 8, 6))
+    with pytest.raises(Interrupted):
+        canvas.go_on(after_step)
+    assert grow(canvas)
+    np.testing.assert_array_equal(object_mask(canvas), labels == 1)
+
+
+@pytest.mark.parametrize('movement', ['', 'CoarseToFineMovementPolicy'])
+def test_thresholds_leave_the_score_threshold_of_the_request(movement):
+    canvas = steered_canvas(two_blocks(), OracleNetwork(high=4), movement, '{"score_threshold": 5}')
+    for move, segment in ((0.9, 0.5), (0.8, 0.5)):
+        canvas.change_thresholds(logit(move), logit(segment))
+        canvas.begin(START)
+        assert grow(canvas)
+        assert canvas.grown.iters == 1  # no move is offered
 
 
 def test_others_use_the_canvas_while_the_network_computes():
