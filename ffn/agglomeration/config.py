@@ -17,6 +17,7 @@ from ffn.inference.serialization import absolute_paths
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz
 from ffn.utils.protos import read_text_or_file
+from ffn.utils.texts import check_folder
 from ffn.volumes.volume import VolumeSource
 
 
@@ -110,6 +111,7 @@ def check_outputs(request: inference_pb2.ResegmentationRequest) -> None:
     """
     if not request.output_directory:
         raise UserError('the resegmentation request does not set output_directory')
+    check_folder(request.output_directory, 'output_directory')
     if not request.inference.HasField('init_segmentation'):
         raise UserError('the resegmentation request does not set inference.init_segmentation')
 

@@ -20,6 +20,7 @@ from ffn.inference.storage import OriginInfo
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Zyx
 from ffn.utils.protos import read_text_or_file
+from ffn.utils.texts import check_folder
 from ffn.volumes.masks import Mask
 
 
@@ -169,6 +170,7 @@ def make_config(request: consensus_pb2.ConsensusRequest) -> ConsensusConfig:
         raise UserError(f'segmentation1 and segmentation2 are both {first}; expected two')
     if not config.segmentation_output_dir:
         raise UserError('the consensus request does not set segmentation_output_dir')
+    check_folder(config.segmentation_output_dir, 'segmentation_output_dir')
     if config.split_min_size < 0:
         raise UserError(f'split_min_size is {config.split_min_size}; expected 0 or more')
     return config

@@ -17,6 +17,7 @@ from ffn.evaluation.trials import METRICS, Result, make_settings, make_trials
 from ffn.inference.request import parse_request, read_box
 from ffn.utils.errors import UserError
 from ffn.utils.startup import startup_messages_hidden
+from ffn.utils.texts import check_folder
 
 
 def main(argv: Sequence[str] | None = None) -> list[Result]:
@@ -29,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> list[Result]:
       UserError: see `select`; also if some trials failed, after the rest has been written.
     """
     args = _parser().parse_args(argv)
+    check_folder(args.output, '--output')
     request = parse_request(args.inference_request)
     names = checkpoint_names(args.checkpoint, request)
     trials = make_trials(request, names, make_settings(args.options, args.vary))
@@ -55,13 +57,13 @@ def main(argv: Sequence[str] | None = None) -> list[Result]:
     ranked = select(
         trials,
         config,
-        args.output,
+        Path(args.output),
         metric,
         scheduler=args.scheduler,
         workers=args.workers,
         quiet=args.quiet,
     )
-    _print_ranking(ranked, metric, args.output)
+    _print_ranking(ranked, metric, Path(args.output))
     if len(ranked) < len(trials):
         raise UserError(f'{len(trials) - len(ranked)} of {len(trials)} trials failed, see above')
     return ranked
@@ -139,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add('--merge_threshold', type=float, metavar='LENGTH', help='see ffn evaluate')
     add = parser.add_argument_group('How it is run').add_argument
-    add('--output', required=True, type=Path, metavar='DIR', help='folder of the results')
+    add('--output', required=True, metavar='DIR', help='folder of the results')
     add('--scheduler', default='none', metavar='WHERE', help=SCHEDULER_HELP)
     add('--workers', type=int, default=2, metavar='N', help='processes of --scheduler local')
     add_limit_flags(add, 'trial')

@@ -76,8 +76,7 @@ def run(
       report_path: where a report goes as JSON; '' for none.
       quiet: no progress bar.
     """
-    if not config.segmentation_output_dir:
-        raise UserError('segmentation_output_dir is not set; it says where the result goes')
+    folder = config.results_folder
     if not config.seed_policy:
         raise UserError('seed_policy is not set; PolicyPeaks is the usual choice')
     with Runner(config) as runner:
@@ -94,8 +93,7 @@ def run(
         if any(entry.status != 'failed' for entry in reports):
             print(report.summary(reports, seconds))
         if any(entry.status in ('segmented', 'masked', 'constant') for entry in reports):
-            path = Path(config.segmentation_output_dir, 'counters.txt')
-            report.write_counters(path, runner.counters.as_dict())
+            report.write_counters(folder / 'counters.txt', runner.counters.as_dict())
         if report_path:
             settings = {
                 'version': __version__,
@@ -106,7 +104,7 @@ def run(
                 'concurrent_requests': config.concurrent_requests,
             }
             report.write_json(report_path, reports, seconds, settings)
-    _raise_failures(reports, config.segmentation_output_dir)
+    _raise_failures(reports, folder)
 
 
 def _check_writable(path: Path) -> None:
@@ -197,7 +195,7 @@ def _segment_box(runner: Runner, box: Box, log_errors: bool) -> BoxReport:
     return BoxReport.of_canvas(canvas)
 
 
-def _raise_failures(reports: Sequence[BoxReport], directory: str) -> None:
+def _raise_failures(reports: Sequence[BoxReport], directory: Path) -> None:
     failed = [entry for entry in reports if entry.status == 'failed']
     if failed:
         where = f'{len(failed)} of {len(reports)} boxes: ' if len(reports) > 1 else ''

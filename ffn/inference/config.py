@@ -8,10 +8,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ffn.inference.core.options import CanvasOptions
 from ffn.models.checkpoints import resolve_checkpoint
+from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
 from ffn.volumes.masks import Mask
 from ffn.volumes.volume import VolumeSource
@@ -117,6 +119,17 @@ class InferenceConfig:
         """Physical size of a voxel; voxels are cubes where the request does not say."""
         x, y, z = self.voxel_size or (1.0, 1.0, 1.0)
         return z, y, x
+
+    @property
+    def results_folder(self) -> Path:
+        """Folder of the results.
+
+        Raises:
+          UserError: it is not set.
+        """
+        if not self.segmentation_output_dir:
+            raise UserError('segmentation_output_dir is not set; it says where the result goes')
+        return Path(self.segmentation_output_dir)
 
     def refusing_missing(self) -> InferenceConfig:
         """The same, with an error where chunks of the image do not exist."""

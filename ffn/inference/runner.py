@@ -360,9 +360,7 @@ class Runner:
         return registry.make_policy(view, self.config.seed_policy, self.config.seed_policy_args)
 
     def _output_dir(self) -> Path:
-        if not self.config.segmentation_output_dir:
-            raise UserError('segmentation_output_dir is not set; it says where the result goes')
-        directory = Path(self.config.segmentation_output_dir)
+        directory = self.config.results_folder
         directory.mkdir(parents=True, exist_ok=True)
         if not os.access(directory, os.W_OK):
             raise UserError(f'segmentation_output_dir {directory} may not be written to')

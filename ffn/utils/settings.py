@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ffn.utils.errors import UserError
+from ffn.utils.texts import check_folder
 
 T = TypeVar('T')
 
@@ -28,6 +29,8 @@ _STRING_OR_COMMENT = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|#.*"""
 
 MISSING: Any = dataclasses.MISSING
 _SETTING, _SECTION = 'ffn.setting', 'ffn.section'
+# What help shows in place of a folder.
+_FOLDERS = 'FOLDER', 'DIR'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +69,10 @@ class Setting:
         """Turns what the flag holds into a value of the field.
 
         Raises:
-          UserError: it cannot be parsed.
+          UserError: it cannot be parsed, or is a URL where a folder is expected.
         """
+        if isinstance(value, str) and self.metavar in _FOLDERS:
+            check_folder(value, f'--{self.flag}')
         if self.parse is None or not isinstance(value, str | list):
             return value
         if self.default is not MISSING and value == self.as_flag(self.default):

@@ -1,4 +1,4 @@
-"""Text that people write: JSON and numbers that could be taken in two ways are refused."""
+"""Text that people write: JSON, numbers and folders that could be taken in two ways are refused."""
 
 from __future__ import annotations
 
@@ -37,6 +37,20 @@ def check_leading_zero(number: str, what: str) -> None:
             f'{what} is {number.strip()}: {decimal} as a decimal number, but {octal} as an octal one, '
             f'which the leading zero stands for in protobuf messages; write {decimal} or {octal}'
         )
+
+
+def check_folder(path: str, what: str) -> None:
+    """Refuses a URL where a folder is expected: it would be taken for a folder `gs:` of this machine.
+
+    Args:
+      path: the folder; '' where none is given.
+      what: name of the flag or field, for the error.
+
+    Raises:
+      UserError: it is a URL.
+    """
+    if '://' in path:
+        raise UserError(f'{what} is {path}; expected a folder of this machine, not a URL')
 
 
 def parse_json(text: str, what: str, parse_constant: Callable[[str], Any] | None = None) -> Any:

@@ -240,6 +240,8 @@ def test_a_split_min_size_of_0_is_the_same_request_again(folder):
 def test_bad_input(folder):
     with pytest.raises(UserError, match='split_min_size is -1'):
         consensus(folder, 'split_min_size: -1')
+    with pytest.raises(UserError, match='segmentation_output_dir is gs://bucket/both; expected'):
+        config(folder, 'segmentation_output_dir: "gs://bucket/both"')
     for field, value in (('threshold', 60), ('threshold', 'nan'), ('min_size', -5)):
         with pytest.raises(UserError, match=rf'segmentation2\.{field} is {value}; expected'):
             config(folder, f'segmentation2 {{ {field}: {value} }}')

@@ -341,6 +341,10 @@ def test_thresholds(change, accepted):
         ),
         ('segment_recovery_fraction: 2', 'expected 0 to 1'),
         ('subdir_digits: 33', 'subdir_digits'),
+        (
+            'output_directory: "s3://bucket/again"',
+            'output_directory is s3://bucket/again; expected',
+        ),
     ],
 )
 def test_bad_requests(folder, extra, message):

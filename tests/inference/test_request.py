@@ -95,6 +95,8 @@ def test_the_request_of_the_model_that_comes_with_the_code_takes_all_from_it(
         ('checkpoint_interval: 1800', 'batch_size: 0', 'batch_size is 0; expected 1 or more'),
         ('checkpoint_interval: 1800', 'shift_mask { hdf5: "a:b" } shift_mask_scale: 2',
          'shift_mask_threshold is 0'),
+        ('"/tmp/results"', '"gs://bucket/results"',
+         'segmentation_output_dir is gs://bucket/results; expected a folder'),
     ],
 )  # fmt: skip
 def test_what_is_missing_or_wrong_is_named(old, new, message):

@@ -59,6 +59,19 @@ def test_an_error_names_the_flag():
         build(Outer, {'name': 'v', 'border': ['1', '2']})
 
 
+@pytest.mark.parametrize('metavar', ['FOLDER', 'DIR'])
+def test_a_url_is_no_folder(metavar):
+    @dataclasses.dataclass(frozen=True)
+    class Command:
+        output: str = setting('folder', default='', metavar=metavar)
+        volume: str = setting('volume', default='', metavar='VOLUME')
+
+    url = 'gs://bucket/results'
+    assert build(Command, {'output': '', 'volume': url}) == Command('', url)
+    with pytest.raises(UserError, match=f'^--output is {url}; expected a folder of this machine'):
+        build(Command, {'output': url})
+
+
 def test_a_type_that_no_flag_has_needs_a_parser():
     @dataclasses.dataclass
     class Bad:
