@@ -41,7 +41,7 @@ _METADATA = '.zarray', 'zarr.json', 'attributes.json', 'info', 'header.wkw'
 
 
 def model_digest(path: str) -> str:
-    """SHA-256 of the files of a checkpoint.
+    """SHA-256 of the files of a checkpoint; ranges for int8 that lie beside them do not count.
 
     Args:
       path: the checkpoint's prefix, or its only file.
@@ -53,7 +53,7 @@ def model_digest(path: str) -> str:
     place = Path(path)
     files = [place] if place.is_file() else sorted(place.parent.glob(f'{place.name}.*'))
     for file in files:
-        if file.suffix != '.meta':
+        if file.suffix != '.meta' and f'{place.name}.int8-' not in file.name:
             hashed.update(file.read_bytes())
             found = True
     if not found:
