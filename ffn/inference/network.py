@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from ffn.inference.core import movement
 from ffn.inference.device_executor import DeviceExecutor, make_steps
 from ffn.inference.executor import Executor
 from ffn.utils.errors import UserError
+from ffn.volumes.provenance import model_digest
 
 if TYPE_CHECKING:
     from ffn.models.model import FFNModel
@@ -54,6 +56,19 @@ def load_network(config: InferenceConfig, given: FFNModel | None = None) -> FFNM
         use_ema=config.use_ema,
         precision='float32' if precision == 'int8' else precision,
     )
+
+
+def weights_digest(config: InferenceConfig, given: FFNModel | None = None) -> str:
+    """SHA-256 of the weights of a configuration; '' where a network is given, or there is no file of weights.
+
+    Args:
+      config: resolved.
+      given: see `load_network`.
+    """
+    if given is None:
+        with contextlib.suppress(UserError):
+            return model_digest(config.model_checkpoint_path)
+    return ''
 
 
 def make_predictor(config: InferenceConfig, model: FFNModel) -> Predict:

@@ -25,7 +25,7 @@ from ffn.inference.executor import Executor
 from ffn.inference.from_training import warn_of_contradictions
 from ffn.inference.input_volumes import InputVolumes
 from ffn.inference.int8_ranges import with_ranges
-from ffn.inference.network import load_network, make_executor
+from ffn.inference.network import load_network, make_executor, weights_digest
 from ffn.inference.request import make_config
 from ffn.inference.restrictions import find_nothing
 from ffn.inference.seeds import registry
@@ -133,6 +133,7 @@ class Runner:
             registry.policy_class(config.seed_policy)
         self._volumes = self._resources.enter_context(InputVolumes(config))
         self.config = config = config.resolve()
+        self._weights = weights_digest(config, model)
         self._model = load_network(config, model)
         self.info = self._model.info
         reach = [n // 2 for n in self.info.pred_mask_size.zyx]
@@ -160,6 +161,7 @@ class Runner:
         self.config = dataclasses.replace(
             self.config, model_checkpoint_path=path, int8_ranges=()
         ).resolve()
+        self._weights = weights_digest(self.config)
         load_weights(self._model, self.config.model_checkpoint_path, self.config.use_ema)
         if self.precision == 'int8':
             self._compile()
@@ -304,10 +306,10 @@ class Runner:
             logging.info('%s: %s; nothing to segment', box, reason)
             canvas.counters.add(reason.replace(' ', '-'))
         else:
-            settings = checkpoint_settings(self.config, self.precision)
+            settings = checkpoint_settings(self.config, self.precision), self._weights
             canvas = self._restored(canvas, saved, settings)
             checkpointer = checkpoint.Checkpointer(
-                saved, self.config.checkpoint_interval, self.stop, settings
+                saved, self.config.checkpoint_interval, self.stop, *settings
             )
             self._segment(canvas, checkpointer)
         if (there := storage.existing_path(directory, corner, 'npz')) is not None:
@@ -366,13 +368,13 @@ class Runner:
             raise UserError(f'segmentation_output_dir {directory} may not be written to')
         return directory
 
-    def _restored(self, canvas: Canvas, path: Path, settings: bytes) -> Canvas:
+    def _restored(self, canvas: Canvas, path: Path, settings: tuple[bytes, str]) -> Canvas:
         """Gives a canvas its seed policy and the state of its checkpoint, if there is one."""
         canvas.seed_policy = self._make_seed_policy(canvas.view)
         if not path.exists():
             return canvas
         try:
-            checkpoint.restore_checkpoint(canvas, path, settings)
+            checkpoint.restore_checkpoint(canvas, path, *settings)
             logging.info('going on from %s: %d objects', path, len(canvas.origins))
             canvas.resumed_steps = canvas.counters['predict-calls']
             return canvas

@@ -1,6 +1,5 @@
 """The runner, with a network whose weights are set by hand."""
 
-import contextlib
 import logging
 import shutil
 
@@ -59,31 +58,6 @@ def test_the_result_lies_at_its_corner(folder, corner_zyx, size_zyx):
         assert b'"%s"' % name in counters
 
 
-def test_events_name_the_subvolume_and_the_step(folder, events):
-    with pytest.raises(Interrupted):
-        stop_at_step(folder, 3)
-    [saved] = [event for event in events() if 'saved checkpoint' in event['message']]
-    assert (saved['subvolume'], saved['step']) == ('2_1_0', 3)
-
-
-def stop_at_step(folder, step):
-    """Begins a box at x,y,z 2,1,0, and asks the run to stop after a step."""
-    with Runner() as runner:
-        runner.start(read_request(flood.write_request(folder)))
-
-        @contextlib.contextmanager
-        def on_canvas(canvas):
-            def stop(canvas):
-                if canvas.counters['predict-calls'] == step:
-                    runner.stop.set()
-
-            with canvas.observed_by(stop):
-                yield
-
-        runner.on_canvas = on_canvas
-        runner.run((0, 1, 2), (20, 25, 36))
-
-
 def test_masks_hold_without_a_shift_mask(folder):
     left = 'masks { coordinate_expression { expression: "x < 19" } }'
     canvas = run(folder, left)
@@ -133,18 +107,6 @@ def test_what_is_segmented_already_stays_and_the_rest_is_filled(folder):
     assert np.mean(canvas.segmentation[truth > 0] > 0) > 0.8
 
 
-def test_a_damaged_checkpoint_is_moved_aside(folder, caplog):
-    path = storage.subvolume_path(folder / 'results', (0, 0, 0), 'cpoint')
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b'PK\3\4 and nothing more')
-    with caplog.at_level(logging.WARNING):
-        canvas = run(folder)
-    assert canvas.origins
-    assert 'starts afresh' in caplog.text
-    assert path.with_suffix('.cpoint.aside').exists()
-    assert not path.exists()
-
-
 def test_a_canvas_of_its_own(folder):
     """As in a notebook: one object, seen while it grows, and no file."""
     with Runner() as runner:
@@ -177,38 +139,6 @@ def test_a_request_unlike_the_training_is_warned_of(folder, flood_network, caplo
         'inference_options.pad_value is 0.05, but the model was trained with 0.1',
         'inference_options.move_threshold is 0.9, but the model was trained with 0.8',
     ]
-
-
-def test_what_is_set_aside_is_kept(folder):
-    """Two requests in turn, each stopped: neither loses what it has done."""
-    saved = storage.subvolume_path(folder / 'results', (0, 0, 0), 'cpoint')
-    made = []
-    for policy in ('PolicyPeaks', 'PolicyGrid3d', 'PolicyPeaks', 'PolicyGrid3d'):
-        with Runner() as runner:
-            request = read_request(flood.write_request(folder))
-            runner.start(read_text(request, f'seed_policy: "{policy}"'))
-            runner.stop.set()
-            with pytest.raises(Interrupted):
-                runner.run((0, 0, 0), SIZE_ZYX)
-        made.append(saved.read_bytes())
-    aside = [saved.with_suffix(f'.cpoint.aside{i}') for i in ('', '2', '3')]
-    assert [path.read_bytes() for path in aside] == made[:3]
-
-
-def test_a_folder_of_weights_means_those_that_were_there_at_the_start(folder, caplog, tmp_path):
-    """While training goes on, a resumed box must not continue with other weights."""
-    shutil.copytree((folder / 'flood').resolve(), tmp_path / 'training')
-    request = read_request(flood.write_request(folder))
-    request.model_checkpoint_path = str(tmp_path / 'training')
-    for step in (1, 2):
-        with Runner() as runner:
-            runner.start(request)
-            runner.stop.set()
-            caplog.clear()
-            with caplog.at_level(logging.INFO), pytest.raises(Interrupted):
-                runner.run((0, 0, 0), SIZE_ZYX)
-        assert ('made with another request' in caplog.text) == (step == 2)
-        CheckpointWriter(tmp_path / 'training').save(flood.make_network().named_variables(), 2)
 
 
 def test_a_result_says_what_it_was_made_with(folder, tmp_path, monkeypatch):
@@ -348,49 +278,3 @@ def test_a_checkpoint_loads_as_a_result_only_when_allowed(folder):
         storage.load_segmentation(folder / 'results', (0, 0, 0))
     labels, _ = storage.load_segmentation(folder / 'results', (0, 0, 0), True, split_cc=False)
     np.testing.assert_array_equal(labels, canvas.segmentation)
-
-
-def test_a_checkpoint_of_another_request_is_moved_aside(folder, caplog):
-    """Its seeds and thresholds would be mixed with those of this one."""
-    saved = storage.subvolume_path(folder / 'results', (0, 0, 0), 'cpoint')
-    request = read_request(flood.write_request(folder))
-    for change, goes_on in (('batch_size: 4', True), ('seed_policy: "PolicyGrid3d"', False)):
-        with Runner() as runner:
-            runner.start(request)
-            runner.stop.set()
-            with pytest.raises(Interrupted):
-                runner.run((0, 0, 0), SIZE_ZYX)
-        assert saved.exists()
-        caplog.clear()
-        with caplog.at_level(logging.INFO):
-            run(folder, change)
-        assert ('going on from' in caplog.text) == goes_on
-        assert ('made with another request' in caplog.text) == (not goes_on)
-        (folder / 'results' / '0' / '0' / 'seg-0_0_0.npz').unlink()
-    assert saved.with_suffix('.cpoint.aside').exists()
-
-
-@pytest.mark.parametrize('change', [None, 'ids', 'voxels'])
-def test_a_checkpoint_of_another_init_segmentation_is_moved_aside(folder, caplog, change):
-    """What it holds of these labels would be mixed with the ids that they have now."""
-    given = np.where(flood.write_volume(folder) == 2, 7, 0)
-    with h5py.File(folder / 'volume.h5', 'a') as file:
-        file['given'] = given
-    extra = f'init_segmentation {{ hdf5: "{folder}/volume.h5:given" }}'
-    with Runner() as runner:
-        runner.start(read_text(read_request(flood.write_request(folder)), extra))
-        runner.stop.set()
-        with pytest.raises(Interrupted):
-            runner.run((0, 0, 0), SIZE_ZYX)
-    if change == 'ids':
-        given *= 2
-    elif change == 'voxels':
-        given[:, :, 20:] = 0
-    with h5py.File(folder / 'volume.h5', 'a') as file:
-        file['given'][...] = given
-    with caplog.at_level(logging.INFO):
-        canvas = run(folder, extra)
-    assert ('going on from' in caplog.text) == (change is None)
-    assert ('made with another init_segmentation' in caplog.text) == (change is not None)
-    assert canvas.to_given_id[1] == given.max()
-    np.testing.assert_array_equal(canvas.segmentation == 1, given > 0)

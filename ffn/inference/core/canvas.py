@@ -6,7 +6,9 @@ See Januszewski et al. 2018, Methods, "Inference". NumPy only; the network is be
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +21,7 @@ from ffn.inference.core.counters import Counters
 from ffn.inference.core.growing import GrowingObject
 from ffn.inference.core.interrupted import Interrupted as Interrupted  # for those who catch it
 from ffn.inference.core.options import CanvasOptions
-from ffn.inference.core.prefilled import checksum, most_covered, number
+from ffn.inference.core.prefilled import about_prefilled, checksum, most_covered, number
 from ffn.inference.core.protocols import Network, Seeds
 from ffn.inference.core.restrictor import Restrictor
 from ffn.inference.core.step import NetworkStep
@@ -380,17 +382,14 @@ class Canvas:
         self.to_given_id = dict(enumerate(given.tolist()))
         self.to_canvas_id = {given_id: i for i, given_id in self.to_given_id.items()}
 
-    def given_ids(self) -> np.ndarray | None:
-        """Ids that segments 0, 1, … had before `prefill`, uint64 [n + 1], or None without one."""
-        if not self.prefilled:
-            return None
-        return np.array([self.to_given_id[i] for i in range(self.prefilled + 1)], dtype=np.uint64)
-
     def about_prefilled(self) -> dict[str, np.ndarray]:
         """What a result says of prefilled segments, as arguments of `storage.save_result`."""
-        given, joined = self.given_ids(), np.array(self.joined_seeds, np.int64)
-        members = {} if given is None else {'given_ids': given}
-        return {**members, 'joined_seeds': joined} if len(joined) else members
+        return about_prefilled(self.to_given_id, self.joined_seeds)
+
+    @functools.cached_property
+    def input_crcs(self) -> dict[str, int]:
+        """Checksums of the image and of each mask, by which checkpoints know them."""
+        return {'image': zlib.crc32(self.image.data), **self.restrictor.crcs()}
 
     def segmented_voxels(self) -> int:
         """Number of voxels that belong to segments."""

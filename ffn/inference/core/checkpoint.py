@@ -36,13 +36,16 @@ _MEMBERS = (
 )
 
 
-def save_checkpoint(canvas: Canvas, path: str | Path, settings: bytes = b'') -> None:
+def save_checkpoint(
+    canvas: Canvas, path: str | Path, settings: bytes = b'', network: str = ''
+) -> None:
     """Writes a canvas atomically, even in the middle of an object.
 
     Args:
       canvas: what to save; its seed policy is set.
       path: the checkpoint.
       settings: the settings of the run; a checkpoint is only restored under the same settings.
+      network: digest of the weights, which must be the same as well; '' where there is none.
     """
     policy = _seeds(canvas).get_state()
     growing = canvas.growing
@@ -54,6 +57,7 @@ def save_checkpoint(canvas: Canvas, path: str | Path, settings: bytes = b'') -> 
         'seed_index': policy['index'],
         'prefilled': canvas.prefilled,
         'limited': canvas.limited,
+        'made_from': _made_from(canvas, network),
         **({'prefilled_crc': canvas.prefilled_crc} if canvas.prefilled else {}),
         **({'joined_seeds': canvas.joined_seeds} if canvas.joined_seeds else {}),
     }
@@ -76,20 +80,24 @@ def save_checkpoint(canvas: Canvas, path: str | Path, settings: bytes = b'') -> 
     save_npz(path, **members)
 
 
-def restore_checkpoint(canvas: Canvas, path: str | Path, settings: bytes = b'') -> None:
-    """Brings a new canvas, with its seed policy set, to the state of a checkpoint.
+def restore_checkpoint(
+    canvas: Canvas, path: str | Path, settings: bytes = b'', network: str = ''
+) -> None:
+    """Brings a new canvas, with its seed policy set, to the state of a checkpoint; see `save_checkpoint`.
 
     Raises:
-      UserError: a file that is damaged, unsafe, or from another subvolume, other settings or another init_segmentation. The
-        segments of the canvas are unchanged, but it must not be used afterwards.
+      UserError: a file that is damaged, unsafe, or from another subvolume, other settings or other volumes or weights.
+        The segments of the canvas are unchanged, but it must not be used afterwards.
     """
     data = read_npz(path, _MEMBERS, [OriginInfo], canvas.shape)
     if stored_bytes(data.get('settings', np.zeros(0, np.uint8)), path) != settings:
         raise UserError(f'{path} was made with another request')
     try:
+        _check_shapes(data, canvas)
         state = json.loads(bytes(data['state'].item()))
         if state.get('prefilled_crc', 0) != canvas.prefilled_crc:
             raise UserError(f'{path} was made with another init_segmentation')
+        _check_made_from(state.get('made_from'), _made_from(canvas, network), path)
         _restore(canvas, data, state)
     except UserError:
         raise
@@ -97,12 +105,26 @@ def restore_checkpoint(canvas: Canvas, path: str | Path, settings: bytes = b'') 
         raise UserError(f'{path} is no usable checkpoint: {reason(error)}') from error
 
 
-def _restore(canvas: Canvas, data: dict[str, Any], state: dict[str, Any]) -> None:
+def _made_from(canvas: Canvas, network: str) -> dict[str, Any]:
+    return {'network': network, **canvas.input_crcs}
+
+
+def _check_made_from(there: dict[str, Any] | None, here: dict[str, Any], path: str | Path) -> None:
+    """Compares what a checkpoint was made from with what would go on; what earlier versions wrote does not say."""
+    names = {**here, **(there or here)}
+    if changed := [n for n in names if (there or here).get(n) != here.get(n)]:
+        raise UserError(f'{path} was made with another {" and another ".join(changed)}')
+
+
+def _check_shapes(data: dict[str, Any], canvas: Canvas) -> None:
     for name in ('segmentation', 'seg_prob'):
         if data[name].shape != tuple(canvas.shape) or data[name].dtype.kind not in 'iu':
             raise ValueError(
                 f'{name} is {data[name].dtype} of shape {data[name].shape}, not {tuple(canvas.shape)}'
             )
+
+
+def _restore(canvas: Canvas, data: dict[str, Any], state: dict[str, Any]) -> None:
     growing = state['growing']
     if growing is not None:
         growing = GrowingObject(**{**growing, 'start': _position(growing['start'], canvas)})
@@ -166,7 +188,12 @@ class Checkpointer:
     """An observer that saves a canvas: at a fixed interval, and when the run is asked to stop."""
 
     def __init__(
-        self, path: str | Path, interval_s: float, stop: threading.Event, settings: bytes = b''
+        self,
+        path: str | Path,
+        interval_s: float,
+        stop: threading.Event,
+        settings: bytes = b'',
+        network: str = '',
     ):
         """Makes a checkpointer.
 
@@ -175,8 +202,9 @@ class Checkpointer:
           interval_s: seconds between checkpoints; 0 or less: only when stopped.
           stop: set to end the run.
           settings: see `save_checkpoint`.
+          network: see `save_checkpoint`.
         """
-        self._settings = settings
+        self._made_with = settings, network
         self._path = path
         self._interval = interval_s
         self._stop = stop
@@ -194,7 +222,7 @@ class Checkpointer:
         if not (stopping or due):
             return
         try:
-            save_checkpoint(canvas, self._path, self._settings)
+            save_checkpoint(canvas, self._path, *self._made_with)
             logging.info('saved checkpoint %s', self._path)
         except OSError as error:
             if stopping:

@@ -7,6 +7,7 @@ free space of a voxel or two along its surface, which holds nothing but would co
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -29,6 +30,26 @@ def checksum(segments: np.ndarray, given: np.ndarray) -> int:
     if len(given) == 1:
         return 0
     return zlib.crc32(np.ascontiguousarray(segments).data, zlib.crc32(given.tobytes()))
+
+
+def about_prefilled(
+    to_given_id: Mapping[int, int], joined_seeds: Sequence[tuple[int, ...]]
+) -> dict[str, np.ndarray]:
+    """What a result says of the segments that a canvas was filled with.
+
+    Args:
+      to_given_id: segment 0, 1, … n → what it was called before.
+      joined_seeds: see `ffn.inference.core.canvas.Canvas`.
+
+    Returns:
+      uint64 [n + 1] `given_ids` and int64 [m, 5] `joined_seeds`, each only where there is any.
+    """
+    given, joined = (
+        np.array(list(to_given_id.values()), np.uint64),
+        np.array(joined_seeds, np.int64),
+    )
+    members = {'given_ids': given} if len(given) > 1 else {}
+    return {**members, 'joined_seeds': joined} if len(joined) else members
 
 
 def most_covered(

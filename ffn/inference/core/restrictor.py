@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,19 +14,22 @@ class ShiftMask:
     """Positions near which neighbouring sections are shifted against each other.
 
     The mask is coarser than the image in x and y.
+
+    Attributes:
+      shifted: bool [z, y, x], coarse voxels that are shifted too much.
     """
 
     def __init__(self, shifted: np.ndarray, origin: Xyz, corner: Xyz, scale: int, around: Box):
         """Makes a mask.
 
         Args:
-          shifted: bool [z, y, x], coarse voxels that are shifted too much.
+          shifted: see the class.
           origin: coarse coordinates of its first voxel.
           corner: first voxel of the subvolume, full resolution.
           scale: full-resolution voxels per coarse voxel in x and y.
           around: box around a position that must be free of shifts; start counts from the position.
         """
-        self._shifted, self._origin, self._corner = shifted, origin, corner
+        self.shifted, self._origin, self._corner = shifted, origin, corner
         self._scale, self._around = scale, around
 
     def is_free(self, pos_zyx: Sequence[int]) -> bool:
@@ -33,8 +37,8 @@ class ShiftMask:
         position = Zyx.of(pos_zyx).xyz
         first = Xyz(*map(sum, zip(position, self._corner, self._around.start, strict=True)))
         box = coarse_box(Box(first, self._around.size), self._scale).relative_to(self._origin)
-        inside = box.intersection(Box.of_shape(self._shifted.shape))
-        return inside is None or not self._shifted[inside.slices_zyx].any()
+        inside = box.intersection(Box.of_shape(self.shifted.shape))
+        return inside is None or not self.shifted[inside.slices_zyx].any()
 
 
 def coarse_box(box: Box, scale: int) -> Box:
@@ -75,6 +79,16 @@ class Restrictor:
     def allows_seed(self, pos_zyx: Sequence[int]) -> bool:
         """Whether a seed may be placed at a position of the subvolume."""
         return self.seed_mask is None or not self.seed_mask[tuple(pos_zyx)]
+
+    def crcs(self) -> dict[str, int]:
+        """CRC-32 of each mask that there is, by its name."""
+        shifts = None if self._shift_mask is None else self._shift_mask.shifted
+        masks = {'mask': self.mask, 'seed mask': self.seed_mask, 'shift mask': shifts}
+        return {
+            name: zlib.crc32(np.ascontiguousarray(mask).data)
+            for name, mask in masks.items()
+            if mask is not None
+        }
 
     @property
     def everything_masked(self) -> bool:

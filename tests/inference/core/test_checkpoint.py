@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from ffn.inference.core.canvas import Interrupted
 from ffn.inference.core.checkpoint import Checkpointer, restore_checkpoint
+from ffn.inference.core.restrictor import Restrictor, ShiftMask
 from ffn.inference.seeds.registry import make_policy
 from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz
 from tests.inference.oracle import OracleNetwork, oracle_canvas
 
 POLICY = (
@@ -32,13 +34,14 @@ def labels():
     return image
 
 
-def new_canvas(movement=''):
+def new_canvas(movement='', image=None, restrictor=None):
     canvas = oracle_canvas(
-        labels(),
+        labels() if image is None else image,
         OracleNetwork(),
         min_segment_size=50,
         keep_history=True,
         movement_policy=(movement, ''),
+        restrictor=restrictor,
     )
     canvas.seed_policy = make_policy(canvas.view, *POLICY)
     return canvas
@@ -104,6 +107,57 @@ def test_checkpoints_are_written_at_their_interval(tmp_path):
     canvas.observers.append(Checkpointer(path, 0, threading.Event()))
     canvas.segment_all(canvas.seed_policy)
     assert not path.exists()
+
+
+def interrupted(path, **canvas_arguments):
+    """Saves a canvas in mid-object, made by a network called A."""
+    canvas, stop = new_canvas(**canvas_arguments), threading.Event()
+    stop.set()
+    canvas.observers.append(Checkpointer(path, 0, stop, b'', 'A'))
+    with pytest.raises(Interrupted):
+        canvas.segment_all(canvas.seed_policy)
+
+
+def restrictor(**places):
+    """Masks that forbid one voxel, if any."""
+    masks = {name: np.zeros((18, 26, 34), bool) for name in places}
+    for name, place in places.items():
+        masks[name][place] = True
+    shifted = masks.pop('shift_mask', None)
+    if shifted is not None:
+        around = Box(Xyz(0, 0, 0), Xyz(1, 1, 1))
+        masks['shift_mask'] = ShiftMask(shifted, Xyz(0, 0, 0), Xyz(0, 0, 0), 1, around)
+    return Restrictor(**masks)
+
+
+@pytest.mark.parametrize(
+    ('name', 'what'), [('mask', 'mask'), ('seed_mask', 'seed mask'), ('shift_mask', 'shift mask')]
+)
+def test_a_checkpoint_of_other_masks_is_refused(tmp_path, name, what):
+    path, place = tmp_path / 'seg.cpoint', (17, 25, 33)
+    interrupted(path, restrictor=restrictor(**{name: place}))
+    restore_checkpoint(new_canvas(restrictor=restrictor(**{name: place})), path, b'', 'A')
+    for masks in ({name: (17, 25, 32)}, {}):
+        with pytest.raises(UserError, match=f'was made with another {what}$'):
+            restore_checkpoint(new_canvas(restrictor=restrictor(**masks)), path, b'', 'A')
+
+
+def test_a_checkpoint_of_another_image_and_network_is_refused(tmp_path):
+    path, other = tmp_path / 'seg.cpoint', labels()
+    interrupted(path)
+    restore_checkpoint(new_canvas(), path, b'', 'A')
+    with pytest.raises(UserError, match=r'was made with another network$'):
+        restore_checkpoint(new_canvas(), path, b'', 'B')
+    other[17, 25, 33] = 1
+    with pytest.raises(UserError, match=r'was made with another network and another image$'):
+        restore_checkpoint(new_canvas(image=other), path, b'', 'B')
+
+
+def test_a_checkpoint_of_an_earlier_version_does_not_say_what_it_was_made_from(tmp_path):
+    path = tmp_path / 'seg.cpoint'
+    interrupted(path)
+    change_state(path, 'made_from', value=None)
+    restore_checkpoint(new_canvas(), path, b'', 'B')
 
 
 def test_a_foreign_or_truncated_checkpoint_is_refused_and_changes_nothing(tmp_path):

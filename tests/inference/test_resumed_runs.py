@@ -1,0 +1,164 @@
+"""Runs that go on from a checkpoint, and checkpoints that are moved aside because they are of something else."""
+
+import contextlib
+import logging
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+
+from ffn.inference import storage
+from ffn.inference.core.canvas import Interrupted
+from ffn.inference.request import read_request
+from ffn.inference.runner import Runner
+from ffn.models.checkpoints import CheckpointWriter
+from tests.inference import flood
+from tests.inference.test_runner import SIZE_ZYX, read_text, run
+
+
+@pytest.fixture
+def folder(flood_folder):
+    return flood_folder
+
+
+def test_events_name_the_subvolume_and_the_step(folder, events):
+    stop_at_step(folder, 3)
+    [saved] = [event for event in events() if 'saved checkpoint' in event['message']]
+    assert (saved['subvolume'], saved['step']) == ('2_1_0', 3)
+
+
+def stop_at_step(folder, step, request=None):
+    """Begins a box at x,y,z 2,1,0, or goes on with it, and stops after a step."""
+    with Runner() as runner:
+        runner.start(request or read_request(flood.write_request(folder)))
+
+        @contextlib.contextmanager
+        def on_canvas(canvas):
+            def stop(canvas):
+                if canvas.counters['predict-calls'] == step:
+                    runner.stop.set()
+
+            with canvas.observed_by(stop):
+                yield
+
+        runner.on_canvas = on_canvas
+        with pytest.raises(Interrupted):
+            runner.run((0, 1, 2), (20, 25, 36))
+
+
+def test_a_damaged_checkpoint_is_moved_aside(folder, caplog):
+    path = storage.subvolume_path(folder / 'results', (0, 0, 0), 'cpoint')
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b'PK\3\4 and nothing more')
+    with caplog.at_level(logging.WARNING):
+        canvas = run(folder)
+    assert canvas.origins
+    assert 'starts afresh' in caplog.text
+    assert path.with_suffix('.cpoint.aside').exists()
+    assert not path.exists()
+
+
+def test_what_is_set_aside_is_kept(folder):
+    """Two requests in turn, each stopped: neither loses what it has done."""
+    saved = storage.subvolume_path(folder / 'results', (0, 0, 0), 'cpoint')
+    made = []
+    for policy in ('PolicyPeaks', 'PolicyGrid3d', 'PolicyPeaks', 'PolicyGrid3d'):
+        with Runner() as runner:
+            request = read_request(flood.write_request(folder))
+            runner.start(read_text(request, f'seed_policy: "{policy}"'))
+            runner.stop.set()
+            with pytest.raises(Interrupted):
+                runner.run((0, 0, 0), SIZE_ZYX)
+        made.append(saved.read_bytes())
+    aside = [saved.with_suffix(f'.cpoint.aside{i}') for i in ('', '2', '3')]
+    assert [path.read_bytes() for path in aside] == made[:3]
+
+
+def test_a_folder_of_weights_means_those_that_were_there_at_the_start(folder, caplog, tmp_path):
+    """While training goes on, a resumed box must not continue with other weights."""
+    shutil.copytree((folder / 'flood').resolve(), tmp_path / 'training')
+    request = read_request(flood.write_request(folder))
+    request.model_checkpoint_path = str(tmp_path / 'training')
+    for step in (1, 2):
+        with Runner() as runner:
+            runner.start(request)
+            runner.stop.set()
+            caplog.clear()
+            with caplog.at_level(logging.INFO), pytest.raises(Interrupted):
+                runner.run((0, 0, 0), SIZE_ZYX)
+        assert ('made with another request' in caplog.text) == (step == 2)
+        CheckpointWriter(tmp_path / 'training').save(flood.make_network().named_variables(), 2)
+
+
+def test_a_checkpoint_of_another_request_is_moved_aside(folder, caplog):
+    """Its seeds and thresholds would be mixed with those of this one."""
+    saved = storage.subvolume_path(folder / 'results', (0, 0, 0), 'cpoint')
+    request = read_request(flood.write_request(folder))
+    for change, goes_on in (('batch_size: 4', True), ('seed_policy: "PolicyGrid3d"', False)):
+        with Runner() as runner:
+            runner.start(request)
+            runner.stop.set()
+            with pytest.raises(Interrupted):
+                runner.run((0, 0, 0), SIZE_ZYX)
+        assert saved.exists()
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            run(folder, change)
+        assert ('going on from' in caplog.text) == goes_on
+        assert ('made with another request' in caplog.text) == (not goes_on)
+        (folder / 'results' / '0' / '0' / 'seg-0_0_0.npz').unlink()
+    assert saved.with_suffix('.cpoint.aside').exists()
+
+
+@pytest.mark.parametrize('change', ['network', 'image', 'mask'])
+def test_a_checkpoint_of_what_has_the_same_name_is_moved_aside(folder, caplog, tmp_path, change):
+    """Two networks, or two versions of a volume, would be mixed in one result."""
+    shutil.copytree((folder / 'flood').resolve(), tmp_path / 'training')
+    with h5py.File(folder / 'volume.h5', 'a') as file:
+        file['mask'] = np.zeros(SIZE_ZYX, np.uint8)
+    hidden = f'mask {{ hdf5: "{folder}/volume.h5:mask" }} channels {{ values: 1 }}'
+    request = read_text(
+        read_request(flood.write_request(folder)), f'masks {{ volume {{ {hidden} }} }}'
+    )
+    request.model_checkpoint_path = f'{tmp_path}/training/model.ckpt-1'
+    stop_at_step(folder, 3, request)
+    if change == 'network':
+        weights = flood.make_network().named_variables()
+        weights['seed_update/conv_lom/biases'].assign_add([0.01])
+        CheckpointWriter(tmp_path / 'training').save(weights, 1)
+    else:
+        with h5py.File(folder / 'volume.h5', 'a') as file:
+            file['mask' if change == 'mask' else 'raw'][-1, -1, -1] = 1 if change == 'mask' else 9
+    with caplog.at_level(logging.WARNING):
+        stop_at_step(folder, 3, request)
+    assert f'seg-2_1_0.cpoint was made with another {change}; ' in caplog.text
+    caplog.clear()
+    stop_at_step(folder, 6, request)
+    assert 'was made with' not in caplog.text
+
+
+@pytest.mark.parametrize('change', [None, 'ids', 'voxels'])
+def test_a_checkpoint_of_another_init_segmentation_is_moved_aside(folder, caplog, change):
+    """What it holds of these labels would be mixed with the ids that they have now."""
+    given = np.where(flood.write_volume(folder) == 2, 7, 0)
+    with h5py.File(folder / 'volume.h5', 'a') as file:
+        file['given'] = given
+    extra = f'init_segmentation {{ hdf5: "{folder}/volume.h5:given" }}'
+    with Runner() as runner:
+        runner.start(read_text(read_request(flood.write_request(folder)), extra))
+        runner.stop.set()
+        with pytest.raises(Interrupted):
+            runner.run((0, 0, 0), SIZE_ZYX)
+    if change == 'ids':
+        given *= 2
+    elif change == 'voxels':
+        given[:, :, 20:] = 0
+    with h5py.File(folder / 'volume.h5', 'a') as file:
+        file['given'][...] = given
+    with caplog.at_level(logging.INFO):
+        canvas = run(folder, extra)
+    assert ('going on from' in caplog.text) == (change is None)
+    assert ('made with another init_segmentation' in caplog.text) == (change is not None)
+    assert canvas.to_given_id[1] == given.max()
+    np.testing.assert_array_equal(canvas.segmentation == 1, given > 0)
