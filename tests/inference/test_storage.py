@@ -156,6 +156,22 @@ def test_a_checkpoint_stands_in_only_when_allowed(tmp_path):
     assert storage.load_segmentation(tmp_path, CORNER, allow_cpoint=True)[0].any()
 
 
+def test_a_checkpoint_has_its_own_probabilities(tmp_path):
+    qprob = np.where(labels() == 1, np.uint8(200), np.uint8(100))
+    save(
+        tmp_path, qprob=np.full_like(qprob, 255)
+    ).unlink()  # the probabilities of an earlier run stay
+    path = storage.subvolume_path(tmp_path, CORNER, 'cpoint')
+    storage.save_npz(path, segmentation=labels(), seg_prob=qprob)
+    for _ in range(2):
+        loaded, _ = storage.load_segmentation(tmp_path, CORNER, True, 0.5, split_cc=False)
+        assert np.array_equal(loaded, labels() == 1)
+        path.with_suffix('.prob').unlink(missing_ok=True)
+    storage.save_npz(path, segmentation=labels(), seg_prob=qprob[1:])
+    with pytest.raises(UserError, match=r'\.cpoint holds no seg_prob, uint8 of shape'):
+        storage.load_segmentation(tmp_path, CORNER, True, 0.5)
+
+
 def test_the_published_segmentation_loads(data_dir, tmp_path):
     path = storage.subvolume_path(tmp_path, (0, 0, 0), 'npz')
     path.parent.mkdir(parents=True)
