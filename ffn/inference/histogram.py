@@ -22,7 +22,7 @@ def load_reference(path: str) -> np.ndarray:
     """
     data = read_npz(path, ['cdf', 'histogram'], [], ())
     cdf = data['cdf'] if 'cdf' in data else np.cumsum(data.get('histogram', []))
-    if cdf.shape != (256,) or not cdf[-1] > 0 or np.any(np.diff(cdf) < 0):
+    if cdf.shape != (256,) or not 0 < cdf[-1] < np.inf or not np.all(np.diff(cdf) >= 0):
         raise UserError(
             f'reference_histogram {path} must hold `histogram`, the counts of the 256 intensities, or '
             '`cdf`, their running sum'

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Callable
 from typing import Any
 
 from ffn.utils.errors import UserError, reason
@@ -53,17 +53,21 @@ def check_folder(path: str, what: str) -> None:
         raise UserError(f'{what} is {path}; expected a folder of this machine, not a URL')
 
 
-def parse_json(text: str, what: str, parse_constant: Callable[[str], Any] | None = None) -> Any:
-    """Parses JSON in which no object has a key twice; a byte order mark is skipped.
+def parse_json(text: str, what: str) -> Any:
+    """Parses JSON in which no object has a key twice and all numbers are finite; a byte order mark is skipped.
 
     Args:
       text: the JSON.
       what: name of the flag, field or file, for errors.
-      parse_constant: see `json.loads`.
 
     Raises:
-      UserError: it is not JSON, or names a key twice.
+      UserError: it is not JSON, names a key twice, or holds NaN, Infinity or a number too great for a float.
     """
+
+    def finite(number: str) -> float:
+        if not math.isfinite(value := float(number)):
+            raise UserError(f'{what} holds {number}, which is no finite number')
+        return value
 
     def check_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -75,7 +79,10 @@ def parse_json(text: str, what: str, parse_constant: Callable[[str], Any] | None
 
     try:
         return json.loads(
-            without_mark(text), object_pairs_hook=check_keys, parse_constant=parse_constant
+            without_mark(text),
+            object_pairs_hook=check_keys,
+            parse_float=finite,
+            parse_constant=finite,
         )
     except UserError:
         raise

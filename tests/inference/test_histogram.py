@@ -66,6 +66,16 @@ def test_sections_are_matched_one_by_one():
     assert whole[0].max() == 10
 
 
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+@pytest.mark.parametrize('place', [0, 100, 255])
+def test_a_reference_that_is_not_finite(tmp_path, place, value):
+    cdf = np.linspace(0, 1, 256)
+    cdf[place] = value
+    np.savez(tmp_path / 'h.npz', cdf=cdf)
+    with pytest.raises(UserError, match=r'h\.npz must hold'):
+        load_reference(str(tmp_path / 'h.npz'))
+
+
 def test_errors(images, tmp_path):
     np.savez(tmp_path / 'h.npz', histogram=np.zeros(256))
     with pytest.raises(UserError, match='must hold `histogram`'):

@@ -238,7 +238,7 @@ def test_auto_is_what_it_was_taken_for(folder, caplog, monkeypatch):
      'shift_mask_fov { start { x: 0 y: 0 z: 0 } size { x: 0 y: 1 z: 1 } }', 'shift_mask_fov has size'),
     ('movement_policy_name: "Jump"', 'FaceMaxMovementPolicy'),
     ('movement_policy_args: "{\\"deltas\\": [1, 1, 4]}"', 'z,y,x 2,2,3'),
-    ('seed_policy: "PolicyGrid3d" seed_policy_args: "{\\"step\\": 0}"', 'PolicyGrid3d cannot compute'),
+    ('seed_policy: "PolicyGrid3d" seed_policy_args: "{\\"step\\": 0}"', 'step is 0; expected a whole number, 1 or more'),
     ('shift_mask { hdf5: "volume.h5:raw" } shift_mask_scale: 1', 'shift_mask_threshold is 0'),
     ('voxel_size { x: 1 y: 0 z: 1 }', 'voxel_size is x,y,z 1,0,1'),
     ('seed_policy_args: "{\\"step\\": 3}"', 'PolicyPeaks'),

@@ -12,6 +12,12 @@ def test_a_key_twice(text):
         parse_json(text, 'model_args')
 
 
+@pytest.mark.parametrize('number', ['NaN', 'Infinity', '-Infinity', '1e999', '-1.5E400'])
+def test_a_number_that_is_not_finite(number):
+    with pytest.raises(UserError, match=f'^model_args holds {number}, which is no finite number$'):
+        parse_json(f'{{"a": [1.5, {number}]}}', 'model_args')
+
+
 def test_a_key_in_two_objects_and_a_mark_before_them():
     assert parse_json('\ufeff[{"a": 1}, {"a": {"a": 2}}]', 'it') == [{'a': 1}, {'a': {'a': 2}}]
 

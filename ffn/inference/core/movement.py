@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import itertools
+import math
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -91,7 +92,12 @@ class FaceMaxMovementPolicy:
           view: the canvas.
           deltas_zyx: distance of the faces from the centre, voxels.
           score_threshold: least logit of a candidate.
+
+        Raises:
+          ValueError: the threshold is no number.
         """
+        if math.isnan(float(score_threshold)):
+            raise ValueError(f'score_threshold is {score_threshold}; expected a logit')
         self._view = view
         self._deltas = Zyx.of(deltas_zyx)
         self._threshold = float(score_threshold)
@@ -292,7 +298,7 @@ def make_policy(
     kwargs.setdefault('score_threshold', score_threshold)
     try:
         policy: MovementPolicy = cls(view, deltas_zyx, **kwargs)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(

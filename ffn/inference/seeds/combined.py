@@ -42,6 +42,8 @@ class SequentialPolicies(SeedPolicy):
           policies: [name, arguments] of each.
         """
         super().__init__(view)
+        if not policies:
+            raise ValueError('policies is empty; expected one or more')
         self._policies = [make_policy(view, name, kwargs) for name, kwargs in policies]
         self._current = 0
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ffn.inference.seeds.policy import SeedPolicy, SeedView
+from ffn.inference.seeds.policy import SeedPolicy, SeedView, whole
 
 
 class PolicyGrid3d(SeedPolicy):
@@ -26,7 +26,7 @@ class PolicyGrid3d(SeedPolicy):
           offsets: where each pass begins, voxels.
         """
         super().__init__(view)
-        self._step, self._offsets = step, offsets
+        self._step, self._offsets = _checked(step, offsets)
 
     def points(self) -> np.ndarray:
         """See base class."""
@@ -49,7 +49,7 @@ class PolicyGrid2d(SeedPolicy):
     ):
         """Makes a policy; see PolicyGrid3d."""
         super().__init__(view)
-        self._step, self._offsets = step, offsets
+        self._step, self._offsets = _checked(step, offsets)
 
     def points(self) -> np.ndarray:
         """See base class."""
@@ -60,6 +60,12 @@ class PolicyGrid2d(SeedPolicy):
                 for offset in self._offsets
             ]
         )
+
+
+def _checked(step: int, offsets: Sequence[int]) -> tuple[int, list[int]]:
+    if not offsets:
+        raise ValueError('offsets is empty; expected one for each pass')
+    return whole(step, 'step', 1), [whole(offset, 'an offset') for offset in offsets]
 
 
 def _grid(axes: Sequence[Iterable[int]]) -> np.ndarray:

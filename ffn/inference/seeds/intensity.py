@@ -7,7 +7,7 @@ from scipy import ndimage
 from skimage.feature import peak_local_max
 from skimage.morphology import disk
 
-from ffn.inference.seeds.policy import SeedPolicy, SeedView, sort_zyx
+from ffn.inference.seeds.policy import SeedPolicy, SeedView, sort_zyx, whole
 
 
 def _unmasked(view: SeedView) -> np.ndarray:
@@ -116,7 +116,7 @@ class PolicyImagePeaks2DDisk(SeedPolicy):
         if disk_radius < 0:
             raise ValueError(f'disk_radius is {disk_radius}; expected 0 or more voxels')
         self._args = {
-            'min_distance': min_distance_2d,
+            'min_distance': whole(min_distance_2d, 'min_distance_2d', 0),
             'threshold_rel': threshold_rel,
             'footprint': disk(disk_radius, dtype=bool),
             'p_norm': 2,
@@ -151,7 +151,10 @@ class PolicyDenseSeeds(SeedPolicy):
           invert: take the voxels at or below the threshold instead.
         """
         super().__init__(view)
-        self._threshold, self._erosions, self._invert = threshold, num_erosions, invert
+        if invert not in (True, False):
+            raise ValueError(f'invert is {invert!r}; expected true or false')
+        self._threshold, self._invert = threshold, bool(invert)
+        self._erosions = whole(num_erosions, 'num_erosions', 0)
 
     def points(self) -> np.ndarray:
         """See base class."""

@@ -43,7 +43,7 @@ class SeedView(Protocol):
 _ARGUMENT_ERRORS = (
     TypeError,
     ValueError,
-    ZeroDivisionError,
+    ArithmeticError,
     RuntimeError,
     IndexError,
     AttributeError,
@@ -110,6 +110,23 @@ class SeedPolicy:
     def set_state(self, state: dict[str, Any]) -> None:
         """Continues from what `get_state` returned."""
         self._points, self._index = state['points'], int(state['index'])
+
+
+def whole(value: float, name: str, least: int | None = None) -> int:
+    """Checks an argument that counts voxels, or how often something is done.
+
+    Args:
+      value: the argument.
+      name: its name, for the error.
+      least: the least value that makes sense; None: any does.
+
+    Raises:
+      ValueError: it is no whole number, or less.
+    """
+    if int(value) != value or (least is not None and value < least):
+        expected = 'a whole number' if least is None else f'a whole number, {least} or more'
+        raise ValueError(f'{name} is {value}; expected {expected}')
+    return int(value)
 
 
 def is_constant(image: np.ndarray) -> bool:

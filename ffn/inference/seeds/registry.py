@@ -42,7 +42,7 @@ def make_policy(view: SeedView, name: str, args: str | Mapping[str, Any]) -> See
     cls = policy_class(name)
     try:
         policy: SeedPolicy = cls(view, **kwargs)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f'seed_policy_args {args!r} do not fit {name}: {error}') from error

@@ -140,11 +140,7 @@ def _load(text_or_path: str) -> Any:
             text = path.read_text(encoding='utf-8')
         except UnicodeDecodeError as error:
             raise UserError(f'{WHAT} {path} is no UTF-8 text: {error}') from error
-    return parse_json(text, f'{WHAT}{source}', parse_constant=_refuse_constant)
-
-
-def _refuse_constant(name: str) -> None:
-    raise UserError(f'{WHAT} holds {name}, which is no number')
+    return parse_json(text, f'{WHAT}{source}')
 
 
 def describe() -> str:

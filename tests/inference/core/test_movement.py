@@ -150,6 +150,11 @@ def test_with_equal_moves_it_is_the_other_policy(seed):
         ),
         ('{"within": 2}', 'within 2; expected'),
         ('{"min_unvisited": 5}', 'min_unvisited 5 and'),
+        ('{"coarse": 1e999}', 'movement_policy_args holds 1e999, which is no finite number'),
+        (
+            {'coarse': np.inf},
+            'do not fit CoarseToFineMovementPolicy: cannot convert float infinity',
+        ),
         ('{"coarse": "big"}', 'do not fit CoarseToFineMovementPolicy'),
     ],
 )
@@ -193,6 +198,13 @@ def test_a_class_of_the_user():
         ('', '[1]', 'must be a JSON object'),
         ('', '{', 'is not JSON'),
         ('', '{"deltas": [1, 1, 1], "deltas": [2, 1, 1]}', "has the key 'deltas' twice"),
+        (
+            '',
+            '{"score_threshold": NaN}',
+            'movement_policy_args holds NaN, which is no finite number',
+        ),
+        ('', '{"score_threshold": "nan"}', 'score_threshold is nan; expected a logit'),
+        ('', f'{{"score_threshold": 1{"0" * 400}}}', 'do not fit FaceMaxMovementPolicy'),
         ('', '{"deltas": [8, 8]}', 'three integers z,y,x'),
         ('', '{"deltas": [4, 3, 2]}', r'z,y,x 4,3,2 .*; expected .* z,y,x 2,3,4 \(x,y,z 4,3,2\)'),
         ('', '{"deltas": [2, -1, 2]}', 'z,y,x 2,-1,2'),

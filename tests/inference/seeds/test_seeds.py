@@ -152,7 +152,8 @@ def test_reversed_and_sequential():
 
 
 @pytest.mark.parametrize(
-    ('name', 'args'), [('PolicyGrid3d', '{"step": 0}'), ('PolicyPeaks2d', '{"min_distance": "a"}')]
+    ('name', 'args'),
+    [('PolicyMaxPeaks', '{"min_distance": -2}'), ('PolicyPeaks2d', '{"min_distance": "a"}')],
 )
 def test_arguments_that_only_show_later(name, args):
     with pytest.raises(UserError, match=f'{name} cannot compute its points'):
@@ -205,6 +206,16 @@ def test_a_class_of_the_user():
         ('PolicyPeaks', '{"a": 1}', 'do not fit PolicyPeaks'),
         ('PolicyPeaks', '{a}', 'is not JSON'),
         ('PolicyPeaks2d', '{"sort_cmp": "up"}', 'ascending'),
+        ('PolicyPeaks2d', '{"threshold_abs": NaN}', 'holds NaN, which is no finite number'),
+        ('PolicyGrid3d', '{"step": 0}', 'step is 0; expected a whole number, 1 or more'),
+        ('PolicyGrid2d', '{"step": -4}', 'step is -4; expected'),
+        ('PolicyGrid3d', '{"step": 4.5}', 'step is 4.5; expected'),
+        ('PolicyGrid3d', '{"offsets": [0, 1.5]}', 'an offset is 1.5; expected a whole number$'),
+        ('PolicyGrid2d', '{"offsets": []}', 'offsets is empty'),
+        ('PolicyDenseSeeds', '{"num_erosions": -1}', 'num_erosions is -1; expected'),
+        ('PolicyDenseSeeds', '{"invert": 2}', 'invert is 2; expected true or false'),
+        ('PolicyImagePeaks2DDisk', '{"min_distance_2d": -3}', 'min_distance_2d is -3; expected'),
+        ('SequentialPolicies', '{"policies": []}', 'policies is empty'),
         ('ReverseCoords', '{"policy_to_reverse": "Nothing"}', 'known are'),
     ],
 )
