@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,7 +45,10 @@ class SequentialPolicies(SeedPolicy):
         super().__init__(view)
         if not policies:
             raise ValueError('policies is empty; expected one or more')
-        self._policies = [make_policy(view, name, kwargs) for name, kwargs in policies]
+        made = [make_policy(view, name, kwargs) for name, kwargs in policies]
+        # Sequences within the sequence become part of it, since a state has the points of one.
+        nested = [p._policies if type(p) is SequentialPolicies else [p] for p in made]
+        self._policies: list[SeedPolicy] = list(itertools.chain.from_iterable(nested))
         self._current = 0
 
     def points(self) -> np.ndarray:

@@ -153,7 +153,7 @@ def test_reversed_and_sequential():
 
 @pytest.mark.parametrize(
     ('name', 'args'),
-    [('PolicyMaxPeaks', '{"min_distance": -2}'), ('PolicyPeaks2d', '{"min_distance": "a"}')],
+    [('PolicyMaxPeaks', '{"min_distance": 2.5}'), ('PolicyPeaks2d', '{"min_distance": "a"}')],
 )
 def test_arguments_that_only_show_later(name, args):
     with pytest.raises(UserError, match=f'{name} cannot compute its points'):
@@ -176,6 +176,20 @@ def test_every_policy_resumes_where_it_was(name, tmp_path):
     first = make_policy(seen, name, args)
     begun = [next(first) for _ in range(3)]
     second = make_policy(seen, name, args)
+    second.set_state(first.get_state())
+    assert begun + list(second) == whole
+
+
+@pytest.mark.parametrize('steps', [2, 9, 40, 60])
+def test_sequences_within_a_sequence_resume(steps):
+    inner = ['SequentialPolicies', {'policies': [['PolicyGrid3d', {'step': 9}], ['PolicyMax', {}]]}]
+    args = {'policies': [inner, ['PolicyGrid2d', {'step': 11}], inner]}
+    seen = view(noise_image((14, 22, 30)), margin=(1, 2, 3))
+    whole = list(make_policy(seen, 'SequentialPolicies', args))
+    plain = [p for kind in args['policies'] for p in list(make_policy(seen, *kind))]
+    assert whole == plain
+    first, second = (make_policy(seen, 'SequentialPolicies', args) for _ in range(2))
+    begun = [next(first) for _ in range(steps)]
     second.set_state(first.get_state())
     assert begun + list(second) == whole
 
