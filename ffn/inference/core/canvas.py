@@ -178,7 +178,7 @@ class Canvas:
 
     def reset_state(self, start_zyx: Sequence[int]) -> GrowingObject:
         """Begins a new object at a position: movement and history start afresh."""
-        z, y, x = start_zyx
+        z, y, x = map(int, start_zyx)  # a user's own policy may have integers of NumPy
         self.movement_policy.reset_state((z, y, x))
         counts = self.options.init_activation >= self.options.segment_threshold
         self.growing = growing = GrowingObject((z, y, x), voxels=int(counts))

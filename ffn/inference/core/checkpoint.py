@@ -66,7 +66,7 @@ def save_checkpoint(
         'seg_prob': canvas.seg_prob,
         'origins': np.array(canvas.origins, dtype=object),
         'overlaps': np.array(canvas.overlaps, dtype=object),
-        'state': json.dumps(state).encode(),
+        'state': json.dumps(state, default=_plain).encode(),
         'settings': np.frombuffer(settings, np.uint8),
     }
     if growing is not None:
@@ -78,6 +78,13 @@ def save_checkpoint(
     if canvas.history is not None:
         members['history'] = np.array([(*p, n) for p, n in canvas.history]).reshape(-1, 4)
     save_npz(path, **members)
+
+
+def _plain(value: Any) -> Any:
+    """Numbers and arrays of NumPy as JSON has them: positions of a user's own policies may be such."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f'a state holds {type(value).__name__}, which JSON cannot hold')
 
 
 def restore_checkpoint(

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from ffn.inference.core.canvas import Interrupted
 from ffn.inference.core.checkpoint import Checkpointer, restore_checkpoint
+from ffn.inference.core.movement import FaceMaxMovementPolicy
 from ffn.inference.core.restrictor import Restrictor, ShiftMask
+from ffn.inference.seeds.grids import PolicyGrid3d
 from ffn.inference.seeds.registry import make_policy
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
@@ -158,6 +160,50 @@ def test_a_checkpoint_of_an_earlier_version_does_not_say_what_it_was_made_from(t
     interrupted(path)
     change_state(path, 'made_from', value=None)
     restore_checkpoint(new_canvas(), path, b'', 'B')
+
+
+class NumpySeeds(PolicyGrid3d):
+    """As a user may write it."""
+
+    def __next__(self):
+        return tuple(np.array(super().__next__()))
+
+
+class NumpyMoves(FaceMaxMovementPolicy):
+    """As a user may write it."""
+
+    def __next__(self):
+        return tuple(np.array(super().__next__()))
+
+    def get_state(self):
+        return super().get_state() | {'queue': list(map(np.array, self._queue))}
+
+
+def test_policies_of_a_user_may_yield_integers_of_numpy(tmp_path):
+    def canvas():
+        made = new_canvas()
+        made.movement_policy = NumpyMoves(made.view, (1, 2, 3), made.options.move_threshold)
+        made.seed_policy = NumpySeeds(made.view, 9)
+        return made
+
+    path, uncut, cut = tmp_path / 'seg.cpoint', canvas(), canvas()
+    uncut.segment_all(uncut.seed_policy)
+    stop = threading.Event()
+    save = Checkpointer(path, 0, stop)
+
+    def pause(canvas):
+        if len(canvas.origins) == 2 and canvas.growing is not None and canvas.growing.iters == 3:
+            stop.set()
+        save(canvas)
+
+    cut.observers.append(pause)
+    with pytest.raises(Interrupted):
+        cut.segment_all(cut.seed_policy)
+    resumed = canvas()
+    restore_checkpoint(resumed, path)
+    resumed.segment_all(resumed.seed_policy)
+    assert len(uncut.origins) > 2
+    np.testing.assert_array_equal(resumed.segmentation, uncut.segmentation)
 
 
 def test_a_foreign_or_truncated_checkpoint_is_refused_and_changes_nothing(tmp_path):
