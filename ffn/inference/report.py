@@ -114,7 +114,8 @@ def summary(boxes: Sequence[BoxReport], seconds: float) -> str:
     """
     total = _add_up(boxes)
     if not total['voxels']:
-        return 'the result exists; nothing to do' if len(boxes) == 1 else _format_statuses(total)
+        exists = [box.status for box in boxes] == ['exists']
+        return 'the result exists; nothing to do' if exists else _format_statuses(total)
     rejected, rates = total['rejected'], _rates(total, seconds)
     lines = [_format_statuses(total)] if len(boxes) > 1 else []
     lines += [
@@ -147,7 +148,8 @@ def _rates(total: Mapping[str, Any], seconds: float) -> dict[str, float]:
 
 def _format_statuses(total: Mapping[str, Any]) -> str:
     counts = ', '.join(f'{count} {status}' for status, count in total['boxes'].items())
-    return f'{sum(total["boxes"].values())} boxes: {counts}'
+    boxes = sum(total['boxes'].values())
+    return f'{boxes} {"box" if boxes == 1 else "boxes"}: {counts}'
 
 
 def sum_counters(boxes: Iterable[BoxReport]) -> dict[str, int]:
