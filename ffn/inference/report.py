@@ -29,9 +29,10 @@ class BoxReport:
       resumed_steps: network steps of earlier runs.
       seeds: seeds that were tried.
       objects: objects kept.
+      joined: objects that became part of one of init_segmentation; they are not among the others.
       rejected: reason → number of seeds: the object became too weak or was too small, or the seed was too
         close to a segment.
-      stopped_at_limit: id → the option that ended the growth of an object that was kept.
+      stopped_at_limit: id → the option that ended the growth of an object that was kept, or became part of this one.
       filled_voxels: voxels of all objects, including those that the box was filled with beforehand.
       steps: network steps.
       step_ms: duration of a step as the canvas sees it, including the time spent waiting for others.
@@ -46,6 +47,7 @@ class BoxReport:
     resumed_steps: int = 0
     seeds: int = 0
     objects: int = 0
+    joined: int = 0
     rejected: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
     stopped_at_limit: dict[int, str] = field(default_factory=dict)
     filled_voxels: int = 0
@@ -71,6 +73,7 @@ class BoxReport:
             resumed_steps=canvas.resumed_steps,
             seeds=counts.get('seeds', 0),
             objects=len(canvas.origins),
+            joined=counts.get('joined', 0),
             rejected={why: counts.get(f'rejected-{why}', 0) for why in REASONS},
             stopped_at_limit=dict(canvas.limited),
             filled_voxels=canvas.segmented_voxels(),
@@ -97,6 +100,7 @@ def _add_up(boxes: Sequence[BoxReport]) -> dict[str, Any]:
         'filled_voxels': sum(box.filled_voxels for box in done),
         'seeds': sum(box.seeds for box in done),
         'objects': sum(box.objects for box in done),
+        'joined': sum(box.joined for box in done),
         'rejected': {why: sum(box.rejected[why] for box in done) for why in REASONS},
         'stopped_at_limit': sum(len(box.stopped_at_limit) for box in done),
         'steps': steps,
@@ -126,6 +130,8 @@ def summary(boxes: Sequence[BoxReport], seconds: float) -> str:
         f'{total["steps"]} network steps, {total["step_ms"]:.1f} ms each; {seconds:.1f} s, '
         f'{rates["steps_per_second"]:.1f} steps/s, {rates["voxels_per_second"]:.0f} voxels/s',
     ]
+    if total['joined']:
+        lines.append(f'{total["joined"]} more objects became part of one of init_segmentation')
     if total['resumed_steps']:
         lines.append(f'{total["resumed_steps"]} of the steps were made by earlier runs')
     if total['stopped_at_limit']:

@@ -358,8 +358,8 @@ class Canvas:
         else:
             self.origins[new_id] = storage.OriginInfo(grown.start, grown.iters, grown.seconds)
             self.overlaps[new_id] = np.array([ids, counts], dtype=np.int64)
-            if grown.limit:
-                self.limited[new_id] = grown.limit
+        if grown.limit:
+            self.limited[new_id] = grown.limit
         self.counters.add('voxels-segmented', size)
         self.counters.add('voxels-overlapping', int(counts.sum()))
         self.counters.add_time('valid-time-ms', grown.seconds)

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from ffn.inference import report
 from ffn.inference.core.checkpoint import restore_checkpoint, save_checkpoint
 from ffn.inference.core.prefilled import find_gaps, most_covered
 from tests.inference.core.test_canvas import segment
@@ -57,6 +58,23 @@ def test_what_continues_a_prefilled_segment_becomes_part_of_it(fraction, tmp_pat
         assert set(canvas.about_prefilled()) == {'given_ids'}
     assert len(np.unique(canvas.segmentation[labels == 2])) == 1
     assert not set(np.unique(canvas.segmentation[labels == 2])) & {0, 1}
+
+
+def test_what_joined_is_in_the_report():
+    labels = two_blocks()
+    given = np.where(labels == 1, 7, 0)
+    given[:, :, 9:] = 0
+    canvas = oracle_canvas(labels, join_fraction=0.1, max_object_steps=4)
+    canvas.prefill(given)
+    end = np.argwhere((labels == 1) & (given == 0) & (np.indices(labels.shape)[2] == 11))
+    segment(canvas, [tuple(end[len(end) // 2].tolist()), (9, 12, 22)])
+    told = report.BoxReport.of_canvas(canvas)
+    assert (told.objects, told.joined) == (1, 1)
+    assert told.stopped_at_limit == {1: 'max_object_steps', 2: 'max_object_steps'}
+    text = report.summary([told], 2.0)
+    assert '1 objects kept' in text
+    assert '1 more objects became part of one of init_segmentation' in text
+    assert '2 objects stopped growing' in text
 
 
 def _check_restored(canvas, folder):
