@@ -372,11 +372,14 @@ class Canvas:
           labels: integer [z, y, x], 0 or less is free. Its ids become 1..n; `to_given_id` and
             `to_canvas_id` map between the two, and their probability is the greatest. Objects that were
             there before are forgotten.
+
+        Raises:
+          ValueError: they have another shape than the canvas.
         """
         for known in (self.origins, self.overlaps, self.limited):
             known.clear()
         self.joined_seeds.clear()
-        self.segmentation[:], given = number(labels)
+        self.segmentation[:], given = number(labels, self.shape)
         np.multiply(self.segmentation > 0, np.uint8(255), out=self.seg_prob)
         self.prefilled, self.prefilled_crc = len(given) - 1, checksum(self.segmentation, given)
         self.to_given_id = dict(enumerate(given.tolist()))

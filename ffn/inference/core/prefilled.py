@@ -12,8 +12,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 
-def number(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Gives the labels of a segmentation the ids 1 … n; see `ffn.utils.labels.compact`."""
+def number(labels: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Gives the labels of a segmentation the ids 1 … n; see `ffn.utils.labels.compact`.
+
+    Raises:
+      ValueError: they do not have this shape.
+    """
+    if np.shape(labels) != tuple(shape):
+        raise ValueError(f'labels have shape {np.shape(labels)}; expected {tuple(shape)}')
     # Here, since what grows objects needs no more than NumPy and SciPy.
     from ffn.utils.labels import compact
 

@@ -60,6 +60,15 @@ def test_what_continues_a_prefilled_segment_becomes_part_of_it(fraction, tmp_pat
     assert not set(np.unique(canvas.segmentation[labels == 2])) & {0, 1}
 
 
+@pytest.mark.parametrize('shape', [(24, 30), (1, 24, 30), (20, 24, 1), (20, 24, 31), ()])
+def test_labels_of_another_shape_are_refused(shape):
+    canvas = oracle_canvas(two_blocks())
+    canvas.prefill(two_blocks())
+    with pytest.raises(ValueError, match=r'labels have shape .*; expected \(20, 24, 30\)'):
+        canvas.prefill(np.ones(shape, np.int32))
+    np.testing.assert_array_equal(canvas.segmentation, two_blocks())
+
+
 def test_what_joined_is_in_the_report():
     labels = two_blocks()
     given = np.where(labels == 1, 7, 0)
