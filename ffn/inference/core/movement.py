@@ -155,6 +155,10 @@ class FaceMaxMovementPolicy:
 
     def pending(self) -> Iterator[Position]:
         """See `FacePolicy`."""
+        while (
+            self._queue and self._cell(self._queue[0]) in self._done
+        ):  # not to be passed over again
+            self._queue.popleft()
         return (position for position in self._queue if self._cell(position) not in self._done)
 
     def get_state(self) -> dict[str, Any]:

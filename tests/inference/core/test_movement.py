@@ -141,6 +141,21 @@ def test_with_equal_moves_it_is_the_other_policy(seed):
     assert positions(CoarseToFineMovementPolicy(View(), (1, 2, 3), 1.0, 1, 0)) == positions(plain)
 
 
+def test_what_comes_next_is_told_without_a_look_at_what_is_done():
+    """Small moves that are as large as large ones are all done by these."""
+    policy = CoarseToFineMovementPolicy(View(), (1, 2, 2), 2.0, coarse=1)
+    policy.reset_state((0, 0, 0))
+    logits = np.full((5, 7, 9), -1, np.float32)
+    logits[2, 3] = 3  # a neurite along x, in both directions
+    for steps, position in enumerate(policy):
+        if steps == 200:
+            break
+        policy.update(logits, position)
+        assert list(policy.pending())[-1][:2] == (0, 0)
+    state = policy.get_state()
+    assert max(len(state[kind]['queue']) for kind in ('large', 'small')) < 10
+
+
 @pytest.mark.parametrize(
     ('args', 'message'),
     [
