@@ -118,11 +118,13 @@ def prepare(args: argparse.Namespace, work: Path) -> None:
     """Writes volumes, the objects of the teacher, and the places to learn from."""
     volume, truth = work / 'volume.h5', measure.sample_labels(args.data)
     if not volume.exists():
-        real_segmentation.write_image(args.data, volume)
-        with h5py.File(volume, 'a') as file:
-            file['labels'] = truth.astype(np.uint32)
         with h5py.File(work / 'borders.h5', 'w') as file:
             file['weights'] = border_weights(truth)
+        unfinished = work / 'unfinished.h5'
+        real_segmentation.write_image(args.data, unfinished)
+        with h5py.File(unfinished, 'a') as file:
+            file['labels'] = truth.astype(np.uint32)
+        unfinished.rename(volume)
     if any(LEVERS[name].teacher for name in args.lever) and not (work / 'teacher.h5').exists():
         teach(args, work)
     masked = f'masks {{ coordinate_expression {{ expression: "z >= {SPLIT_Z}" }} }}'
@@ -220,6 +222,8 @@ def pull(name: str, seed: int, args: argparse.Namespace, work: Path) -> None:
     done: dict[str, Any] = (
         json.loads(path.read_text()) if path.exists() else {'seconds': 0.0, 'middle': {}}
     )
+    if done.setdefault('steps', args.steps) != args.steps:
+        raise SystemExit(f'error: {path} is of --steps {done["steps"]}; give another --work')
     steps = args.steps * (3 if LEVERS[name].anew else 1)
     for stop in (steps // 3, steps * 2 // 3, steps) if name != START else ():
         if str(stop) not in done['middle']:
@@ -254,14 +258,16 @@ def table(work: Path, picture: Path | None) -> None:
     print('|---|---|' + '---:|' * 5)
     curves = {}
     for name, lever in LEVERS.items():
-        found = {p.stem: json.loads(p.read_text()) for p in sorted(work.glob(f'{name}_[0-9].json'))}
-        for stem, done in found.items():
-            if 'last' in done:
-                print(f'| {lever.title} | {stem[-1]} | {row(done)} |')
+        found: dict[int, dict[str, Any]] = {}
+        for path in work.glob(f'{name}_*.json'):
+            done, of = json.loads(path.read_text()), path.stem.removeprefix(f'{name}_')
+            if of.isdigit() and 'last' in done:
+                found[int(of)] = done
+        for seed, done in sorted(found.items()):
+            print(f'| {lever.title} | {seed} | {row(done)} |')
         points = [
             [[int(step), s['voi_split'] + s['voi_merge']] for step, s in one['middle'].items()]
             for one in found.values()
-            if 'last' in one
         ]
         if points and name != START:
             curves[lever.title.replace('`', '')] = np.mean(points, axis=0)

@@ -111,9 +111,14 @@ def warn_of_differences(model: MergeModel, evidence: Mapping[str, Any]) -> None:
       model: the fit; what one of an earlier version does not say is not compared.
       evidence: how it was gained, plain JSON.
     """
-    fitted_on = {**_OF_EARLIER_FITS, **model.fitted_on}
-    known = {name: value for name, value in evidence.items() if name in fitted_on}
-    stored = {name: fitted_on[name] for name in known}
+    stored = {**_OF_EARLIER_FITS, **model.fitted_on}
+    if len(set(evidence.get('voxel_size') or ())) < 2:
+        stored['features'] = evidence.get('features')  # both versions are the same for cubes
+    if 'resegmentation' in stored:
+        how = stored['resegmentation']
+        stored['resegmentation'] = {n: value for n, value in how.items() if n != 'subdir_digits'}
+    known = {name: value for name, value in evidence.items() if name in stored}
+    stored = {name: stored[name] for name in known}
     if shown := provenance.differences(stored, known):
         logging.warning(
             'the fit was made with other settings, so its probabilities may not hold: %s', shown

@@ -238,7 +238,7 @@ def _check_output(
     if clipped is None:
         raise UserError(f'--bounding_box {box} lies outside the image, {image.box}')
     tiling = assembly_config.tiling.tile(clipped)
-    folder = Path(config.segmentation_output_dir)
+    folder = config.results_folder
     assembly_config.plan(folder, tiling, (), config.voxel_size).output.check()
 
 

@@ -9,7 +9,6 @@ results of other settings are refused.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from absl import logging
@@ -103,7 +102,7 @@ def segment_all(
       quiet: likewise.
       check: called with what is planned before anything is segmented.
     """
-    folder = Path(config.segmentation_output_dir)
+    folder = config.results_folder
     with exclusive_directory(folder):
         config = resolve(config, pool)
         with pool.share(NetworkFactory(config)) as workers:
@@ -145,7 +144,7 @@ def plan_assembly(
     # Masks of the image's values need the image; they are left to the network's workers.
     own = tuple(m for m in config.masking.masks if not isinstance(m.source, ImageMask))
     masks = assembly_config.tiling.masks + own
-    folder = Path(config.segmentation_output_dir)
+    folder = config.results_folder
     return assembly_config.plan(folder, tiling, masks, config.voxel_size)
 
 

@@ -15,6 +15,7 @@ from ffn.inference.core.options import CanvasOptions
 from ffn.models.checkpoints import resolve_checkpoint
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
+from ffn.utils.texts import check_folder
 from ffn.volumes.masks import Mask
 from ffn.volumes.volume import VolumeSource
 
@@ -125,10 +126,11 @@ class InferenceConfig:
         """Folder of the results.
 
         Raises:
-          UserError: it is not set.
+          UserError: it is not set, or a URL.
         """
         if not self.segmentation_output_dir:
             raise UserError('segmentation_output_dir is not set; it says where the result goes')
+        check_folder(self.segmentation_output_dir, 'segmentation_output_dir')
         return Path(self.segmentation_output_dir)
 
     def refusing_missing(self) -> InferenceConfig:

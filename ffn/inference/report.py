@@ -137,7 +137,7 @@ def summary(boxes: Sequence[BoxReport], seconds: float) -> str:
     if total['stopped_at_limit']:
         lines.append(
             f'{total["stopped_at_limit"]} objects stopped growing at max_object_steps or '
-            'max_object_voxels and were kept; --report lists them'
+            'max_object_voxels, and stay as they are; --report lists them'
         )
     return '\n'.join(lines)
 

@@ -21,7 +21,6 @@ from ffn.inference.serialization import absolute_paths, freeze_request
 from ffn.utils import bounding_box_pb2, protos
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, both_orders
-from ffn.utils.texts import check_folder
 
 # Fields of inference_options that say what becomes of segments of init_segmentation.
 OF_INIT_SEGMENTATION = ('prefilled_join_fraction', 'prefilled_gap')
@@ -131,7 +130,6 @@ def make_config(
     for name in _NEEDED:
         if not request.HasField(name) and not (has_model and name in _OF_MODEL):
             raise UserError(f'the inference request does not set {name}, which is needed')
-    check_folder(request.segmentation_output_dir, 'segmentation_output_dir')
     config = freeze_request(request)
     _check_numbers(config)
     alignment = request.alignment_options

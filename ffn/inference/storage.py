@@ -291,7 +291,14 @@ def load_segmentation(
     if threshold is not None:
         # Segments without a probability, such as prefilled ones in older files, are kept.
         too_low = dequantize_probability(np.arange(256)) < threshold
-        labels[too_low[_load_qprob(path, labels.shape)]] = 0
+        # A checkpoint holds its own.
+        member, suffix = ('seg_prob', 'cpoint') if path.suffix == '.cpoint' else ('qprob', 'prob')
+        found = existing_path(segmentation_dir, corner_zyx, suffix)
+        if found is None:
+            raise UserError(
+                f'a probability threshold is asked for, but {path.with_suffix(".prob")} is not there'
+            )
+        labels[too_low[_load_qprob(found, member, labels.shape)]] = 0
     if len(masks := getattr(mask_config, 'masks', mask_config) or ()):
         from ffn.volumes.masks import Mask, MaskBuilder
 
@@ -382,13 +389,7 @@ def _origins(data: Mapping[str, Any], path: Path) -> dict[int, OriginInfo]:
         raise UserError(f'{path}: origins is no dict of OriginInfo ({error})') from error
 
 
-def _load_qprob(labels: Path, shape: Sequence[int]) -> np.ndarray:
-    """Loads the probabilities that belong to a result, or to a checkpoint, which holds them itself."""
-    path, member = labels, 'seg_prob'
-    if labels.suffix != '.cpoint':
-        path, member = labels.with_suffix('.prob'), 'qprob'
-    if not path.exists():
-        raise UserError(f'a probability threshold is asked for, but {path} is not there')
+def _load_qprob(path: Path, member: str, shape: Sequence[int]) -> np.ndarray:
     qprob = read_npz(path, [member], [], shape).get(member)
     if qprob is None or qprob.dtype != np.uint8 or qprob.shape != tuple(shape):
         raise UserError(f'{path} holds no {member}, uint8 of shape {tuple(shape)}')

@@ -13,10 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ffn.utils.errors import UserError
 from ffn.utils.processes import Process, beating
 
 # .NAME.HOST-PID-RANDOM.tmp, and what a library may insist on to add.
 _TEMPORARY = re.compile(r'\..+\.([0-9a-f]{8})-(\d+)-\w{8}\.tmp(\.\w+)*')
+# As it is typed, and as `Path` has it.
+_URL = re.compile(r'[a-z][a-z0-9+.-]+:/')
 # How long a process of another host does not touch its temporary file until it is taken for dead.
 _DEAD_S = 3600.0
 
@@ -34,7 +37,12 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
     Yields:
       Path of an empty file to fill.
+
+    Raises:
+      UserError: a URL, which would become a file in a folder `gs:` of this machine.
     """
+    if _URL.match(os.fspath(path)):
+        raise UserError(f'{path} is a URL; expected a file of this machine')
     path = Path(os.path.realpath(path))
     if path.exists() and not os.access(path, os.W_OK):
         raise PermissionError(errno.EACCES, 'may not be written', str(path))

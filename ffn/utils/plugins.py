@@ -62,7 +62,7 @@ def json_args(args: str | Mapping[str, Any], what: str) -> dict[str, Any]:
     """
     if not isinstance(args, str):
         return dict(args)
-    parsed = parse_json(args, what) if args.strip() else {}
+    parsed = parse_json(args, what, infinite=True) if args.strip() else {}
     if not isinstance(parsed, dict):
         raise UserError(f'{what} must be a JSON object such as {{"a": 1}}; given was {args!r}')
     return parsed

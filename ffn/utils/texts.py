@@ -53,19 +53,21 @@ def check_folder(path: str, what: str) -> None:
         raise UserError(f'{what} is {path}; expected a folder of this machine, not a URL')
 
 
-def parse_json(text: str, what: str) -> Any:
+def parse_json(text: str, what: str, infinite: bool = False) -> Any:
     """Parses JSON in which no object has a key twice and all numbers are finite; a byte order mark is skipped.
 
     Args:
       text: the JSON.
       what: name of the flag, field or file, for errors.
+      infinite: whether Infinity and -Infinity are numbers as well.
 
     Raises:
-      UserError: it is not JSON, names a key twice, or holds NaN, Infinity or a number too great for a float.
+      UserError: it is not JSON, names a key twice, or holds NaN, a number too great for a float, or an infinite one.
     """
 
-    def finite(number: str) -> float:
-        if not math.isfinite(value := float(number)):
+    def checked(number: str) -> float:
+        value = float(number)
+        if math.isnan(value) or (math.isinf(value) and not (infinite and 'Inf' in number)):
             raise UserError(f'{what} holds {number}, which is no finite number')
         return value
 
@@ -81,8 +83,8 @@ def parse_json(text: str, what: str) -> Any:
         return json.loads(
             without_mark(text),
             object_pairs_hook=check_keys,
-            parse_float=finite,
-            parse_constant=finite,
+            parse_float=checked,
+            parse_constant=checked,
         )
     except UserError:
         raise

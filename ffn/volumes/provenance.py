@@ -36,12 +36,15 @@ MANIFEST = 'manifest.json'
 # Files that say what a volume in a folder is.
 _METADATA = '.zarray', 'zarr.json', 'attributes.json', 'info', 'header.wkw'
 
+# Endings of files beside a checkpoint of TensorFlow that are none of its weights, though they have its name.
+_BESIDE = '.meta', '.json', '.h5'
+
 
 # Digests.
 
 
 def model_digest(path: str) -> str:
-    """SHA-256 of the files of a checkpoint; ranges for int8 that lie beside them do not count.
+    """SHA-256 of the files of a checkpoint; ranges for int8, and weights in other formats, that lie beside them do not count.
 
     Args:
       path: the checkpoint's prefix, or its only file.
@@ -53,7 +56,7 @@ def model_digest(path: str) -> str:
     place = Path(path)
     files = [place] if place.is_file() else sorted(place.parent.glob(f'{place.name}.*'))
     for file in files:
-        if file.suffix != '.meta' and f'{place.name}.int8-' not in file.name:
+        if file == place or file.suffix not in _BESIDE:
             hashed.update(file.read_bytes())
             found = True
     if not found:

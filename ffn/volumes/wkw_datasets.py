@@ -15,7 +15,7 @@ import numpy as np
 
 from ffn.utils.errors import UnreadableError, UserError, damage_told
 from ffn.utils.geometry import Box, Xyz
-from ffn.utils.texts import parse_json
+from ffn.utils.texts import parse_object
 from ffn.volumes.missing import MissingChunks
 from ffn.volumes.opened_array import OpenedArray
 from ffn.volumes.specs import split_scale, split_spec
@@ -138,8 +138,7 @@ def _read_properties(path: Path) -> dict[str, Any]:
     """What the dataset says of itself; {} if it says nothing."""
     if not path.is_file():
         return {}
-    content = parse_json(path.read_text(encoding='utf-8', errors='replace'), str(path))
-    return content if isinstance(content, dict) else {}
+    return parse_object(path.read_text(encoding='utf-8-sig', errors='replace'), str(path))
 
 
 class _WkwArray:

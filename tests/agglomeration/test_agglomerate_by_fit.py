@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
+from ffn.agglomeration.decisions import warn_of_differences
 from ffn.agglomeration.evidence_table import ROW, EvidenceTable
 from ffn.agglomeration.features import FEATURES, VERSION
 from ffn.agglomeration.merge_model import read_model, write_model
@@ -42,9 +43,14 @@ def test_a_fit_decides(folder, caplog):
     joins = read_joins(folder / 'again')
     assert (joins.score, joins.accepted, joins.not_scored) == ('probability', 1, 0)
     # A fit that does not say what it was made of has the features of earlier versions.
-    write_model(fit, dataclasses.replace(read_model(fit), fitted_on={}))
-    run(folder, '--model', fit)
-    assert f'features is 1 there and {VERSION} here' in caplog.text
+    before = dataclasses.replace(read_model(fit), fitted_on={})
+    told = f'features is 1 there and {VERSION} here'
+    warn_of_differences(
+        before, {'features': VERSION, 'voxel_size': [8, 8, 8]}
+    )  # the same for cubes
+    assert told not in caplog.text
+    warn_of_differences(before, {'features': VERSION, 'voxel_size': [8, 8, 33]})
+    assert told in caplog.text
     # Without the fit, everything is as before.
     assert run(folder) == fixed
     assert not any('probability' in row for row in rows(folder / 'again/merges.csv'))
@@ -129,9 +135,13 @@ def test_a_fit_is_written_with_its_plot(folder, monkeypatch, capsys, caplog):
     assert set(fit.fitted_on['pairs_left_out'].values()) == {0}
     request = folder / 'again.pbtxt'
     text = request.read_text()
-    # Another folder, arranged otherwise, of results that are the same.
+    # Another folder, arranged otherwise, of results that are the same; also of a fit of an earlier version, with cubes.
     request.write_text(text.replace('again"', 'elsewhere" subdir_digits: 2'))
-    run(folder, '--model', f'{folder}/again/fit.json')
+    how = {**fit.fitted_on['resegmentation'], 'subdir_digits': 3}
+    earlier = {**fit.fitted_on, 'resegmentation': how, 'features': 1}
+    write_model(folder / 'earlier.json', dataclasses.replace(fit, fitted_on=earlier))
+    for model in ('again/fit.json', 'earlier.json'):
+        run(folder, '--model', f'{folder}/{model}')
     assert 'other settings' not in caplog.text
     other = re.sub('segment_threshold: [0-9.]+', 'segment_threshold: 0.35', text)
     assert other != text

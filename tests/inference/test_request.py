@@ -95,13 +95,20 @@ def test_the_request_of_the_model_that_comes_with_the_code_takes_all_from_it(
         ('checkpoint_interval: 1800', 'batch_size: 0', 'batch_size is 0; expected 1 or more'),
         ('checkpoint_interval: 1800', 'shift_mask { hdf5: "a:b" } shift_mask_scale: 2',
          'shift_mask_threshold is 0'),
-        ('"/tmp/results"', '"gs://bucket/results"',
-         'segmentation_output_dir is gs://bucket/results; expected a folder'),
     ],
 )  # fmt: skip
 def test_what_is_missing_or_wrong_is_named(old, new, message):
     with pytest.raises(UserError, match=message):
         read_request(REQUEST.replace(old, new))
+
+
+def test_results_do_not_go_to_a_url():
+    """Where a request gives only the network, as for resegmentation, nothing is written there."""
+    config = read_config(REQUEST.replace('/tmp/results', 'gs://bucket/results'))
+    with pytest.raises(
+        UserError, match=r'segmentation_output_dir is gs://bucket/results; expected a folder'
+    ):
+        _ = config.results_folder
 
 
 def test_a_request_longer_than_a_path_can_be():

@@ -126,6 +126,12 @@ def test_a_threshold_on_the_stored_probability(tmp_path):
     save(tmp_path, qprob=qprob)
     loaded, _ = storage.load_segmentation(tmp_path, CORNER, threshold=0.5, split_cc=False)
     assert np.array_equal(loaded, np.where(qprob >= 128, labels(), 0))
+    # The two files may lie in different layouts of folders.
+    moved = storage.subvolume_path(tmp_path, CORNER, 'prob', old_layout=True)
+    storage.subvolume_path(tmp_path, CORNER, 'prob').rename(moved)
+    again, _ = storage.load_segmentation(tmp_path, CORNER, threshold=0.5, split_cc=False)
+    assert np.array_equal(again, loaded)
+    moved.unlink()
     # 0.5985 is stored in the class of 0.6, as 0.598; what has no probability stays.
     save(tmp_path, qprob=np.full((6, 8, 10), storage.quantize_probability(0.5985)))
     loaded, _ = storage.load_segmentation(tmp_path, CORNER, threshold=0.6)

@@ -15,6 +15,7 @@ import pytest
 
 from ffn.utils import atomic, processes
 from ffn.utils.atomic import atomic_path, remove_abandoned
+from ffn.utils.errors import UserError
 
 
 class Interrupted(BaseException):
@@ -110,6 +111,20 @@ def test_a_place_where_no_file_can_be(tmp_path, below):
         pytest.fail('entered')
     assert names(tmp_path) == ['file']
     assert (tmp_path / 'file').read_bytes() == b'old'
+
+
+@pytest.mark.parametrize('kind', [str, Path])
+def test_a_url_makes_no_folder(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    with (
+        pytest.raises(UserError, match='is a URL; expected a file of this machine'),
+        atomic_path(kind('gs://bucket/a.json')),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())
+    with atomic_path('a:/b') as temporary:  # no scheme has one letter
+        temporary.write_text('there')
+    assert Path('a:', 'b').read_text() == 'there'
 
 
 def test_a_folder_in_the_way_stays(tmp_path):

@@ -1,5 +1,7 @@
 """JSON that people write: a key twice is told, a byte order mark is skipped."""
 
+import math
+
 import pytest
 
 from ffn.utils.errors import UserError
@@ -16,6 +18,13 @@ def test_a_key_twice(text):
 def test_a_number_that_is_not_finite(number):
     with pytest.raises(UserError, match=f'^model_args holds {number}, which is no finite number$'):
         parse_json(f'{{"a": [1.5, {number}]}}', 'model_args')
+
+
+@pytest.mark.parametrize('number', ['NaN', '1e999'])
+def test_infinite_numbers_where_they_mean_something(number):
+    assert parse_json('[-Infinity, Infinity]', 'it', infinite=True) == [-math.inf, math.inf]
+    with pytest.raises(UserError, match=f'^it holds {number}, which is no finite number$'):
+        parse_json(number, 'it', infinite=True)
 
 
 def test_a_key_in_two_objects_and_a_mark_before_them():

@@ -44,7 +44,8 @@ def test_weights_are_told_apart(tmp_path):
     before = provenance.model_digest(f'{tmp_path}/model.ckpt-1')
     (tmp_path / 'model.ckpt-10.index').write_bytes(b'other')
     (tmp_path / 'model.ckpt-1.meta').write_bytes(b'graph')
-    (tmp_path / 'model.ckpt-1.int8-0123abcd.json').write_bytes(b'found while they run')
+    for name in ('model.ckpt-1.int8-0123abcd.json', 'model.ckpt-1.json', 'model.ckpt-1.weights.h5'):
+        (tmp_path / name).write_bytes(b'what other commands leave')
     assert provenance.model_digest(f'{tmp_path}/model.ckpt-1') == before
     (tmp_path / 'model.ckpt-1.data-00000-of-00001').write_bytes(b'trained on')
     assert provenance.model_digest(f'{tmp_path}/model.ckpt-1') != before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import logging
+import math
 import shutil
 
 import numpy as np
@@ -35,6 +36,8 @@ def write(folder, data=DATA, start=START, **header):
 def write_properties(folder, scale=(11.24, 11.24, 28), **box):
     box = {'topLeft': list(START), 'width': SIZE.x, 'height': SIZE.y, 'depth': SIZE.z} | box
     layers = [{'name': 'other'}, {'name': 'labels', 'dataFormat': 'wkw', 'boundingBox': box}]
+    # As Python and WEBKNOSSOS write floats.
+    layers[0] |= {'min': math.nan, 'intensityRange': [-math.inf, math.inf]}
     content = {'dataLayers': layers, 'scale': scale}
     (folder / 'datasource-properties.json').write_text(json.dumps(content))
 

@@ -348,7 +348,7 @@ class Canvas:
         size = int(np.count_nonzero(mask))
         if size < (1 if joined else min_size):
             return 0
-        greatest = next(reversed(self.origins), self.prefilled)  # their ids ascend
+        greatest = max(self.prefilled, max(self.origins, default=0))
         new_id = joined or greatest + 1
         np.copyto(segments, new_id, where=mask)
         self.seg_prob[extent][mask] = storage.quantize_probability(expit(logits[mask]))

@@ -118,8 +118,11 @@ def _made_from(canvas: Canvas, network: str) -> dict[str, Any]:
 
 def _check_made_from(there: dict[str, Any] | None, here: dict[str, Any], path: str | Path) -> None:
     """Compares what a checkpoint was made from with what would go on; what earlier versions wrote does not say."""
-    names = {**here, **(there or here)}
-    if changed := [n for n in names if (there or here).get(n) != here.get(n)]:
+    there = there or here
+    names = {**here, **there}
+    if not (there.get('network') and here['network']):  # one of the two was not read from a file
+        names.pop('network', None)
+    if changed := [n for n in names if there.get(n) != here.get(n)]:
         raise UserError(f'{path} was made with another {" and another ".join(changed)}')
 
 

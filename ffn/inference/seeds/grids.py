@@ -63,7 +63,7 @@ class PolicyGrid2d(SeedPolicy):
 
 
 def _checked(step: int, offsets: Sequence[int]) -> tuple[int, list[int]]:
-    if not offsets:
+    if len(offsets) == 0:
         raise ValueError('offsets is empty; expected one for each pass')
     return whole(step, 'step', 1), [whole(offset, 'an offset') for offset in offsets]
 

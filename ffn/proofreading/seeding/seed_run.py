@@ -50,7 +50,7 @@ def serve(
     stop = threading.Event()
     with (
         Runner(config) as runner,
-        Seeding(runner, box, config.segmentation_output_dir) as seeding,
+        Seeding(runner, box, config.results_folder) as seeding,
         Viewer(port, config.voxel_size) as viewer,
     ):
         for layer in shown_layers(config, image, labels):

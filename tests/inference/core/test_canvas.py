@@ -9,6 +9,7 @@ from absl import logging
 from ffn.inference.core.restrictor import Restrictor
 from ffn.inference.core.step import DELETED_FROM
 from ffn.inference.seeds.policy import SeedPolicy
+from ffn.inference.storage import OriginInfo
 from ffn.utils.geometry import Xyz
 from ffn.utils.logits import logit
 from tests.inference.oracle import OracleNetwork, model_info, oracle_canvas, two_blocks
@@ -351,6 +352,13 @@ def test_a_second_list_of_seeds_goes_on_with_what_is_free():
     segment(canvas, [(9, 12, 22)])
     assert set(canvas.origins) == {1, 2}
     assert np.array_equal(canvas.segmentation, two_blocks())
+
+
+def test_ids_go_on_after_the_greatest_that_a_user_has_put_there():
+    canvas = oracle_canvas(two_blocks())
+    canvas.origins.update({5: OriginInfo((0, 0, 0), 1, 0.1), 3: OriginInfo((0, 0, 1), 1, 0.1)})
+    segment(canvas, [(8, 10, 6), (9, 12, 22)])
+    assert set(canvas.origins) == {3, 5, 6, 7}
 
 
 def test_filling_again_forgets_the_objects_before():

@@ -150,6 +150,7 @@ def test_a_checkpoint_of_another_image_and_network_is_refused(tmp_path):
     restore_checkpoint(new_canvas(), path, b'', 'A')
     with pytest.raises(UserError, match=r'was made with another network$'):
         restore_checkpoint(new_canvas(), path, b'', 'B')
+    restore_checkpoint(new_canvas(), path)  # a network that was not read from a file
     other[17, 25, 33] = 1
     with pytest.raises(UserError, match=r'was made with another network and another image$'):
         restore_checkpoint(new_canvas(image=other), path, b'', 'B')

@@ -73,6 +73,8 @@ def test_disk_peaks_are_greatest_within_a_disk():
 def test_grids():
     image = np.zeros((20, 24, 30))
     points = list(make_policy(view(image), 'PolicyGrid3d', '{"step": 10, "offsets": [0, 5]}'))
+    arguments = {'step': np.int64(10), 'offsets': np.array([0, 5])}
+    assert list(make_policy(view(image), 'PolicyGrid3d', arguments)) == points
     assert points[:3] == [(0, 0, 0), (0, 0, 10), (0, 0, 20)]
     assert len(points) == 2 * 3 * 3 + 2 * 2 * 3
     assert (5, 5, 5) in points
