@@ -54,7 +54,7 @@ def read_voxels(
     except (TypeError, ValueError):
         logging.warning('%s: its attribute offset, %s, is not understood', what, attrs['offset'])
         return size, (0, 0, 0), ''
-    return size, read_offset(offset_nm, size, what), 'its attribute offset'
+    return size, read_offset(offset_nm, size.xyz[::-1], what), 'its attribute offset'
 
 
 def _voxel_size(

@@ -100,12 +100,14 @@ def _describe_attributes(
         return _describe_scale(multiscale, arrangement, what)
     own = labels if {'x', 'y', 'z'}.intersection(labels) else _names_in_attributes(attributes)
     arrangement = arrange(own or _default_names(driver, len(shape)), shape, what)
-    if driver == 'n5' and (size := _n5_size(attributes, group, arrangement, what)) is not None:
+    if driver == 'n5':
+        size = _n5_size(attributes, group, arrangement, what)
         origin = _n5_origin(folder, attributes, size, what)
-        source = '' if origin is None else 'its attribute transform'
-        return StoreDescription(arrangement, size, origin, source)
-    if driver == 'n5' and 'offset' in attributes:
-        attributes = _reversed(attributes, what)
+        if size is not None or origin is not None:
+            source = '' if origin is None else 'its attribute transform'
+            return StoreDescription(arrangement, size, origin, source)
+        if 'offset' in attributes:
+            attributes = _reversed(attributes, what)
     size, origin, source = read_voxels(attributes, arrangement, what)
     return StoreDescription(arrangement, size, origin if source else None, source)
 
@@ -141,29 +143,31 @@ def _find_multiscale(
 
 
 def _describe_scale(found: ScaleMetadata, arrangement: Arrangement, what: str) -> StoreDescription:
-    if found.scale is None:
-        return StoreDescription(arrangement)
-    units = [nanometres(unit) for unit in found.units] or [None] * len(found.scale)
-    space = [units[axis] for axis in arrangement.order[-3:]]
-    if None in space:
-        # Axes without a unit: sizes are ratios, which are of no use as nanometres.
-        if not any(found.units[axis] for axis in arrangement.order[-3:] if found.units):
-            return StoreDescription(arrangement)
+    source = 'its multiscales metadata'
+    names = [found.units[axis] for axis in arrangement.order[-3:]] if found.units else []
+    # Sizes without a unit are ratios, of no use as nanometres; where the array begins needs no unit.
+    known = bool(names) and all(map(nanometres, names))
+    if any(names) and not known:
         logging.warning('%s: the units of its axes, %s, are not known', what, ','.join(found.units))
+    factors = [nanometres(name) or 1.0 for name in names] or [1.0] * 3
+
+    def scaled(values: Sequence[float] | None) -> list[float] | None:
+        if values is None:
+            return None
+        return [v * f for v, f in zip(arrangement.pick_space(values), factors, strict=True)]
+
+    try:
+        scale, offset, finest = map(scaled, (found.scale, found.translation, found.finest))
+    except ValueError as error:
+        logging.warning('%s: %s is not understood (%s)', what, source, error)
         return StoreDescription(arrangement)
-    size = read_voxel_size(found.scale, units, arrangement, what, 'its multiscales metadata')
-    if size is None or found.translation is None:
-        return StoreDescription(arrangement, size)
-    offset = [
-        o * (u or 1) for o, u in zip(arrangement.pick_space(found.translation), space, strict=True)
-    ]
-    finest = None
-    if found.finest is not None:
-        finest = [
-            f * (u or 1) for f, u in zip(arrangement.pick_space(found.finest), space, strict=True)
-        ]
-    origin = read_offset(offset, size, what, finest)
-    return StoreDescription(arrangement, size, origin, 'its multiscales metadata')
+    size = read_voxel_size(scale or [1.0] * 3, [1.0] * 3, Arrangement((0, 1, 2)), what, source)
+    stated = size if known and scale is not None else None
+    if size is None or offset is None:
+        return StoreDescription(arrangement, stated)
+    unit = 'nm' if known else 'units'
+    origin = read_offset(offset, size.xyz[::-1], what, finest, unit)
+    return StoreDescription(arrangement, stated, origin, source)
 
 
 def _size_of_units(
@@ -219,33 +223,45 @@ def _n5_size(
 
 
 def _n5_origin(
-    folder: Folder, attributes: Mapping[str, Any], size: KnownVoxelSize, what: str
+    folder: Folder, attributes: Mapping[str, Any], size: KnownVoxelSize | None, what: str
 ) -> tuple[int, int, int] | None:
     """First voxel z, y, x of an N5 array whose attribute transform says where the centre of that is."""
     offset = _of_transform(attributes, 'translate')
     if offset is None:
         return None
+    known = None if size is None else list(size.xyz[::-1])
+    scale = _of_transform(attributes, 'scale')
+    if scale is None or not all(0 < s < math.inf for s in scale):
+        scale = known
+    if scale is None:
+        if any(offset):
+            logging.warning(
+                '%s: its attribute transform has a translate, but no scale to convert it by; it is taken to '
+                'begin at 0,0,0',
+                what,
+            )
+        return None
     above = folder.above()
     finest = above.below('s0').read_attributes('n5') if above is not None else {}
-    return read_offset(offset, size, what, _of_transform(finest, 'scale'))
+    unit = 'units' if known is None else 'nm'
+    return read_offset(offset, scale, what, _of_transform(finest, 'scale'), unit)
 
 
 def _of_transform(attributes: Mapping[str, Any], name: str) -> list[float] | None:
-    """Nanometres z, y, x of a list in the attribute transform; None where they are not there."""
+    """A list in the attribute transform, z, y, x: nanometres, or as it is where units are not known; None without one."""
     transform = attributes.get('transform')
-    if not isinstance(transform, dict) or not {'axes', name, 'units'} <= set(transform):
+    if not isinstance(transform, dict) or not {'axes', name} <= set(transform):
         return None
     try:
+        axes, values = transform['axes'], transform[name]
+        units = transform.get('units') or [''] * len(axes)
         named = {
-            axis: float(value) * (nanometres(unit) or math.nan)
-            for axis, value, unit in zip(
-                transform['axes'], transform[name], transform['units'], strict=True
-            )
+            axis: float(value) * (nanometres(unit) or 1.0)
+            for axis, value, unit in zip(axes, values, units, strict=True)
         }
-        found = [named[axis] for axis in 'zyx']
+        return [named[axis] for axis in 'zyx']
     except (TypeError, ValueError, LookupError):
         return None
-    return None if any(map(math.isnan, found)) else found
 
 
 def _reversed(attributes: Mapping[str, Any], what: str) -> dict[str, Any]:

@@ -114,40 +114,44 @@ def read_voxel_size(
 
 
 def read_offset(
-    offset_nm_zyx: Sequence[float],
-    size: KnownVoxelSize,
+    offset_zyx: Sequence[float],
+    size_zyx: Sequence[float],
     what: str,
     finest_zyx: Sequence[float] | None = None,
+    unit: str = 'nm',
 ) -> tuple[int, int, int]:
     """Converts an offset to voxels; warns where it is not a whole number of them.
 
     Args:
-      offset_nm_zyx: nanometres.
-      size: of a voxel.
+      offset_zyx: in any unit.
+      size_zyx: of a voxel, above 0, in the same unit.
       what: the volume, for messages.
-      finest_zyx: voxel size of the finest scale, nanometres, for formats that place the centres of voxels: a
-        voxel that was made of several lies between those that it was made of.
+      finest_zyx: voxel size of the finest scale, likewise, for formats that place the centres of voxels: a voxel that
+        was made of several lies between those that it was made of.
+      unit: the unit, for messages.
 
     Raises:
       UserError: an offset that is no number, or too large for one voxel to be told from the next.
     """
-    sizes = size.xyz[::-1]
-    voxels = [o / s for o, s in zip(offset_nm_zyx, sizes, strict=True)]
+    voxels = [o / s for o, s in zip(offset_zyx, size_zyx, strict=True)]
     if not all(abs(v) < _FARTHEST for v in voxels):
         raise UserError(
-            f'{what} begins at x,y,z {_listed(offset_nm_zyx[::-1])} nm, voxels of {_listed(size.xyz)} nm: '
+            f'{what} begins at x,y,z {_listed(offset_zyx[::-1])} {unit}, voxels of {_listed(size_zyx[::-1])} {unit}: '
             'is its metadata damaged?'
         )
     if finest_zyx is not None:
-        cornered = [v - (s - f) / 2 / s for v, s, f in zip(voxels, sizes, finest_zyx, strict=True)]
+        cornered = [
+            v - (s - f) / 2 / s for v, s, f in zip(voxels, size_zyx, finest_zyx, strict=True)
+        ]
         if all(map(_is_whole, cornered)):
             voxels = cornered
     z, y, x = (round(v) for v in voxels)
     if not all(map(_is_whole, voxels)):
         logging.warning(
-            '%s begins at x,y,z %s nm, which is not a whole number of voxels; taken as voxel %d,%d,%d',
+            '%s begins at x,y,z %s %s, which is not a whole number of voxels; taken as voxel %d,%d,%d',
             what,
-            _listed(offset_nm_zyx[::-1]),
+            _listed(offset_zyx[::-1]),
+            unit,
             x,
             y,
             z,

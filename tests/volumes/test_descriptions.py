@@ -195,7 +195,7 @@ def test_ome_zarr_of_other_axes_and_units(tmp_path):
 def test_ome_zarr_without_units_gives_no_nanometres(tmp_path, caplog):
     ome(tmp_path / 'o', 'zyx', [('0', (33, 9.5, 8), (0, 0, 0))], units='')
     write('zarr', tmp_path / 'o' / '0', DATA)
-    check(tmp_path / 'o', size=None)
+    check(tmp_path / 'o', size=None, source='multiscales')
     assert warnings(caplog) == []
 
 
