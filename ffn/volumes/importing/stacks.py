@@ -13,6 +13,7 @@ from absl import logging
 from natsort import natsorted
 
 from ffn.utils.errors import UserError
+from ffn.volumes.importing.gaps import warn_of_gaps
 from ffn.volumes.importing.image_files import ReadAs, open_image
 from ffn.volumes.importing.samples import StatedSize
 
@@ -58,7 +59,7 @@ def find_images(pattern: str, flag: str = '--images') -> tuple[Path, ...]:
 
 
 def inspect(paths: Sequence[Path], read_as: ReadAs | None = None) -> Stack:
-    """Reads the headers of all sections, and tells what becomes of unusual ones.
+    """Reads the headers of all sections, and tells what becomes of unusual ones, and which are missing.
 
     Args:
       paths: files, in the order of z.
@@ -93,6 +94,7 @@ def inspect(paths: Sequence[Path], read_as: ReadAs | None = None) -> Stack:
             counts.append(image.count)
     if first is None:
         raise UserError('there is no section')
+    warn_of_gaps(paths, counts)
     width, height, dtype = first
     return Stack(tuple(paths), tuple(counts), (sum(counts), height, width), dtype, read_as, stated)
 

@@ -1,0 +1,69 @@
+"""Sections that are missing in a stack."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from ffn.cli import import_labels, import_stack
+from ffn.volumes.importing.gaps import missing_numbers
+
+
+def names(form: str, numbers) -> list[Path]:
+    return [Path(form.format(n)) for n in numbers]
+
+
+@pytest.mark.parametrize(
+    ('paths', 'expected'),
+    [
+        (names('a/section_{:04d}.tif', [0, 1, 2, 5, 6]), ['0003', '0004']),
+        (names('z{}.png', [8, 9, 11, 12]), ['10']),
+        (names('raw2/z{}.png', [0, 10, 20, 40]), ['30']),
+        (names('{:02d}.png', [1, 2, 4]), ['03']),
+        (names('z{}.png', [0, 1, 2]), []),
+        (names('z{}.png', [3, 9]), []),
+        (names('z{}.png', [3, 9, 13, 44]), []),  # no common step
+        (names('z{}.png', [1, 5, 10, 11]), []),  # nothing that most files follow
+        ([Path('z1.png'), Path('z01.png'), Path('z3.png')], []),
+        ([Path('1/z1.png'), Path('1/z3.png'), Path('2/z4.png'), Path('2/z5.png')], []),
+        ([Path('a.png'), Path('b.png'), Path('d.png')], []),
+        ([Path('a.png'), Path('a1.png'), Path('a3.png')], []),
+        ([Path('a.png')], []),
+        ([Path('a1.png')], []),
+    ],
+)
+def test_numbers_that_are_left_out(paths, expected):
+    assert missing_numbers(paths) == expected
+
+
+def test_a_missing_section_is_told(tmp_path, caplog):
+    for z in (0, 1, 2, 4, 5):
+        section = np.full((6, 9), z + 1, np.uint8)
+        Image.fromarray(section).save(tmp_path / f'section_{z:04d}.png')
+    for main, flag in ((import_stack.main, '--images'), (import_labels.main, '--input')):
+        caplog.clear()
+        main(
+            [flag, f'{tmp_path}/*.png', '--voxel_size=8,8,40', '--output', f'{tmp_path}/v.h5:{flag[2:]}']
+        )  # fmt: skip
+        (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+        assert line.startswith(f'{tmp_path}/section_0000.png … section_0005.png: the numbers of')
+        assert 'leave out 0003; what follows moves up by 1 section in the end.' in line
+
+
+def test_many_missing_files_of_several_sections(tmp_path, caplog):
+    for z in (0, 4, 8, 12, 40, 44, 60):
+        tifffile.imwrite(
+            tmp_path / f's{z}.tif', np.zeros((4, 5, 7), np.uint8), photometric='minisblack'
+        )
+    import_stack.main(
+        ['--images', f'{tmp_path}/*.tif', '--voxel_size=8,8,40', '--output', f'{tmp_path}/v.h5:raw']
+    )
+    (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert (
+        'leave out 16, 20, 24, 28, 32, … (9 in all); what follows moves up by 36 sections' in line
+    )
