@@ -78,11 +78,15 @@ def _make_parser() -> argparse.ArgumentParser:
     patch.add_argument(
         '--image', metavar='VOLUME', help='PATH:DATASET (default: a generated sample)'
     )
-    patch.add_argument('--labels', metavar='VOLUME', help='PATH:DATASET, required with --image')
+    patch.add_argument(
+        '--labels',
+        metavar='VOLUME',
+        help='PATH:DATASET, of the image or a part of it that says where it lies; required with --image',
+    )
     patch.add_argument(
         '--center',
         metavar='X,Y,Z',
-        help='centre of the patch in voxels of the volume (default: centre of the volume)',
+        help='centre of the patch in voxels of the volumes (default: centre of the labels)',
     )
     patch.add_argument('--size', metavar='X,Y,Z', default='65,65,33', help='voxels')
     patch.add_argument(

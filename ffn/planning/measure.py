@@ -9,6 +9,7 @@ import cc3d
 import fastremap
 import numpy as np
 
+from ffn.training.input.patches import check_place
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, blocks
 from ffn.utils.labels import compact
@@ -84,10 +85,7 @@ def measure(
     """
     with open_volume(image) as opened, open_volume(labels) as truth:
         volume, truth = opened.single_channel(), truth.require_labels()
-        if not volume.box.contains(truth.box):
-            raise UserError(
-                f'the labels cover {truth.box}, which is not inside of the image, {volume.box}'
-            )
+        check_place(truth, volume)
         known = [KnownVoxelSize(voxel_size, '--voxel_size')] if voxel_size else []
         known += [v.voxel_size.of(v.name) for v in (volume, truth) if v.voxel_size is not None]
         mean, stddev = _sample(volume, truth.box)

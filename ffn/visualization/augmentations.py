@@ -22,6 +22,7 @@ from skimage.segmentation import find_boundaries
 from ffn import synthetic
 from ffn.training.augmentation.augment import augment
 from ffn.training.augmentation.config import AugmentationConfig, parse_augmentation
+from ffn.training.input.patches import check_place
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
 from ffn.utils.labels import renumber
@@ -250,12 +251,12 @@ def read_block(
     normalization: tuple[float, float] | None,
     config: AugmentationConfig | None = None,
 ) -> Patch:
-    """Reads a patch, with as much of the margin as the volume has on both sides.
+    """Reads a patch, with as much of the margin as the labels have on both sides.
 
     Args:
       image_spec: image volume.
-      labels_spec: label volume.
-      center: of the patch, in coordinates of the volume; None for the centre of the volume.
+      labels_spec: labels of the image, or of a part of it that says where it lies.
+      center: of the patch, in coordinates of the volumes; None for the centre of the labels.
       size: of the patch.
       margin: wanted on each side.
       normalization: mean and standard deviation of the image; None for those of the block.
@@ -266,15 +267,11 @@ def read_block(
     """
     with open_volume(image_spec) as images, open_volume(labels_spec) as segments:
         images, segments = images.single_channel(), segments.require_labels()
-        if images.box != segments.box:
-            raise UserError(
-                f'{image_spec} covers {images.box}, {labels_spec} covers {segments.box}; they must '
-                'be equal'
-            )
+        check_place(segments, images, what=f'{image_spec} covers')
         for volume in (images, segments):
             if config is not None and volume.voxel_size is not None:
                 config.warn_of_contradiction(volume.voxel_size.of(volume.name))
-        whole = images.box
+        whole = segments.box
         if center is None:  # that of an even patch comes before the middle, so that it fits exactly
             sizes = zip(whole.start, whole.size, size.xyz, strict=True)
             center = Xyz(*(s + (n - (k == n)) // 2 for s, n, k in sizes))
@@ -283,7 +280,7 @@ def read_block(
         if not whole.contains(patch):
             raise UserError(
                 f'the patch of --size {both_orders(size)} around --center {center} is {patch}, not '
-                f'inside {image_spec}, which covers {whole}'
+                f'inside {labels_spec}, which covers {whole}'
             )
         room = zip(margin.xyz, patch.start, whole.start, whole.end, patch.end, strict=True)
         block = patch.grow(Xyz(*(min(m, s - a, b - e) for m, s, a, b, e in room)))

@@ -36,6 +36,8 @@ def volume(tmp_path, monkeypatch):
         file['raw'] = rng.integers(50, 200, SHAPE, np.uint8)
         file['labels'] = labels
         file['small'] = labels[1:]
+        file['part'] = labels[5:16, 7:22, 13:32]
+        file['part'].attrs.update(resolution=[40, 8, 8], offset=[5 * 40, 7 * 8, 13 * 8])
         file['floats'] = labels.astype(np.float32)
     return tmp_path
 
@@ -99,6 +101,23 @@ def test_generated_sample(tmp_path, capsys):
     )
     assert '5 panels, patches of x,y,z 21,17,7' in capsys.readouterr().out
     assert len(np.unique(pixels(tmp_path / 'a.png').reshape(-1, 3), axis=0)) > 50
+
+
+def test_labels_of_a_part_of_the_image(volume, capsys):
+    """They say where it is; the patch is in the middle of them."""
+    with h5py.File('v.h5', 'a') as file:
+        file['raw'].attrs['resolution'] = file['part'].attrs['resolution'] = [40, 8, 8]
+    config = make_config({}, (8, 8, 40))
+    block = show.read_block(
+        'v.h5:raw', 'v.h5:part', None, Zyx(9, 13, 17), Zyx(9, 9, 9), (0, 1), config
+    )
+    with h5py.File('v.h5') as file:
+        np.testing.assert_array_equal(block.image, file['raw'][5:16, 7:22, 13:32])
+        np.testing.assert_array_equal(block.labels, file['part'])
+    main([*VOLUME, '--output=a.png', '--labels=v.h5:part'])
+    assert '16 panels' in capsys.readouterr().out
+    with pytest.raises(UserError, match=r'not inside v\.h5:part, which covers start x,y,z 13,7,5'):
+        main([*VOLUME, '--output=b.png', '--labels=v.h5:part', '--center=12,15,11'])
 
 
 def test_list_of_keys(capsys):
@@ -260,7 +279,7 @@ WRONG = [
     (['--output=a.png', '--size=0,3,3'], '--size is x,y,z 0,3,3; expected positive numbers'),
     (['--output=a.png', '--size=3,3'], '--size'),
     (['--output=a.png', '--augmentation=a.json'], 'where no file is'),
-    ([*VOLUME, '--output=a.png', '--center=8,8,20'], 'not inside v.h5:raw, which covers'),
+    ([*VOLUME, '--output=a.png', '--center=8,8,20'], 'not inside v.h5:labels, which covers'),
     ([*VOLUME, '--output=a.png', '--size=99,9,9'], 'x,y,z 99,9,9'),
     ([*VOLUME, '--output=a.png', '--labels=v.h5:small'], 'must be equal'),
     ([*VOLUME, '--output=a.png', '--labels=v.h5:floats'], 'labels must be integers'),

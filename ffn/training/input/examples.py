@@ -17,7 +17,7 @@ from ffn.training.config import SOFT_LABELS, DataConfig
 from ffn.training.input import coordinate_files
 from ffn.training.input.coordinate_stream import coordinate_dataset
 from ffn.training.input.example import Example
-from ffn.training.input.patches import PatchReader
+from ffn.training.input.patches import PatchReader, check_place
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
 from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size
@@ -74,7 +74,10 @@ class ExampleSource(contextlib.ExitStack):
         }
         for name, labels in self._labels.items():
             labels.volume.require_labels()
-            for what, volumes in (('image', self._images), ('loss weights', self._weights)):
+            for what, volumes in (
+                ('the image covers', self._images),
+                ('the loss weights cover', self._weights),
+            ):
                 if name in volumes:
                     self._check(name, what, volumes[name].volume, labels.volume)
         self._check_types()
@@ -105,14 +108,7 @@ class ExampleSource(contextlib.ExitStack):
         )
 
     def _check(self, name: str, what: str, volume: Volume, labels: Volume) -> None:
-        # Labels may be a crop of the image, but only where they say of which part.
-        is_placed = labels.origin_from and volume.box.contains(labels.box)
-        if volume.box != labels.box and not is_placed:
-            raise UserError(
-                f'volume {name!r}: the {what} cover{"s" if what == "image" else ""} {volume.box}, its '
-                f'labels cover {labels.box}; they must be equal, or the labels lie inside and say where '
-                '(an offset, see doc/formats.md)'
-            )
+        check_place(labels, volume, f'volume {name!r}: ', what)
         if any(n < p for n, p in zip(labels.shape_zyx, self._size, strict=True)):
             raise UserError(
                 f'volume {name!r} has shape {both_orders(labels.shape_zyx)}, smaller than the patch '
