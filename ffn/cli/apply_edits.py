@@ -166,8 +166,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         'Writes what the edits of `ffn proofread` make of a segmentation: the corrected volume, a table of which\n'
         'segments are one object, labels and weights to train on of the objects that are done, and examples of pairs\n'
         'for agglomeration. A run that was stopped goes on with what is missing.',
-        epilog='ffn apply-edits --labels whole.h5:labels --merges again/merges.csv --edits edits.jsonl \\\n'
-        '  --output_volume corrected.h5:labels --done_labels done.h5:labels --done_weights done.h5:weights',
+        epilog='ffn apply-edits --labels precomputed://whole --merges again/merges.csv --edits edits.jsonl \\\n'
+        '  --output_volume precomputed://corrected --done_labels precomputed://done --done_weights precomputed://weights',
     )
     add_settings(parser, 'What is written', ApplyEdits, skip=('resource',))
     command = read_settings(parser.parse_args(argv), ApplyEdits)

@@ -107,9 +107,15 @@ def _flags(
             'inference_request': f'{folder}/request.pbtxt',
             'subvolume_size': _join(plan['subvolume_size']),
             'overlap': _join(plan['overlap']),
-            'output': f'zarr3://{folder}/segmentation',
+            'output': f'{_output_format(measured)}://{folder}/segmentation',
         },
     }
+
+
+def _output_format(measured: Measurements) -> str:
+    # Zarr begins at 0, so that it covers more than an image that begins elsewhere; precomputed volumes need a voxel size.
+    moved = any(measured.image_box.start) and measured.voxel_size is not None
+    return 'precomputed' if moved else 'zarr3'
 
 
 def _request(plan: Plan, measured: Measurements, folder: Path) -> list[str]:

@@ -32,7 +32,7 @@ class Measurements:
     Attributes:
       image: string that names the image.
       labels: likewise.
-      image_size: voxels of the image.
+      image_box: the voxels of the image.
       box: the labelled box, within the image.
       voxel_size: x, y, z nanometres, None where nothing says so.
       mean: of the image, over sampled blocks.
@@ -47,7 +47,7 @@ class Measurements:
 
     image: str
     labels: str
-    image_size: Xyz
+    image_box: Box
     box: Box
     voxel_size: KnownVoxelSize | None
     mean: float
@@ -98,7 +98,7 @@ def measure(
         return Measurements(
             image,
             labels,
-            volume.box.size,
+            volume.box,
             truth.box,
             agreed_voxel_size(known),
             mean,

@@ -97,7 +97,7 @@ def make_plan(measured: Measurements, memory_gib: float, has_gpu: bool, batch_si
             'a tenth of min_size: smaller objects are left to agglomeration',
         )
     )
-    choices += _tiling_choices(measured.image_size, network.fov)
+    choices += _tiling_choices(measured.image_box.size, network.fov)
     choices.append(
         Choice(
             'max_steps',

@@ -244,6 +244,24 @@ def test_a_remote_image_needs_a_word_on_the_command_line(tmp_path):
     assert remote == f'ffn segment --flagfile={tmp_path}/remote/segment.flags --allow_remote'
 
 
+@pytest.mark.parametrize(
+    ('attributes', 'output'),
+    [
+        ({'resolution': (33, 8, 8)}, 'zarr3'),
+        ({'resolution': (33, 8, 8), 'offset': (66, 0, -16)}, 'precomputed'),
+    ],
+)
+def test_a_segmentation_covers_the_place_of_its_image(tmp_path, monkeypatch, attributes, output):
+    """What follows from it, such as labels of objects that are done, lies on the image then."""
+    found = measure(*write(tmp_path / 'v.h5', *blocks(), **attributes), quiet=True)
+    folder = tmp_path / 'plan'
+    write_plan(make_plan(found, 80, False, 4), found, folder, 4)
+    called = []
+    monkeypatch.setattr(segment, 'run', called.append)
+    segment.main([f'--flagfile={folder}/segment.flags'])
+    assert called[0].assembly.output.output == f'{output}://{folder}/segmentation'
+
+
 @pytest.mark.parametrize('value', [np.nan, np.inf])
 def test_images_with_values_that_are_no_numbers(tmp_path, value):
     image, labels = blocks()
