@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +13,11 @@ from ffn.agglomeration.joined_volume import check_output
 from ffn.agglomeration.merges import write_equivalences
 from ffn.cli.flags import add_settings, make_parser, read_settings
 from ffn.distributed.pool import PoolConfig
-from ffn.proofreading.editing.apply import EditedVolume
+from ffn.proofreading.editing.apply import EditedVolume, check_done
 from ffn.proofreading.editing.cut_masks import CutLabels, masks_folder
+from ffn.proofreading.editing.edits import Edit
 from ffn.proofreading.editing.examples import find_examples
+from ffn.proofreading.editing.merge_table import MergeTable
 from ffn.proofreading.editing.notes import write_notes
 from ffn.proofreading.editing.objects import Objects, replay
 from ffn.proofreading.editing.proofread_volume import ProofreadVolume
@@ -110,6 +112,26 @@ def run(command: ApplyEdits) -> Objects:
     objects = replay(table.neighbours(), journal.edits)
     for problem in objects.problems:
         logging.warning('%s', problem)
+    outputs = _check_outputs(command, objects)
+    _write_tables(command, table, journal.edits, objects)
+    if outputs:
+        _write_volumes(command, objects, outputs)
+    return objects
+
+
+def _check_outputs(command: ApplyEdits, objects: Objects) -> dict[str, OutputSpec]:
+    """Flag → volume to write, checked before anything is written."""
+    outputs = {name: _output(command, spec) for name, spec in command.volumes.items()}
+    for output in outputs.values():
+        check_output(output, command.records)
+    if command.done_labels or command.done_weights:
+        check_done(objects, outputs.get('done_labels'), command.around_done)
+    return outputs
+
+
+def _write_tables(
+    command: ApplyEdits, table: MergeTable, edits: Sequence[Edit], objects: Objects
+) -> None:
     if command.equivalences:
         write_equivalences(Path(command.equivalences), objects.equivalences())
         if objects.cuts:
@@ -119,21 +141,17 @@ def run(command: ApplyEdits) -> Objects:
                 len(objects.cuts),
             )
     if command.examples:
-        found = find_examples(table, journal.edits)
+        found = find_examples(table, edits)
         write_examples(Path(command.examples), found, command.volume.base.made_from)
     if command.notes:
         labels = CutLabels(masks_folder(command.edits), tuple(objects.cuts))
         with command.volume.source.open() as volume:
             write_notes(Path(command.notes), objects, labels, volume.require_labels())
-    if command.volumes:
-        _write_volumes(command, objects)
-    return objects
 
 
-def _write_volumes(command: ApplyEdits, objects: Objects) -> None:
-    outputs = {name: _output(command, spec) for name, spec in command.volumes.items()}
-    for output in outputs.values():
-        check_output(output, command.records)
+def _write_volumes(
+    command: ApplyEdits, objects: Objects, outputs: Mapping[str, OutputSpec]
+) -> None:
     with exclusive_directory(command.records), command.pool.open() as pool:
         masks = masks_folder(command.edits)
         source = command.volume.source

@@ -90,7 +90,7 @@ class DoneWeights:
 
 
 class EditedVolume:
-    """Writes what edits make of a segmentation."""
+    """Writes what edits make of a segmentation; `check_done` tells before whether there is anything to train on."""
 
     def __init__(
         self,
@@ -128,10 +128,10 @@ class EditedVolume:
         """Writes the objects that are done, uint64; all other voxels are 2^64-1, not labelled.
 
         Raises:
-          UserError: see `write_objects`; also no object is done.
+          UserError: see `write_objects`.
         """
-        _check_start(output)
-        self._write(self._done_labels(), self._done_labels().table, output)
+        labels = self._done_labels()
+        self._write(labels, labels.table, output)
 
     def write_done_weights(self, output: OutputSpec, around: Xyz) -> None:
         """Writes 1 in objects that are done and around them, and 0 elsewhere, uint64.
@@ -141,17 +141,13 @@ class EditedVolume:
           around: how far, in voxels along each axis.
 
         Raises:
-          UserError: see `write_objects`; also no object is done.
+          UserError: see `write_objects`.
         """
-        if min(around) < 0:
-            raise UserError(f'--around_done is {around}; expected 0 or more voxels')
         labels = self._done_labels()
         self._write(DoneWeights(labels, around), labels.table, output, f'{tuple(around)}')
 
     def _done_labels(self) -> DoneLabels:
         done = self._objects.done_objects()
-        if not done:
-            raise UserError('no object is marked as done, so there are no labels to train on')
         table = {segment: one for one, members in done.items() for segment in members}
         return DoneLabels(self._labels, self._write_table('done.npy', table))
 
@@ -173,6 +169,25 @@ class EditedVolume:
 
 def _read_table(path: Path) -> np.ndarray:
     return read_checked_npy(path, 'run again, and it is made again')
+
+
+def check_done(objects: Objects, labels: OutputSpec | None, around: Xyz) -> None:
+    """Checks that labels and weights of the objects that are done can be made, before anything is written.
+
+    Args:
+      objects: after the edits.
+      labels: volume of labels to write, None for none.
+      around: see `EditedVolume.write_done_weights`.
+
+    Raises:
+      UserError: no object is done, `around` is negative, or labels would be where no image is.
+    """
+    if min(around) < 0:
+        raise UserError(f'--around_done is {around}; expected 0 or more voxels')
+    if not objects.done_objects():
+        raise UserError('no object is marked as done, so there are no labels to train on')
+    if labels is not None:
+        _check_start(labels)
 
 
 def _check_start(output: OutputSpec) -> None:

@@ -17,6 +17,7 @@ from ffn.proofreading.editing.proofread_volume import ProofreadVolume
 from ffn.proofreading.editing.split import SplitInput, split_object
 from ffn.training.config import DataConfig
 from ffn.training.input.examples import ExampleSource
+from ffn.training.input.patches import check_place
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
 from ffn.volumes.volume import open_volume
@@ -330,6 +331,39 @@ def test_what_cannot_be_written(folder, arguments, words):
     add(merge(9, 5))
     with pytest.raises(UserError, match=words):
         apply(*arguments)
+
+
+def move(offset_zyx):
+    """Image and segmentation begin at another voxel, and say so."""
+    size = np.array((30.0, 9.0, 8.0))
+    with h5py.File('volume.h5', 'a') as file:
+        for name in ('labels', 'raw'):
+            file[name].attrs.update(resolution=size, offset=size * offset_zyx)
+
+
+def test_what_is_refused_is_refused_before_anything_is_written(folder):
+    move((5, 4, 3))
+    add(merge(9, 5), done(9))
+    tables = ('--equivalences', 'e.csv', '--examples', 'x.csv', '--notes', 'n.csv')
+    before = sorted(path.name for path in folder.iterdir())
+    for flags in (
+        ('--done_labels', 'd.h5:labels'),
+        ('--done_weights', 'd.h5:w', '--around_done=-1,2,3'),
+    ):
+        with pytest.raises(
+            UserError, match=r'begins at 0, and the segmentation at|--around_done is'
+        ):
+            apply(*tables, '--output_volume', 'c.h5:labels', *flags)
+        assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_labels_of_what_is_done_lie_on_an_image_with_an_offset(folder):
+    move((5, 4, 3))
+    add(merge(9, 5), done(9))
+    apply('--done_labels', 'precomputed://d')
+    with open_volume('precomputed://d') as labels, open_volume('volume.h5:raw') as image:
+        check_place(labels, image)
+        assert labels.box == Box(Xyz(3, 4, 5), Xyz(*SHAPE[::-1]))
 
 
 def test_another_segmentation(folder):
