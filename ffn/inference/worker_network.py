@@ -50,7 +50,8 @@ class NetworkFactory:
         with startup_messages_hidden():
             from ffn.models import precision
 
-            logging.info('the network runs on %s', precision.describe_device())
+            device = precision.describe_device()
+        logging.info('the network runs on %s', device)
         return Runner(self.config)
 
 

@@ -7,11 +7,16 @@ import logging as standard_logging
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 
 from absl import logging
 
 from ffn.utils import event_log
+
+# Hides all but fatal messages; where it is set already, this module did so before, here or in the process that began this one.
+_VARIABLE, _LEVEL = 'TF_CPP_MIN_LOG_LEVEL', '3'
+_lock = threading.RLock()
 
 
 @contextlib.contextmanager
@@ -19,13 +24,18 @@ def startup_messages_hidden() -> Iterator[None]:
     """Holds back what is written to the process's standard error, and shows it if loading fails.
 
     What Python writes is held back too, so only imports belong inside. Nothing is hidden if
-    TF_CPP_MIN_LOG_LEVEL is set: whoever sets it wants to see what it selects. Messages that TensorFlow
+    TF_CPP_MIN_LOG_LEVEL is set below 3: whoever sets it wants to see what it selects. Messages that TensorFlow
     logs later do not appear either; errors arrive as exceptions.
     """
-    if 'TF_CPP_MIN_LOG_LEVEL' in os.environ:
+    if os.environ.setdefault(_VARIABLE, _LEVEL) != _LEVEL:
         yield
         return
-    os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
+    with _lock, _stderr_hidden():
+        yield
+
+
+@contextlib.contextmanager
+def _stderr_hidden() -> Iterator[None]:
     sys.stderr.flush()
     shown = os.dup(2)
     with tempfile.TemporaryFile() as hidden:

@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from tests.calls import run_python
 
 PROGRAM = """
@@ -20,6 +22,21 @@ def stderr_of(repository, program: str, **environment: str) -> str:
 
 def test_messages_are_hidden_until_it_is_loaded(repository):
     assert stderr_of(repository, PROGRAM.format(what='pass')) == 'afterwards\n'
+
+
+def test_they_are_hidden_again(repository):
+    """TensorFlow may be loaded in the second block only, or by a process that this one begins."""
+    again = "with startup_messages_hidden(): os.write(2, b'again\\n')"
+    program = f'{PROGRAM.format(what="pass")}{again}\nimport subprocess\n'
+    begun = f'import os; from ffn.utils.startup import startup_messages_hidden\n{again}'
+    program += f'subprocess.run([sys.executable, "-c", {begun!r}], check=True)'
+    assert stderr_of(repository, program) == 'afterwards\n'
+
+
+@pytest.mark.slow
+def test_tensorflow_in_the_second_block(repository):
+    program = PROGRAM.format(what='pass') + 'with startup_messages_hidden(): import tensorflow'
+    assert stderr_of(repository, program) == 'afterwards\n'
 
 
 def test_they_are_shown_when_loading_fails(repository):
