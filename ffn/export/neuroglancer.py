@@ -18,7 +18,7 @@ from ffn.export.meshes import MeshConfig, Meshes
 from ffn.export.properties import link_in_info
 from ffn.export.pyramid import Pyramid
 from ffn.export.scales import plan_scales
-from ffn.export.skeletons import SkeletonConfig, Skeletons, write_swc
+from ffn.export.skeletons import SkeletonConfig, Skeletons, tell_without_line, write_swc
 from ffn.export.surfaces import check_libraries
 from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError
@@ -130,6 +130,8 @@ def export(
                 whole = math.prod(pyramid.scales[0].box.size)
                 tell_unlabelled(pyramid.spec, unlabelled_voxels, whole)
                 add_shapes(pyramid, meshes, skeletons, pool, quiet)
+                if skeletons.wanted:
+                    tell_without_line(pyramid.folder / 'skeletons', sizes)
                 properties.write(pyramid.folder, sizes, skeletons.soma_radius)
     there = [name for name in ('image', 'labels') if (output / name / 'info').is_file()]
     chosen = properties.largest_with_shape(output / 'labels') if 'labels' in there else []

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from typing import Any
 import cc3d
 import edt
 import numpy as np
+from absl import logging
 
 from ffn.export import swc_files
-from ffn.export.by_segment import Joined
+from ffn.export.by_segment import Joined, read_measures
 from ffn.export.centre_lines import SPUR, distances, find_lines
 from ffn.export.pieces import Piece
 from ffn.export.pyramid import Pyramid
@@ -234,6 +235,25 @@ class Skeletons:
             'transform': [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0],
             'vertex_attributes': [radius],
         }
+
+
+def tell_without_line(folder: Path, sizes: Mapping[int, int]) -> None:
+    """Tells how many segments are not on the scale on which lines are found, since larger ones take their voxels there.
+
+    Args:
+      folder: of the skeletons.
+      sizes: id → voxels, of all segments.
+    """
+    measures = read_measures(folder)
+    without = [size for label, size in sizes.items() if label not in measures]
+    if without:
+        logging.warning(
+            '%d of %d segments, the largest of %d voxels, have no skeleton: they vanish on the scale on which skeletons are '
+            'found; a smaller --skeleton_voxel, in another --output, finds more',
+            len(without),
+            len(sizes),
+            max(without),
+        )
 
 
 def _middles(plane: np.ndarray, size: Sequence[float]) -> np.ndarray:

@@ -104,6 +104,28 @@ def test_blocks_and_scales(tmp_path, monkeypatch, voxel):
     assert read_measures(maker.folder)[8][0] == pytest.approx(length(*found[8][:2]), rel=1e-5)
 
 
+@pytest.mark.parametrize('voxel', [6, 12])
+def test_segments_that_vanish_on_a_coarse_scale_are_told(tmp_path, caplog, voxel):
+    labels = np.full((10, 26, 70), 3, np.uint64)
+    labels[4, 6, 8], labels[5, 9, 10:12], labels[:, 20:, :] = 5, HIGH, 7
+    spec = store(tmp_path, labels)
+    command = [
+        '--output',
+        str(tmp_path / 'view'),
+        '--labels',
+        spec,
+        '--quiet',
+        '--voxel_size=6,6,6',
+    ]
+    export.main([*command, '--skeletons', '--skeleton_voxel', str(voxel)])
+    found = read(tmp_path / 'view' / 'labels' / 'skeletons').keys()
+    told = [r.getMessage() for r in caplog.records if 'have no skeleton' in r.getMessage()]
+    assert found == ({3, 5, 7, HIGH} if voxel == 6 else {3, 7})
+    assert [line.split(':')[0] for line in told] == [
+        '2 of 4 segments, the largest of 2 voxels, have no skeleton'
+    ] * (voxel == 12)
+
+
 @pytest.mark.parametrize('width', [1, 2, 3, 4, 5, 6])
 def test_bars_of_any_width(width):
     mask = np.zeros((width + 2, width + 3, 60), bool)
