@@ -1,4 +1,4 @@
-"""`ffn import-stack`: makes an HDF5 volume from the sections of an image stack."""
+"""`ffn import-stack`: makes an HDF5 volume from the sections of an image stack, or of another volume."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class ImportStack:
 
     images: str = setting(
         'pattern of PNG, TIFF or MRC files, one section each or many (multi-page, ImageJ, OME-TIFF, BigTIFF), '
-        'in quotes; sorted by name with numbers counted (z9 before z10), the first becomes z = 0',
+        'in quotes; sorted by name with numbers counted (z9 before z10), the first becomes z = 0; or any volume '
+        '(path:dataset, a folder of Zarr or N5, a URL), such as to make it coarser',
         metavar='GLOB',
     )
     output: str = setting(
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     parser = make_parser(
         'import-stack',
-        'Makes an HDF5 volume [z, y, x] from the sections of an image stack.',
+        'Makes an HDF5 volume [z, y, x] from the sections of an image stack, or from another volume.',
         "ffn import-stack --images 'sections/*.png' --voxel_size 4,4,40 --output train.h5:raw",
     )
     add_settings(parser, 'Stack', ImportStack)

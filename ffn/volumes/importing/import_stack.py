@@ -1,7 +1,8 @@
-"""Image stacks to HDF5, one slab of sections in memory at a time."""
+"""Image stacks, and images in volumes, to HDF5, one slab of sections in memory at a time."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections.abc import Iterator
@@ -10,13 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ffn.utils.errors import UserError
-from ffn.utils.geometry import Box, Xyz, Zyx
+from ffn.utils.geometry import Xyz, Zyx
 from ffn.utils.progress import progress
 from ffn.volumes.downsample import NO_FACTORS, Grid, downsample_image
 from ffn.volumes.hdf5 import replaced_dataset, split_output
-from ffn.volumes.importing.image_files import ReadAs
+from ffn.volumes.importing.image_sources import open_images
 from ffn.volumes.importing.imported import VoxelSize, decide_voxel_size, store_voxels
-from ffn.volumes.importing.stacks import find_images, inspect, read_sections
 
 _SLAB_BYTES = 2**28
 _CHUNK_VOXELS = 2**18
@@ -79,10 +79,10 @@ def import_stack(
     clahe: bool = False,
     quiet: bool = False,
 ) -> Written:
-    """Writes a stack of images as an HDF5 dataset, chunked and gzipped.
+    """Writes a stack of images, or the image in a volume, as an HDF5 dataset, chunked and gzipped.
 
     Args:
-      pattern: see `find_images`.
+      pattern: see `open_images`.
       output: 'path:dataset'; other datasets of the file are kept.
       voxel_size: x, y, z nanometres, before downsampling; None: as the files say.
       channel: of several, the one to take.
@@ -91,26 +91,29 @@ def import_stack(
       quiet: no progress bar.
 
     Raises:
-      UserError: see `inspect` and `replaced_dataset`; nothing is left after downsampling; or contrast cannot be
+      UserError: see `open_images` and `replaced_dataset`; nothing is left after downsampling; or contrast cannot be
         equalized where values are not finite.
     """
     split_output(output, '--output')
-    stack = inspect(find_images(pattern), ReadAs(channel=channel))
-    grid = Grid(Box.of_shape(stack.shape_zyx), downsample)
-    shape_zyx = grid.coarse.size.zyx
-    grid.tell_cut(pattern)
-    size = decide_voxel_size(voxel_size, stack.stated_size, pattern)
-    size = None if size is None else grid.scale_size(size)
-    chunks = chunk_shape(shape_zyx, stack.dtype)
-    with replaced_dataset(output, '--output') as (file, name):
+    with contextlib.ExitStack() as stack:
+        image = stack.enter_context(open_images(pattern, channel))
+        grid = Grid(image.box, downsample)
+        box = grid.coarse
+        shape_zyx = box.size.zyx
+        grid.tell_cut(pattern)
+        size = decide_voxel_size(voxel_size, image.stated_size, pattern)
+        size = None if size is None else grid.scale_size(size)
+        chunks = chunk_shape(shape_zyx, image.dtype)
+        file, name = stack.enter_context(replaced_dataset(output, '--output'))
         dataset = file.create_dataset(
-            name, shape_zyx, stack.dtype, chunks=chunks, compression='gzip', shuffle=True
+            name, shape_zyx, image.dtype, chunks=chunks, compression='gzip', shuffle=True
         )
-        store_voxels(dataset.attrs, size, None)
-        slab = np.empty((chunks[0], *shape_zyx[1:]), stack.dtype)
+        store_voxels(dataset.attrs, size, None if image.start is None else box.start)
+        slab = np.empty((chunks[0], *shape_zyx[1:]), image.dtype)
+        kept = grid.refine(box)
         fine = progress(
-            read_sections(stack, stop=grid.refine(grid.coarse).size.z),
-            total=stack.shape_zyx[0],
+            image.sections(kept.start.z, kept.end.z),
+            total=kept.size.z,
             desc='sections',
             quiet=quiet,
         )
@@ -119,7 +122,7 @@ def import_stack(
             slab[filled - 1] = _equalized(section, z, pattern) if clahe else section
             if filled == len(slab) or z == shape_zyx.z - 1:
                 dataset[z + 1 - filled : z + 1] = slab[:filled]
-    return Written(shape_zyx, stack.dtype, size)
+    return Written(shape_zyx, image.dtype, size)
 
 
 def _equalized(section: np.ndarray, z: int, pattern: str) -> np.ndarray:
@@ -137,7 +140,7 @@ def _coarse_sections(fine: Iterator[np.ndarray], grid: Grid) -> Iterator[np.ndar
     if grid.factors == NO_FACTORS:
         yield from fine
         return
-    _, y, x = grid.refine(grid.coarse).slices_zyx
+    _, y, x = grid.refine(grid.coarse).relative_to(grid.fine.start).slices_zyx
     sections = iter(fine)
     while block := list(itertools.islice(sections, grid.factors.z)):
         yield downsample_image(np.stack([one[y, x] for one in block]), grid.factors)[0]

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ffn.cli import import_stack as cli_import_stack
 from ffn.utils.errors import UserError
-from ffn.volumes.importing import import_stack
+from ffn.volumes.importing import image_sources, import_stack, stacks
 
 SHAPE_ZYX = (13, 7, 10)
 
@@ -72,7 +72,7 @@ def test_natural_order(tmp_path, monkeypatch):
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).touch()
     expected = ['7.png', '10.png', 'a/z100.png', 'z9.png', 'z09b.png', 'z10.png']
-    assert [str(path) for path in import_stack.find_images('**/*.png')] == expected
+    assert [str(path) for path in stacks.find_images('**/*.png')] == expected
 
 
 def test_other_datasets_stay(tmp_path):
@@ -228,14 +228,14 @@ def test_memory_does_not_grow_with_the_stack(tmp_path, monkeypatch):
         (tmp_path / f's{z}.png').symlink_to('s0.png')
     process = psutil.Process()
     peaks = []
-    keep = import_stack.read_sections
+    keep = image_sources.read_sections
 
-    def watched(stack, **limits):
-        for one in keep(stack, **limits):
+    def watched(stack, *limits):
+        for one in keep(stack, *limits):
             peaks.append(process.memory_info().rss)
             yield one
 
-    monkeypatch.setattr(import_stack, 'read_sections', watched)
+    monkeypatch.setattr(image_sources, 'read_sections', watched)
     import_stack.import_stack(f'{tmp_path}/*.png', f'{tmp_path}/v.h5:raw')
     assert len(peaks) == 100
     assert max(peaks) - peaks[0] < 60 * 2**20
