@@ -88,7 +88,7 @@ def test_tables_that_count_what_is_not_labelled_are_made_anew(tmp_path):
     assert 2**64 - 1 not in Overlap.load(path).shared[0]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     size=st.tuples(st.integers(9, 46), st.integers(9, 31), st.integers(9, 22)),
     overlap=st.tuples(*[st.integers(2, 4)] * 3),

@@ -82,7 +82,7 @@ def test_equals_direct_count(problem):
     np.testing.assert_array_equal(computed(labels, config), direct(labels, config))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.tuples(*[st.integers(0, 12)] * 3), st.data())
 def test_thresholds_meet_float64_fractions_exactly(radius, data):
     fractions = np.arange(np.prod([2 * r + 1 for r in radius]) + 1) / np.prod(
@@ -118,7 +118,7 @@ def test_blocks_make_no_difference(min_size):
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.tuples(*[st.integers(1, 400)] * 3), st.integers(1, 10**7))
 def test_split_tiles_the_box(size, limit):
     box = Box(Xyz(5, -6, 7), Xyz(*size))
