@@ -225,10 +225,11 @@ def pull(name: str, seed: int, args: argparse.Namespace, work: Path) -> None:
     if done.setdefault('steps', args.steps) != args.steps:
         raise SystemExit(f'error: {path} is of --steps {done["steps"]}; give another --work')
     steps = args.steps * (3 if LEVERS[name].anew else 1)
-    for stop in (steps // 3, steps * 2 // 3, steps) if name != START else ():
+    for stop in (0,) if name == START else (steps // 3, steps * 2 // 3, steps):
         if str(stop) not in done['middle']:
-            done['seconds'] += train(LEVERS[name], seed, folder, steps, stop)
-            done['middle'][str(stop)] = score(folder, volume, MIDDLE)
+            if stop:
+                done['seconds'] += train(LEVERS[name], seed, folder, steps, stop)
+            done['middle'][str(stop)] = score(folder if stop else NETWORK, volume, MIDDLE)
             write_json(path, done)
     for key, averaged in (('whole', True), ('last', False)):
         if key not in done:
@@ -245,16 +246,15 @@ def row(done: dict[str, Any]) -> str:
         voi = scores['voi_split'] + scores['voi_merge']
         return f'{scores["rand_error"]:.3f} / {voi:.2f}'
 
+    middle = list(done['middle'].values())[-1]
     whole, last = done['whole'], done['last']
-    cells = [f'{whole["filled_fraction"]:.0%}', shown(whole), shown(whole['filled'])]
-    return ' | '.join([*cells, shown(last['filled']), f'{done["seconds"] / 60:.0f}'])
+    cells = [shown(middle), shown(whole), shown(whole['filled']), shown(last['filled'])]
+    return ' | '.join([*cells, f'{done["seconds"] / 60:.0f}'])
 
 
 def table(work: Path, picture: Path | None) -> None:
-    """Prints what there is, and draws VOI in the middle over the step, the mean of the seeds."""
-    print(
-        '| | seed | filled | error / VOI | filled: error / VOI | weights of the last step | minutes |'
-    )
+    """Prints what there is, error / VOI each, and draws VOI in the middle over the step, the mean of the seeds."""
+    print('| | seed | middle | whole | filled | filled, weights of the last step | minutes |')
     print('|---|---|' + '---:|' * 5)
     curves = {}
     for name, lever in LEVERS.items():
@@ -269,8 +269,13 @@ def table(work: Path, picture: Path | None) -> None:
             [[int(step), s['voi_split'] + s['voi_merge']] for step, s in one['middle'].items()]
             for one in found.values()
         ]
-        if points and name != START:
+        if points:
             curves[lever.title.replace('`', '')] = np.mean(points, axis=0)
+    start = curves.pop(LEVERS[START].title, np.zeros((0, 2)))
+    for lever in LEVERS.values():
+        title = lever.title.replace('`', '')
+        if title in curves and not lever.anew:
+            curves[title] = np.concatenate([start, curves[title]])
     if picture is not None:
         plot_scalars(curves, [list(curves)], picture)
 
