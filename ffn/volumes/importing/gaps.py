@@ -16,7 +16,7 @@ def missing_numbers(paths: Sequence[Path]) -> list[str]:
     """Numbers that files of a stack leave out, written as in their names; [] also where numbers are not what orders them.
 
     Names have to differ in one number only, which goes up by the same step from most files to the next, and by a multiple of
-    that elsewhere.
+    that elsewhere; and most numbers have to be there.
 
     Args:
       paths: in the order of the stack.
@@ -32,6 +32,8 @@ def missing_numbers(paths: Sequence[Path]) -> list[str]:
     steps = [after - before for before, after in itertools.pairwise(numbers)]
     step = min(steps)
     if step < 1 or any(n % step for n in steps) or 2 * steps.count(step) < len(steps):
+        return []
+    if sum(steps) > 2 * step * len(numbers):  # more are missing than are there
         return []
     width = len(texts[0]) if len(set(map(len, texts))) == 1 else 0
     return [
