@@ -79,7 +79,7 @@ def test_a_speck_of_an_object_is_no_opinion_about_it():
     # It does not thin out what one says that shows them.
     (one,) = find_splits(tables(speck, volume(7, 7, 3, 3, 5, 5)), voxels)
     assert (one.probability, one.votes, one.others) == (1, 1, 1)
-    speck[:, BODIES[1], 4:6], speck[:, BODIES[1], 6:8] = 8, 9
+    speck[4:6, BODIES[1], 4:6], speck[4:6, BODIES[1], 6:8] = 8, 9
     assert not find_mergers(tables(speck))
     assert agreement(tables(speck)) == {}
     # An object that is shown for the greater part; what is not of it counts as well.
