@@ -1,6 +1,6 @@
 """What each setting of a training brings: short trainings that differ in one thing, on real data, with two seeds each.
 
-    python -m benchmarks.levers --data FOLDER --work FOLDER [--steps 1200] [--seed 1 2] [--lever plain …] [--picture levers.png]
+    python -m benchmarks.levers --data FOLDER --work FOLDER [--steps 1200] [--seed 1 2] [--lever plain …]
 
 Every training is that of configs/train_fib25_small.flags, in bfloat16, with a rate that falls along a cosine and averaged weights, on
 training_sample2 with z < 150; `LEVERS` says what is changed. Most go on from models/fib25_small; some begin anew, with three times
@@ -36,7 +36,6 @@ from ffn.inference import box_run
 from ffn.inference import request as requests
 from ffn.utils.atomic import write_json
 from ffn.utils.geometry import Box, Xyz
-from ffn.visualization.curve import plot_scalars
 
 SPLIT_Z, SIZE = 150, 250
 HELD_OUT = Box(Xyz(0, 0, SPLIT_Z), Xyz(SIZE, SIZE, SIZE - SPLIT_Z))
@@ -242,21 +241,22 @@ def pull(name: str, seed: int, args: argparse.Namespace, work: Path) -> None:
 def row(done: dict[str, Any]) -> str:
     """The numbers of a training in the table."""
 
+    def voi(scores: dict[str, float]) -> str:
+        return f'{scores["voi_split"] + scores["voi_merge"]:.2f}'
+
     def shown(scores: dict[str, float]) -> str:
-        voi = scores['voi_split'] + scores['voi_merge']
-        return f'{scores["rand_error"]:.3f} / {voi:.2f}'
+        return f'{scores["rand_error"]:.3f} / {voi(scores)}'
 
-    middle = list(done['middle'].values())[-1]
-    whole, last = done['whole'], done['last']
-    cells = [shown(middle), shown(whole), shown(whole['filled']), shown(last['filled'])]
-    return ' | '.join([*cells, f'{done["seconds"] / 60:.0f}'])
+    middle, whole, last = list(done['middle'].values()), done['whole'], done['last']
+    cells = [f'{middle[-1]["rand_error"]:.3f} / {", ".join(map(voi, middle))}', shown(whole)]
+    cells += [shown(whole['filled']), shown(last['filled']), f'{done["seconds"] / 60:.0f}']
+    return ' | '.join(cells)
 
 
-def table(work: Path, picture: Path | None) -> None:
-    """Prints what there is, error / VOI each, and draws VOI in the middle over the step, the mean of the seeds."""
+def table(work: Path) -> None:
+    """Prints what there is, error / VOI each; VOI in the middle after each third of the steps."""
     print('| | seed | middle | whole | filled | filled, weights of the last step | minutes |')
     print('|---|---|' + '---:|' * 5)
-    curves = {}
     for name, lever in LEVERS.items():
         found: dict[int, dict[str, Any]] = {}
         for path in work.glob(f'{name}_*.json'):
@@ -265,19 +265,6 @@ def table(work: Path, picture: Path | None) -> None:
                 found[int(of)] = done
         for seed, done in sorted(found.items()):
             print(f'| {lever.title} | {seed} | {row(done)} |')
-        points = [
-            [[int(step), s['voi_split'] + s['voi_merge']] for step, s in one['middle'].items()]
-            for one in found.values()
-        ]
-        if points:
-            curves[lever.title.replace('`', '')] = np.mean(points, axis=0)
-    start = curves.pop(LEVERS[START].title, np.zeros((0, 2)))
-    for lever in LEVERS.values():
-        title = lever.title.replace('`', '')
-        if title in curves and not lever.anew:
-            curves[title] = np.concatenate([start, curves[title]])
-    if picture is not None:
-        plot_scalars(curves, [list(curves)], picture)
 
 
 def main() -> None:
@@ -294,7 +281,6 @@ def main() -> None:
     parser.add_argument('--seed', type=int, nargs='*', default=[1, 2])
     parser.add_argument('--lever', nargs='*', choices=list(LEVERS), default=list(LEVERS))
     parser.add_argument('--teacher_precision', default='int8')
-    parser.add_argument('--picture', type=Path, help='PNG: VOI over the step')
 
     def run(args: argparse.Namespace, work: Path) -> None:
         work = work.resolve()
@@ -302,7 +288,7 @@ def main() -> None:
         for name in args.lever:
             for seed in args.seed if name != START else args.seed[:1]:
                 pull(name, seed, args, work)
-        table(work, args.picture)
+        table(work)
 
     measure.run_with_network(parser, run)
 

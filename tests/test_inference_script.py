@@ -127,6 +127,7 @@ def straight(repository, tmp_path_factory, flood_network):
     """The result of a run that nobody interrupts."""
     folder = tmp_path_factory.mktemp('straight')
     flood.fill_folder(folder, flood_network)
+    flood.write_request(folder, flood.THOROUGH)
     done = run(repository, folder)
     assert done.returncode == 0, done.stderr
     return whole_result(folder)
@@ -135,6 +136,9 @@ def straight(repository, tmp_path_factory, flood_network):
 @pytest.mark.slow  # test_inference_boxes.py stops and resumes in the fast tests, test_inference_kills.py kills
 @pytest.mark.parametrize('sign', [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_interrupted_and_resumed_it_gives_the_same(repository, folder, straight, sign):
+    flood.write_request(
+        folder, flood.THOROUGH
+    )  # takes longer than a second, after which a checkpoint is written
     process, saved = start_and_wait(repository, folder)
     process.send_signal(sign)
     _, errors = process.communicate(timeout=60)
