@@ -10,13 +10,15 @@ from pathlib import Path
 from absl import logging
 
 _NAMED = 5
+# Names that span more than this many times their count do not number a stack.
+_MOST = 10
 
 
 def missing_numbers(paths: Sequence[Path]) -> list[str]:
     """Numbers that files of a stack leave out, written as in their names; [] also where numbers are not what orders them.
 
     Names have to differ in one number only, which goes up by the same step from most files to the next, and by a multiple of
-    that elsewhere; and most numbers have to be there.
+    that elsewhere; and not far more are missing than there are.
 
     Args:
       paths: in the order of the stack.
@@ -33,7 +35,7 @@ def missing_numbers(paths: Sequence[Path]) -> list[str]:
     step = min(steps)
     if step < 1 or any(n % step for n in steps) or 2 * steps.count(step) < len(steps):
         return []
-    if sum(steps) > 2 * step * len(numbers):  # more are missing than are there
+    if sum(steps) > _MOST * step * len(numbers):
         return []
     width = len(texts[0]) if len(set(map(len, texts))) == 1 else 0
     return [
