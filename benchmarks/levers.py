@@ -4,9 +4,9 @@
 
 Every training is that of configs/train_fib25_small.flags, in bfloat16, with a rate that falls along a cosine and averaged weights, on
 training_sample2 with z < 150; `LEVERS` says what is changed. Most go on from models/fib25_small; some begin anew, with three times
-as many steps. The part with z >= 150 is segmented and scored: its middle after each
-third of the steps, all of it at the end, as it is and filled by `ffn fill`. Adapted Rand error and VOI (bits) are over the voxels
-labelled in truth or segmentation, so that a network pays for what it leaves empty.
+as many steps. The part with z >= 150 is segmented and scored: its middle after each third of the steps, all of it at the end, as it is
+and filled by `ffn fill`. Adapted Rand error and VOI (bits) are over the voxels labelled in truth or segmentation, so that a network
+pays for what it leaves empty. LEVER_SEED.json in --work has all scores, split and merge apart.
 
 What is in --work is not made again, and a training that was stopped goes on. Several of these commands, with other seeds or levers, may
 share the folder and run beside each other once the first has said that the data are prepared (two on one processor each, by
@@ -174,7 +174,7 @@ def teach(args: argparse.Namespace, work: Path) -> None:
 def train(lever: Lever, seed: int, folder: Path, steps: int, stop: int) -> float:
     """Trains until a step; returns the seconds."""
     work = folder.parent
-    images, labels, places = (f'train:{work}/volume.h5:{name}' for name in ('raw', 'labels', ''))
+    images, labels = (f'train:{work}/volume.h5:{name}' for name in ('raw', 'labels'))
     places, more = f'{work}/train.tfrecord.gz', lever.flags
     if lever.teacher:
         images += f',teacher:{work}/image1.h5:raw'

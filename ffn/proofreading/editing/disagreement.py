@@ -25,7 +25,7 @@ from ffn.volumes.volume import VolumeSource
 # Votes below this are not looked at: they would be of every two objects that touch.
 _LEAST_VOTE = 0.05
 # Objects of which less than this fraction of the voxels is labelled are not shown. A network often leaves half of one empty:
-# with 0.5, benchmarks.where_to_look finds a third fewer errors.
+# with 0.5, benchmarks.where_to_look finds more than a third fewer errors.
 _LEAST_SHOWN = 0.1
 
 
