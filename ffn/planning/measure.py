@@ -9,14 +9,13 @@ import cc3d
 import fastremap
 import numpy as np
 
-from ffn.training.input.patches import check_place
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, blocks
 from ffn.utils.labels import compact
 from ffn.utils.progress import progress
 from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size
 from ffn.volumes.unlabelled import counted
-from ffn.volumes.volume import Volume, open_volume
+from ffn.volumes.volume import Volume, check_place, open_volume
 
 _BLOCK = Xyz(256, 256, 64)
 # The image is sampled in blocks of this size, evenly spread over the labels.

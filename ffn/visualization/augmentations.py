@@ -22,12 +22,11 @@ from skimage.segmentation import find_boundaries
 from ffn import synthetic
 from ffn.training.augmentation.augment import augment
 from ffn.training.augmentation.config import AugmentationConfig, parse_augmentation
-from ffn.training.input.patches import check_place
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
 from ffn.utils.labels import renumber
 from ffn.visualization.overlay import label_colors
-from ffn.volumes.volume import open_volume
+from ffn.volumes.volume import check_place, open_volume
 
 # Stronger than is good for training, so that each is easy to see.
 STRONG: tuple[dict[str, dict[str, Any]], ...] = (

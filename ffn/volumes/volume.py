@@ -363,3 +363,25 @@ def _as_volume(name: str, opened: OpenedArray, missing: OnMissing) -> Volume:
         if opened.close is not None:
             opened.close()
         raise
+
+
+def check_place(
+    labels: Volume, volume: Volume, where: str = '', what: str = 'the image covers'
+) -> None:
+    """Checks that labels lie on a volume: they may be of a part of it, but only where they say of which.
+
+    Args:
+      labels: the labels.
+      volume: what they belong to.
+      where: begins the message, such as 'volume a: '.
+      what: the volume and a verb, for the message.
+
+    Raises:
+      UserError: they do not.
+    """
+    is_placed = labels.origin_from and volume.box.contains(labels.box)
+    if volume.box != labels.box and not is_placed:
+        raise UserError(
+            f'{where}{what} {volume.box}, its labels cover {labels.box}; they must be equal, or the labels lie '
+            'inside and say where (an offset, see doc/formats.md)'
+        )

@@ -17,11 +17,11 @@ from ffn.training.config import SOFT_LABELS, DataConfig
 from ffn.training.input import coordinate_files
 from ffn.training.input.coordinate_stream import coordinate_dataset
 from ffn.training.input.example import Example
-from ffn.training.input.patches import PatchReader, check_place
+from ffn.training.input.patches import PatchReader
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
 from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size
-from ffn.volumes.volume import Volume, open_volume
+from ffn.volumes.volume import Volume, check_place, open_volume
 
 _GIVE_UP_AFTER = 2000
 _LOADERS = 4

@@ -4,35 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Zyx
 from ffn.volumes.unlabelled import Unlabelled, counted
 from ffn.volumes.volume import Volume
 
 # Volumes up to this size are kept in memory while training.
 _CACHED_BYTES = 2**30
-
-
-def check_place(
-    labels: Volume, volume: Volume, where: str = '', what: str = 'the image covers'
-) -> None:
-    """Checks that labels lie on a volume: they may be of a part of it, but only where they say of which.
-
-    Args:
-      labels: the labels.
-      volume: what they belong to.
-      where: begins the message, such as 'volume a: '.
-      what: the volume and a verb, for the message.
-
-    Raises:
-      UserError: they do not.
-    """
-    is_placed = labels.origin_from and volume.box.contains(labels.box)
-    if volume.box != labels.box and not is_placed:
-        raise UserError(
-            f'{where}{what} {volume.box}, its labels cover {labels.box}; they must be equal, or the labels lie '
-            'inside and say where (an offset, see doc/formats.md)'
-        )
 
 
 class PatchReader:

@@ -17,10 +17,9 @@ from ffn.proofreading.editing.proofread_volume import ProofreadVolume
 from ffn.proofreading.editing.split import SplitInput, split_object
 from ffn.training.config import DataConfig
 from ffn.training.input.examples import ExampleSource
-from ffn.training.input.patches import check_place
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
-from ffn.volumes.volume import open_volume
+from ffn.volumes.volume import check_place, open_volume
 from tests.proofreading.samples import decision, done, merge
 from tests.proofreading.samples import split as split_of
 
