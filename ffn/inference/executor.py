@@ -17,6 +17,10 @@ Predict = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 # A batch is held back no longer than this for canvases that are expected.
 LONGEST_HOLD_S = 0.1
+# A canvas that takes longer than this between two fields of view loses its turn: the next one goes on beside it. The
+# leader sees to that; where there is none yet, those whose turn it is not look after this time themselves.
+LONGEST_TURN_S = 0.001
+LONGEST_SLEEP_S = 0.01
 
 
 class _Job:
@@ -38,6 +42,10 @@ class _Job:
         self.awake.acquire()
         return self.awake
 
+    def wake(self) -> None:
+        if self.awake is not None:
+            self.awake.release()
+
 
 class Executor:
     """Runs fields of view of several threads through one network, up to `batch_size` together.
@@ -45,6 +53,9 @@ class Executor:
     There is no thread of its own. Whichever canvas finds the network idle leads: it runs the batch
     that waits, and hands the lead to one of those that came meanwhile; the others sleep until their
     field of view is done. A lone canvas therefore calls the network directly.
+
+    After a batch, its canvases go on one after the other, each when the one before asks again: threads share one
+    interpreter, and take it from each other in the midst of their work where all of them are awake.
 
     While some of the active canvases are expected back, the batch is held back for them, at most for
     the time that a batch takes. A canvas that does not come in that time (because it computes seeds, say,
@@ -67,6 +78,9 @@ class Executor:
         self._network = threading.Lock()
         self._waiting: deque[_Job] = deque()
         self._busy = False
+        # Answered, and waiting for the turn; the thread that has it, 0 for none.
+        self._ready: deque[_Job] = deque()
+        self._turn = 0
         self._holding = False
         self._active: set[int] = set()
         self._expected: set[int] = set()
@@ -94,6 +108,7 @@ class Executor:
             with self._mutex:
                 self._active.discard(thread)
                 self._expected.discard(thread)
+                self._end_turn(thread)
                 self._arrived.notify()
 
     def ask(self, request: Any, calls: Calls) -> np.ndarray:
@@ -121,10 +136,11 @@ class Executor:
                 self._expected.add(job.thread)
             awake = job.will_sleep() if self._busy else None
             self._busy = True
+            self._end_turn(job.thread)
             if self._holding and self._is_full():
                 self._arrived.notify()
         if awake is not None:
-            awake.acquire()
+            self._sleep(job, awake)
         if job.answer is None and job.error is None:
             self._lead(job)
         if job.error is not None:
@@ -132,6 +148,29 @@ class Executor:
         if job.answer is None:
             raise RuntimeError('a thread was woken without a result')
         return job.answer
+
+    def _sleep(self, job: _Job, awake: threading.Lock) -> None:
+        """Returns when it is the job's turn to go on or to lead."""
+        while not awake.acquire(timeout=LONGEST_SLEEP_S):
+            with self._mutex:
+                if job in self._ready:
+                    self._ready.remove(job)
+                    self._turn = job.thread
+                    return
+
+    def _end_turn(self, thread: int) -> None:
+        """Gives the turn, if this thread has it, to the next one."""
+        if self._turn == thread:
+            self._turn = 0
+            self._begin_turn()
+
+    def _begin_turn(self) -> None:
+        """Wakes the next one that is answered, and every one before it that is not active and takes no turns."""
+        while self._ready and not self._turn:
+            job = self._ready.popleft()
+            if job.thread in self._active:
+                self._turn = job.thread
+            job.wake()
 
     def _ask_alone(self, request: Any, calls: Calls) -> np.ndarray:
         """Runs one field of view at once; the network is ours."""
@@ -170,13 +209,20 @@ class Executor:
         with self._mutex:
             heir = self._waiting[0] if self._waiting else None
             self._busy = heir is not None
-        for job in jobs if heir is None else [heir, *jobs]:
-            if job.awake is not None and job is not own:
-                job.awake.release()
+            self._ready += [job for job in jobs if job is not own]
+            if own.thread in self._active:
+                self._turn = self._turn or own.thread
+            self._begin_turn()
+        if heir is not None:
+            heir.wake()
 
     def _hold_back(self) -> None:
         """Waits, not for long, for the canvases that are expected and could fill the batch."""
         self._holding = True
+        while self._ready and not self._is_full():
+            turn = self._turn
+            if not self._arrived.wait_for(self._is_full, LONGEST_TURN_S):
+                self._end_turn(turn)
         if not self._arrived.wait_for(self._is_full, min(self._batch_seconds, LONGEST_HOLD_S)):
             self._expected = {job.thread for job in self._waiting} & self._active
         self._holding = False

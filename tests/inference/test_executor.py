@@ -4,6 +4,7 @@ import time
 import numpy as np
 import pytest
 
+from ffn.inference import executor as executors
 from ffn.inference.core.counters import Counters
 from ffn.inference.executor import Executor
 
@@ -141,6 +142,67 @@ def test_a_client_that_stays_away_is_not_waited_for_again_and_again():
     done.set()
     thread.join(timeout=30)
     assert elapsed < 1.5 * steps * seconds
+
+
+def test_clients_go_on_one_after_the_other(monkeypatch):
+    """All of them awake at once would take the interpreter from each other."""
+    for limit in ('LONGEST_TURN_S', 'LONGEST_SLEEP_S'):
+        monkeypatch.setattr(executors, limit, 30.0)
+    clients, awake, most = 6, set(), []
+    executor = Executor(lambda images, seeds: (time.sleep(0.002), seeds)[1], clients)
+    patch, entered = np.zeros((3, 4, 5), np.float32), threading.Barrier(clients)
+
+    def client():
+        with executor.active():
+            entered.wait()
+            for _ in range(10):
+                ask(executor, patch, patch)
+                awake.add(threading.get_ident())
+                time.sleep(0.002)
+                most.append(len(awake))
+                awake.discard(threading.get_ident())
+
+    threads = [threading.Thread(target=client) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+        assert not thread.is_alive()
+    assert len(most) == 10 * clients
+    # Beside the one whose turn it is, one that has just led a batch.
+    assert max(most) <= 2
+
+
+def test_a_client_that_stays_away_in_its_turn_loses_it():
+    clients, steps = 4, 50
+    executor = Executor(lambda images, seeds: (time.sleep(0.002), seeds)[1], clients)
+    patch, entered, done = (
+        np.zeros((3, 4, 5), np.float32),
+        threading.Barrier(clients + 1),
+        threading.Event(),
+    )
+
+    def client(stays_away):
+        with executor.active():
+            entered.wait()
+            for step in range(steps):
+                ask(executor, patch, patch)
+                if stays_away and step == 5:
+                    assert done.wait(30)
+
+    threads = [threading.Thread(target=client, args=(i == 0,)) for i in range(clients)]
+    for thread in threads:
+        thread.start()
+    entered.wait()
+    begin = time.monotonic()
+    for thread in threads[1:]:
+        thread.join(timeout=30)
+        assert not thread.is_alive()
+    elapsed = time.monotonic() - begin
+    assert threads[0].is_alive()
+    done.set()
+    threads[0].join(timeout=30)
+    assert elapsed < 5
 
 
 def test_every_client_is_charged_its_share():
