@@ -19,10 +19,11 @@ from ffn.assembly.overlaps import Overlap
 from ffn.assembly.tiling import AXES, Tiling
 from ffn.assembly.union import Components
 from ffn.utils import checksums
-from ffn.utils.atomic import write_json
+from ffn.utils.atomic import full_disk_named, write_json
 from ffn.utils.checksums import CheckedTable
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz
+from ffn.utils.mapped_files import map_written
 
 STATISTICS = 'statistics.json'
 _TABLES = {
@@ -150,6 +151,7 @@ def _write_graph(
     offsets, crcs = np.zeros(len(tiling) + 1, np.int64), np.zeros(len(tiling), np.uint32)
     settings = None
     with (
+        full_disk_named(folder),
         paths['ids'].open('wb') as ids,
         paths['voxels'].open('wb') as voxels,
         paths['edges'].open('wb') as edges,
@@ -158,8 +160,9 @@ def _write_graph(
             settings = _check_settings(tiling, settings, place, overlap)
             index = tiling.index(place)
             offsets[index + 1], crcs[index] = len(overlap.ids), overlap.crcs[0]
-            overlap.ids.astype(np.uint64).tofile(ids)
-            overlap.voxels.astype(np.int64).tofile(voxels)
+            # Not `tofile`, which loses the end of what a full disk does not take.
+            ids.write(overlap.ids.astype(np.uint64).tobytes())
+            voxels.write(overlap.voxels.astype(np.int64).tobytes())
             counts['subvolumes'] += 1
             for axis, shared in overlap.shared.items():
                 if (neighbour := tiling.next_place(place, axis)) is None:
@@ -174,11 +177,12 @@ def _write_graph(
                 counts['edges'] += len(pairs)
                 ends = np.array([[index, tiling.index(neighbour)]], np.uint64)
                 ends = ends.repeat(len(pairs), axis=0)
-                np.concatenate([ends, pairs], axis=1).tofile(edges)
+                edges.write(np.concatenate([ends, pairs], axis=1).tobytes())
             tick()
     np.cumsum(offsets, out=offsets)
-    offsets.tofile(folder / 'offsets.bin')
-    crcs.tofile(folder / 'crcs.bin')
+    for name, table in (('offsets', offsets), ('crcs', crcs)):
+        with full_disk_named(folder):
+            Path(folder, f'{name}.bin').write_bytes(table.tobytes())
     return offsets, {**counts, **conflicts.as_dict()}
 
 
@@ -245,11 +249,13 @@ def _sum_sizes(folder: Path, objects: int, voxels_path: Path, block: int) -> dic
     """Sums the voxels of each object into sizes.bin; returns how large objects are."""
     numbers = _map_file(folder / 'objects.bin', np.int64)
     voxels = _map_file(voxels_path, np.int64)
-    sizes = np.memmap(folder / 'sizes.bin', np.int64, 'w+', shape=(objects + 1,))
+    zeros = (np.zeros(min(block, objects + 1 - i)) for i in range(0, objects + 1, block))
+    sizes = map_written(folder / 'sizes.bin', np.int64, zeros)
     for begin in range(0, len(numbers), block):
         part, inverse = np.unique(numbers[begin : begin + block], return_inverse=True)
         sizes[part] += np.bincount(inverse, voxels[begin : begin + block]).astype(np.int64)
-    sizes.flush()
+    if isinstance(sizes, np.memmap):
+        sizes.flush()
     histogram = np.zeros(20, np.int64)
     total, largest = 0, np.zeros(0, np.int64)
     for begin in range(1, objects + 1, block):

@@ -13,6 +13,8 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
+from ffn.utils.mapped_files import map_written
+
 _BLOCK = 1 << 20
 
 
@@ -26,16 +28,13 @@ class Components:
           path: file of n × 8 bytes; overwritten.
           nodes: n.
           block: nodes that are in memory at a time.
+
+        Raises:
+          OSError: see `map_written`.
         """
         self._block, self._nodes = block, nodes
-        path.write_bytes(b'')
-        self._file: np.memmap | None = None
-        self._parent = np.zeros(0, np.int64)
-        if nodes:
-            self._parent = self._file = np.memmap(path, np.int64, 'w+', shape=(nodes,))
-        for begin in range(0, nodes, block):
-            end = min(begin + block, nodes)
-            self._parent[begin:end] = np.arange(begin, end)
+        own = (np.arange(i, min(i + block, nodes)) for i in range(0, nodes, block))
+        self._parent = map_written(path, np.int64, own)
 
     def join(self, edges: np.ndarray) -> None:
         """Joins the components of pairs of nodes.
@@ -90,6 +89,6 @@ class Components:
             self._parent[begin:end] = np.where(
                 inside, numbers[np.maximum(parents - begin, 0)], self._parent[parents]
             )
-        if self._file is not None:
-            self._file.flush()
+        if isinstance(self._parent, np.memmap):
+            self._parent.flush()
         return count

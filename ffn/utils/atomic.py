@@ -46,18 +46,23 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(os.path.realpath(path))
     if path.exists() and not os.access(path, os.W_OK):
         raise PermissionError(errno.EACCES, 'may not be written', str(path))
-    with scratch_path(path) as temporary:
-        try:
-            yield temporary
-            with open(temporary, 'rb+') as file:
-                os.fsync(file.fileno())
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, path)
-        except OSError as error:
-            if error.filename is None and error.errno is not None:
-                # The error of a full disk does not name the file.
-                error.filename = str(path)
-            raise
+    with scratch_path(path) as temporary, full_disk_named(path):
+        yield temporary
+        with open(temporary, 'rb+') as file:
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def full_disk_named(path: Path) -> Iterator[None]:
+    """Adds a file or folder to errors of the system that name none, as that of a full disk does."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        raise
 
 
 @contextlib.contextmanager

@@ -160,8 +160,10 @@ class _CheckedFile(io.RawIOBase):
 
 def write_checked_npy(path: str | Path, array: np.ndarray) -> None:
     """Writes an array as npy, atomically, and its checksums."""
-    with checked_path(path) as temporary, open(temporary, 'wb') as file:
-        np.save(file, array)
+    file = io.BytesIO()  # to files, NumPy loses the end of what a full disk does not take
+    np.save(file, array)
+    with checked_path(path) as temporary:
+        temporary.write_bytes(file.getbuffer())
 
 
 def read_checked_npy(path: str | Path, advice: str) -> np.ndarray:

@@ -23,6 +23,7 @@ from ffn.utils.checksums import (
     write_checked_npy,
 )
 from ffn.utils.errors import UserError
+from tests.full_disk import files_of_at_most
 
 # More than two blocks of 65,536 bytes, and a part of one.
 NUMBERS = np.arange(20_001, dtype=np.uint64) * 3
@@ -215,3 +216,12 @@ def test_an_edited_json_object():
         unsealed(json.dumps(edited), 'a.json', 'run again')
     del edited['sha256']
     assert unsealed(json.dumps(edited), 'a.json', 'run again')['made_from'] == 'other'
+
+
+@pytest.mark.parametrize('size', [40, 130, 1000])
+def test_a_full_disk_is_told(tmp_path, size):
+    path = tmp_path / 'ids.npy'
+    write_checked_npy(path, np.arange(3))
+    with files_of_at_most(size), pytest.raises(OSError, match=r'ids\.npy'):
+        write_checked_npy(path, np.arange(120))  # NumPy would leave its end out
+    np.testing.assert_array_equal(read_checked_npy(path, 'run again'), np.arange(3))
