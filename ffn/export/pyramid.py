@@ -153,13 +153,18 @@ class Pyramid:
 
     def find_content(self) -> Box:
         """Finds roughly where the volume is not 0, on its coarsest scale; all of it if it is 0 everywhere."""
-        last = self.scales[-1]
-        nonzero = np.argwhere(np.asarray(self.open(len(self.scales) - 1).read().result()))
-        if not len(nonzero):
+        level = len(self.scales) - 1
+        volume, low, high = self.open(level), np.full(3, np.inf), np.full(3, -np.inf)
+        for block in self._blocks(level):
+            nonzero = np.asarray(volume[block.slices_zyx].read().result()) != 0
+            planes = [np.flatnonzero(nonzero.any(axis=axes)) for axes in ((0, 1), (0, 2), (1, 2))]
+            if len(planes[0]):
+                low = np.minimum(low, np.add(block.start, [n[0] for n in planes]))
+                high = np.maximum(high, np.add(block.start, [n[-1] + 1 for n in planes]))
+        if (high < low).any():
             return self.scales[0].box
-        times = np.array(last.voxel_size) / self.scales[0].voxel_size
-        start = np.add(last.box.start, nonzero.min(axis=0)[::-1]) * times
-        end = np.add(last.box.start, nonzero.max(axis=0)[::-1] + 1) * times
+        times = np.array(self.scales[level].voxel_size) / self.scales[0].voxel_size
+        start, end = low * times, high * times
         found = Box(Xyz(*start.astype(int).tolist()), Xyz(*(end - start).astype(int).tolist()))
         return found.intersection(self.scales[0].box) or self.scales[0].box
 

@@ -45,10 +45,13 @@ def store(folder: Path, labels: np.ndarray, start: Xyz = START, voxel_size=VOXEL
     return spec
 
 
-def exported(folder: Path, labels: np.ndarray, start: Xyz = START, voxel_size=VOXEL) -> Pyramid:
+def exported(
+    folder: Path, labels: np.ndarray, start: Xyz = START, voxel_size=VOXEL, max_scales: int = 0
+) -> Pyramid:
     """Exports labels."""
     box = Box(start, Box.of_shape(labels.shape).size)
-    spec, scales = store(folder, labels, start, voxel_size), tuple(plan_scales(box, voxel_size))
+    spec = store(folder, labels, start, voxel_size)
+    scales = tuple(plan_scales(box, voxel_size, max_scales))
     pyramid = Pyramid(folder / 'view' / 'labels', spec, scales, True, 'uint64')
     pyramid.write(InProcess(), quiet=True)
     return pyramid
