@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -35,7 +36,7 @@ def remove_spurs(
     size: Sequence[float],
     spur: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Removes short branches until none is left.
+    """Removes short branches until none is left; where all branches of a fork are short, the two longest stay.
 
     Args:
       nodes_xyz: [n, 3].
@@ -54,19 +55,23 @@ def remove_spurs(
         next_to[b].add(a)
     tips = [node for node, others in enumerate(next_to) if len(others) == 1]
     while tips:
-        spurs = []
+        spurs: list[tuple[float, list[int]]] = []
         for tip in tips:
             path = [tip]
             while len(ahead := next_to[path[-1]] - set(path[-2:-1])) == 1:
                 path.append(ahead.pop())
-            length = np.linalg.norm(np.diff(scaled[path], axis=0), axis=1).sum()
+            length = float(np.linalg.norm(np.diff(scaled[path], axis=0), axis=1).sum())
             if len(ahead) > 1 and length < spur * radius[path[-1]]:
-                spurs.append(path)
-        for path in spurs:
+                spurs.append((length, path))
+        at_fork = Counter(path[-1] for _, path in spurs)
+        short_only = {fork for fork, count in at_fork.items() if count == len(next_to[fork])}
+        for _, path in sorted(spurs):
+            if path[-1] in short_only and len(next_to[path[-1]]) == 2:
+                continue  # or nothing would be left of the tree
             next_to[path[-1]].discard(path[-2])
             for node in path[:-1]:
                 next_to[node].clear()
-        tips = [path[-1] for path in spurs if len(next_to[path[-1]]) == 1]
+        tips = [fork for fork in at_fork if len(next_to[fork]) == 1]
     kept = np.array([len(others) > 0 for others in next_to], bool)
     left = np.array([b in next_to[a] for a, b in edges.tolist()], bool)
     return kept, left

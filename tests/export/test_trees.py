@@ -1,0 +1,52 @@
+"""Short branches are removed, and no tree with them."""
+
+import numpy as np
+import pytest
+
+from ffn.export.trees import remove_spurs
+
+
+def fork(*arms):
+    """A fork at 0, 0, 0 with straight arms of so many nodes: nodes and edges."""
+    directions = [(1, 0, 0), (0, 1, 0), (0, 0, 1), (-1, 0, 0)]
+    nodes, edges = [(0, 0, 0)], []
+    for (x, y, z), count in zip(directions, arms, strict=False):
+        for i in range(1, count + 1):
+            edges.append((len(nodes) - 1 if i > 1 else 0, len(nodes)))
+            nodes.append((i * x, i * y, i * z))
+    return np.array(nodes), np.array(edges)
+
+
+def lengths_left(arms, radius, size=(1, 1, 1)):
+    nodes, edges = fork(*arms)
+    kept, left = remove_spurs(nodes, edges, np.full(len(nodes), float(radius)), size, 1.3)
+    assert (kept == np.isin(np.arange(len(nodes)), edges[left])).all()
+    own = np.repeat(np.arange(len(arms)), arms)
+    return np.bincount(own[left], minlength=len(arms)).tolist()
+
+
+@pytest.mark.parametrize(
+    ('arms', 'left'),
+    [
+        ((4, 3, 5), [4, 0, 5]),  # all are short: the two longest
+        ((2, 3, 5, 4), [0, 0, 5, 4]),
+        ((4, 3, 20), [0, 0, 20]),
+        ((4, 15, 20), [0, 15, 20]),
+        ((14, 15, 20), [14, 15, 20]),
+        ((3, 4), [3, 4]),  # no fork
+    ],
+)
+def test_branches_that_are_short_for_the_body(arms, left):
+    assert lengths_left(arms, 5) == left
+
+
+def test_lengths_are_in_the_unit_of_the_radius():
+    assert lengths_left((5, 4, 20), 5, (1, 2, 1)) == [0, 4, 20]
+
+
+def test_forks_that_become_tips():
+    """Both ends of a bar of 3 nodes, with short branches only."""
+    nodes = np.array([(0, 0, z) for z in range(3)] + [(x, 0, z) for z in (0, 2) for x in (-1, 1)])
+    edges = np.array([(0, 1), (1, 2), (0, 3), (0, 4), (2, 5), (2, 6)])
+    _, left = remove_spurs(nodes, edges, np.full(7, 3.0), (1, 1, 1), 1.3)
+    assert left.tolist() == [True, True, False, False, False, False]
