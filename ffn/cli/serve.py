@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ffn.cli.flags import make_parser
-from ffn.export.server import LOOPBACK, VIEWER, make_server
+from ffn.export.server import LOOPBACK, STATE, VIEWER, make_server, name_of
 from ffn.utils.errors import UserError
 
 
@@ -22,9 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         epilog='ffn serve export',
     )
     parser.add_argument('folder', type=Path, help='--output of `ffn export`')
-    parser.add_argument(
-        '--port', type=int, default=9000, metavar='N', help='0: any free one; state.json names 9000'
-    )
+    parser.add_argument('--port', type=int, default=9000, metavar='N', help='0: any free one')
     parser.add_argument(
         '--viewer',
         default=VIEWER,
@@ -35,16 +33,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         '--address',
         default=LOOPBACK,
         metavar='HOST',
-        help='where it listens; with another one than the default, other machines can read the folder',
+        help='where it listens; with another one than the default, other machines can read the folder, with a --viewer '
+        'at http://, as browsers let one at https:// read from localhost only',
     )
     args = parser.parse_args(argv)
-    if args.folder.is_dir() and not (args.folder / 'state.json').is_file():
+    if args.folder.is_dir() and not (args.folder / STATE).is_file():
         raise UserError(
-            f'{args.folder} holds no state.json, which the address names; expected the --output of ffn export'
+            f'{args.folder} holds no {STATE}, which the address names; expected the --output of ffn export'
         )
     with make_server(args.folder, args.port, args.viewer, args.address) as server:
-        host = 'localhost' if args.address == LOOPBACK else args.address
-        place = f'http://{host}:{server.server_port}'
-        print(f'open {args.viewer.rstrip("/")}/#!{place}/state.json')
+        place = f'http://{name_of(args.address)}:{server.server_port}'
+        print(f'open {args.viewer.rstrip("/")}/#!{place}/{STATE}')
         print(f'or, without internet, on this machine: ffn view {args.folder}', flush=True)
         server.serve_forever()

@@ -18,6 +18,7 @@ from ffn.export.meshes import MeshConfig, Meshes
 from ffn.export.properties import link_in_info
 from ffn.export.pyramid import Pyramid
 from ffn.export.scales import plan_scales
+from ffn.export.server import SERVED_AT, STATE
 from ffn.export.skeletons import SkeletonConfig, Skeletons, tell_without_line, write_swc
 from ffn.export.surfaces import check_libraries
 from ffn.utils.atomic import write_json
@@ -55,7 +56,7 @@ def write_state(
     voxel_size: Sequence[float],
     segments: Sequence[int] = (),
 ) -> None:
-    """Writes a viewer state for a folder that is served at localhost:9000.
+    """Writes a viewer state for a folder that is served, see `ffn.export.server`.
 
     Args:
       folder: of the export.
@@ -66,7 +67,7 @@ def write_state(
     """
     kinds = {'image': 'image', 'labels': 'segmentation'}
     shown: list[dict[str, Any]]
-    host = 'precomputed://http://localhost:9000'
+    host = f'precomputed://{SERVED_AT}'
     shown = [{'type': kinds[name], 'name': name, 'source': f'{host}/{name}'} for name in layers]
     for layer in shown if segments else []:
         if layer['type'] == 'segmentation':
@@ -80,7 +81,7 @@ def write_state(
     if segments:  # all of the box in the 3-d view
         state['projectionScale'] = 1.5 * max(box.size)
         state['showSlices'] = False
-    write_json(folder / 'state.json', state)
+    write_json(folder / STATE, state)
 
 
 def export(

@@ -19,7 +19,9 @@ from urllib.parse import urlsplit
 from ffn.utils.errors import UserError
 
 VIEWER = 'https://neuroglancer-demo.appspot.com'
-LOOPBACK = '127.0.0.1'
+LOOPBACK, ANY = '127.0.0.1', '0.0.0.0'
+# What the state of an exported folder names; as it is served, it names this server.
+STATE, SERVED_AT = 'state.json', 'http://localhost:9000'
 _RANGE = re.compile(r'bytes=(\d{0,18})-(\d{0,18})')
 
 
@@ -32,9 +34,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def send_head(self) -> io.BytesIO | BinaryIO | None:
         """Sends the header of a file, or why there is none."""
-        host = re.sub(r':\d*$', '', self.headers.get('Host', ''))
-        if host.lower() not in self._hosts:
-            # A site of another name can stand for this machine's address: its pages would be of our origin.
+        if not self._knows_host():
             self.send_error(HTTPStatus.FORBIDDEN, 'unknown host')
             return None
         if self.headers.get('Origin', self._viewer) != self._viewer:
@@ -43,10 +43,31 @@ class _Handler(SimpleHTTPRequestHandler):
         if not self._serves(self.translate_path(self.path)):
             self.send_error(HTTPStatus.NOT_FOUND)
             return None
+        path = Path(self.translate_path(self.path))
+        if path == Path(self.directory, STATE):
+            return self._send_state(path)
         wanted = _RANGE.fullmatch(self.headers.get('Range', ''))
         if wanted is None or wanted[1] == wanted[2] == '':
             return super().send_head()
-        return self._send_part(Path(self.translate_path(self.path)), wanted[1], wanted[2])
+        return self._send_part(path, wanted[1], wanted[2])
+
+    def _knows_host(self) -> bool:
+        """Whether the server was asked for by a name or address of its own.
+
+        A site of another name can stand for this machine's address: its pages would be of our origin.
+        """
+        host = re.sub(r':\d*$', '', self.headers.get('Host', '')).lower()
+        return host in self._hosts or host == self.connection.getsockname()[0]
+
+    def _send_state(self, path: Path) -> io.BytesIO:
+        """Sends a state whose layers are where the browser found it, whichever port that is."""
+        here = f'http://{self.headers["Host"]}/'
+        state = path.read_bytes().replace(f'{SERVED_AT}/'.encode(), here.encode())
+        self.send_response(HTTPStatus.OK)
+        self.send_header('Content-Type', self.guess_type(path))
+        self.send_header('Content-Length', str(len(state)))
+        self.end_headers()
+        return io.BytesIO(state)
 
     def _send_part(self, path: Path, first: str, last: str) -> io.BytesIO | None:
         """Sends some bytes of a file, as viewers ask for parts of shards, which Python's handler does not."""
@@ -71,8 +92,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def do_OPTIONS(self) -> None:
         """Answers a browser that asks whether the viewer may ask for parts of files."""
-        host = re.sub(r':\d*$', '', self.headers.get('Host', ''))
-        if host.lower() not in self._hosts or self.headers.get('Origin') != self._viewer:
+        if not self._knows_host() or self.headers.get('Origin') != self._viewer:
             self.send_error(HTTPStatus.FORBIDDEN)
             return
         self.send_response(HTTPStatus.NO_CONTENT)
@@ -98,6 +118,12 @@ class _Handler(SimpleHTTPRequestHandler):
         """Logs nothing: a viewer requests thousands of chunks, some of which do not exist."""
 
 
+def name_of(address: str) -> str:
+    """How a browser names a server that listens at an address."""
+    names = {LOOPBACK: 'localhost', ANY: socket.gethostname()}
+    return names.get(address, address)
+
+
 def make_server(
     folder: Path, port: int, viewer: str = VIEWER, address: str = LOOPBACK
 ) -> ThreadingHTTPServer:
@@ -107,7 +133,7 @@ def make_server(
       folder: what is served.
       port: 0 for any free one.
       viewer: address of the only site whose pages may read the files.
-      address: where it listens; by default, only this machine reaches it.
+      address: where it listens; by default, only this machine reaches it. ANY: at all addresses of this machine.
 
     Raises:
       UserError: no such folder, a viewer without an address, or a port that is in use or no port.

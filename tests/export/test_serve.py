@@ -1,6 +1,8 @@
 """Serving a folder to a viewer."""
 
 import http.client
+import json
+import socket
 import subprocess
 import sys
 import threading
@@ -8,8 +10,10 @@ import threading
 import pytest
 
 from ffn.cli.serve import main
-from ffn.export.server import VIEWER, make_server
+from ffn.export.neuroglancer import write_state
+from ffn.export.server import ANY, VIEWER, make_server, name_of
 from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box
 
 
 @pytest.fixture
@@ -116,6 +120,38 @@ def test_parts_of_files(served, tmp_path, asked, status, answer, place):
     assert int(shown['Content-Length']) == len(answer)
     assert shown['Access-Control-Allow-Origin'] == VIEWER
     assert ask('/link', Range=asked)[0] == 404
+
+
+@pytest.mark.parametrize('host', ['localhost:9001', '127.0.0.1:{}', 'LOCALHOST'])
+def test_the_state_names_the_server_that_it_comes_from(served, tmp_path, host):
+    write_state(tmp_path / 'export', ['image', 'labels'], Box.of_shape((5, 6, 7)), (8, 8, 30))
+    ask, server = served
+    host = host.format(server.server_port)
+    status, data, shown = ask('/state.json', Host=host, Origin=VIEWER, Range='bytes=0-3')
+    assert status == 200
+    assert int(shown['Content-Length']) == len(data)
+    assert shown['Content-Type'] == 'application/json'
+    sources = [layer['source'] for layer in json.loads(data)['layers']]
+    assert sources == [f'precomputed://http://{host}/{name}' for name in ('image', 'labels')]
+    assert ask('/state.json', Host='example.org:9000')[0] == 403
+    stored = json.loads((tmp_path / 'export' / 'state.json').read_text())['layers']
+    assert stored[0]['source'] == 'precomputed://http://localhost:9000/image'
+
+
+def test_a_server_at_all_addresses_is_known_by_each(served, tmp_path):
+    """As 127.0.0.2 stands for the address of a machine in its network."""
+    with make_server(tmp_path / 'export', 0, address=ANY) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        found = {}
+        for host in ('127.0.0.2', '127.0.0.3', 'example.org', socket.gethostname()):
+            connection = http.client.HTTPConnection('127.0.0.2', server.server_port)
+            connection.request('GET', '/image/info', headers={'Host': f'{host}:9000'})
+            found[host] = connection.getresponse().status
+        server.shutdown()
+    assert list(found.values()) == [200, 403, 403, 200]
+    assert name_of(ANY) == socket.gethostname()
+    assert name_of('127.0.0.1') == 'localhost'
+    assert name_of('10.0.0.1') == '10.0.0.1'
 
 
 def test_the_viewer_may_ask_for_parts(served):
