@@ -150,6 +150,8 @@ def check_output(output: OutputSpec, folder: Path) -> str | None:
         raise UserError(
             f'{output.spec} exists and does not belong to this run; choose another output volume'
         )
+    if output.parallel:  # others are replaced
+        output.check_stored_voxel_size('--output_volume')
     return there
 
 

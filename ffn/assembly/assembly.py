@@ -95,6 +95,7 @@ def claim_output(assembly: Assembly) -> None:
             f'--output {output.spec} exists, and was not started with {assembly.directory} and these '
             'settings; remove it, or give another one'
         )
+    output.check_stored_voxel_size()
     _claim_folder(assembly)
 
 

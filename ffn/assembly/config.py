@@ -82,7 +82,7 @@ class OutputConfig:
         metavar='X,Y,Z',
     )
     voxel_size: VoxelSize | None = setting(
-        'nanometres, for precomputed volumes (default: that of the request, or of its training)',
+        'nanometres, stored with the volume (default: that of the request, or of its training)',
         default=None,
         parse=parse_voxel_size,
         metavar='X,Y,Z',

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
@@ -28,7 +29,8 @@ from ffn.volumes.shards import Shards, check_shard, precomputed_sharding
 from ffn.volumes.specs import split_spec
 from ffn.volumes.targets import Dataset, Store, Target, first_line
 from ffn.volumes.tensorstores import DRIVERS, context, parse_url
-from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size
+from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size, same_size
+from ffn.volumes.volume import open_volume
 
 VoxelSize = tuple[float, float, float]
 # Formats with shards.
@@ -170,6 +172,33 @@ class OutputSpec:
             return False
         with open_hdf5(name) as file:
             return find_item(file, dataset) is not None
+
+    def check_stored_voxel_size(self, flag: str = '--output') -> None:
+        """Compares the voxel size with that of the volume, if it exists: going on does not change it.
+
+        Args:
+          flag: the flag that errors name.
+
+        Raises:
+          UserError: they differ. A volume that has none is warned of.
+        """
+        if self.voxel_size is None or not self.exists():
+            return
+        with open_volume(self.spec) as volume:
+            stored = volume.voxel_size
+        wanted = KnownVoxelSize(self.voxel_size, '--voxel_size, or the request or its training')
+        if stored is None:
+            logging.warning(
+                '%s %s was begun without a voxel size, and gets none; to store %s, remove it',
+                flag,
+                self.spec,
+                wanted,
+            )
+        elif not same_size(stored.xyz, wanted.xyz):
+            raise UserError(
+                f'{flag} {self.spec} exists with voxels of {stored}, and not {wanted}; remove it, give another '
+                'one, or the same voxel size'
+            )
 
     def _opens(self) -> bool:
         """Whether there is a volume that can be opened."""

@@ -121,13 +121,17 @@ def test_the_command(volumes: Path, monkeypatch: pytest.MonkeyPatch, output: str
     arguments += ['--quiet', f'--output_volume={output}', '--smoothing=0.5', '--max_distance=5']
     box = 'start { x:2 y:3 z:4 } size { x:30 y:20 z:15 }'
     for _ in range(2):
-        command.main([*arguments, f'--bounding_box={box}'])
+        command.main([*arguments, f'--bounding_box={box}', '--voxel_size=6,6,6'])
     at = slice(4, 19), slice(3, 23), slice(2, 32)
     with open_volume(output) as volume:
         written = volume.read(Box.from_zyx((0, 0, 0), (19, 23, 32)))
     np.testing.assert_array_equal(written[at], fill(found[at], image[at], Filling(5.0, 0.5)))
     written[at] = 0
     assert not written.any()
+    if output.startswith('zarr'):
+        again = [*arguments, f'--bounding_box={box}', '--voxel_size=4,4,40']
+        with pytest.raises(UserError, match='exists with voxels of x,y,z 6,6,6 nm'):
+            command.main(again)
 
 
 def test_an_image_that_does_not_cover_the_labels(volumes: Path) -> None:

@@ -371,6 +371,19 @@ def test_the_voxel_size_of_the_subvolumes_request(tmp_path, caplog, stored, flag
     assert told == bool(stored and flag)
 
 
+@pytest.mark.parametrize('output', ['zarr://{}/z', 'n5://{}/n', '{}/o.h5:labels'])
+def test_another_voxel_size_than_before_is_refused(tmp_path, output):
+    box, spec = Box(Xyz(0, 0, 0), Xyz(20, 16, 12)), output.format(tmp_path)
+    write(tmp_path / 'results', box, np.ones(box.size.zyx, np.uint32))
+    given = ['--segmentation', f'{tmp_path}/results', '--bounding_box', str(box.to_proto())]
+    tiling = ['--subvolume_size', '20,16,12', '--overlap', '4,4,4', '--quiet', '--output', spec]
+    main([*given, *tiling, '--voxel_size', '8,9,30'])
+    main([*given, *tiling, '--voxel_size', '8,9,30'])
+    main([*given, *tiling])
+    with pytest.raises(UserError, match=r'with voxels of x,y,z 8,9,30 nm .* not x,y,z 4,5,40 nm'):
+        main([*given, *tiling, '--voxel_size', '4,5,40'])
+
+
 def test_chunks_of_a_box_that_begins_before_0():
     tiling = Tiling(Box(Xyz(-500, 0, 0), Xyz(500, 500, 500)), Xyz(200, 200, 200), Xyz(40, 40, 40))
     assert min(default_chunk(tiling)) >= 24

@@ -1,5 +1,6 @@
 """What is known of a label volume before it is written."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -54,10 +55,35 @@ def test_every_format_keeps_the_voxel_size(tmp_path, scheme, size):
         assert (volume.voxel_size and volume.voxel_size.xyz) == size
 
 
+@pytest.mark.parametrize('scheme', ['zarr', 'zarr3', 'n5', 'precomputed', 'hdf5'])
+def test_another_voxel_size_than_the_volume_has(tmp_path, caplog, scheme):
+    spec = f'{scheme}://{tmp_path}/out' if scheme != 'hdf5' else f'{tmp_path}/out.h5:labels'
+    output = OutputSpec(spec, BOX, Xyz(8, 5, 6), (8.0, 9.5, 33.0))
+    output.check_stored_voxel_size()  # does not exist
+    if scheme == 'hdf5':
+        with output.replace_hdf5('made') as target:
+            target.write(BOX, np.ones(BOX.size.zyx, np.uint64))
+    else:
+        output.create('made')
+    dataclasses.replace(output, voxel_size=(8.0, 9.50001, 33.0)).check_stored_voxel_size()
+    if scheme != 'precomputed':
+        dataclasses.replace(output, voxel_size=None).check_stored_voxel_size()
+    assert caplog.text == ''
+    other = dataclasses.replace(output, voxel_size=(9.5, 8.0, 33.0))
+    with pytest.raises(UserError, match=r'^--o .*out.* of x,y,z 8,9.5,33 nm .* not x,y,z 9.5,8,33'):
+        other.check_stored_voxel_size('--o')
+
+
 @pytest.mark.parametrize('scheme', ['zarr', 'zarr3', 'n5'])
 def test_a_volume_begun_without_a_voxel_size_is_continued(tmp_path, scheme):
     OutputSpec(f'{scheme}://{tmp_path}/out', BOX, Xyz(8, 5, 6)).create('made')
     OutputSpec(f'{scheme}://{tmp_path}/out', BOX, Xyz(8, 5, 6), (8, 8, 33)).create('made')
+
+
+def test_a_volume_without_a_voxel_size_does_not_get_one_later(tmp_path, caplog):
+    OutputSpec(f'n5://{tmp_path}/out', BOX, Xyz(8, 5, 6)).create('made')
+    OutputSpec(f'n5://{tmp_path}/out', BOX, Xyz(8, 5, 6), (8, 8, 33)).check_stored_voxel_size()
+    assert 'begun without a voxel size, and gets none; to store x,y,z 8,8,33 nm' in caplog.text
 
 
 def test_the_first_voxel_size_counts_and_others_are_told(caplog):
