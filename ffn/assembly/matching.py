@@ -32,8 +32,8 @@ class Matching:
         'the same for the one with more voxels in the overlap', default=0.0, metavar='F'
     )
     conflicts: str = setting(
-        'if an id matches several ids of a neighbour: largest keeps a pair only if neither of the two '
-        'shares more voxels with another id; join makes all of them one object',
+        'if an id matches several ids of a neighbour, each by these thresholds: largest keeps a pair only if neither '
+        'of the two shares more voxels with another one of them; join makes all of them one object',
         default='largest',
         choices=CONFLICTS,
     )

@@ -132,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         '--voxel_size',
         metavar='X,Y,Z',
-        help='nanometres, for precomputed volumes (default: inference.voxel_size of the request, or '
+        help='nanometres, stored with the volume (default: inference.voxel_size of the request, or '
         'that of its training)',
     )
     add_settings(parser, 'Shards', Sharding)

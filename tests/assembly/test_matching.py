@@ -47,6 +47,15 @@ def test_conflicts():
     assert pairs(Matching(1, 0, 0, 'largest'), (1, 5, 9), (2, 5, 9)) == [(1, 5)]
 
 
+def test_a_pair_that_reaches_no_threshold_takes_no_place():
+    """11 shares more with 2 than with 1, but too little of both to match it."""
+    rows = (1, 10, 100), (1, 11, 200), (2, 11, 900), (2, 0, 2500), (0, 11, 2000)
+    found = match_ids(table(*rows), Matching(min_fraction_smaller=0.5))
+    assert found.pairs.tolist() == [[1, 11]]
+    assert found.conflicts.tolist() == [[0, 1]]  # 1 matches 10 and 11
+    assert pairs(Matching(min_fraction_smaller=0.2), *rows) == [(2, 11)]
+
+
 def test_nothing_shared():
     found = match_ids(table(), Matching())
     assert len(found.pairs) == found.candidates == len(found.conflicts) == 0
