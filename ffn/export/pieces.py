@@ -105,8 +105,10 @@ class Pieces:
         segments = len(np.unique(table[:, 0]))
         shards = SegmentShards.plan(segments, int((table[:, 5] - table[:, 4]).sum()), shard_size)
         number, _ = shards.places(table[:, 0])
-        for one in (numbers := np.unique(number)):
-            write_checked_npy(self._list(int(one)), table[number == one])
+        order = np.argsort(number, kind='stable')
+        numbers, begins = np.unique(number[order], return_index=True)
+        for one, rows in zip(numbers.tolist(), np.split(order, begins[1:]), strict=False):
+            write_checked_npy(self._list(one), table[rows])
         return shards, numbers.tolist()
 
     def of_shard(self, shard: int) -> Iterator[tuple[int, list[Piece]]]:

@@ -1,0 +1,58 @@
+"""Lists of pieces, sorted by shard."""
+
+import time
+
+import numpy as np
+import pytest
+
+from ffn.export import pieces
+from ffn.export.pieces import Pieces
+from ffn.utils.geometry import Box, Xyz
+
+BLOCKS = [Box(Xyz(x, y, 3), Xyz(10, 20, 30)) for x in (-5, 5) for y in (0, 20)]
+
+
+def mark(folder, block):
+    return pieces.block_file(folder, block, '.npy')
+
+
+@pytest.mark.parametrize('shard_size', [1, 1000])
+def test_all_pieces_of_a_segment_are_found(tmp_path, shard_size):
+    made = Pieces(tmp_path / 'pieces')
+    of_block = [
+        {i: bytes([i % 251, number]) for i in range(1 + number, 90, 1 + number)}
+        for number in range(len(BLOCKS))
+    ]
+    for block, found in zip(BLOCKS, of_block, strict=True):
+        path = mark(made.folder, block)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made.write(block, path, found)
+    shards, numbers = made.sort(BLOCKS, shard_size)
+    assert (len(numbers) > 4) == (shard_size == 1)
+    sorted_ = {}
+    for number in numbers:
+        for segment, parts in made.of_shard(number):
+            assert shards.places(np.array([segment], np.uint64))[0] == number
+            sorted_[segment] = [(part.start, part.read()) for part in parts]
+    expected = {}
+    for block, found in zip(BLOCKS, of_block, strict=True):
+        for segment, data in found.items():
+            expected.setdefault(segment, []).append((block.start, data))
+    assert sorted_ == expected
+
+
+def test_many_shards_take_no_longer_than_few(tmp_path, monkeypatch):
+    table = np.zeros((100_000, 6), np.uint64)
+    table[:, 0] = np.random.default_rng(0).permutation(len(table))
+    table[:, 5] = 100
+    written = []
+    monkeypatch.setattr(pieces, 'read_checked_npy', lambda *_: table)
+    monkeypatch.setattr(pieces, 'write_checked_npy', lambda path, rows: written.append(len(rows)))
+    times = []
+    for shard_size in (10**9, 1):
+        begin = time.process_time()
+        _, numbers = Pieces(tmp_path).sort(BLOCKS[:1], shard_size)
+        times.append(time.process_time() - begin)
+    assert len(numbers) > 5_000
+    assert sum(written) == 2 * len(table)
+    assert times[1] < 6 * times[0]
