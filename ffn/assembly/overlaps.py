@@ -46,6 +46,7 @@ class Overlap:
       settings: digest of the request that it was segmented with.
       crcs: uint32 [5], checksums of the labels that were counted: its own, and those of the next
         subvolumes along x, y and z, 0 where there is none; and of its request.
+      unlabelled: whether it has voxels with a label that means 'not labelled'.
     """
 
     ids: np.ndarray
@@ -54,6 +55,7 @@ class Overlap:
     same: dict[int, np.ndarray] = field(default_factory=dict)
     settings: str = ''
     crcs: np.ndarray = field(default_factory=lambda: np.zeros(5, np.uint32))
+    unlabelled: bool = False
 
     def save(self, path: Path) -> None:
         """Writes the npz."""
@@ -68,6 +70,7 @@ class Overlap:
             voxels=self.voxels,
             settings=np.array(self.settings),
             crcs=self.crcs,
+            unlabelled=np.array(self.unlabelled),
             **tables,
         )
 
@@ -147,12 +150,12 @@ def count_row(
 
     Returns:
       How many were written; index of a place → checksum of its labels; and how many of the row have voxels with
-      a label that means 'not labelled'.
+      a label that means 'not labelled'; files of earlier versions do not tell.
 
     Raises:
       UserError: a subvolume that is missing, damaged or of another shape.
     """
-    subvolumes, written = Subvolumes(directory, tiling), 0
+    subvolumes, written, unlabelled = Subvolumes(directory, tiling), 0, 0
     crcs: dict[int, int] = {}
     read = functools.cache(subvolumes.crcs)
     for place in row:
@@ -163,16 +166,18 @@ def count_row(
         crcs[tiling.index(place)] = int(now[0])
         if path.exists():
             tables = ['ids', *(f'shared_{axis}' for axis in AXES)]
-            stored = read_npz(path, ['crcs', *tables], [], ())
+            stored = read_npz(path, ['crcs', 'unlabelled', *tables], [], ())
             # Earlier versions took voxels that are not labelled for an object.
             outdated = any(NOT_LABELLED in stored[name] for name in tables if name in stored)
             if not outdated and np.array_equal(stored.get('crcs', ()), now):
+                unlabelled += bool(np.any(stored.get('unlabelled', False)))
                 continue
         overlap = count_overlap(subvolumes, place, present)
-        overlap.crcs = now
+        overlap.crcs, overlap.unlabelled = now, place in subvolumes.unlabelled
         overlap.save(path)
         written += 1
-    return written, crcs, len(subvolumes.unlabelled.intersection(row))
+        unlabelled += overlap.unlabelled
+    return written, crcs, unlabelled
 
 
 def count_overlap(subvolumes: Subvolumes, place: Xyz, present: Container[Xyz]) -> Overlap:

@@ -72,7 +72,11 @@ def test_what_is_not_labelled_is_no_object(tmp_path, caplog):
     found = read(spec, tiling.box)
     check_same_objects(found, labels)
     assert done['objects_in_cores'] == len(np.unique(labels)) - 1
-    assert 'in 3 subvolumes, voxels with the label 2^64-1 are not labelled' in caplog.text
+    told = 'in 3 subvolumes, voxels with the label 2^64-1 are not labelled'
+    assert told in caplog.text
+    caplog.clear()
+    assemble(make_assembly(tmp_path, tiling, spec), InProcess(), quiet=True)
+    assert told in caplog.text  # where all overlaps are there as well
 
 
 @pytest.mark.parametrize('size', [60, 100, 150])
