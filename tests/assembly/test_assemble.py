@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import re
 import shutil
-from pathlib import Path
 
 import cc3d
 import h5py
@@ -16,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ffn.assembly.assembly import assemble, assign_global_ids, count_overlaps
+from ffn.assembly.assembly import assemble
 from ffn.assembly.config import Assembly, describe_tiling, parse_masks
 from ffn.assembly.masked import find_unmasked_subvolumes
 from ffn.assembly.matching import Matching
@@ -33,7 +31,6 @@ from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.outputs import OutputSpec
 from ffn.volumes.volume import open_volume
 from tests.assembly.cut import blobs, check_same_objects, cut, local, write
-from tests.full_disk import files_of_at_most
 
 SHAPE = (21, 30, 45)
 JOIN = Matching(min_voxels=1, min_fraction_smaller=0, conflicts='join')
@@ -77,40 +74,6 @@ def test_what_is_not_labelled_is_no_object(tmp_path, caplog):
     caplog.clear()
     assemble(make_assembly(tmp_path, tiling, spec), InProcess(), quiet=True)
     assert told in caplog.text  # where all overlaps are there as well
-
-
-@pytest.mark.parametrize('size', [60, 100, 150])
-def test_a_full_disk_is_told(tmp_path, size):
-    """Of some tables only the end does not fit; none of them may be taken for whole."""
-    tiling = Tiling(Box.of_shape(SHAPE), Xyz(20, 30, 21), Xyz(5, 4, 3))
-    cut(tmp_path / 'results', blobs(SHAPE, 9, 2).astype(np.uint64), tiling)
-    assembly = make_assembly(tmp_path, tiling, f'{tmp_path}/whole.h5:labels')
-    assembly.folder.mkdir()
-    present = find_unmasked_subvolumes(tiling, (), assembly.overlaps, InProcess(), quiet=True)
-    crcs = count_overlaps(assembly, present, InProcess(), quiet=True)
-    with files_of_at_most(size), pytest.raises(OSError, match=re.escape(str(assembly.folder))):
-        assign_global_ids(assembly, present, crcs, quiet=True)
-    done = assemble(assembly, InProcess(), quiet=True)
-    assert done['objects_in_cores'] == len(np.unique(blobs(SHAPE, 9, 2))) - 1
-
-
-def test_tables_are_on_disk_before_they_are_mapped(tmp_path, monkeypatch):
-    """Where a mapped file has holes, a full disk ends the process."""
-    tiling = Tiling(Box.of_shape(SHAPE), Xyz(20, 30, 21), Xyz(5, 4, 3))
-    cut(tmp_path / 'results', blobs(SHAPE, 9, 2).astype(np.uint64), tiling)
-    mapped, memmap = {}, np.memmap
-
-    class Watched(memmap):
-        def __new__(cls, path, dtype=np.uint8, mode='r+', **kwargs):
-            mapped[Path(path).name] = mapped.get(Path(path).name, Path(path).stat().st_size)
-            return memmap(path, dtype, mode, **kwargs)
-
-    monkeypatch.setattr(np, 'memmap', Watched)
-    assemble(
-        make_assembly(tmp_path, tiling, f'{tmp_path}/whole.h5:labels'), InProcess(), quiet=True
-    )
-    assert mapped['objects.bin'] > 0
-    assert mapped['sizes.bin'] > 0
 
 
 def test_tables_that_count_what_is_not_labelled_are_made_anew(tmp_path):

@@ -1,0 +1,52 @@
+"""Tables of an assembly on a disk that is full."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ffn.assembly.assembly import assemble, assign_global_ids, count_overlaps
+from ffn.assembly.masked import find_unmasked_subvolumes
+from ffn.assembly.tiling import Tiling
+from ffn.distributed.local_pools import InProcess
+from ffn.utils.geometry import Box, Xyz
+from tests.assembly.cut import blobs, cut
+from tests.assembly.test_assemble import SHAPE, make_assembly
+from tests.full_disk import files_of_at_most
+
+
+@pytest.mark.parametrize('size', [60, 100, 150])
+def test_a_full_disk_is_told(tmp_path, size):
+    """Of some tables only the end does not fit; none of them may be taken for whole."""
+    tiling = Tiling(Box.of_shape(SHAPE), Xyz(20, 30, 21), Xyz(5, 4, 3))
+    cut(tmp_path / 'results', blobs(SHAPE, 9, 2).astype(np.uint64), tiling)
+    assembly = make_assembly(tmp_path, tiling, f'{tmp_path}/whole.h5:labels')
+    assembly.folder.mkdir()
+    present = find_unmasked_subvolumes(tiling, (), assembly.overlaps, InProcess(), quiet=True)
+    crcs = count_overlaps(assembly, present, InProcess(), quiet=True)
+    with files_of_at_most(size), pytest.raises(OSError, match=re.escape(str(assembly.folder))):
+        assign_global_ids(assembly, present, crcs, quiet=True)
+    done = assemble(assembly, InProcess(), quiet=True)
+    assert done['objects_in_cores'] == len(np.unique(blobs(SHAPE, 9, 2))) - 1
+
+
+def test_tables_are_on_disk_before_they_are_mapped(tmp_path, monkeypatch):
+    """Where a mapped file has holes, a full disk ends the process."""
+    tiling = Tiling(Box.of_shape(SHAPE), Xyz(20, 30, 21), Xyz(5, 4, 3))
+    cut(tmp_path / 'results', blobs(SHAPE, 9, 2).astype(np.uint64), tiling)
+    mapped, memmap = {}, np.memmap
+
+    class Watched(memmap):
+        def __new__(cls, path, dtype=np.uint8, mode='r+', **kwargs):
+            mapped[Path(path).name] = mapped.get(Path(path).name, Path(path).stat().st_size)
+            return memmap(path, dtype, mode, **kwargs)
+
+    monkeypatch.setattr(np, 'memmap', Watched)
+    assemble(
+        make_assembly(tmp_path, tiling, f'{tmp_path}/whole.h5:labels'), InProcess(), quiet=True
+    )
+    assert mapped['objects.bin'] > 0
+    assert mapped['sizes.bin'] > 0
