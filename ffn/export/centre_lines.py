@@ -59,22 +59,19 @@ def distances(mask: np.ndarray, size: Sequence[float]) -> np.ndarray:
     """Distances to the surface of an object, its cavities filled.
 
     Args:
-      mask: bool [z, y, x]; what lies beyond its border is not known, and taken for object, though no distance
-        is more than half the box.
+      mask: bool [z, y, x]; what lies beyond its border is not known, and taken for object.
       size: z, y, x of a voxel.
 
     Returns:
-      float32 [z, y, x].
+      float32 [z, y, x]; infinite if all is object.
     """
-    found = edt.edt(fill_cavities(mask), anisotropy=tuple(size), black_border=False)
-    most = max(n * s for n, s in zip(mask.shape, size, strict=True)) / 2
-    return np.minimum(found, np.float32(most))
+    return np.asarray(edt.edt(fill_cavities(mask), anisotropy=tuple(size), black_border=False))
 
 
 def find_lines(
     mask: np.ndarray, radius: np.ndarray, size: Sequence[float], ends: np.ndarray
 ) -> Lines:
-    """Finds the centre lines of an object.
+    """Finds the centre lines of an object; the voxel that is farthest from the surface is on one of them.
 
     Args:
       mask: bool [z, y, x], one component (over corners).
@@ -95,10 +92,9 @@ def find_lines(
         costs = np.where(mask, (radius.max() / radius.astype(np.float64)) ** POWER, np.inf)
     paths = MCP_Geometric(costs, sampling=tuple(size))
     paths.find_costs([root])
-
-    return follow_tips(
-        mask, radius, size, [root, *map(tuple, ends.tolist())], far[mask], paths.traceback
-    )
+    deepest = tuple(int(n) for n in np.unravel_index(costs.argmin(), mask.shape))
+    first = [root, *map(tuple, ends.tolist()), deepest]
+    return follow_tips(mask, radius, size, first, far[mask], paths.traceback)
 
 
 def follow_tips(

@@ -19,7 +19,13 @@ from ffn.export.properties import link_in_info
 from ffn.export.pyramid import Pyramid
 from ffn.export.scales import plan_scales
 from ffn.export.server import SERVED_AT, STATE
-from ffn.export.skeletons import SkeletonConfig, Skeletons, tell_without_line, write_swc
+from ffn.export.skeletons import (
+    SkeletonConfig,
+    Skeletons,
+    tell_without_line,
+    tell_without_somata,
+    write_swc,
+)
 from ffn.export.surfaces import check_libraries
 from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError
@@ -133,6 +139,7 @@ def export(
                 add_shapes(pyramid, meshes, skeletons, pool, quiet)
                 if skeletons.wanted:
                     tell_without_line(pyramid.folder / 'skeletons', sizes)
+                    tell_without_somata(Skeletons(pyramid, skeletons))
                 properties.write(pyramid.folder, sizes, skeletons.soma_radius)
     there = [name for name in ('image', 'labels') if (output / name / 'info').is_file()]
     chosen = properties.largest_with_shape(output / 'labels') if 'labels' in there else []

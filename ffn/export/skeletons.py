@@ -22,11 +22,12 @@ from absl import logging
 
 from ffn.export import swc_files
 from ffn.export.by_segment import Joined, read_measures
-from ffn.export.centre_lines import SPUR, distances, find_lines
+from ffn.export.centre_lines import SPUR, find_lines
 from ffn.export.pieces import Piece
 from ffn.export.pyramid import Pyramid
+from ffn.export.radii import Surroundings, greatest_radius
 from ffn.export.surfaces import unique_rows
-from ffn.export.trees import remove_spurs, spanning_tree, straighten
+from ffn.export.trees import contract_bodies, remove_spurs, spanning_tree, straighten
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, blocks
 from ffn.utils.labels import compact
@@ -124,8 +125,8 @@ class Skeletons:
         read = Box(block.start, Xyz(*(n + 1 for n in block.size))).intersection(whole)
         if read is None:
             raise ValueError(f'{block} lies outside {whole}')
-        labels = np.asarray(self.pyramid.open(self.level)[read.slices_zyx].read().result())
-        numbers, ids = compact(labels)
+        around = Surroundings.read(self.pyramid, self.level, read)
+        numbers, ids = compact(around.inside)
         parts = np.asarray(cc3d.connected_components(numbers, connectivity=26))
         ends = self._passages(numbers, parts, block)
         found: dict[int, list[tuple[np.ndarray, ...]]] = {}
@@ -136,21 +137,23 @@ class Skeletons:
             crop = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box)
             mask = parts[crop] == part
             start = np.array([s.start for s in crop])
-            zyx, edges, radius = self._lines(mask, ends.get(part, np.zeros((0, 3), int)) - start)
+            label = int(ids[numbers[crop][mask][0]])
+            place = Box.from_zyx((start + read.start.zyx).tolist(), mask.shape)
+            radii = np.where(mask, around.radii(label, place), 0)
+            end = ends.get(part, np.zeros((0, 3), int)) - start
+            zyx, edges, radius = self._lines(mask, radii, end)
             zyx = zyx + start
-            label = int(ids[numbers[tuple(zyx[0])]])
             xyz = self._inside(zyx + np.array(read.start.zyx), label)
             found.setdefault(label, []).append((xyz, radius, edges))
         return {label: _pack(lines) for label, lines in found.items()}
 
     def _lines(
-        self, mask: np.ndarray, ends: np.ndarray
+        self, mask: np.ndarray, radius: np.ndarray, ends: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Nodes z, y, x, edges and radii of one component."""
         size = self.voxel_size[::-1]
         if len(places := np.argwhere(mask)) == 1:
             return places, np.zeros((0, 2), np.int64), np.full(1, min(size) / 2)
-        radius = distances(mask, size)
         nodes, edges = find_lines(mask, radius, size, ends)
         return nodes, edges, radius[tuple(nodes.T)]
 
@@ -209,8 +212,8 @@ class Skeletons:
         """Makes the skeleton of a segment."""
         xyz, radius, edges = _load(pieces)
         size = self.pyramid.scales[0].voxel_size
+        edges, alone = contract_bodies(xyz, edges, radius, size, SPUR)
         edges = spanning_tree(xyz, edges, size)
-        alone = np.ones(len(xyz), bool)
         alone[edges.ravel()] = False
         _, left = remove_spurs(xyz, edges, radius, size, SPUR)
         nm = (xyz + 0.5) * size
@@ -253,6 +256,18 @@ def tell_without_line(folder: Path, sizes: Mapping[int, int]) -> None:
             len(without),
             len(sizes),
             max(without),
+        )
+
+
+def tell_without_somata(skeletons: Skeletons) -> None:
+    """Tells that no segment can have the tag of a soma, since such radii are not measured."""
+    greatest = greatest_radius(skeletons.pyramid.scales, skeletons.level)
+    if skeletons.config.soma_radius > greatest:
+        logging.warning(
+            '--soma_radius is %g nm, and radii of up to %g nm are measured on the scales of this export: no segment gets '
+            'the tag soma; with more --scales, in another --output, greater ones are',
+            skeletons.config.soma_radius,
+            greatest,
         )
 
 

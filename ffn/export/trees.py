@@ -1,4 +1,4 @@
-"""Trees of nodes and edges: made of graphs, freed of short branches, drawn with fewer nodes."""
+"""Trees of nodes and edges: made of graphs, freed of lines in bodies and short branches, drawn with fewer nodes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.sparse import coo_array
-from scipy.sparse.csgraph import minimum_spanning_tree
+from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
 
 def spanning_tree(nodes_xyz: np.ndarray, edges: np.ndarray, size: Sequence[float]) -> np.ndarray:
@@ -27,6 +27,46 @@ def spanning_tree(nodes_xyz: np.ndarray, edges: np.ndarray, size: Sequence[float
     graph = coo_array((lengths, edges.T.astype(np.int32)), (len(nodes_xyz),) * 2)
     tree = minimum_spanning_tree(graph.tocsr()).tocoo()
     return np.stack([tree.row, tree.col], axis=1).astype(np.int64)
+
+
+def contract_bodies(
+    nodes_xyz: np.ndarray,
+    edges: np.ndarray,
+    radius: np.ndarray,
+    size: Sequence[float],
+    spur: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Makes one node of those around the thickest one of each component: lines within a cell body lead nowhere.
+
+    Args:
+      nodes_xyz: [n, 3].
+      edges: int64 [m, 2], indices of nodes.
+      radius: [n], in the unit of `size`.
+      size: x, y, z that positions are multiplied by.
+      spur: what leads to the thickest node and is nearer than this times its radius is of the body.
+
+    Returns:
+      int64 [k, 2], edges between nodes that remain; bool [n], these.
+    """
+    component = _components(len(nodes_xyz), edges)
+    order = np.lexsort([-radius, component])
+    _, first = np.unique(component[order], return_index=True)
+    thickest = order[first][component]
+    away = np.linalg.norm((nodes_xyz - nodes_xyz[thickest]) * size, axis=1)
+    near = away < spur * radius[thickest]
+    # Not what has left the body and comes near it again.
+    part = _components(len(nodes_xyz), edges[near[edges].all(axis=1)])
+    own = np.arange(len(nodes_xyz))
+    node = np.where(near & (part == part[thickest]), thickest, own)
+    joined = np.sort(node[edges], axis=1)
+    return np.unique(joined[joined[:, 0] < joined[:, 1]], axis=0), node == own
+
+
+def _components(count: int, edges: np.ndarray) -> np.ndarray:
+    """Number of the connected component of each of so many nodes."""
+    graph = coo_array((np.ones(len(edges), bool), edges.T.astype(np.int32)), (count,) * 2)
+    component: np.ndarray = connected_components(graph, directed=False)[1]
+    return component
 
 
 def remove_spurs(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ffn.export.trees import remove_spurs
+from ffn.export.trees import contract_bodies, remove_spurs
 
 
 def fork(*arms):
@@ -50,3 +50,21 @@ def test_forks_that_become_tips():
     edges = np.array([(0, 1), (1, 2), (0, 3), (0, 4), (2, 5), (2, 6)])
     _, left = remove_spurs(nodes, edges, np.full(7, 3.0), (1, 1, 1), 1.3)
     assert left.tolist() == [True, True, False, False, False, False]
+
+
+def test_lines_within_a_body_become_one_node():
+    """Two branches lead out of a ball of radius 5; one of them comes back beside it."""
+    inside = [(0, 0, 0), (3, 0, 0), (0, 4, 0), (-6, 0, 0)]  # the last is a bump
+    out = [(9, 0, 0), (9, 9, 0), (0, 9, 0), (0, 6, 0)]
+    other = [(0, 0, 12), (0, 0, 20), (40, 0, 0), (41, 0, 0)]
+    nodes = np.array(inside + out + other)
+    edges = np.array(
+        [(0, 1), (1, 2), (0, 2), (0, 3), (1, 4), (4, 5), (5, 6), (6, 7), (2, 8), (8, 9), (10, 11)]
+    )
+    radius = np.array([5.0, 2, 1, 1, 1, 1, 1, 1, 1, 1, 3, 3])
+    found, left = contract_bodies(nodes, edges, radius, (1, 1, 1), 1.3)
+    assert found.tolist() == [[0, 4], [0, 8], [4, 5], [5, 6], [6, 7], [8, 9]]
+    assert np.flatnonzero(~left).tolist() == [1, 2, 3, 11]
+    found, left = contract_bodies(nodes, edges[:0], radius, (1, 1, 1), 1.3)
+    assert len(found) == 0
+    assert left.all()
