@@ -11,11 +11,12 @@ import numpy as np
 from ffn.evaluation.contingency import Contingency, add_up, count_block
 from ffn.utils.geometry import Box, Xyz, Zyx, blocks
 from ffn.utils.progress import progress
+from ffn.utils.running_sum import RunningSum
 from ffn.volumes.unlabelled import counted
 from ffn.volumes.volume import Volume
 
 BLOCK_ZYX = Zyx(64, 512, 512)
-# Tables of blocks are added up once they hold this many rows in total.
+# Tables of blocks are added up once they hold this many rows in total, see `RunningSum`.
 _MAX_ROWS = 4_000_000
 _MAX_THREADS = 4
 
@@ -95,25 +96,23 @@ def compare_volumes(
     bar = progress(total=sum(map(len, columns)), desc='comparing', unit='block', quiet=quiet)
 
     def count(column: list[Box]) -> Contingency:
-        tables: list[Contingency] = []
+        tables = _no_tables()
         for block, labels, band in truth_in_blocks(truth, column, boundary):
-            _collect(tables, count_block(labels, segmentation.read(block), block, box, band))
+            tables.add(count_block(labels, segmentation.read(block), block, box, band))
             del labels, band  # not kept while the next ones are read
             bar.update()
-        return add_up(tables)
+        return tables.total()
 
     threads = min(os.cpu_count() or 1, _MAX_THREADS, len(columns))
-    tables: list[Contingency] = []
+    tables = _no_tables()
     with bar, counted(truth.unlabelled, segmentation.unlabelled), ThreadPool(threads) as pool:
         for table in pool.imap_unordered(count, columns):
-            _collect(tables, table)
-    return add_up(tables)
+            tables.add(table)
+    return tables.total()
 
 
-def _collect(tables: list[Contingency], table: Contingency) -> None:
-    tables.append(table)
-    if sum(len(t.truth) for t in tables) > _MAX_ROWS:
-        tables[:] = [add_up(tables)]
+def _no_tables() -> RunningSum[Contingency]:
+    return RunningSum(add_up, lambda table: len(table.truth), _MAX_ROWS)
 
 
 def truth_in_blocks(

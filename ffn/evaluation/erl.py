@@ -22,6 +22,7 @@ import numpy as np
 from ffn.evaluation.blocks import BLOCK_ZYX
 from ffn.evaluation.skeletons import Skeletons
 from ffn.utils.geometry import Box, Xyz, Zyx
+from ffn.utils.labels import groups
 from ffn.volumes.volume import Volume
 
 # In units of the shortest edge of a voxel.
@@ -94,9 +95,8 @@ def read_voxels(volume: Volume, voxels_zyx: np.ndarray, block_zyx: Zyx = BLOCK_Z
       uint64 [n]; values that are not positive become 0.
     """
     found = np.zeros(len(voxels_zyx), np.uint64)
-    blocks, block = np.unique(voxels_zyx // block_zyx, axis=0, return_inverse=True)
-    for number in range(len(blocks)):
-        nodes = np.flatnonzero(block.reshape(-1) == number)
+    _, block = np.unique(voxels_zyx // block_zyx, axis=0, return_inverse=True)
+    for nodes in groups(block.reshape(-1)):
         voxels = voxels_zyx[nodes]
         low = voxels.min(axis=0)
         labels = volume.read(Box.from_zyx(low, voxels.max(axis=0) + 1 - low))
@@ -169,17 +169,19 @@ def _mergers(
         return_inverse=True,
     )
     covered = np.bincount(group.reshape(-1), of_node[inside], minlength=len(pairs))
-    enough = np.flatnonzero((covered >= threshold) & (covered > 0))
+    enough = (covered >= threshold) & (covered > 0)
     ids, counts = np.unique(pairs[enough, 0], return_counts=True)
-    mergers = []
-    for segment in ids[counts > 1]:
-        rows = enough[pairs[enough, 0] == segment]
+    merging = ids[counts > 1]
+    begins, ends = (np.searchsorted(pairs[:, 0], merging, side) for side in ('left', 'right'))
+    voxels, mergers = skeletons.voxels_zyx, []
+    for segment, begin, end in zip(merging, begins, ends, strict=True):
+        rows = begin + np.flatnonzero(enough[begin:end])
         rows = rows[np.argsort(-covered[rows], kind='stable')]
-        at = skeletons.voxels_zyx[inside[start[rows[1]]]]
+        at = voxels[inside[start[rows[1]]]]
         mergers.append(
             Merger(
                 int(segment),
-                float(covered[pairs[:, 0] == segment].sum()),
+                float(covered[begin:end].sum()),
                 tuple(skeletons.names[int(n)] for n in pairs[rows, 1]),
                 Zyx.of(at).xyz,
             )

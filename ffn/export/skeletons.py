@@ -30,7 +30,7 @@ from ffn.export.surfaces import unique_rows
 from ffn.export.trees import contract_bodies, remove_spurs, spanning_tree, straighten
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, blocks
-from ffn.utils.labels import compact
+from ffn.utils.labels import compact, groups
 from ffn.utils.settings import check_needed, setting
 
 FOLDER = 'skeletons'
@@ -191,8 +191,7 @@ class Skeletons:
         steps = steps[np.argsort(np.linalg.norm(steps - (factors - 1) / 2, axis=1), kind='stable')]
         volume, box = self.pyramid.open(0), self.pyramid.scales[0].box
         cells, cell = unique_rows(zyx // np.array(_PART.zyx))
-        for number, place in enumerate(cells):
-            rows = np.flatnonzero(cell == number)
+        for place, rows in zip(cells, groups(cell), strict=True):
             near = zyx[rows]
             low, high = near.min(axis=0) * factors, (near.max(axis=0) + 1) * factors
             part = Box.from_zyx(low.tolist(), (high - low).tolist()).intersection(box)

@@ -6,7 +6,7 @@ Ids are uint64 and every bit of them counts: they never pass through floats or n
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from typing import Literal
 
 import fastremap
@@ -116,6 +116,23 @@ def find_ids(ids: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarra
     found = at < len(ids)
     found[found] = ids[at[found]] == wanted[found]
     return np.where(found, at, 0), found
+
+
+def groups(numbers: np.ndarray) -> Iterator[np.ndarray]:
+    """Finds which elements have each number, in time that does not depend on how many numbers there are.
+
+    Args:
+      numbers: integer [n], from 0, such as the inverse of `np.unique`.
+
+    Yields:
+      int64 [m], ascending indices of the elements with the number 0, 1, and so on.
+    """
+    order = np.argsort(numbers, kind='stable')
+    ends = np.cumsum(np.bincount(numbers))
+    begin = 0
+    for end in ends.tolist():
+        yield order[begin:end]
+        begin = end
 
 
 def remap(

@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from skimage.metrics import adapted_rand_error, variation_of_information
 
+from ffn.evaluation import blocks
 from ffn.evaluation.blocks import boundary_band, compare_volumes, cut_columns
 from ffn.evaluation.contingency import Contingency, add_up
 from ffn.evaluation.rand import compute_rand
@@ -207,3 +208,20 @@ def test_large_counts_do_not_overflow():
     score = compute_rand(add_up([huge]))
     assert score.recall == 1
     assert score.precision == pytest.approx(0.52)
+
+
+def test_rows_of_many_blocks_are_not_sorted_again_for_every_block(monkeypatch):
+    labels = np.arange(1, 1 + 8 * 18 * 40, dtype=np.uint64).reshape(8, 18, 40)
+    rows = 0
+
+    def add_up_counted(tables):
+        nonlocal rows
+        rows += sum(len(table.truth) for table in tables)
+        return add_up(tables)
+
+    monkeypatch.setattr(blocks, 'add_up', add_up_counted)
+    monkeypatch.setattr(blocks, '_MAX_ROWS', 50)
+    volume = Volume('v', labels, {})
+    table = compare_volumes(volume, volume, volume.box, block_zyx=Zyx(1, 3, 5))
+    np.testing.assert_array_equal(table.truth, labels.ravel())
+    assert rows < 8 * labels.size

@@ -111,3 +111,23 @@ def test_labels_are_read_at_voxels_in_blocks():
     expected = [0, labels[3, 4, 5], 0, labels[2, 0, 5], 1]
     for block in (Zyx(1, 2, 3), Zyx(64, 64, 64)):
         assert read_voxels(volume, zyx, block).tolist() == expected
+
+
+def test_nodes_are_not_searched_through_for_every_block(monkeypatch):
+    """Neither while they are read, nor for each merger."""
+    looked_at, original = 0, np.flatnonzero
+
+    def counted(array):
+        nonlocal looked_at
+        looked_at += np.size(array)
+        return original(array)
+
+    monkeypatch.setattr(np, 'flatnonzero', counted)
+    labels = np.arange(1, 1 + 6 * 8 * 25).reshape(6, 8, 25)
+    zyx = np.argwhere(labels)
+    assert read_voxels(Volume('v', labels, {}), zyx, Zyx(2, 2, 2)).tolist() == labels.ravel().tolist()
+    neurons = join_skeletons([line('a', 1, 0), line('b', 1, 5)] * 300)
+    found = score(np.repeat(np.arange(1, 301), 4), 1.0, neurons)
+    assert [merger.segment for merger in found.mergers] == list(range(1, 301))
+    assert {merger.length for merger in found.mergers} == {20.0}
+    assert looked_at < 5 * len(neurons.nodes_xyz)

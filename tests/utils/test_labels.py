@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ffn.utils.labels import compact, find_ids, joint_histogram, remap, renumber
+from ffn.utils.labels import compact, find_ids, groups, joint_histogram, remap, renumber
 
 HUGE = 2**63 + 5
 
@@ -131,3 +131,13 @@ def test_labels_are_renumbered_in_one_place(repository):
         p.name for p in (repository / 'ffn').rglob('*.py') if 'fastremap.renumber' in p.read_text()
     }
     assert calls == {'labels.py', 'consensus.py', 'decision_points.py'}
+
+
+def test_groups_are_those_of_each_number():
+    numbers = np.random.default_rng(0).integers(0, 9, 200)
+    numbers[numbers == 4] = 5
+    found = list(groups(numbers))
+    assert len(found) == 9
+    for number, rows in enumerate(found):
+        np.testing.assert_array_equal(rows, np.flatnonzero(numbers == number))
+    assert list(groups(numbers[:0])) == []

@@ -19,11 +19,12 @@ from ffn.distributed.pool import Pool, run_stage
 from ffn.export.downsample import most_frequent
 from ffn.utils.geometry import Box, Xyz, blocks
 from ffn.utils.labels import compact
+from ffn.utils.running_sum import RunningSum
 from ffn.volumes.volume import VolumeSource
 
 # Cells of the coarse copy along its longest axis, and voxels along an edge of a block, about.
 COARSE, _BLOCK = 200, 256
-# Tables of blocks are added up once they hold this many rows in total.
+# Tables of blocks are added up once they hold this many rows in total, see `RunningSum`.
 _MAX_ROWS = 4_000_000
 
 
@@ -109,7 +110,7 @@ def take_census(
     shape = [-(-n // f) for n, f in zip(box.size.zyx, factors.zyx, strict=True)]
     coarse = np.zeros(shape, np.uint64)
     filled = np.zeros([-(-n // b) for n, b in zip(box.size.zyx, block.zyx, strict=True)])
-    tables = [_NO_OBJECTS]
+    tables = RunningSum(Objects.of, lambda table: len(table.ids), _MAX_ROWS, [_NO_OBJECTS])
 
     def tasks() -> Iterator[tuple[Any, ...]]:
         return ((source, part, factors) for part in blocks(box, block))
@@ -117,15 +118,13 @@ def take_census(
     for part, objects, small in run_stage(
         pool, count_block, tasks(), filled.size, 'objects', quiet, unit='block'
     ):
-        tables.append(objects)
-        if sum(len(table.ids) for table in tables) > _MAX_ROWS:
-            tables = [Objects.of(tables)]
+        tables.add(objects)
         place = part.relative_to(box.start).start.zyx
         first = [p // f for p, f in zip(place, factors.zyx, strict=True)]
         coarse[tuple(slice(f, f + n) for f, n in zip(first, small.shape, strict=True))] = small
         number = tuple(p // b for p, b in zip(place, block.zyx, strict=True))
         filled[number] = objects.voxels.sum() / math.prod(part.size)
-    return Census(box, Objects.of(tables), coarse, factors, block, filled)
+    return Census(box, tables.total(), coarse, factors, block, filled)
 
 
 def count_block(source: VolumeSource, block: Box, factors: Xyz) -> tuple[Box, Objects, np.ndarray]:

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from ffn.utils.geometry import Box, Xyz, blocks
 from ffn.utils.progress import progress
+from ffn.utils.running_sum import RunningSum
 from ffn.volumes.downsample import NO_FACTORS, Grid, downsample_labels
 from ffn.volumes.hdf5 import replaced_dataset, split_output
 from ffn.volumes.importing.imported import VoxelSize, decide_voxel_size, store_voxels
@@ -29,6 +30,8 @@ from ffn.volumes.unlabelled import counted
 
 _CHUNK = 64
 _SLAB_VOXELS = 2**23
+# Ids of parts are added up once there are this many in total, see `RunningSum`.
+_MAX_IDS = 2**20
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,11 @@ def import_labels(
     return Imported(ids, dtype, box.size, size, story)
 
 
+def _distinct(ids: Sequence[np.ndarray]) -> np.ndarray:
+    found: np.ndarray = fastremap.unique(np.concatenate(ids))
+    return found
+
+
 def _part_size(labels: LabelSource, grid: Grid, whole_sections: bool) -> Xyz:
     """Coarse voxels that are read at a time."""
     if not whole_sections:
@@ -147,10 +155,10 @@ def _prepare(
         return read(part)
 
     if instances is None:
-        ids, story = np.zeros(0, np.uint64), ''
+        distinct, story = RunningSum(_distinct, len, _MAX_IDS, [np.zeros(0, np.uint64)]), ''
         for part in parts:
-            more = fastremap.unique(first_read(part)).astype(np.uint64)
-            ids = fastremap.unique(np.concatenate([ids, more]))
+            distinct.add(fastremap.unique(first_read(part)).astype(np.uint64))
+        ids = distinct.total()
     else:
         found = find_instances(
             parts,

@@ -52,6 +52,26 @@ def test_one_pass_finds_all_objects(source, monkeypatch, block, coarse):
     assert found.filled.ravel() @ sizes == pytest.approx(counts.sum())
 
 
+def test_objects_of_many_blocks_are_not_sorted_again_for_every_block(tmp_path, monkeypatch):
+    labels = np.arange(1, 1 + 10 * 15 * 40, dtype=np.uint64).reshape(10, 15, 40)
+    with h5py.File(tmp_path / 'v.h5', 'w') as file:
+        file['labels'] = labels
+    rows, of = 0, census.Objects.of
+
+    def counted(parts):
+        nonlocal rows
+        rows += sum(len(part.ids) for part in parts)
+        return of(parts)
+
+    monkeypatch.setattr(census.Objects, 'of', counted)
+    monkeypatch.setattr(census, '_BLOCK', 5)
+    monkeypatch.setattr(census, '_MAX_ROWS', 100)
+    volume = VolumeSource(spec=f'{tmp_path}/v.h5:labels')
+    found = take_census(volume, Box.of_shape(labels.shape), (1, 1, 1), InProcess(), quiet=True)
+    np.testing.assert_array_equal(found.objects.ids, labels.ravel())
+    assert rows < 4 * labels.size
+
+
 def test_spans(source):
     _, volume = source
     box = Box.of_shape(SHAPE)

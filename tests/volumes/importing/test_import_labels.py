@@ -16,6 +16,7 @@ from PIL import Image
 from ffn.cli import import_labels as cli_import_labels
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Zyx
+from ffn.volumes.importing import import_labels as importing
 from ffn.volumes.importing import label_sources
 from tests.real_data import training2_labels
 
@@ -254,3 +255,19 @@ def test_sample_volume(data_dir, tmp_path, monkeypatch):
     _, counts = np.unique(result, return_counts=True)
     assert len(counts) == 526
     assert (counts >= 10000).sum() == 93
+
+
+def test_ids_of_many_blocks_are_not_sorted_again_for_every_block(tmp_path, monkeypatch):
+    labels = np.arange(1, 1 + 12 * 20 * 35, dtype=np.uint16).reshape(12, 20, 35)
+    rows, unique = 0, importing.fastremap.unique
+
+    def counted(ids):
+        nonlocal rows
+        rows += ids.size
+        return unique(ids)
+
+    monkeypatch.setattr(importing.fastremap, 'unique', counted)
+    monkeypatch.setattr(importing, '_MAX_IDS', 100, raising=False)
+    source = write(tmp_path / 'in.h5', labels=labels)
+    np.testing.assert_array_equal(imported(tmp_path, source), labels)
+    assert rows < 6 * labels.size
