@@ -32,7 +32,7 @@ from ffn.evaluation.sources import open_segmentation, open_truth, shared_box
 from ffn.evaluation.text_report import format_evaluation
 from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError
-from ffn.utils.geometry import Box, Xyz
+from ffn.utils.geometry import Box, Xyz, whole_voxels
 from ffn.volumes.units import KnownVoxelSize
 from ffn.volumes.unlabelled import UNLABELLED_HELP
 from ffn.volumes.volume import Volume
@@ -155,7 +155,7 @@ def _parse_boundary(text: str, voxel_size: KnownVoxelSize | None) -> int | Xyz:
         raise UserError(f'--boundary {text} needs the voxel size: give --voxel_size X,Y,Z')
     try:
         if number != text and voxel_size is not None:
-            widths = [int(float(number) / size) for size in voxel_size.xyz]
+            widths = [whole_voxels(float(number), size) for size in voxel_size.xyz]
             widths = widths if float(number) >= 0 else []
         else:
             widths = [int(part) for part in text.split(',')]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ffn.planning.measure import Measurements
-from ffn.utils.geometry import Xyz
+from ffn.utils.geometry import Xyz, whole_voxels
 
 THRESHOLDS = (0.025, 0.05, 0.075, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 # Sizes of networks: depth, features and field of view in the plane; the larger for a GPU.
@@ -181,7 +181,8 @@ def _image_choices(
     yield Choice('image_stddev', stddev, 'likewise')
     if size is not None and max(size[:2]) < _FINE_NM:
         factor = 2 ** max(1, round(math.log2(_TARGET_NM / max(size[:2]))))
-        factors = [factor, factor, max(1, min(factor, int(factor * max(size[:2]) / size[2])))]
+        along_z = whole_voxels(factor * max(size[:2]), size[2])
+        factors = [factor, factor, max(1, min(factor, along_z))]
         yield Choice(
             'downsample',
             ','.join(map(str, factors)),

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Of a voxel: z, y, x. A plain tuple, since an array is indexed with one at every step of a network.
 Position = tuple[int, int, int]
+# Relative, of lengths that were stored as float32: 13.2 nm are three voxels of 4.4 nm.
+_ROUNDING = 1e-6
 # z, y, x steps to half of the 26 neighbours of a voxel, so that each pair of neighbours occurs once.
 HALF_NEIGHBOURS = [o for o in itertools.product((-1, 0, 1), repeat=3) if o > (0, 0, 0)]
 
@@ -63,6 +65,16 @@ def parse_voxel_size(text: str | Sequence[str], what: str) -> tuple[float, float
         )
     _check_leading_zeros(parts, what)
     return x, y, z
+
+
+def whole_voxels(length: float, size: float) -> int:
+    """Returns how many voxels of a size fit into a length of the same unit; rounding of either does not count.
+
+    Raises:
+      ValueError: the length is not a number.
+      OverflowError: it is infinite.
+    """
+    return math.floor(length / size * (1 + _ROUNDING))
 
 
 class Xyz(NamedTuple):

@@ -397,3 +397,9 @@ def test_the_voxel_size_is_that_of_the_volumes(tmp_path, caplog):
     lines = [r.getMessage() for r in caplog.records if 'contradict' in r.getMessage()]
     assert len(lines) == 2
     assert 'x,y,z 8,8,30 nm (--voxel_size), but x,y,z 8,8,40 nm' in lines[0]
+
+
+def test_a_boundary_in_nanometres_is_as_wide_as_it_is_written(folder):
+    given = ['--voxel_size', '4.4,8,40', '--boundary']
+    assert run(folder, 'v.h5:seg', *given, '13.2nm').boundary == (3, 1, 0)
+    assert run(folder, 'v.h5:seg', *given, '13.1nm').boundary == (2, 1, 0)

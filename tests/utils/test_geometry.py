@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from ffn.utils import bounding_box_pb2, vector_pb2
 from ffn.utils.errors import UserError
-from ffn.utils.geometry import Box, Xyz, Zyx, blocks, both_orders, parse_voxel_size
+from ffn.utils.geometry import Box, Xyz, Zyx, blocks, both_orders, parse_voxel_size, whole_voxels
 
 SHAPE_ZYX = Zyx(11, 13, 16)
 ARRAY = np.arange(np.prod(SHAPE_ZYX)).reshape(SHAPE_ZYX)
@@ -188,3 +188,12 @@ def test_blocks_tile_a_box():
     assert (count == 1).all()
     with pytest.raises(UserError, match='expected 1 or more voxels'):
         next(blocks(box, Xyz(4, 0, 4)))
+
+
+def test_whole_voxels_are_those_of_numbers_as_people_write_them():
+    for tenths in range(1, 400):
+        for count in range(12):
+            length, size = f'{tenths * count / 10:g}', tenths / 10
+            for stored in (size, float(np.float32(size))):
+                assert whole_voxels(float(length), stored) == count
+    assert whole_voxels(19.99, 4) == 4
