@@ -6,12 +6,16 @@ See `ffn.evaluation.trials` for what is tried and `ffn.evaluation.trial_runs` fo
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from absl import logging
+
 from ffn.evaluation.trial_runs import SweepConfig, run_trials
 from ffn.evaluation.trials import Result, Trial
+from ffn.models.saved_settings import KERAS_ENDING
 from ffn.utils import protos
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
@@ -54,9 +58,9 @@ def write_plot(path: Path, results: Sequence[Result], metric: str) -> None:
 
 
 def parse_step(checkpoint: str) -> int:
-    """Returns the step in a checkpoint's name, 0 if there is none."""
-    number = checkpoint.rpartition('-')[2]
-    return int(number) if number.isdecimal() else 0
+    """Returns the step in a checkpoint's name, model.ckpt-N or NAME-N.weights.h5; 0 if there is none."""
+    named = re.search(rf'-([0-9]+)(?:{re.escape(KERAS_ENDING)})?$', checkpoint)
+    return int(named[1]) if named else 0
 
 
 def select(
@@ -91,12 +95,27 @@ def _select(
     metric: str,
     how: Mapping[str, Any],
 ) -> list[Result]:
-    results = run_trials(trials, conditions, directory, **how)
-    ranked = sorted(results, key=lambda result: result.rank(metric))
+    pairs = run_trials(trials, conditions, directory, **how)
+    write_plot(directory / 'selection.png', [result for _, result in pairs], metric)
+    pairs.sort(key=lambda pair: pair[1].rank(metric))
+    ranked = [result for _, result in pairs]
     write_table(directory / 'selection.csv', ranked)
-    write_plot(directory / 'selection.png', results, metric)
-    first = ranked[0].checkpoint, ranked[0].setting
-    best = next(trial for trial in trials if (trial.checkpoint, trial.setting) == first)
+    best = pairs[0][0]
     with atomic_path(directory / 'selected.pbtxt') as temporary:
         temporary.write_text(protos.to_text(best.request))
+    _warn_of_best(ranked[0], metric)
     return ranked
+
+
+def _warn_of_best(best: Result, metric: str) -> None:
+    """Tells where the first rank says less than it seems to."""
+    if not best.scores.get('complete', True):
+        logging.warning(
+            'the best trial was stopped at a limit, and is ranked by what it had segmented by then; give --max_steps or '
+            '--max_seconds a greater value, or 0'
+        )
+    if not best.scores.get('filled_fraction', 1):
+        logging.warning(
+            'the best trial segmented nothing: %s counts what is wrong with segments, and there are none',
+            metric,
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,12 +16,10 @@ from ffn.evaluation.erl import erl_score
 from ffn.evaluation.held_out_box import HeldOutBox
 from ffn.evaluation.held_out_score import HeldOutScore
 from ffn.evaluation.skeletons import Skeletons, read_skeletons
-from ffn.evaluation.swc import read_swc
+from ffn.evaluation.trial_digests import input_digests, truth_digest, weights_digest
 from ffn.evaluation.trials import Result, Trial, collect_scores, read_result, write_result
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
-from ffn.volumes.provenance import model_digest
-from ffn.volumes.volume import open_volume
 
 Trials = Sequence[tuple[Path, Trial]]
 """Trials of one setting, each with the path of its result."""
@@ -174,7 +171,7 @@ def run_trials(
     scheduler: str = 'none',
     workers: int = 2,
     quiet: bool = False,
-) -> list[Result]:
+) -> list[tuple[Trial, Result]]:
     """Runs the trials that have no result yet.
 
     Args:
@@ -187,21 +184,19 @@ def run_trials(
       quiet: no progress bar.
 
     Returns:
-      The results of all trials that succeeded.
+      All trials that succeeded, each with its result, under the names that it has here.
 
     Raises:
       UserError: none did.
     """
-    conditions = {**config.as_dict(), 'content': _digest(config)}
-    models = {trial.checkpoint: _digest_of_model(trial.checkpoint) for trial in trials}
-    paths = [
-        directory / 'trials' / f'{t.key({**conditions, "model": models[t.checkpoint]})}.json'
-        for t in trials
-    ]
-    paths[0].parent.mkdir(parents=True, exist_ok=True)
-    todo = [pair for pair in zip(paths, trials, strict=True) if read_result(pair[0]) is None]
-    if len(todo) < len(trials):
-        logging.info('%d of %d trials have a result already', len(trials) - len(todo), len(trials))
+    pairs = list(zip(_paths(trials, config, directory), trials, strict=True))
+    distinct: dict[Path, Trial] = {}
+    for path, trial in pairs:  # settings of several names may be the same request
+        distinct.setdefault(path, trial)
+    todo = [pair for pair in distinct.items() if read_result(pair[0]) is None]
+    if len(todo) < len(distinct):
+        done = len(distinct) - len(todo)
+        logging.info('%d of %d trials have a result already', done, len(distinct))
     failed: list[str] = []
     if todo:
         with (
@@ -220,34 +215,28 @@ def run_trials(
                 unit='trial',
             ):
                 failed += lines
-    results = [result for path in paths if (result := read_result(path)) is not None]
+    results = [
+        (trial, dataclasses.replace(result, checkpoint=trial.checkpoint, setting=trial.setting))
+        for path, trial in pairs
+        if (result := read_result(path)) is not None
+    ]
     if not results:
         raise UserError(failed[0])
     return results
 
 
-def _digest(config: SweepConfig) -> str:
-    """Of the ground truth in the box and of the skeletons, which are read here so that what is wrong is told at once.
-
-    Raises:
-      UserError: one cannot be read.
-    """
-    hashed = hashlib.sha256()
-    with open_volume(config.labels) as volume:
-        part = config.box.intersection(volume.box)
-        if part is not None:
-            hashed.update(np.ascontiguousarray(volume.read(part)).data)
-    for path in config.skeletons:
-        read_swc(Path(path))
-        hashed.update(Path(path).read_bytes())
-    return hashed.hexdigest()
-
-
-def _digest_of_model(checkpoint: str) -> str:
-    try:
-        return model_digest(checkpoint)
-    except UserError:  # told by the trial
-        return ''
+def _paths(trials: Sequence[Trial], config: SweepConfig, directory: Path) -> list[Path]:
+    """The file of each result, named after all that it depends on; see `Trial.key`."""
+    content = truth_digest(config.labels, config.box, config.skeletons)
+    models = {trial.checkpoint: weights_digest(trial.checkpoint) for trial in trials}
+    inputs = input_digests((trial.request for trial in trials), config.box)
+    folder, common = directory / 'trials', {**config.as_dict(), 'content': content}
+    folder.mkdir(parents=True, exist_ok=True)
+    return [
+        folder
+        / f'{trial.key({**common, "model": models[trial.checkpoint], "inputs": digest})}.json'
+        for trial, digest in zip(trials, inputs, strict=True)
+    ]
 
 
 def _divide(todo: Trials, pool: Pool) -> Iterator[Trials]:

@@ -9,12 +9,13 @@ import h5py
 import pytest
 
 from ffn.cli import select
-from ffn.evaluation import trials
+from ffn.evaluation import selection, trial_runs, trials
 from ffn.evaluation.held_out_box import HeldOutBox
 from ffn.inference import inference_pb2
 from ffn.inference.request import parse_request
 from ffn.models.saved_settings import write_settings
 from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box, Xyz
 from ffn.utils.locks import exclusive_directory
 from tests.inference import flood
 
@@ -108,6 +109,88 @@ def test_scores_of_what_has_changed_are_made_anew(folder):
         shutil.copy(part, part.with_name(part.name.replace('-2.', '-1.')))
     select.main(arguments(folder, steps=(1,)))
     assert len(list(trials.iterdir())) == 3
+
+
+@pytest.fixture
+def tried(monkeypatch):
+    """Trials that take no time; which were run."""
+    run = []
+
+    def score(self, trial):
+        run.append((trial.checkpoint, trial.setting))
+        scores = dict.fromkeys(('voi', 'voi_split', 'voi_merge', 'rand_error'), 1.0)
+        return trials.Result(trial.checkpoint, trial.setting, {**scores, 'filled_fraction': 0.5})
+
+    monkeypatch.setattr(trial_runs.Scorer, 'score', score)
+    return run
+
+
+def test_another_image_is_segmented_anew(folder, tried):
+    for change, runs in ((False, 1), (False, 1), (True, 2)):
+        with h5py.File(folder / 'volume.h5', 'a') as file:
+            file['raw'][5, 5, 5] ^= change
+        select.main(arguments(folder, steps=(1,)))
+        assert len(tried) == runs
+
+
+def test_a_grid_that_grows_keeps_results_under_their_new_names(folder, tried):
+    select.main(arguments(folder, steps=(1,)))
+    varied = ['--vary', 'inference_options.segment_threshold=0.6,0.7']
+    ranked = select.main(arguments(folder, *varied, steps=(1,)))
+    names = ['segment_threshold=0.6', 'segment_threshold=0.7']
+    assert [result.setting for result in ranked] == names
+    assert [row['setting'] for row in rows(folder)] == names
+    assert [setting for _, setting in tried] == ['as given', 'segment_threshold=0.7']
+    selected = parse_request(str(folder / 'out' / 'selected.pbtxt'))
+    assert selected.inference_options.segment_threshold == pytest.approx(0.6)
+
+
+def test_two_names_of_one_request_are_one_trial(folder, tried):
+    text = 'inference_options { min_segment_size: 50 }'
+    options = ['--options', f'a={text}', '--options', f'b={text}']
+    ranked = select.main(arguments(folder, *options, steps=(1,)))
+    assert [result.setting for result in ranked] == ['a', 'b']
+    assert len(tried) == 1
+
+
+@pytest.mark.parametrize(
+    ('scores', 'told'),
+    [
+        ({'complete': True, 'filled_fraction': 0.5}, ''),
+        ({'complete': False, 'filled_fraction': 0.5}, 'the best trial was stopped at a limit'),
+        (
+            {'complete': True, 'filled_fraction': 0.0},
+            'the best trial segmented nothing: voi_split counts',
+        ),
+    ],
+)
+def test_a_winner_that_says_little_is_told(tmp_path, monkeypatch, caplog, scores, told):
+    both = [
+        (trials.Trial('x-1', name, inference_pb2.InferenceRequest()), trials.Result('x-1', name, s))
+        for name, s in (
+            ('second', {'voi_split': 1.0, 'voi_merge': 0, 'filled_fraction': 0.0}),
+            ('first', {'voi_split': 0.5, 'voi_merge': 0, **scores}),
+        )
+    ]
+    monkeypatch.setattr(selection, 'run_trials', lambda *_, **__: both)
+    config = trial_runs.SweepConfig('v.h5:labels', Box(Xyz(0, 0, 0), Xyz(9, 8, 7)))
+    ranked = selection.select([], config, tmp_path, 'voi_split')
+    assert ranked[0].setting == 'first'
+    assert told in caplog.text
+    assert len(caplog.records) == (told != '')
+
+
+@pytest.mark.parametrize(
+    ('name', 'step'),
+    [
+        ('a/model.ckpt-100', 100),
+        ('a/model.ckpt-100.weights.h5', 100),
+        ('a-7/mine.weights.h5', 0),
+        ('mine', 0),
+    ],
+)
+def test_the_step_of_a_checkpoint(name, step):
+    assert selection.parse_step(name) == step
 
 
 def test_mistakes_about_skeletons_are_told_before_anything_is_segmented(folder, monkeypatch):
