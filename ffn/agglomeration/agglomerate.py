@@ -40,6 +40,7 @@ from ffn.agglomeration.truth import FitConfig, find_owners, known_pairs
 from ffn.distributed.pool import Pool
 from ffn.inference import request_identity
 from ffn.inference.worker_network import resolve
+from ffn.utils.atomic import make_folder
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.settings import first_given, section, setting
@@ -148,7 +149,7 @@ def agglomerate(
     inference = resolve(resegmentation.inference, pool)
     resegmentation = dataclasses.replace(resegmentation, inference=inference)
     directory = resegmentation.output_directory
-    directory.mkdir(parents=True, exist_ok=True)
+    make_folder(directory)
     provenance.claim(directory, _describe_run(resegmentation, config))
     table = directory / 'candidates.csv'
     if not table.exists():

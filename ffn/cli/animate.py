@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ffn.cli.flags import make_parser
+from ffn.utils.atomic import check_writable
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz
 from ffn.visualization.animation import animate
@@ -21,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(argv)
     if args.output.suffix.lower() != '.gif':
         raise UserError(f'--output is {str(args.output)!r}; expected a name that ends in .gif')
+    check_writable(args.output, '--output')
     for name, least in (('every', 1), ('max_frames', 2), ('max_steps', 1), ('scale', 1)):
         value = getattr(args, name)
         if value is not None and value < least:

@@ -21,6 +21,7 @@ from ffn.proofreading.editing.merge_table import MergeTable
 from ffn.proofreading.editing.notes import write_notes
 from ffn.proofreading.editing.objects import Objects, replay
 from ffn.proofreading.editing.proofread_volume import ProofreadVolume
+from ffn.utils.atomic import check_writable
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz, parse_voxel_size
 from ffn.utils.locks import exclusive_directory
@@ -107,6 +108,9 @@ def run(command: ApplyEdits) -> Objects:
             'nothing is asked for; give --output_volume, --equivalences, --done_labels, --done_weights, '
             '--examples or --notes'
         )
+    for flag in ('equivalences', 'examples', 'notes'):
+        if path := getattr(command, flag):
+            check_writable(path, f'--{flag}')
     journal = command.volume.read_journal(command.edits)
     table = command.volume.table
     objects = replay(table.neighbours(), journal.edits)

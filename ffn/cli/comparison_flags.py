@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ffn.utils.atomic import check_writable
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, parse_voxel_size
 from ffn.volumes.missing import MISSING_HELP, ON_MISSING
@@ -62,13 +63,16 @@ def check_comparison_flags(args: argparse.Namespace) -> None:
     """Checks the flags that `add_comparison_flags` adds.
 
     Raises:
-      UserError: one of them does not fit.
+      UserError: one of them does not fit, or names a file that cannot be written.
     """
     if args.worst < 0:
         raise UserError(f'--worst is {args.worst}; expected 0 or more')
     for name in ('image', 'viewer_url'):
         if getattr(args, name) and not args.html:
             raise UserError(f'--{name} is for the page; give --html FILE as well')
+    for name in ('json', 'html'):
+        if path := getattr(args, name):
+            check_writable(path, f'--{name}')
 
 
 def read_box_and_offset(args: argparse.Namespace) -> tuple[Box | None, Xyz | None]:

@@ -77,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> Evaluation:
             merge_threshold=args.merge_threshold,
             quiet=args.quiet,
         )
+        print(format_evaluation(found), flush=True)
         if args.json:
             given = {
                 'version': __version__,
@@ -85,7 +86,6 @@ def main(argv: Sequence[str] | None = None) -> Evaluation:
                 'split_cc': args.split_cc,
             }
             write_json(args.json, given | found.as_json())
-        print(format_evaluation(found), flush=True)
         if args.html:
             _write_page(args, found, truth, segmentation, image, known)
     return found

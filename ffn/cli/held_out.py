@@ -13,7 +13,7 @@ from ffn.cli.held_out_flags import add_box_flags, add_limit_flags
 from ffn.evaluation.held_out_box import HeldOutBox, checkpoint_names
 from ffn.evaluation.held_out_score import HEADER, HeldOutScore
 from ffn.inference.request import parse_request, read_box
-from ffn.utils.atomic import write_json
+from ffn.utils.atomic import check_writable, write_json
 from ffn.utils.geometry import Box
 from ffn.utils.startup import startup_messages_hidden
 
@@ -28,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, HeldOutScore]:
       UserError: see `HeldOutBox`.
     """
     args = _parser().parse_args(argv)
+    if args.json:
+        check_writable(args.json, '--json')
     request = parse_request(args.inference_request, args.inference_options)
     names, box = checkpoint_names(args.checkpoint, request), read_box(args.bounding_box)
     with startup_messages_hidden():

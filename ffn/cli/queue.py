@@ -18,6 +18,7 @@ from ffn.proofreading.editing.proofread_volume import ProofreadVolume
 from ffn.proofreading.editing.queue import QueueConfig, Queued, make_queue, measure_progress
 from ffn.proofreading.editing.queue_table import write_queue
 from ffn.proofreading.editing.survey import survey
+from ffn.utils.atomic import check_writable
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz
 from ffn.utils.locks import exclusive_directory
@@ -74,6 +75,9 @@ class QueueCommand:
 
 def run(command: QueueCommand) -> list[Queued]:
     """Measures all segments, and writes the queue."""
+    for flag in ('output', 'objects'):
+        if path := getattr(command, flag):
+            check_writable(path, f'--{flag}')
     volume = command.volume
     edits = volume.read_journal(command.edits).edits if command.edits else ()
     report = None

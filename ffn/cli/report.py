@@ -15,7 +15,7 @@ from ffn.evaluation.run_report.page import Viewer, write_page
 from ffn.evaluation.run_report.report import RunReport, make_report
 from ffn.evaluation.run_report.run_files import RunFiles, find_run
 from ffn.inference.request_identity import stored_voxel_size
-from ffn.utils.atomic import write_json
+from ffn.utils.atomic import check_writable, write_json
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import parse_voxel_size
 from ffn.utils.settings import section, setting
@@ -90,6 +90,8 @@ def run_report(run: str, command: Report) -> RunReport:
     page = Path(command.output)
     if page.suffix.lower() not in ('.html', '.htm'):
         page = page / 'report.html'
+    for written in (page, page.with_suffix('.json')):
+        check_writable(written, '--output')
     files = find_run(run, command.assembly_dir, command.volume or None, command.merges or None)
     with contextlib.ExitStack() as stack:
         labels = image = None
@@ -109,6 +111,7 @@ def run_report(run: str, command: Report) -> RunReport:
             report = make_report(
                 files, xyz, command.min_voxels, not command.tables_only, pool, command.quiet
             )
+        print(_describe(report), flush=True)
         write_json(
             page.with_suffix('.json'), {'version': __version__, 'run': run, **report.as_json()}
         )
@@ -123,7 +126,7 @@ def run_report(run: str, command: Report) -> RunReport:
         if files.unfinished:
             facts['state'] = 'not finished: subvolumes are still missing'
         write_page(page, f'Report of {run}', facts, report, labels, image, viewer)
-    print(f'{_describe(report)}\nwritten to {page} and {page.with_suffix(".json")}')
+    print(f'written to {page} and {page.with_suffix(".json")}')
     return report
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ffn.cli.flags import add_settings, make_parser, read_settings
+from ffn.utils.atomic import check_writable
 from ffn.utils.geometry import Xyz, parse_voxel_size
 from ffn.utils.settings import setting
 
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     command = read_settings(parser.parse_args(argv), Synthetic)
     from ffn.synthetic import generate, write_sample
 
+    check_writable(command.output, '--output')
     sample = generate(command.size.zyx, command.seed, (command.voxel_size or (1, 1, 1))[::-1])
     write_sample(sample, command.output, command.voxel_size)
     objects = int(sample.labels.max())

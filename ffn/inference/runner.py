@@ -32,7 +32,7 @@ from ffn.inference.seeds import registry
 from ffn.inference.seeds.policy import SeedPolicy
 from ffn.inference.serialization import checkpoint_settings, serialize_request
 from ffn.utils import event_log
-from ffn.utils.atomic import set_aside
+from ffn.utils.atomic import make_folder, set_aside
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Zyx
 from ffn.utils.locks import one_writer
@@ -363,7 +363,7 @@ class Runner:
 
     def _output_dir(self) -> Path:
         directory = self.config.results_folder
-        directory.mkdir(parents=True, exist_ok=True)
+        make_folder(directory)
         if not os.access(directory, os.W_OK):
             raise UserError(f'segmentation_output_dir {directory} may not be written to')
         return directory

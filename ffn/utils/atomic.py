@@ -39,13 +39,10 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
       Path of an empty file to fill.
 
     Raises:
-      UserError: a URL, which would become a file in a folder `gs:` of this machine.
+      UserError: see `check_writable`.
     """
-    if _URL.match(os.fspath(path)):
-        raise UserError(f'{path} is a URL; expected a file of this machine')
+    check_writable(path)
     path = Path(os.path.realpath(path))
-    if path.exists() and not os.access(path, os.W_OK):
-        raise PermissionError(errno.EACCES, 'may not be written', str(path))
     with scratch_path(path) as temporary, full_disk_named(path):
         yield temporary
         with open(temporary, 'rb+') as file:
@@ -65,6 +62,47 @@ def full_disk_named(path: Path) -> Iterator[None]:
         raise
 
 
+def check_writable(path: str | os.PathLike, what: str = '') -> None:
+    """Refuses a file that cannot be written, before the work that it is for; nothing is made.
+
+    Args:
+      path: the file; it and folders above it need not exist.
+      what: name of the flag, for errors.
+
+    Raises:
+      UserError: a URL, which would become a file in a folder `gs:` of this machine; a folder; or below what is no
+        folder.
+      PermissionError: it, or a file in its folder, may not be written.
+    """
+    text = os.fspath(path)
+    named = f'{what} {text}'.lstrip()
+    if _URL.match(text):
+        typed = named if '://' in text else named.replace(':/', '://', 1)
+        raise UserError(f'{typed} is a URL; expected a file of this machine')
+    place = Path(os.path.realpath(path))
+    if place.is_dir():
+        raise UserError(f'{named} is a folder; expected a file')
+    there = next(above for above in (place, *place.parents) if above.exists())
+    if there != place and not there.is_dir():
+        raise UserError(f'{named} cannot be written: {there} is not a folder')
+    if not os.access(there, os.W_OK):
+        raise PermissionError(errno.EACCES, 'may not be written', str(there))
+
+
+def make_folder(folder: str | os.PathLike) -> None:
+    """Makes a folder and those above it, where they do not exist.
+
+    Raises:
+      UserError: it, or something above it, is a file.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        above = (Path(folder), *Path(folder).parents)
+        there = next(place for place in above if os.path.lexists(place))
+        raise UserError(f'the folder {folder} cannot be made: {there} is not a folder') from error
+
+
 @contextlib.contextmanager
 def scratch_path(path: Path) -> Iterator[Path]:
     """Yields a temporary file beside a path, which is removed in the end.
@@ -77,8 +115,11 @@ def scratch_path(path: Path) -> Iterator[Path]:
 
     Yields:
       Path of an empty file.
+
+    Raises:
+      UserError: see `make_folder`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     writer = Process.this()
     _clear_once(path.parent, writer)
     prefix = f'.{path.name}.{writer.host}-{writer.pid}-'

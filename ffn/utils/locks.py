@@ -24,6 +24,7 @@ from typing import IO, NamedTuple
 
 from absl import logging
 
+from ffn.utils.atomic import make_folder
 from ffn.utils.errors import UserError
 from ffn.utils.processes import Process, beating
 
@@ -183,9 +184,9 @@ def exclusive_directory(folder: str | Path) -> Iterator[Lock]:
       The lock.
 
     Raises:
-      UserError: another command is working there.
+      UserError: another command is working there, or it is no folder.
     """
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     path = Path(folder, '.lock')
     with _open(path) as file:
         lock = Lock(path, file, f'{folder}; start one command in it only')
@@ -212,7 +213,7 @@ def exclusive_file(path: str | Path) -> Iterator[Lock]:
       UserError: another process has it.
     """
     path = Path(os.path.realpath(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     place = _beside(path)
     with _open(place) as file:
         lock = Lock(place, file, f'{path}; let one command write to it only')
@@ -237,7 +238,7 @@ def one_writer(
       Whether the file could be locked; file systems without locks get a warning.
     """
     path, warned = Path(os.path.realpath(path)), False
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     place = _beside(path)
     while True:
         with _open(place) as file:

@@ -135,6 +135,8 @@ class OutputSpec:
                 raise UserError(f'{flag} {self.spec}: expected {kinds}')
         if place:
             there = next(path for path in (Path(place), *Path(place).parents) if path.exists())
+            if there != Path(place) and not there.is_dir():
+                raise UserError(f'{flag} {self.spec} cannot be made: {there} is not a folder')
             if not os.access(there, os.W_OK):
                 raise UserError(f'{flag} {self.spec} cannot be made: {there} may not be written to')
         if min(self.box.start) < 0 and not self.spec.startswith('precomputed://'):

@@ -125,7 +125,9 @@ def test_nodes_are_not_searched_through_for_every_block(monkeypatch):
     monkeypatch.setattr(np, 'flatnonzero', counted)
     labels = np.arange(1, 1 + 6 * 8 * 25).reshape(6, 8, 25)
     zyx = np.argwhere(labels)
-    assert read_voxels(Volume('v', labels, {}), zyx, Zyx(2, 2, 2)).tolist() == labels.ravel().tolist()
+    assert (
+        read_voxels(Volume('v', labels, {}), zyx, Zyx(2, 2, 2)).tolist() == labels.ravel().tolist()
+    )
     neurons = join_skeletons([line('a', 1, 0), line('b', 1, 5)] * 300)
     found = score(np.repeat(np.arange(1, 301), 4), 1.0, neurons)
     assert [merger.segment for merger in found.mergers] == list(range(1, 301))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ffn.utils import atomic, processes
-from ffn.utils.atomic import atomic_path, remove_abandoned
+from ffn.utils.atomic import atomic_path, check_writable, make_folder, remove_abandoned
 from ffn.utils.errors import UserError
 
 
@@ -86,7 +86,7 @@ def test_a_file_that_may_not_be_written_stays(tmp_path, monkeypatch):
     path.write_text('old')
     # What os.access tells whoever is not root of a file of mode 444.
     monkeypatch.setattr(os, 'access', lambda path, mode: mode != os.W_OK)
-    with pytest.raises(PermissionError, match='may not be written'), atomic_path(path):
+    with pytest.raises(PermissionError, match=r'may not be written'), atomic_path(path):
         pytest.fail('the block is entered')
     assert path.read_text() == 'old'
 
@@ -107,8 +107,15 @@ def test_permissions_follow_the_umask(tmp_path, mask, mode):
 @pytest.mark.parametrize('below', ['file/new', 'file/folder/new'])
 def test_a_place_where_no_file_can_be(tmp_path, below):
     (tmp_path / 'file').write_bytes(b'old')
-    with pytest.raises(OSError, match='file'), atomic_path(tmp_path / below):
+    told = rf'cannot be written: {tmp_path}/file is not a folder$'
+    with pytest.raises(UserError, match=told), atomic_path(tmp_path / below):
         pytest.fail('entered')
+    with pytest.raises(
+        UserError, match=f'{below} cannot be made: {tmp_path}/file is not a folder$'
+    ):
+        make_folder(tmp_path / below)
+    with pytest.raises(UserError, match=r'file cannot be made: .*/file is not a folder$'):
+        make_folder(tmp_path / 'file')
     assert names(tmp_path) == ['file']
     assert (tmp_path / 'file').read_bytes() == b'old'
 
@@ -117,7 +124,9 @@ def test_a_place_where_no_file_can_be(tmp_path, below):
 def test_a_url_makes_no_folder(tmp_path, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)
     with (
-        pytest.raises(UserError, match='is a URL; expected a file of this machine'),
+        pytest.raises(
+            UserError, match=r'^gs://bucket/a\.json is a URL; expected a file of this machine'
+        ),
         atomic_path(kind('gs://bucket/a.json')),
     ):
         pass
@@ -129,10 +138,28 @@ def test_a_url_makes_no_folder(tmp_path, monkeypatch, kind):
 
 def test_a_folder_in_the_way_stays(tmp_path):
     (tmp_path / 'folder' / 'inside').mkdir(parents=True)
-    with pytest.raises(OSError, match='folder'), atomic_path(tmp_path / 'folder') as temporary:
-        temporary.write_bytes(b'new')
+    with (
+        pytest.raises(UserError, match=r'folder is a folder; expected a file$'),
+        atomic_path(tmp_path / 'folder'),
+    ):
+        pytest.fail('entered')
     assert names(tmp_path) == ['folder']
     assert names(tmp_path / 'folder') == ['inside']
+
+
+def test_looking_whether_a_file_can_be_written_makes_nothing(tmp_path):
+    (tmp_path / 'file').write_text('there')
+    for free in ('file', 'new', 'a/b/new'):
+        check_writable(tmp_path / free, '--json')
+    assert names(tmp_path) == ['file']
+    with pytest.raises(UserError, match=r'^--json gs://bucket/a\.json is a URL'):
+        check_writable('gs://bucket/a.json', '--json')
+
+
+def test_a_folder_that_may_not_be_written_to(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, 'access', lambda path, mode: mode != os.W_OK)
+    with pytest.raises(PermissionError, match=f"may not be written: '{tmp_path}'"):
+        check_writable(tmp_path / 'a' / 'new')
 
 
 # Temporary files of killed processes.

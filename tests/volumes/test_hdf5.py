@@ -177,7 +177,11 @@ def test_permissions_follow_the_umask(tmp_path, mask, mode):
 @pytest.mark.parametrize('below', ['file/new', 'file/folder/new'])
 def test_a_place_where_no_file_can_be(tmp_path, below):
     (tmp_path / 'file').write_bytes(b'old')
-    with pytest.raises(OSError, match='file'), replaced_dataset(f'{tmp_path}/{below}:raw'):
+    told = f'{tmp_path}/file is not a folder$'
+    with (
+        pytest.raises(UserError, match=told),
+        replaced_dataset(f'{tmp_path}/{below}:raw'),
+    ):
         pytest.fail('entered')
     assert names(tmp_path) == ['file']
     assert (tmp_path / 'file').read_bytes() == b'old'

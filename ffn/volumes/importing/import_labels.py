@@ -18,6 +18,7 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
+from ffn.utils.atomic import check_writable
 from ffn.utils.geometry import Box, Xyz, blocks
 from ffn.utils.progress import progress
 from ffn.utils.running_sum import RunningSum
@@ -84,7 +85,9 @@ def import_labels(
       UserError: a file or dataset is missing or holds no labels, the transforms do not fit, or nothing is
         left after downsampling.
     """
-    folder = Path(split_output(output, '--output')[0]).absolute().parent
+    path = split_output(output, '--output')[0]
+    check_writable(path, '--output')
+    folder = Path(path).absolute().parent
     with contextlib.ExitStack() as stack:
         labels = stack.enter_context(open_labels(str(source), dataset, channel, unlabelled, folder))
         grid = Grid(labels.box, downsample)
