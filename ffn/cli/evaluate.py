@@ -25,6 +25,7 @@ from ffn.evaluation.evaluation import Evaluation, evaluate_volumes
 from ffn.evaluation.skeletons import (
     DEFAULT_MIN_VOXELS,
     Skeletons,
+    check_size,
     read_skeletons,
     skeletonize_truth,
 )
@@ -183,6 +184,7 @@ def _skeletons(
         unit = voxel_size if args.skeleton_unit == 'physical' else (1, 1, 1)
         return read_skeletons(args.skeletons, unit)
     if args.skeletons_from_groundtruth:
+        check_size(box)
         return skeletonize_truth(
             truth.read(box), box, voxel_size, args.skeleton_min_voxels, args.quiet
         )

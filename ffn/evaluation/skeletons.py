@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,6 +170,19 @@ def _is_collapsed(nodes_xyz: np.ndarray, edges: np.ndarray) -> bool:
     return bool(np.median(steps) < _COLLAPSED_STEP)
 
 
+def check_size(box: Box) -> None:
+    """Refuses a box that is too large for `skeletonize_truth`, before it is read.
+
+    Raises:
+      UserError: it is.
+    """
+    if (voxels := math.prod(box.size)) > _MAX_VOXELS:
+        raise UserError(
+            f'skeletons are made in memory, of at most {_MAX_VOXELS} voxels; the box has {voxels}: '
+            'choose a --bounding_box, or give --skeletons'
+        )
+
+
 def skeletonize_truth(
     truth: np.ndarray,
     box: Box,
@@ -190,11 +204,7 @@ def skeletonize_truth(
     Raises:
       UserError: no object is large enough, or the box is too large for memory.
     """
-    if truth.size > _MAX_VOXELS:
-        raise UserError(
-            f'skeletons are made in memory, of at most {_MAX_VOXELS} voxels; the box has {truth.size}: '
-            'choose a --bounding_box, or give --skeletons'
-        )
+    check_size(box)
     labels, names = renumber(np.where(truth > 0, truth, 0))
     unsigned = labels.astype(f'u{labels.itemsize}', copy=False)  # cc3d before 4 knows no others
     stats = cc3d.statistics(unsigned)

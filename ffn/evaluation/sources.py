@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from ffn.inference.storage import (
 )
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
+from ffn.utils.npz import memory
 from ffn.volumes.hdf5 import open_hdf5
 from ffn.volumes.hdf5_links import find_dataset
 from ffn.volumes.importing.neuroproof import Transforms
@@ -184,10 +186,20 @@ def _corner_zyx(path: Path) -> Zyx:
 
 
 def _split_components(volume: Volume) -> Volume:
-    """Reads a volume and gives every 6-connected component an id of its own."""
+    """Reads a volume and gives every 6-connected component an id of its own.
+
+    Raises:
+      UserError: more memory is needed for that than this machine has.
+    """
+    needed, there = 2 * 8 * math.prod(volume.box.size), memory()
+    if needed > there:
+        raise UserError(
+            f'--split_cc reads {volume.name} whole and needs {needed / 2**30:,.0f} GiB for that; this machine has '
+            f'{there / 2**30:,.0f}: leave it out, or cut the volume'
+        )
     with counted(volume.unlabelled):
-        labels = volume.read(volume.box)
-    components = split_components(labels.astype(np.uint64), {})[0]
+        labels = volume.read(volume.box).astype(np.uint64, copy=False)
+    components = split_components(labels, {})[0]
     return Volume(
         volume.name,
         components,

@@ -57,7 +57,7 @@ def damage_told(what: str | Path, advice: str) -> Iterator[None]:
 
 
 def exit_status(call: Callable[[], object]) -> int:
-    """Calls a function; a mistake of the user is shown as one line.
+    """Calls a function; a mistake of the user, and lack of memory, are shown as one line.
 
     Returns:
       Exit status for the shell.
@@ -66,6 +66,12 @@ def exit_status(call: Callable[[], object]) -> int:
         call()
     except (UserError, OSError) as error:
         event_log.say('error: ' + ' '.join(str(error).split()), 'ERROR')
+        return 1
+    except MemoryError as error:
+        event_log.say(
+            f'error: there is not enough memory ({reason(error)}); choose a smaller box, or a machine with more',
+            'ERROR',
+        )
         return 1
     except KeyboardInterrupt:
         event_log.say('interrupted')

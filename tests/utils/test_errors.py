@@ -33,6 +33,12 @@ def run(repository, name: str, body: str, *arguments: str) -> subprocess.Complet
         ('return 7', 0, ''),
         ('raise UserError("a is 3;\\n   expected 4")', 1, 'error: a is 3; expected 4\n'),
         ('open("absent/a.h5")', 1, "error: [Errno 2] No such file or directory: 'absent/a.h5'\n"),
+        (
+            'raise MemoryError("Unable to allocate 2 TiB")',
+            1,
+            'error: there is not enough memory (Unable to allocate 2 TiB); '
+            'choose a smaller box, or a machine with more\n',
+        ),
         ('raise KeyboardInterrupt', 130, 'interrupted\n'),
     ],
 )
