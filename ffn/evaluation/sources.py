@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +9,10 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
+from ffn.evaluation.joined_results import SUBVOLUME_IDS, JoinedResults, count_uncovered
 from ffn.inference.request_identity import stored_voxel_size
 from ffn.inference.storage import (
+    UNFINISHED,
     corner_of,
     read_labels,
     segmentation_shape,
@@ -32,10 +33,8 @@ from ffn.volumes.units import KnownVoxelSize
 from ffn.volumes.unlabelled import counted
 from ffn.volumes.volume import Volume, open_volume
 
-# Ids of the i-th of several subvolumes are offset by i times this.
-SUBVOLUME_IDS = 2**32
-# Attribute of a volume whose position is known.
-_PLACED = 'placed'
+# Attributes of a volume whose position is known, and of one of several results: where each lies in it.
+_PLACED, _RESULTS = 'placed', 'results'
 
 
 def open_segmentation(
@@ -66,6 +65,12 @@ def open_segmentation(
             'split; evaluate an assembled volume for scores of the whole',
             spec,
             len(found),
+        )
+    if found and (path / UNFINISHED).exists():
+        logging.warning(
+            '%s is not complete: subvolumes are still missing and count as background; let ffn segment finish '
+            'for scores of the whole',
+            spec,
         )
     if found:
         return open_results(spec, found, split_cc, unlabelled)
@@ -226,44 +231,21 @@ def _voxel_size(result: Path) -> KnownVoxelSize | None:
 
 
 def _joined(name: str, paths: list[Path], split_cc: bool, unlabelled: int | None) -> Volume:
-    boxes = [Box.from_zyx(_corner_zyx(p), segmentation_shape(p)) for p in paths]
-    start = Xyz(*(min(b.start[i] for b in boxes) for i in range(3)))
-    end = Xyz(*(max(b.end[i] for b in boxes) for i in range(3)))
-    array = _Subvolumes(paths, [b.relative_to(start) for b in boxes], split_cc, unlabelled)
-    array.shape = tuple(e - s for s, e in zip(start.zyx, end.zyx, strict=True))
-    return Volume(name, array, {_PLACED: True}, start.zyx, voxel_size=_voxel_size(paths[0]))
-
-
-class _Subvolumes:
-    """Results of several boxes as one array; where they overlap, the first one counts."""
-
-    shape: tuple[int, ...]
-    dtype = np.dtype(np.uint64)
-
-    def __init__(self, paths: list[Path], boxes: list[Box], split_cc: bool, unlabelled: int | None):
-        self._paths, self._boxes = paths, boxes
-        self._split_cc, self._unlabelled = split_cc, unlabelled
-        self._read = functools.lru_cache(maxsize=4)(self._numbered)
-
-    def _numbered(self, number: int) -> np.ndarray:
-        result = _result_volume(self._paths[number], self._split_cc, self._unlabelled)
+    def read(number: int) -> np.ndarray:
+        result = _result_volume(paths[number], split_cc, unlabelled)
         labels = result.read(result.box)
         if labels.max(initial=0) >= SUBVOLUME_IDS:
             raise UserError(
-                f'{self._paths[number]} has id {labels.max()}; several results can be read '
+                f'{paths[number]} has id {labels.max()}; several results can be read '
                 f'together only where ids are below {SUBVOLUME_IDS}'
             )
-        return np.where(labels > 0, labels.astype(np.uint64) + number * SUBVOLUME_IDS, 0)
+        return labels
 
-    def __getitem__(self, index: tuple[slice, slice, slice]) -> np.ndarray:
-        wanted = Box.from_zyx([s.start for s in index], [s.stop - s.start for s in index])
-        joined = np.zeros(wanted.size.zyx, np.uint64)
-        for number in reversed(range(len(self._boxes))):
-            part = wanted.intersection(self._boxes[number])
-            if part is not None:
-                labels = self._read(number)[part.relative_to(self._boxes[number].start).slices_zyx]
-                joined[part.relative_to(wanted.start).slices_zyx] = labels
-        return joined
+    boxes = [Box.from_zyx(_corner_zyx(p), segmentation_shape(p)) for p in paths]
+    joined = JoinedResults(boxes, read)
+    attrs = {_PLACED: True, _RESULTS: joined.boxes}
+    start = joined.box.start.zyx
+    return Volume(name, joined, attrs, start, voxel_size=_voxel_size(paths[0]))
 
 
 def _is_placed(volume: Volume) -> bool:
@@ -293,11 +275,36 @@ def shared_box(
       names: names of the two, for errors.
 
     Returns:
-      The segmentation in coordinates of the ground truth, and the box to compare.
+      The segmentation in coordinates of the ground truth, and the box to compare. Voxels of it that no result
+      covers are told.
 
     Raises:
       UserError: the relative position of volumes of different shapes is unknown, or they do not overlap.
     """
+    aligned, compared = _align(truth, segmentation, offset, box, names)
+    for volume in (truth, aligned):
+        results = volume.attrs.get(_RESULTS)
+        inside = compared.relative_to(volume.box.start)
+        if results and (uncovered := count_uncovered(inside, results)):
+            logging.warning(
+                '%s: %d of %d voxels of box %s lie in no result and count as background, which is an error where '
+                'there are objects: choose a --bounding_box, or assemble what belongs together',
+                volume.name,
+                uncovered,
+                math.prod(compared.size),
+                compared,
+            )
+    return aligned, compared
+
+
+def _align(
+    truth: Volume,
+    segmentation: Volume,
+    offset: Xyz | None,
+    box: Box | None,
+    names: tuple[str, str],
+) -> tuple[Volume, Box]:
+    """See `shared_box`."""
     if offset is not None and MADE_FROM in segmentation.attrs and not any(segmentation.box.start):
         logging.warning(
             '%s has the coordinates of its image already; --offset moves it from there', names[1]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorstore as ts
 
+from ffn.evaluation.joined_results import SUBVOLUME_IDS
 from ffn.evaluation.sources import (
-    SUBVOLUME_IDS,
     open_segmentation,
     open_truth,
     shared_box,
@@ -75,6 +75,41 @@ def test_a_gap_between_results_is_background(tmp_path):
     found = all_of(open_segmentation(str(tmp_path)))
     assert (found[..., 6:9] == 0).all()
     assert (np.delete(found, [6, 7, 8], axis=2) > 0).all()
+
+
+def told(caplog):
+    return [record.getMessage() for record in caplog.records if 'no result' in record.getMessage()]
+
+
+def test_a_gap_between_results_is_told_where_it_is_compared(tmp_path, caplog):
+    """Boxes of 6 x 4 x 3 voxels at x, y, z 1,1,1 and 10,6,5."""
+    save(tmp_path, (1, 1, 1), labels(1) + 1)
+    save(tmp_path, (5, 6, 10), labels(2) + 1)
+    truth, found = volume((12, 13, 20)), open_segmentation(str(tmp_path))
+    shared_box(truth, found)
+    (line,) = told(caplog)
+    assert line.startswith(f'{tmp_path}: 801 of 945 voxels of box start')
+    assert 'lie in no result and count as background' in line
+    caplog.clear()
+    shared_box(found, translated(volume((12, 13, 20)), Xyz(1, 1, 1)))  # the truth has it
+    shared_box(truth, found, Xyz(3, 0, 2))
+    assert [line.split(': ')[1][:10] for line in told(caplog)] == ['801 of 945'] * 2
+    caplog.clear()
+    for box in (Box(Xyz(10, 6, 5), Xyz(6, 4, 3)), Box(Xyz(2, 2, 2), Xyz(1, 2, 1))):
+        shared_box(truth, found, box=box)
+    save(tmp_path / 'dense', (0, 0, 0), labels(1))
+    save(tmp_path / 'dense', (0, 0, 4), labels(2))
+    shared_box(volume((3, 4, 10)), open_segmentation(str(tmp_path / 'dense')))
+    assert told(caplog) == []
+
+
+def test_a_run_that_is_not_finished_is_told(tmp_path, caplog):
+    save(tmp_path, (0, 0, 0), labels())
+    open_segmentation(str(tmp_path))
+    assert 'is not complete' not in caplog.text
+    (tmp_path / 'unfinished').touch()
+    open_segmentation(str(tmp_path))
+    assert f'{tmp_path} is not complete: subvolumes are still missing' in caplog.text
 
 
 def test_ids_too_great_to_be_joined(tmp_path):

@@ -11,7 +11,7 @@ from absl import logging
 from google.protobuf import json_format
 
 from ffn.agglomeration.joined_volume import RECORD
-from ffn.evaluation.sources import SUBVOLUME_IDS
+from ffn.evaluation.joined_results import SUBVOLUME_IDS
 from ffn.inference import inference_pb2, storage
 from ffn.inference.request_identity import read_request
 from ffn.proofreading.viewing.annotations import Annotations, Property, read_table

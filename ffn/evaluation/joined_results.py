@@ -1,0 +1,104 @@
+"""Results of several boxes as one array, of which some are in memory at a time."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import math
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ffn.utils.geometry import Box, Xyz
+from ffn.utils.npz import memory
+
+# Ids of the i-th of several subvolumes are offset by i times this.
+SUBVOLUME_IDS = 2**32
+# Results are kept up to so many bytes, and a few whatever their size: a block may lie in that many.
+_KEPT_BYTES, _LEAST_KEPT = min(memory() // 8, 2**33), 4
+
+
+class JoinedResults:
+    """Labels of several boxes as one array; where they overlap, the first one counts, and 0 where there is none.
+
+    Attributes:
+      box: around all of them.
+      boxes: where each lies, in coordinates of the array.
+      shape: z, y, x.
+      dtype: uint64.
+    """
+
+    dtype = np.dtype(np.uint64)
+
+    def __init__(self, boxes: Sequence[Box], read: Callable[[int], np.ndarray]):
+        """Joins results.
+
+        Args:
+          boxes: position of each.
+          read: returns the labels of one, given its number: integer [z, y, x], ids below SUBVOLUME_IDS.
+        """
+        start = Xyz(*(min(box.start[i] for box in boxes) for i in range(3)))
+        end = (max(box.end[i] for box in boxes) for i in range(3))
+        self.box = Box(start, Xyz(*(b - a for a, b in zip(start, end, strict=True))))
+        self.boxes = [box.relative_to(start) for box in boxes]
+        self.shape = tuple(self.box.size.zyx)
+        self._kept = _Kept(read, len(boxes))
+
+    def __getitem__(self, index: tuple[slice, slice, slice]) -> np.ndarray:
+        wanted = Box.from_zyx([s.start for s in index], [s.stop - s.start for s in index])
+        joined = np.zeros(wanted.size.zyx, np.uint64)
+        for number in reversed(range(len(self.boxes))):
+            part = wanted.intersection(self.boxes[number])
+            if part is not None:
+                inside = part.relative_to(self.boxes[number].start).slices_zyx
+                labels = self._kept.get(number)[inside]
+                ids = labels.astype(np.uint64) + np.uint64(number * SUBVOLUME_IDS)
+                joined[part.relative_to(wanted.start).slices_zyx] = np.where(labels > 0, ids, 0)
+        return joined
+
+
+class _Kept:
+    """Results that were used last; threads that want the same one wait for the first."""
+
+    def __init__(self, read: Callable[[int], np.ndarray], count: int):
+        self._read = read
+        self._reading = [threading.Lock() for _ in range(count)]
+        self._changing = threading.Lock()
+        self._kept: collections.OrderedDict[int, np.ndarray] = collections.OrderedDict()
+
+    def get(self, number: int) -> np.ndarray:
+        """Returns a result, which is read unless it is kept."""
+        with self._reading[number]:
+            with self._changing:
+                if number in self._kept:
+                    self._kept.move_to_end(number)
+                    return self._kept[number]
+            labels = self._read(number)
+            with self._changing:
+                self._kept[number] = labels
+                while len(self._kept) > _LEAST_KEPT and self._bytes() > _KEPT_BYTES:
+                    self._kept.popitem(last=False)
+        return labels
+
+    def _bytes(self) -> int:
+        return sum(labels.nbytes for labels in self._kept.values())
+
+
+def count_uncovered(box: Box, boxes: Sequence[Box]) -> int:
+    """Returns how many voxels of a box lie in none of the others, which may overlap."""
+    parts = [part for one in boxes if (part := box.intersection(one)) is not None]
+    x, y, z = (
+        sorted({n for part in parts for n in (part.start[axis], part.end[axis])})
+        for axis in range(3)
+    )
+    x_at, y_at = ({place: i for i, place in enumerate(places)} for places in (x, y))
+    covered = 0
+    for low, high in itertools.pairwise(z):
+        cells = np.zeros((len(y) - 1, len(x) - 1), bool)
+        for part in parts:
+            if part.start.z <= low < part.end.z:
+                rows = slice(y_at[part.start.y], y_at[part.end.y])
+                cells[rows, x_at[part.start.x] : x_at[part.end.x]] = True
+        covered += (high - low) * int(np.diff(y) @ cells @ np.diff(x))
+    return math.prod(box.size) - covered
