@@ -149,7 +149,8 @@ def _describe(report: RunReport) -> str:
         total, present = report.subvolumes
         lines.append(f'{present} of {total} subvolumes have a result')
     if report.sizes is not None:
-        filled = f', {report.filled_fraction:.1%} of the box' if report.filled_fraction else ''
+        share = report.filled_fraction
+        filled = '' if share is None else f', {share:.1%} of the box'
         lines.append(f'{report.sizes.objects} objects, {report.sizes.voxels} voxels{filled}')
     if report.spans is not None:
         lines.append(

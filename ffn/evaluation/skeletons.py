@@ -75,8 +75,8 @@ class Skeletons:
         zyx = self.voxels_zyx
         inside = np.all((zyx >= box.start.zyx) & (zyx < box.end.zyx), axis=1)
         remains = inside[self.edges].all(axis=1)
-        edges = self.edges[remains]
-        if not self.lengths((1, 1, 1))[remains].any():
+        edges, lengths = self.edges[remains], self.lengths((1, 1, 1))
+        if not lengths[remains].any():
             low, high = (
                 ','.join(f'{v:g}' for v in a)
                 for a in (self.nodes_xyz.min(axis=0), self.nodes_xyz.max(axis=0))
@@ -87,10 +87,12 @@ class Skeletons:
             )
         if not inside.all():
             logging.warning(
-                '%d of %d nodes of the skeletons lie outside box %s and are ignored',
+                '%d of %d nodes of the skeletons lie outside box %s and are ignored, with all edges at them: %.1f %% of '
+                'their length',
                 np.count_nonzero(~inside),
                 len(inside),
                 box,
+                100 * (1 - lengths[remains].sum() / lengths.sum()),
             )
         number = np.cumsum(inside) - 1
         return Skeletons(self.names, self.neuron[inside], self.nodes_xyz[inside], number[edges])

@@ -96,6 +96,7 @@ def test_what_is_outside_is_left_out(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         inside = found.clipped(Box(Xyz(0, 0, 1), Xyz(4, 4, 1)))
     assert '1 of 3 nodes' in caplog.text
+    assert 'with all edges at them: 33.3 % of their length' in caplog.text
     assert inside.nodes_xyz.tolist() == [[1, 2, 1], [3, 2, 1]]
     assert inside.edges.tolist() == [[1, 0]]
     with pytest.raises(UserError, match=r'from voxel x,y,z 1,2,1 to 3,2,2; check --skeleton_unit'):

@@ -20,6 +20,7 @@ from ffn.export.downsample import most_frequent
 from ffn.utils.geometry import Box, Xyz, blocks
 from ffn.utils.labels import compact
 from ffn.utils.running_sum import RunningSum
+from ffn.volumes.unlabelled import tell_unlabelled
 from ffn.volumes.volume import VolumeSource
 
 # Cells of the coarse copy along its longest axis, and voxels along an edge of a block, about.
@@ -91,7 +92,7 @@ class Census:
 def take_census(
     source: VolumeSource, box: Box, voxel_size_xyz: Sequence[float], pool: Pool, quiet: bool
 ) -> Census:
-    """Reads a volume once.
+    """Reads a volume once; how many of its voxels are not labelled is told.
 
     Args:
       source: labels.
@@ -115,19 +116,24 @@ def take_census(
     def tasks() -> Iterator[tuple[Any, ...]]:
         return ((source, part, factors) for part in blocks(box, block))
 
-    for part, objects, small in run_stage(
+    unlabelled = 0
+    for part, objects, small, without in run_stage(
         pool, count_block, tasks(), filled.size, 'objects', quiet, unit='block'
     ):
         tables.add(objects)
+        unlabelled += without
         place = part.relative_to(box.start).start.zyx
         first = [p // f for p, f in zip(place, factors.zyx, strict=True)]
         coarse[tuple(slice(f, f + n) for f, n in zip(first, small.shape, strict=True))] = small
         number = tuple(p // b for p, b in zip(place, block.zyx, strict=True))
         filled[number] = objects.voxels.sum() / math.prod(part.size)
+    tell_unlabelled(source.name, unlabelled, math.prod(box.size))
     return Census(box, tables.total(), coarse, factors, block, filled)
 
 
-def count_block(source: VolumeSource, block: Box, factors: Xyz) -> tuple[Box, Objects, np.ndarray]:
+def count_block(
+    source: VolumeSource, block: Box, factors: Xyz
+) -> tuple[Box, Objects, np.ndarray, int]:
     """Counts the objects of a block.
 
     Args:
@@ -136,10 +142,12 @@ def count_block(source: VolumeSource, block: Box, factors: Xyz) -> tuple[Box, Ob
       factors: voxels that become one in the coarse copy.
 
     Returns:
-      The block, its objects, and its coarse copy, uint64 [z, y, x].
+      The block, its objects, its coarse copy, uint64 [z, y, x], and how many of its voxels are not labelled.
     """
-    with source.open() as volume:
-        labels = volume.require_labels().read(block)
+    with source.open() as opened:
+        volume = opened.require_labels()
+        labels = volume.read(block)
+        unlabelled = volume.unlabelled.count if volume.unlabelled else 0
     numbers, ids = compact(labels)
     voxels = np.bincount(numbers.reshape(-1), minlength=len(ids))[1:]
     found = ndimage.find_objects(numbers)
@@ -150,4 +158,4 @@ def count_block(source: VolumeSource, block: Box, factors: Xyz) -> tuple[Box, Ob
         + np.array(block.start, np.int64)[:, np.newaxis]
     )
     objects = Objects(ids[1:], voxels.astype(np.int64), corners[..., 0], corners[..., 1])
-    return block, objects, most_frequent(labels.astype(np.uint64), factors.zyx)
+    return block, objects, most_frequent(labels.astype(np.uint64), factors.zyx), unlabelled

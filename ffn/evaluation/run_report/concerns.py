@@ -41,7 +41,7 @@ def find_concerns(
     facts: np.ndarray | None,
     tiling: Tiling | None,
     largest: Sequence[LargeObject],
-    voxels: int,
+    voxels: int | None,
     places: dict[int, Xyz],
 ) -> list[Concern]:
     """Applies the rules.
@@ -50,10 +50,12 @@ def find_concerns(
       facts: FACTS [subvolumes], if the run is known.
       tiling: where these are.
       largest: the largest objects, largest first.
-      voxels: all labelled voxels.
+      voxels: all labelled voxels, if they are known.
       places: id → a voxel of the object, as far as known.
     """
-    found = [*_find_huge(largest, voxels)]
+    found = [*_find_huge(largest, voxels)] if voxels else []
+    if voxels == 0:
+        found.append(Concern('no voxel has a label: there is no object'))
     if facts is not None and tiling is not None:
         found += _find_joined(facts, tiling, places)
         found += _find_unlike(facts, tiling)

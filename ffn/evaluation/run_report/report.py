@@ -126,7 +126,7 @@ def make_report(
             box = box or volume.require_labels().box
         census = take_census(source, box, size, pool, quiet)
     sizes, largest = _find_sizes(tables, census, size)
-    voxels = sizes.voxels if sizes else 0
+    voxels = sizes.voxels if sizes else None
     named = {one.id: one.at_xyz for one in largest if one.at_xyz is not None}
     statistics = files.statistics
     return RunReport(
@@ -134,7 +134,7 @@ def make_report(
         size,
         unit,
         None if facts is None else (len(facts), int(facts['present'].sum())),
-        voxels / np.prod(box.size, dtype=float) if box is not None and sizes else None,
+        None if box is None or voxels is None else voxels / np.prod(box.size, dtype=float),
         sizes,
         largest,
         summarize_spans(census.objects, census.box, size, unit, min_voxels) if census else None,

@@ -138,6 +138,19 @@ def test_the_command_that_shows_it_has_the_voxel_size_that_was_given(folder):
     assert f'ffn view --labels {folder}/plain.h5:labels --voxel_size 4,5,30.5' in page
 
 
+def test_an_empty_volume_is_worth_a_look(folder, capsys, caplog):
+    with h5py.File(folder / 'v.h5', 'w') as file:
+        file['labels'] = np.full((4, 6, 9), -1, np.int64)
+    page, numbers = report(folder, f'{folder}/v.h5:labels')
+    assert numbers['filled_fraction'] == 0
+    assert numbers['concerns'][0]['text'] == 'no voxel has a label: there is no object'
+    assert 'no voxel has a label' in page
+    printed = capsys.readouterr().out
+    assert '0 objects, 0 voxels, 0.0% of the box' in printed
+    assert '1 things are worth a look' in printed
+    assert f'{folder}/v.h5:labels: 216 of 216 voxels (100.0 %) are not labelled' in caplog.text
+
+
 def test_links_to_a_server(folder):
     rows = ['4,5,3,1,2,3,1,0.5,']
     page, _ = report(

@@ -77,7 +77,7 @@ def test_an_object_that_one_subvolume_lacks(tmp_path):
     empty = TILING.subvolume(Xyz(1, 1, 0))
     assert len(borders.worst) == 3
     assert all(empty.contains(Box(border.at_xyz, Xyz(1, 1, 1))) for border in borders.worst)
-    found = find_concerns(facts, TILING, [], 0, {})
+    found = find_concerns(facts, TILING, [], None, {})
     assert f'{empty.start} is filled to 0.0%' in found[0].text
 
 
@@ -98,7 +98,7 @@ def test_ids_that_are_joined_in_a_detour(tmp_path):
     # Of more ids, such an object is worth a look.
     facts['most_joined'][0] = 6
     number = int(facts['most_joined_object'][0])
-    (found, *_) = find_concerns(facts, TILING, [], 0, {number: Xyz(1, 2, 3)})
+    (found, *_) = find_concerns(facts, TILING, [], None, {number: Xyz(1, 2, 3)})
     assert (found.object, found.at_xyz) == (number, (1, 2, 3))
     assert '6 ids of the subvolume at x,y,z 0,0,0 are one object' in found.text
 
