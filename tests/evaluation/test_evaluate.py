@@ -12,12 +12,10 @@ import numpy as np
 import pytest
 
 from ffn.cli.evaluate import main
-from ffn.evaluation import skeletons, sources
 from ffn.inference.storage import OriginInfo, save_result
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.outputs import OutputSpec
-from ffn.volumes.volume import Volume
 from tests.calls import check_one_line
 
 SHAPE = (8, 12, 20)
@@ -399,19 +397,3 @@ def test_the_voxel_size_is_that_of_the_volumes(tmp_path, caplog):
     lines = [r.getMessage() for r in caplog.records if 'contradict' in r.getMessage()]
     assert len(lines) == 2
     assert 'x,y,z 8,8,30 nm (--voxel_size), but x,y,z 8,8,40 nm' in lines[0]
-
-
-def test_a_boundary_in_nanometres_is_as_wide_as_it_is_written(folder):
-    given = ['--voxel_size', '4.4,8,40', '--boundary']
-    assert run(folder, 'v.h5:seg', *given, '13.2nm').boundary == (3, 1, 0)
-    assert run(folder, 'v.h5:seg', *given, '13.1nm').boundary == (2, 1, 0)
-
-
-def test_volumes_too_large_for_memory_are_told_before_they_are_read(folder, monkeypatch):
-    monkeypatch.setattr(skeletons, '_MAX_VOXELS', 1919)
-    monkeypatch.setattr(sources, 'memory', lambda: 16 * 1919, raising=False)
-    monkeypatch.setattr(Volume, 'read', lambda *_: pytest.fail('it is read'))
-    with pytest.raises(UserError, match=r'the box has 1920: choose a --bounding_box'):
-        run(folder, 'v.h5:seg', '--skeletons_from_groundtruth')
-    with pytest.raises(UserError, match=r'--split_cc reads .*v\.h5:seg whole and needs 0 GiB'):
-        run(folder, 'v.h5:seg', '--split_cc')
