@@ -36,6 +36,10 @@ class PlanCommand:
     memory: float = setting(
         'GiB of memory for training; 0: half of this machine', default=0.0, metavar='GIB'
     )
+    replace: bool = setting(
+        'replace files in --output that hold something else than this plan, such as your changes',
+        default=False,
+    )
     time: bool = setting('measure how long a training step takes here', default=True)
     quiet: bool = setting('no progress bar', default=False)
 
@@ -56,7 +60,7 @@ def run(command: PlanCommand) -> Plan:
         has_gpu = precision.gpu_capability() is not None
     memory = command.memory or _memory_gib() / 2
     plan = make_plan(measured, memory, has_gpu, command.batch_size)
-    commands = write_plan(plan, measured, Path(command.output), command.batch_size)
+    commands = write_plan(plan, measured, Path(command.output), command.batch_size, command.replace)
     for choice in plan.choices:
         value = json.dumps(choice.value) if isinstance(choice.value, dict) else choice.value
         print(f'{choice.name}: {value}\n    {choice.reason}')
@@ -83,13 +87,14 @@ def main(argv: Sequence[str] | None = None) -> Plan:
     """Plans a training and inference after it.
 
     Raises:
-      UserError: volumes that do not fit each other, or hold no labels.
+      UserError: volumes that do not fit each other, or hold no labels; files that would be replaced.
     """
     parser = make_parser(
         'plan',
         'Reads an image and its labels, and writes settings for all stages, each with its reason: flag\n'
         'files for partitions, coordinates and training, an augmentation, and a request. Also tells what\n'
-        'is doubtful in the data. Everything may be changed in the files.',
+        'is doubtful in the data. Everything may be changed in the files; changed ones are replaced only\n'
+        'with --replace.',
         epilog='ffn plan --image train.h5:raw --labels train.h5:labels --output plan\n'
         'ffn partitions --flagfile=plan/partitions.flags',
     )

@@ -30,33 +30,42 @@ def check_folder(folder: str | Path) -> None:
         )
 
 
-def write_plan(plan: Plan, measured: Measurements, folder: Path, batch_size: int) -> dict[str, str]:
+def write_plan(
+    plan: Plan,
+    measured: Measurements,
+    folder: Path,
+    batch_size: int,
+    replace: bool = False,
+) -> dict[str, str]:
     """Writes the files of a plan.
 
     Args:
       plan: the settings.
       measured: what they were made for.
-      folder: is created; existing files of a plan are replaced.
+      folder: is created.
       batch_size: examples of a training step.
+      replace: whether files are replaced that are there and hold something else, such as changes by hand.
 
     Returns:
       The commands that use the files, by stage.
 
     Raises:
-      UserError: see `check_folder`.
+      UserError: see `check_folder`; or files would be replaced that may not be. Nothing is written then.
     """
     check_folder(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     reasons = {choice.name: choice.reason for choice in plan.choices}
-    for name, flags in _flags(plan, measured, folder, batch_size).items():
-        lines = []
-        for flag, value in flags.items():
-            lines += [f'# {reasons[flag]}'] if flag in reasons else []
-            lines.append(f'--{flag}={value}')
-        _write(folder / name, lines)
-    augmentation = json.dumps(plan['augmentation'], indent=2)
-    _write(folder / 'augmentation.json', [augmentation])
-    _write(folder / 'request.pbtxt', _request(plan, measured, folder))
+    files = {
+        name: _flag_lines(flags, reasons)
+        for name, flags in _flags(plan, measured, folder, batch_size).items()
+    }
+    files['augmentation.json'] = [json.dumps(plan['augmentation'], indent=2)]
+    files['request.pbtxt'] = _request(plan, measured, folder)
+    contents = {folder / name: ('\n'.join(lines) + '\n').encode() for name, lines in files.items()}
+    if not replace:
+        _check_unchanged(contents)
+    for path, content in contents.items():
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(content)
     return {
         'partitions': f'ffn partitions --flagfile={folder}/partitions.flags',
         'coordinates': f'ffn coordinates --flagfile={folder}/coordinates.flags',
@@ -65,6 +74,29 @@ def write_plan(plan: Plan, measured: Measurements, folder: Path, batch_size: int
         'segment': f'ffn segment --flagfile={folder}/segment.flags'
         + (' --allow_remote' if is_remote(measured.image) else ''),
     }
+
+
+def _check_unchanged(contents: Mapping[Path, bytes]) -> None:
+    """Refuses to replace files that hold something else than what is to be written."""
+    differing = [
+        str(path)
+        for path, content in contents.items()
+        if path.exists() and path.read_bytes() != content
+    ]
+    if differing:
+        raise UserError(
+            f'{", ".join(differing)}: would be replaced with something else, and changes made by hand would be '
+            'lost; name another --output, or give --replace'
+        )
+
+
+def _flag_lines(flags: Mapping[str, Any], reasons: Mapping[str, str]) -> list[str]:
+    """The lines of a flag file; above a flag stands the reason for its value."""
+    lines = []
+    for flag, value in flags.items():
+        lines += [f'# {reasons[flag]}'] if flag in reasons else []
+        lines.append(f'--{flag}={value}')
+    return lines
 
 
 def _flags(
@@ -145,8 +177,3 @@ def _entry(text: str) -> str:
     line = io.StringIO()
     csv.writer(line, lineterminator='').writerow([text])
     return line.getvalue()
-
-
-def _write(path: Path, lines: Iterable[str]) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text('\n'.join(lines) + '\n')

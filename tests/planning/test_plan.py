@@ -183,6 +183,10 @@ def test_the_stages_take_its_files(tmp_path, capsys, monkeypatch):
     given = ['--image', image, '--labels', labels, '--output', str(folder), '--notime', '--quiet']
     made = plan.main(given)
     printed = capsys.readouterr().out
+    (folder / 'augmentation.json').write_text('{}')
+    with pytest.raises(UserError, match=r'plan/augmentation\.json: would be replaced'):
+        plan.main(given)
+    plan.main([*given, '--replace'])
     for choice in made.choices:
         assert f'{choice.name}: ' in printed
         assert choice.reason in printed
@@ -224,13 +228,29 @@ def test_memory_that_no_machine_has(tmp_path, memory):
         plan.main([*arguments, f'--memory={memory}'])
 
 
-def test_a_plan_may_be_written_again(tmp_path):
-    image, labels = blocks()
-    found = measure(*write(tmp_path / 'v.h5', image, labels), quiet=True)
-    for batch_size in (2, 5):
-        made = make_plan(found, 80, False, batch_size)
-        write_plan(made, found, tmp_path / 'plan', batch_size)
-        assert f'--batch_size={batch_size}' in (tmp_path / 'plan' / 'train.flags').read_text()
+def test_changed_files_are_replaced_only_on_request(tmp_path):
+    found = measure(*write(tmp_path / 'v.h5', *blocks()), quiet=True)
+    folder = tmp_path / 'plan'
+
+    def write_again(batch_size, **options):
+        write_plan(make_plan(found, 80, False, batch_size), found, folder, batch_size, **options)
+
+    write_again(2)
+    write_again(2)
+    (folder / 'partitions.flags').unlink()
+    request = folder / 'request.pbtxt'
+    request.write_text(request.read_text().replace('0.6', '0.55'))
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(
+        UserError, match=r'train\.flags, \S+/request\.pbtxt: would be .*--replace$'
+    ) as told:
+        write_again(5)
+    assert 'coordinates' not in str(told.value)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    write_again(5, replace=True)
+    assert '--batch_size=5' in (folder / 'train.flags').read_text()
+    assert '0.6' in request.read_text()
+    assert (folder / 'partitions.flags').exists()
 
 
 def test_a_remote_image_needs_a_word_on_the_command_line(tmp_path):
