@@ -7,12 +7,13 @@ Formats that are also written have their place in `ffn.volumes.outputs`.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 from ffn.utils.errors import UserError
 from ffn.volumes import hdf5, tensorstores, wkw_datasets
 from ffn.volumes.opened_array import OpenedArray
-from ffn.volumes.specs import FORM
+from ffn.volumes.specs import FORM, split_scale, split_spec
 
 
 class Format(Protocol):
@@ -37,9 +38,13 @@ def open_array(spec: str) -> OpenedArray:
     """Opens the array that a string names; see `ffn.volumes.volume.open_volume`.
 
     Raises:
-      UserError: no format recognizes the string, or the array cannot be opened.
+      UserError: nothing is there, no format recognizes the string, or the array cannot be opened.
     """
     for format_ in FORMATS:
         if format_.recognizes(spec):
             return format_.open_array(spec)
+    path = Path(split_spec(split_scale(spec)[0])[0])
+    if not path.exists():
+        scales = tensorstores.describe_scales(path.parent)
+        raise UserError(f'no such file or folder: {path}{scales or f"; expected {FORM}"}')
     raise UserError(f'{spec!r} names no dataset; expected {FORM}')

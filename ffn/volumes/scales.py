@@ -203,9 +203,30 @@ def choose_scale(folder: Folder, driver: str, scale: str, what: str) -> Folder |
     Raises:
       UserError: no such scale.
     """
+    group, paths = find_scales(folder, driver, what)
+    if not paths:
+        return None
+    if scale.isdigit() and scale not in paths and int(scale) < len(paths):
+        scale = paths[int(scale)]
+    if scale and scale not in paths:
+        raise UserError(f'{what} has no scale {scale}; its scales are: {", ".join(paths)}')
+    return group.below(scale or paths[0])
+
+
+def find_scales(folder: Folder, driver: str, what: str) -> tuple[Folder, list[str]]:
+    """Finds the arrays of a group of scales.
+
+    Args:
+      folder: the group, or that of bioformats2raw above it.
+      driver: see `Folder.read_attributes`.
+      what: the volume, for messages.
+
+    Returns:
+      The group, and the names of its arrays, the finest first; none if the folder is no group of scales.
+    """
     attributes = folder.read_attributes(driver)
     if 'bioformats2raw.layout' in attributes and not attributes.get('multiscales'):
-        return choose_scale(folder.below('0'), driver, scale, what)
+        return find_scales(folder.below('0'), driver, what)
     paths = [
         str(dataset['path']).strip('/')
         for multiscale in list(_multiscales(attributes))[:1]
@@ -213,16 +234,8 @@ def choose_scale(folder: Folder, driver: str, scale: str, what: str) -> Folder |
         if isinstance(dataset, dict) and 'path' in dataset
     ]
     if not paths and driver == 'n5':
-        names = (f's{n}' for n in range(32))
-        paths = []
-        for name in names:
+        for name in (f's{n}' for n in range(32)):
             if 'dimensions' not in folder.below(name).read_json(_N5):
                 break
             paths.append(name)
-    if not paths:
-        return None
-    if scale.isdigit() and scale not in paths and int(scale) < len(paths):
-        scale = paths[int(scale)]
-    if scale and scale not in paths:
-        raise UserError(f'{what} has no scale {scale}; there are {", ".join(paths)}')
-    return folder.below(scale or paths[0])
+    return folder, paths

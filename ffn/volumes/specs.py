@@ -78,9 +78,14 @@ def split_named(specs: Sequence[str], what: str = 'volumes') -> dict[str, str]:
         is_url = rest.startswith('//')
         volume, _ = split_channel(rest)
         path, dataset = split_spec(volume)
-        names_volume = dataset or '://' in path or Path(split_scale(path)[0]).is_dir()
+        place = Path(split_scale(path)[0])
+        names_volume = dataset or '://' in path or place.is_dir()
         if not name or not rest or is_url or not names_volume:
-            raise UserError(f'{what}: {spec!r} is not of the form name:path:dataset')
+            is_absent = name and rest and not is_url and not place.exists()
+            raise UserError(
+                f'{what}: {spec!r} is not of the form name:path:dataset'
+                + (f', and there is no file or folder {place}' if is_absent else '')
+            )
         if name in named:
             raise UserError(f'{what}: the name {name!r} is given twice')
         named[name] = rest

@@ -17,7 +17,7 @@ from ffn.utils.texts import parse_json, parse_object
 from ffn.volumes.chunks import StoreArray, check_chunk_size, check_chunks, chunk_options
 from ffn.volumes.missing import MissingChunks
 from ffn.volumes.opened_array import FILL_VALUE, MADE_FROM, MADE_FROM_FILE, OpenedArray
-from ffn.volumes.scales import Folder, choose_scale
+from ffn.volumes.scales import Folder, choose_scale, find_scales
 from ffn.volumes.specs import split_scale, split_spec
 from ffn.volumes.tensorstore_metadata import describe_store
 
@@ -28,6 +28,8 @@ DRIVERS = {
     'n5': 'n5',
     'precomputed': 'neuroglancer_precomputed',
 }
+# Drivers of TensorStore whose arrays may be in groups of scales.
+_GROUPED = 'zarr', 'zarr3', 'n5'
 # Drivers of TensorStore, and schemes, that read files of this machine, or what another driver reads.
 _LOCAL = frozenset(
     [
@@ -167,10 +169,12 @@ def detect_directory(path: str, dataset: str) -> dict[str, Any]:
                 return {'driver': DRIVERS[scheme], 'kvstore': folder.kvstore}
         raise UserError(f'{path} holds no Zarr array {dataset!r}; expected a zipped Zarr')
     place = Path(path, dataset.strip('/')) if dataset else Path(path)
+    if not place.exists():
+        raise UserError(f'no such folder: {place}{describe_scales(place.parent)}')
     for marker, scheme in _MARKER_FILES.items():
         if (place / marker).exists() and not _is_group(place / marker):
             return parse_url(f'{scheme}://{place}', '')
-    for driver in ('zarr', 'zarr3', 'n5'):
+    for driver in _GROUPED:
         store = {'driver': driver, 'kvstore': {'driver': 'file', 'path': os.path.abspath(place)}}
         if place.is_dir() and choose_scale(Folder(store['kvstore']), driver, '', str(place)):
             return store
@@ -181,6 +185,16 @@ def detect_directory(path: str, dataset: str) -> dict[str, Any]:
     raise UserError(
         f'{place} holds no Zarr, N5 or precomputed array (none of {", ".join(_MARKER_FILES)}){holds}'
     )
+
+
+def describe_scales(place: Path) -> str:
+    """Names the scales of a folder on this machine, to end a message about one that it lacks; '' where it has none."""
+    for driver in _GROUPED if place.is_dir() else ():
+        folder = Folder({'driver': 'file', 'path': os.path.abspath(place)})
+        group, paths = find_scales(folder, driver, str(place))
+        if paths:
+            return f'; the scales of {group.path} are: {", ".join(paths)}'
+    return ''
 
 
 def _is_group(marker: Path) -> bool:

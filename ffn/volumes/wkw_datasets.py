@@ -87,7 +87,7 @@ def open_array(spec: str) -> OpenedArray:
     chosen = [m for i, m in enumerate(found) if scale in ('', m.folder.name)][:1]
     if not chosen:
         names = ', '.join(m.folder.name for m in found)
-        raise UserError(f'{spec}: no magnification {scale}; there are {names}')
+        raise UserError(f'{spec}: no magnification {scale}; its magnifications are: {names}')
     magnification = chosen[0]
     try:
         dataset = wkw.Dataset.open(str(magnification.folder))

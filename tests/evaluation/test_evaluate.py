@@ -320,7 +320,7 @@ def test_split_cc(folder):
         (['--segmentation', 'v.h5:soft'], 'labels must be integers'),
         (['--segmentation', 'v.h5:small'], 'shapes differ'),
         (['--groundtruth', 'v.h5:none'], 'has no label in box'),
-        (['--segmentation', 'nothing'], "'nothing' names no dataset"),
+        (['--segmentation', 'nothing'], 'no such file or folder: nothing'),
     ],
 )
 def test_mistakes(folder, monkeypatch, arguments, message):

@@ -179,8 +179,11 @@ def test_ome_zarr(tmp_path, version):
     for spec in (f'{group}@s1', f'{group}@1', f'{group}:s1', f'{driver}://{group}@s1'):
         # A voxel of the second scale lies between the two that it was made of.
         check(spec, size=(16, 19, 33), start=(-1, 0, 2), source='multiscales', data=half)
-    with pytest.raises(UserError, match='has no scale s2; there are s0, s1'):
+    with pytest.raises(UserError, match=r'has no scale s2; its scales are: s0, s1$'):
         open_volume(f'{group}@s2')
+    for spec in (f'{group}/s2', f'{group}:s2'):
+        with pytest.raises(UserError, match=r'no such .*/s2; the scales of .*o\.zarr are: s0, s1$'):
+            open_volume(spec)
 
 
 def test_ome_zarr_of_other_axes_and_units(tmp_path):

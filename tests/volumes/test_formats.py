@@ -31,5 +31,5 @@ def test_a_format_that_is_added_is_consulted_in_order(monkeypatch):
         assert volume.box == Box(Xyz(0, 0, 10), Xyz(6, 5, 4))
         assert volume.attrs == {'kind': 'constant'}
         assert (volume.read(volume.box) == 7).all()
-    with pytest.raises(UserError, match="'constant' names no dataset; expected path:dataset"):
+    with pytest.raises(UserError, match='no such file or folder: constant; expected path:dataset'):
         open_volume('constant')

@@ -66,7 +66,9 @@ def test_split_named_keeps_the_order():
     ('specs', 'message'),
     [
         (['a.h5:raw'], "--volumes: 'a.h5:raw' is not of the form name:path:dataset"),
-        (['zarr://a.zarr'], "'zarr://a.zarr' is not of the form name:path:dataset"),
+        (['zarr://a.zarr'], "'zarr://a.zarr' is not of the form name:path:dataset$"),
+        (['a:absent.zarr'], 'form name:path:dataset, and there is no file or folder absent.zarr$'),
+        (['a:absent.zarr@1#0'], 'and there is no file or folder absent.zarr$'),
         (['a:b:c', 'raw'], "'raw' is not of the form name:path:dataset"),
         ([':a.h5:raw'], 'not of the form name:path:dataset'),
         (['a:'], 'not of the form name:path:dataset'),

@@ -206,8 +206,10 @@ def test_damage_inside_the_file_names_the_volume(path):
     ('spec', 'message'),
     [
         ('absent.h5:raw', 'no such file: absent.h5'),
-        ('absent.h5', "'absent.h5' names no dataset; expected path:dataset .*zarr://"),
-        ('absent.h5:', "'absent.h5:' names no dataset; expected path:dataset"),
+        ('absent.h5', 'no such file or folder: absent.h5; expected path:dataset .*zarr://'),
+        ('absent.h5:', 'no such file or folder: absent.h5; expected path:dataset'),
+        ('d/absent.zarr@2#0', 'no such file or folder: d/absent.zarr; expected path:dataset'),
+        ('v.h5', "'v.h5' names no dataset; expected path:dataset .*zarr://"),
         ('a:b/absent.h5:raw', 'no such file: a:b/absent.h5'),
         ('', "'' names no dataset; expected path:dataset"),
         (':raw', "':raw'.*expected path:dataset"),

@@ -104,7 +104,7 @@ def test_magnifications(dataset):
         np.testing.assert_array_equal(volume.read(Box(Xyz(4, 2, 3), Xyz(15, 12, 6))), coarse)
     with open_volume(f'{dataset}/labels') as volume:
         assert volume.box.size == SIZE
-    with pytest.raises(UserError, match=r'no magnification 4; there are 1, 2-2-1'):
+    with pytest.raises(UserError, match=r'no magnification 4; its magnifications are: 1, 2-2-1'):
         open_volume(f'{dataset}/labels@4')
 
 
