@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ffn.cli.flags import make_parser
 from ffn.models.saved_settings import KERAS_ENDING
+from ffn.utils.startup import startup_messages_hidden
 
 DESCRIPTION = f"""Converts a checkpoint of TensorFlow variables to NAME{KERAS_ENDING}.
 
@@ -41,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     network.add_argument('--model_name', metavar='NAME', help='[package.]module.Class')
     network.add_argument('--model_args', metavar='JSON', help='object of its arguments')
     args = parser.parse_args(argv)
-    from ffn.models.weights import convert  # loads Keras
+    with startup_messages_hidden():
+        from ffn.models.weights import convert  # loads Keras
 
     step = convert(args.checkpoint, args.output, args.model_name, args.model_args, args.ema)
     print(f'{args.output}: the {"averaged " if args.ema else ""}weights of step {step}')

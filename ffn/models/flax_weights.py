@@ -25,6 +25,7 @@ from ffn.utils.checksums import file_digest
 from ffn.utils.errors import UserError, damage_told
 from ffn.utils.geometry import Xyz, parse_voxel_size
 from ffn.utils.settings import setting
+from ffn.utils.startup import startup_messages_hidden
 
 MODEL = 'residual_stack.ResidualStackFFNModel'
 # Settings that the parameters do not tell, and that requests may set as well.
@@ -114,7 +115,8 @@ def import_weights(config: ImportWeights) -> dict[str, Any]:
     Raises:
       UserError: there is no checkpoint, it is damaged, or its parameters are those of another network.
     """
-    from ffn.models import keras_weights  # loads Keras
+    with startup_messages_hidden():
+        from ffn.models import keras_weights  # loads Keras
 
     checkpoint = open_checkpoint(config.checkpoint)
     args, weights = read_network(checkpoint, config.params)

@@ -14,6 +14,7 @@ from typing import Any
 from ffn.models.saved_settings import read_settings
 from ffn.utils.errors import UserError
 from ffn.utils.plugins import json_args
+from ffn.utils.startup import startup_messages_hidden
 
 
 @dataclass(frozen=True)
@@ -149,10 +150,8 @@ def is_same_model(first: str, second: str) -> bool:
     """Whether two names, with and without a package, say, are those of the same network."""
     if first == second:
         return True
-    from ffn.models.model import model_class
-
     try:
-        return model_class(first) is model_class(second)
+        return _model_class(first) is _model_class(second)
     except UserError:
         return False
 
@@ -170,15 +169,21 @@ def differing_args(
     Returns:
       (name, given value, trained value) of each argument that differs.
     """
-    from ffn.models.model import model_class
-
-    parameters = inspect.signature(model_class(model_name)).parameters.values()
+    parameters = inspect.signature(_model_class(model_name)).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
     pairs = [
         (name, given.get(name, defaults.get(name)), trained.get(name, defaults.get(name)))
         for name in dict.fromkeys([*given, *trained])
     ]
     return [(name, a, b) for name, a, b in pairs if _spread(a, b) != _spread(b, a)]
+
+
+def _model_class(name: str) -> type:
+    """The class of a network. Loads Keras, and is where most commands do so first."""
+    with startup_messages_hidden():
+        from ffn.models.model import model_class
+
+    return model_class(name)
 
 
 def _spread(value: Any, like: Any) -> Any:

@@ -50,6 +50,54 @@ def test_they_are_shown_to_whoever_chooses_a_level(repository):
     assert shown == 'while loading\nafterwards\n'
 
 
+LOUD = """
+import importlib.machinery, os, sys
+
+class Loud:
+    'Stands for ffn.models.model, with which Keras and TensorFlow are loaded.'
+
+    def find_spec(self, name, path=None, target=None):
+        return importlib.machinery.ModuleSpec(name, self) if name == 'ffn.models.model' else None
+
+    def create_module(self, spec):
+        return None
+
+    def exec_module(self, module):
+        os.write(2, b'TensorFlow begins\\n')
+        module.model_class, module.FFNModel, module.create_model = lambda name: object, object, None
+
+sys.meta_path.insert(0, Loud())
+from ffn.utils.errors import exit_status
+"""
+# Whatever reads a request comes to the first two.
+LOADING = {
+    'arguments': 'from ffn.models.trained_settings import differing_args as f; f("a", {}, {})',
+    'name': 'from ffn.models.trained_settings import is_same_model as f; f("a", "b")',
+    'convert': 'from ffn.cli.convert_weights import main\n'
+    'exit_status(lambda: main(["--checkpoint", "/absent", "--output", "a.weights.h5"]))',
+    'import': 'from ffn.cli.import_weights import main\n'
+    'exit_status(lambda: main(["--checkpoint", "/absent", "--output", "a.weights.h5",'
+    '"--fov_size", "9,9,7", "--deltas", "2,2,1"]))',
+}
+
+
+@pytest.mark.parametrize('loading', LOADING)
+def test_what_loads_keras_hides_messages(repository, loading):
+    lines = stderr_of(repository, LOUD + LOADING[loading]).splitlines()
+    assert [line for line in lines if '/absent' not in line] == []
+
+
+@pytest.mark.slow
+def test_a_request_is_read_without_messages(repository):
+    """As `ffn segment` does, which reads it before it loads anything."""
+    assert (
+        stderr_of(
+            repository, LOADING['arguments'].replace('"a"', '"convstack_3d.ConvStack3DFFNModel"')
+        )
+        == ''
+    )
+
+
 LOG = """
 import logging as others
 from absl import logging
