@@ -1,9 +1,11 @@
-"""The wheel: what it contains, and that it works away from the checkout."""
+"""The wheel and the sdist: what they contain, and that the wheel works away from the checkout."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import tarfile
 import tomllib
 import zipfile
 from importlib import metadata
@@ -17,15 +19,24 @@ from tests.calls import run_python
 BUILD = """
 import sys
 from setuptools import build_meta
-print(build_meta.build_wheel(sys.argv[1]))
+print(getattr(build_meta, f'build_{sys.argv[1]}')(sys.argv[2]))
 """
+# Of a working checkout, which git ignores.
+IGNORED = (
+    'demo/train.h5',
+    'data/em.h5',
+    'doc/api/ffn.md',
+    'models/large.weights.h5',
+    'models/fib25_small.int8-0.json',
+    'notebooks/.ipynb_checkpoints/ffn_inference_demo.ipynb',
+    'tests/__pycache__/calls.cpython-311.pyc',
+    '.venv/a.py',
+)
 
 
 @pytest.fixture(scope='module')
 def wheel(repository, tmp_path_factory) -> Path:
     """A wheel built from a copy of the checkout, without network."""
-    if int(metadata.version('setuptools').split('.')[0]) < 77:
-        pytest.skip('building a wheel needs setuptools 77 or newer; the extra [dev] brings it')
     folder = tmp_path_factory.mktemp('wheel')
     source = folder / 'source'
     ignored = shutil.ignore_patterns('__pycache__')
@@ -34,9 +45,35 @@ def wheel(repository, tmp_path_factory) -> Path:
         shutil.copy(repository / name, source)
     (source / 'tests').mkdir()
     (source / 'tests' / '__init__.py').touch()
-    done = run_python(source, '-c', BUILD, str(folder))
+    return build('wheel', source, folder)
+
+
+def build(kind: str, source: Path, folder: Path) -> Path:
+    """Builds a 'wheel' or an 'sdist' into a folder; returns its path."""
+    if int(metadata.version('setuptools').split('.')[0]) < 77:
+        pytest.skip(f'building a {kind} needs setuptools 77 or newer; the extra [dev] brings it')
+    done = run_python(source, '-c', BUILD, kind, folder)
     assert done.returncode == 0, done.stderr
     return folder / done.stdout.splitlines()[-1]
+
+
+def test_the_sdist_is_what_git_has(repository, tmp_path):
+    listed = subprocess.run(
+        ['git', 'ls-files', '-z'], cwd=repository, capture_output=True, text=True, check=False
+    )
+    if listed.returncode:
+        pytest.skip('not a git checkout')
+    tracked = {name for name in listed.stdout.split('\0') if (repository / name).is_file()}
+    source = tmp_path / 'source'
+    for name in (*tracked, *IGNORED):  # empty, which takes less time
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).touch()
+    for name in ('pyproject.toml', 'MANIFEST.in', 'requirements.txt', 'ffn/__init__.py'):
+        shutil.copy(repository / name, source / name)
+    with tarfile.open(build('sdist', source, tmp_path)) as archive:
+        packed = {m.name.partition('/')[2] for m in archive.getmembers() if m.isfile()}
+    made = {name for name in packed if '.egg-info/' in name} | {'PKG-INFO', 'setup.cfg'}
+    assert packed - made == tracked
 
 
 def test_it_contains_the_package_and_nothing_else(wheel, repository):
