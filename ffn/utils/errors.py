@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import select
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from ffn.utils import event_log
+
+# As the shell reports a program that SIGPIPE has ended.
+_UNREAD_STATUS = 141
 
 
 class UserError(ValueError):
@@ -60,23 +65,57 @@ def exit_status(call: Callable[[], object]) -> int:
     """Calls a function; a mistake of the user, and lack of memory, are shown as one line.
 
     Returns:
-      Exit status for the shell.
+      Exit status for the shell: 0 also if nobody reads what is still to be printed once the function has ended,
+      141 if that has cut it short.
     """
+    status = 0
     try:
         call()
     except (UserError, OSError) as error:
-        event_log.say('error: ' + ' '.join(str(error).split()), 'ERROR')
-        return 1
+        is_unread = isinstance(error, BrokenPipeError) and _stdout_is_unread()
+        status = _UNREAD_STATUS if is_unread else _tell(error)
     except MemoryError as error:
-        event_log.say(
-            f'error: there is not enough memory ({reason(error)}); choose a smaller box, or a machine with more',
-            'ERROR',
+        status = _tell(
+            f'there is not enough memory ({reason(error)}); choose a smaller box, or a machine with more'
         )
-        return 1
     except KeyboardInterrupt:
         event_log.say('interrupted')
-        return 130
-    return 0
+        status = 130
+    finally:
+        failure = _flush_stdout()
+    return status or (_tell(failure) if failure else 0)
+
+
+def _tell(error: object) -> int:
+    """Shows an error as one line; returns its exit status."""
+    event_log.say('error: ' + ' '.join(str(error).split()), 'ERROR')
+    return 1
+
+
+def _stdout_is_unread() -> bool:
+    """Whether standard output is a pipe that nobody reads any more, as after `| head`."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+    except (AttributeError, OSError, ValueError):  # there is none, or it is no file
+        return False
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _flush_stdout() -> OSError | None:
+    """Writes out what was printed, since what fails later is not told in one line.
+
+    Returns:
+      Why it cannot be written; None also where nobody reads it any more.
+    """
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        # What is left is dropped: Python would try again when it ends, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return None if isinstance(error, BrokenPipeError) else error
+    return None
 
 
 def run_tool(main: Callable[[Sequence[str] | None], object]) -> None:

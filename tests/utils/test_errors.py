@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 
 import pytest
 
@@ -46,6 +48,52 @@ def test_one_line_and_a_status(repository, name, body, status, stderr):
     shown = run(repository, name, body)
     assert (shown.returncode, shown.stderr) == (status, stderr)
     assert shown.stdout == 'called with None\n'
+
+
+def run_unread(repository, body: str, *options: str) -> tuple[int, str]:
+    """Runs a command whose output nobody reads; returns its status and standard error."""
+    program = PROGRAM.format(run='run_tool', body=body)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer) as unread:
+        done = subprocess.run(
+            [sys.executable, *options, '-c', program], cwd=repository,
+            stdout=unread, stderr=subprocess.PIPE, text=True, check=False,
+            env={k: v for k, v in os.environ.items() if k != 'PYTHONUNBUFFERED'},
+        )  # fmt: skip
+    return done.returncode, done.stderr
+
+
+ELSEWHERE = 'import socket; a, b = socket.socketpair(); b.close(); a.send(b"x")'
+
+
+@pytest.mark.parametrize(
+    ('body', 'options', 'status', 'stderr'),
+    [
+        ('return 7', (), 0, ''),  # what it prints is written out in the end
+        ('sys.exit(3)', (), 3, ''),
+        ('print("a" * 10**6); open("absent")', (), 141, ''),  # more than a buffer holds
+        ('return 7', ('-u',), 141, ''),
+        ('raise UserError("a is 3")', (), 1, 'error: a is 3\n'),
+    ],
+)
+def test_nobody_reads_what_is_printed(repository, body, options, status, stderr):
+    assert run_unread(repository, body, *options) == (status, stderr)
+
+
+def test_another_pipe_that_is_broken_is_an_error(repository):
+    shown = run(repository, 'run_tool', ELSEWHERE)
+    assert (shown.returncode, shown.stderr) == (1, 'error: [Errno 32] Broken pipe\n')
+
+
+def test_a_full_disk_under_the_output_is_one_line(repository):
+    program = PROGRAM.format(run='run_tool', body='return 7')
+    with open('/dev/full', 'w') as full:
+        done = subprocess.run(
+            [sys.executable, '-c', program], cwd=repository,
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, 'error: [Errno 28] No space left on device\n')
 
 
 @pytest.mark.parametrize('name', ['run_tool', 'run_script'])
