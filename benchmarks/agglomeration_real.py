@@ -251,4 +251,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    measure.run_bench(main)

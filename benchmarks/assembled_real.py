@@ -116,4 +116,4 @@ def report(labels: dict[str, np.ndarray], truth: np.ndarray, core: int) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    measure.run_bench(main)

@@ -137,6 +137,7 @@ def main() -> None:
         archive = subprocess.run(git, check=True, stdout=subprocess.PIPE).stdout
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
             tar.extractall(before, filter='data')
+        measure.check_checkout(parser, before)
         prepare(folder)
         # The earlier code cannot be asked to read what this one writes.
         run(before, STAGES['train'][1], folder)
@@ -147,4 +148,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    measure.run_bench(main)

@@ -216,6 +216,9 @@ def main() -> None:
         help='policy:precision; may be repeated (default: ' + ', '.join(WAYS) + ')',
     )
     args = parser.parse_args()
+    for way in args.way or ():
+        if way.partition(':')[0] not in POLICIES or not way.partition(':')[2]:
+            parser.error(f'--way is {way}; expected {" or ".join(POLICIES)}, a colon, a precision')
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
     with tempfile.TemporaryDirectory() as folder:
         for name in args.case or ('golden', 'small'):
@@ -225,4 +228,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    measure.run_bench(main)

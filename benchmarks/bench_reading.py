@@ -19,6 +19,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from benchmarks import measure
 from ffn.utils.geometry import Box, Xyz, blocks
 from ffn.volumes.tensorstores import find_store
 from ffn.volumes.volume import open_volume
@@ -115,4 +116,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    measure.run_bench(main)

@@ -199,13 +199,15 @@ def main() -> None:
     """Prints the figures."""
     parser = measure.parser(__doc__)
     parser.add_argument('--case', action='append', choices=CASES, help='default: all')
-    parser.add_argument(
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument(
         '--against', type=Path, help='another checkout (default: this one with oneDNN off)'
     )
-    parser.add_argument('--flag', help='a flag of training that the other way has as well')
+    other.add_argument('--flag', help='a flag of training that the other way has as well')
     args = parser.parse_args()
     roots = {'this': measure.ROOT}
     if args.against:
+        measure.check_checkout(parser, args.against)
         roots[str(args.against)] = args.against
     else:
         roots[args.flag or OFF] = measure.ROOT
@@ -216,4 +218,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    measure.run_bench(main)

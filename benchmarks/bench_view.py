@@ -14,6 +14,7 @@ and without the browser.
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -109,13 +110,22 @@ def view(specs: list[str]) -> dict[str, float]:
 
 def main() -> None:
     """Makes the volumes, and prints a line for each kind."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    # What the processes that are measured are called with.
+    parser.add_argument('--view', nargs='+', help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.view:
+        print(json.dumps(view(args.view)))
+        return
     with tempfile.TemporaryDirectory() as made:
         for title, scales in (('six scales', SCALES), ('one scale', 1)):
             folder = Path(made, title.replace(' ', '_'))
             specs = [str(folder / name) for name in ('image', 'labels')]
             for spec in specs:
                 make_volume(Path(spec), spec.endswith('labels'), scales)
-            command = [sys.executable, '-m', 'benchmarks.bench_view', *specs]
+            command = [sys.executable, '-m', 'benchmarks.bench_view', '--view', *specs]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             found = json.loads(done.stdout.splitlines()[-1])
             print(
@@ -126,7 +136,6 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    if sys.argv[1:]:
-        print(json.dumps(view(sys.argv[1:])))
-    else:
-        main()
+    from benchmarks import measure  # here, since what it loads is measured
+
+    measure.run_bench(main)

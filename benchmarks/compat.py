@@ -19,7 +19,8 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks import measure
+
 SHOWN = ('tensorflow', 'keras', 'numpy', 'protobuf', 'h5py', 'tensorstore', 'scipy', 'jax', 'dask')
 RESOLUTIONS = {'lowest': 'lowest-direct', 'newest': 'highest'}
 SOURCE_ONLY = ('atomicwrites',)  # needed by neuroglancer, and never published as a binary package
@@ -28,7 +29,7 @@ OUTCOMES = ('passed', 'skipped', 'failed', 'error')
 
 def uv(*arguments: object) -> None:
     """Calls uv; its messages go to this process's."""
-    subprocess.run([sys.executable, '-m', 'uv', *map(str, arguments)], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, '-m', 'uv', *map(str, arguments)], cwd=measure.ROOT, check=True)
 
 
 def make_environment(folder: Path, python: str, versions: str) -> dict[str, str]:
@@ -44,8 +45,11 @@ def make_environment(folder: Path, python: str, versions: str) -> dict[str, str]
     """
     uv('venv', '--quiet', '--clear', '--seed', '--python', python, folder)
     wanted, chosen = folder / 'requirements.in', folder / 'requirements.txt'
-    project = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
-    lines = [(ROOT / 'requirements.txt').read_text(), *project['optional-dependencies']['dev']]
+    project = tomllib.loads((measure.ROOT / 'pyproject.toml').read_text())['project']
+    lines = [
+        (measure.ROOT / 'requirements.txt').read_text(),
+        *project['optional-dependencies']['dev'],
+    ]
     wanted.write_text('\n'.join(lines))
     interpreter = folder / 'bin' / 'python'
     binary = ['--only-binary', ':all:']
@@ -73,7 +77,9 @@ def run_tests(folder: Path, arguments: Sequence[str]) -> dict[str, int]:
     log = folder.with_name(f'{folder.name}.log')
     command = [str(folder / 'bin' / 'python'), '-m', 'pytest', '-n', '2', '--dist', 'loadfile']
     with open(log, 'w') as stream:
-        subprocess.run([*command, *arguments], cwd=ROOT, stdout=stream, stderr=stream, check=False)
+        subprocess.run(
+            [*command, *arguments], cwd=measure.ROOT, stdout=stream, stderr=stream, check=False
+        )
     lines = log.read_text().splitlines()
     counts = re.findall(rf'(\d+) ({"|".join(OUTCOMES)})', lines[-1] if lines else '')
     return {outcome: int(number) for number, outcome in counts}
@@ -91,7 +97,7 @@ def main() -> None:
     )
     parser.add_argument('--pythons', nargs='+', default=['3.11', '3.12', '3.13'])
     parser.add_argument('--versions', nargs='+', default=[*RESOLUTIONS], choices=RESOLUTIONS)
-    parser.add_argument('--folder', type=Path, default=ROOT / 'build' / 'compat')
+    parser.add_argument('--folder', type=Path, default=measure.ROOT / 'build' / 'compat')
     parser.add_argument('tests', nargs='*', help='arguments of pytest, after --')
     args = parser.parse_args()
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
@@ -110,4 +116,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    measure.run_bench(main)

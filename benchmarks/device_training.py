@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks import measure
 from benchmarks.device_training_data import MEAN, STDDEV, Data, load, prepare
 from ffn.models import keras_weights
 from ffn.models.model import FFNModel, create_model
@@ -325,4 +326,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    measure.run_bench(main)

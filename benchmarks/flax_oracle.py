@@ -8,8 +8,8 @@ each case, the checkpoint goes to FOLDER/NAME, and inputs, the network's output 
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -149,6 +149,11 @@ def write_case(folder: Path, number: int) -> None:
 
 
 if __name__ == '__main__':
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('folder', type=Path, help='where the checkpoints go')
+    target = parser.parse_args().folder.absolute()
     for index in range(len(CASES)):
-        write_case(Path(sys.argv[1]).absolute(), index)
+        write_case(target, index)
     print(json.dumps(list(CASES)))

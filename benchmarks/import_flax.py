@@ -98,6 +98,8 @@ def main() -> int:
     if args.predict:
         predict(args.predict)
         return 0
+    if not args.oracle:
+        parser.error('--oracle is required')
     backends = dict.fromkeys(('tensorflow', 'jax'), sys.executable)
     backends |= dict(given.split('=', 1) for given in args.backend)
     with tempfile.TemporaryDirectory() as temporary:

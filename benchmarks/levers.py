@@ -294,4 +294,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    measure.run_bench(main)

@@ -8,6 +8,7 @@ import gzip
 import io
 import os
 import re
+import shlex
 import statistics
 import subprocess
 import sys
@@ -15,9 +16,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import h5py
 import numpy as np
+
+from ffn.utils.errors import UserError, exit_status
 
 ROOT = Path(__file__).resolve().parents[1]
 README_THRESHOLDS = (0.025, 0.05, 0.075, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -38,14 +42,19 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 def sample_labels(data: Path) -> np.ndarray:
     """Body ids of training_sample2, int64 [z, y, x]."""
+    supervoxels, transforms = read_truth(data)
+    bodies = np.zeros(transforms[:, 0].max() + 1, np.int64)
+    bodies[transforms[:, 0]] = transforms[:, 1]
+    return bodies[supervoxels]
+
+
+def read_truth(data: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Supervoxels of training_sample2, [z, y, x], and the body of each, [n, 2]."""
     path = data / 'fib25' / 'training_sample2' / 'groundtruth.h5.gz'
     if not path.exists():
         sys.exit(f'error: no {path}; give --data or FFN_TEST_DATA')
     with gzip.open(path) as packed, h5py.File(io.BytesIO(packed.read())) as file:
-        supervoxels, transforms = file['stack'][:], file['transforms'][:]
-    bodies = np.zeros(transforms[:, 0].max() + 1, np.int64)
-    bodies[transforms[:, 0]] = transforms[:, 1]
-    return bodies[supervoxels]
+        return file['stack'][:], file['transforms'][:]
 
 
 def write_labels(path: Path, labels: np.ndarray) -> None:
@@ -108,6 +117,28 @@ def work_folder(kept: Path | None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
+
+
+def run_bench(main: Callable[[], object]) -> NoReturn:
+    """Runs a benchmark and exits: a mistake, or a command that has failed, is told in one line, as `ffn` does."""
+
+    def call() -> None:
+        try:
+            main()
+        except subprocess.CalledProcessError as error:
+            command = shlex.join(map(str, error.cmd))
+            told = (error.stderr or '').strip().splitlines()[-1:]
+            raise UserError(
+                ': '.join([f'{command} ended with status {error.returncode}', *told])
+            ) from error
+
+    sys.exit(exit_status(call))
+
+
+def check_checkout(parser: argparse.ArgumentParser, folder: Path) -> None:
+    """Refuses a folder that is no checkout: Python would take the installed ffn in its place."""
+    if not (folder / 'ffn' / '__init__.py').is_file():
+        parser.error(f'{folder} is no checkout: there is no ffn/__init__.py')
 
 
 def run_with_network(

@@ -9,6 +9,7 @@ for a step of inference, and for the gradient of its loss. Nothing is timed, so 
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import os
@@ -22,6 +23,7 @@ os.environ['KERAS_BACKEND'] = 'jax'
 import jax
 import keras
 
+from benchmarks import measure
 from ffn.models.model import FFNModel, create_model
 
 STACK, RESIDUAL = 'convstack_3d.ConvStack3DFFNModel', 'residual_stack.ResidualStackFFNModel'
@@ -153,6 +155,9 @@ def describe(row: Row) -> str:
 
 def main() -> None:
     """Prints the table, and the arguments of each network."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     print(
         '| network | FOV | predicted | parameters | GFLOP | inference, MiB | training, MiB | for |'
     )
@@ -165,4 +170,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    measure.run_bench(main)

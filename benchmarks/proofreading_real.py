@@ -13,8 +13,6 @@ the segmentation labels.
 
 from __future__ import annotations
 
-import gzip
-import io
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -72,11 +70,10 @@ def main() -> None:
 
 def bodies(data: Path) -> np.ndarray:
     """Bodies of training_sample2, uint64 [z, y, x]."""
-    with gzip.open(data / 'fib25' / 'training_sample2' / 'groundtruth.h5.gz') as packed:
-        file = h5py.File(io.BytesIO(packed.read()))
-    transforms = file['transforms'][:].astype(np.uint64)
+    supervoxels, table = measure.read_truth(data)
+    transforms = table.astype(np.uint64)
     order = np.argsort(transforms[:, 0])
-    return remap(file['stack'][:], *transforms[order].T, others='background')
+    return remap(supervoxels, *transforms[order].T, others='background')
 
 
 def _probabilities(found: Contacts, segments: Mapping[int, Segment]) -> dict[Ids, float]:
@@ -137,4 +134,4 @@ def _print_row(begin: str, session: Proofreading, truth: np.ndarray) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    measure.run_bench(main)

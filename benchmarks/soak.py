@@ -20,6 +20,7 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks import measure
 from benchmarks.kills import MODEL, REQUEST, SHAPE_ZYX, STAGES, attempt
 from ffn.synthetic import generate, write_sample
 
@@ -118,4 +119,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    measure.run_bench(main)

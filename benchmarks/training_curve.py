@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import measure
 from ffn.visualization.curve import plot_scalars, read_scalars
 
 SUMMARIES = 5
@@ -49,4 +50,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    measure.run_bench(main)
