@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from absl import logging
 
 from ffn.cli.flags import format_flags, parse_command, read_settings
+from ffn.models import checkpoints
 from ffn.training.config import TrainConfig
 from ffn.utils.errors import UserError, reason
 from ffn.utils.settings import section, setting
@@ -62,7 +63,7 @@ def make_train_dir() -> str:
 
 
 def run(command: Train, flags_text: str) -> None:
-    """Trains a network.
+    """Trains a network; where all steps are made already, this is told, and nothing is loaded or written.
 
     Args:
       command: what to do.
@@ -70,6 +71,13 @@ def run(command: Train, flags_text: str) -> None:
     """
     config = command.config
     _check_evaluation(command)
+    reached = checkpoints.reached_step(config.train_dir)
+    if reached >= config.max_steps:
+        logging.info(
+            '%s is at step %d already, and --max_steps is %d: nothing to do',
+            *(config.train_dir, reached, config.max_steps),
+        )
+        return
     with startup_messages_hidden():
         import tensorflow as tf
 

@@ -44,6 +44,12 @@ def latest_checkpoint(directory: str | Path) -> str | None:
     return str(max(found, key=_step)) if found else None
 
 
+def reached_step(directory: str | Path) -> int:
+    """Step that the last complete checkpoint of a folder is named after; 0 where there is none."""
+    number = (latest_checkpoint(directory) or '').rpartition('-')[2]
+    return int(number) if number.isdecimal() else 0
+
+
 def resolve_checkpoint(path: str) -> str:
     """The checkpoint that a folder stands for at this moment; a training may add newer ones.
 

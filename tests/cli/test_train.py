@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import threading
 from types import SimpleNamespace
 
@@ -128,6 +129,29 @@ def test_a_part_of_a_held_out_box_is_refused_in_every_process(monkeypatch):
     )
     with pytest.raises(UserError, match='are needed together'):
         train.run(command, '')
+
+
+@pytest.mark.parametrize('max_steps', [1000, 2010])
+def test_a_training_that_has_made_its_steps_has_nothing_to_do(tmp_path, caplog, max_steps):
+    for ending in ('index', 'data-00000-of-00001'):
+        (tmp_path / f'model.ckpt-2010.{ending}').touch()
+    before = sorted(tmp_path.iterdir())
+    with caplog.at_level(logging.INFO):
+        train.main([*REQUIRED, f'--train_dir={tmp_path}', f'--max_steps={max_steps}'])
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f'{tmp_path} is at step 2010 already, and --max_steps is {max_steps}: nothing to do'
+    )
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_training_that_has_steps_to_make_goes_on(tmp_path, monkeypatch):
+    for ending in ('index', 'data-00000-of-00001'):
+        (tmp_path / f'model.ckpt-2010.{ending}').touch()
+    begun = []
+    monkeypatch.setattr('ffn.training.train_loop.train', lambda *_: begun.append(1) or 2011)
+    train.main([*REQUIRED, f'--train_dir={tmp_path}', '--max_steps=2011', '--strategy=one_device'])
+    assert begun
 
 
 def test_a_held_out_box_that_cannot_be_scored_does_not_end_a_training(monkeypatch, caplog):
