@@ -1,10 +1,10 @@
 """Movement policies and precisions side by side: steps, time in the network, operations and scores.
 
     python -m benchmarks.bench_flood --data FOLDER [--case whole] [--way face:bfloat16 --way coarse:int8]
-      [--arguments '{"coarse": 1.25}']
+      [--way 'coarse:int8:{"coarse": 1.25}']
 
-A way is a movement policy, `face` (FaceMaxMovementPolicy, the default) or `coarse` (CoarseToFineMovementPolicy), and a
-precision. The last lines are ratios to the first way. MFLOP are the network's multiplications and additions per voxel
+A way is a movement policy, `face` (FaceMaxMovementPolicy, the default) or `coarse` (CoarseToFineMovementPolicy), a
+precision, and arguments of the policy. The last lines are ratios to the first way. MFLOP are the network's multiplications and additions per voxel
 of the box, in whichever precision.
 
 The cases are boxes of training_sample2: `golden`, 120³ from 60,60,60, and `whole`, 250³ (half an hour and more),
@@ -12,7 +12,7 @@ with the published network; `small`, the same 120³ with models/fib25_small; and
 generated sample with the network of `make demo`, whose folder --demo names.
 
 Adapted Rand errors are over the voxels that a segmentation labels, VOI (split + merge, bits) over those that the
-truth labels.
+truth labels; the last two columns are those of the segmentation filled by `ffn fill`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ import numpy as np
 from scipy.special import expit
 
 from benchmarks import measure, real_segmentation
+from ffn.agglomeration.fill import Filling, fill
 from ffn.evaluation.held_out_score import HeldOutScore, Segmented
 from ffn.inference import inference_pb2
 from ffn.utils.geometry import Box, Xyz
@@ -136,10 +137,11 @@ class Measured(NamedTuple):
     voi: float
     fill: float
     objects: int
+    filled: tuple[float, float]
     fates: Fates
 
 
-def run(case: Case, way: str, arguments: str) -> Measured:
+def run(case: Case, way: str) -> Measured:
     """Segments the box of a case in one way."""
     from ffn.inference.executor import Executor
     from ffn.inference.network import load_network, make_predictor
@@ -148,26 +150,33 @@ def run(case: Case, way: str, arguments: str) -> Measured:
 
     request = inference_pb2.InferenceRequest()
     request.CopyFrom(case.request)
-    policy, request.precision = way.split(':')
+    policy, request.precision, *arguments = way.split(':', 2)
     request.movement_policy_name = POLICIES[policy]
-    request.movement_policy_args = arguments if policy == 'coarse' else ''
+    request.movement_policy_args = ''.join(arguments)
     with Runner(make_config(request)) as runner:
         model = load_network(runner.config)
         fates = Fates(make_predictor(runner.config, model))
         runner.executor = Executor(fates)
+        with runner.config.image.open() as volume:
+            image = volume.read(case.box)
         canvas = runner.run_in_memory(case.box.start.zyx, case.box.size.zyx, fates.observe)
     found, steps = canvas.segmentation, canvas.counters['predict-calls']
-    score = HeldOutScore.of(case.truth, Segmented(found), 'truth')
     return Measured(
         steps,
         fates.network_s,
         steps * flop_of_step(model),
-        real_segmentation.truth_error(case.truth, found),
-        score.voi_split + score.voi_merge,
+        *scores(case.truth, found),
         float((found > 0).mean()),
         len(canvas.origins),
+        scores(case.truth, fill(found, image, Filling())),
         fates,
     )
+
+
+def scores(truth: np.ndarray, found: np.ndarray) -> tuple[float, float]:
+    """Adapted Rand error and VOI."""
+    score = HeldOutScore.of(truth, Segmented(found), 'truth')
+    return real_segmentation.truth_error(truth, found), score.voi_split + score.voi_merge
 
 
 def flop_of_step(model: Any) -> float:
@@ -176,19 +185,21 @@ def flop_of_step(model: Any) -> float:
     return float(2 * sum(kernels) * np.prod(model.info.input_image_size))
 
 
-def lines(name: str, case: Case, ways: Sequence[str], arguments: str) -> Iterator[str]:
+def lines(name: str, case: Case, ways: Sequence[str]) -> Iterator[str]:
     """Runs a case in several ways; yields the lines of its table."""
     yield f'{name}, {case.box.size.x}×{case.box.size.y}×{case.box.size.z}'
     yield (
-        f'{"":16} {"steps":>7} {"network":>9} {"MFLOP":>6} {"error":>7} {"VOI":>6} {"filled":>7} {"objects":>7}'
+        f'{"":16} {"steps":>7} {"network":>9} {"MFLOP":>6} {"error":>7} {"VOI":>6} {"filled":>7} {"objects":>7} '
+        f'{"error":>7} {"VOI":>6}'
     )
     results = []
     for way in ways:
-        found = run(case, way, arguments)
+        found = run(case, way)
         results.append(found)
         yield (
             f'{way:16} {found.steps:7d} {found.network_s:7.0f} s {found.flop / case.truth.size / 1e6:6.1f} '
-            f'{found.error:7.4f} {found.voi:6.3f} {found.fill:7.1%} {found.objects:7d}'
+            f'{found.error:7.4f} {found.voi:6.3f} {found.fill:7.1%} {found.objects:7d} '
+            f'{found.filled[0]:7.4f} {found.filled[1]:6.3f}'
         )
         yield f'{"":16} {found.fates}'
     first = results[0]
@@ -209,11 +220,10 @@ def main() -> None:
         help='may be repeated (default: golden and small)',
     )
     parser.add_argument('--demo', type=Path, default=measure.ROOT / 'demo', help='of `make demo`')
-    parser.add_argument('--arguments', default='', help='of the coarse-to-fine policy, JSON')
     parser.add_argument(
         '--way',
         action='append',
-        help='policy:precision; may be repeated (default: ' + ', '.join(WAYS) + ')',
+        help='policy:precision[:arguments]; may be repeated (default: ' + ', '.join(WAYS) + ')',
     )
     args = parser.parse_args()
     for way in args.way or ():
@@ -223,7 +233,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in args.case or ('golden', 'small'):
             case = make_case(name, args, Path(folder))
-            for line in lines(name, case, args.way or WAYS, args.arguments):
+            for line in lines(name, case, args.way or WAYS):
                 print(line, flush=True)
 
 
