@@ -17,10 +17,13 @@ Predict = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 # A batch is held back no longer than this for canvases that are expected.
 LONGEST_HOLD_S = 0.1
+# So many canvases go on beside each other: while one of them waits for something else than the interpreter.
+TURNS = 2
 # A canvas that takes longer than this between two fields of view loses its turn: the next one goes on beside it. The
-# leader sees to that; where there is none yet, those whose turn it is not look after this time themselves.
+# leader sees to that; where there is none yet, those whose turn it is not look themselves, ever more rarely while
+# they wait for the network.
 LONGEST_TURN_S = 0.001
-LONGEST_SLEEP_S = 0.01
+SLEEP_S, LONGEST_SLEEP_S = 0.01, 0.1
 
 
 class _Job:
@@ -54,7 +57,7 @@ class Executor:
     that waits, and hands the lead to one of those that came meanwhile; the others sleep until their
     field of view is done. A lone canvas therefore calls the network directly.
 
-    After a batch, its canvases go on one after the other, each when the one before asks again: threads share one
+    After a batch, its canvases take turns, `TURNS` at a time, each when one before asks again: threads share one
     interpreter, and take it from each other in the midst of their work where all of them are awake.
 
     While some of the active canvases are expected back, the batch is held back for them, at most for
@@ -78,9 +81,9 @@ class Executor:
         self._network = threading.Lock()
         self._waiting: deque[_Job] = deque()
         self._busy = False
-        # Answered, and waiting for the turn; the thread that has it, 0 for none.
+        # Answered, and waiting for a turn; the threads that have one.
         self._ready: deque[_Job] = deque()
-        self._turn = 0
+        self._turns: set[int] = set()
         self._holding = False
         self._active: set[int] = set()
         self._expected: set[int] = set()
@@ -151,25 +154,45 @@ class Executor:
 
     def _sleep(self, job: _Job, awake: threading.Lock) -> None:
         """Returns when it is the job's turn to go on or to lead."""
-        while not awake.acquire(timeout=LONGEST_SLEEP_S):
+        seconds = SLEEP_S
+        try:
+            while not awake.acquire(timeout=seconds):
+                with self._mutex:
+                    if job in self._ready:
+                        self._ready.remove(job)
+                        self._take_turn(job)
+                        return
+                seconds = min(2 * seconds, LONGEST_SLEEP_S)
+        except BaseException:  # Ctrl-C, in the main thread
             with self._mutex:
-                if job in self._ready:
-                    self._ready.remove(job)
-                    self._turn = job.thread
-                    return
+                self._abandon(job, awake)
+            raise
 
-    def _end_turn(self, thread: int) -> None:
-        """Gives the turn, if this thread has it, to the next one."""
-        if self._turn == thread:
-            self._turn = 0
-            self._begin_turn()
+    def _abandon(self, job: _Job, awake: threading.Lock) -> None:
+        """Takes back a job whose thread does not wait for it any more."""
+        if job in self._ready:
+            self._ready.remove(job)
+        elif job in self._waiting:
+            self._waiting.remove(job)
+            if awake.acquire(blocking=False):  # it was to lead
+                self._busy = bool(self._waiting)
+                if self._waiting:
+                    self._waiting[0].wake()
 
-    def _begin_turn(self) -> None:
-        """Wakes the next one that is answered, and every one before it that is not active and takes no turns."""
-        while self._ready and not self._turn:
+    def _take_turn(self, job: _Job) -> None:
+        if job.thread in self._active:
+            self._turns.add(job.thread)
+
+    def _end_turn(self, *threads: int) -> None:
+        """Gives the turns that these threads have to the next ones."""
+        self._turns.difference_update(threads)
+        self._begin_turns()
+
+    def _begin_turns(self) -> None:
+        """Wakes the next ones that are answered; those that are not active take no turns."""
+        while self._ready and len(self._turns) < TURNS:
             job = self._ready.popleft()
-            if job.thread in self._active:
-                self._turn = job.thread
+            self._take_turn(job)
             job.wake()
 
     def _ask_alone(self, request: Any, calls: Calls) -> np.ndarray:
@@ -210,19 +233,18 @@ class Executor:
             heir = self._waiting[0] if self._waiting else None
             self._busy = heir is not None
             self._ready += [job for job in jobs if job is not own]
-            if own.thread in self._active:
-                self._turn = self._turn or own.thread
-            self._begin_turn()
-        if heir is not None:
-            heir.wake()
+            self._take_turn(own)
+            self._begin_turns()
+            if heir is not None:
+                heir.wake()
 
     def _hold_back(self) -> None:
         """Waits, not for long, for the canvases that are expected and could fill the batch."""
         self._holding = True
         while self._ready and not self._is_full():
-            turn = self._turn
+            before = tuple(self._turns)
             if not self._arrived.wait_for(self._is_full, LONGEST_TURN_S):
-                self._end_turn(turn)
+                self._end_turn(*before)
         if not self._arrived.wait_for(self._is_full, min(self._batch_seconds, LONGEST_HOLD_S)):
             self._expected = {job.thread for job in self._waiting} & self._active
         self._holding = False

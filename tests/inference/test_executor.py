@@ -1,3 +1,5 @@
+import contextlib
+import signal
 import threading
 import time
 
@@ -144,9 +146,9 @@ def test_a_client_that_stays_away_is_not_waited_for_again_and_again():
     assert elapsed < 1.5 * steps * seconds
 
 
-def test_clients_go_on_one_after_the_other(monkeypatch):
+def test_clients_take_turns(monkeypatch):
     """All of them awake at once would take the interpreter from each other."""
-    for limit in ('LONGEST_TURN_S', 'LONGEST_SLEEP_S'):
+    for limit in ('LONGEST_TURN_S', 'SLEEP_S', 'LONGEST_SLEEP_S'):
         monkeypatch.setattr(executors, limit, 30.0)
     clients, awake, most = 6, set(), []
     executor = Executor(lambda images, seeds: (time.sleep(0.002), seeds)[1], clients)
@@ -169,8 +171,8 @@ def test_clients_go_on_one_after_the_other(monkeypatch):
         thread.join(timeout=30)
         assert not thread.is_alive()
     assert len(most) == 10 * clients
-    # Beside the one whose turn it is, one that has just led a batch.
-    assert max(most) <= 2
+    # Beside those whose turn it is, one that has just led a batch.
+    assert max(most) <= executors.TURNS + 1
 
 
 def test_a_client_that_stays_away_in_its_turn_loses_it():
@@ -203,6 +205,56 @@ def test_a_client_that_stays_away_in_its_turn_loses_it():
     done.set()
     threads[0].join(timeout=30)
     assert elapsed < 5
+
+
+def test_turns_of_threads_that_are_not_active_do_not_stay():
+    executor = Executor(lambda images, seeds: (time.sleep(0.03), seeds)[1], 2)
+    patch = np.zeros((3, 4, 5), np.float32)
+
+    def client(active):
+        with executor.active() if active else contextlib.nullcontext():
+            for _ in range(5):
+                ask(executor, patch, patch)
+                time.sleep(0.03)
+
+    threads = [threading.Thread(target=client, args=(i % 2 == 0,)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+        assert not thread.is_alive()
+    assert not executor._turns
+
+
+@pytest.mark.parametrize('milliseconds', [25, 31, 38, 44])
+def test_an_interruption_while_others_are_at_work_leaves_them_alone(milliseconds):
+    """Ctrl-C in a notebook, in the thread that waits for its answer."""
+    executor = Executor(lambda images, seeds: (time.sleep(0.01), seeds)[1], 2)
+    patch = np.zeros((3, 4, 5), np.float32)
+
+    def client():
+        with executor.active():
+            for _ in range(12):
+                ask(executor, patch, patch)
+
+    def interrupted(number, frame):
+        raise InterruptedError('by hand')
+
+    before = signal.signal(signal.SIGUSR1, interrupted)
+    threads = [threading.Thread(target=client, daemon=True) for _ in range(3)]
+    main = threading.main_thread().ident
+    timer = threading.Timer(milliseconds / 1e3, signal.pthread_kill, (main, signal.SIGUSR1))
+    try:
+        for thread in (*threads, timer):
+            thread.start()
+        with pytest.raises(InterruptedError, match='by hand'), executor.active():
+            while True:
+                ask(executor, patch, patch)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    for thread in threads:
+        thread.join(timeout=10)
+        assert not thread.is_alive()
 
 
 def test_every_client_is_charged_its_share():
