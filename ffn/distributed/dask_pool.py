@@ -18,7 +18,7 @@ from distributed.scheduler import KilledWorker
 from ffn.distributed.shared import SharedFactory, SharedObject
 from ffn.distributed.shared_plugin import SharedObjectPlugin, worker_object
 from ffn.utils import event_log, trust
-from ffn.utils.errors import UserError
+from ffn.utils.errors import UserError, memory_told
 
 # How often a task is tried again, also where its worker was lost.
 RETRIES = 3
@@ -154,6 +154,8 @@ def attempt(
 ) -> Any:
     """Runs a task in a worker; returns a UserError instead of raising it, as a retry would not help.
 
+    So it does with lack of memory, which becomes one.
+
     Args:
       trusted: what the command trusts whose task this is; the worker then does too.
       shared: name of the plugin with the object that is the function's first argument, or ''.
@@ -169,6 +171,8 @@ def attempt(
             return function(made, *arguments)
     except UserError as error:
         return error
+    except MemoryError as error:
+        return memory_told(error)
     except Reschedule:
         pass
     # A new one, without its context, which may hold things that cannot be sent.

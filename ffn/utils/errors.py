@@ -35,6 +35,13 @@ def reason(error: BaseException, length: int = 200) -> str:
     return f'{type(error).__name__} {text}'.rstrip()
 
 
+def memory_told(error: MemoryError) -> UserError:
+    """Lack of memory as the line that tells it."""
+    return UserError(
+        f'there is not enough memory ({reason(error)}); choose a smaller box, or a machine with more'
+    )
+
+
 @contextlib.contextmanager
 def damage_told(what: str | Path, advice: str) -> Iterator[None]:
     """Makes one line of whatever is raised while a file is read and taken apart.
@@ -75,9 +82,7 @@ def exit_status(call: Callable[[], object]) -> int:
         is_unread = isinstance(error, BrokenPipeError) and _stdout_is_unread()
         status = _UNREAD_STATUS if is_unread else _tell(error)
     except MemoryError as error:
-        status = _tell(
-            f'there is not enough memory ({reason(error)}); choose a smaller box, or a machine with more'
-        )
+        status = _tell(memory_told(error))
     except KeyboardInterrupt:
         event_log.say('interrupted')
         status = 130

@@ -143,7 +143,12 @@ def fail_unexpectedly(number: int) -> int:
     return number
 
 
-def test_errors_that_nobody_expects(monkeypatch):
+def need_memory(number: int) -> None:
+    """A task for which there is not enough memory."""
+    raise MemoryError(f'Unable to allocate {number} TiB')
+
+
+def test_errors_that_nobody_expects(monkeypatch, caplog):
     monkeypatch.setenv('FFN_DASHBOARD', ':0')
     done = []
 
@@ -159,6 +164,13 @@ def test_errors_that_nobody_expects(monkeypatch):
         assert sorted(done) == [0, 2, 4, 6]
         with pytest.raises(UserError, match='n: an odd number; so far all tasks failed'):
             run(pool, range(1, 10**6, 2))
+        caplog.clear()
+        with pytest.raises(
+            UserError, match=r'n: there is not enough memory \(Unable .* 3 TiB\); c'
+        ):
+            list(run_stage(pool, need_memory, [(3,)], 1, 'n', quiet=True))
+        told = [record for record in caplog.records if record.name == 'absl']
+        assert [record.exc_info for record in told] == [None]
     with pytest.raises(UserError, match='so far all tasks failed'):
         list(run_stage(InProcess(), fail_at, ((0, 5) for i in range(10**6)), 9, 'n', quiet=True))
     # Each for a reason of its own: others may do better.
