@@ -81,7 +81,8 @@ def split_named(specs: Sequence[str], what: str = 'volumes') -> dict[str, str]:
         place = Path(split_scale(path)[0])
         names_volume = dataset or '://' in path or place.is_dir()
         if not name or not rest or is_url or not names_volume:
-            is_absent = name and rest and not is_url and not place.exists()
+            is_named = name and rest and not is_url and not Path(name).exists()
+            is_absent = is_named and not place.exists()
             raise UserError(
                 f'{what}: {spec!r} is not of the form name:path:dataset'
                 + (f', and there is no file or folder {place}' if is_absent else '')

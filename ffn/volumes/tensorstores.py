@@ -191,7 +191,10 @@ def describe_scales(place: Path) -> str:
     """Names the scales of a folder on this machine, to end a message about one that it lacks; '' where it has none."""
     for driver in _GROUPED if place.is_dir() else ():
         folder = Folder({'driver': 'file', 'path': os.path.abspath(place)})
-        group, paths = find_scales(folder, driver, str(place))
+        try:
+            group, paths = find_scales(folder, driver, str(place))
+        except (UserError, OSError):  # damaged metadata are not what the message is about
+            continue
         if paths:
             return f'; the scales of {group.path} are: {", ".join(paths)}'
     return ''

@@ -186,6 +186,14 @@ def test_ome_zarr(tmp_path, version):
             open_volume(spec)
 
 
+@pytest.mark.parametrize('name', ['zarr.json', '.zattrs', 'attributes.json'])
+def test_what_is_not_there_is_told_beside_a_damaged_file(tmp_path, name):
+    (tmp_path / name).write_text('{')
+    for spec in (f'{tmp_path}/absent.h5', f'{tmp_path}:absent'):
+        with pytest.raises(UserError, match=f'^no such .*: {tmp_path}/absent'):
+            open_volume(spec)
+
+
 def test_ome_zarr_of_other_axes_and_units(tmp_path):
     ome(tmp_path / 'o', 'tcxyz', [('a/0', (1, 1, 0.008, 0.0095, 0.033), (0,) * 5)], 'micrometer')
     write('zarr', tmp_path / 'o' / 'a' / '0', DATA.T[None, None])

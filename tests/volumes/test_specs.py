@@ -80,3 +80,13 @@ def test_split_named_keeps_the_order():
 def test_split_named_errors(specs, message):
     with pytest.raises(UserError, match=message):
         split_named(specs, '--volumes')
+
+
+@pytest.mark.parametrize('spec', ['a.h5:raw', 'a.h5:absent.zarr'])
+def test_a_volume_without_a_name_is_not_told_to_be_absent(tmp_path, monkeypatch, spec):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'a.h5').touch()
+    with pytest.raises(
+        UserError, match=f"^--volumes: '{spec}' is not of the form name:path:dataset$"
+    ):
+        split_named([spec], '--volumes')
