@@ -14,10 +14,12 @@ from ffn.evaluation.swc import read_swc
 from ffn.inference import inference_pb2
 from ffn.inference.core.restrictor import coarse_box
 from ffn.inference.serialization import masking_config
+from ffn.inference.storage import corner_of, subvolume_files
 from ffn.models.checkpoints import resolve_checkpoint
 from ffn.models.saved_settings import read_settings
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
+from ffn.utils.plugins import json_args
 from ffn.volumes.masks import Mask, VolumeMask
 from ffn.volumes.provenance import model_digest
 from ffn.volumes.volume import Volume, VolumeSource, open_volume
@@ -63,7 +65,9 @@ def weights_digest(checkpoint: str) -> str:
 
 
 def input_digests(requests: Iterable[inference_pb2.InferenceRequest], box: Box) -> list[str]:
-    """SHA-256 of what each request reads in a box: image, masks, init_segmentation; what several share is read once.
+    """SHA-256 of what each request reads in a box: image, masks, init_segmentation, seeds of an earlier run.
+
+    What several share is read once.
 
     Args:
       requests: need not be complete.
@@ -76,7 +80,7 @@ def input_digests(requests: Iterable[inference_pb2.InferenceRequest], box: Box) 
     digests = []
     for request in requests:
         try:
-            inputs = tuple(_inputs(request, box)), request.reference_histogram
+            inputs = tuple(_inputs(request, box)), tuple(_files(request, box))
             if inputs not in known:
                 known[inputs] = _digest(*inputs)
             digests.append(known[inputs])
@@ -104,13 +108,36 @@ def _inputs(
         yield shifts.source, coarse_box(reach, shifts.scale)
 
 
-def _digest(inputs: Iterable[tuple[VolumeSource, Box]], histogram: str) -> str:
+def _files(request: inference_pb2.InferenceRequest, box: Box) -> Iterator[Path]:
+    """Files that are read as a whole: the histogram, and results of an earlier run that begin in the box."""
+    if request.reference_histogram:
+        yield Path(request.reference_histogram)
+    for folder in _earlier_runs(json_args(request.seed_policy_args, 'seed_policy_args')):
+        for path in sorted(subvolume_files(folder)):
+            corner = corner_of(path)
+            if corner is not None and box.contains(Box(corner.xyz, Xyz(1, 1, 1))):
+                yield path
+
+
+def _earlier_runs(arguments: Any) -> Iterator[str]:
+    """Folders whose seeds a policy takes up, also as part of another policy."""
+    match arguments:
+        case {'segmentation_dir': str(folder)}:
+            yield folder
+        case dict():
+            yield from _earlier_runs(list(arguments.values()))
+        case list():
+            for argument in arguments:
+                yield from _earlier_runs(argument)
+
+
+def _digest(inputs: Iterable[tuple[VolumeSource, Box]], files: Iterable[Path]) -> str:
     hashed = hashlib.sha256()
     for source, box in inputs:
         with source.open() as volume:
             hashed.update(_content(volume, box))
-    if histogram:
-        hashed.update(Path(histogram).read_bytes())
+    for path in files:
+        hashed.update(path.read_bytes())
     return hashed.hexdigest()
 
 

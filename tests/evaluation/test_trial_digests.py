@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import h5py
 import numpy as np
 import pytest
 
 from ffn.evaluation.trial_digests import input_digests, weights_digest
 from ffn.inference import inference_pb2
+from ffn.inference.storage import subvolume_path
 from ffn.models.saved_settings import write_settings
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.protos import parse_text
@@ -70,6 +73,39 @@ def test_requests_that_read_the_same_share_a_digest(tmp_path, request_of_all):
     found = input_digests([request_of_all, missing, other], BOX)
     assert found[0] == found[2] != ''
     assert found[1] == ''  # the trial tells
+
+
+EARLIER = {'segmentation_dir': 'run'}
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        EARLIER,
+        {'policy_to_reverse': 'PolicyInvertOrigins', **EARLIER},
+        {'policies': [['PolicyPeaks', {}], ['PolicyInvertOrigins', EARLIER]]},
+    ],
+)
+@pytest.mark.parametrize('old_layout', [False, True])
+def test_seeds_of_an_earlier_run_count(
+    tmp_path, monkeypatch, request_of_all, arguments, old_layout
+):
+    monkeypatch.chdir(tmp_path)
+    request_of_all.seed_policy_args = json.dumps(arguments)
+
+    def write(corner_zyx, content):
+        path = subvolume_path('run', corner_zyx, 'npz', old_layout)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return input_digests([request_of_all], BOX)
+
+    before = write((3, 1, 2), b'seeds')
+    assert len(before[0]) == 64
+    assert write((0, 1, 2), b'of a box that begins elsewhere') == before
+    assert write((3, 1, 2), b'other') != before
+    assert write((3, 1, 2), b'seeds') == before
+    request_of_all.seed_policy_args = '{"segmentation_dir": '
+    assert input_digests([request_of_all], BOX) == ['']  # the trial tells
 
 
 def test_weights_and_the_settings_of_their_training(tmp_path):
