@@ -70,8 +70,8 @@ def check_writable(path: str | os.PathLike, what: str = '') -> None:
       what: name of the flag, for errors.
 
     Raises:
-      UserError: a URL, which would become a file in a folder `gs:` of this machine; a folder; or below what is no
-        folder.
+      UserError: a URL, which would become a file in a folder `gs:` of this machine; a folder, a device or a pipe; or
+        below what is no folder.
       PermissionError: it, or a file in its folder, may not be written.
     """
     text = os.fspath(path)
@@ -82,11 +82,15 @@ def check_writable(path: str | os.PathLike, what: str = '') -> None:
     place = Path(os.path.realpath(path))
     if place.is_dir():
         raise UserError(f'{named} is a folder; expected a file')
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UserError(f'{named} is a device or a pipe; expected a file')
     there = next(above for above in (place, *place.parents) if above.exists())
     if there != place and not there.is_dir():
         raise UserError(f'{named} cannot be written: {there} is not a folder')
-    if not os.access(there, os.W_OK):
-        raise PermissionError(errno.EACCES, 'may not be written', str(there))
+    folder = place.parent if there == place else there  # of the temporary file
+    for needed, mode in ((there, os.W_OK), (folder, os.W_OK | os.X_OK)):
+        if not os.access(needed, mode):
+            raise PermissionError(errno.EACCES, 'may not be written', str(needed))
 
 
 def make_folder(folder: str | os.PathLike) -> None:

@@ -137,8 +137,12 @@ class OutputSpec:
             there = next(path for path in (Path(place), *Path(place).parents) if path.exists())
             if there != Path(place) and not there.is_dir():
                 raise UserError(f'{flag} {self.spec} cannot be made: {there} is not a folder')
-            if not os.access(there, os.W_OK):
-                raise UserError(f'{flag} {self.spec} cannot be made: {there} may not be written to')
+            folder = there if there.is_dir() else there.parent  # of HDF5, which is written anew
+            for needed, mode in ((there, os.W_OK), (folder, os.W_OK | os.X_OK)):
+                if not os.access(needed, mode):
+                    raise UserError(
+                        f'{flag} {self.spec} cannot be made: {needed} may not be written to'
+                    )
         if min(self.box.start) < 0 and not self.spec.startswith('precomputed://'):
             raise UserError(
                 f'{flag} {self.spec} begins at 0, and the box at {self.box.start}; give a '

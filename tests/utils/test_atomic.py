@@ -162,6 +162,38 @@ def test_a_folder_that_may_not_be_written_to(tmp_path, monkeypatch):
         check_writable(tmp_path / 'a' / 'new')
 
 
+@pytest.mark.parametrize('mode', [os.W_OK, os.X_OK])
+def test_a_file_in_a_folder_that_may_not_be_written_to(tmp_path, monkeypatch, mode):
+    """A file is replaced by one that is made beside it."""
+    (tmp_path / 'file').write_text('old')
+    monkeypatch.setattr(os, 'access', lambda path, asked: path != tmp_path or not asked & mode)
+    for name in ('file', 'new'):
+        with pytest.raises(PermissionError, match=f"may not be written: '{tmp_path}'"):
+            check_writable(tmp_path / name)
+
+
+def test_a_pipe_or_a_device_stays(tmp_path):
+    os.mkfifo(tmp_path / 'pipe')
+    (tmp_path / 'link').symlink_to('pipe')
+    for path in (tmp_path / 'pipe', tmp_path / 'link', Path(os.devnull)):
+        with pytest.raises(UserError, match=f'^--json {path} is a device or a pipe; expected a'):
+            check_writable(path, '--json')
+    with pytest.raises(UserError, match='is a device or a pipe'), atomic_path(tmp_path / 'pipe'):
+        pytest.fail('entered')
+    assert stat.S_ISFIFO((tmp_path / 'pipe').stat().st_mode)
+
+
+def test_a_pipe_without_a_path(tmp_path):
+    """What /dev/stdout leads to has no name that exists."""
+    reader, writer = os.pipe()
+    try:
+        with pytest.raises(UserError, match='is a device or a pipe'):
+            check_writable(f'/dev/fd/{writer}')
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
 # Temporary files of killed processes.
 
 KILLED = """

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
@@ -98,3 +99,12 @@ def test_the_first_voxel_size_counts_and_others_are_told(caplog):
         f'{given} 30,8,8 nm (the request or its training)',
         f'{given} 8,8,30 nm (image.zarr)',
     ]
+
+
+@pytest.mark.parametrize('mode', [os.W_OK, os.X_OK])
+def test_a_file_in_a_folder_that_may_not_be_written_to(tmp_path, monkeypatch, mode):
+    (tmp_path / 'out.h5').touch()
+    monkeypatch.setattr(os, 'access', lambda path, asked: path != tmp_path or not asked & mode)
+    for spec in (f'{tmp_path}/out.h5:labels', f'zarr://{tmp_path}/out'):
+        with pytest.raises(UserError, match=f'cannot be made: {tmp_path} may not be written to'):
+            OutputSpec(spec, BOX, Xyz(4, 5, 6)).check('--output')
