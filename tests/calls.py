@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -28,6 +29,13 @@ for arguments in json.load(sys.stdin):
     results.append((status, shown.getvalue()))
 json.dump(results, sys.stdout)
 """
+
+
+class Unread(io.StringIO):
+    """Standard output that nobody reads any more; for monkeypatch."""
+
+    def flush(self) -> None:
+        raise BrokenPipeError(32, 'Broken pipe')
 
 
 def run_python(

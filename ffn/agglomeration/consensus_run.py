@@ -212,10 +212,10 @@ def segment_reversed(
         begin = time.monotonic()
         with pool.share(NetworkFactory(config)) as workers:
             reports = list(segment_subvolumes(workers, boxes, len(boxes), 'reverse', quiet))
-        print(report.summary(reports, time.monotonic() - begin))
         counters = report.sum_counters(reports)
         counters.pop('objects', None)
         report.write_counters(Path(reverse, 'counters.txt'), counters)
+        print(report.summary(reports, time.monotonic() - begin))
 
 
 def _claim(config: InferenceConfig, forward: str, folder: str) -> None:

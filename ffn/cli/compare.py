@@ -51,17 +51,19 @@ def main(argv: Sequence[str] | None = None) -> Comparison:
         found = Comparison.of(compare_volumes(a, b, box, quiet=args.quiet), args.worst)
         if not found.objects_a and not found.objects_b:
             raise UserError(f'neither A nor B has a label in box {box}')
-        print(format_comparison(found), flush=True)
-        if args.json:
-            given = {
-                'version': __version__,
-                'a': args.a,
-                'b': args.b,
-                'split_cc': args.split_cc,
-            }
-            write_json(args.json, given | found.as_json())
-        if args.html:
-            _write_page(args, found, a, b, image, size)
+        try:
+            print(format_comparison(found), flush=True)
+        finally:  # also where nobody reads that
+            if args.json:
+                given = {
+                    'version': __version__,
+                    'a': args.a,
+                    'b': args.b,
+                    'split_cc': args.split_cc,
+                }
+                write_json(args.json, given | found.as_json())
+            if args.html:
+                _write_page(args, found, a, b, image, size)
     return found
 
 

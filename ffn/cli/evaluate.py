@@ -78,17 +78,13 @@ def main(argv: Sequence[str] | None = None) -> Evaluation:
             merge_threshold=args.merge_threshold,
             quiet=args.quiet,
         )
-        print(format_evaluation(found), flush=True)
-        if args.json:
-            given = {
-                'version': __version__,
-                'segmentation': args.segmentation,
-                'groundtruth': args.groundtruth,
-                'split_cc': args.split_cc,
-            }
-            write_json(args.json, given | found.as_json())
-        if args.html:
-            _write_page(args, found, truth, segmentation, image, known)
+        try:
+            print(format_evaluation(found), flush=True)
+        finally:  # also where nobody reads that
+            if args.json:
+                _write_json(args, found)
+            if args.html:
+                _write_page(args, found, truth, segmentation, image, known)
     return found
 
 
@@ -189,6 +185,16 @@ def _skeletons(
             truth.read(box), box, voxel_size, args.skeleton_min_voxels, args.quiet
         )
     return None
+
+
+def _write_json(args: argparse.Namespace, found: Evaluation) -> None:
+    given = {
+        'version': __version__,
+        'segmentation': args.segmentation,
+        'groundtruth': args.groundtruth,
+        'split_cc': args.split_cc,
+    }
+    write_json(args.json, given | found.as_json())
 
 
 def _write_page(

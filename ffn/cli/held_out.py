@@ -46,12 +46,15 @@ def main(argv: Sequence[str] | None = None) -> dict[str, HeldOutScore]:
         quiet=args.quiet,
         unlabelled=args.unlabelled,
     ) as held_out:
-        print(f'{HEADER}  checkpoint', flush=True)
+        # Not flushed: where it cannot be written, there is a score at least.
+        print(f'{HEADER}  checkpoint')
         for name in names:
             scores[name] = held_out.evaluate(name)
-            print(f'{scores[name].row()}  {name}', flush=True)
-            if args.json:
-                _write_scores(args.json, args.labels, held_out.box, scores)
+            try:
+                print(f'{scores[name].row()}  {name}', flush=True)
+            finally:
+                if args.json:
+                    _write_scores(args.json, args.labels, held_out.box, scores)
     if len(scores) > 1:
         print(f'least Rand error: {min(scores, key=lambda name: scores[name].rand_error)}')
     return scores

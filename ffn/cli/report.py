@@ -111,10 +111,6 @@ def run_report(run: str, command: Report) -> RunReport:
             report = make_report(
                 files, xyz, command.min_voxels, not command.tables_only, pool, command.quiet
             )
-        print(_describe(report), flush=True)
-        write_json(
-            page.with_suffix('.json'), {'version': __version__, 'run': run, **report.as_json()}
-        )
         viewer = Viewer(
             _view_command(files, command),
             command.viewer_url,
@@ -125,7 +121,12 @@ def run_report(run: str, command: Report) -> RunReport:
         facts = {'run': run, 'volume': files.volume or '–'}
         if files.unfinished:
             facts['state'] = 'not finished: subvolumes are still missing'
-        write_page(page, f'Report of {run}', facts, report, labels, image, viewer)
+        numbers = {'version': __version__, 'run': run, **report.as_json()}
+        try:
+            print(_describe(report), flush=True)
+        finally:  # also where nobody reads that
+            write_json(page.with_suffix('.json'), numbers)
+            write_page(page, f'Report of {run}', facts, report, labels, image, viewer)
     print(f'written to {page} and {page.with_suffix(".json")}')
     return report
 

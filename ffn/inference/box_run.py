@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import signal
 import time
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from ffn.inference.request import read_box, read_boxes, read_config
 from ffn.inference.run_progress import RunProgress
 from ffn.inference.runner import Runner
 from ffn.utils import event_log
+from ffn.utils.atomic import check_writable
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
 from ffn.utils.signals import stop_on_signal
@@ -86,32 +86,27 @@ def run(
         logging.info('the network runs on %s', device)
         boxes = _distinct([runner.clip(box) for box in asked])
         if report_path:
-            _check_writable(Path(report_path))
+            check_writable(report_path, '--report')
         begin = time.monotonic()
         reports = segment_boxes(runner, boxes, quiet)
         seconds = time.monotonic() - begin
-        if any(entry.status != 'failed' for entry in reports):
-            print(report.summary(reports, seconds))
-        if any(entry.status in ('segmented', 'masked', 'constant') for entry in reports):
-            report.write_counters(folder / 'counters.txt', runner.counters.as_dict())
-        if report_path:
-            settings = {
-                'version': __version__,
-                'device': device,
-                'backend': backend(),
-                'precision': runner.precision,
-                'batch_size': config.batch_size,
-                'concurrent_requests': config.concurrent_requests,
-            }
-            report.write_json(report_path, reports, seconds, settings)
+        settings = {
+            'version': __version__,
+            'device': device,
+            'backend': backend(),
+            'precision': runner.precision,
+            'batch_size': config.batch_size,
+            'concurrent_requests': config.concurrent_requests,
+        }
+        try:
+            if any(entry.status != 'failed' for entry in reports):
+                print(report.summary(reports, seconds))
+        finally:  # also where nobody reads that
+            if any(entry.status in ('segmented', 'masked', 'constant') for entry in reports):
+                report.write_counters(folder / 'counters.txt', runner.counters.as_dict())
+            if report_path:
+                report.write_json(report_path, reports, seconds, settings)
     _raise_failures(reports, folder)
-
-
-def _check_writable(path: Path) -> None:
-    """Fails now rather than after hours if the report cannot be written."""
-    folder = path.parent
-    if not folder.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
-        raise UserError(f'--report {path} cannot be written: {folder} is no folder for it')
 
 
 def _distinct(boxes: Sequence[Box]) -> Sequence[Box]:

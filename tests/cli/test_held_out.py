@@ -14,7 +14,7 @@ import pytest
 from ffn.cli.held_out import main
 from ffn.evaluation.held_out_score import HEADER
 from ffn.utils.errors import UserError
-from tests.calls import check_one_line
+from tests.calls import Unread, check_one_line
 from tests.inference import flood
 
 BOX_TEXT = 'start { x: 2 y: 0 z: 1 } size { x: 36 y: 26 z: 19 }'
@@ -71,6 +71,15 @@ def test_the_command_line_takes_the_checkpoint_of_the_request(folder, capsys):
     (folder / 'request.pbtxt').write_text('\n'.join(lines))
     with pytest.raises(UserError, match='give --checkpoint, or model_checkpoint_path'):
         main(given)
+
+
+def test_a_score_that_cannot_be_printed_is_written(folder, monkeypatch):
+    given = ['--max_steps=5', '--json', f'{folder}/scores.json']
+    monkeypatch.setattr(sys, 'stdout', Unread())
+    with pytest.raises(BrokenPipeError):
+        main(arguments(folder, *given))
+    (score,) = json.loads((folder / 'scores.json').read_text())['scores']
+    assert score['steps'] == 5
 
 
 def test_the_command_itself(repository, folder):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import json
+import sys
 
 import h5py
 import numpy as np
@@ -13,6 +15,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.locks import exclusive_directory
 from ffn.volumes.outputs import OutputSpec
+from tests.calls import Unread
 
 OF_TWO = ['--segmentation', 'none.h5:a', '--groundtruth', 'none.h5:b']
 PROOFREAD = ['--labels', 'none.h5:a', '--edits', 'none.jsonl']
@@ -76,20 +79,34 @@ def test_folders_and_volumes_below_a_file(tmp_path):
         output.check('--output_volume')
 
 
+def of_one(folder, command):
+    """Arguments that compare a volume with itself."""
+    with h5py.File(folder / 'v.h5', 'w') as file:
+        file['a'] = np.ones((4, 6, 9), np.uint8)
+    spec = f'{folder}/v.h5:a'
+    given = ['--segmentation', spec, '--groundtruth', spec] if command is evaluate else [spec, spec]
+    return [*given, '--json', str(folder / 's.json'), '--quiet']
+
+
 @pytest.mark.parametrize('command', [evaluate, compare])
 def test_scores_are_printed_before_they_are_written(tmp_path, monkeypatch, capsys, command):
     """A disk may fill up meanwhile."""
-    with h5py.File(tmp_path / 'v.h5', 'w') as file:
-        file['a'] = np.ones((4, 6, 9), np.uint8)
-    spec = f'{tmp_path}/v.h5:a'
-    given = [spec, spec]
-    if command is evaluate:
-        given = ['--segmentation', spec, '--groundtruth', spec]
 
     def fail(*_):
         raise OSError(28, 'No space left on device')
 
     monkeypatch.setattr(command, 'write_json', fail)
     with pytest.raises(OSError, match=r'No space left'):
-        command.main([*given, '--json', str(tmp_path / 's.json'), '--quiet'])
+        command.main(of_one(tmp_path, command))
     assert 'VOI' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('command', [evaluate, compare])
+def test_scores_that_cannot_be_printed_are_written(tmp_path, monkeypatch, command):
+    pages = []
+    monkeypatch.setattr(command, '_write_page', lambda *_: pages.append(1))
+    monkeypatch.setattr(sys, 'stdout', Unread())
+    with pytest.raises(BrokenPipeError):
+        command.main([*of_one(tmp_path, command), '--html', str(tmp_path / 's.html')])
+    assert json.loads((tmp_path / 's.json').read_text())['version']
+    assert pages

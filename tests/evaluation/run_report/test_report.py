@@ -6,6 +6,7 @@ import html
 import json
 import re
 import shutil
+import sys
 
 import h5py
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from ffn.cli.report import main
 from ffn.evaluation.run_report import pictures
 from ffn.utils.errors import UserError
+from tests.calls import Unread
 from tests.evaluation.run_report.test_joins import HEADER
 from tests.evaluation.run_report.test_joins import write as write_merges
 from tests.evaluation.run_report.whole import SHAPE
@@ -100,6 +102,15 @@ def test_a_volume_alone(perfect, folder):
     assert headings(page) == ['Worth a look', 'Overview', 'Sizes', 'Run length', 'Fill']
     assert numbers['sizes']['voxels'] == np.count_nonzero(labels)
     assert numbers['borders'] is numbers['times'] is numbers['subvolumes'] is None
+
+
+def test_a_report_that_cannot_be_printed_is_written(perfect, folder, monkeypatch):
+    monkeypatch.setattr(sys, 'stdout', Unread())
+    run = perfect[0] / 'results'
+    with pytest.raises(BrokenPipeError):
+        main([str(run), '--tables_only', '--output', str(folder / 'r.html'), '--quiet'])
+    assert '<h2>' in (folder / 'r.html').read_text()
+    assert json.loads((folder / 'r.json').read_text())['run'] == str(run)
 
 
 def test_a_run_that_is_not_assembled(perfect, folder):
