@@ -93,8 +93,8 @@ def find_lines(
     paths = MCP_Geometric(costs, sampling=tuple(size))
     paths.find_costs([root])
     deepest = tuple(int(n) for n in np.unravel_index(costs.argmin(), mask.shape))
-    first = [root, *map(tuple, ends.tolist()), deepest]
-    return follow_tips(mask, radius, size, first, far[mask], paths.traceback)
+    first = [root, *map(tuple, ends.tolist())]
+    return follow_tips(mask, radius, size, first, far[mask], paths.traceback, [deepest])
 
 
 def follow_tips(
@@ -104,6 +104,7 @@ def follow_tips(
     first: Sequence[Place],
     far: np.ndarray,
     traceback: Callable[[Place], Sequence[Place]],
+    last: Sequence[Place] = (),
 ) -> Lines:
     """Joins the paths from tips to a root to a tree.
 
@@ -114,6 +115,8 @@ def follow_tips(
       first: voxels that paths lead from in any case, the root before all others.
       far: float [n], distance of each voxel of the object, in their order, from the root along the object.
       traceback: the path from the root to a voxel, both included.
+      last: voxels that paths lead from in any case, after the tips: what they pass close by is no reason to leave out a
+        tip.
     """
     number: dict[Place, int] = {first[0]: 0}
     edges: list[tuple[int, int]] = []
@@ -149,4 +152,6 @@ def follow_tips(
         at += int(free[0])
         follow(tuple(places[at].tolist()))
         left[tuple(places[at])] = False
+    for place in last:
+        follow(place)
     return Lines(np.array(list(number), np.int64), np.array(edges, np.int64).reshape(-1, 2))

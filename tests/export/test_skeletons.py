@@ -150,6 +150,17 @@ def test_every_tip_is_reached():
         assert np.linalg.norm(tips - end, axis=1).min() < 4
 
 
+def test_a_tip_beside_the_thickest_place_is_reached():
+    mask = np.zeros((11, 12, 60), bool)
+    mask[3:8, 3:8, 3:57] = True
+    mask[2:9, 2:9, 49:54] = True
+    size = (1.0, 1.0, 1.0)
+    radius = distances(mask, size)
+    nodes, _ = find_lines(mask, radius, size, np.array([[5, 5, 3]]))
+    assert nodes[:, 2].max() == 56
+    assert radius[tuple(nodes.T)].max() == radius.max()
+
+
 def test_cavities():
     mask = np.zeros((20, 21, 22), bool)
     mask[2:18, 2:19, 2:20] = True
