@@ -211,7 +211,7 @@ class Skeletons:
         """Makes the skeleton of a segment."""
         xyz, radius, edges = _load(pieces)
         size = self.pyramid.scales[0].voxel_size
-        edges, alone = contract_bodies(xyz, edges, radius, size, SPUR)
+        edges, alone = contract_bodies(xyz, edges, radius, size, SPUR, max(self.voxel_size))
         edges = spanning_tree(xyz, edges, size)
         alone[edges.ravel()] = False
         _, left = remove_spurs(xyz, edges, radius, size, SPUR)

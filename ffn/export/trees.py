@@ -35,8 +35,9 @@ def contract_bodies(
     radius: np.ndarray,
     size: Sequence[float],
     spur: float,
+    even: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Makes one node of those around the thickest one of each component: lines within a cell body lead nowhere.
+    """Makes one node of those around the thickest one of each component: lines within a round cell body lead nowhere.
 
     Args:
       nodes_xyz: [n, 3].
@@ -44,15 +45,26 @@ def contract_bodies(
       radius: [n], in the unit of `size`.
       size: x, y, z that positions are multiplied by.
       spur: what leads to the thickest node and is nearer than this times its radius is of the body.
+      even: by how much the radii of a neurite of even width differ. Of nodes that are as thick, up to this, the one in
+        their middle counts as the thickest; one by a tip would cost the neurite a radius of its length.
 
     Returns:
       int64 [k, 2], edges between nodes that remain; bool [n], these.
     """
     component = _components(len(nodes_xyz), edges)
-    order = np.lexsort([-radius, component])
-    _, first = np.unique(component[order], return_index=True)
-    thickest = order[first][component]
-    away = np.linalg.norm((nodes_xyz - nodes_xyz[thickest]) * size, axis=1)
+    scaled = nodes_xyz * np.asarray(size)
+    greatest = np.full(component.max() + 1, -np.inf)
+    np.maximum.at(greatest, component, radius)
+    thick = np.flatnonzero(radius >= greatest[component] - even)
+    of = component[thick]
+    mean = np.zeros((len(greatest), 3))
+    np.add.at(mean, of, scaled[thick])
+    mean /= np.bincount(of)[:, np.newaxis]
+    from_mean = np.linalg.norm(scaled[thick] - mean[of], axis=1)
+    order = np.lexsort([from_mean, of])
+    _, first = np.unique(of[order], return_index=True)
+    thickest = thick[order[first]][component]
+    away = np.linalg.norm(scaled - scaled[thickest], axis=1)
     near = away < spur * radius[thickest]
     # Not what has left the body and comes near it again.
     part = _components(len(nodes_xyz), edges[near[edges].all(axis=1)])

@@ -62,9 +62,28 @@ def test_lines_within_a_body_become_one_node():
         [(0, 1), (1, 2), (0, 2), (0, 3), (1, 4), (4, 5), (5, 6), (6, 7), (2, 8), (8, 9), (10, 11)]
     )
     radius = np.array([5.0, 2, 1, 1, 1, 1, 1, 1, 1, 1, 3, 3])
-    found, left = contract_bodies(nodes, edges, radius, (1, 1, 1), 1.3)
+    found, left = contract_bodies(nodes, edges, radius, (1, 1, 1), 1.3, 1)
     assert found.tolist() == [[0, 4], [0, 8], [4, 5], [5, 6], [6, 7], [8, 9]]
     assert np.flatnonzero(~left).tolist() == [1, 2, 3, 11]
-    found, left = contract_bodies(nodes, edges[:0], radius, (1, 1, 1), 1.3)
+    found, left = contract_bodies(nodes, edges[:0], radius, (1, 1, 1), 1.3, 1)
     assert len(found) == 0
     assert left.all()
+
+
+def test_a_neurite_of_even_width_keeps_its_tips():
+    """Two of them, the second the thinner; radii differ by less than a voxel, and the greatest one is by a tip."""
+    count = 41
+    along = np.arange(count)
+    tips = np.minimum(along, count - 1 - along) + 0.5
+    other = np.outer(along, [0, 0, 2])
+    other[:, 1] = 90
+    nodes = np.concatenate([np.outer(along, [2, 0, 0]), other])
+    edge = np.stack([along[:-1], along[1:]], axis=1)
+    width = np.where(along == 6, 5.5, np.minimum(2 * tips, 5))
+    radius = np.concatenate([width, width * 0.8])
+    edges = np.concatenate([edge, edge + count])
+    found, left = contract_bodies(nodes, edges, radius, (1, 1, 1), 1.3, 1)
+    assert left[[0, 20, 40, 41, 61, 81]].all()
+    assert not left[[18, 19, 21, 22, 60, 62]].any()
+    lengths = np.linalg.norm(nodes[found[:, 0]] - nodes[found[:, 1]], axis=1)
+    assert lengths.sum() == 2 * 80
