@@ -53,6 +53,9 @@ class Surroundings:
     def radii(self, label: int, box: Box) -> np.ndarray:
         """Distances to the surface of a segment, its cavities filled.
 
+        A cavity of which the box with its margin shows a part only is not filled, and its border is surface: a nucleus
+        with a label of its own is no part of the body.
+
         Args:
           label: of the segment.
           box: a part of the block, with all voxels of the segment beside it, as far as these are in the block.
