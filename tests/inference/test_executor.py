@@ -226,32 +226,44 @@ def test_turns_of_threads_that_are_not_active_do_not_stay():
     assert not executor._turns
 
 
-@pytest.mark.parametrize('milliseconds', [25, 31, 38, 44])
-def test_an_interruption_while_others_are_at_work_leaves_them_alone(milliseconds):
+def test_an_interruption_while_others_are_at_work_leaves_them_alone():
     """Ctrl-C in a notebook, in the thread that waits for its answer."""
-    executor = Executor(lambda images, seeds: (time.sleep(0.01), seeds)[1], 2)
-    patch = np.zeros((3, 4, 5), np.float32)
+    at_work, goes_on, both = threading.Event(), threading.Event(), threading.Barrier(2)
 
-    def client():
+    def predict(images, seeds):
+        at_work.set()
+        assert goes_on.wait(30)
+        return seeds
+
+    executor, patch = Executor(predict), np.zeros((3, 4, 5), np.float32)
+
+    def other(begins):
         with executor.active():
-            for _ in range(12):
+            both.wait()
+            assert begins.wait(30)
+            for _ in range(3):
                 ask(executor, patch, patch)
 
     def interrupted(number, frame):
-        raise InterruptedError('by hand')
+        raise KeyboardInterrupt('by hand')
 
     before = signal.signal(signal.SIGUSR1, interrupted)
-    threads = [threading.Thread(target=client, daemon=True) for _ in range(3)]
     main = threading.main_thread().ident
-    timer = threading.Timer(milliseconds / 1e3, signal.pthread_kill, (main, signal.SIGUSR1))
+    timer = threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGUSR1))
+    at_once, later = threading.Event(), threading.Event()
+    at_once.set()
+    threads = [threading.Thread(target=other, args=(e,), daemon=True) for e in (at_once, later)]
     try:
-        for thread in (*threads, timer):
+        for thread in threads:
             thread.start()
-        with pytest.raises(InterruptedError, match='by hand'), executor.active():
-            while True:
-                ask(executor, patch, patch)
+        assert at_work.wait(30)
+        timer.start()
+        with pytest.raises(KeyboardInterrupt, match='by hand'):
+            ask(executor, patch, patch)
     finally:
         signal.signal(signal.SIGUSR1, before)
+    later.set()
+    goes_on.set()
     for thread in threads:
         thread.join(timeout=10)
         assert not thread.is_alive()
