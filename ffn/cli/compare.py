@@ -6,7 +6,6 @@ import argparse
 import contextlib
 from collections.abc import Sequence
 
-from ffn import __version__
 from ffn.cli.comparison_flags import (
     VOLUME_HELP,
     add_comparison_flags,
@@ -16,13 +15,13 @@ from ffn.cli.comparison_flags import (
     make_viewer_link,
     open_image,
     read_box_and_offset,
+    write_scores,
 )
 from ffn.cli.flags import make_parser
 from ffn.evaluation.blocks import compare_volumes
 from ffn.evaluation.comparison import Comparison
 from ffn.evaluation.sources import open_segmentation, shared_box
 from ffn.evaluation.text_report import format_comparison
-from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError
 from ffn.volumes.units import KnownVoxelSize
 from ffn.volumes.unlabelled import UNLABELLED_HELP
@@ -54,14 +53,7 @@ def main(argv: Sequence[str] | None = None) -> Comparison:
         try:
             print(format_comparison(found), flush=True)
         finally:  # also where nobody reads that
-            if args.json:
-                given = {
-                    'version': __version__,
-                    'a': args.a,
-                    'b': args.b,
-                    'split_cc': args.split_cc,
-                }
-                write_json(args.json, given | found.as_json())
+            write_scores(args, ('a', 'b'), found.as_json())
             if args.html:
                 _write_page(args, found, a, b, image, size)
     return found

@@ -7,8 +7,10 @@ import contextlib
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from ffn.utils.atomic import check_writable
+from ffn import __version__
+from ffn.utils.atomic import check_writable, write_json
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, parse_voxel_size
 from ffn.volumes.missing import MISSING_HELP, ON_MISSING
@@ -112,6 +114,19 @@ def open_image(args: argparse.Namespace, stack: contextlib.ExitStack) -> Volume 
     if not args.image:
         return None
     return stack.enter_context(open_volume(args.image, args.missing)).single_channel()
+
+
+def write_scores(args: argparse.Namespace, compared: Sequence[str], scores: dict[str, Any]) -> None:
+    """Writes --json, where it is given: the version, what was compared, and the scores.
+
+    Args:
+      args: all arguments.
+      compared: names of the arguments that hold the two volumes.
+      scores: plain numbers, lists and dictionaries.
+    """
+    if args.json:
+        given = {name: getattr(args, name) for name in (*compared, 'split_cc')}
+        write_json(args.json, {'version': __version__, **given, **scores})
 
 
 def make_view_command(args: argparse.Namespace, volumes: Sequence[tuple[str, str]]) -> str:

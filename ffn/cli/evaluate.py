@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from absl import logging
 
-from ffn import __version__
 from ffn.cli.comparison_flags import (
     VOLUME_HELP,
     add_comparison_flags,
@@ -19,6 +18,7 @@ from ffn.cli.comparison_flags import (
     make_viewer_link,
     open_image,
     read_box_and_offset,
+    write_scores,
 )
 from ffn.cli.flags import make_parser
 from ffn.evaluation.evaluation import Evaluation, evaluate_volumes
@@ -31,7 +31,6 @@ from ffn.evaluation.skeletons import (
 )
 from ffn.evaluation.sources import open_segmentation, open_truth, shared_box
 from ffn.evaluation.text_report import format_evaluation
-from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, whole_voxels
 from ffn.volumes.units import KnownVoxelSize
@@ -81,8 +80,7 @@ def main(argv: Sequence[str] | None = None) -> Evaluation:
         try:
             print(format_evaluation(found), flush=True)
         finally:  # also where nobody reads that
-            if args.json:
-                _write_json(args, found)
+            write_scores(args, ('segmentation', 'groundtruth'), found.as_json())
             if args.html:
                 _write_page(args, found, truth, segmentation, image, known)
     return found
@@ -185,16 +183,6 @@ def _skeletons(
             truth.read(box), box, voxel_size, args.skeleton_min_voxels, args.quiet
         )
     return None
-
-
-def _write_json(args: argparse.Namespace, found: Evaluation) -> None:
-    given = {
-        'version': __version__,
-        'segmentation': args.segmentation,
-        'groundtruth': args.groundtruth,
-        'split_cc': args.split_cc,
-    }
-    write_json(args.json, given | found.as_json())
 
 
 def _write_page(

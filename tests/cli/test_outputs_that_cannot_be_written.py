@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ffn.cli import compare, evaluate
+from ffn.cli import compare, comparison_flags, evaluate
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.locks import exclusive_directory
@@ -95,7 +95,7 @@ def test_scores_are_printed_before_they_are_written(tmp_path, monkeypatch, capsy
     def fail(*_):
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr(command, 'write_json', fail)
+    monkeypatch.setattr(comparison_flags, 'write_json', fail)
     with pytest.raises(OSError, match=r'No space left'):
         command.main(of_one(tmp_path, command))
     assert 'VOI' in capsys.readouterr().out
