@@ -6,7 +6,7 @@ Every training is that of configs/train_fib25_small.flags, in bfloat16, with a r
 training_sample2 with z < 150; `LEVERS` says what is changed. Most go on from models/fib25_small; some begin anew, with three times
 as many steps. The part with z >= 150 is segmented and scored: its middle after each third of the steps, all of it at the end, as it is
 and filled by `ffn fill`. Adapted Rand error and VOI (bits) are over the voxels labelled in truth or segmentation, so that a network
-pays for what it leaves empty. LEVER_SEED.json in --work has all scores, split and merge apart.
+pays for what it leaves empty; what is segmented at half the resolution is scored at the full one. LEVER_SEED.json in --work has all scores, split and merge apart.
 
 What is in --work is not made again, and a training that was stopped goes on. Several of these commands, with other seeds or levers, may
 share the folder and run beside each other once the first has said that the data are prepared (two on one processor each, by
@@ -36,6 +36,7 @@ from ffn.inference import box_run
 from ffn.inference import request as requests
 from ffn.utils.atomic import write_json
 from ffn.utils.geometry import Box, Xyz
+from ffn.volumes.downsample import downsample_image, downsample_labels
 
 SPLIT_Z, SIZE = 150, 250
 HELD_OUT = Box(Xyz(0, 0, SPLIT_Z), Xyz(SIZE, SIZE, SIZE - SPLIT_Z))
@@ -73,6 +74,7 @@ class Lever(NamedTuple):
       first: flags of the first third of the steps instead.
       anew: begins with random weights, not with those of models/fib25_small.
       teacher: learns from training_sample1 with objects of the published network as well.
+      half: learns and segments at half the resolution, where a field of view is twice as large.
     """
 
     title: str
@@ -80,6 +82,7 @@ class Lever(NamedTuple):
     first: tuple[str, ...] | None = None
     anew: bool = False
     teacher: bool = False
+    half: bool = False
 
 
 PUBLISHED = ('--seed_pad=0.5', '--threshold=0.6')
@@ -88,6 +91,7 @@ NORM = (
     f'--model_args={json.dumps(RESIDUAL)}',
 )
 BORDERS = '--loss_weight_volumes=train:{work}/borders.h5:weights'
+UNROLLED = '--unrolled_steps=2'
 AUGMENTED = '--augmentation=configs/augmentation.json'
 START = 'start'
 LEVERS = {
@@ -98,12 +102,15 @@ LEVERS = {
     'published': Lever(f'`{" ".join(PUBLISHED)}`', PUBLISHED),
     'border': Lever(f'loss weight {BORDER_WEIGHT} at borders', (BORDERS,)),
     'fixed': Lever('`--fov_policy=fixed`', ('--fov_policy=fixed',)),
+    'unrolled': Lever(f'`{UNROLLED}`', (UNROLLED,)),
     'anew': Lever('anew', anew=True),
     'anew_norm': Lever('anew, residual stack with layer norm', NORM, anew=True),
     'anew_curriculum': Lever(
         'anew, no moves in the first third', first=('--fov_policy=no_step',), anew=True
     ),
     'anew_published': Lever(f'anew, `{" ".join(PUBLISHED)}`', PUBLISHED, anew=True),
+    'anew_unrolled': Lever(f'anew, `{UNROLLED}`', (UNROLLED,), anew=True),
+    'anew_half': Lever('anew, at half the resolution', anew=True, half=True),
 }
 
 
@@ -126,15 +133,20 @@ def prepare(args: argparse.Namespace, work: Path) -> None:
         unfinished.rename(volume)
     if any(LEVERS[name].teacher for name in args.lever) and not (work / 'teacher.h5').exists():
         teach(args, work)
-    masked = f'masks {{ coordinate_expression {{ expression: "z >= {SPLIT_Z}" }} }}'
-    places = {'train': (volume, ('--mask_configs', masked)), 'teacher': (work / 'teacher.h5', ())}
+    if any(LEVERS[name].half for name in args.lever) and not (work / 'half.h5').exists():
+        write_half(volume, work / 'half.h5')
+    places = {
+        'train': (volume, ('--min_size=10000', *held_out_masked(SPLIT_Z))),
+        'half': (work / 'half.h5', ('--min_size=1250', *held_out_masked(SPLIT_Z // 2))),
+        'teacher': (work / 'teacher.h5', ('--min_size=10000',)),
+    }
     for name, (labels, flags) in places.items():
         partitions, found = work / f'partitions_{name}.h5', work / f'{name}.tfrecord.gz'
         if found.exists() or not labels.exists():
             continue
         run_flags(
             *('partitions', f'--input_volume={labels}:labels', f'--output_volume={partitions}:af'),
-            *(measure.thresholds_flag(), f'--lom_radius={EXAMPLE}', '--min_size=10000', *flags),
+            *(measure.thresholds_flag(), f'--lom_radius={EXAMPLE}', *flags),
         )
         volumes = f'{name}:{partitions}:af'
         if name == 'teacher':
@@ -144,6 +156,20 @@ def prepare(args: argparse.Namespace, work: Path) -> None:
             *(f'--margin={EXAMPLE}', '--seed=1', '--max_coordinates=400000'),
         )
     print('the data are prepared', flush=True)
+
+
+def held_out_masked(z: int) -> tuple[str, str]:
+    """Flags that keep examples out of the held-out part."""
+    return '--mask_configs', f'masks {{ coordinate_expression {{ expression: "z >= {z}" }} }}'
+
+
+def write_half(volume: Path, path: Path) -> None:
+    """Writes image and labels at half the resolution."""
+    unfinished, factors = path.with_name('unfinished.h5'), Xyz(2, 2, 2)
+    with h5py.File(volume) as file, h5py.File(unfinished, 'w') as out:
+        out['raw'] = downsample_image(file['raw'][:], factors)
+        out['labels'] = downsample_labels(file['labels'][:], factors)
+    unfinished.rename(path)
 
 
 def border_weights(labels: np.ndarray) -> np.ndarray:
@@ -174,8 +200,9 @@ def teach(args: argparse.Namespace, work: Path) -> None:
 def train(lever: Lever, seed: int, folder: Path, steps: int, stop: int) -> float:
     """Trains until a step; returns the seconds."""
     work = folder.parent
-    images, labels = (f'train:{work}/volume.h5:{name}' for name in ('raw', 'labels'))
-    places, more = f'{work}/train.tfrecord.gz', lever.flags
+    volume, found = ('half', 'half') if lever.half else ('volume', 'train')
+    images, labels = (f'{found}:{work}/{volume}.h5:{name}' for name in ('raw', 'labels'))
+    places, more = f'{work}/{found}.tfrecord.gz', lever.flags
     if lever.teacher:
         images += f',teacher:{work}/image1.h5:raw'
         labels += f',teacher:{work}/teacher.h5:labels'
@@ -198,25 +225,42 @@ def train(lever: Lever, seed: int, folder: Path, steps: int, stop: int) -> float
     return time.monotonic() - begin
 
 
-def score(
-    weights: Path, volume: Path, box: Box, averaged: bool = True, filled: bool = False
-) -> dict[str, Any]:
-    """Segments a box of a volume; the scores by name, the filled ones as `filled`."""
+def segment(weights: Path, work: Path, box: Box, averaged: bool, half: bool) -> np.ndarray:
+    """Objects of a box, integer [z, y, x]; it has even corners."""
+    volume = work / ('half.h5' if half else 'volume.h5')
     request = requests.parse_request(REQUEST.format(volume=volume))
     request.use_ema = averaged
+    if not half:
+        with HeldOutBox(request, f'{volume}:labels', box) as held_out:
+            return held_out.segment(str(weights)).labels
+    request.inference_options.min_segment_size //= 8
+    box = Box(*(Xyz(*(n // 2 for n in xyz)) for xyz in (box.start, box.size)))
     with HeldOutBox(request, f'{volume}:labels', box) as held_out:
-        found, truth = held_out.segment(str(weights)), held_out.truth
-    scores: dict[str, Any] = HeldOutScore.of(truth, found).scalars()
+        return held_out.segment(str(weights)).labels.repeat(2, 0).repeat(2, 1).repeat(2, 2)
+
+
+def score(
+    weights: Path,
+    work: Path,
+    box: Box,
+    averaged: bool = True,
+    filled: bool = False,
+    half: bool = False,
+) -> dict[str, Any]:
+    """Segments a box; the scores by name, the filled ones as `filled`."""
+    labels = segment(weights, work, box, averaged, half)
+    with h5py.File(work / 'volume.h5') as file:
+        image, truth = (file[name][box.slices_zyx] for name in ('raw', 'labels'))
+    scores: dict[str, Any] = HeldOutScore.of(truth, Segmented(labels)).scalars()
     if filled:
-        with h5py.File(volume) as file:
-            labels = fill(found.labels, file['raw'][box.slices_zyx], Filling())
+        labels = fill(labels, image, Filling())
         scores['filled'] = HeldOutScore.of(truth, Segmented(labels)).scalars()
     return scores
 
 
 def pull(name: str, seed: int, args: argparse.Namespace, work: Path) -> None:
     """Trains and scores with one lever; does what is missing."""
-    folder, volume = work / f'{name}_{seed}', work / 'volume.h5'
+    folder, half = work / f'{name}_{seed}', LEVERS[name].half
     path = work / f'{name}_{seed}.json'
     done: dict[str, Any] = (
         json.loads(path.read_text()) if path.exists() else {'seconds': 0.0, 'middle': {}}
@@ -228,12 +272,12 @@ def pull(name: str, seed: int, args: argparse.Namespace, work: Path) -> None:
         if str(stop) not in done['middle']:
             if stop:
                 done['seconds'] += train(LEVERS[name], seed, folder, steps, stop)
-            done['middle'][str(stop)] = score(folder if stop else NETWORK, volume, MIDDLE)
+            done['middle'][str(stop)] = score(folder if stop else NETWORK, work, MIDDLE, half=half)
             write_json(path, done)
     for key, averaged in (('whole', True), ('last', False)):
         if key not in done:
             weights = NETWORK if name == START else folder
-            done[key] = score(weights, volume, HELD_OUT, averaged, filled=True)
+            done[key] = score(weights, work, HELD_OUT, averaged, filled=True, half=half)
             write_json(path, done)
     print(f'{name}, seed {seed}: {row(done)}', flush=True)
 

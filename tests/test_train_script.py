@@ -240,6 +240,7 @@ ALL_FLAGS = {
     'fov_window_radius': '2',
     'gradient_clip_value': '0.5',
     'gradient_clip_norm': '1',
+    'unrolled_steps': '2',
     'voxel_size': '8,8,33',
     'init_checkpoint': 'model',
     'strategy': 'one_device',

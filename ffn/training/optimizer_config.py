@@ -60,6 +60,11 @@ class OptimizerConfig:
         default=0.0,
         flag='gradient_clip_norm',
     )
+    unrolled_steps: int = setting(
+        'passes of the network at each field of view, each from the logits of the one before; their '
+        'mean loss is followed through all of them',
+        default=1,
+    )
     ema_decay: float = setting(
         'also saves an exponential moving average of the weights with this decay, such as 0.999; '
         '0: none',
@@ -76,6 +81,8 @@ class OptimizerConfig:
         for flag in ('learning_rate', 'epsilon'):
             if not getattr(self, flag) > 0:
                 raise UserError(f'--{flag} is {getattr(self, flag):g}; expected more than 0')
+        if not self.unrolled_steps >= 1:
+            raise UserError(f'--unrolled_steps is {self.unrolled_steps}; expected 1 or more')
         self._check_schedule()
         for flag in ('momentum', 'rmsprop_decay', 'adam_beta1', 'adam_beta2', 'ema_decay'):
             if not 0 <= getattr(self, flag) < 1:

@@ -27,8 +27,8 @@ class StepResult(NamedTuple):
     """The result of a step.
 
     Attributes:
-      loss: mean over batch and predicted voxels of weighted sigmoid cross-entropy, over all replicas.
-      logits: float32 [b, z, y, x, 1] of the batch of this process.
+      loss: mean over passes, batch and predicted voxels of weighted sigmoid cross-entropy, over all replicas.
+      logits: float32 [b, z, y, x, 1] of the first pass, for the batch of this process.
       gradients: by variable name, if they were requested.
       votes: float32 [VOTES], sums of the votes of all processes.
     """
@@ -154,11 +154,15 @@ class TrainStep:
         self, images: Any, seeds: Any, labels: Any, weights: Any, votes: Any
     ) -> tuple[Any, Any, Any, Any]:
         """One replica: loss, logits, votes, gradients."""
+        inner = (slice(None), *self.model.info.predicted)
+        passes, losses = [seeds], []
         with tf.GradientTape() as tape:
-            logits = self.model((images, seeds), training=True)
-            inner = (slice(None), *self.model.info.predicted)
-            losses = tf.nn.sigmoid_cross_entropy_with_logits(labels[inner], logits[inner])
-            loss = tf.reduce_mean(losses * weights[inner]) / float(self._replicas.total)
+            for _ in range(self._config.unrolled_steps):
+                passes.append(self.model((images, passes[-1]), training=True))
+                losses.append(
+                    tf.nn.sigmoid_cross_entropy_with_logits(labels[inner], passes[-1][inner])
+                )
+            loss = tf.reduce_mean(tf.stack(losses) * weights[inner]) / float(self._replicas.total)
             scaled = loss if self._loss_scale is None else loss * self._loss_scale.scale.value
         gradients = tape.gradient(scaled, self._variables)
         votes = votes[0]
@@ -171,7 +175,8 @@ class TrainStep:
         # Keras sums what it gets from all replicas, but these are sums already.
         self.optimizer.apply([g / self._replicas.total for g in gradients], self._variables)
         self._average(context)
-        return loss, logits, votes, gradients
+        # Inference makes one pass: so does the walk that goes on from here.
+        return loss, passes[1], votes, gradients
 
     def _clip(self, gradients: list[Any]) -> list[Any]:
         limit = self._config.clip_value

@@ -67,6 +67,7 @@ def test_a_volume_may_have_its_own_normalization():
         (lambda: OptimizerConfig(momentum=2), ['momentum', '2']),
         (lambda: OptimizerConfig(rmsprop_decay=-0.1), ['rmsprop_decay', '-0.1']),
         (lambda: OptimizerConfig(epsilon=0), ['epsilon', '0']),
+        (lambda: OptimizerConfig(unrolled_steps=0), ['unrolled_steps', '0']),
         (lambda: WalkConfig(seed_pad=0), ['seed_pad', '0', 'probability']),
         (lambda: WalkConfig(threshold=1.5), ['threshold', '1.5', 'probability']),
         (lambda: OptimizerConfig('lamb'), ['lamb', 'sgd, momentum, adagrad, adam, adamw, rmsprop']),

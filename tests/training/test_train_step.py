@@ -8,6 +8,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from ffn.models import checkpoints
 from ffn.models.model import create_model
@@ -112,6 +113,25 @@ def test_a_norm_of_its_own():
     free = clipped_gradients(clip_value=0)
     clipped = clipped_gradients(clip_value=0, clip_norm=0.1 * norm(free))
     check_equal(clipped, {n: g * 0.1 for n, g in free.items()}, rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize('passes', [1, 3])
+def test_passes_follow_each_other_and_gradients_go_through_all(passes):
+    model, batch = make_model(), make_batch()
+    with tf.GradientTape() as tape:
+        logits, losses = [tf.constant(batch.seeds)], []
+        for _ in range(passes):
+            logits.append(model((batch.images, logits[-1])))
+            losses.append(tf.nn.sigmoid_cross_entropy_with_logits(batch.labels, logits[-1]))
+        loss = sum(tf.reduce_mean(each) for each in losses) / passes
+    expected = tape.gradient(loss, model.trainable_variables)
+    result = TrainStep(model, OptimizerConfig('sgd', 1e-3, clip_value=0, unrolled_steps=passes))(
+        batch, want_gradients=True
+    )
+    assert result.loss == pytest.approx(float(loss), rel=1e-5)
+    np.testing.assert_allclose(result.logits, logits[1], rtol=1e-4, atol=1e-5)
+    for found, gradient in zip(result.gradients.values(), expected, strict=True):
+        np.testing.assert_allclose(found, gradient, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize('decay', [0.3, 0.999])
