@@ -20,8 +20,8 @@ import edt
 import numpy as np
 from skimage.graph import MCP_Geometric
 
-# A path passes voxels close by if they are nearer than its radius times _SCALE and _VOXELS of their longest sides.
-_SCALE, _VOXELS = 1.5, 3.0
+# A path passes voxels close by if they are nearer than its radius times SCALE and VOXELS of their longest sides.
+SCALE, VOXELS = 1.5, 3.0
 POWER = 4
 # A branch that reaches less far out of a round body than this, by its radius, is a bump.
 SPUR = 1.3
@@ -128,7 +128,7 @@ def follow_tips(
         for place in path[: new + 1]:
             if place not in number:
                 number[place] = len(number)
-            reach = _SCALE * float(radius[place]) + _VOXELS * max(size)
+            reach = SCALE * float(radius[place]) + VOXELS * max(size)
             left[
                 tuple(
                     slice(max(math.ceil(a - reach / s), 0), int(a + reach / s) + 1)

@@ -22,12 +22,12 @@ from absl import logging
 
 from ffn.export import swc_files
 from ffn.export.by_segment import Joined, read_measures
-from ffn.export.centre_lines import SPUR, find_lines
+from ffn.export.centre_lines import SCALE, SPUR, VOXELS, find_lines
 from ffn.export.pieces import Piece
 from ffn.export.pyramid import Pyramid
 from ffn.export.radii import Surroundings, greatest_radius
 from ffn.export.surfaces import unique_rows
-from ffn.export.trees import contract_bodies, remove_spurs, spanning_tree, straighten
+from ffn.export.trees import contract_bodies, join_lines, remove_spurs, straighten
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, blocks
 from ffn.utils.labels import compact, groups
@@ -212,8 +212,8 @@ class Skeletons:
         xyz, radius, edges = _load(pieces)
         size = self.pyramid.scales[0].voxel_size
         edges, alone = contract_bodies(xyz, edges, radius, size, SPUR, max(self.voxel_size))
-        edges = spanning_tree(xyz, edges, size)
         alone[edges.ravel()] = False
+        edges = join_lines(xyz, edges, SCALE * radius + VOXELS * max(self.voxel_size), size)
         _, left = remove_spurs(xyz, edges, radius, size, SPUR)
         nm = (xyz + 0.5) * size
         tolerance = _STRAIGHT * math.prod(self.voxel_size) ** (1 / 3)

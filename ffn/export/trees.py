@@ -7,26 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
-
-
-def spanning_tree(nodes_xyz: np.ndarray, edges: np.ndarray, size: Sequence[float]) -> np.ndarray:
-    """Drops the longest edges of cycles.
-
-    Args:
-      nodes_xyz: [n, 3].
-      edges: int64 [m, 2], indices of nodes that differ in position.
-      size: x, y, z that positions are multiplied by.
-
-    Returns:
-      int64 [k, 2], edges of the minimum spanning tree of each component.
-    """
-    ends = (nodes_xyz * size)[edges]
-    lengths = np.linalg.norm(ends[:, 0] - ends[:, 1], axis=1)
-    # SciPy 1.12 takes no wider indices.
-    graph = coo_array((lengths, edges.T.astype(np.int32)), (len(nodes_xyz),) * 2)
-    tree = minimum_spanning_tree(graph.tocsr()).tocoo()
-    return np.stack([tree.row, tree.col], axis=1).astype(np.int64)
+from scipy.sparse.csgraph import connected_components, dijkstra
+from scipy.spatial import cKDTree
 
 
 def contract_bodies(
@@ -72,6 +54,68 @@ def contract_bodies(
     node = np.where(near & (part == part[thickest]), thickest, own)
     joined = np.sort(node[edges], axis=1)
     return np.unique(joined[joined[:, 0] < joined[:, 1]], axis=0), node == own
+
+
+def join_lines(
+    nodes_xyz: np.ndarray,
+    edges: np.ndarray,
+    reach: np.ndarray,
+    size: Sequence[float],
+) -> np.ndarray:
+    """Makes a tree of each component of lines that several blocks found, often side by side along the plane between them.
+
+    All paths lead to one root, which is an end of the component, and are the shortest. Each begins at the node that is
+    farthest from the root, along the lines, of those that no path has passed close by, like lines within a block.
+
+    Args:
+      nodes_xyz: [n, 3].
+      edges: int64 [m, 2], indices of nodes that differ in position.
+      reach: [n]; a path passes close by what is nearer to its node than this, in the unit of `size`.
+      size: x, y, z that positions are multiplied by.
+
+    Returns:
+      int64 [k, 2], edges of the trees.
+    """
+    scaled = nodes_xyz * np.asarray(size)
+    lengths = np.linalg.norm(scaled[edges[:, 0]] - scaled[edges[:, 1]], axis=1)
+    # SciPy 1.12 takes no wider indices.
+    graph = coo_array((lengths, edges.T.astype(np.int32)), (len(nodes_xyz),) * 2).tocsr()
+    component = _components(len(nodes_xyz), edges)
+    _, roots = np.unique(component, return_index=True)
+    far = dijkstra(graph, directed=False, indices=roots, min_only=True)
+    order = np.lexsort([-far, component])
+    _, first = np.unique(component[order], return_index=True)
+    roots = order[first]
+    far, before, _ = dijkstra(
+        graph, directed=False, indices=roots, return_predecessors=True, min_only=True
+    )
+    kept, passed = (np.zeros(len(nodes_xyz), bool) for _ in range(2))
+    # What is near, but of another component, has lines of its own: components lie far apart along a fourth axis.
+    places = np.column_stack([scaled, 2 * reach.max(initial=0) * component])
+    nodes = cKDTree(places)
+
+    def follow(tip: int) -> None:
+        path = []
+        while tip >= 0 and not kept[tip]:
+            path.append(tip)
+            tip = int(before[tip])
+        kept[path] = True
+        for near in nodes.query_ball_point(places[path], reach[path], return_sorted=False):
+            passed[near] = True
+
+    for root in roots.tolist():
+        follow(root)
+    tips = np.argsort(-far, kind='stable')
+    for tip in tips.tolist():
+        if not passed[tip]:
+            follow(tip)
+    small = np.bincount(component, kept) == 1  # within the reach of their roots
+    _, first = np.unique(component[tips], return_index=True)
+    for tip in tips[first][small].tolist():
+        follow(tip)
+    kept[roots] = False
+    found = np.flatnonzero(kept)
+    return np.stack([before[found], found], axis=1).astype(np.int64)
 
 
 def _components(count: int, edges: np.ndarray) -> np.ndarray:

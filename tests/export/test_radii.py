@@ -42,6 +42,24 @@ def test_a_body_anywhere_on_the_grid_of_blocks(tmp_path, monkeypatch, centre, ba
         assert radius == pytest.approx(RADIUS * 10, abs=10)
 
 
+@pytest.mark.parametrize('corner', [(0, 0), (0, 17), (2, 1)], ids=str)
+def test_a_neurite_along_a_plane_between_blocks_has_one_line(tmp_path, monkeypatch, corner):
+    """It winds about the edge of four blocks, in the middle of a face, and beside the edge."""
+    labels = np.zeros((62, 66, 110), np.uint64)
+    z, y = BLOCK.z - corner[0], BLOCK.y - corner[1]
+    for x in range(8, 102):
+        at = z + 3 * np.sin(x / 9), y + 3 * np.cos(x / 13), x
+        labels[ball(labels.shape, at, 4)] = 7
+    lengths = []
+    for name, block in (('one', Xyz(200, 200, 200)), ('many', BLOCK)):
+        monkeypatch.setattr(skeletons, '_BLOCK', block)
+        pyramid = exported(tmp_path / name, labels, voxel_size=VOXEL)
+        maker = Skeletons(pyramid, SkeletonConfig(True, voxel=10))
+        make(maker, InProcess(), quiet=True)
+        lengths.append(read_measures(maker.folder)[7][0])
+    assert lengths[1] == pytest.approx(lengths[0], rel=0.15)
+
+
 def test_distances_are_those_of_the_whole_volume(tmp_path):
     """A sheet that is cut along its surface, and a bar that is cut across, beside a body."""
     labels = np.zeros((40, 50, 90), np.uint64)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ffn.export.trees import contract_bodies, remove_spurs
+from ffn.export.trees import contract_bodies, join_lines, remove_spurs
 
 
 def fork(*arms):
@@ -50,6 +50,52 @@ def test_forks_that_become_tips():
     edges = np.array([(0, 1), (1, 2), (0, 3), (0, 4), (2, 5), (2, 6)])
     _, left = remove_spurs(nodes, edges, np.full(7, 3.0), (1, 1, 1), 1.3)
     assert left.tolist() == [True, True, False, False, False, False]
+
+
+def joined_length(nodes, edges, reach, size=(1, 1, 1)):
+    nodes = np.array(nodes)
+    found = join_lines(nodes, np.array(edges), np.full(len(nodes), float(reach)), size)
+    assert len(np.unique(found[:, 1])) == len(found)  # each node has one before it
+    known = {tuple(sorted(edge)) for edge in edges}
+    assert all(tuple(sorted(edge)) in known for edge in found.tolist())
+    return float(np.linalg.norm((nodes[found[:, 0]] - nodes[found[:, 1]]) * size, axis=1).sum())
+
+
+def ladder(count, apart, rungs):
+    """Two lines beside each other along x, that meet at the rungs."""
+    nodes = [(x, y, 0) for y in (0, apart) for x in range(count)]
+    edges = [(x + y, x + y + 1) for y in (0, count) for x in range(count - 1)]
+    return nodes, edges + [(x, x + count) for x in rungs]
+
+
+@pytest.mark.parametrize('rungs', [(20,), (0, 40), (0, 40, 3, 17, 18), (0, 40, *range(1, 40))])
+def test_of_lines_beside_each_other_one_stays(rungs):
+    nodes, edges = ladder(41, 2, rungs)
+    assert joined_length(nodes, edges, 3) == pytest.approx(41, abs=1)
+    assert joined_length(nodes, edges, 1.5) == pytest.approx(81, abs=1)  # too far for one line
+    assert joined_length(nodes, edges, 6, (2, 2, 2)) == pytest.approx(82, abs=2)
+
+
+def test_of_a_ring_all_is_reached_and_of_each_component_something_stays():
+    angles = np.arange(60) * 2 * np.pi / 60
+    ring = np.stack([100 * np.cos(angles), 100 * np.sin(angles), 0 * angles], axis=1).round()
+    nodes = np.concatenate([ring, ring + np.array([0, 0, 1])])  # near, but nothing joins them
+    edges = [(i, (i + 1) % 60) for i in range(60)]
+    one = joined_length(ring, edges, 12)
+    assert one == pytest.approx(2 * np.pi * 100, abs=25)  # but where it is open
+    both = joined_length(nodes, edges + [(a + 60, b + 60) for a, b in edges], 12)
+    assert both == pytest.approx(2 * one, abs=25)
+
+
+def test_lines_that_are_shorter_than_the_reach_stay():
+    nodes, edges = fork(5, 4)
+    assert joined_length(nodes, edges, 50) == 9
+    assert joined_length(np.vstack([nodes, (100, 0, 0)]), edges, 0.5) == 9
+
+
+def test_branches_that_a_body_hides_are_left_out():
+    nodes, edges = fork(40, 4, 9)
+    assert joined_length(nodes, edges, 6) == 49
 
 
 def test_lines_within_a_body_become_one_node():
