@@ -17,8 +17,9 @@ import uuid
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from absl import logging
 
@@ -125,7 +126,8 @@ def open_journal(path: str | Path, base: Base, who: str = '') -> Iterator[Journa
         journal, whole = _parse(path.read_bytes(), path)
         base.check_same(journal.base, path)
         _set_torn_line_aside(path, whole)
-        with path.open('ab') as file:
+        # Unbuffered: of a line that could not be written, a buffer would write the rest later.
+        with path.open('ab', buffering=0) as file:
             yield JournalWriter(path, file, journal, who)
 
 
@@ -137,10 +139,11 @@ class JournalWriter:
       base: the segmentation.
     """
 
-    def __init__(self, path: Path, file: IO[bytes], journal: Journal, who: str):
+    def __init__(self, path: Path, file: FileIO, journal: Journal, who: str):
         """Takes the open file; see `open_journal`."""
         self.path, self.base = path, journal.base
         self._file, self._who = file, who
+        self._size = os.fstat(file.fileno()).st_size
         self._edits = list(journal.edits)
         self._lock = threading.Lock()
 
@@ -162,17 +165,23 @@ class JournalWriter:
         """
         with self._lock:
             edit = Edit(number or new_number(), round(time.time(), 3), what, self._who)
-            line, before = _line(len(self._edits) + 1, edit.as_json()), self._file.tell()
+            line = _line(len(self._edits) + 1, edit.as_json())
             try:
-                self._file.write(line)
-                self._file.flush()
-                os.fsync(self._file.fileno())
+                self._append(line)
             except OSError:
                 with contextlib.suppress(OSError):
-                    self._file.truncate(before)
+                    self._file.truncate(self._size)
                 raise
+            self._size += len(line)
             self._edits.append(edit)
             return edit
+
+    def _append(self, line: bytes) -> None:
+        self._file.truncate(self._size)  # if that was not possible when an edit failed
+        rest = memoryview(line)
+        while rest:
+            rest = rest[self._file.write(rest) :]
+        os.fsync(self._file.fileno())
 
 
 def new_number() -> str:

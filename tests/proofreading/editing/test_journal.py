@@ -19,6 +19,7 @@ from ffn.proofreading.editing.journal import (
 )
 from ffn.utils.errors import UserError
 from tests.conftest import ROOT
+from tests.full_disk import files_of_at_most
 from tests.proofreading.samples import decision, done, edit, merge, note, number, split, undo
 
 BASE = Base('labels.h5:labels', 'stamp', 'table')
@@ -51,6 +52,32 @@ def test_edits_are_added_one_by_one(tmp_path):
     assert {one.who for one in found} == {'Bob'}
     assert found[0].time <= found[2].time <= time.time() + 1
     assert not list(path.parent.glob('.*')), 'the lock is left behind'
+
+
+@pytest.mark.parametrize('room', [0, 60])
+def test_an_edit_for_which_the_disk_is_full_is_none(tmp_path, room):
+    path = tmp_path / 'j.jsonl'
+    with open_journal(path, BASE) as journal:
+        journal.add(done(7))
+        before = path.read_bytes()
+        for what in (done(8), note(9, 'the longer, the later')):
+            with files_of_at_most(len(before) + room), pytest.raises(OSError, match='large'):
+                journal.add(what)
+            assert path.read_bytes() == before
+        assert journal.add(done(10)) == read_journal(path).edits[1]
+        with files_of_at_most(path.stat().st_size + room), pytest.raises(OSError, match='large'):
+            journal.add(done(11))
+    assert [one.what for one in read_journal(path).edits] == [done(7), done(10)]
+
+
+def test_what_a_failed_edit_has_left_is_removed_by_the_next_one(tmp_path):
+    path = tmp_path / 'j.jsonl'
+    with open_journal(path, BASE) as journal:
+        journal.add(done(7))
+        with path.open('ab') as file:  # as where the line could not be taken back either
+            file.write(b'{"n": 2, "number": ')
+        journal.add(done(8))
+    assert [one.what for one in read_journal(path).edits] == [done(7), done(8)]
 
 
 def test_one_writer_at_a_time(tmp_path):
