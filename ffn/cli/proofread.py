@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from absl import logging
 
@@ -15,6 +17,11 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz, parse_voxel_size
 from ffn.utils.settings import section, setting
 from ffn.utils.signals import stop_on_signal
+from ffn.volumes.units import KnownVoxelSize
+
+if TYPE_CHECKING:
+    from ffn.proofreading.editing.proofreading import Proofreading
+    from ffn.proofreading.viewing.viewer import Viewer
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,16 @@ class Proofread:
 
 def run(command: Proofread) -> None:
     """Serves the viewer until it is interrupted."""
+    with open_session(command) as (viewer, _):
+        print(f'open {viewer.url}', flush=True)
+        stop = threading.Event()
+        with stop_on_signal(stop):
+            stop.wait()
+
+
+@contextlib.contextmanager
+def open_session(command: Proofread) -> Iterator[tuple[Viewer, Proofreading]]:
+    """Opens the session and a viewer in which keys edit it."""
     try:
         from ffn.proofreading.editing.proofread_actions import ProofreadActions
         from ffn.proofreading.viewing.viewer import Viewer
@@ -60,7 +77,7 @@ def run(command: Proofread) -> None:
     from ffn.proofreading.editing.proofreading import Proofreading
     from ffn.proofreading.editing.queue_table import read_queue
     from ffn.proofreading.viewing.agreement import agree
-    from ffn.proofreading.viewing.things import open_layer
+    from ffn.proofreading.viewing.things import layer_of, open_layer
 
     queue = read_queue(command.queue) if command.queue else []
     with (
@@ -69,22 +86,21 @@ def run(command: Proofread) -> None:
         Viewer(command.port) as viewer,
     ):
         volume = opened.require_labels()
+        layers = [layer_of(volume, command.volume.labels, 'labels', 'labels')]
+        if command.image:
+            layers.append(open_layer(command.image, 'image', 'image'))
+        *images, labels = agree(layers, command.voxel_size)
+        if labels.voxel_size is not None:  # cuts are made in what is seen
+            volume = volume.with_voxel_size(KnownVoxelSize(labels.voxel_size, 'as it is shown'))
         session = Proofreading(volume, command.volume.table, journal, queue, command.max_cut_voxels)
         for problem in session.objects.problems:
             logging.warning('%s', problem)
-        if command.image:
-            shown = open_layer(command.image, 'image', 'image')
-        else:  # whatever comes first decides scale and place of the view
-            shown = replace(open_layer(command.volume.labels, 'labels', 'base'), visible=False)
-        for layer in agree([shown], command.voxel_size):
-            viewer.add(layer)
-        with ProofreadActions(viewer, session):
+        for image in images:
+            viewer.add(image)
+        with ProofreadActions(viewer, session, labels):
             if command.position is not None:
                 viewer.look_at(command.position)
-            print(f'open {viewer.url}', flush=True)
-            stop = threading.Event()
-            with stop_on_signal(stop):
-                stop.wait()
+            yield viewer, session
 
 
 def main(argv: Sequence[str] | None = None) -> None:

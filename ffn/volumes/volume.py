@@ -177,6 +177,12 @@ class Volume:
             volume.unlabelled, volume._clears = rule, True
         return volume
 
+    def with_voxel_size(self, size: KnownVoxelSize) -> Volume:
+        """Returns the volume with a voxel size in place of the one that it states, if it states one."""
+        volume = copy.copy(self)
+        volume.voxel_size = size
+        return volume
+
     def as_stored(self) -> Volume:
         """Returns the volume as [z, y, x], whose labels, if it has labels, are read as they are stored.
 

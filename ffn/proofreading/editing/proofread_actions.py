@@ -4,7 +4,7 @@
 
     with Viewer() as viewer, open_journal(path, base) as journal:
         viewer.add(image)
-        with ProofreadActions(viewer, Proofreading(volume, table, journal, queue)):
+        with ProofreadActions(viewer, Proofreading(volume, table, journal, queue), labels):
             ...
 
 Handlers of keys run in the web server's thread and only post to a thread here: a segment that is cut takes seconds.
@@ -23,6 +23,7 @@ from absl import logging
 
 from ffn.proofreading.editing.proofread_layers import PLACE, SIDES, ProofreadLayers
 from ffn.proofreading.editing.proofreading import Proofreading
+from ffn.proofreading.viewing.layers import Layer
 from ffn.proofreading.viewing.viewer import Viewer
 from ffn.utils.errors import UserError, reason
 from ffn.utils.geometry import Xyz
@@ -48,15 +49,20 @@ NOTE = 'look again'
 class ProofreadActions(contextlib.AbstractContextManager['ProofreadActions']):
     """What a viewer and a session do together; ends with the context, before either of them does."""
 
-    def __init__(self, viewer: Viewer, session: Proofreading):
+    def __init__(self, viewer: Viewer, session: Proofreading, labels: Layer):
         """Adds layers and keys to a viewer, and shows the first place of the queue.
 
         Args:
-          viewer: with an image, or nothing yet.
+          viewer: with an image, or nothing yet; it counts voxels of the labels from here on, as edits do.
           session: what keys edit.
+          labels: the volume of the session as a layer, which is not shown: how large its voxels are, where to begin,
+            and its coarser scales.
         """
         self._viewer, self._session = viewer, session
-        self._layers = ProofreadLayers(session.volume, viewer.voxel_size)
+        viewer.show_all(labels)
+        self._layers = ProofreadLayers(
+            session.volume, viewer.voxel_size, labels.coarser, viewer.tell
+        )
         self._first: Xyz | None = None  # of a merge
         self._sides: tuple[list[Xyz], list[Xyz]] = ([], [])
         self._posted = ThreadPoolExecutor(1, 'proofreading')

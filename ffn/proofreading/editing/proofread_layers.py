@@ -6,7 +6,7 @@ cut, the layer gets another source, since Neuroglancer does not fetch the meshes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import neuroglancer
@@ -14,9 +14,10 @@ import numpy as np
 from neuroglancer import equivalence_map, viewer_state
 
 from ffn.proofreading.editing.cut_masks import CutLabels
+from ffn.proofreading.editing.cut_scales import read_coarse
 from ffn.proofreading.editing.edits import Cut, Note
 from ffn.proofreading.editing.objects import Objects
-from ffn.proofreading.viewing.sources import ServedArray, coordinate_space
+from ffn.proofreading.viewing.sources import Level, ServedArray, coordinate_space, find_factors
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.volume import Volume
 
@@ -36,19 +37,19 @@ class _Equivalences(equivalence_map.EquivalenceMap):
 
 
 class _Segments:
-    """The base volume with the parts that were cut off, as an array [x, y, z] that is read when it is indexed."""
+    """A scale of the base volume with the parts that were cut off, as an array [x, y, z] that is read when it is indexed."""
 
     dtype = np.dtype(np.uint64)
 
-    def __init__(self, volume: Volume, labels: CutLabels):
+    def __init__(self, volume: Volume, labels: CutLabels, factors: Xyz):
         self.shape = tuple(volume.box.size)
-        self._volume, self._labels = volume, labels
+        self._volume, self._labels, self._factors = volume, labels, factors
 
     def __getitem__(self, index: tuple[slice, slice, slice]) -> np.ndarray:
         spans = [part.indices(n) for part, n in zip(index, self.shape, strict=True)]
         start = [span[0] + s for span, s in zip(spans, self._volume.box.start, strict=True)]
         box = Box(Xyz(*start), Xyz(*(span[1] - span[0] for span in spans)))
-        return self._labels.read(self._volume, box).T
+        return read_coarse(self._labels, self._volume, box, self._factors).T
 
     def transpose(self) -> np.ndarray:
         """All of it, [z, y, x], for meshes."""
@@ -58,14 +59,23 @@ class _Segments:
 class ProofreadLayers:
     """The layers of a session in a viewer."""
 
-    def __init__(self, volume: Volume, voxel_size: tuple[float, float, float]):
+    def __init__(
+        self,
+        volume: Volume,
+        voxel_size: tuple[float, float, float],
+        coarser: Sequence[Volume] = (),
+        tell: Callable[[str], None] = lambda text: None,
+    ):
         """Takes the base volume.
 
         Args:
           volume: labels.
           voxel_size: x, y, z nanometres.
+          coarser: the same at other scales.
+          tell: see `ServedArray`.
         """
         self._volume, self._voxel_size = volume, voxel_size
+        self._coarser, self._tell = coarser, tell
         self._cuts: tuple[Cut, ...] | None = None
 
     def add_to(self, state: Any, labels: CutLabels, objects: Objects) -> None:
@@ -94,9 +104,7 @@ class ProofreadLayers:
             return
         layer = state.layers[SEGMENTS].layer
         if labels.cuts != self._cuts:
-            array = _Segments(self._volume, labels)
-            start = self._volume.box.start
-            layer.source = [ServedArray(array, start, self._voxel_size, labels=True)]
+            layer.source = [self._serve(labels)]
             self._cuts = labels.cuts
         # A part whose cut was undone has no mesh, for which the viewer would wait.
         gone = objects.parts - {cut.new for cut in labels.cuts}
@@ -104,6 +112,15 @@ class ProofreadLayers:
         chosen = [objects.object_of(one) for one in shown if one not in gone]
         layer.equivalences = _Equivalences(_groups(objects, chosen))
         layer.segments = sorted(set(chosen))
+
+    def _serve(self, labels: CutLabels) -> ServedArray:
+        levels = []
+        for one in self._coarser:
+            factors = Xyz(*find_factors(self._volume, one))
+            levels.append(Level(factors, _Segments(one, labels, factors), one.box.start))
+        array = _Segments(self._volume, labels, Xyz(1, 1, 1))
+        start = self._volume.box.start
+        return ServedArray(array, start, self._voxel_size, True, self._tell, levels)
 
     def draw_points(self, state: Any, name: str, points: Sequence[Xyz]) -> None:
         """Shows points in one of the layers for these."""

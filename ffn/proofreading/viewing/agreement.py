@@ -19,7 +19,8 @@ def agree(
 ) -> list[Layer]:
     """Makes layers fit together: images first, names that differ, a voxel size for each; tells what is doubtful.
 
-    Truth is hidden at first where there is a segmentation to be seen.
+    Truth is hidden at first where there is a segmentation to be seen. Places count the voxels of the last segmentation,
+    if there is one: what finds them has looked at it.
 
     Args:
       layers: to be shown in one viewer.
@@ -28,13 +29,14 @@ def agree(
       of_request: that of the request that they are shown for; those that are stored with none have it.
     """
     layers = sorted(layers, key=lambda layer: KINDS.index(layer.kind))
-    # The voxels of tables and of skeletons are those of the volumes.
     volumes = [layer for layer in layers if layer.kind not in ('annotations', 'skeletons')]
     known = [layer for layer in layers if layer.voxel_size is not None]
     sizes = [(layer.name, layer.voxel_size) for layer in known]
     if of_request is not None:
         sizes.insert(0, ('the request', of_request))
     size = given or (sizes[0][1] if sizes else None)
+    labels = [layer for layer in volumes if layer.kind == 'labels']
+    of_places = (labels[-1].voxel_size if labels else None) or size
     if given is None:
         _tell_sizes(sizes)
         unknown = [layer.name for layer in volumes if layer.voxel_size is None]
@@ -45,13 +47,22 @@ def agree(
             logging.warning(
                 'no voxel size is stored with %s; %s: %s', ', '.join(unknown), taken, advice
             )
-    segmentations = [layer for layer in volumes if layer.kind == 'labels' and layer.visible]
+        if not same_size(of_places or (), size or ()):
+            for layer in layers:
+                if layer.kind == 'annotations' and layer.voxel_size is None:
+                    logging.warning(
+                        '%s: places are taken to count the voxels of %s',
+                        layer.name,
+                        labels[-1].name,
+                    )
+    segmentations = [layer for layer in labels if layer.visible]
     names: dict[str, int] = {}
     fitted = []
     for layer in layers:
         count = names[layer.name] = names.get(layer.name, 0) + 1
         name = layer.name if count == 1 else f'{layer.name} {count}'
-        chosen = given or layer.voxel_size or size or (1.0, 1.0, 1.0)
+        own = layer.voxel_size or (of_places if layer.kind == 'annotations' else size)
+        chosen = given or own or (1.0, 1.0, 1.0)
         hidden = layer.name == TRUTH and len(segmentations) > 1
         fitted.append(
             replace(layer, name=name, voxel_size=chosen, visible=layer.visible and not hidden)

@@ -68,7 +68,7 @@ class _Transposed:
         return np.ascontiguousarray(self[(slice(None),) * 3].T)
 
 
-class _Level(NamedTuple):
+class Level(NamedTuple):
     """A scale that is stored.
 
     Attributes:
@@ -95,6 +95,7 @@ class ServedArray(local_volume.LocalVolume):
         voxel_size: Sequence[float],
         labels: bool,
         tell: Callable[[str], None] = lambda text: None,
+        coarser: Sequence[Level] = (),
     ):
         """Takes the array.
 
@@ -104,6 +105,7 @@ class ServedArray(local_volume.LocalVolume):
           voxel_size: x, y, z nanometres.
           labels: whether it is a segmentation.
           tell: is called with what the user should know, in any thread.
+          coarser: the same at other scales, from which distant views are read.
         """
         super().__init__(
             data=array_xyz,
@@ -116,7 +118,7 @@ class ServedArray(local_volume.LocalVolume):
             max_downsampling=math.inf,
         )
         self._tell = tell
-        self._levels = [_Level((1, 1, 1), self.data, [int(n) for n in start_xyz])]
+        self._levels = [Level((1, 1, 1), self.data, [int(n) for n in start_xyz]), *coarser]
         self._voxels = math.prod(self.shape)
         self._limit = _DOWNSAMPLING if self._voxels <= _SMALL else _DOWNSAMPLING_OF_LARGE
 
@@ -214,14 +216,15 @@ class ServedVolume(ServedArray):
           coarser: the same at other scales, from which distant views are read.
           tell: see `ServedArray`.
         """
-        super().__init__(_Transposed(volume, labels), volume.box.start, voxel_size, labels, tell)
-        self._levels += [
-            _Level(_find_factors(volume, one), _Transposed(one, labels), one.box.start)
+        levels = [
+            Level(find_factors(volume, one), _Transposed(one, labels), one.box.start)
             for one in coarser
         ]
+        array = _Transposed(volume, labels)
+        super().__init__(array, volume.box.start, voxel_size, labels, tell, levels)
 
 
-def _find_factors(fine: Volume, coarse: Volume) -> list[int]:
+def find_factors(fine: Volume, coarse: Volume) -> list[int]:
     """How many voxels x, y, z of one scale are one of another."""
     sizes: tuple[Sequence[float], Sequence[float]] = coarse.shape_zyx.xyz, fine.shape_zyx.xyz
     if fine.voxel_size is not None and coarse.voxel_size is not None:

@@ -151,7 +151,18 @@ def open_layer(spec: str, kind: Kind | None = None, name: str = '') -> Layer:
         kind = 'labels' if volume.dtype.name in _LABELS else 'image'
         logging.info('%s holds %s and is shown as %s', spec, volume.dtype, kind)
     volume = volume.require_labels() if kind == 'labels' else volume
-    name = name or short_name(spec)
+    return layer_of(volume, spec, kind, name or short_name(spec))
+
+
+def layer_of(volume: Volume, spec: str, kind: Kind, name: str) -> Layer:
+    """The layer of a volume that is open, with the coarser scales that are stored with it.
+
+    Args:
+      volume: labels, as `Volume.require_labels` returns them, or a single channel.
+      spec: what it was opened by.
+      kind: how it is shown.
+      name: of the layer.
+    """
     size = volume.voxel_size.xyz if volume.voxel_size else None
     folder, scales = find_precomputed(spec, kind), _open_scales(spec, kind)
     coarsest = min((volume, *scales), key=lambda one: math.prod(one.box.size))

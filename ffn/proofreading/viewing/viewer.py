@@ -118,11 +118,9 @@ class Viewer:
         self._names.append(layer.name)
         if layer.kind == 'labels':
             self._labels.append(layer.name)
-        first = self._voxel_size is None and layer.box is not None
+        if self._voxel_size is None:
+            self.show_all(layer)
         with self.neuroglancer.txn() as state:
-            if first and layer.box is not None:
-                self._voxel_size = size
-                _show_all(state, layer, size)
             state.layers.append(name=layer.name, layer=drawn, visible=layer.visible)
 
     def _draw(self, layer: Layer, size: tuple[float, float, float]) -> Any:
@@ -248,6 +246,13 @@ class Viewer:
         """Moves the view; `place` is a voxel of the viewer's coordinates."""
         with self.neuroglancer.txn() as state:
             state.position = [n + 0.5 for n in place]  # voxel i extends from i to i + 1
+
+    def show_all(self, layer: Layer) -> None:
+        """Lets a layer, added or not, decide scale and place of the view, whose coordinates are its voxels then."""
+        if layer.box is not None:
+            self._voxel_size = layer.voxel_size or self.voxel_size
+            with self.neuroglancer.txn() as state:
+                _show_all(state, layer, self._voxel_size)
 
     def show(self, box: Box) -> None:
         """Moves the view so that a panel shows all of a box, in voxels of the viewer's coordinates."""

@@ -62,9 +62,10 @@ def proofreading(browser, size):
         Viewer() as viewer,
     ):
         session = Proofreading(opened.require_labels(), proofread_volume.table, journal)
-        for layer in agree([open_layer('v.h5:raw', 'image')], None):
-            viewer.add(layer)
-        with ProofreadActions(viewer, session), browser.open(viewer, size) as view:
+        layers = [open_layer('v.h5:raw', 'image'), open_layer('v.h5:labels', 'labels')]
+        image, labels = agree(layers, None)
+        viewer.add(image)
+        with ProofreadActions(viewer, session, labels), browser.open(viewer, size) as view:
             yield session, viewer, view, journal
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -268,6 +269,27 @@ def test_doubts_are_told(said):
     assert 'they do not overlap' in said.pop()
     agree([make(size=None), make('two', (8, 8, 40))], (8, 8, 40))
     assert not said
+
+
+def test_places_count_the_voxels_of_the_segmentation(volume, said):
+    points = open_points(write_points(volume.parent))
+    seeds = replace(points, name='seeds', voxel_size=(2.0, 2.0, 20.0))
+    image, truth = make('image', (4, 4, 40)), make('truth', (16, 16, 40), kind='labels')
+    labels = make('labels', (8, 8, 40), kind='labels')
+
+    def size_of_places(*layers):
+        said.clear()
+        first, second = agree([*layers, points, seeds], None)[-2:]
+        assert second.voxel_size == seeds.voxel_size
+        return first.voxel_size
+
+    assert size_of_places(image, truth, labels) == labels.voxel_size
+    assert said[-1] == 'points: places are taken to count the voxels of labels'
+    assert size_of_places(image, replace(labels, voxel_size=None)) == image.voxel_size
+    assert size_of_places(image) == image.voxel_size
+    assert size_of_places(replace(image, voxel_size=None), labels) == labels.voxel_size
+    assert not any('places are' in line for line in said)
+    assert {layer.voxel_size for layer in agree([image, labels, points], (1, 2, 3))} == {(1, 2, 3)}
 
 
 def test_contrast():
