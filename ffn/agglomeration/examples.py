@@ -18,6 +18,7 @@ from scipy.cluster.hierarchy import DisjointSet
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz
+from ffn.volumes.provenance import check_made_from
 
 _REQUIRED = ('id_a', 'id_b', 'label')
 _COLUMNS = ('id_a', 'id_b', 'x', 'y', 'z', 'label', 'source', 'made_from')
@@ -84,12 +85,8 @@ def read_examples(path: str | Path, made_from: str) -> list[tuple[Pair, bool]]:
             )
         found = []
         for row in reader:
-            theirs = row.get('made_from')
-            if made_from and theirs and theirs != made_from:
-                raise UserError(
-                    f'{path} is about another segmentation (made from {theirs[:12]}, and the one of the request '
-                    f'from {made_from[:12]}); its ids mean nothing there'
-                )
+            theirs = row.get('made_from') or ''
+            check_made_from(path, theirs, made_from, 'leave it out')
             found.append((_pair(row['id_a'], row['id_b']), _label(row['label'])))
     except UserError:
         raise

@@ -39,6 +39,19 @@ def check_leading_zero(number: str, what: str) -> None:
         )
 
 
+def told_apart(first: str, second: str, length: int = 12) -> tuple[str, str]:
+    """Shortens two texts, such as digests, to their beginnings and to where they begin to differ, if they do."""
+    pairs = enumerate(zip(first, second, strict=False))
+    same = next((n for n, (a, b) in pairs if a != b), min(len(first), len(second)))
+
+    def shortened(text: str) -> str:
+        if len(text) <= length:
+            return text
+        return f'{text[:length]}…' + (text[same:][:length] if same >= length else '')
+
+    return shortened(first), shortened(second)
+
+
 def check_folder(path: str, what: str) -> None:
     """Refuses a URL where a folder is expected: it would be taken for a folder `gs:` of this machine.
 

@@ -25,6 +25,7 @@ from ffn.utils.atomic import write_json
 from ffn.utils.checksums import digest, sealed, unsealed
 from ffn.utils.errors import UserError, reason
 from ffn.utils.npz import DAMAGES
+from ffn.utils.texts import told_apart
 from ffn.volumes.hdf5 import open_hdf5
 from ffn.volumes.hdf5_links import find_dataset
 from ffn.volumes.opened_array import CONTENT, MADE_FROM, MADE_FROM_FILE
@@ -135,17 +136,17 @@ def differences(stored: Any, given: Any, at_most: int = 3) -> str:
     """Names what differs between two configurations, in one line; '' if nothing does."""
     first, second = dict(_leaves(stored)), dict(_leaves(given))
     names = [name for name in {**first, **second} if first.get(name) != second.get(name)]
+    pairs = [(name, _shown(first, name), _shown(second, name)) for name in names[:at_most]]
     shown = [
-        f'{name} is {_shown(first, name)} there and {_shown(second, name)} here'
-        for name in names[:at_most]
+        '{} is {} there and {} here'.format(name, *told_apart(there, here, 100))
+        for name, there, here in pairs
     ]
     more = [f'{len(names) - at_most} more'] if len(names) > at_most else []
     return ' '.join(', '.join(shown + more).split())
 
 
 def _shown(values: Mapping[str, Any], name: str) -> str:
-    text = str(values.get(name, 'not set')) or 'empty'
-    return text if len(text) < 120 else f'{text[:100]} …'
+    return str(values.get(name, 'not set')) or 'empty'
 
 
 def _leaves(value: Any, name: str = '') -> Iterator[tuple[str, Any]]:
@@ -197,6 +198,26 @@ def read_input_stamp(source: str | VolumeSource) -> str:
     if not found.get('complete', True):
         raise UserError(f'{name} is not complete; run the command that writes it to its end')
     return str(found.get('made_from') or found.get('content', ''))
+
+
+def check_made_from(path: str | Path, theirs: str, ours: str, advice: str) -> None:
+    """Refuses a table about the segments of another segmentation.
+
+    Args:
+      path: of the table.
+      theirs: stamp of the segmentation that it is about; '' where that is unknown.
+      ours: stamp of the segmentation that it is to be used with; '' likewise.
+      advice: what to do.
+
+    Raises:
+      UserError: both are known and differ.
+    """
+    if theirs and ours and theirs != ours:
+        first, second = told_apart(theirs, ours)
+        raise UserError(
+            f'{path} is about another segmentation (made from {first}, and not from {second}); its ids mean nothing '
+            f'there; {advice}'
+        )
 
 
 def foreign_state(spec: str) -> str:

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from ffn.utils.errors import UserError
-from ffn.utils.texts import parse_json, parse_object
+from ffn.utils.texts import parse_json, parse_object, told_apart
 
 
 @pytest.mark.parametrize('text', ['{"a": 1, "a": 1}', '[{"b": {"c": 1, "a": 2, "a": {}}}]'])
@@ -55,3 +55,17 @@ def test_an_object_with_many_keys_takes_no_more_than_a_moment():
 def test_a_damaged_object(data, why):
     with pytest.raises(UserError, match=f'^a/info is damaged: {why}$'):
         parse_object(data, 'a/info')
+
+
+@pytest.mark.parametrize(
+    ('first', 'second', 'shown'),
+    [
+        ('abc', 'abd', ('abc', 'abd')),
+        ('', 'abcdefgh', ('', 'abcde…')),
+        ('abcdefgh', 'abXdefgh', ('abcde…', 'abXde…')),
+        ('abcdefghijklmnop', 'abcdefgXijklmnop', ('abcde…hijkl', 'abcde…Xijkl')),
+        ('abcde', 'abcdefg', ('abcde', 'abcde…fg')),
+    ],
+)
+def test_what_differs_late_is_told_apart(first, second, shown):
+    assert told_apart(first, second, 5) == shown

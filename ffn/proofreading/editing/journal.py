@@ -27,6 +27,7 @@ from ffn.proofreading.editing.edits import Edit, What
 from ffn.utils.atomic import atomic_path, free_path
 from ffn.utils.errors import UserError, reason
 from ffn.utils.locks import exclusive_file
+from ffn.utils.texts import told_apart
 
 FORMAT = 1
 _ADVICE = 'restore it from a copy, or remove the lines from there on'
@@ -59,14 +60,16 @@ class Base:
         if self.made_from != other.made_from or (
             self.labels != other.labels and not self.made_from
         ):
+            theirs, ours = told_apart(other.made_from, self.made_from)
             raise UserError(
-                f'{path} is about {other.labels} (made from {other.made_from[:12] or "unknown"}), and not about '
-                f'{self.labels} (made from {self.made_from[:12] or "unknown"}); its ids mean nothing there'
+                f'{path} is about {other.labels} (made from {theirs or "unknown"}), and not about '
+                f'{self.labels} (made from {ours or "unknown"}); its ids mean nothing there'
             )
         if self.joined != other.joined:
+            theirs, ours = told_apart(other.joined, self.joined)
             raise UserError(
-                f'{path} was begun with another --merges table (digest {other.joined[:12] or "none"}, here '
-                f'{self.joined[:12] or "none"}); give that one'
+                f'{path} was begun with another --merges table (digest {theirs or "none"}, here '
+                f'{ours or "none"}); give that one'
             )
 
 

@@ -93,6 +93,10 @@ def test_one_writer_at_a_time(tmp_path):
     ('base', 'words'),
     [
         (Base('labels.h5:labels', 'other', 'table'), 'its ids mean nothing there'),
+        (
+            Base('labels.h5:labels', 'stamp' * 9 + '1', 'table'),
+            r'made from stamp\), and .* stampstampst…',
+        ),
         (Base('labels.h5:labels', 'stamp', ''), 'another --merges table'),
     ],
 )
