@@ -14,7 +14,7 @@ from ffn.agglomeration.merges import write_equivalences
 from ffn.cli.flags import add_settings, make_parser, read_settings
 from ffn.distributed.pool import PoolConfig
 from ffn.proofreading.editing.apply import EditedVolume, check_done
-from ffn.proofreading.editing.cut_masks import CutLabels, masks_folder
+from ffn.proofreading.editing.cut_masks import CutLabels, check_masks, masks_folder
 from ffn.proofreading.editing.edits import Edit
 from ffn.proofreading.editing.examples import find_examples
 from ffn.proofreading.editing.merge_table import MergeTable
@@ -116,6 +116,8 @@ def run(command: ApplyEdits) -> Objects:
     objects = replay(table.neighbours(), journal.edits)
     for problem in objects.problems:
         logging.warning('%s', problem)
+    if command.volumes or command.notes:
+        check_masks(command.edits, objects.cuts)
     outputs = _check_outputs(command, objects)
     _write_tables(command, table, journal.edits, objects)
     if outputs:

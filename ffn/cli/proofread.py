@@ -73,16 +73,18 @@ def open_session(command: Proofread) -> Iterator[tuple[Viewer, Proofreading]]:
         raise UserError(
             'ffn proofread needs Neuroglancer: pip install "flood-filling-networks[view]"'
         ) from error
+    from ffn.proofreading.editing.cut_masks import check_masks
     from ffn.proofreading.editing.journal import open_journal
     from ffn.proofreading.editing.proofreading import Proofreading
     from ffn.proofreading.editing.queue_table import read_queue
     from ffn.proofreading.viewing.agreement import agree
     from ffn.proofreading.viewing.things import layer_of, open_layer
 
-    queue = read_queue(command.queue) if command.queue else []
+    base = command.volume.base
+    queue = read_queue(command.queue, base.made_from) if command.queue else []
     with (
         command.volume.source.open() as opened,
-        open_journal(command.edits, command.volume.base, command.who) as journal,
+        open_journal(command.edits, base, command.who) as journal,
         Viewer(command.port) as viewer,
     ):
         volume = opened.require_labels()
@@ -93,6 +95,7 @@ def open_session(command: Proofread) -> Iterator[tuple[Viewer, Proofreading]]:
         if labels.voxel_size is not None:  # cuts are made in what is seen
             volume = volume.with_voxel_size(KnownVoxelSize(labels.voxel_size, 'as it is shown'))
         session = Proofreading(volume, command.volume.table, journal, queue, command.max_cut_voxels)
+        check_masks(command.edits, session.objects.cuts)
         for problem in session.objects.problems:
             logging.warning('%s', problem)
         for image in images:

@@ -103,7 +103,7 @@ def run(command: QueueCommand) -> list[Queued]:
                 volume.source, made, made.identity(), doubt, folder, pool, command.quiet
             )
     queue = make_queue(command.config, volume.table, objects, segments, report, others)
-    write_queue(command.output, queue)
+    write_queue(command.output, queue, volume.base.made_from)
     if command.objects:
         facts = object_facts(objects, segments, volume.table, agreement(others))
         write_objects(command.objects, facts)

@@ -7,10 +7,11 @@ import pytest
 pytest.importorskip('neuroglancer')
 import neuroglancer
 
-from ffn.cli import proofread
+from ffn.cli import apply_edits, proofread
 from ffn.proofreading.editing.cut_masks import load_mask, masks_folder
 from ffn.proofreading.editing.journal import read_journal
 from ffn.proofreading.editing.proofread_volume import ProofreadVolume
+from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz
 
 SIZE, FINE = (8.0, 8.0, 30.0), (4.0, 4.0, 30.0)
@@ -67,13 +68,33 @@ def test_the_view_counts_voxels_of_the_labels(folder, caplog, image, told):
     assert told or not caplog.text
 
 
+def cut(labels, **settings):
+    """Cuts the two bodies apart; returns the cut."""
+    with open_session(labels, **settings) as (viewer, session):
+        press(viewer, 'digit1', [15.5, 30.5, 10.5])
+        press(viewer, 'digit2', [75.5, 30.5, 10.5])
+        press(viewer, 'keyx')
+    (made,) = session.objects.cuts
+    return made
+
+
 def test_segments_are_cut_in_voxels_of_the_size_that_is_given(folder):
     """Voxels of 8 x 8 x 40 nm make the rod narrower than the sheet, cubes the other way round."""
     for size, parted in ((None, 34), ((8.0, 8.0, 40.0), 56)):
-        with open_session('unsized', voxel_size=size) as (viewer, session):
-            press(viewer, 'digit1', [15.5, 30.5, 10.5])
-            press(viewer, 'digit2', [75.5, 30.5, 10.5])
-            press(viewer, 'keyx')
-        (cut,) = session.objects.cuts
-        assert load_mask(masks_folder('j.jsonl') / cut.mask).box.start.x == parted
+        made = cut('unsized', voxel_size=size)
+        assert load_mask(masks_folder('j.jsonl') / made.mask).box.start.x == parted
         (folder / 'j.jsonl').unlink()
+
+
+def test_a_journal_that_was_copied_without_its_masks(folder):
+    cut('labels')
+    masks_folder('j.jsonl').rename('elsewhere')
+    lost = r'lacks 1 of 1 masks.*belongs to j\.jsonl: copy it along'
+    with pytest.raises(UserError, match=lost), open_session('labels'):
+        pass
+    apply = ['--labels', 'v.h5:labels', '--edits', 'j.jsonl', '--quiet']
+    for more in (['--output_volume', 'c.h5:labels'], ['--notes', 'n.csv']):
+        with pytest.raises(UserError, match=lost):
+            apply_edits.main(apply + more)
+    assert not list(folder.glob('[cn].*')) + list(folder.glob('*.applied'))
+    apply_edits.main([*apply, '--equivalences', 'e.csv'])

@@ -42,6 +42,21 @@ def masks_folder(journal: str | Path) -> Path:
     return Path(f'{journal}.masks')
 
 
+def check_masks(journal: str | Path, cuts: Sequence[Cut]) -> None:
+    """Checks that the masks of a journal lie beside it, before anything is made of them.
+
+    Raises:
+      UserError: one does not, as where the journal was copied without them.
+    """
+    folder = masks_folder(journal)
+    lost = [cut.mask for cut in cuts if not (folder / cut.mask).is_file()]
+    if lost:
+        raise UserError(
+            f'{folder} lacks {len(lost)} of {len(cuts)} masks of segments that were cut, such as {lost[0]}; it belongs '
+            f'to {journal}: copy it along'
+        )
+
+
 def save_mask(folder: Path, mask: PartMask) -> str:
     """Writes a mask, unless it is there already.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ffn.proofreading.editing.journal import Base, Journal, read_journal
 from ffn.proofreading.editing.merge_table import MergeTable, read_merge_table
+from ffn.proofreading.editing.same_segmentation import check_merges
 from ffn.utils.settings import setting
 from ffn.volumes.provenance import read_input_stamp
 from ffn.volumes.specs import absolute_spec
@@ -45,10 +46,13 @@ class ProofreadVolume:
         """What journals about it begin with.
 
         Raises:
-          UserError: the volume is not complete.
+          UserError: the volume is not complete, or the table is about another one.
         """
         spec = absolute_spec(self.labels)
-        return Base(spec, read_input_stamp(spec), self.table.digest)
+        made_from = read_input_stamp(spec)
+        if self.merges:
+            check_merges(self.merges, self.table, self.source, made_from)
+        return Base(spec, made_from, self.table.digest)
 
     def read_journal(self, path: str | Path) -> Journal:
         """Reads a journal that is about this segmentation.

@@ -23,8 +23,9 @@ from ffn.proofreading.editing.edits import (
 )
 from ffn.proofreading.editing.journal import JournalWriter, new_number
 from ffn.proofreading.editing.merge_table import MergeTable
-from ffn.proofreading.editing.objects import active_edits, replay
+from ffn.proofreading.editing.objects import Objects, active_edits, replay
 from ffn.proofreading.editing.queue import Progress, Queued, measure_progress, was_joined
+from ffn.proofreading.editing.same_segmentation import segment_at
 from ffn.proofreading.editing.split import MAX_VOXELS, SplitInput, split_between, split_object
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz
@@ -135,10 +136,12 @@ class Proofreading:
           answer: 'right', 'wrong' or 'skip'.
 
         Raises:
-          UserError: there is no place left.
+          UserError: there is no place left, or other segments are there than the queue asks about.
         """
         if self.item is None:
             raise UserError('all places of the queue are judged')
+        if answer != 'skip':
+            self._check_fits(self.item.item)
         item, seconds = self.item.item, round(max(self._clock() - self._since, 0.0), 3)
         edit = self._put_right(item) if answer == 'wrong' and len(item.ids) == 2 else ''
         return self._add(Decision(item, answer, seconds, edit))
@@ -183,6 +186,18 @@ class Proofreading:
                 last = of
                 break
         return self._add(Undo(open_undos[last]))
+
+    def _check_fits(self, item: Item) -> None:
+        """Refuses a place whose ids are none of the objects there, now or before any edit."""
+        there = segment_at(self.volume, item.point) if item.ids else 0
+        objects = self.objects, Objects(self._joined)
+        if there is None or (
+            there and not any(there in one.members(i) for one in objects for i in item.ids)
+        ):
+            raise UserError(
+                f'the queue asks about {"-".join(map(str, item.ids))} at {item.point}, where '
+                f'{there or "no voxel"} is: it does not fit; run ffn queue again (k skips the place)'
+            )
 
     def _put_right(self, item: Item) -> str:
         a, b = item.ids

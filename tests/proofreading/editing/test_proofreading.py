@@ -174,6 +174,35 @@ def test_what_was_settled_by_hand_is_not_asked_in_the_next_session(opened):
     assert [one.item for one in (session, opened(QUEUE))] == [QUEUE[1]] * 2
 
 
+@pytest.mark.parametrize(
+    ('item', 'words'),
+    [
+        (Item('pair', (2, 4), PLACES[3]), 'asks about 2-4 at x,y,z 20,9,4, where 3 is'),
+        (Item('orphan', (3,), Xyz(0, 0, 99)), 'where no voxel is'),
+    ],
+)
+def test_a_place_of_another_segmentation_is_not_judged(opened, item, words):
+    session = opened([Queued(item, 9.0, 'apart'), *QUEUE])
+    for answer in ('right', 'wrong'):
+        with pytest.raises(UserError, match=words):
+            session.answer(answer)
+    assert objects(session) == [1, 1, 3, 4]
+    assert session.progress.judged == 0
+    session.answer('skip')
+    assert session.item == QUEUE[0]
+
+
+def test_a_place_in_another_segment_of_the_object_fits(opened):
+    places = [Item('merger', (1,), PLACES[2]), Item('missing', (), PLACES[3])]
+    session = opened([Queued(item, 9.0, '') for item in places])
+    for _ in places:
+        session.answer('right')
+    session = opened([Queued(Item('orphan', (1,), PLACES[2]), 9.0, '')])
+    session.split([PLACES[1]], [PLACES[2]])  # since the queue was made
+    session.answer('right')
+    assert session.left == 0
+
+
 def test_the_next_session_goes_on(opened):
     opened(QUEUE).answer('skip')
     session = opened(QUEUE)

@@ -13,8 +13,14 @@ from ffn.proofreading.editing.journal import open_journal
 from ffn.proofreading.editing.merge_table import MergeTable, ScoredPair
 from ffn.proofreading.editing.objects import replay
 from ffn.proofreading.editing.proofread_volume import ProofreadVolume
-from ffn.proofreading.editing.queue import Change, QueueConfig, make_queue, measure_progress
-from ffn.proofreading.editing.queue_table import read_queue
+from ffn.proofreading.editing.queue import (
+    Change,
+    QueueConfig,
+    Queued,
+    make_queue,
+    measure_progress,
+)
+from ffn.proofreading.editing.queue_table import read_queue, write_queue
 from ffn.proofreading.editing.survey import Segment, survey
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz
@@ -127,6 +133,22 @@ def test_what_was_judged_or_merged_by_hand_is_not_shown_again():
     assert keys(queue_of(table, segments, edits)) == ['pair:3-4']
     progress = measure_progress(replay({}, [edit(n, what) for n, what in enumerate(edits)]))
     assert progress == (1, 0, 1, 2.5)
+
+
+def test_a_queue_says_which_segmentation_it_is_of(tmp_path):
+    path, found = tmp_path / 'q.csv', [Queued(Item('pair', (1, BIG), AT), 2.5, 'apart, unknown')]
+    write_queue(path, found, 'abc')
+    assert read_queue(path, 'abc') == read_queue(path) == found
+    with pytest.raises(UserError, match=r'made from abc, and not from abd.*run ffn queue again'):
+        read_queue(path, 'abd')
+    # As earlier versions wrote it.
+    rows = [line.rpartition(',')[0] for line in path.read_text().splitlines()]
+    path.write_text('\n'.join(rows) + '\n')
+    (tmp_path / 'q.csv.crc').unlink()
+    assert read_queue(path, 'abd') == found
+    path.write_text(f'{rows[0]}\n{rows[1]},abd\n')
+    with pytest.raises(UserError, match=r'q\.csv, line 2: '):
+        read_queue(path, 'abd')
 
 
 @pytest.fixture
