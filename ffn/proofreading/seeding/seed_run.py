@@ -6,6 +6,8 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
+from absl import logging
+
 from ffn.inference.config import InferenceConfig
 from ffn.inference.runner import Runner
 from ffn.proofreading.seeding.look import Look
@@ -79,6 +81,8 @@ def shown_layers(config: InferenceConfig, image: str, labels: Sequence[str]) -> 
     first = _image_layer(config, image)
     if not image:
         first = replace(first, voxel_size=size or first.voxel_size)
+    elif size is None and first.voxel_size is not None:
+        logging.warning('the request has no voxel size; that of %s is taken: %s', image, _ADVICE)
     layers = [first, *(open_layer(spec, 'labels') for spec in labels)]
     return agree(layers, None, _ADVICE, size)
 

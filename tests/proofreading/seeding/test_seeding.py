@@ -297,6 +297,9 @@ def test_what_is_shown_has_its_own_voxel_size(tmp_path, caplog):
     layers = shown_layers(config, fine, [plain])
     assert [layer.voxel_size for layer in layers] == [(4, 4, 30), size]
     assert 'the voxels of the request are x,y,z 8,8,30 nm, those of image 4,4,30 nm' in caplog.text
+    unsized = SimpleNamespace(image=config.image, voxel_size=None)
+    assert [layer.voxel_size for layer in shown_layers(unsized, fine, [])] == [(4, 4, 30)]
+    assert 'the request has no voxel size; that of ' in caplog.text
     # Voxels under the mouse are those of the session, whatever is shown.
     with Viewer(voxel_size=size) as viewer:
         for layer in layers:
