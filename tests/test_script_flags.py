@@ -85,6 +85,7 @@ FLAGS = {
         'train_dir': ('string', None),
         'unlabelled': ('int', None),
         'unlabelled_weight': ('float', 1.0),
+        'unrolled_steps': ('int', 1),
         'volume_weights': ('comma separated list of strings', []),
         'voxel_size': ('comma separated list of strings', []),
         'warmup_steps': ('int', 0),

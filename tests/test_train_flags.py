@@ -31,7 +31,7 @@ FIELDS = {
         'optimizer': 'adamw', 'learning_rate': 0.011, 'momentum': 0.12, 'schedule': 'cosine',
         'decay_factor': 0.13, 'decay_steps': 14, 'warmup_steps': 15, 'rmsprop_decay': 0.16,
         'adam_beta1': 0.17, 'adam_beta2': 0.18, 'epsilon': 0.19, 'weight_decay': 0.2,
-        'clip_value': 0.21, 'clip_norm': 0.22, 'ema_decay': 0.23,
+        'clip_value': 0.21, 'clip_norm': 0.22, 'unrolled_steps': 2, 'ema_decay': 0.23,
     },
     'checkpoints': {'steps': 24, 'minutes': 25.0, 'keep': 26, 'keep_every_hours': 27.0},
     '': {
