@@ -2,20 +2,21 @@
 
 The edits of both are put in the order of time, those that are in both once. Later ones count, as within a journal.
 An edit contradicts the other journal if it held in its own and no longer does in the whole: its segments are not
-joined, its parts not apart, its object not the one that was done.
+joined, its parts not apart, its object not the one that was done. An object that is not the one that was done is open
+again, and so is one of which both have cut a segment.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from ffn.proofreading.editing.cut_masks import load_mask, save_mask
 from ffn.proofreading.editing.edits import Decision, Done, Edit, Merge, Split, Undo
 from ffn.proofreading.editing.journal import Journal
-from ffn.proofreading.editing.objects import Objects, active_edits, replay
+from ffn.proofreading.editing.objects import Beginning, Objects, active_edits, replay
 from ffn.utils.errors import UserError
 
 Joined = Mapping[int, Collection[int]]
@@ -54,26 +55,39 @@ def combine(joined: Joined, first: Journal, second: Journal, prefer: str = '') -
       joined: segments that were joined before any edit, see `ffn.proofreading.editing.objects`.
       first: one journal.
       second: the other.
-      prefer: 'first' or 'second': its edits come last, so that they count; the other's splits of segments that both
-        have cut are undone. '': the order of time.
+      prefer: 'first' or 'second': its edits come last, so that they count, and those of the other that they contradict
+        nevertheless are undone, such as splits of segments that both have cut. '': the order of time.
 
     Raises:
       UserError: they are about different segmentations, or common edits are in different orders.
     """
     _check_same_base(first, second)
-    edits = _by_time(first.edits, second.edits)
-    conflicts = _cut_by_both(first, second)
+    before, edits = Beginning.of(joined), _by_time(first.edits, second.edits)
+    conflicts = {one.edit.number: one for one in _cut_by_both(first, second)}
+    cut_twice = _cut_segments(one.edit for one in conflicts.values())
     if prefer:
-        loser = second if prefer == 'first' else first
-        edits = _others_last(edits, loser) + _undo(edits, loser, conflicts)
-    whole, told = replay(joined, edits), {one.edit.number for one in conflicts}
-    for journal, other, is_first in ((first, second, True), (second, first, False)):
-        alone, shared = replay(joined, journal.edits), {edit.number for edit in other.edits}
-        for edit in active_edits(journal.edits):
-            text = '' if edit.number in shared | told else _contradicted(edit, alone, whole)
-            if text:
-                conflicts.append(Conflict(edit, is_first, text))
-    return Combined(Journal(first.base, tuple(edits)), tuple(conflicts))
+        cut_twice = set()
+        winner, loser = (first, second) if prefer == 'first' else (second, first)
+        edits = _overrule(edits, loser, [one.edit for one in conflicts.values()])
+        found = _contradictions(before, edits, first, second)
+        its = [one.edit for one in found.values() if one.first == (prefer == 'first')]
+        undone = _in_the_way(before, edits, winner, loser, its)
+        edits = _overrule(edits, loser, undone)
+        conflicts = {**found, **conflicts}
+        for edit in undone:
+            text = 'is undone, as it does not go with what the other says'
+            conflicts.setdefault(edit.number, Conflict(edit, prefer == 'second', text))
+    found, whole = _contradictions(before, edits, first, second), replay(before, edits)
+    changed = [
+        edit
+        for edit in edits
+        if edit.number in whole.done
+        and (edit.number in found or not cut_twice.isdisjoint(whole.members(*_segments(edit))))
+    ]
+    return Combined(
+        Journal(first.base, (*edits, *_undo(edits, changed))),
+        tuple({**found, **conflicts}.values()),
+    )
 
 
 def copy_masks(journal: Journal, sources: Sequence[Path], target: Path) -> None:
@@ -127,22 +141,82 @@ def _by_time(first: Sequence[Edit], second: Sequence[Edit]) -> list[Edit]:
     return found + a[::-1] + b[::-1]
 
 
-def _others_last(edits: Sequence[Edit], journal: Journal) -> list[Edit]:
-    """The edits of a journal first, then those that it lacks."""
-    its = {edit.number for edit in journal.edits}
-    return sorted(edits, key=lambda edit: edit.number not in its)
+def _overrule(edits: Sequence[Edit], loser: Journal, some: Sequence[Edit]) -> list[Edit]:
+    """Puts the loser's edits first, undoes some of them, and then goes on with the edits that it lacks."""
+    its = {edit.number for edit in loser.edits}
+    own = [edit for edit in edits if edit.number in its]
+    undone = _undo(edits, [edit for edit in some if edit.number in its])
+    return own + undone + [edit for edit in edits if edit.number not in its]
 
 
-def _undo(edits: Sequence[Edit], loser: Journal, conflicts: Sequence[Conflict]) -> list[Edit]:
-    """Undoes the loser's edits that cannot hold beside those of the other journal."""
-    its, there = {edit.number for edit in loser.edits}, {edit.number for edit in edits}
-    undone = []
-    for edit in (one.edit for one in conflicts):
-        # The same number whenever the same journals are combined.
-        number = f'{int(edit.number, 16) ^ (2**128 - 1):032x}'
-        if edit.number in its and number not in there:
-            undone.append(Edit(number, edits[-1].time, Undo(edit.number)))
-    return undone
+def _undo(edits: Sequence[Edit], some: Sequence[Edit]) -> list[Edit]:
+    """Undoes some of the edits, unless that is among them already."""
+    there = {edit.number for edit in edits}
+    # The same number whenever the same journals are combined.
+    numbers = {edit.number: f'{int(edit.number, 16) ^ (2**128 - 1):032x}' for edit in some}
+    return [
+        Edit(number, edits[-1].time, Undo(of))
+        for of, number in numbers.items()
+        if number not in there
+    ]
+
+
+def _in_the_way(
+    before: Beginning,
+    edits: Sequence[Edit],
+    winner: Journal,
+    loser: Journal,
+    contradicted: Sequence[Edit],
+) -> list[Edit]:
+    """Edits of the loser without which what is contradicted of the winner's holds; others, earlier ones first, stay."""
+    if not contradicted:
+        return []
+    alone, common = replay(before, winner.edits), {edit.number for edit in winner.edits}
+    about = {i for edit in contradicted for one in _segments(edit) for i in alone.members(one)}
+    counting = {edit.number for edit in active_edits(loser.edits)}
+
+    def may_be(edit: Edit) -> bool:
+        if edit.number in common:
+            return False
+        if isinstance(edit.what, Undo):
+            return edit.what.of in common
+        return edit.number in counting and not about.isdisjoint(_segments(edit))
+
+    def count(some: Sequence[Edit]) -> int:
+        whole = replay(before, _overrule(edits, loser, some))
+        return sum(bool(_contradicted(edit, alone, whole)) for edit in contradicted)
+
+    found = [edit for edit in loser.edits if may_be(edit)]
+    least = count(found)
+    for edit in tuple(found):
+        fewer = [one for one in found if one is not edit]
+        if count(fewer) <= least:
+            found = fewer
+    return found
+
+
+def _segments(edit: Edit) -> tuple[int, ...]:
+    """The segments that a merge, a split or an object that is done is about."""
+    what = edit.what
+    if isinstance(what, Merge):
+        return what.a.id, what.b.id
+    if isinstance(what, Split):
+        return what.parts[0] + what.parts[1]
+    return (what.place.id,) if isinstance(what, Done) else ()
+
+
+def _contradictions(
+    before: Beginning, edits: Sequence[Edit], first: Journal, second: Journal
+) -> dict[str, Conflict]:
+    """Edits of either journal that do not hold in the whole, by their numbers."""
+    whole, found = replay(before, edits), {}
+    for journal, other, is_first in ((first, second, True), (second, first, False)):
+        alone, common = replay(before, journal.edits), {edit.number for edit in other.edits}
+        for edit in active_edits(journal.edits):
+            text = '' if edit.number in common else _contradicted(edit, alone, whole)
+            if text:
+                found[edit.number] = Conflict(edit, is_first, text)
+    return found
 
 
 def _cut_by_both(first: Journal, second: Journal) -> list[Conflict]:
@@ -166,6 +240,12 @@ def _cut_by_both(first: Journal, second: Journal) -> list[Conflict]:
             if both:
                 found.append(Conflict(edit, side == 0, f'both have cut segment {both[0]}'))
     return found
+
+
+def _cut_segments(edits: Iterable[Edit]) -> set[int]:
+    """Segments that splits cut, and their parts."""
+    splits = [edit.what for edit in edits if isinstance(edit.what, Split)]
+    return {i for split in splits for cut in split.cuts for i in (cut.of, cut.new)}
 
 
 def _contradicted(edit: Edit, alone: Objects, whole: Objects) -> str:

@@ -3,14 +3,16 @@
 Segments of the base volume, and parts cut off them, are the nodes of a graph; an object is a connected component of
 it, and its id is the least of its segments. At first, pairs that agglomeration joined are edges. A merge adds an
 edge. A split keeps each of its parts together and removes all edges between them; segments that it does not name,
-since another edit brought them, stay with those that they have edges to.
+since another edit brought them, stay with those that they have edges to. An object is done until its segments change,
+also where an edit that came before is taken back.
 """
 
 from __future__ import annotations
 
 import collections
+import functools
 import itertools
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from ffn.agglomeration.merges import join_ids
 from ffn.proofreading.editing.edits import (
@@ -44,17 +46,50 @@ def active_edits(edits: Sequence[Edit]) -> list[Edit]:
     return found[::-1]
 
 
-def replay(joined: Mapping[int, Collection[int]], edits: Sequence[Edit]) -> Objects:
+def replay(joined: Mapping[int, Collection[int]] | Beginning, edits: Sequence[Edit]) -> Objects:
     """Applies the edits that count, in their order.
 
     Args:
       joined: segment → those it is joined with before any edit; see `neighbours_of`.
       edits: of a journal.
     """
-    objects = Objects(joined, parts_of(edits))
-    for edit in active_edits(edits):
-        objects.apply(edit)
+    before, counting = Beginning.of(joined), active_edits(edits)
+    marked = _objects_when_marked(before, edits, counting)
+    objects = Objects(before, parts_of(edits))
+    for edit in counting:
+        then = marked.get(edit.number)
+        if then is None or then == objects.members(min(then)):
+            objects.apply(edit)
     return objects
+
+
+def _objects_when_marked(
+    before: Beginning, edits: Sequence[Edit], counting: Sequence[Edit]
+) -> dict[str, set[int]]:
+    """Number of a done edit → segments of its object then, if other merges or splits before it count now than did then."""
+    index = {edit.number: n for n, edit in enumerate(edits)}
+    taken_back = [0] * len(edits)  # 1 from a merge or split on, -1 from an undo of it on
+    for n in range(len(edits)):
+        root = n
+        while isinstance(of := edits[root].what, Undo) and index.get(of.of, root) < root:
+            root = index[of.of]
+        if root < n and isinstance(edits[root].what, Merge | Split):
+            taken_back[root] += 1
+            taken_back[n] -= 1
+    found: dict[str, set[int]] = {}
+    for n, later in enumerate(itertools.accumulate(taken_back)):
+        if later and isinstance(done := edits[n].what, Done):
+            then = _changes(active_edits(edits[:n]))
+            if then != _changes(one for one in counting if index[one.number] < n):
+                objects = Objects(before)
+                for one in then:
+                    objects.apply(one)
+                found[edits[n].number] = objects.members(done.place.id)
+    return found
+
+
+def _changes(edits: Iterable[Edit]) -> list[Edit]:
+    return [edit for edit in edits if isinstance(edit.what, Merge | Split)]
 
 
 def neighbours_of(pairs: Iterable[Pair]) -> dict[int, set[int]]:
@@ -67,6 +102,44 @@ def neighbours_of(pairs: Iterable[Pair]) -> dict[int, set[int]]:
     return dict(found)
 
 
+class Beginning:
+    """The objects before any edit; what is found out about them serves every replay."""
+
+    def __init__(self, joined: Mapping[int, Collection[int]]):
+        """Takes segment → those it is joined with."""
+        self.joined = joined
+        self._members: dict[int, set[int]] = {}
+
+    @classmethod
+    def of(cls, joined: Mapping[int, Collection[int]] | Beginning) -> Beginning:
+        """The same, if it is one."""
+        return joined if isinstance(joined, Beginning) else cls(joined)
+
+    @functools.cached_property
+    def equivalences(self) -> dict[int, int]:
+        """Segment → id of its object, for all segments of objects of several."""
+        return join_ids([(a, b) for a, near in self.joined.items() for b in near if a < b])
+
+    def members(self, segment: int) -> set[int]:
+        """All segments of the object that a segment belongs to."""
+        if segment not in self.joined:
+            return {segment}
+        if segment not in self._members:
+            members = _reached(segment, lambda one: self.joined.get(one, ()))
+            self._members.update(dict.fromkeys(members, members))
+        return self._members[segment]
+
+
+def _reached(segment: int, neighbours: Callable[[int], Collection[int]]) -> set[int]:
+    """A segment, and all that are connected with it."""
+    found, new = {segment}, [segment]
+    while new:
+        near = set(neighbours(new.pop())) - found
+        found |= near
+        new.extend(near)
+    return found
+
+
 class Objects:
     """The objects after some edits.
 
@@ -75,12 +148,15 @@ class Objects:
       done: number of a done edit → where its object was pointed at.
       notes: voxel → the last note there.
       decisions: key of an item of the queue → the last decision about it.
+      before: the objects before any edit.
       by_hand: (lower id, higher id) of segments that a person has merged.
       parts: ids that are of parts, if they are there or not.
       problems: one line for each edit that could not be applied as it was meant.
     """
 
-    def __init__(self, joined: Mapping[int, Collection[int]], parts: Iterable[int] = ()):
+    def __init__(
+        self, joined: Mapping[int, Collection[int]] | Beginning, parts: Iterable[int] = ()
+    ):
         """No edits yet.
 
         Args:
@@ -94,8 +170,12 @@ class Objects:
         self.decisions: dict[str, Decision] = {}
         self.by_hand: set[Pair] = set()
         self.problems: list[str] = []
-        self._joined = joined
-        self._changed: dict[int, set[int]] = {}  # of segments whose edges differ from `joined`
+        self.before = Beginning.of(joined)
+        self._changed: dict[
+            int, set[int]
+        ] = {}  # of segments with other edges than in the beginning
+        self._cut_off: dict[int, int] = {}  # part → the segment of the base volume that it is of
+        self._members: dict[int, set[int]] = {}  # all of the objects of these, one set for each
 
     def apply(self, edit: Edit) -> None:
         """Applies an edit; an undo is for `replay`."""
@@ -106,7 +186,8 @@ class Objects:
         elif isinstance(what, Split):
             self._split(edit, what)
         elif isinstance(what, Done):
-            self.done[edit.number] = what.place
+            if self._check_parts(edit, self.members(what.place.id)):
+                self.done[edit.number] = what.place
         elif isinstance(what, Note):
             self.notes.pop(what.place.point, None)
             if what.text:
@@ -119,16 +200,11 @@ class Objects:
     def neighbours(self, segment: int) -> Collection[int]:
         """Segments that a segment has edges to."""
         changed = self._changed.get(segment)
-        return self._joined.get(segment, ()) if changed is None else changed
+        return self.before.joined.get(segment, ()) if changed is None else changed
 
     def members(self, segment: int) -> set[int]:
-        """All segments of the object that a segment belongs to."""
-        found, new = {segment}, [segment]
-        while new:
-            near = set(self.neighbours(new.pop())) - found
-            found |= near
-            new.extend(near)
-        return found
+        """All segments of the object that a segment belongs to; not to be changed, and right until the next edit."""
+        return self._members.get(segment) or self.before.members(segment)
 
     def object_of(self, segment: int) -> int:
         """Id of the object that a segment belongs to."""
@@ -140,8 +216,17 @@ class Objects:
 
     def equivalences(self) -> dict[int, int]:
         """Segment → id of its object, for all segments of objects of several."""
-        table = {**self._joined, **self._changed}
-        return join_ids([(a, b) for a, near in table.items() for b in near if a < b])
+        table = dict(self.before.equivalences)
+        for members in {id(one): one for one in self._members.values()}.values():
+            table.update(dict.fromkeys(members, min(members)))
+            if len(members) == 1:
+                table.pop(min(members))
+        return table
+
+    def was_one(self, a: int, b: int) -> bool:
+        """Whether two segments, or those that they were cut off, belonged to one object before any edit."""
+        a, b = (self._cut_off.get(one, one) for one in (a, b))
+        return b in self.before.members(a)
 
     def changed(self) -> set[int]:
         """Segments whose edges are not those of the beginning."""
@@ -155,37 +240,40 @@ class Objects:
     def _edges(self, segment: int) -> set[int]:
         """The edges of a segment, to be changed."""
         if segment not in self._changed:
-            self._changed[segment] = set(self._joined.get(segment, ()))
+            self._changed[segment] = set(self.before.joined.get(segment, ()))
         return self._changed[segment]
 
     def _merge(self, a: int, b: int) -> None:
-        members = self.members(a)
-        if b not in members:
-            self._reopen(members | self.members(b))
+        if not self.are_one(a, b):
+            self._reopen(self.members(a))
+            self._reopen(self.members(b))
         if a != b:
             self._connect(a, b)
             self.by_hand.add((min(a, b), max(a, b)))
 
     def _split(self, edit: Edit, split: Split) -> None:
-        self._reopen(self.members(split.parts[0][0]) | self.members(split.parts[1][0]))
         self._check_parts(edit, (cut.of for cut in split.cuts))
         for cut in split.cuts:
             self.cuts.append(cut)
             self.parts.add(cut.new)
+            self._cut_off[cut.new] = self._cut_off.get(cut.of, cut.of)
             self._connect(cut.of, cut.new)
         groups = [group for part in split.parts for group in self._by_object(part)]
+        touched = set().union(*(self.members(next(iter(group))) for group in groups))
+        self._reopen(touched)
         first, second = map(set, split.parts)
         for segment in first:
             for other in second.intersection(self.neighbours(segment)):
                 self._edges(segment).discard(other)
                 self._edges(other).discard(segment)
                 self.by_hand.discard((min(segment, other), max(segment, other)))
+        self._find_members(touched)
         for group in groups:
             # Whatever was removed between the parts, each stays in one piece.
             pieces = sorted(min(piece) for piece in self._by_object(group))
             for a, b in itertools.pairwise(pieces):
                 self._connect(a, b)
-        if second & self.members(split.parts[0][0]):
+        if not second.isdisjoint(self.members(split.parts[0][0])):
             self.problems.append(
                 f'split {edit.number}: segments that it does not name still connect '
                 f'{split.parts[0][0]} and {split.parts[1][0]}'
@@ -202,15 +290,34 @@ class Objects:
     def _connect(self, a: int, b: int) -> None:
         self._edges(a).add(b)
         self._edges(b).add(a)
+        small, large = sorted((self._own_members(a), self._own_members(b)), key=len)
+        if small is not large:
+            large |= small
+            self._members.update(dict.fromkeys(small, large))
 
-    def _check_parts(self, edit: Edit, segments: Iterable[int]) -> None:
-        """Notes parts that do not exist, since the split that made them was undone."""
-        known = {cut.new for cut in self.cuts}
-        for segment in segments:
-            if segment in self.parts and segment not in known:
-                self.problems.append(
-                    f'{edit.what.kind} {edit.number}: the split that made part {segment} was undone'
-                )
+    def _own_members(self, segment: int) -> set[int]:
+        """The segments of an object, to be changed."""
+        if segment not in self._members:
+            members = set(self.before.members(segment))
+            self._members.update(dict.fromkeys(members, members))
+        return self._members[segment]
+
+    def _find_members(self, segments: set[int]) -> None:
+        """Finds the objects that are left of some, after edges between their segments were removed."""
+        left = set(segments)
+        while left:
+            members = _reached(next(iter(left)), self.neighbours)
+            self._members.update(dict.fromkeys(members, members))
+            left -= members
+
+    def _check_parts(self, edit: Edit, segments: Iterable[int]) -> bool:
+        """Notes parts that do not exist, since the split that made them was undone; returns whether there are none."""
+        missing = self.parts.intersection(segments) - self._cut_off.keys()
+        self.problems += [
+            f'{edit.what.kind} {edit.number}: the split that made part {segment} was undone'
+            for segment in sorted(missing)
+        ]
+        return not missing
 
     def _reopen(self, segments: set[int]) -> None:
         """Objects that are changed are done no longer."""

@@ -23,7 +23,7 @@ from ffn.proofreading.editing.edits import (
 )
 from ffn.proofreading.editing.journal import JournalWriter, new_number
 from ffn.proofreading.editing.merge_table import MergeTable
-from ffn.proofreading.editing.objects import Objects, active_edits, replay
+from ffn.proofreading.editing.objects import Beginning, Objects, active_edits, replay
 from ffn.proofreading.editing.queue import Progress, Queued, measure_progress, was_joined
 from ffn.proofreading.editing.same_segmentation import segment_at
 from ffn.proofreading.editing.split import MAX_VOXELS, SplitInput, split_between, split_object
@@ -61,9 +61,9 @@ class Proofreading:
           clock: seconds, for the time of a decision.
         """
         self.volume, self._journal, self._queue = volume, journal, queue
-        self._joined, self._evidence = table.neighbours(), table.by_pair()
+        self._before, self._evidence = Beginning(table.neighbours()), table.by_pair()
         self._max_cut_voxels, self._clock = max_cut_voxels, clock
-        self.objects = replay(self._joined, journal.edits)
+        self.objects = replay(self._before, journal.edits)
         self._since = clock()
         self.item = self._find_item()
 
@@ -190,7 +190,7 @@ class Proofreading:
     def _check_fits(self, item: Item) -> None:
         """Refuses a place whose ids are none of the objects there, now or before any edit."""
         there = segment_at(self.volume, item.point) if item.ids else 0
-        objects = self.objects, Objects(self._joined)
+        objects = self.objects, Objects(self._before)
         if there is None or (
             there and not any(there in one.members(i) for one in objects for i in item.ids)
         ):
@@ -212,7 +212,7 @@ class Proofreading:
     def _add(self, what: What, number: str = '') -> Edit:
         edit = self._journal.add(what, number)
         if isinstance(what, Undo):
-            self.objects = replay(self._joined, self._journal.edits)
+            self.objects = replay(self._before, self._journal.edits)
         else:
             self.objects.apply(edit)
         before, self.item = self.item, self._find_item()

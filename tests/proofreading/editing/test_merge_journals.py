@@ -113,6 +113,54 @@ def test_both_have_cut_a_segment(tmp_path):
     assert {load_mask(path).box.start.x for path in (tmp_path / 'both').iterdir()} == {3, 4}
 
 
+@pytest.mark.parametrize('prefer', ['', 'first', 'second'])
+def test_an_object_of_a_part_that_both_have_cut_is_open(prefer):
+    """The first journal goes on with its part, and has the rest done as well."""
+    splits = {
+        n: split([2], [part_id(number(n), 0)], [Cut(2, part_id(number(n), 0), 'm.npz')])
+        for n in (3, 4)
+    }
+    part = part_id(number(3), 0)
+    first = [(3, 10, splits[3]), (5, 30, merge(part, 7)), (6, 31, done(7)), (7, 32, done(2))]
+    found = combined(first, [(4, 20, splits[4])], prefer, shared=())
+    objects = replay({}, found.journal.edits)
+    assert objects.done_objects() == ({2: {2}, 7: {7, part}} if prefer == 'first' else {})
+    told = {int(one.edit.number, 16) for one in found.conflicts}
+    assert told == ({3, 4, 6, 7} if prefer == 'second' else {3, 4})
+
+
+@pytest.mark.parametrize(
+    ('changes', 'contradicting'),
+    [
+        ([undo(1)], {3}),
+        ([merge(2, 7), undo(1), split([1], [8])], {3, 4}),
+        ([split([1], [2])], {3}),
+        ([merge(2, 7), merge(5, 6)], {3}),
+    ],
+)
+@pytest.mark.parametrize('prefer', ['', 'first', 'second'])
+@pytest.mark.parametrize('order', [10, 30])
+def test_what_was_done_is_that_or_open(changes, contradicting, prefer, order):
+    """The second journal has 1 and 2 done, which both have merged."""
+    first = [(3 + n, order + n, what) for n, what in enumerate(changes)]
+    found = combined(first, [(9, 20, done(1))], prefer, shared=(edit(1, merge(1, 2)),))
+    objects = replay({}, found.journal.edits)
+    assert objects.done_objects() == ({1: {1, 2}} if prefer == 'second' else {})
+    told = {int(one.edit.number, 16) for one in found.conflicts}
+    assert told == {9} | (contradicting if prefer == 'second' else set())
+    assert objects.are_one(5, 6) == (len(changes) == 2)  # what does not matter to it stays
+    again = combine({}, found.journal, found.journal)
+    assert again.journal == found.journal
+
+
+def test_what_connects_again_what_the_preferred_one_has_split():
+    first = [(3, 10, merge(1, 7)), (4, 11, merge(2, 9)), (5, 12, merge(7, 2))]
+    found = combined(first, [(6, 5, split([1], [2]))], 'second', shared=(edit(1, merge(1, 2)),))
+    objects = replay({}, found.journal.edits)
+    assert [objects.members(i) for i in (1, 2)] == [{1, 7}, {2, 9}]
+    assert {int(one.edit.number, 16) for one in found.conflicts} == {5, 6}
+
+
 def test_journals_that_do_not_belong_together():
     with pytest.raises(UserError, match='different segmentations'):
         combine({}, Journal(BASE, ()), Journal(Base('labels.h5:labels', 'other'), ()))

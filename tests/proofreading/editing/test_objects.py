@@ -67,6 +67,23 @@ def test_done_objects_that_are_changed_are_open_again():
     assert objects_of([done(2), merge(1, 2), undo(2)]).done_objects() == {2: {2}}
 
 
+def test_an_object_of_which_an_edit_is_undone_later_is_open_again():
+    assert not objects_of([merge(1, 2), done(2), undo(1)]).done_objects()
+    assert not objects_of([merge(1, 2), split([1], [2]), done(2), undo(2)]).done_objects()
+    assert objects_of([merge(1, 2), done(2), undo(1), undo(3)]).done_objects() == {1: {1, 2}}
+    assert objects_of([merge(1, 2), merge(3, 4), done(2), undo(2)]).done_objects() == {1: {1, 2}}
+    # Taken back after it was marked as well: it counts as it was marked.
+    assert objects_of([merge(1, 2), undo(1), done(2), undo(2)]).done_objects() == {}
+    again = [merge(1, 2), done(2), undo(2), undo(1), undo(4), undo(3)]
+    assert objects_of(again).done_objects() == {1: {1, 2}}
+    cut = [split([4], [PART], [Cut(4, PART, 'a.npz')]), merge(PART, 8), done(8)]
+    assert objects_of(cut).done_objects() == {8: {8, PART}}
+    lost = objects_of([*cut, undo(1)])
+    assert not lost.done_objects()
+    assert lost.problems[-1].startswith('done ')
+    assert not objects_of([undo(2), undo(1)]).problems  # of each other
+
+
 def test_the_last_decision_counts():
     found = objects_of([decision('skip', 1, 2), decision('wrong', 1, 2), note(3)])
     assert found.decisions['pair:1-2'].answer == 'wrong'
@@ -85,12 +102,14 @@ pairs = st.lists(st.tuples(segments, segments), max_size=8)
 
 @st.composite
 def steps(draw):
-    """Merges, splits and undos of some of them."""
+    """Merges, splits, objects that are done, and undos of some of these."""
     edits = []
     for n in range(draw(st.integers(0, 12))):
-        kind = draw(st.sampled_from(['merge', 'merge', 'split', 'undo']))
+        kind = draw(st.sampled_from(['merge', 'merge', 'split', 'done', 'undo']))
         if kind == 'undo' and n:
             edits.append(undo(draw(st.integers(1, n))))
+        elif kind == 'done':
+            edits.append(done(draw(st.integers(1, 8))))
         elif kind == 'split':
             order = draw(st.permutations(range(1, 9)))
             cut, end = draw(st.integers(1, 4)), draw(st.integers(5, 8))
@@ -100,8 +119,27 @@ def steps(draw):
     return edits
 
 
+def marked(edits, joined):
+    """Objects that are done, by what each was when it was marked, step by step."""
+    numbered, found = [edit(n, what) for n, what in enumerate(edits, 1)], {}
+    for n in range(1, len(edits) + 1):
+        if edits[n - 1].kind == 'done':
+            found[number(n)] = set(objects_of(edits[:n], joined).members(edits[n - 1].place.id))
+    counting = {one.number for one in active_edits(numbered)}
+    return {n: members for n, members in found.items() if n in counting}
+
+
 def partition(objects):
     return {frozenset(objects.members(i)) for i in range(1, 9)}
+
+
+def walked(objects, segment):
+    """The object of a segment, by its edges."""
+    found, new = {segment}, [segment]
+    while new:
+        new = [i for one in new for i in objects.neighbours(one) if i not in found]
+        found.update(new)
+    return found
 
 
 @settings(deadline=None, max_examples=40)
@@ -111,6 +149,15 @@ def test_objects_are_a_partition_and_equivalences_say_the_same(edits, joined):
     assert sum(map(len, partition(found))) == 8
     table = found.equivalences()
     assert all(table.get(i, i) == found.object_of(i) for i in range(1, 9))
+    assert {i for i in range(1, 9) if len(found.members(i)) > 1} == set(table)
+    assert all(found.members(i) == walked(found, i) for i in range(1, 9))
+
+
+@settings(deadline=None, max_examples=100)
+@given(steps(), pairs)
+def test_what_is_done_is_what_was_marked(edits, joined):
+    found, then = objects_of(edits, joined), marked(edits, joined)
+    assert all(found.members(place.id) == then[n] for n, place in found.done.items())
 
 
 @settings(deadline=None, max_examples=40)

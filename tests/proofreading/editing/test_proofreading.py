@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from ffn.proofreading.editing import objects as objects_module
 from ffn.proofreading.editing.edits import Item, Undo
 from ffn.proofreading.editing.journal import Base, open_journal
 from ffn.proofreading.editing.merge_table import MergeTable, ScoredPair
@@ -13,6 +14,7 @@ from ffn.proofreading.editing.queue import Queued
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz
 from ffn.volumes.volume import Volume
+from tests.proofreading.samples import merge
 
 # Bodies along x, one above the other in y: 1 and 2 in a row, 3, and 4, which is to be cut.
 PLACES = {1: Xyz(5, 3, 4), 2: Xyz(35, 3, 4), 3: Xyz(20, 9, 4), 4: Xyz(5, 15, 4)}
@@ -209,6 +211,28 @@ def test_the_next_session_goes_on(opened):
     assert session.item == QUEUE[1]
     assert session.left == 2
     assert session.progress.skipped == 1
+
+
+def test_no_key_walks_through_a_large_object(tmp_path, monkeypatch):
+    count = 3000
+    rows = [ScoredPair(n, n + 1, 1, Xyz(n, 0, 0), True, 0.7) for n in range(1, count)]
+    queue = [Queued(Item('pair', (one.a, one.b), one.point), 1, 'joined') for one in rows]
+    table = MergeTable(rows, [(one.a, one.b) for one in rows])
+    walks, walk = [], objects_module._reached
+    monkeypatch.setattr(
+        objects_module, '_reached', lambda *arguments: walks.append(1) or walk(*arguments)
+    )
+    with open_journal(tmp_path / 'j.jsonl', Base('labels')) as journal:
+        for n in range(200):
+            journal.add(merge(1, count + 10 + n))
+        session = Proofreading(volume(), table, journal, queue)
+        session.answer('right')
+        assert session.left == count - 2
+        session.undo()
+        session.undo()
+        assert session.left == count - 1
+        assert len(session.objects.equivalences()) == count + 199
+    assert len(walks) == 1
 
 
 @pytest.mark.parametrize(
