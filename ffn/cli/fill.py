@@ -16,6 +16,7 @@ from ffn.utils.geometry import Xyz, parse_voxel_size
 from ffn.utils.locks import exclusive_directory
 from ffn.utils.settings import section, setting
 from ffn.volumes.outputs import OutputSpec, choose_voxel_size
+from ffn.volumes.provenance import foreign_state
 from ffn.volumes.shards import Sharding
 from ffn.volumes.specs import absolute_spec
 from ffn.volumes.volume import VolumeSource
@@ -79,7 +80,8 @@ def run(command: Fill) -> None:
     output = OutputSpec(spec, box, chunk, voxel_size, command.sharding.size)
     check_output(output, folder)
     with exclusive_directory(folder), command.pool.open() as pool:
-        write_relabelled(labels, filled, filled.identity, output, folder, pool, command.quiet)
+        identity = filled.identity + foreign_state(labels.spec).encode()
+        write_relabelled(labels, filled, identity, output, folder, pool, command.quiet)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from ffn.agglomeration.joined_volume import check_output, write_relabelled
 from ffn.cli.flags import add_settings, make_parser, read_settings
 from ffn.distributed.pool import PoolConfig
+from ffn.proofreading.editing.cut_masks import NO_CUTS, CutLabels, masks_folder
 from ffn.proofreading.editing.disagreement import agreement, compare_with_others
 from ffn.proofreading.editing.disagreement_volume import prepare
 from ffn.proofreading.editing.object_facts import object_facts, write_objects
@@ -87,6 +88,9 @@ def run(command: QueueCommand) -> list[Queued]:
             raise UserError(f'no such report: {path}')
         report = parse_object(path.read_bytes(), command.errors)
     objects = replay(volume.table.neighbours(), edits)
+    cuts = NO_CUTS
+    if command.edits:
+        cuts = CutLabels(masks_folder(command.edits).absolute(), tuple(objects.cuts))
     folder = Path(f'{command.output}.segments')
     doubt = None
     if command.disagreement:
@@ -95,13 +99,13 @@ def run(command: QueueCommand) -> list[Queued]:
     with exclusive_directory(folder), command.pool.open() as pool:
         made_from = {'labels': volume.base.labels, 'made_from': volume.base.made_from}
         provenance.claim(folder, made_from, advice='remove that folder')
-        segments = survey(volume.source, folder, pool, command.quiet)
-        others = compare_with_others(volume.source, command.others, objects, command.quiet)
+        segments = survey(volume.source, folder, pool, command.quiet, cuts=cuts)
+        others = compare_with_others(volume.source, command.others, objects, command.quiet, cuts)
         if doubt is not None:
-            made = prepare(folder / 'others', objects, command.others, others)
-            write_relabelled(
-                volume.source, made, made.identity(), doubt, folder, pool, command.quiet
-            )
+            made = prepare(folder / 'others', objects, command.others, others, cuts)
+            file = provenance.foreign_state(volume.base.labels)
+            identity = made.identity() + file.encode()
+            write_relabelled(volume.source, made, identity, doubt, folder, pool, command.quiet)
     queue = make_queue(command.config, volume.table, objects, segments, report, others)
     write_queue(command.output, queue, volume.base.made_from)
     if command.objects:

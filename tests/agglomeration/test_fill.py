@@ -128,6 +128,12 @@ def test_the_command(volumes: Path, monkeypatch: pytest.MonkeyPatch, output: str
     np.testing.assert_array_equal(written[at], fill(found[at], image[at], Filling(5.0, 0.5)))
     written[at] = 0
     assert not written.any()
+    with h5py.File('volumes.h5', 'a') as file:  # as another program writes it anew
+        file['image'][...] = image[::-1]
+    command.main([*arguments, f'--bounding_box={box}', '--voxel_size=6,6,6'])
+    with open_volume(output) as volume:
+        written = volume.read(Box.from_zyx((4, 3, 2), (15, 20, 30)))
+    np.testing.assert_array_equal(written, fill(found[at], image[::-1][at], Filling(5.0, 0.5)))
     if output.startswith('zarr'):
         again = [*arguments, f'--bounding_box={box}', '--voxel_size=4,4,40']
         with pytest.raises(UserError, match='exists with voxels of x,y,z 6,6,6 nm'):

@@ -22,6 +22,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.labels import remap
 from ffn.volumes.outputs import OutputSpec
+from ffn.volumes.provenance import foreign_state
 from ffn.volumes.unlabelled import NOT_LABELLED
 from ffn.volumes.volume import Volume, VolumeSource
 
@@ -161,7 +162,8 @@ class EditedVolume:
     ) -> None:
         cuts = [[cut.of, cut.new, cut.mask] for cut in self._labels.cuts]
         made_of = json.dumps([type(relabelling).__name__, cuts, more]).encode()
-        identity = made_of + _read_table(table).tobytes()
+        file = foreign_state(self._segmentation.spec).encode()
+        identity = made_of + _read_table(table).tobytes() + file
         write_relabelled(
             self._segmentation, relabelling, identity, output, self._folder, self._pool, self._quiet
         )

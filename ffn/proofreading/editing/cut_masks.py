@@ -93,6 +93,12 @@ def load_mask(path: Path) -> PartMask:
         return PartMask(found, voxels.reshape(found.size.zyx))
 
 
+@functools.cache
+def _box_of(path: Path) -> Box:
+    """Where a mask is; kept for all masks, of which many do not fit into memory."""
+    return load_mask(path).box
+
+
 @dataclass(frozen=True)
 class CutLabels:
     """How the base volume is read with all parts that were cut off.
@@ -122,7 +128,7 @@ class CutLabels:
         if labels.dtype.kind == 'i':
             labels = np.maximum(labels, 0)
         labels = labels.astype(np.uint64)
-        for cut in self.cuts:
+        for cut in self.near(box):
             mask = load_mask(self.folder / cut.mask)
             part = mask.box.intersection(box)
             if part is None:
@@ -131,6 +137,32 @@ class CutLabels:
             voxels = mask.voxels[part.relative_to(mask.box.start).slices_zyx]
             there[voxels & (there == np.uint64(cut.of))] = cut.new
         return labels
+
+    def near(self, box: Box) -> list[Cut]:
+        """The cuts whose masks reach into a box, in their order.
+
+        Raises:
+          UserError: a mask that cannot be read.
+        """
+        begin, end = self._boxes[:, 0], self._boxes[:, 1]
+        inside = ((begin < np.array(box.end)) & (end > np.array(box.start))).all(axis=1)
+        return [self.cuts[n] for n in np.flatnonzero(inside).tolist()]
+
+    @functools.cached_property
+    def _boxes(self) -> np.ndarray:
+        """Of the masks: int64 [cuts, 2, 3], begin and end."""
+        boxes = [_box_of(self.folder / cut.mask) for cut in self.cuts]
+        return np.array([(box.start, box.end) for box in boxes], np.int64).reshape(-1, 2, 3)
+
+    def applied_to(self, volume: Volume) -> Volume:
+        """The base volume with the parts, as a volume that is closed with that one."""
+        if not self.cuts:
+            return volume
+        array, begin = _CutArray(self, volume), volume.box.start.zyx
+        size, origin = volume.voxel_size, volume.origin_from
+        found = Volume(volume.name, array, volume.attrs, begin, volume.close, size, origin)
+        found.unlabelled = volume.unlabelled  # which the volume itself counts
+        return found
 
     def at(self, volume: Volume, point: Xyz) -> int:
         """The segment at a voxel, 0 for none.
@@ -146,3 +178,23 @@ class CutLabels:
     def with_cuts(self, cuts: Sequence[Cut]) -> CutLabels:
         """The same with other cuts."""
         return CutLabels(self.folder, tuple(cuts))
+
+
+NO_CUTS = CutLabels(Path())
+
+
+class _CutArray:
+    """A base volume with parts, indexed from 0."""
+
+    dtype = np.dtype(np.uint64)
+
+    def __init__(self, labels: CutLabels, volume: Volume):
+        self.shape = tuple(volume.shape_zyx)
+        self._labels, self._volume = labels, volume
+
+    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
+        start = [
+            part.start + at for part, at in zip(index, self._volume.box.start.zyx, strict=True)
+        ]
+        size = [part.stop - part.start for part in index]
+        return self._labels.read(self._volume, Box.from_zyx(start, size))

@@ -17,6 +17,7 @@ import numpy as np
 from ffn.evaluation.blocks import compare_volumes
 from ffn.evaluation.contingency import Contingency, add_up
 from ffn.evaluation.sources import open_segmentation, shared_box
+from ffn.proofreading.editing.cut_masks import NO_CUTS, CutLabels
 from ffn.proofreading.editing.objects import Objects
 from ffn.utils.geometry import Xyz
 from ffn.utils.labels import remap
@@ -50,7 +51,11 @@ class Doubt(NamedTuple):
 
 
 def compare_with_others(
-    segmentation: VolumeSource, others: Sequence[str], objects: Objects, quiet: bool = False
+    segmentation: VolumeSource,
+    others: Sequence[str],
+    objects: Objects,
+    quiet: bool = False,
+    cuts: CutLabels = NO_CUTS,
 ) -> list[Contingency]:
     """Counts the voxels that objects share with those of other segmentations.
 
@@ -59,6 +64,7 @@ def compare_with_others(
       others: volumes, or results of inference; each may cover a part.
       objects: as they are now.
       quiet: no progress bar.
+      cuts: parts that were cut off segments.
 
     Returns:
       For each of the others, a table whose `truth` are its objects, and whose `segmentation` are objects, with what
@@ -70,7 +76,7 @@ def compare_with_others(
     ids = object_table(objects)
     tables = []
     with segmentation.open() as volume:
-        labels = volume.require_labels()
+        labels = cuts.applied_to(volume.require_labels())
         for spec in others:
             with open_segmentation(spec) as other:
                 moved, box = shared_box(labels, other, names=('--labels', spec))

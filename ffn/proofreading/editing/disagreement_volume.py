@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from ffn.evaluation.contingency import Contingency
-from ffn.evaluation.sources import open_segmentation, shared_box
+from ffn.evaluation.sources import find_results, open_segmentation, shared_box
+from ffn.proofreading.editing.cut_masks import NO_CUTS, CutLabels
 from ffn.proofreading.editing.disagreement import object_table
 from ffn.proofreading.editing.objects import Objects
 from ffn.utils.checksums import read_checked_npy, write_checked_npy
 from ffn.utils.geometry import Box
 from ffn.utils.labels import remap
+from ffn.volumes.provenance import checksums, foreign_state, read_input_stamp
 from ffn.volumes.volume import Volume
 
 
@@ -25,22 +28,27 @@ class Disagreement:
     An object and that of another segmentation are the same if each has more voxels of the other than of anything else.
 
     Attributes:
+      labels: the segmentation with the parts that were cut off.
       objects: npy of uint64 [n, 2], segment and its object.
       others: the other segmentations, and for each npy of uint64 [n, 2]: object, and its id in the other one.
+      states: what tells that one of the others has been made anew.
     """
 
+    labels: CutLabels
     objects: Path
     others: tuple[tuple[str, Path], ...]
+    states: tuple[str, ...]
 
     def identity(self) -> bytes:
         """What the volume depends on besides the segmentation, see `ffn.agglomeration.joined_volume.write_relabelled`."""
         tables = [self.objects, *(path for _, path in self.others)]
-        return b''.join(path.read_bytes() for path in tables) + repr(self.others).encode()
+        told = repr((self.others, self.states, self.labels.cuts))
+        return b''.join(path.read_bytes() for path in tables) + told.encode()
 
     def read(self, volume: Volume, block: Box) -> np.ndarray:
         """See `ffn.agglomeration.joined_volume.Relabelling`."""
         table = _read(self.objects)
-        labels = volume.require_labels().read(block).astype(np.uint64)
+        labels = self.labels.read(volume.require_labels(), block)
         ours = remap(labels, table[:, 0], table[:, 1], others='keep')
         differing = np.zeros(ours.shape, np.uint64)
         for spec, path in self.others:
@@ -57,7 +65,11 @@ class Disagreement:
 
 
 def prepare(
-    folder: Path, objects: Objects, others: Sequence[str], tables: Sequence[Contingency]
+    folder: Path,
+    objects: Objects,
+    others: Sequence[str],
+    tables: Sequence[Contingency],
+    cuts: CutLabels = NO_CUTS,
 ) -> Disagreement:
     """Writes the tables from which the volume is made.
 
@@ -66,6 +78,7 @@ def prepare(
       objects: as they are now.
       others: the other segmentations.
       tables: see `compare_with_others`.
+      cuts: parts that were cut off segments.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_checked_npy(folder / 'objects.npy', object_table(objects))
@@ -77,7 +90,20 @@ def prepare(
         pairs = np.stack([table.segmentation[rows], table.truth[rows]], axis=1)
         write_checked_npy(path, pairs[np.argsort(pairs[:, 0])])
         named.append((spec, path.absolute()))
-    return Disagreement((folder / 'objects.npy').absolute(), tuple(named))
+    states = tuple(_state(spec, table) for spec, table in zip(others, tables, strict=True))
+    return Disagreement(cuts, (folder / 'objects.npy').absolute(), tuple(named), states)
+
+
+def _state(spec: str, table: Contingency) -> str:
+    """What tells that another segmentation has been made anew: its counts, and its stamp, checksums or file."""
+    hashed = hashlib.sha256()
+    for column in (table.truth, table.segmentation, table.voxels, table.place, table.split_site):
+        hashed.update(np.ascontiguousarray(column).data)
+    if results := find_results(Path(spec)):
+        hashed.update(repr([checksums(path) for path in results]).encode())
+    else:
+        hashed.update((read_input_stamp(spec) or foreign_state(spec)).encode())
+    return hashed.hexdigest()
 
 
 def _largest(table: Contingency, ids: np.ndarray) -> np.ndarray:

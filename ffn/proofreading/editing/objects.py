@@ -148,6 +148,7 @@ class Objects:
       done: number of a done edit → where its object was pointed at.
       notes: voxel → the last note there.
       decisions: key of an item of the queue → the last decision about it.
+      skips: key of an item → how many times it was skipped.
       before: the objects before any edit.
       by_hand: (lower id, higher id) of segments that a person has merged.
       parts: ids that are of parts, if they are there or not.
@@ -168,6 +169,7 @@ class Objects:
         self.done: dict[str, Place] = {}
         self.notes: dict[Xyz, Note] = {}
         self.decisions: dict[str, Decision] = {}
+        self.skips: collections.Counter[str] = collections.Counter()
         self.by_hand: set[Pair] = set()
         self.problems: list[str] = []
         self.before = Beginning.of(joined)
@@ -194,6 +196,7 @@ class Objects:
                 self.notes[what.place.point] = what
         elif isinstance(what, Decision):
             self.decisions[what.item.key] = what
+            self.skips[what.item.key] += what.answer == 'skip'
         else:
             raise TypeError(f'{what} is not applied by itself')
 
@@ -223,10 +226,14 @@ class Objects:
                 table.pop(min(members))
         return table
 
-    def was_one(self, a: int, b: int) -> bool:
-        """Whether two segments, or those that they were cut off, belonged to one object before any edit."""
-        a, b = (self._cut_off.get(one, one) for one in (a, b))
-        return b in self.before.members(a)
+    def origin_of(self, segment: int) -> int:
+        """Id of the object that a segment, or that which it was cut off, belonged to before any edit."""
+        base = self._cut_off.get(segment, segment)
+        return self.before.equivalences.get(base, base)
+
+    def origins_of(self, segment: int) -> set[int]:
+        """Ids of the objects that all segments of an object belonged to before any edit."""
+        return {self.origin_of(one) for one in self._members.get(segment, (segment,))}
 
     def changed(self) -> set[int]:
         """Segments whose edges are not those of the beginning."""

@@ -24,7 +24,13 @@ from ffn.proofreading.editing.edits import (
 from ffn.proofreading.editing.journal import JournalWriter, new_number
 from ffn.proofreading.editing.merge_table import MergeTable
 from ffn.proofreading.editing.objects import Beginning, Objects, active_edits, replay
-from ffn.proofreading.editing.queue import Progress, Queued, measure_progress, was_joined
+from ffn.proofreading.editing.queue import (
+    Progress,
+    Queued,
+    measure_progress,
+    times_skipped,
+    was_joined,
+)
 from ffn.proofreading.editing.same_segmentation import segment_at
 from ffn.proofreading.editing.split import MAX_VOXELS, SplitInput, split_between, split_object
 from ffn.utils.errors import UserError
@@ -64,13 +70,16 @@ class Proofreading:
         self._before, self._evidence = Beginning(table.neighbours()), table.by_pair()
         self._max_cut_voxels, self._clock = max_cut_voxels, clock
         self.objects = replay(self._before, journal.edits)
+        self._labels = CutLabels(masks_folder(journal.path))
         self._since = clock()
         self.item = self._find_item()
 
     @property
     def labels(self) -> CutLabels:
         """The base volume with the parts that were cut off."""
-        return CutLabels(masks_folder(self._journal.path), tuple(self.objects.cuts))
+        if (cuts := tuple(self.objects.cuts)) != self._labels.cuts:
+            self._labels = self._labels.with_cuts(cuts)
+        return self._labels
 
     @property
     def progress(self) -> Progress:
@@ -191,8 +200,9 @@ class Proofreading:
         """Refuses a place whose ids are none of the objects there, now or before any edit."""
         there = segment_at(self.volume, item.point) if item.ids else 0
         objects = self.objects, Objects(self._before)
+        segments = {there, self.labels.at(self.volume, item.point) if there else 0}
         if there is None or (
-            there and not any(there in one.members(i) for one in objects for i in item.ids)
+            there and all(segments.isdisjoint(one.members(i)) for one in objects for i in item.ids)
         ):
             raise UserError(
                 f'the queue asks about {"-".join(map(str, item.ids))} at {item.point}, where '
@@ -225,7 +235,10 @@ class Proofreading:
 
     def _is_open(self, one: Queued) -> bool:
         """Whether a place is still to be judged; not if another edit has joined or separated its segments."""
-        ids = one.item.ids
-        if one.item.key in self.objects.decisions:
+        ids, key = one.item.ids, one.item.key
+        decision = self.objects.decisions.get(key)
+        if decision is not None and decision.answer != 'skip':
+            return False
+        if self.objects.skips[key] > times_skipped(one):  # since it was queued
             return False
         return len(ids) != 2 or self.objects.are_one(*ids) == was_joined(one)

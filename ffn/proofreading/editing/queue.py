@@ -14,6 +14,7 @@ sides that are joined, or of the two objects that are apart; see `Change`. Kinds
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,8 +31,8 @@ from ffn.utils.geometry import Xyz
 from ffn.utils.settings import setting
 
 RankBy = Literal['voxels', 'voi', 'run_length']
-# How the reason of a pair begins; read again by `was_joined`.
-_JOINED = 'joined'
+# How the reason of a pair begins, and how that of a place ends that was skipped; read again by `was_joined` and `times_skipped`.
+_JOINED, _SKIPPED = 'joined', re.compile(r', skipped (\d+) times?$')
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,12 @@ def was_joined(one: Queued) -> bool:
     return one.item.kind in ('jump', 'loop') or one.reason.startswith(_JOINED)
 
 
+def times_skipped(one: Queued) -> int:
+    """How many times a place had been skipped when it was queued."""
+    found = _SKIPPED.search(one.reason)
+    return int(found[1]) if found else 0
+
+
 def make_queue(
     config: QueueConfig,
     table: MergeTable,
@@ -141,6 +148,9 @@ def make_queue(
     for one in found:
         key = one.item.key
         if key not in judged and (key not in best or one.priority > best[key].priority):
+            if skips := objects.skips[key]:
+                told = f'{one.reason}, skipped {skips} time{"s" * (skips > 1)}'
+                one = one._replace(reason=told)
             best[key] = one
     return sorted(best.values(), key=lambda one: (-one.priority, one.item.key))
 
@@ -156,10 +166,11 @@ def _pairs(
     object_of = _Numbered(objects)
     voxels = _voxels_of(object_of, segments)
     for pair in table.pairs:
-        if (pair.a, pair.b) in objects.by_hand:
+        joined = object_of[pair.a] == object_of[pair.b]
+        at_first = objects.origin_of(pair.a) == objects.origin_of(pair.b)
+        if joined != at_first or (pair.a, pair.b) in objects.by_hand:
             continue
         probability = UNKNOWN if pair.probability is None else pair.probability
-        joined = object_of[pair.a] == object_of[pair.b]
         doubt = 1 - probability if joined else probability
         own = (total(segments, [pair.a]), total(segments, [pair.b]))
         small, large = sorted(sides.get((pair.a, pair.b), own))
@@ -237,7 +248,6 @@ def _orphans(
 ) -> Iterator[Queued]:
     """Small objects that end inside; what they belong to is taken to be as large as the object of a random voxel."""
     object_of = _Numbered(objects)
-    cut = {one.of for one in objects.cuts}
     members: dict[int, list[int]] = {}
     for segment in segments:
         members.setdefault(object_of[segment], []).append(segment)
@@ -246,7 +256,7 @@ def _orphans(
     typical = sum(n * n for n in sizes.values()) / max(sum(sizes.values()), 1)
     for one, those in members.items():
         voxels = sizes[one]
-        if voxels >= config.orphan_voxels or one in done or cut.intersection(those):
+        if voxels >= config.orphan_voxels or one in done:
             continue
         if not any(segments[i].at_face for i in those):
             item = Item('orphan', (one,), segments[those[0]].point)
@@ -264,19 +274,31 @@ def _disagreements(
     """Where other segmentations hold objects together, or have one in pieces."""
     object_of = _Numbered(objects)
     voxels = _voxels_of(object_of, segments)
-    settled = {object_of[cut.of] for cut in objects.cuts} | set(objects.done_objects())
+    done = set(objects.done_objects())
     for kind, said, doubts in (
         ('split', 'together', find_splits(others, voxels)),
         ('merger', 'in pieces', find_mergers(others)),
     ):
         for one in doubts:
-            if one.probability >= config.min_doubt and settled.isdisjoint(one.ids):
+            if (
+                one.probability >= config.min_doubt
+                and done.isdisjoint(one.ids)
+                and not _are_separated(objects, one.ids)
+            ):
                 small, large = one.sizes
                 reason = (
                     f'{said} in {one.votes} of {one.others} others, {small:,} and {large:,} voxels'
                 )
                 item = Item(kind, one.ids, one.point)
                 yield Queued(item, one.probability * change(small, large), reason)
+
+
+def _are_separated(objects: Objects, ids: Sequence[int]) -> bool:
+    """Whether a person has taken two objects apart."""
+    if len(ids) != 2 or objects.are_one(*ids):
+        return False
+    first, second = map(objects.origins_of, ids)
+    return not first.isdisjoint(second)
 
 
 def _errors(report: Mapping[str, Any], objects: Objects, change: Change) -> Iterator[Queued]:
@@ -303,7 +325,7 @@ def _split_case(case: Mapping[str, Any], objects: Objects, change: Change) -> It
     first, *rest = case['pieces']
     for n, piece in enumerate(rest):
         ids = sorted((_id(first['id']), _id(piece['id'])))
-        if not objects.are_one(*ids):
+        if not objects.are_one(*ids) and not _are_separated(objects, ids):
             at = _point(case['at_xyz'] if n == 0 else piece['at_xyz'])
             reason = f'pieces of object {case["id"]} of the truth are apart'
             priority = change(piece['voxels'], first['voxels'])

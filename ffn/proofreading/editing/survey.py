@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -12,11 +15,15 @@ import numpy as np
 
 from ffn.distributed.blockwise import block_file, run_blocks
 from ffn.distributed.pool import Pool
+from ffn.proofreading.editing.cut_masks import NO_CUTS, CutLabels
 from ffn.utils.checksums import read_checked_npy, write_checked_npy
 from ffn.utils.geometry import Box, Xyz, blocks
+from ffn.volumes.provenance import foreign_state
 from ffn.volumes.volume import VolumeSource
 
 BLOCK = Xyz(256, 256, 256)
+# Folders below that of the tables: those of blocks in which segments were cut, and of volumes of other programs.
+CUT, FILE = 'cut', 'file'
 
 
 class Segment(NamedTuple):
@@ -34,7 +41,12 @@ class Segment(NamedTuple):
 
 
 def survey(
-    segmentation: VolumeSource, folder: Path, pool: Pool, quiet: bool = False, block: Xyz = BLOCK
+    segmentation: VolumeSource,
+    folder: Path,
+    pool: Pool,
+    quiet: bool = False,
+    block: Xyz = BLOCK,
+    cuts: CutLabels = NO_CUTS,
 ) -> dict[int, Segment]:
     """Looks at all segments of a volume.
 
@@ -44,21 +56,32 @@ def survey(
       pool: runs the tasks.
       quiet: no progress bar.
       block: voxels that are read at a time.
+      cuts: parts that were cut off segments, which count as segments of their own.
 
     Returns:
       Id → the segment.
 
     Raises:
-      UserError: a volume that cannot be read, or a table that is damaged.
+      UserError: a volume or a mask that cannot be read, or a table that is damaged.
     """
     with segmentation.open() as volume:
         whole = volume.require_labels().box
     origin = whole.start
-    parts = functools.partial(blocks, whole, block)
-    run_blocks(pool, survey_block, (segmentation,), parts, folder, 'segments', quiet, '.npy')
+    if state := foreign_state(segmentation.spec):
+        folder = _only_folder(folder / FILE, state)
+    told = json.dumps([[cut.of, cut.new, cut.mask] for cut in cuts.cuts])
+    folder_of_cuts = _only_folder(folder / CUT, told)
+    folders: dict[Path, list[Box]] = {folder: [], folder_of_cuts: []}
+    for part in blocks(whole, block):
+        folders[folder_of_cuts if cuts.near(part) else folder].append(part)
+    files = []
+    for place, parts in folders.items():
+        arguments, these = (segmentation, cuts), functools.partial(iter, parts)
+        run_blocks(pool, survey_block, arguments, these, place, 'segments', quiet, '.npy')
+        files += [block_file(place, part, '.npy') for part in parts]
     found: dict[int, Segment] = {}
-    for part in parts():
-        table = read_checked_npy(block_file(folder, part, '.npy'), 'remove it, and run again')
+    for file in files:
+        table = read_checked_npy(file, 'remove it, and run again')
         for segment, voxels, at_face, x, y, z in table.tolist():
             point = Xyz(x + origin.x, y + origin.y, z + origin.z)
             before = found.get(segment, Segment(0, False, point))
@@ -68,13 +91,19 @@ def survey(
     return found
 
 
-def survey_block(segmentation: VolumeSource, block: Box, path: Path) -> None:
+def _only_folder(parent: Path, made_of: str) -> Path:
+    """The folder in another one of what is made of something; those of anything else are removed."""
+    name = hashlib.sha256(made_of.encode()).hexdigest()
+    for other in parent.glob('*'):
+        if other.name != name:
+            shutil.rmtree(other)
+    return parent / name
+
+
+def survey_block(segmentation: VolumeSource, cuts: CutLabels, block: Box, path: Path) -> None:
     """Writes the table of a block: uint64 [n, 6]: id, voxels, whether at a face, and x, y, z from the volume's start."""
     with segmentation.open() as volume:
-        data, whole = volume.require_labels().read(block), volume.box
-    data = (
-        np.maximum(data, 0).astype(np.uint64) if data.dtype.kind == 'i' else data.astype(np.uint64)
-    )
+        data, whole = cuts.read(volume.require_labels(), block), volume.box
     ids, first, counts = fastremap.unique(data, return_index=True, return_counts=True)
     at = np.stack(np.unravel_index(first, data.shape), axis=1)[:, ::-1]
     at += np.array(block.start) - np.array(whole.start)
@@ -94,5 +123,5 @@ def _faces(data: np.ndarray, block: Box, whole: Box) -> Iterable[np.ndarray]:
 
 
 def total(segments: Mapping[int, Segment], members: Iterable[int]) -> int:
-    """Voxels of an object; parts that were cut off segments count with these."""
+    """Voxels of an object."""
     return sum(segments[one].voxels for one in members if one in segments)

@@ -104,6 +104,10 @@ def test_the_corrected_volume(folder, spec, capsys):
     add(merge(5, part), merge(5, 9))
     apply('--output_volume', spec)
     assert ids_at(read(spec)[0]) == [3, 3, 5, 5, 5, 5]
+    with h5py.File('volume.h5', 'a') as file:  # as another program writes it anew
+        file['labels'][:20] = 0
+    apply('--output_volume', spec)
+    assert ids_at(read(spec)[0]) == [0, 0, 0, 0, 5, 5]
 
 
 def test_it_goes_on_from_where_it_was_stopped(folder, monkeypatch):

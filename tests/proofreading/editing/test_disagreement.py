@@ -12,11 +12,18 @@ from hypothesis.extra import numpy as hnp
 from ffn.cli import queue
 from ffn.evaluation.contingency import Contingency
 from ffn.evaluation.voi import voi_score
+from ffn.inference.storage import save_result
+from ffn.proofreading.editing.cut_masks import PartMask, masks_folder, save_mask
 from ffn.proofreading.editing.disagreement import agreement, find_mergers, find_splits
+from ffn.proofreading.editing.edits import Cut, part_id
+from ffn.proofreading.editing.journal import open_journal
+from ffn.proofreading.editing.proofread_volume import ProofreadVolume
 from ffn.proofreading.editing.queue import Change
 from ffn.proofreading.editing.queue_table import read_queue
 from ffn.utils.errors import UserError
+from ffn.utils.geometry import Box
 from ffn.volumes.volume import open_volume
+from tests.proofreading.samples import done, number, split, undo
 
 BIG = 2**63 + 11
 SHAPE = (12, 20, 34)
@@ -192,6 +199,70 @@ def test_joined_objects_are_compared_as_what_they_are(folder):
         rows = {int(row['id']): row for row in csv.DictReader(file)}
     assert set(rows) == {1, 3}
     assert rows[3]['margin'] == '0.8000'
+
+
+@pytest.mark.parametrize('other', ['other.h5:one', 'results'])
+def test_another_segmentation_that_is_made_anew(folder, other):
+    """Only a border moves: the largest of what it shares with each object stays the same."""
+
+    def write(labels):
+        if other == 'results':
+            save_result(other, (0, 0, 0), labels, {}, b'', {}, {})
+        else:
+            with h5py.File('other.h5', 'w') as file:
+                file['one'] = labels
+
+    base, call = volume(1, 9, 3, 3, 5, 5), [*CALL, '--others', other]
+    for x in (slice(12, 15), slice(13, 16)):
+        labels = base.copy()
+        labels[1:11, BODIES[0], x] = 1
+        write(labels)
+        queue.main([*call, '--disagreement', 'precomputed://doubt'])
+        with open_volume('precomputed://doubt') as doubt:
+            differs = doubt.read(doubt.box) > 0
+        np.testing.assert_array_equal(differs, (labels == 1) & (LABELS == BIG))
+
+
+def test_parts_that_were_cut_off_are_objects(folder):
+    """3 is cut in two where others have it otherwise."""
+    mask = np.zeros(SHAPE, bool)
+    mask[1:11, BODIES[1], 12:32] = True
+    part = part_id(number(1), 0)
+    name = save_mask(masks_folder('j.jsonl'), PartMask(Box.of_shape(SHAPE), mask))
+    with open_journal('j.jsonl', ProofreadVolume('v.h5:labels').base) as journal:
+        journal.add(split([3], [part], [Cut(3, part, name)]), number(1))
+        journal.add(done(5))
+    objects = ('--objects', 'o.csv', '--disagreement', 'precomputed://doubt')
+    call = [*CALL, '--edits', 'j.jsonl', '--others', 'v.h5:one', *objects]
+    call[call.index('0')] = '500'
+    for cut, sizes, agreements in (
+        (True, {3: HALF, part: REST}, {3: 1 / 3, part: 2 / 3}),
+        (False, {3: HALF + REST}, {3: 1}),
+    ):
+        if not cut:
+            with open_journal('j.jsonl', ProofreadVolume('v.h5:labels').base) as journal:
+                journal.add(undo(1))
+        queue.main(call)
+        with open('o.csv', newline='') as file:
+            rows = {int(row['id']): row for row in csv.DictReader(file)}
+        assert {i: int(row['voxels']) for i, row in rows.items()} == {
+            **sizes,
+            1: HALF,
+            BIG: REST,
+            5: HALF + REST,
+        }
+        assert {i: float(rows[i]['agreement']) for i in sizes} == pytest.approx(
+            agreements, abs=1e-3
+        )
+        for i in sizes:
+            at = [int(rows[i][axis]) for axis in 'zyx']
+            assert mask[tuple(at)] == (i == part)
+        found = {one.item.key for one in read_queue('q.csv')}
+        # What a person has cut is not shown as pieces of one object.
+        assert found == {f'split:1-{BIG}', 'orphan:1'} | ({'orphan:3'} if cut else set())
+        with open_volume('precomputed://doubt') as doubt:
+            differs = doubt.read(doubt.box) > 0
+        assert differs[1:11, BODIES[1], 2:12].all() == cut
 
 
 @pytest.mark.parametrize('rank', ['voi', 'run_length'])

@@ -203,6 +203,11 @@ def test_a_place_in_another_segment_of_the_object_fits(opened):
     session.split([PLACES[1]], [PLACES[2]])  # since the queue was made
     session.answer('right')
     assert session.left == 0
+    at = Xyz(35, 15, 4)
+    session.split([PLACES[4]], [at])
+    session = opened([Queued(Item('orphan', (session.segment_at(at),), at), 9.0, '')])
+    session.answer('right')
+    assert session.left == 0
 
 
 def test_the_next_session_goes_on(opened):
@@ -211,6 +216,18 @@ def test_the_next_session_goes_on(opened):
     assert session.item == QUEUE[1]
     assert session.left == 2
     assert session.progress.skipped == 1
+
+
+def test_a_skipped_place_is_shown_by_a_queue_that_was_made_since(opened):
+    opened(QUEUE).answer('skip')
+    asked = [QUEUE[0]._replace(reason='apart, skipped 1 time'), *QUEUE[1:]]
+    session = opened(asked)
+    assert (session.item, session.left) == (asked[0], 3)
+    session.answer('skip')
+    assert (session.item, session.left) == (QUEUE[1], 2)
+    session.undo()
+    session.answer('right')
+    assert (opened(asked).item, session.left) == (QUEUE[1], 2)
 
 
 def test_no_key_walks_through_a_large_object(tmp_path, monkeypatch):

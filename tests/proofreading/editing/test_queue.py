@@ -19,13 +19,14 @@ from ffn.proofreading.editing.queue import (
     Queued,
     make_queue,
     measure_progress,
+    times_skipped,
 )
 from ffn.proofreading.editing.queue_table import read_queue, write_queue
 from ffn.proofreading.editing.survey import Segment, survey
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz
 from ffn.volumes.volume import VolumeSource
-from tests.proofreading.samples import AT, decision, done, edit, merge
+from tests.proofreading.samples import AT, decision, done, edit, merge, split
 
 BIG = 2**63 + 11
 
@@ -151,6 +152,31 @@ def test_a_queue_says_which_segmentation_it_is_of(tmp_path):
         read_queue(path, 'abd')
 
 
+def test_what_was_joined_or_taken_apart_is_not_shown_again():
+    """Also where it was pointed at other segments of the objects."""
+    table = table_of((1, 2, True, 0.97), (2, 3, True, 0.6), (4, 5, False, 0.3), (6, 7, False, 0.5))
+    segments = sizes(s1=500, s2=60, s3=700, s4=80, s5=90, s6=10, s7=20, s8=30)
+    edits = [split([1], [2, 3]), merge(4, 8), merge(8, 5), merge(6, 8)]
+    assert keys(queue_of(table, segments, edits, jump_voxels=9)) == ['pair:2-3', 'pair:6-7']
+    assert 'loop:4-5' not in keys(queue_of(table, segments, edits[1:]))
+    error = {'id': 9, 'pieces': [{'id': 1}, {'id': 3, 'voxels': 700}], 'at_xyz': [1, 2, 3]}
+    error['pieces'][0]['voxels'] = 500
+    report = {'splits': [error], 'mergers': [], 'missing': []}
+    assert 'split:1-3' not in keys(queue_of(table, segments, edits, report))
+    apart = queue_of(table_of(), segments, [], report)
+    assert 'split:1-3' in keys(apart)
+
+
+def test_a_skipped_place_says_so_in_the_next_queue():
+    table, segments = table_of((1, 2, False, 0.5)), sizes(s1=9, s2=9)
+    for skips, told in ((1, 'skipped 1 time'), (12, 'skipped 12 times')):
+        [one] = queue_of(table, segments, [decision('skip', 1, 2)] * skips)
+        assert one.reason.endswith(f'9 and 9 voxels, {told}')
+        assert times_skipped(one) == skips
+    [one] = queue_of(table, segments)
+    assert times_skipped(one) == 0
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A volume with a split body, a merged one, and an orphan."""
@@ -227,6 +253,19 @@ def test_reports_that_are_none(folder, text, words):
     (folder / 'e.json').write_text(text)
     with pytest.raises(UserError, match=words):
         queue.main([*VOLUME, '--output', 'q.csv', '--errors', 'e.json', '--quiet'])
+
+
+def test_labels_of_another_program_that_are_written_anew(folder):
+    call = [*VOLUME, '--output', 'q.csv', '--objects', 'o.csv', '--quiet']
+    queue.main(call)
+    before = (folder / 'o.csv').read_text()
+    assert '\n40,' in before
+    with h5py.File('v.h5', 'a') as file:
+        file['labels'][file['labels'][...] == 40] = 41
+    queue.main(call)
+    assert (folder / 'o.csv').read_text() == before.replace('\n40,', '\n41,')
+    assert 'orphan:41' in keys(read_queue('q.csv'))
+    assert len(list((folder / 'q.csv.segments/file').iterdir())) == 1
 
 
 def test_another_volume(folder):

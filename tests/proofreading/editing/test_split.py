@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ffn.proofreading.editing import cut_masks
 from ffn.proofreading.editing.cut_masks import CutLabels, PartMask, load_mask, save_mask
 from ffn.proofreading.editing.cut_segment import cut_segment
 from ffn.proofreading.editing.edits import Cut
@@ -278,3 +279,24 @@ def test_cuts_apply_to_their_segment_only(tmp_path):
     part = Box(Xyz(4, 2, 0), Xyz(2, 2, 3))
     np.testing.assert_array_equal(cuts.read(volume, part), expected[part.slices_zyx])
     assert cuts.at(volume, Xyz(4, 1, 1)) == 60
+    whole = cuts.applied_to(volume)
+    assert (whole.box, whole.dtype) == (volume.box, np.uint64)
+    np.testing.assert_array_equal(whole.read(part), expected[part.slices_zyx])
+
+
+def test_cuts_elsewhere_are_not_read_again(tmp_path, monkeypatch):
+    """However many there are; they are not all kept in memory."""
+    labels = np.full((4, 5, 700), 2)
+    names = [
+        save_mask(tmp_path, PartMask(Box(Xyz(2 * n, 1, 1), Xyz(1, 2, 3)), np.ones((3, 2, 1), bool)))
+        for n in range(300)
+    ]
+    cuts = CutLabels(tmp_path, tuple(Cut(2, 50 + n, name) for n, name in enumerate(names)))
+    volume = Volume('labels', labels, {'ffn_made_from': 'x'})
+    assert cuts.at(volume, Xyz(598, 1, 1)) == 349
+    monkeypatch.setattr(cut_masks, 'read_npz', None)
+    assert cuts.at(volume, Xyz(598, 2, 1)) == 349
+    assert cuts.at(volume, Xyz(650, 1, 1)) == 2
+    again = CutLabels(tmp_path, cuts.cuts)
+    found = again.read(volume, Box(Xyz(590, 0, 0), Xyz(20, 5, 4)))
+    assert np.unique(found).tolist() == [2, 345, 346, 347, 348, 349]
