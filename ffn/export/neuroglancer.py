@@ -20,6 +20,7 @@ from ffn.export.pyramid import Pyramid
 from ffn.export.scales import plan_scales
 from ffn.export.server import SERVED_AT, STATE
 from ffn.export.skeletons import (
+    SOMA_RADIUS,
     SkeletonConfig,
     Skeletons,
     tell_without_line,
@@ -137,10 +138,13 @@ def export(
                 whole = math.prod(pyramid.scales[0].box.size)
                 tell_unlabelled(pyramid.spec, unlabelled_voxels, whole)
                 add_shapes(pyramid, meshes, skeletons, pool, quiet)
+                radius = skeletons.soma_radius
+                if radius is None:
+                    radius = properties.tagged_radius(pyramid.folder, SOMA_RADIUS)
                 if skeletons.wanted:
                     tell_without_line(pyramid.folder / 'skeletons', sizes)
-                    tell_without_somata(Skeletons(pyramid, skeletons))
-                properties.write(pyramid.folder, sizes, skeletons.soma_radius)
+                    tell_without_somata(Skeletons(pyramid, skeletons), radius)
+                properties.write(pyramid.folder, sizes, radius)
     there = [name for name in ('image', 'labels') if (output / name / 'info').is_file()]
     chosen = properties.largest_with_shape(output / 'labels') if 'labels' in there else []
     write_state(output, there, pyramids[-1].find_content(), size, chosen)

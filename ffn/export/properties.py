@@ -8,6 +8,7 @@ https://github.com/google/neuroglancer/blob/master/src/datasource/precomputed/se
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from ffn.utils.texts import parse_object
 FOLDER = 'segment_properties'
 # Segments that a 3-d view shows at first.
 _SHOWN = 30
+# What says of the tag `soma` by which radius it was given; read again by `tagged_radius`.
+_RADIUS = re.compile(r'A radius of (\S+) nm or more')
 
 
 def write(folder: Path, sizes: dict[int, int], soma_radius: float) -> None:
@@ -45,7 +48,7 @@ def write(folder: Path, sizes: dict[int, int], soma_radius: float) -> None:
                 'id': 'tags',
                 'type': 'tags',
                 'tags': ['soma'],
-                'tag_descriptions': [f'A radius of {soma_radius:g} nm or more'],
+                'tag_descriptions': [f'A radius of {soma_radius:.15g} nm or more'],
                 'values': [[0] if radius >= soma_radius else [] for radius in radii],
             },
         ]
@@ -59,6 +62,28 @@ def write(folder: Path, sizes: dict[int, int], soma_radius: float) -> None:
         indent=None,
     )
     link_in_info(folder, FOLDER, FOLDER)
+
+
+def tagged_radius(folder: Path, default: float) -> float:
+    """The radius by which somata of a precomputed volume have been tagged, in nanometres.
+
+    Args:
+      folder: of the volume.
+      default: returned where there are no tags.
+
+    Raises:
+      UserError: the properties are damaged.
+    """
+    path = folder / FOLDER / 'info'
+    if not path.is_file():
+        return default
+    inline: Any = parse_object(path.read_bytes(), str(path)).get('inline')
+    try:
+        [tags] = [one for one in inline['properties'] if one['id'] == 'tags']
+        found = _RADIUS.fullmatch(tags['tag_descriptions'][0])
+        return float(found[1]) if found else default
+    except (LookupError, TypeError, ValueError):  # no tags, or other ones
+        return default
 
 
 def largest_with_shape(folder: Path) -> list[int]:

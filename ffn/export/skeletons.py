@@ -38,6 +38,8 @@ _BLOCK = Xyz(128, 128, 128)
 # Voxels of the scale whose fine voxels are looked at together.
 _PART = Xyz(32, 32, 32)
 _SHARD = 1 << 24
+# Nanometres; see `SkeletonConfig.soma_radius`.
+SOMA_RADIUS = 2000.0
 # Voxels of the scale by which lines are straightened.
 _STRAIGHT = 1.0
 
@@ -58,9 +60,10 @@ class SkeletonConfig:
         flag='skeleton_voxel',
         metavar='NM',
     )
-    soma_radius: float = setting(
-        'nanometres: segments with a greater radius than this somewhere are tagged as having a soma',
-        default=2000.0,
+    soma_radius: float | None = setting(
+        'nanometres: segments with a greater radius than this somewhere are tagged as having a soma (default: as when they '
+        f'were last tagged in that folder, or {SOMA_RADIUS:g})',
+        default=None,
         flag='soma_radius',
         metavar='NM',
     )
@@ -72,7 +75,7 @@ class SkeletonConfig:
 
     def __post_init__(self) -> None:
         for name, value in (('skeleton_voxel', self.voxel), ('soma_radius', self.soma_radius)):
-            if not 0 <= value < math.inf:
+            if value is not None and not 0 <= value < math.inf:
                 raise UserError(f'--{name} is {value}; expected nanometres')
         # The radius also counts for skeletons that are there already.
         check_needed(self, 'wanted', besides=['soma_radius'])
@@ -258,14 +261,14 @@ def tell_without_line(folder: Path, sizes: Mapping[int, int]) -> None:
         )
 
 
-def tell_without_somata(skeletons: Skeletons) -> None:
+def tell_without_somata(skeletons: Skeletons, soma_radius: float) -> None:
     """Tells that no segment can have the tag of a soma, since such radii are not measured."""
     greatest = greatest_radius(skeletons.pyramid.scales, skeletons.level)
-    if skeletons.config.soma_radius > greatest:
+    if soma_radius > greatest:
         logging.warning(
             '--soma_radius is %g nm, and radii of up to %g nm are measured on the scales of this export: no segment gets '
             'the tag soma; with more --scales, in another --output, greater ones are',
-            skeletons.config.soma_radius,
+            soma_radius,
             greatest,
         )
 

@@ -11,7 +11,7 @@ from ffn.export import radii, skeletons
 from ffn.export.by_segment import make, read_measures
 from ffn.export.radii import Surroundings, greatest_radius
 from ffn.export.scales import plan_scales
-from ffn.export.skeletons import SkeletonConfig, Skeletons
+from ffn.export.skeletons import SOMA_RADIUS, SkeletonConfig, Skeletons
 from ffn.utils.geometry import Box, Xyz
 from tests.export.shapes import START, ball, exported, store
 
@@ -96,9 +96,8 @@ def test_what_few_scales_do_not_measure_is_told(tmp_path, monkeypatch, caplog):
 
 
 def test_somata_are_found_by_default_at_any_resolution():
-    config = SkeletonConfig()
     box = Box(Xyz(0, 0, 0), Xyz(5000, 4000, 3000))
     for size in ((4, 4, 4), (8, 8, 8), (20, 20, 20), (8, 8, 40), (30, 30, 30)):
         scales = plan_scales(box, size)
-        assert greatest_radius(scales, 0) > 2 * config.soma_radius
+        assert greatest_radius(scales, 0) > 2 * SOMA_RADIUS
     assert greatest_radius(plan_scales(box, (8, 8, 8), 1), 0) == 512

@@ -74,8 +74,11 @@ def test_one_tree_for_each_component_inside_it(tmp_path):
     assert rows['tags'][HIGH] == [0]
     assert rows['tags'][11] == []
     before = (folder / 'segment_properties' / 'info').read_bytes()
-    export.main([*command, '--soma_radius', '60'])  # what is there stays
-    assert (folder / 'segment_properties' / 'info').read_bytes() == before
+    for more in ((), ('--skeletons', '--skeleton_voxel', '0'), ('--soma_radius', '60')):
+        export.main([*command, *more])  # what is there stays
+        assert (folder / 'segment_properties' / 'info').read_bytes() == before
+    export.main([*command, '--soma_radius', '2000'])
+    assert b'A radius of 2000 nm' in (folder / 'segment_properties' / 'info').read_bytes()
 
 
 @pytest.mark.parametrize('voxel', [6, 12])
