@@ -38,7 +38,7 @@ def find_examples(table: MergeTable, edits: Sequence[Edit]) -> list[Example]:
     active = active_edits(edits)
     numbers = {edit.number for edit in active}
     for edit in active:
-        examples = _of_change(edit, objects, scored) + _taken_apart(edit, found.values())
+        examples = _of_change(edit, objects, scored, found.values())
         objects.apply(edit)
         for one in [*examples, *_of_decision(edit, objects, numbers)]:
             found[one.id_a, one.id_b] = one
@@ -50,33 +50,34 @@ def find_examples(table: MergeTable, edits: Sequence[Edit]) -> list[Example]:
     ]
 
 
-def _of_change(edit: Edit, objects: Objects, scored: Scored) -> list[Example]:
-    """What a merge or a split says, given the objects before it."""
+def _of_change(
+    edit: Edit, objects: Objects, scored: Scored, found: Collection[Example]
+) -> list[Example]:
+    """What a merge or a split says, given the objects and what was said before it."""
     what = edit.what
     if isinstance(what, Split):
         first, second = map(set, what.parts)
-        return [
-            Example(one.a, one.b, one.point, 0, 'split') for one in _between(first, second, scored)
-        ]
-    if isinstance(what, Merge):
-        a, b = objects.members(what.a.id), objects.members(what.b.id)
-        low, high = sorted((what.a, what.b), key=lambda place: place.id)
-        return [
-            Example(one.a, one.b, one.point, 1, 'merge') for one in _between(a, b - a, scored)
-        ] or [Example(low.id, high.id, high.point, 1, 'merge')]
-    return []
-
-
-def _taken_apart(edit: Edit, found: Collection[Example]) -> list[Example]:
-    """What a split says about pairs that were said to be one before, whether agglomeration has looked at them or not."""
-    if not isinstance(edit.what, Split):
+        label = 0
+    elif isinstance(what, Merge):
+        first = set(objects.members(what.a.id))
+        second = objects.members(what.b.id) - first
+        label = 1
+    else:
         return []
-    first, second = map(set, edit.what.parts)
-    return [
-        one._replace(label=0, source='split')
+    # Also about pairs that agglomeration has not looked at.
+    said = [
+        one._replace(label=label, source=what.kind)
         for one in found
         if (one.id_a in first and one.id_b in second) or (one.id_a in second and one.id_b in first)
     ]
+    looked_at = [
+        Example(one.a, one.b, one.point, label, what.kind)
+        for one in _between(first, second, scored)
+    ]
+    if isinstance(what, Merge) and not looked_at:
+        low, high = sorted((what.a, what.b), key=lambda place: place.id)
+        looked_at = [Example(low.id, high.id, high.point, label, what.kind)]
+    return said + looked_at
 
 
 def _between(first: set[int], second: set[int], scored: Scored) -> Iterator[ScoredPair]:

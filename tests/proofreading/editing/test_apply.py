@@ -254,6 +254,8 @@ def test_pairs_that_were_merged_and_then_split_are_not_one_object(folder):
     assert judged() == {(5, 9): '1'}
     add(split_of([9], [5]))
     assert judged() == {(5, 9): '0'}
+    add(merge(5, 7), merge(7, 9))  # one again, by others
+    assert judged() == {(5, 7): '1', (5, 9): '1', (7, 9): '1'}
 
 
 def test_an_answer_without_what_it_put_right(folder):
