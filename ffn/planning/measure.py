@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cc3d
 import fastremap
 import numpy as np
+from scipy import ndimage
 
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, blocks
@@ -18,8 +21,9 @@ from ffn.volumes.unlabelled import counted
 from ffn.volumes.volume import Volume, check_place, open_volume
 
 _BLOCK = Xyz(256, 256, 64)
-# The image is sampled in blocks of this size, evenly spread over the labels.
+# The image is sampled in blocks of this size, drawn from all that have labels.
 _SAMPLE, _SAMPLES = Xyz(64, 64, 32), 64
+_SEED = 1
 # Part of the labels, in the middle, that is examined for connected components.
 _MIDDLE = Xyz(256, 256, 128)
 
@@ -34,7 +38,7 @@ class Measurements:
       image_box: the voxels of the image.
       box: the labelled box, within the image.
       voxel_size: x, y, z nanometres, None where nothing says so.
-      mean: of the image, over sampled blocks.
+      mean: of the image where it is labelled, in sampled blocks.
       stddev: likewise.
       dtype: of the image.
       sizes: voxels of each object, uint64, ascending.
@@ -87,12 +91,12 @@ def measure(
         check_place(truth, volume)
         known = [KnownVoxelSize(voxel_size, '--voxel_size')] if voxel_size else []
         known += [v.voxel_size.of(v.name) for v in (volume, truth) if v.voxel_size is not None]
-        mean, stddev = _sample(volume, truth.box)
         with counted(truth.unlabelled):
             sizes = _count(truth, quiet)
         unlabelled = sizes.pop(0, 0)
         if not sizes:
             raise UserError(f'{labels} holds no object: all of it is background')
+        mean, stddev = _sample(volume, truth)
         middle = _read_middle(truth)
         return Measurements(
             image,
@@ -111,12 +115,10 @@ def measure(
         )
 
 
-def _sample(volume: Volume, box: Box) -> tuple[float, float]:
-    """Mean and standard deviation of the image over blocks that are spread evenly over a box."""
-    parts = list(blocks(box, _SAMPLE))
-    step = max(1, len(parts) // _SAMPLES)
+def _sample(volume: Volume, truth: Volume) -> tuple[float, float]:
+    """Mean and standard deviation of the image over blocks that are spread over all that is labelled."""
     count, total, squares = 0, 0.0, 0.0
-    for part in parts[step // 2 :: step]:
+    for part in itertools.islice(_labelled_parts(truth), _SAMPLES):
         values = volume.read(part).astype(np.float64)
         if not np.isfinite(values).all():
             raise UserError(
@@ -127,6 +129,19 @@ def _sample(volume: Volume, box: Box) -> tuple[float, float]:
         squares += float((values**2).sum())
     mean = total / count
     return mean, max(squares / count - mean**2, 0.0) ** 0.5
+
+
+def _labelled_parts(truth: Volume) -> Iterator[Box]:
+    """Blocks that have labels, in random order, each cut to the box around its own labels.
+
+    So membranes count, which are background between objects, and padding and what is not labelled do not.
+    """
+    parts = list(blocks(truth.box, _SAMPLE))
+    for i in np.random.default_rng(_SEED).permutation(len(parts)):
+        part = parts[i]
+        for one in ndimage.find_objects((truth.read(part) > 0).astype(np.uint8)):
+            inside = Box.from_zyx([s.start for s in one], [s.stop - s.start for s in one])
+            yield Box(Xyz(*map(sum, zip(part.start, inside.start, strict=True))), inside.size)
 
 
 def _count(truth: Volume, quiet: bool) -> dict[int, int]:

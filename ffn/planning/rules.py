@@ -20,8 +20,7 @@ THRESHOLDS = (0.025, 0.05, 0.075, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 # Sizes of networks: depth, features and field of view in the plane; the larger for a GPU.
 _LARGE, _SMALL = (12, 32, 33), (6, 16, 25)
 _DELTA = 8
-# Smaller voxels than this, in nanometres, cost more than they show.
-_FINE_NM = 6.5
+# Nanometres; pixels for which twice their width comes nearer to this cost more than they show.
 _TARGET_NM = 8.0
 # Sizes below which objects may become background, the largest that costs little is taken.
 _MIN_SIZES = (10000, 5000, 2000, 1000, 500, 200, 100, 50)
@@ -179,8 +178,9 @@ def _image_choices(
     mean, stddev = (float(f'{n:.5g}') for n in (measured.mean, measured.stddev))
     yield Choice('image_mean', mean, 'of the image where it is labelled')
     yield Choice('image_stddev', stddev, 'likewise')
-    if size is not None and max(size[:2]) < _FINE_NM:
-        factor = 2 ** max(1, round(math.log2(_TARGET_NM / max(size[:2]))))
+    # In ratio: the power of 2 that comes nearest.
+    factor = 1 if size is None else 2 ** max(0, round(math.log2(_TARGET_NM / max(size[:2]))))
+    if size is not None and factor > 1:
         along_z = whole_voxels(factor * max(size[:2]), size[2])
         factors = [factor, factor, max(1, min(factor, along_z))]
         yield Choice(

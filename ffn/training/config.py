@@ -249,6 +249,11 @@ class WalkConfig:
                 raise UserError(
                     f'--{flag} is {getattr(self, flag):g}; expected a probability between 0 and 1'
                 )
+        if self.fov_policy == 'max_pred_moves' and self.threshold > SOFT_LABELS[0]:
+            raise UserError(
+                f'--threshold is {self.threshold:g}; expected at most {SOFT_LABELS[0]}, the label of the object, above '
+                'which --fov_policy max_pred_moves never moves'
+            )
 
     def patch_size(self, info: ModelInfo) -> Zyx:
         """Size of the patches that are loaded."""

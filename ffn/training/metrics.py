@@ -20,6 +20,7 @@ class PatchMetrics:
     A voxel counts as predicted if its probability is at least 0.9, and as part of the object if its
     soft label is above one half. A move to a neighbour at ±delta is correct if the canvas reaches the
     move threshold there and the object is there, spurious if only the former, missed if only the latter.
+    Voxels of weight 0 are no part of this, nor are moves to them: nothing is known of them.
     """
 
     def __init__(self, info: ModelInfo, config: WalkConfig):
@@ -54,11 +55,12 @@ class PatchMetrics:
         sums['labels'] += float(np.mean(soft * weights))
         sums['weights'] += float(np.mean(weights))
         sums['masked'] += float(np.mean(weights == 0))
-        sums['tp'] += np.count_nonzero(predicted & true)
-        sums['fp'] += np.count_nonzero(predicted & ~true)
-        sums['fn'] += np.count_nonzero(~predicted & true)
-        sums['tn'] += np.count_nonzero(~predicted & ~true)
-        for position in self._neighbors:
+        known = weights > 0
+        sums['tp'] += np.count_nonzero(known & predicted & true)
+        sums['fp'] += np.count_nonzero(known & predicted & ~true)
+        sums['fn'] += np.count_nonzero(known & ~predicted & true)
+        sums['tn'] += np.count_nonzero(known & ~predicted & ~true)
+        for position in filter(walk.has_weight, self._neighbors):
             possible, wanted = walk.is_predicted(position), walk.is_in_object(position)
             if possible or wanted:
                 kind = 'correct' if possible and wanted else 'spurious' if possible else 'missed'
@@ -81,7 +83,7 @@ class PatchMetrics:
             'eval/patches': patches,
             'eval/patch_loss': sums['loss'] / patches,
             'eval/constant_loss': _constant_loss(sums['labels'], sums['weights']) / patches,
-            'eval/all/accuracy': (tp + tn) / (tp + fp + fn + tn),
+            'eval/all/accuracy': (tp + tn) / max(tp + fp + fn + tn, 1),
             'eval/all/precision': precision,
             'eval/all/recall': recall,
             'eval/all/specificity': tn / max(tn + fp, 1),

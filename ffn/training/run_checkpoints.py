@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from absl import logging
@@ -29,10 +29,12 @@ from ffn.training.input.input_state import (
     setting_digests,
     write_input_state,
 )
-from ffn.training.train_step import TrainStep
+from ffn.training.train_step import LOSS_SCALE, TrainStep
 from ffn.training.walks.walk import BatchWalker
 from ffn.utils.errors import UserError
 from ffn.utils.locks import Lock
+
+T = TypeVar('T')
 
 
 class RunCheckpoints:
@@ -163,7 +165,11 @@ class RunCheckpoints:
             )
 
     def _restore_optimizer(self, stored: Mapping[str, np.ndarray], latest: str) -> None:
-        state = self._train_step.optimizer_state()
+        scale, state = _split(self._train_step.optimizer_state(), LOSS_SCALE)
+        stored_scale, stored = _split(stored, LOSS_SCALE)
+        # Only float16 has a scale, and it adapts soon: the precision may change without a loss.
+        if _fits(scale, stored_scale, LOSS_SCALE):
+            assign(scale, stored_scale, f'checkpoint {latest}')
         if _fits(state, stored, 'optimizer/'):
             assign(state, stored, f'checkpoint {latest}')
             return
@@ -193,6 +199,12 @@ class RunCheckpoints:
             )
             self._walker.clear()
             self._source.seek(step * self._config.batch_size)
+
+
+def _split(named: Mapping[str, T], prefix: str) -> tuple[dict[str, T], dict[str, T]]:
+    """What has names with a prefix, and the rest."""
+    first = {name: value for name, value in named.items() if name.startswith(prefix)}
+    return first, {name: value for name, value in named.items() if name not in first}
 
 
 def _fits(variables: Mapping[str, Any], stored: Mapping[str, np.ndarray], prefix: str) -> bool:

@@ -18,6 +18,8 @@ from ffn.training.optimizer_config import OptimizerConfig
 from ffn.training.walks.walk import Batch
 
 VOTES = 3
+# What the names of the loss scale's variables in checkpoints begin with.
+LOSS_SCALE = 'optimizer/loss_scale'
 _SUM = tf.distribute.ReduceOp.SUM
 # Loss scaling of float16: the first scale, and the number of good steps after which it is doubled.
 _FIRST_SCALE, _GROW_AFTER = 2.0**15, 2000
@@ -64,8 +66,8 @@ class LossScale:
     def variables(self) -> dict[str, keras.Variable]:
         """The variables by their names in checkpoints."""
         return {
-            'optimizer/loss_scale': self.scale,
-            'optimizer/loss_scale_good_steps': self.good_steps,
+            LOSS_SCALE: self.scale,
+            f'{LOSS_SCALE}_good_steps': self.good_steps,
         }
 
 

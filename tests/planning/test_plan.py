@@ -13,6 +13,7 @@ from ffn import synthetic
 from ffn.cli import coordinates, partitions, plan, segment, train
 from ffn.cli.flags import split_list
 from ffn.inference.request import parse_request
+from ffn.planning import measure as planning_measure
 from ffn.planning.files import write_plan
 from ffn.planning.measure import measure
 from ffn.planning.rules import make_plan
@@ -58,6 +59,21 @@ def test_what_is_measured(tmp_path):
     assert found.touching == pytest.approx(2 * 2 * (5 + 4) / borders)
 
 
+@pytest.mark.parametrize('axis', [0, 1, 2])
+def test_the_image_is_sampled_along_every_axis_where_it_is_labelled(tmp_path, monkeypatch, axis):
+    """Here it is shaded along one of them, and padded in front."""
+    monkeypatch.setattr(planning_measure, '_SAMPLE', Xyz(8, 4, 3))
+    shape = (48, 64, 128)  # 16 blocks along each axis: 64 of them, every 64th, are in one place along x
+    place = np.indices(shape, sparse=True)[axis] / shape[axis]
+    image = np.broadcast_to(np.where(place < 0.3, 0, 60 + 100 * place), shape).astype(np.uint8)
+    labels = np.broadcast_to(np.where(place < 0.3, 0, 1), shape).astype(np.uint8).copy()
+    labels[:, ::5] = 0  # membranes, which are part of the image
+    found = measure(*write(tmp_path / 'v.h5', image, labels), quiet=True)
+    labelled = image[np.broadcast_to(place >= 0.3, shape)]
+    assert found.mean == pytest.approx(labelled.mean(), abs=8)
+    assert found.stddev == pytest.approx(labelled.std(), rel=0.2)
+
+
 @pytest.mark.parametrize(
     ('size', 'fov', 'deltas', 'radius', 'axes', 'policy'),
     [
@@ -91,6 +107,20 @@ def test_axes_are_exchanged_only_where_the_field_of_view_is_a_cube(tmp_path):
     assert made['permutable_axes'] == '1,2'
     reason = next(choice.reason for choice in made.choices if choice.name == 'permutable_axes')
     assert reason == 'indices in z,y,x; the field of view is shorter along z'
+
+
+@pytest.mark.parametrize(
+    ('nanometres', 'factor'), [(1, 8), (3, 2), (4, 2), (5.5, 2), (6, None), (8, None), (30, None)]
+)
+def test_advice_on_fine_pixels_is_not_given_twice(tmp_path, nanometres, factor):
+    def advice(size):
+        found = measure(*write(tmp_path / 'v.h5', *blocks(), resolution=(33, size, size)), quiet=True)
+        made = make_plan(found, memory_gib=80, has_gpu=False, batch_size=4)
+        return [choice.value for choice in made.choices if choice.name == 'downsample']
+
+    assert advice(nanometres) == ([f'{factor},{factor},1'] if factor else [])
+    if factor:
+        assert advice(factor * nanometres) == []
 
 
 def test_depth_fits_into_memory(tmp_path):

@@ -70,6 +70,10 @@ def test_a_volume_may_have_its_own_normalization():
         (lambda: OptimizerConfig(unrolled_steps=0), ['unrolled_steps', '0']),
         (lambda: WalkConfig(seed_pad=0), ['seed_pad', '0', 'probability']),
         (lambda: WalkConfig(threshold=1.5), ['threshold', '1.5', 'probability']),
+        (
+            lambda: WalkConfig('max_pred_moves', threshold=0.96),
+            ['threshold', '0.96', 'at most 0.95', 'never moves'],
+        ),
         (lambda: OptimizerConfig('lamb'), ['lamb', 'sgd, momentum, adagrad, adam, adamw, rmsprop']),
         (lambda: OptimizerConfig(learning_rate=0), ['learning_rate', '0']),
         (lambda: OptimizerConfig(schedule='linear'), ['schedule', 'linear', 'exponential, cosine']),

@@ -107,6 +107,25 @@ def test_voxels_of_weight_0_are_masked():
     assert scalars['eval/patch_loss'] == pytest.approx(entropy * weights.mean(), rel=1e-4)
 
 
+def test_what_has_no_weight_is_neither_right_nor_wrong():
+    """A perfect prediction goes on where nobody has labelled, and voxels and moves there count as nothing."""
+    shape = CONFIG.patch_size(INFO)
+    inside, known = np.zeros(shape, bool), np.zeros(shape, bool)
+    inside[:, :, 7:12] = True
+    known[:, :, 6:13] = True
+    metrics = PatchMetrics(INFO, CONFIG)
+    canvas = np.where(inside | ~known, logit(0.95), logit(0.05))
+    metrics.add(finished(soft_labels(inside), canvas, known.astype(np.float32)))
+    scalars = metrics.scalars()
+    assert scalars['fov/masked_voxel_fraction'] == pytest.approx(np.mean(~known))
+    for name in ('accuracy', 'precision', 'recall', 'specificity'):
+        assert scalars[f'eval/all/{name}'] == 1, name
+    assert (scalars['moves/all/correct'], scalars['moves/total']) == (1, 8)  # where dx is 0
+    metrics.clear()
+    metrics.add(finished(soft_labels(inside), canvas, np.zeros(shape, np.float32)))
+    assert (metrics.scalars()['eval/all/accuracy'], metrics.scalars()['moves/total']) == (0, 0)
+
+
 def test_clear_begins_again():
     shape = CONFIG.patch_size(INFO)
     metrics = PatchMetrics(INFO, CONFIG)

@@ -146,6 +146,20 @@ def test_giving_up_averages_is_told(folder, caplog):
     assert 'averaged weights' not in caplog.text
 
 
+def test_another_precision_keeps_the_state_of_the_optimizer(folder, caplog):
+    adam = OptimizerConfig('adam', 0.01)
+    for step, precision in enumerate(('float32', 'float16', 'float16', 'bfloat16'), 1):
+        stored, _ = run(folder, 'model', [step], optimizer=adam, precision=precision)
+        assert int(stored['optimizer/000_iteration']) == step
+        # Of good steps in float16.
+        good = stored.get('optimizer/loss_scale_good_steps', 0)
+        assert int(good) == (step - 1 if precision == 'float16' else 0)
+    assert 'starts afresh' not in caplog.text
+    stored, _ = run(folder, 'model', [5], optimizer=OptimizerConfig('momentum'))
+    assert 'holds no state of the optimizer momentum: it starts afresh' in caplog.text
+    assert int(stored['optimizer/000_iteration']) == 1
+
+
 @pytest.mark.parametrize('name', ['adam', 'adamw'])
 def test_an_optimizer_that_starts_late_corrects_the_bias_of_its_averages(folder, name):
     still = OptimizerConfig('sgd', 1e-30, ema_decay=0.9)

@@ -84,6 +84,10 @@ class Walk:
         """Whether the object is at a position."""
         return bool(self.example.labels[self._voxel(position)] >= self._config.threshold)
 
+    def has_weight(self, position: Position) -> bool:
+        """Whether the voxel at a position counts in the loss."""
+        return bool(self.example.weights[self._voxel(position)] > 0)
+
     def any_predicted(self, positions: np.ndarray) -> bool:
         """Whether the canvas reaches the move threshold at any of some positions, int [n, 3]."""
         z, y, x = (positions + self._center).T
