@@ -204,6 +204,12 @@ class DataConfig:
                 f'{min(left_out)}:0'
             )
 
+    @property
+    def used_volumes(self) -> list[str]:
+        """Names of the volumes that examples are drawn from."""
+        weights = self.volume_weights
+        return [name for name in self.label_volumes if not weights or weights[name] > 0]
+
     def normalization(self, name: str) -> tuple[float, float]:
         """Mean and standard deviation of a volume's image."""
         return self.offset_scale.get(name, (self.image_mean, self.image_stddev))

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 from absl import logging
 
+from ffn.training.fov_count import FovCount
+
 # No warnings before this many steps, nor from fewer finished patches than this.
 PATIENCE_STEPS = 2000
 _FEWEST_PATCHES = 20
@@ -16,27 +18,34 @@ _LEARNED = 0.9
 _INFORMED = 0.02
 
 
-def suggested_steps(labelled_voxels: int, fovs_per_step: int) -> int:
-    """Number of steps after which as many fields of view were seen as there are labelled voxels."""
-    return math.ceil(labelled_voxels / fovs_per_step)
+def suggested_steps(labelled_voxels: int, fovs: FovCount) -> int:
+    """The step after which as many fields of view are seen as there are labelled voxels; 0 if they are already."""
+    left = labelled_voxels - fovs.seen
+    return fovs.step + math.ceil(left / fovs.per_step) if left > 0 else 0
 
 
-def log_suggestion(labelled_voxels: int | None, fovs_per_step: int, max_steps: int) -> None:
+def log_suggestion(labelled_voxels: int | None, fovs: FovCount, max_steps: int) -> None:
     """Logs how long training usually takes for this number of labelled voxels."""
     if not labelled_voxels:
         logging.info(
             'each step sees %d fields of view; a network is usually trained until it has seen as '
             'many as there are labelled voxels',
-            fovs_per_step,
+            fovs.per_step,
         )
         return
+    steps = suggested_steps(labelled_voxels, fovs)
+    if not steps:
+        so_far = f'; it has seen {fovs.seen}'
+    elif fovs.seen:
+        so_far = f', which it has after step {steps}: it has seen {fovs.seen}, and each step sees {fovs.per_step}'
+    else:
+        so_far = f', which are {steps} steps of {fovs.per_step}'
     logging.info(
         '%d voxels are labelled: a network is usually trained until it has seen as many fields of '
-        'view, which are %d steps of %d; max_steps is %d. What partitions have left out, such as small '
+        'view%s; max_steps is %d. What partitions have left out, such as small '
         'objects, is counted here: their log tells how many voxels remain',
         labelled_voxels,
-        suggested_steps(labelled_voxels, fovs_per_step),
-        fovs_per_step,
+        so_far,
         max_steps,
     )
 

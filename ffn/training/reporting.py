@@ -11,6 +11,7 @@ from absl import logging
 from ffn.training import guidance
 from ffn.training.config import TrainConfig
 from ffn.training.distribution import Replicas
+from ffn.training.fov_count import FovCount
 from ffn.training.input.examples import ExampleSource
 from ffn.training.metrics import PatchMetrics
 from ffn.training.summaries import Summaries
@@ -30,6 +31,7 @@ class Report:
         replicas: Replicas,
         source: ExampleSource,
         step: int,
+        fovs: FovCount,
     ):
         """Opens the event file and the progress bar.
 
@@ -39,15 +41,16 @@ class Report:
           replicas: which process this is.
           source: where examples come from.
           step: number of steps made before.
+          fovs: the fields of view seen.
         """
         self._config, self._train_step, self._source = config, train_step, source
-        self._fovs_per_step = config.batch_size * replicas.total
+        self._fovs = fovs
         self._metrics = PatchMetrics(train_step.model.info, config.walk)
         self._monitor = guidance.TrainingMonitor()
         self._summaries: Summaries | None = None
         if replicas.is_chief:
             self._summaries = Summaries(config.train_dir)
-            guidance.log_suggestion(source.labelled_voxels(), self._fovs_per_step, config.max_steps)
+            guidance.log_suggestion(source.labelled_voxels(), fovs, config.max_steps)
         self._bar = progress(
             total=config.max_steps,
             initial=step,
@@ -103,7 +106,7 @@ class Report:
             'pixel_loss': result.loss,
             'learning_rate': self._train_step.learning_rate,
             'steps/s': rate,
-            'fov/seen': step * self._fovs_per_step,
+            'fov/seen': self._fovs.at(step),
             **self._metrics.scalars(),
             **{f'examples/{name}': count for name, count in self._source.counts().items()},
         }
@@ -123,7 +126,7 @@ class Report:
     def _show(self, step: int, loss: float, rate: float) -> None:
         """Shows a summary in the bar, or in the log where there is no bar."""
         precision, recall = self._shown['precision'], self._shown['recall']
-        fovs = step * self._fovs_per_step
+        fovs = self._fovs.at(step)
         self._bar.set_postfix(
             loss=f'{loss:.4f}', precision=f'{precision:.2f}', recall=f'{recall:.2f}', FOVs=fovs
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,10 +22,11 @@ from ffn.models.saved_settings import read_settings, write_settings
 from ffn.models.weights import assign, load_weights
 from ffn.training.config import SOFT_LABELS, TrainConfig
 from ffn.training.distribution import Replicas
+from ffn.training.fov_count import FovCount
 from ffn.training.input.examples import ExampleSource
 from ffn.training.input.input_state import (
     changed_settings,
-    read_input_state,
+    read_input_states,
     setting_digests,
     write_input_state,
 )
@@ -35,6 +36,8 @@ from ffn.utils.errors import UserError
 from ffn.utils.locks import Lock
 
 T = TypeVar('T')
+# In the states of the input.
+_FOVS = 'fovs'
 
 
 class RunCheckpoints:
@@ -42,6 +45,7 @@ class RunCheckpoints:
 
     Attributes:
       saved_step: step of the last checkpoint, 0 before the first.
+      fovs: the fields of view seen.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class RunCheckpoints:
         self._config, self._train_step, self._replicas = config, train_step, replicas
         self._source, self._walker, self._lock = source, walker, lock
         self._settings = setting_digests(config.data, config.walk, train_step.model.info)
+        self.fovs = FovCount(0, 0, config.batch_size * replicas.total)
         os.makedirs(config.train_dir, exist_ok=True)
         self.saved_step = self._restore()
         self._saved_at = time.monotonic()
@@ -111,7 +116,8 @@ class RunCheckpoints:
             )
         replicas, directory = self._replicas, self._config.train_dir
         walks = {f'walk/{name}': array for name, array in self._walker.get_state().items()}
-        state = self._source.get_state() | walks | self._settings
+        fovs = {_FOVS: np.array(self.fovs.at(step), np.int64)}
+        state = self._source.get_state() | walks | self._settings | fovs
         write_input_state(directory, step, replicas.worker, replicas.workers, state)
         if replicas.is_chief:
             self._writer.write(variables, step)
@@ -146,7 +152,12 @@ class RunCheckpoints:
         self._restore_optimizer(stored, latest)
         step = int(stored[checkpoints.STEP])
         self._train_step.set_step(step)
-        self._restore_input(latest, step)
+        states = read_input_states(latest, self._replicas.workers)
+        # Checkpoints of versions up to 0.2 do not tell: as if every step had been as those that follow.
+        seen = (int(state[_FOVS]) for state in states if state and _FOVS in state)
+        per_step = self.fovs.per_step
+        self.fovs = FovCount(step, next(seen, step * per_step), per_step)
+        self._restore_input(latest, step, states)
         logging.info('continuing from %s, step %d', latest, step)
         return step
 
@@ -179,8 +190,11 @@ class RunCheckpoints:
             self._config.optimizer.optimizer,
         )
 
-    def _restore_input(self, latest: str, step: int) -> None:
-        state = read_input_state(latest, self._replicas.worker, self._replicas.workers)
+    def _restore_input(
+        self, latest: str, step: int, states: Sequence[Mapping[str, np.ndarray] | None]
+    ) -> None:
+        replicas = self._replicas
+        state = states[replicas.worker] if len(states) == replicas.workers else None
         try:
             if state is None:
                 raise ValueError('none was saved by a run of as many processes')
@@ -198,7 +212,16 @@ class RunCheckpoints:
                 error,
             )
             self._walker.clear()
-            self._source.seek(step * self._config.batch_size)
+            self._source.seek(self._first_new(step, states))
+
+    def _first_new(self, step: int, states: Sequence[Mapping[str, np.ndarray] | None]) -> int:
+        """Number of the first coordinate that examples which start afresh are taken from."""
+        known = [state for state in states if state and {'seed', 'position'} <= state.keys()]
+        if any(int(state['seed']) != self._config.seed for state in known):
+            return 0  # in another order
+        if known and len(known) == len(states):
+            return sum(int(state['position']) for state in known) // self._replicas.workers
+        return step * self._config.batch_size  # no walk is shorter than a step
 
 
 def _split(named: Mapping[str, T], prefix: str) -> tuple[dict[str, T], dict[str, T]]:

@@ -16,7 +16,7 @@ from absl import logging
 from ffn.models.model import create_model
 from ffn.training.config import TrainConfig
 from ffn.training.distribution import Replicas
-from ffn.training.input.examples import ExampleSource
+from ffn.training.input.examples import ExampleSource, Stopped
 from ffn.training.reporting import Report
 from ffn.training.run_checkpoints import RunCheckpoints
 from ffn.training.train_step import TrainStep
@@ -67,7 +67,12 @@ def train(
     batch_size = config.batch_size * replicas.local
     size = config.walk.patch_size(model.info)
     shard = (replicas.worker, replicas.workers)
-    with ExampleSource(config.data, size, config.seed, 2 * batch_size, shard) as source:
+    stop = stop or threading.Event()
+    with ExampleSource(
+        *(config.data, size, config.seed, 2 * batch_size, shard),
+        stop,
+        config.quiet or not replicas.is_chief,
+    ) as source:
         voxel_size = source.find_voxel_size(config.voxel_size)
         config = dataclasses.replace(config, voxel_size=voxel_size)
         if voxel_size is not None:
@@ -76,14 +81,15 @@ def train(
         walker = BatchWalker(source, model.info, config.walk, batch_size)
         with _one_training(config.train_dir, replicas) as lock:
             saved = RunCheckpoints(config, step, replicas, source, walker, lock)
-            with Report(config, step, replicas, source, saved.saved_step) as report:
+            with Report(config, step, replicas, source, saved.saved_step, saved.fovs) as report:
                 if flags and replicas.is_chief:
                     save_flags(config.train_dir, flags)
-                run = _Run(config, step, replicas, walker, saved, report, stop or threading.Event())
+                run = _Run(config, step, replicas, walker, saved, report, stop)
                 with (
                     event_log.fields(step=lambda: run.step),
                     stop_on_signal(run.stop),
                     _describe_lost_peers(run),
+                    _stopped_early(run),
                 ):
                     run.loop(evaluate)
         logging.info('examples used: %s; out of bounds: %d', source.counts(), source.skipped)
@@ -157,6 +163,18 @@ class _Run:
                 f'{", ".join(self.walker.volumes())}; the last checkpoint is that of step '
                 f'{self.saved.saved_step}. A lower --learning_rate usually helps'
             )
+
+
+@contextlib.contextmanager
+def _stopped_early(run: _Run) -> Iterator[None]:
+    """Ends a run that is stopped between two steps, without a checkpoint: walks wait for their next example."""
+    try:
+        yield
+    except Stopped:
+        run.step = run.saved.saved_step
+        logging.warning(
+            'stopped while looking for an example; the last checkpoint is that of step %d', run.step
+        )
 
 
 @contextlib.contextmanager

@@ -53,7 +53,8 @@ def _write_coordinates(folder: Path) -> None:
 
 def _read_coordinates(folder: Path) -> Any:
     files = coordinate_files.find_files(str(folder / 'c.tfrecord.gz'))
-    coordinate_files.check_not_empty(files)
+    found = coordinate_files.count_by_volume(files)
+    coordinate_files.check_volumes(files[0], found, ['v'], {})
     try:
         found = list(coordinate_dataset(files, 1).take(_COUNT + 1).as_numpy_iterator())
         return sorted((center.tolist(), name.decode()) for _, center, name in found)

@@ -63,7 +63,11 @@ def test_what_is_measured(tmp_path):
 def test_the_image_is_sampled_along_every_axis_where_it_is_labelled(tmp_path, monkeypatch, axis):
     """Here it is shaded along one of them, and padded in front."""
     monkeypatch.setattr(planning_measure, '_SAMPLE', Xyz(8, 4, 3))
-    shape = (48, 64, 128)  # 16 blocks along each axis: 64 of them, every 64th, are in one place along x
+    shape = (
+        48,
+        64,
+        128,
+    )  # 16 blocks along each axis: 64 of them, every 64th, are in one place along x
     place = np.indices(shape, sparse=True)[axis] / shape[axis]
     image = np.broadcast_to(np.where(place < 0.3, 0, 60 + 100 * place), shape).astype(np.uint8)
     labels = np.broadcast_to(np.where(place < 0.3, 0, 1), shape).astype(np.uint8).copy()
@@ -114,7 +118,9 @@ def test_axes_are_exchanged_only_where_the_field_of_view_is_a_cube(tmp_path):
 )
 def test_advice_on_fine_pixels_is_not_given_twice(tmp_path, nanometres, factor):
     def advice(size):
-        found = measure(*write(tmp_path / 'v.h5', *blocks(), resolution=(33, size, size)), quiet=True)
+        found = measure(
+            *write(tmp_path / 'v.h5', *blocks(), resolution=(33, size, size)), quiet=True
+        )
         made = make_plan(found, memory_gib=80, has_gpu=False, batch_size=4)
         return [choice.value for choice in made.choices if choice.name == 'downsample']
 

@@ -3,6 +3,7 @@
 import pytest
 
 from ffn.training import guidance, train_loop
+from ffn.training.fov_count import FovCount
 from ffn.training.optimizer_config import OptimizerConfig
 from tests.events import read_events
 from tests.training import sample
@@ -34,24 +35,40 @@ PATTERNS = {
 
 
 @pytest.mark.parametrize(
-    ('voxels', 'fovs', 'steps'), [(1000, 10, 100), (1001, 10, 101), (1, 64, 1), (10**12, 1, 10**12)]
+    ('voxels', 'fovs', 'steps'),
+    [
+        (1000, FovCount(0, 0, 10), 100),
+        (1001, FovCount(0, 0, 10), 101),
+        (1, FovCount(0, 0, 64), 1),
+        (10**12, FovCount(0, 0, 1), 10**12),
+        (1000, FovCount(7, 28, 100), 17),
+        (1000, FovCount(7, 1000, 100), 0),
+    ],
 )
 def test_steps_until_as_many_fovs_as_labelled_voxels_were_seen(voxels, fovs, steps):
     assert guidance.suggested_steps(voxels, fovs) == steps
 
 
-def test_the_suggestion_is_logged(caplog):
+@pytest.mark.parametrize(
+    ('fovs', 'told'),
+    [
+        (FovCount(0, 0, 10), 'as many fields of view, which are 101 steps of 10; max_steps is 55'),
+        (FovCount(20, 401, 10), 'has after step 80: it has seen 401, and each step sees 10; max'),
+        (FovCount(20, 1001, 10), 'as many fields of view; it has seen 1001; max_steps is 55'),
+    ],
+)
+def test_the_suggestion_is_logged(caplog, fovs, told):
     caplog.set_level('INFO')
-    guidance.log_suggestion(1001, 10, 55)
+    guidance.log_suggestion(1001, fovs, 55)
     (message,) = caplog.messages
     assert '1001 voxels are labelled' in message
-    assert '101 steps of 10; max_steps is 55' in message
+    assert told in message
 
 
 @pytest.mark.parametrize('voxels', [None, 0])
 def test_without_a_count_the_rule_is_logged(caplog, voxels):
     caplog.set_level('INFO')
-    guidance.log_suggestion(voxels, 10, 55)
+    guidance.log_suggestion(voxels, FovCount(3, 12, 10), 55)
     (message,) = caplog.messages
     assert 'each step sees 10 fields of view' in message
     assert 'as many as there are labelled voxels' in message
@@ -175,7 +192,7 @@ def test_a_run_that_learns_nothing_is_warned_of(tmp_path, impatient, caplog):
     assert 'labelled: a network is usually trained' in caplog.text
     voxels = int((sample.labels() > 0).sum())
     assert f'{voxels} voxels are labelled' in caplog.text
-    assert f'{guidance.suggested_steps(voxels, 4)} steps of 4; max_steps is 8' in caplog.text
+    assert f'{voxels // 4} steps of 4; max_steps is 8' in caplog.text
     losses = shown['eval/patch_loss']
     assert min(losses.values()) > 0.9 * min(shown['eval/constant_loss'].values())
 

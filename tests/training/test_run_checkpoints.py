@@ -10,6 +10,7 @@ from ffn.models.weights import load_weights
 from ffn.training import train_loop
 from ffn.training.augmentation.config import parse_augmentation
 from ffn.training.config import CheckpointConfig, WalkConfig
+from ffn.training.input.examples import ExampleSource
 from ffn.training.input.input_state import read_input_state, write_input_state
 from ffn.training.optimizer_config import OptimizerConfig
 from ffn.training.walks.walk import BatchWalker
@@ -60,6 +61,36 @@ def test_cut_in_three_it_ends_bit_for_bit_as_uncut(folder, policy):
     assert int(examples['used/v']) > 3
 
 
+def test_another_number_of_processes_goes_on_behind_what_all_have_used(folder, monkeypatch):
+    _, state = run(folder, 'model', [4])
+    (folder / 'model' / 'model.ckpt-4.input-00000-of-00001').unlink()
+    for worker, position in enumerate((40, 31, 52)):
+        used = {**state, 'position': np.array(position), 'fovs': np.array(1000)}
+        write_input_state(folder / 'model', 4, worker, 3, used)
+    positions = []
+    monkeypatch.setattr(ExampleSource, 'seek', lambda self, position: positions.append(position))
+    _, state = run(folder, 'model', [6])
+    assert positions == [123]
+    assert int(state['fovs']) == 1000 + 2 * 3
+
+
+def test_fields_of_view_are_counted_across_changes_of_the_batch(folder, caplog):
+    caplog.set_level('INFO')
+    run(folder, 'model', [4], summary_seconds=0)
+    train_loop.train(
+        sample.train_config(
+            *(folder,),
+            train_dir=str(folder / 'model'),
+            max_steps=6,
+            batch_size=5,
+            summary_seconds=0,
+        )
+    )
+    assert read_events(folder / 'model')['fov/seen'] == {2: 6, 4: 12, 6: 22}
+    assert 'it has seen 12, and each step sees 5' in caplog.text
+    assert 'step 6 of 6, 22 FOVs' in caplog.text
+
+
 def test_without_the_input_state_new_examples_begin(folder, caplog):
     run(folder, 'model', [4])
     for file in (folder / 'model').glob('*.input-*'):
@@ -103,13 +134,17 @@ def test_what_inference_will_do_otherwise_is_told(folder, caplog):
     ],
 )
 def test_other_settings_begin_with_new_examples(folder, caplog, change, why, monkeypatch):
+    """Those that follow the ones that were used, of which there were fewer than steps."""
     args = {**sample.MODEL_ARGS, 'fov_size': [5, 5, 5], 'deltas': [1, 1, 1]}
-    run(folder, 'model', [4], model_args=args)
-    positions, batch = [], BatchWalker.batch
+    _, state = run(folder, 'model', [4], model_args=args)
+    first = 0 if 'seed' in change else int(state['position'])
+    assert first < 4 * 3
+    positions, numbers, batch = [], [], BatchWalker.batch
 
     def look(self):
         made = batch(self)
         positions.append([walk.position for walk in self._walks])
+        numbers.append([walk.example.number for walk in self._walks])
         return made
 
     monkeypatch.setattr(BatchWalker, 'batch', look)
@@ -117,6 +152,7 @@ def test_other_settings_begin_with_new_examples(folder, caplog, change, why, mon
     assert 'interrupted examples cannot be resumed' in caplog.text
     assert why in caplog.text
     assert positions[0] == [(0, 0, 0)] * 3
+    assert numbers[0] == [first, first + 1, first + 2]
 
 
 def test_input_states_that_do_not_tell_settings_are_taken_up(folder, caplog):

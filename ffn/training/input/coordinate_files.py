@@ -6,7 +6,8 @@ import glob
 import gzip
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,10 +16,17 @@ from absl import logging
 from google.protobuf.message import DecodeError
 
 from ffn.utils.errors import UserError, reason
+from ffn.utils.progress import progress
 
 # Bytes of an empty GZIP file.
 _SMALLEST_GZIP = 20
 _PART = 2**20
+# Records that are parsed at a time.
+_BLOCK = 2**12
+FEATURES = {
+    'center': tf.io.FixedLenFeature([3], tf.int64),
+    'label_volume_name': tf.io.FixedLenFeature([], tf.string),
+}
 
 
 def find_files(spec: str) -> list[str]:
@@ -50,30 +58,90 @@ def with_counts(files: Sequence[str], usable: Mapping[str, int] | None) -> tf.da
     return tf.data.Dataset.from_tensor_slices((list(files), tf.constant(counts, tf.int64)))
 
 
-def check_not_empty(
-    files: Sequence[str], workers: int = 1, usable: Mapping[str, int] | None = None
-) -> None:
-    """Checks that there is a coordinate for each process; an empty stream would repeat forever.
+def count_by_volume(
+    files: Sequence[str], usable: Mapping[str, int] | None = None, quiet: bool = True
+) -> dict[str, int]:
+    """Reads all files; a volume that few coordinates name might otherwise turn up after hours.
 
     Args:
       files: GZIP TFRecords of tf.train.Example.
-      workers: number of processes.
       usable: see `usable_records`.
+      quiet: no progress bar.
+
+    Returns:
+      Name of a volume → number of its coordinates.
 
     Raises:
-      UserError: there are fewer, or a file ends early or is damaged, which TensorFlow would not always notice.
+      UserError: a file ends early or is damaged, which TensorFlow would not always notice; or a record is no coordinate.
     """
     for file in files:
         if file not in (usable or {}) and (_is_cut_short(file) or _gzip_damage(file)):
             raise UserError(describe_damage([file]))
-    records = _readable(files, usable).take(workers)
-    if sum(1 for _ in records.as_numpy_iterator()) < workers:
-        for file in files:
-            if count_usable(file)[1]:
-                raise UserError(describe_damage(files))
+    blocks = with_counts(files, usable).flat_map(
+        lambda file, count: (
+            tf.data.TFRecordDataset(file, compression_type='GZIP').take(count).batch(_BLOCK)
+        )
+    )
+    found: Counter[str] = Counter()
+    try:
+        with progress(desc='reading coordinates', unit_scale=True, quiet=quiet) as bar:
+            for names, counts in blocks.map(_count_names).as_numpy_iterator():
+                for name, count in zip(names, counts.tolist(), strict=True):
+                    found[name.decode()] += count
+                    bar.update(count)
+    except (tf.errors.OpError, UnicodeDecodeError) as error:
+        raise UserError(describe_damage(files, error)) from error
+    return dict(found)
+
+
+def _count_names(records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    features = tf.io.parse_example(records, FEATURES)
+    names, _, counts = tf.unique_with_counts(features['label_volume_name'])
+    return names, counts
+
+
+def check_volumes(
+    spec: str,
+    found: Mapping[str, int],
+    known: Collection[str],
+    weights: Mapping[str, float],
+    workers: int = 1,
+) -> None:
+    """Checks that there are coordinates for each process, and that they are of known volumes.
+
+    An empty stream, or one filtered for a volume that it does not contain, would repeat forever.
+
+    Args:
+      spec: names the coordinate files, for messages.
+      found: name of a volume → number of its coordinates.
+      known: names of the volumes of the training.
+      weights: see `DataConfig.volume_weights`; with these, coordinates of other volumes are left out, and this is told.
+      workers: number of processes.
+
+    Raises:
+      UserError: there are fewer, or they are of others.
+    """
+    total = sum(found.values())
+    each = f' for each of {workers} processes' if workers > 1 else ''
+    if total < workers:
+        raise UserError(f'--train_coords {spec} hold no coordinates{each}')
+    foreign = {name: count for name, count in sorted(found.items()) if name not in known}
+    told = (
+        f'{sum(foreign.values())} of the {total} coordinates of {spec} are of volumes that --data_volumes and '
+        f'--label_volumes lack: {", ".join(map(repr, foreign))}; they have {", ".join(known)}'
+    )
+    if foreign and not weights:
+        raise UserError(told)
+    if foreign:
+        logging.warning('%s; these coordinates are left out', told)
+    lacking = [
+        name for name, weight in weights.items() if weight > 0 and found.get(name, 0) < workers
+    ]
+    if lacking:
         raise UserError(
-            f'{", ".join(files)} hold no coordinates'
-            + (f' for each of {workers} processes' if workers > 1 else '')
+            f'--volume_weights names {", ".join(sorted(lacking))}, of which the coordinates hold '
+            + (f'fewer than the {workers} processes' if workers > 1 else 'none')
+            + f'; they hold {", ".join(sorted(found))}'
         )
 
 
@@ -93,59 +161,6 @@ def _gzip_damage(file: str) -> str:
     except (OSError, EOFError, zlib.error) as error:
         return reason(error)
     return ''
-
-
-def _readable(files: Sequence[str], usable: Mapping[str, int] | None) -> tf.data.Dataset:
-    """Records of all files one after the other, without damaged ones."""
-    return with_counts(files, usable).flat_map(
-        lambda file, count: (
-            tf.data.TFRecordDataset(file, compression_type='GZIP').ignore_errors().take(count)
-        )
-    )
-
-
-def check_volumes(
-    files: Sequence[str],
-    names: Sequence[str],
-    workers: int = 1,
-    usable: Mapping[str, int] | None = None,
-) -> None:
-    """Checks that each volume has a coordinate for each process.
-
-    Filtering an endless stream for a volume that it does not contain would never end.
-
-    Args:
-      files: GZIP TFRecords of tf.train.Example.
-      names: of volumes.
-      workers: number of processes.
-      usable: see `usable_records`.
-
-    Raises:
-      UserError: a volume has fewer, or a record is no coordinate.
-    """
-    left = dict.fromkeys(names, workers)
-    found: set[str] = set()
-    for record in _readable(files, usable).as_numpy_iterator():
-        try:
-            name = _read_volume_name(record)
-        except (DecodeError, IndexError, UnicodeDecodeError) as error:
-            raise UserError(describe_damage(files, error)) from error
-        found.add(name)
-        left[name] = left.get(name, 0) - 1
-        if all(left[name] <= 0 for name in names):
-            return
-    lacking = sorted(name for name in names if left[name] > 0)
-    raise UserError(
-        f'--volume_weights names {", ".join(lacking)}, of which the coordinates hold '
-        + (f'fewer than the {workers} processes' if workers > 1 else 'none')
-        + f'; they hold {", ".join(sorted(found)) or "nothing"}'
-    )
-
-
-def _read_volume_name(record: bytes) -> str:
-    feature = tf.train.Example.FromString(record).features.feature
-    name: bytes = feature['label_volume_name'].bytes_list.value[0]
-    return name.decode()
 
 
 def count_usable(file: str) -> tuple[int, str]:

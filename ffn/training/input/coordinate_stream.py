@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
-from ffn.training.input.coordinate_files import with_counts
+from ffn.training.input.coordinate_files import FEATURES, with_counts
 
 _SHUFFLE_BUFFER = 2**14
 _FILES_AT_ONCE = 16
-_FEATURES = {
-    'center': tf.io.FixedLenFeature([3], tf.int64),
-    'label_volume_name': tf.io.FixedLenFeature([], tf.string),
-}
+# Records that are parsed, and coordinates that are skipped, at a time.
+_BLOCK = 2**10
 
 
 def coordinate_dataset(
@@ -23,11 +21,12 @@ def coordinate_dataset(
     volume_weights: Mapping[str, float] | None = None,
     usable: Mapping[str, int] | None = None,
     shard: tuple[int, int] = (0, 1),
+    skipped: Callable[[int], None] = lambda count: None,
 ) -> tf.data.Dataset:
-    """Coordinates without end, reshuffled on every pass.
+    """Coordinates without end, reshuffled on every pass; to be iterated over once.
 
     Equal arguments give the same coordinates in the same order; with `skip`, the same stream without
-    its first coordinates.
+    its first coordinates, which are read before this returns.
 
     Args:
       files: GZIP TFRecords of tf.train.Example.
@@ -37,6 +36,7 @@ def coordinate_dataset(
       usable: file → number of records to read from it; other files are read to their end.
       shard: (i, n): process i of n gets every n-th coordinate (of each volume that has a weight);
         with one seed, the processes together see every coordinate once in a pass.
+      skipped: called with a number of coordinates whenever so many more are skipped; may raise to give up.
 
     Returns:
       Dataset of (number int64, center int64 [3] x, y, z, volume name), numbers counted from `skip`.
@@ -51,15 +51,23 @@ def coordinate_dataset(
         )
     else:
         mixed = _stream(files, seed, usable, shard).repeat()
-    parsed = (
-        mixed.skip(skip)
-        .batch(64)
-        .map(lambda records: tf.io.parse_example(records, _FEATURES))
-        .unbatch()
+    parsed = mixed.batch(_BLOCK).map(_parse)
+    blocks = parsed.as_numpy_iterator()
+    for _ in range(skip // _BLOCK):
+        next(blocks)
+        skipped(_BLOCK)
+    rest = tf.data.Dataset.from_generator(lambda: blocks, output_signature=parsed.element_spec)
+    return (
+        rest.unbatch()
+        .skip(skip % _BLOCK)
+        .enumerate(skip)
+        .map(lambda number, coordinate: (number, *coordinate))
     )
-    return parsed.enumerate(skip).map(
-        lambda number, features: (number, features['center'], features['label_volume_name'])
-    )
+
+
+def _parse(records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    features = tf.io.parse_example(records, FEATURES)
+    return features['center'], features['label_volume_name']
 
 
 def _stream(
@@ -80,11 +88,11 @@ def _stream(
     )
     if name:
         # Filtered before sharding: otherwise one process might get all records of a volume.
-        records = records.filter(lambda record: _is_of_volume(record, name))
+        records = records.batch(_BLOCK).map(lambda block: _of_volume(block, name)).unbatch()
     records = records.shard(shard[1], shard[0])
     return records.shuffle(_SHUFFLE_BUFFER, seed=seed, reshuffle_each_iteration=True)
 
 
-def _is_of_volume(record: tf.Tensor, name: str) -> tf.Tensor:
-    feature = {'label_volume_name': _FEATURES['label_volume_name']}
-    return tf.io.parse_single_example(record, feature)['label_volume_name'] == name
+def _of_volume(records: tf.Tensor, name: str) -> tf.Tensor:
+    """The records of one volume; many are looked at together, as most are of others."""
+    return tf.boolean_mask(records, _parse(records)[1] == name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,14 +21,20 @@ from ffn.training.input.example import Example
 from ffn.training.input.patches import PatchReader
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
+from ffn.utils.progress import progress
 from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size
 from ffn.volumes.volume import Volume, check_place, open_volume
 
+# Coordinates in a row, none of which can be used.
 _GIVE_UP_AFTER = 2000
 _LOADERS = 4
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Image, labels and weights of an example."""
+
+
+class Stopped(Exception):  # noqa: N818 - not a failure
+    """The training was asked to stop while an example was looked for."""
 
 
 class ExampleSource(contextlib.ExitStack):
@@ -48,6 +55,8 @@ class ExampleSource(contextlib.ExitStack):
         seed: int,
         ahead: int,
         shard: tuple[int, int] = (0, 1),
+        stop: threading.Event | None = None,
+        quiet: bool = True,
     ):
         """Opens the volumes.
 
@@ -57,17 +66,19 @@ class ExampleSource(contextlib.ExitStack):
           seed: of order and augmentation; processes that train together share it.
           ahead: number of examples to load before they are asked for.
           shard: (i, n): of every n coordinates, take the one after i.
+          stop: when set, a long search for the next example ends with `Stopped`.
+          quiet: no progress bars.
 
         Raises:
-          UserError: volumes that do not fit each other or the patches.
+          UserError: volumes that do not fit each other, the patches or the coordinates.
         """
         super().__init__()
         self._config, self._size, self._seed, self._ahead = config, size, seed, ahead
-        self._shard = shard
+        self._shard, self._stop, self._quiet = shard, stop or threading.Event(), quiet
         self._margin = required_margin(config.augmentation, size)
-        self._images = {n: self._open(spec) for n, spec in config.data_volumes.items()}
-        self._labels = {n: self._open(spec) for n, spec in config.label_volumes.items()}
-        self._weights = {n: self._open(spec) for n, spec in config.loss_weight_volumes.items()}
+        self._images = self._open(config.data_volumes)
+        self._labels = self._open(config.label_volumes)
+        self._weights = self._open(config.loss_weight_volumes)
         self._rules = {
             name: labels.volume.label_rule(config.unlabelled)
             for name, labels in self._labels.items()
@@ -85,27 +96,33 @@ class ExampleSource(contextlib.ExitStack):
         self._usable = (
             coordinate_files.usable_records(self._files) if config.skip_corrupt_records else {}
         )
-        with self._stream_errors():
-            coordinate_files.check_not_empty(self._files, shard[1], self._usable)
-            if config.volume_weights:
-                named = [name for name, weight in config.volume_weights.items() if weight > 0]
-                coordinate_files.check_volumes(self._files, named, shard[1], self._usable)
+        found = coordinate_files.count_by_volume(self._files, self._usable, quiet)
+        known, weights = list(config.label_volumes), config.volume_weights
+        coordinate_files.check_volumes(config.train_coords, found, known, weights, shard[1])
         self._failure: Exception | None = None
         self._used: collections.Counter[str] = collections.Counter()
         self._iterator: Iterator[Any] | None = None
         self.position = 0
         self.skipped = 0
+        # Since the last example that could be used, if there was one.
+        self._in_vain, self._any_used = 0, False
         self._told_skipped: set[bool] = set()
-        self.callback(self._stop)
+        self.callback(self._end)
 
-    def _stop(self) -> None:
+    def _end(self) -> None:
         """Ends the threads, which would go on to read volumes that are closed."""
         self._iterator = None
 
-    def _open(self, spec: str) -> PatchReader:
-        return PatchReader(
-            self.enter_context(open_volume(spec, self._config.missing)).single_channel()
-        )
+    def _open(self, volumes: Mapping[str, str]) -> dict[str, PatchReader]:
+        """Opens those of some volumes, name → string, that examples are drawn from."""
+        missing = self._config.missing
+        return {
+            name: PatchReader(
+                self.enter_context(open_volume(volumes[name], missing)).single_channel()
+            )
+            for name in self._config.used_volumes
+            if name in volumes
+        }
 
     def _check(self, name: str, what: str, volume: Volume, labels: Volume) -> None:
         check_place(labels, volume, f'volume {name!r}: ', what)
@@ -134,14 +151,25 @@ class ExampleSource(contextlib.ExitStack):
         self._iterator = None
 
     def _start(self) -> Iterator[Any]:
-        dataset = coordinate_dataset(
-            self._files,
-            self._seed,
-            self.position,
-            self._config.volume_weights,
-            self._usable,
-            self._shard,
-        )
+        if self.position:
+            logging.info('skipping the first %d coordinates', self.position)
+        with progress(
+            total=self.position, desc='skipping coordinates', unit_scale=True, quiet=self._quiet
+        ) as bar:
+
+            def skipped(count: int) -> None:
+                bar.update(count)
+                self._check_stop()
+
+            dataset = coordinate_dataset(
+                self._files,
+                self._seed,
+                self.position,
+                self._config.volume_weights,
+                self._usable,
+                self._shard,
+                skipped,
+            )
         kinds = (tf.int64, tf.int64, tf.string, tf.float32, tf.float32, tf.float32)
         dataset = dataset.map(
             lambda *coordinate: tf.numpy_function(self._load_next, coordinate, kinds),
@@ -160,7 +188,8 @@ class ExampleSource(contextlib.ExitStack):
 
     def __next__(self) -> Example:
         if self._iterator is None:
-            self._iterator = self._start()
+            with self._stream_errors():
+                self._iterator = self._start()
         while True:
             with self._stream_errors():
                 number, center, volume, *arrays = next(self._iterator)
@@ -172,6 +201,7 @@ class ExampleSource(contextlib.ExitStack):
                 self._count_skipped(center, name)
                 continue
             self._used[name] += 1
+            self._in_vain, self._any_used = 0, True
             image, labels, weights = arrays
             return self._make_example(int(number), center, name, (image, labels, weights))
 
@@ -184,6 +214,7 @@ class ExampleSource(contextlib.ExitStack):
 
     def _count_skipped(self, center: Xyz, name: str) -> None:
         self.skipped += 1
+        self._in_vain += 1
         leaves = not self._labels[name].box.contains(self._patch_box(center))
         if leaves not in self._told_skipped:
             self._told_skipped.add(leaves)
@@ -194,12 +225,18 @@ class ExampleSource(contextlib.ExitStack):
                 '--unlabelled_weight 0 (partitions computed anew avoid them)'
             )
             logging.warning('the patch around %s of %r %s', center, name, advice)
-        if self.skipped >= _GIVE_UP_AFTER and not self._used:
-            raise UserError(
-                f'the first {self.skipped} coordinates are out of bounds for patches of '
-                f'{both_orders(self._size)}, or without a label; were they built for other volumes, or '
-                'with too small a --margin?'
-            )
+        if self._in_vain >= _GIVE_UP_AFTER:
+            if not self._any_used:
+                raise UserError(
+                    f'{self._in_vain} coordinates in a row, up to number {self.position}, are out of bounds for patches '
+                    f'of {both_orders(self._size)}, or without a label; were they built for other volumes, or with too '
+                    'small a --margin?'
+                )
+            self._check_stop()
+
+    def _check_stop(self) -> None:
+        if self._stop.is_set():
+            raise Stopped
 
     def _make_example(self, number: int, center: Xyz, name: str, arrays: Arrays) -> Example:
         walk_seed = (self._seed, number, 2 * self._shard[0] + 1)

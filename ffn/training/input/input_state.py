@@ -5,9 +5,11 @@ Each process of a run has its own file, `model.ckpt-N.input-I-of-K`, an npz of a
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -100,8 +102,27 @@ def read_input_state(
             names = [name.removesuffix('.npy') for name in archive.namelist()]
         return read_npz(path, names, [])
     except UserError as error:
-        set_aside(path, error)
+        with contextlib.suppress(FileNotFoundError):  # another process of the run has done so
+            set_aside(path, error)
         return None
+
+
+def read_input_states(checkpoint: str | Path, workers: int) -> list[dict[str, np.ndarray] | None]:
+    """Reads the states of all processes of the run that saved a checkpoint, however many these were.
+
+    Args:
+      checkpoint: path of the checkpoint, without the endings of its files.
+      workers: number of processes now; if as many have saved states, these are read.
+
+    Returns:
+      The state of each process, None where there is none; nothing if there is none at all.
+    """
+    name = re.escape(Path(checkpoint).name)
+    names = (path.name for path in Path(checkpoint).parent.iterdir())
+    found = (re.fullmatch(rf'{name}\.input-\d{{5}}-of-(\d{{5}})', one) for one in names)
+    counts = {int(match[1]) for match in found if match}
+    count = workers if workers in counts else max(counts, default=0)
+    return [read_input_state(checkpoint, worker, count) for worker in range(count)]
 
 
 def _path(checkpoint: Path, worker: int, workers: int) -> Path:

@@ -2,14 +2,15 @@
 
 import collections
 import gzip
+import re
 import zlib
 
 import pytest
 import tensorflow as tf
 
 from ffn.training.input.coordinate_files import (
-    check_not_empty,
     check_volumes,
+    count_by_volume,
     count_usable,
     find_files,
     usable_records,
@@ -147,36 +148,48 @@ def test_nothing_but_damage_is_an_error_even_so(tmp_path):
 
 def test_every_process_needs_a_coordinate(tmp_path):
     files = write_shards(tmp_path, count=3, shards=2)
+    found = count_by_volume(files)
+    assert found == {'v': 3}
     for workers in (1, 2, 3):
-        check_not_empty(files, workers)
-    with pytest.raises(UserError, match='hold no coordinates for each of 4 processes'):
-        check_not_empty(files, 4)
-    nothing = [write_records(tmp_path / 'nothing', [])]
-    with pytest.raises(UserError, match=r'nothing hold no coordinates$'):
-        check_not_empty(nothing)
+        check_volumes('FILES', found, ['v'], {}, workers)
+    with pytest.raises(UserError, match='FILES hold no coordinates for each of 4 processes'):
+        check_volumes('FILES', found, ['v'], {}, 4)
+    nothing = count_by_volume([write_records(tmp_path / 'nothing', [])])
+    with pytest.raises(UserError, match=r'hold no coordinates$'):
+        check_volumes('FILES', nothing, ['v'], {})
 
 
-def test_volumes_that_have_a_share_need_coordinates(tmp_path, mixed):
-    check_volumes(mixed, ['u', 'v', 'w'])
-    with pytest.raises(UserError, match=r'names x, of which .* none; they hold u, v, w$'):
-        check_volumes(mixed, ['u', 'x'])
-    few = [write_records(tmp_path / 'few', [record((1, 2, 3), name) for name in 'uuv'])]
-    check_volumes(few, ['u'], 2)
+def test_volumes_that_have_a_share_need_coordinates():
+    found = {'u': 2, 'v': 1}
+    check_volumes('FILES', found, 'uvx', {'u': 2, 'v': 1, 'x': 0})
+    with pytest.raises(UserError, match=r'names x, of which .* none; they hold u, v$'):
+        check_volumes('FILES', found, 'uvx', {'u': 1, 'v': 0, 'x': 1})
+    check_volumes('FILES', found, 'uv', {'u': 1, 'v': 0}, 2)
     with pytest.raises(UserError, match=r'names v, of which .* fewer than the 2 processes'):
-        check_volumes(few, ['u', 'v'], 2)
+        check_volumes('FILES', found, 'uv', {'u': 1, 'v': 1}, 2)
+
+
+def test_coordinates_of_other_volumes_are_told_at_the_start(mixed, caplog):
+    found = count_by_volume(mixed)
+    assert found == {'u': 60, 'v': 15, 'w': 15}
+    told = "30 of the 90 coordinates of FILES are of volumes that .* lack: 'v', 'w'; they have u"
+    with pytest.raises(UserError, match=told):
+        check_volumes('FILES', found, ['u'], {})
+    check_volumes('FILES', found, ['u'], {'u': 1})
+    (message,) = caplog.messages
+    assert re.match(told, message)
+    assert message.endswith('; these coordinates are left out')
+    caplog.clear()
+    check_volumes('FILES', found, ['u', 'v', 'w'], {'u': 1, 'v': 0, 'w': 0})
+    assert not caplog.messages
 
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_volumes_are_looked_for_beyond_what_is_damaged(tmp_path, kind):
-    files = write_shards(tmp_path, shards=2)
-    whole = damage(tmp_path / 'c-00000-of-00002', kind)
+    files = write_shards(tmp_path)
+    whole = damage(tmp_path / 'c-00001-of-00003', kind)
+    with pytest.raises(UserError, match=rf'^{files[1]} is no intact .* after {whole} records'):
+        count_by_volume(files)
     files.append(write_records(tmp_path / 'last', [record((1, 2, 3), 'last')]))
-    check_volumes(files, ['last'], usable={files[0]: whole})
-
-
-@pytest.mark.parametrize('kind', ['no Example', 'no name'])
-def test_records_without_a_volume_are_an_error_that_names_the_file(tmp_path, kind):
-    files = write_shards(tmp_path, shards=1)
-    damage(tmp_path / 'c-00000-of-00001', kind)
-    with pytest.raises(UserError, match=rf'^{files[0]} is no intact .* after 1 records'):
-        check_volumes(files, ['last'])
+    found = count_by_volume(files, {files[1]: whole})
+    assert found == {'v': 20 + whole, 'last': 1}

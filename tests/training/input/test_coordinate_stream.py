@@ -31,6 +31,18 @@ def test_skipping_gives_what_follows_after_so_many(mixed, skip, weights, shard):
     assert take(40, mixed, skip=skip, **kwargs) == whole[skip:]
 
 
+def test_what_is_skipped_is_told_block_by_block(mixed, monkeypatch):
+    monkeypatch.setattr(coordinate_stream, '_BLOCK', 16)
+    whole, skipped = take(80, mixed), []
+    assert take(30, mixed, skip=50, skipped=skipped.append) == whole[50:]
+    assert skipped == [16] * 3
+
+
+def test_looking_for_a_volume_keeps_the_order(files, monkeypatch):
+    monkeypatch.setattr(coordinate_stream, '_BLOCK', 4)
+    assert take(70, files, volume_weights={'v': 1}) == take(70, files)
+
+
 def test_every_pass_over_several_files_has_all_of_them_in_another_order(files):
     xs = [x for _, x, _ in take(90, files)]
     passes = [xs[start : start + 30] for start in (0, 30, 60)]
@@ -98,7 +110,7 @@ def test_processes_that_train_together_share_the_seed_of_the_order(tmp_path, mon
     sample.write_sample(tmp_path)
     made = []
 
-    def source(data, size, seed, ahead, shard):
+    def source(data, size, seed, ahead, shard, *rest):
         made.append((seed, shard))
         raise UserError('enough')
 

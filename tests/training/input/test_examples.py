@@ -1,6 +1,7 @@
 """Examples: how patches are cut, normalized, labelled, ordered and resumed."""
 
 import itertools
+import threading
 import time
 
 import h5py
@@ -12,7 +13,7 @@ from absl import logging
 from ffn.training.augmentation.augment import augment
 from ffn.training.augmentation.config import parse_augmentation
 from ffn.training.input.coordinate_stream import coordinate_dataset
-from ffn.training.input.examples import ExampleSource
+from ffn.training.input.examples import ExampleSource, Stopped
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz, Zyx
 from tests.training import sample
@@ -134,16 +135,51 @@ def test_coordinates_out_of_bounds_are_skipped_and_counted(folder):
 
 
 @pytest.mark.parametrize('records', [3, 200])
-def test_all_coordinates_out_of_bounds(folder, records):
+@pytest.mark.parametrize('begun', [False, True])
+def test_all_coordinates_out_of_bounds(folder, records, begun):
+    """Also where a training goes on that has used others before."""
+    with source(folder) as examples:
+        take(examples, 3)
+        state = examples.get_state()
     sample.write_coordinates(folder / 'coordinates.tfrecord', [(1, 1, 1)] * records)
-    with source(folder) as examples, pytest.raises(UserError, match='out of bounds'):
+    with source(folder) as examples:
+        if begun:
+            examples.set_state(state)
+        with pytest.raises(UserError, match=r'2000 coordinates in a row, .* out of bounds'):
+            next(examples)
+
+
+def test_a_long_search_can_be_stopped(folder, monkeypatch):
+    """While coordinates are skipped that were used before, and where many in a row are of no use."""
+    monkeypatch.setattr('ffn.training.input.coordinate_stream._BLOCK', 8)
+    monkeypatch.setattr('ffn.training.input.examples._GIVE_UP_AFTER', 4)
+    stop = threading.Event()
+    outside = [(1, 1, 1)] * 60
+    sample.write_coordinates(folder / 'coordinates.tfrecord', [(17, 14, 12), *outside])
+    with ExampleSource(sample.data_config(folder), SIZE, 0, 1, stop=stop) as examples:
+        monkeypatch.setattr('ffn.training.input.examples._GIVE_UP_AFTER', 400)
         next(examples)
+        monkeypatch.setattr('ffn.training.input.examples._GIVE_UP_AFTER', 4)
+        before = examples.skipped
+        stop.set()
+        with pytest.raises(Stopped):
+            take(examples, 2)
+        assert examples.skipped - before <= 70
+        examples.seek(100)
+        with pytest.raises(Stopped):
+            next(examples)
+        assert examples.position == 100
 
 
 def test_names_that_the_volumes_lack(folder):
-    sample.write_coordinates(folder / 'coordinates.tfrecord', sample.CENTERS_XYZ, 'elsewhere')
-    with source(folder) as examples, pytest.raises(UserError, match=r"'elsewhere'.*\bv\b"):
-        next(examples)
+    """One of many is told at the start, not when it turns up; and, should files change, then as well."""
+    path = folder / 'coordinates.tfrecord'
+    with source(folder) as examples:
+        sample.write_coordinates(path, sample.CENTERS_XYZ, 'elsewhere')
+        with pytest.raises(UserError, match=r"'elsewhere'.*\bv\b"):
+            next(examples)
+    with pytest.raises(UserError, match=r"36 of the 36 .* lack: 'elsewhere'; they have v"):
+        source(folder)
 
 
 def test_no_coordinates(folder):

@@ -154,6 +154,11 @@ def test_labelled_voxels_are_counted(folder, monkeypatch):
     expected = np.count_nonzero(sample.labels()) + np.count_nonzero(labels > 0)
     with source(folder, **both) as examples:
         assert examples.labelled_voxels() == expected
+    # One that is left out is not counted, and not even opened.
+    absent = {flag: volumes | {'w': 'none.h5:none'} for flag, volumes in both.items()}
+    weights = {'v': 2, 'u': 0, 'w': 0}
+    with source(folder, **absent, volume_weights=weights) as examples:
+        assert examples.labelled_voxels() == np.count_nonzero(sample.labels())
     monkeypatch.setattr('ffn.training.input.patches._CACHED_BYTES', labels.nbytes - 1)
     with source(folder, **both) as examples:
         assert examples.labelled_voxels() is None
