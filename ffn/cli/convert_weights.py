@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ffn.cli.flags import make_parser
-from ffn.models.saved_settings import KERAS_ENDING
+from ffn.models.checkpoints import KERAS_ENDING
 from ffn.utils.startup import startup_messages_hidden
 
 DESCRIPTION = f"""Converts a checkpoint of TensorFlow variables to NAME{KERAS_ENDING}.

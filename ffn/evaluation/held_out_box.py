@@ -28,8 +28,8 @@ from ffn.inference.request import complete_request, make_config
 from ffn.inference.run_progress import RunProgress
 from ffn.inference.runner import Runner
 from ffn.inference.seeds import registry
-from ffn.models.checkpoints import without_ending
-from ffn.models.saved_settings import KERAS_ENDING, is_keras_file
+from ffn.models.checkpoints import KERAS_ENDING, without_ending
+from ffn.models.saved_settings import is_keras_file
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.labels import renumber

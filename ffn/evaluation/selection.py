@@ -15,7 +15,7 @@ from absl import logging
 
 from ffn.evaluation.trial_runs import SweepConfig, run_trials
 from ffn.evaluation.trials import Result, Trial
-from ffn.models.saved_settings import KERAS_ENDING
+from ffn.models.checkpoints import KERAS_ENDING
 from ffn.utils import protos
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError

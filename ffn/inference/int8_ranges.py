@@ -26,7 +26,7 @@ from ffn.inference.network import load_network
 from ffn.inference.restrictions import find_nothing
 from ffn.inference.seeds import registry
 from ffn.inference.serialization import absolute_paths, to_message
-from ffn.models.saved_settings import KERAS_ENDING
+from ffn.models.checkpoints import KERAS_ENDING
 from ffn.utils import checksums
 from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError

@@ -18,6 +18,7 @@ from ffn.inference.from_training import (
     warn_of_contradictions,
 )
 from ffn.inference.serialization import absolute_paths, freeze_request
+from ffn.models.saved_settings import settings_path
 from ffn.utils import bounding_box_pb2, protos
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, both_orders
@@ -107,7 +108,10 @@ def _complete(request: inference_pb2.InferenceRequest, quiet: bool = False) -> I
         return make_config(request)
     except UserError as error:
         path = Path(request.model_checkpoint_path)
-        if not request.model_checkpoint_path or any(path.parent.glob(f'{path.name}*')):
+        if not request.model_checkpoint_path:
+            raise
+        if any(path.parent.glob(f'{path.name}*')):
+            settings_path(path)  # says so if what is there is no checkpoint
             raise
         raise UserError(
             f'there is no checkpoint at {path.absolute()}, whose training would say what the request '

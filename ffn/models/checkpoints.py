@@ -22,6 +22,7 @@ from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
 
 PREFIX = 'model.ckpt'
+KERAS_ENDING = '.weights.h5'
 STEP = 'global_step'
 EMA = 'ema/'
 _FOOTER = 48
@@ -89,10 +90,17 @@ def find_checkpoint(path: str | Path) -> str:
         return latest
     if not Path(f'{path}.index').exists():
         raise UserError(
-            f'no checkpoint at {path}: {path}.index is not there; expected a path such as '
-            f'train_dir/{PREFIX}-1000, or the folder'
+            f'no checkpoint at {path}: {path}.index is not there; '
+            + (_similar(path) or f'expected a path such as train_dir/{PREFIX}-1000, or the folder')
         )
     return path
+
+
+def _similar(path: str) -> str:
+    """Asks whether weights that Keras wrote are meant, if a path names them without their ending; '' if none are there."""
+    stem = path.removesuffix('.json').removesuffix('.h5').removesuffix('.weights')
+    named = f'{stem}{KERAS_ENDING}'
+    return f'did you mean {named}?' if Path(named).is_file() else ''
 
 
 def read_variables(path: str | Path) -> dict[str, np.ndarray]:

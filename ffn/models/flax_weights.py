@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 import ffn
+from ffn.models.checkpoints import KERAS_ENDING
 from ffn.models.flax_checkpoints import FlaxCheckpoint, open_checkpoint
 from ffn.models.saved_settings import (
-    KERAS_ENDING,
     is_keras_file,
     settings_path,
     write_settings_file,

@@ -14,8 +14,9 @@ from typing import Any
 import h5py
 import numpy as np
 
+from ffn.models.checkpoints import KERAS_ENDING
 from ffn.models.model import FFNModel
-from ffn.models.saved_settings import KERAS_ENDING, read_settings, settings_path
+from ffn.models.saved_settings import read_settings, settings_path
 from ffn.utils.atomic import atomic_path
 from ffn.utils.checksums import KEY, file_digest
 from ffn.utils.errors import UserError

@@ -10,11 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ffn.models.checkpoints import find_checkpoint
+from ffn.models.checkpoints import KERAS_ENDING, find_checkpoint
 from ffn.utils.atomic import write_json
 from ffn.utils.checksums import sealed, unsealed
 
-KERAS_ENDING = '.weights.h5'
 _FILE = 'model.json'
 
 

@@ -14,9 +14,9 @@ import numpy as np
 from absl import logging
 
 from ffn.models import checkpoints, keras_weights
+from ffn.models.checkpoints import KERAS_ENDING
 from ffn.models.model import FFNModel, create_model
 from ffn.models.saved_settings import (
-    KERAS_ENDING,
     is_keras_file,
     read_settings,
     settings_path,

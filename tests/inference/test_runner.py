@@ -203,6 +203,9 @@ def test_weights_that_are_not_there(folder, tmp_path):
     text = '\n'.join(line for line in text.splitlines() if 'model_name' not in line)
     with pytest.raises(UserError, match=r'no checkpoint at .*nowhere, whose training .*model_name'):
         read_request(text)
+    (tmp_path / 'nowhere.weights.h5').touch()
+    with pytest.raises(UserError, match=r'did you mean .*/nowhere\.weights\.h5\?'):
+        read_request(text)
 
 
 def test_auto_is_what_it_was_taken_for(folder, caplog, monkeypatch):

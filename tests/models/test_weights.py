@@ -63,6 +63,12 @@ def test_truncated_files(saved, file, size):
     check_refused(make(), folder / 'model.ckpt-20', 'model.ckpt-20')
 
 
+@pytest.mark.parametrize('named', ['small', 'small.weights', 'small.h5', 'small.json'])
+def test_weights_of_keras_without_their_ending(tmp_path, named):
+    (tmp_path / 'small.weights.h5').touch()
+    check_refused(make(), tmp_path / named, f'did you mean {tmp_path}/small.weights.h5?')
+
+
 def test_files_of_another_kind(saved):
     folder, _ = saved
     (folder / 'model.ckpt-20.index').write_text('no checkpoint at all, but long enough to be ' * 9)
