@@ -213,6 +213,11 @@ def test_command_takes_sizes_as_xyz_and_keeps_other_datasets(tmp_path):
         np.testing.assert_array_equal(file['image'], expected.image)
         for name in ('image', 'labels'):
             assert file[name].attrs['resolution'].tolist() == [3, 1, 1]  # z, y, x nanometres
+    main(['--size=40,32,16', '--seed=4', '--voxel_size=8,8,24', f'--output={output}'])
+    with h5py.File(output) as file:  # proportions count, whatever the size
+        np.testing.assert_array_equal(file['labels'], expected.labels)
+        np.testing.assert_array_equal(file['image'], expected.image)
+        assert file['labels'].attrs['resolution'].tolist() == [24, 8, 8]
     main(['--size=40,32,16', '--seed=4', f'--output={output}'])
     with h5py.File(output) as file:
         assert 'resolution' not in file['image'].attrs
@@ -226,7 +231,10 @@ def test_command_takes_sizes_as_xyz_and_keeps_other_datasets(tmp_path):
         (['--size=20,20,20', '--voxel_size=1,1'], 'three positive numbers'),
         (['--size=20,20,20', '--voxel_size=1,1,thick'], "'1,1,thick'"),
         (['--size=20,20,20', '--voxel_size=1,0,1'], "'1,0,1'; expected three positive"),
-        (['--size=20,21,22', '--voxel_size=0.001,1,1'], 'are 0.02 thick, too thin for a sample'),
+        (
+            ['--size=20,21,22', '--voxel_size=0.5,2,2.5'],
+            '2.5,2,0.5 have 20 times the volume of a cube',
+        ),
         (['--size=20,20,20', '--seed=-1'], 'seed is -1; expected 0 or more'),
     ],
 )

@@ -22,8 +22,8 @@ class Synthetic:
     )
     seed: int = setting('the same seed generates the same sample', default=1)
     voxel_size: tuple[float, float, float] | None = setting(
-        'size of a voxel in nanometres, x,y,z, stored with both datasets; neurites are 18 to 32 nm thick, so 1,1,3 gives '
-        'thick sections. Without it, they are as many voxels thick, and no size is stored',
+        'size of a voxel in nanometres, x,y,z, stored with both datasets. Neurites are 18 to 32 times as thick as its '
+        'shortest side is long, so that 8,8,30 gives thick sections. Without it, no size is stored',
         default=None,
         parse=parse_voxel_size,
         metavar='X,Y,Z',

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import spatial
 
-# Radii of neurites and length of a step along them, in physical units.
+# Radii of neurites and length of a step along them, in units of the shortest side of a voxel.
 RADII = (9.0, 16.0)
 _STEP = 2.0
 
@@ -16,7 +16,7 @@ class Neurites(NamedTuple):
     """Points along the centre lines of neurites, one line after the other.
 
     Attributes:
-      points: float64 [n, 3], physical positions z, y, x.
+      points: float64 [n, 3], positions z, y, x in these units.
       numbers: int64 [n], which neurite a point belongs to, from 1.
       radii: float64 [n], radius of the neurite at each point.
     """
@@ -30,7 +30,7 @@ def grow_neurites(extent: np.ndarray, rng: np.random.Generator) -> Neurites:
     """Fills a box with centre lines.
 
     Args:
-      extent: float64 [3], physical size z, y, x of the box.
+      extent: float64 [3], size z, y, x of the box in these units.
       rng: source of randomness.
     """
     # A coarse grid of places to fill; each neurite starts in the widest gap that is left.

@@ -27,8 +27,8 @@ CYTOPLASM, MEMBRANE, MITOCHONDRION = 165.0, 60.0, 112.0
 MEMBRANE_RADIUS = 1.3
 # Minimum volume of an object; in a small sample, a twentieth of the sample is enough.
 MIN_VOLUME = 1500
-# A neurite begins at a distance from the border.
-_MIN_EXTENT = 2
+# Of a voxel, volume in cubes of its shortest side: beyond it, neurites are thinner than voxels are long, and many.
+_MAX_VOLUME = 16
 
 
 class Sample(NamedTuple):
@@ -51,11 +51,11 @@ def generate(
     Args:
       size_zyx: voxels along z, y, x, each 16 or more.
       seed: the same seed generates the same sample.
-      voxel_size_zyx: physical size of a voxel; neurites are 18 to 32 units thick, so (3, 1, 1)
-        gives sections three times as thick as pixels are wide.
+      voxel_size_zyx: of which the proportions count: neurites are 18 to 32 times as thick as its shortest side
+        is long, so (3, 1, 1), like (24, 8, 8), gives sections three times as thick as pixels are wide.
 
     Raises:
-      UserError: the size is too small in voxels or units, the voxel size is not positive, or the seed is negative.
+      UserError: the size is too small, the voxel size is not positive or too unequal, or the seed is negative.
     """
     size = Zyx.of(size_zyx)
     if min(size) < 16:
@@ -66,13 +66,13 @@ def generate(
         raise UserError(f'voxel size {tuple(voxel_size_zyx)} must be positive')
     if seed < 0:
         raise UserError(f'seed is {seed}; expected 0 or more')
-    if (thinnest := min(np.multiply(size, voxel_size_zyx))) <= _MIN_EXTENT:
+    voxel = np.asarray(voxel_size_zyx, dtype=np.float64) / min(voxel_size_zyx)
+    if (volume := np.prod(voxel)) > _MAX_VOLUME:
         raise UserError(
-            f'{size} voxels of z,y,x {",".join(f"{n:g}" for n in voxel_size_zyx)} are {thinnest:g} thick, too thin for a sample of neurites of 18 to '
-            f'32; expected more than {_MIN_EXTENT} along each axis'
+            f'voxels of z,y,x {",".join(f"{n:g}" for n in voxel_size_zyx)} have {volume:g} times the volume of a cube of '
+            f'their shortest side; expected at most {_MAX_VOLUME}, such as 8,8,40 and its multiples'
         )
     rng = np.random.default_rng(seed)
-    voxel = np.asarray(voxel_size_zyx, dtype=np.float64)
     neurites = grow_neurites(np.array(size) * voxel, rng)
     cells = _assign_voxels(size, voxel, neurites, rng)
     # Parts too thin to be labelled go to their neighbours, and a membrane is put across narrow necks,

@@ -313,7 +313,6 @@ def generate_block(
     needed = [n + 2 * m for n, m in zip(size, margin, strict=True)]
     # Samples have a minimum size; smaller blocks are cut from the middle of one.
     whole = [n + 2 * max(0, math.ceil((16 - n) / 2)) for n in needed]
-    voxel_zyx = [v / min(voxel_size) for v in reversed(voxel_size)]
-    sample = synthetic.generate(whole, seed=1, voxel_size_zyx=voxel_zyx)
+    sample = synthetic.generate(whole, seed=1, voxel_size_zyx=voxel_size[::-1])
     cut = tuple(slice((w - n) // 2, (w + n) // 2) for w, n in zip(whole, needed, strict=True))
     return _normalized(sample.image[cut], sample.labels[cut], normalization)
