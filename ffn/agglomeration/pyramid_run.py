@@ -85,7 +85,7 @@ class Pyramid:
         return Path(self.fine.segmentation_output_dir, FOLDER)
 
     def refusing_missing(self) -> Pyramid:
-        """The same, with an error where chunks of an image do not exist."""
+        """The same, with an error where chunks of a volume that is read do not exist."""
         coarse, fine = self.coarse.refusing_missing(), self.fine.refusing_missing()
         return dataclasses.replace(self, coarse=coarse, fine=fine)
 

@@ -5,6 +5,7 @@ Matching is described in `ffn.assembly.matching`. The commands `ffn segment` and
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import textwrap
 from collections.abc import Iterable
@@ -131,6 +132,11 @@ class AssemblyConfig:
         default='',
         metavar='FOLDER',
     )
+
+    def refusing_missing(self) -> AssemblyConfig:
+        """The same, with an error where chunks of a mask do not exist."""
+        masks = tuple(mask.refusing_missing() for mask in self.tiling.masks)
+        return dataclasses.replace(self, tiling=dataclasses.replace(self.tiling, masks=masks))
 
     def plan(
         self,

@@ -51,16 +51,17 @@ def run(command: Segment) -> dict[str, Any]:
     if isinstance(passes, Pyramid) and not passes.coarse.seed_policy:
         raise UserError('the request of --pyramid does not set seed_policy, which is needed')
     box = read_box(command.bounding_box) if command.bounding_box else None
+    assembled = command.assembly
+    if command.missing == 'error':
+        assembled = assembled.refusing_missing()
     with command.pool.open(threads=config.concurrent_requests) as pool:
         if isinstance(passes, Pyramid):
             both = command.pyramid.consensus
             assembly, statistics = segment_pyramid(
-                passes, box, command.assembly, both, pool, command.quiet
+                passes, box, assembled, both, pool, command.quiet
             )
         else:
-            assembly, statistics = segment_volume(
-                config, box, command.assembly, pool, command.quiet
-            )
+            assembly, statistics = segment_volume(config, box, assembled, pool, command.quiet)
     print(describe(statistics, assembly))
     return statistics
 

@@ -48,7 +48,7 @@ def segment(
       precision: overrides the request's.
       report_path: where a report goes as JSON; '' for none.
       quiet: no progress bar.
-      missing: what is done about chunks of the image that do not exist.
+      missing: what is done about chunks of a volume that is read that do not exist.
 
     Raises:
       UserError: an argument does not fit, or a box failed; the others have been segmented.

@@ -52,6 +52,17 @@ class MaskingConfig:
     seed_masks: tuple[Mask, ...] = ()
     shift_mask: ShiftMaskConfig | None = None
 
+    def refusing_missing(self) -> MaskingConfig:
+        """The same, with an error where chunks of a volume do not exist."""
+        shifts = self.shift_mask
+        if shifts is not None:
+            shifts = dataclasses.replace(shifts, source=shifts.source.refusing_missing())
+        return MaskingConfig(
+            tuple(mask.refusing_missing() for mask in self.masks),
+            tuple(mask.refusing_missing() for mask in self.seed_masks),
+            shifts,
+        )
+
 
 @dataclass(frozen=True)
 class InferenceConfig:
@@ -134,9 +145,15 @@ class InferenceConfig:
         return Path(self.segmentation_output_dir)
 
     def refusing_missing(self) -> InferenceConfig:
-        """The same, with an error where chunks of the image do not exist."""
-        image = dataclasses.replace(self.image, missing='error')
-        return dataclasses.replace(self, image=image)
+        """The same, with an error where chunks of a volume that is read do not exist."""
+        labels = self.init_segmentation
+        return dataclasses.replace(
+            self,
+            image=self.image.refusing_missing(),
+            init_segmentation=None if labels is None else labels.refusing_missing(),
+            masking=self.masking.refusing_missing(),
+            histogram_masks=tuple(mask.refusing_missing() for mask in self.histogram_masks),
+        )
 
     def resolve(self) -> InferenceConfig:
         """Replaces what depends on when and where the run takes place, so that all of it agrees.

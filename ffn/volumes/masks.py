@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -140,6 +141,13 @@ class Mask:
         else:
             raise UserError('a mask has no source; set volume, image or coordinate_expression')
         return cls(source, config.invert, str(config))
+
+    def refusing_missing(self) -> Mask:
+        """The same, with an error where chunks of its volume do not exist."""
+        if not isinstance(self.source, VolumeMask):
+            return self
+        source = dataclasses.replace(self.source, volume=self.source.volume.refusing_missing())
+        return dataclasses.replace(self, source=source)
 
 
 class MaskBuilder(contextlib.ExitStack):

@@ -12,7 +12,10 @@ from ffn.utils.errors import UnreadableError
 OnMissing = Literal['tell', 'error']
 """What is done about chunks that do not exist: a warning, once, or an error."""
 ON_MISSING: tuple[OnMissing, ...] = ('tell', 'error')
-MISSING_HELP = 'chunks that do not exist: tell (read as the fill value, with a warning) or error'
+MISSING_HELP = (
+    'chunks that do not exist, of any volume that is read, masks and labels included: tell (read as the fill value, with a '
+    'warning) or error'
+)
 
 # Volumes whose missing chunks were told in this process; some commands open a volume for every block.
 _TOLD: set[str] = set()

@@ -321,6 +321,10 @@ class VolumeSource:
         """What messages call the volume."""
         return f'{self.field}.tensorstore' if self.tensorstore else self.spec
 
+    def refusing_missing(self) -> VolumeSource:
+        """The same, with an error where chunks do not exist."""
+        return dataclasses.replace(self, missing='error')
+
     def open(self) -> Volume:
         """Opens the volume for reading, without locking it.
 

@@ -4,8 +4,14 @@ import h5py
 import numpy as np
 import pytest
 
+from ffn.inference.request import make_config, read_request
+from ffn.inference.runner import Runner
 from ffn.utils.errors import UserError
-from tests.inference.test_runner import run
+from ffn.utils.geometry import Box
+from tests.inference import flood
+from tests.inference.test_runner import read_text, run
+
+BOX = Box.from_zyx((0, 0, 0), (20, 26, 38))
 
 
 @pytest.fixture
@@ -28,6 +34,31 @@ def test_volumes_of_another_voxel_size_are_told(folder, caplog):
         (False, True),
     ]
     assert all('10,10,30' in t and '20,20,30' in t for t in told)
+
+
+@pytest.mark.parametrize(
+    'field', ['image', 'init_segmentation', 'masks', 'seed_masks', 'histogram_masks', 'shift_mask']
+)
+def test_missing_chunks_of_every_volume_are_refused(folder, tmp_path, field):
+    with h5py.File(folder / 'volume.h5', 'r+') as file:
+        shape = (2, 20, 7, 10) if field == 'shift_mask' else (20, 26, 38)
+        sparse = file.create_dataset('sparse', shape, np.uint8, chunks=(*shape[:-3], 10, 7, 10))
+        sparse[..., :10, :7, :10] = 1
+    np.savez(tmp_path / 'h.npz', histogram=np.ones(256))
+    volume = f'hdf5: "{folder}/volume.h5:sparse"'
+    mask = f'{{ volume {{ mask {{ {volume} }} channels {{ values: 7 }} }} }}'
+    extra = f'{field} {mask if "masks" in field else f"{{ {volume} }}"}'
+    if field == 'shift_mask':
+        extra += ' shift_mask_scale: 4 shift_mask_threshold: 9'
+    request = read_text(read_request(flood.write_request(folder)), extra)
+    request.reference_histogram = str(tmp_path / 'h.npz')
+    with Runner(make_config(request)) as runner:
+        runner.open_canvas(BOX)
+    with (
+        Runner(make_config(request).refusing_missing()) as runner,
+        pytest.raises(UserError, match=r'volume.h5:sparse: .* chunks .*--missing=error'),
+    ):
+        runner.open_canvas(BOX)
 
 
 @pytest.mark.parametrize('coarse_zyx', [(6, 26, 12), (5, 26, 12)])

@@ -7,6 +7,7 @@ section on training).
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -53,7 +54,7 @@ def write_partitions(
       output_volume: 'path:dataset' to write; other datasets of an existing file are kept.
       config: what to compute.
       quiet: no progress bar.
-      missing: what is done about chunks of the labels that do not exist.
+      missing: what is done about chunks of the labels, or of a mask, that do not exist.
 
     Returns:
       int64 [2, m]: the partition_counts.
@@ -77,6 +78,9 @@ def write_partitions(
                 compression_opts=1,
             )
             counts = np.zeros(256, np.int64)
+            if missing == 'error':
+                masks = tuple(mask.refusing_missing() for mask in config.masks)
+                config = dataclasses.replace(config, masks=masks)
             for box, partitions in compute_partitions(volume, config, quiet=quiet):
                 dataset[box.relative_to(volume.box.start).slices_zyx] = partitions
                 counts += count_values(partitions)
