@@ -39,6 +39,7 @@ from ffn.agglomeration.pairs import resegment
 from ffn.agglomeration.truth import FitConfig, find_owners, known_pairs
 from ffn.distributed.pool import Pool
 from ffn.inference import request_identity
+from ffn.inference.input_identity import claim, identify
 from ffn.inference.worker_network import resolve
 from ffn.utils.atomic import make_folder
 from ffn.utils.errors import UserError
@@ -150,7 +151,9 @@ def agglomerate(
     resegmentation = dataclasses.replace(resegmentation, inference=inference)
     directory = resegmentation.output_directory
     make_folder(directory)
-    provenance.claim(directory, _describe_run(resegmentation, config))
+    run = _describe_run(resegmentation, config)
+    inputs = identify(inference, run['model_sha256'])
+    claim(directory, run, inputs, 'give another folder, or the same settings')
     table = directory / 'candidates.csv'
     if not table.exists():
         candidates.write_candidates(table, _find_candidates(resegmentation, config, pool, quiet))

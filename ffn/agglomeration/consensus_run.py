@@ -13,6 +13,7 @@ import time
 import zlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import fastremap
 import numpy as np
@@ -24,6 +25,7 @@ from ffn.distributed.pool import Pool, run_stage
 from ffn.inference import report, request_identity, storage
 from ffn.inference.config import InferenceConfig
 from ffn.inference.given_segments import read_given_ids
+from ffn.inference.input_identity import claim, compare_inputs
 from ffn.inference.worker_network import NetworkFactory, resolve, segment_subvolumes
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Zyx
@@ -190,9 +192,12 @@ def segment_reversed(
     forward, reverse = os.path.abspath(forward), os.path.abspath(reverse)
     config = resolve(config, pool)
     there = storage.subvolumes(forward)
-    if differences := request_identity.compare(config, next(iter(there.values()))):
+    _, inputs = request_identity.made_with(config)
+    if any(changes := request_identity.compare(config, inputs, next(iter(there.values())))):
         logging.warning(
-            '%s was made with a request other than --inference_request: %s', forward, differences
+            '%s was made with a request other than --inference_request: %s',
+            forward,
+            ', '.join(filter(None, changes)),
         )
     config = dataclasses.replace(
         config,
@@ -202,11 +207,12 @@ def segment_reversed(
     )
     with exclusive_directory(reverse):
         _claim(config, forward, reverse)
-        boxes = [
-            Box.from_zyx(corner, storage.segmentation_shape(path))
-            for corner, path in there.items()
-            if not storage.is_finished(reverse, corner)
-        ]
+        boxes = []
+        for corner, path in there.items():
+            if storage.is_finished(reverse, corner):
+                request_identity.check_earlier_seeds(config, Path(reverse), corner)
+            else:
+                boxes.append(Box.from_zyx(corner, storage.segmentation_shape(path)))
         if not boxes:
             return
         begin = time.monotonic()
@@ -225,15 +231,25 @@ def _claim(config: InferenceConfig, forward: str, folder: str) -> None:
             f'{folder} holds subvolumes that were not made by ffn consensus; omit '
             '--inference_request if they are complete, or give another directory'
         )
-    made_with, record = request_identity.made_with(config), Path(forward, provenance.MANIFEST)
-    here = made_with.get(request_identity.STAMP_OF_GIVEN)
-    if here and record.exists():
-        there = provenance.read_claim(record).get(request_identity.STAMP_OF_GIVEN, here)
-        if there != here:
+    request, inputs = request_identity.made_with(config)
+    record = Path(forward, provenance.MANIFEST)
+    if record.exists():
+        before = provenance.read_claim(record)
+        changes = compare_inputs(before, _named_alike(before, request, inputs))
+        if changes.content:
             raise UserError(
-                f'init_segmentation has been written anew since {forward} was made with it; segment that again'
+                f'{changes.content}: it has been written anew since {forward} was made with it; segment that again'
             )
-    claimed = Path(folder, provenance.MANIFEST)
-    if claimed.exists() and request_identity.STAMP_OF_GIVEN not in provenance.read_claim(claimed):
-        made_with.pop(request_identity.STAMP_OF_GIVEN, None)  # earlier versions did not record it
-    provenance.claim(folder, made_with)
+    claim(folder, request, inputs, 'give another folder, or the same settings')
+
+
+def _named_alike(
+    there: dict[str, Any], here: dict[str, Any], inputs: dict[str, str]
+) -> dict[str, str]:
+    """The inputs that two requests name in the same way; others differ because they are asked for."""
+    before, now = there.get('request', here['request']), here['request']
+    return {
+        name: known
+        for name, known in inputs.items()
+        if any(name.startswith(field) and before.get(field) == now[field] for field in now)
+    }

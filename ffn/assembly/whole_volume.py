@@ -8,7 +8,7 @@ results of other settings are refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from absl import logging
@@ -20,6 +20,7 @@ from ffn.assembly.tiling import SubvolumeSet, Tiling
 from ffn.distributed.pool import Pool
 from ffn.inference import request_identity, storage
 from ffn.inference.config import InferenceConfig
+from ffn.inference.input_identity import claim
 from ffn.inference.report import sum_counters
 from ffn.inference.runner import Runner
 from ffn.inference.worker_network import NetworkFactory, resolve, segment_subvolumes
@@ -28,7 +29,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.locks import exclusive_directory
 from ffn.volumes import provenance
-from ffn.volumes.masks import ImageMask
+from ffn.volumes.masks import ImageMask, Mask
 
 
 class NetworkInfo(NamedTuple):
@@ -108,14 +109,14 @@ def segment_all(
         with pool.share(NetworkFactory(config)) as workers:
             network = workers.call(describe_network)
             assembly = plan_assembly(config, network, box, assembly_config)
-            _claim_folder(config, network, assembly)
+            _claim_folder(config, network, assembly, assembly_config.tiling.masks)
             check(assembly)
             (folder / storage.UNFINISHED).touch()
             subvolumes = find_unmasked_subvolumes(
                 assembly.tiling, assembly.masks, assembly.overlaps, pool, quiet
             )
             _log_plan(assembly.tiling, subvolumes)
-            _segment_missing(assembly, subvolumes, workers, quiet)
+            _segment_missing(config, assembly, subvolumes, workers, quiet)
         (folder / storage.UNFINISHED).unlink(missing_ok=True)
         return assembly
 
@@ -172,20 +173,23 @@ def _warn_of_small_overlap(tiling: Tiling, network: NetworkInfo) -> None:
             return
 
 
-def _claim_folder(config: InferenceConfig, network: NetworkInfo, assembly: Assembly) -> None:
+def _claim_folder(
+    config: InferenceConfig, network: NetworkInfo, assembly: Assembly, masks: Iterable[Mask]
+) -> None:
     """Makes the folder of the subvolumes that of this configuration, or checks that it is."""
-    _check_foreign_subvolumes(config, assembly)
-    provenance.claim(
+    request, inputs = request_identity.made_with(config, masks)
+    _check_foreign_subvolumes(config, inputs, assembly)
+    claim(
         assembly.directory,
-        {
-            **request_identity.made_with(config),
-            'precision': network.precision,
-            **assembly.tiled,
-        },
+        {**request, 'precision': network.precision, **assembly.tiled},
+        inputs,
+        'give another folder, or the same settings',
     )
 
 
-def _check_foreign_subvolumes(config: InferenceConfig, assembly: Assembly) -> None:
+def _check_foreign_subvolumes(
+    config: InferenceConfig, inputs: dict[str, str], assembly: Assembly
+) -> None:
     """Checks what run_inference.py has left in the folder, if it did."""
     folder = assembly.directory
     if (folder / provenance.MANIFEST).exists():
@@ -196,14 +200,19 @@ def _check_foreign_subvolumes(config: InferenceConfig, assembly: Assembly) -> No
             if path := there.get(box.start.zyx):
                 request_identity.check_size(path, box)
     for path in there.values():
-        request_crc = provenance.checksums(path)[1]
-        if request_crc in seen:
+        stored = request_identity.read_stored(path)
+        if stored in seen:
             continue
-        seen.add(request_crc)
-        if differences := request_identity.compare(config, path):
+        seen.add(stored)
+        changes = request_identity.compare(config, inputs, path)
+        if changes.content:
             raise UserError(
-                f'{folder} holds subvolumes of another request: {differences}; give '
+                f'{folder} holds subvolumes of another request: {changes.content}; give '
                 'another segmentation_output_dir'
+            )
+        if changes.written:
+            logging.warning(
+                '%s stays, but may be the result of other inputs: %s', path, changes.written
             )
 
 
@@ -214,14 +223,20 @@ def _log_plan(tiling: Tiling, subvolumes: SubvolumeSet) -> None:
 
 
 def _segment_missing(
-    assembly: Assembly, subvolumes: SubvolumeSet, workers: Pool, quiet: bool
+    config: InferenceConfig,
+    assembly: Assembly,
+    subvolumes: SubvolumeSet,
+    workers: Pool,
+    quiet: bool,
 ) -> None:
     """Segments the subvolumes that have no result, and writes the sums of what was counted."""
 
     def find_missing() -> Iterator[Box]:
         for place in subvolumes:
             box = assembly.tiling.subvolume(place)
-            if not storage.is_finished(assembly.directory, box.start.zyx):
+            if storage.is_finished(assembly.directory, box.start.zyx):
+                request_identity.check_earlier_seeds(config, assembly.directory, box.start.zyx)
+            else:
                 yield box
 
     count = sum(1 for _ in find_missing())

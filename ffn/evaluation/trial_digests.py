@@ -13,14 +13,13 @@ import numpy as np
 from ffn.evaluation.swc import read_swc
 from ffn.inference import inference_pb2
 from ffn.inference.core.restrictor import coarse_box
-from ffn.inference.serialization import masking_config
+from ffn.inference.input_identity import earlier_runs, named_volumes
 from ffn.inference.storage import corner_of, subvolume_files
 from ffn.models.checkpoints import resolve_checkpoint
 from ffn.models.saved_settings import read_settings
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.plugins import json_args
-from ffn.volumes.masks import Mask, VolumeMask
 from ffn.volumes.provenance import model_digest
 from ffn.volumes.volume import Volume, VolumeSource, open_volume
 
@@ -93,42 +92,29 @@ def _inputs(
     request: inference_pb2.InferenceRequest, box: Box
 ) -> Iterator[tuple[VolumeSource, Box]]:
     """Volumes, and what of each is read."""
-    yield VolumeSource.from_proto(request.image, 'image'), box
-    if request.HasField('init_segmentation'):
-        yield VolumeSource.from_proto(request.init_segmentation, 'init_segmentation'), box
-    masking = masking_config(request)
-    ignored = map(Mask.from_proto, request.histogram_masks)
-    for mask in (*masking.masks, *masking.seed_masks, *ignored):
-        if isinstance(mask.source, VolumeMask):
-            yield mask.source.volume, box
-    if (shifts := masking.shift_mask) is not None:
-        around = shifts.around or _AROUND
-        start = Xyz(*map(sum, zip(box.start, around.start, strict=True)))
-        reach = Box(start, Xyz(*map(sum, zip(box.size, around.size, strict=True))))
-        yield shifts.source, coarse_box(reach, shifts.scale)
+    for name, source in named_volumes(request):
+        yield source, _shifts_box(request, box) if name == 'shift_mask' else box
+
+
+def _shifts_box(request: inference_pb2.InferenceRequest, box: Box) -> Box:
+    """What is read of a shift mask, in its voxels."""
+    around = (
+        Box.from_proto(request.shift_mask_fov) if request.HasField('shift_mask_fov') else _AROUND
+    )
+    start = Xyz(*map(sum, zip(box.start, around.start, strict=True)))
+    reach = Box(start, Xyz(*map(sum, zip(box.size, around.size, strict=True))))
+    return coarse_box(reach, request.shift_mask_scale)
 
 
 def _files(request: inference_pb2.InferenceRequest, box: Box) -> Iterator[Path]:
     """Files that are read as a whole: the histogram, and results of an earlier run that begin in the box."""
     if request.reference_histogram:
         yield Path(request.reference_histogram)
-    for folder in _earlier_runs(json_args(request.seed_policy_args, 'seed_policy_args')):
+    for folder in earlier_runs(json_args(request.seed_policy_args, 'seed_policy_args')):
         for path in sorted(subvolume_files(folder)):
             corner = corner_of(path)
             if corner is not None and box.contains(Box(corner.xyz, Xyz(1, 1, 1))):
                 yield path
-
-
-def _earlier_runs(arguments: Any) -> Iterator[str]:
-    """Folders whose seeds a policy takes up, also as part of another policy."""
-    match arguments:
-        case {'segmentation_dir': str(folder)}:
-            yield folder
-        case dict():
-            yield from _earlier_runs(list(arguments.values()))
-        case list():
-            for argument in arguments:
-                yield from _earlier_runs(argument)
 
 
 def _digest(inputs: Iterable[tuple[VolumeSource, Box]], files: Iterable[Path]) -> str:

@@ -1,25 +1,36 @@
-"""Which fields of a request decide its result, so that results of different requests never mix."""
+"""Which fields of a request decide its result, so that results of different requests never mix.
+
+What is behind the names in a request is the business of `ffn.inference.input_identity`.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import logging
 from google.protobuf import json_format, message
 
 from ffn.inference import consensus_pb2, inference_pb2
 from ffn.inference.config import InferenceConfig
+from ffn.inference.input_identity import (
+    EARLIER_SEEDS,
+    Changes,
+    compare_inputs,
+    earlier_seeds,
+    identify,
+)
 from ffn.inference.serialization import absolute_paths, to_message
-from ffn.inference.storage import segmentation_shape, subvolume_files
+from ffn.inference.storage import corner_of, existing_path, segmentation_shape, subvolume_files
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Zyx
 from ffn.utils.npz import read_npz, stored_bytes
+from ffn.utils.texts import parse_object
 from ffn.volumes import provenance
+from ffn.volumes.masks import Mask
 
-# What a claim calls the stamp of init_segmentation.
-STAMP_OF_GIVEN = 'init_segmentation_made_from'
 # Fields that affect how a request runs, but not its result.
 _EXECUTION_FIELDS = ('checkpoint_interval', 'batch_size', 'concurrent_requests')
 
@@ -29,23 +40,20 @@ def result_fields(config: InferenceConfig) -> dict[str, Any]:
     return request_fields(to_message(config))
 
 
-def made_with(config: InferenceConfig) -> dict[str, Any]:
-    """What the claim of a folder says of the results in it: request, weights, and the version of init_segmentation.
+def made_with(
+    config: InferenceConfig, masks: Iterable[Mask] = ()
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the claim of a folder says of the results in it: the request, and what its inputs are known by.
 
     Args:
       config: resolved.
+      masks: further ones, of the command line.
 
     Raises:
-      UserError: init_segmentation is incomplete, or there is no checkpoint.
+      UserError: an input that is incomplete, or there is no checkpoint.
     """
-    stamp = ''
-    if config.init_segmentation is not None:
-        stamp = provenance.read_input_stamp(config.init_segmentation)
-    return {
-        'request': result_fields(config),
-        'model_sha256': provenance.model_digest(config.model_checkpoint_path),
-        **({STAMP_OF_GIVEN: stamp} if stamp else {}),
-    }
+    weights = provenance.model_digest(config.model_checkpoint_path)
+    return {'request': result_fields(config)}, identify(config, weights, masks)
 
 
 def request_fields(request: inference_pb2.InferenceRequest) -> dict[str, Any]:
@@ -59,9 +67,48 @@ def _result_request(request: inference_pb2.InferenceRequest) -> inference_pb2.In
     for name in (*_EXECUTION_FIELDS, 'segmentation_output_dir'):
         copy.ClearField(name)
     absolute_paths(copy)
-    if copy.precision == 'float32':  # the default
+    if copy.precision in ('', 'float32'):  # the default
         copy.ClearField('precision')
     return copy
+
+
+class CheckpointIdentity(NamedTuple):
+    """What a checkpoint must fit, besides image, masks and init_segmentation, which its canvas knows.
+
+    Attributes:
+      settings: the fields of the request that decide its result, serialized.
+      digests: of network and seeds of an earlier run; '' where there is none.
+    """
+
+    settings: bytes
+    digests: dict[str, str]
+
+
+def checkpoint_identity(
+    config: InferenceConfig, precision: str, inputs: Mapping[str, str]
+) -> CheckpointIdentity:
+    """Returns what the checkpoints of a subvolume must fit.
+
+    Args:
+      config: resolved.
+      precision: what the network computes in.
+      inputs: of the subvolume, as they are stored with its result.
+    """
+    request = to_message(config)
+    request.precision = precision
+    digests = {'network': 'model_sha256', 'earlier run': EARLIER_SEEDS}
+    return CheckpointIdentity(
+        _result_request(request).SerializeToString(deterministic=True),
+        {name: inputs.get(key, '') for name, key in digests.items()},
+    )
+
+
+def compare_settings(there: bytes, here: bytes) -> str:
+    """Names what differs between two requests, serialized, that decides their results; '' if nothing does."""
+    first, second = stored_request(there), stored_request(here)
+    if first is None or second is None:
+        return '' if there == here else 'it cannot be read'
+    return provenance.differences(request_fields(first), request_fields(second))
 
 
 def stored_request(serialized: bytes) -> inference_pb2.InferenceRequest | None:
@@ -85,8 +132,8 @@ def read_request(path: str | Path) -> inference_pb2.InferenceRequest | None:
     Returns:
       The request as it was completed then; None if that of inference is not stored with the subvolume.
     """
-    stored = read_npz(path, ['request'], [], ()).get('request')
-    return None if stored is None else stored_request(stored_bytes(stored, path))
+    serialized = read_stored(path).request
+    return stored_request(serialized) if serialized else None
 
 
 def stored_voxel_size(place: str | Path) -> tuple[float, float, float] | None:
@@ -127,29 +174,64 @@ def _first_segmentation(serialized: bytes) -> Path | None:
     return Path(directory) if directory and request.segmentation2.directory else None
 
 
-def compare(config: InferenceConfig, path: str | Path) -> str:
-    """Names what differs between a configuration and the request that a subvolume was made with.
+class Stored(NamedTuple):
+    """What a subvolume says that it was made with.
+
+    Attributes:
+      request: serialized, '' if none is stored.
+      inputs: what they were known by, JSON; '{}' in files of earlier versions.
+    """
+
+    request: bytes
+    inputs: bytes
+
+
+def read_stored(path: str | Path) -> Stored:
+    """Reads what a subvolume, an npz, says that it was made with."""
+    found = read_npz(path, ['request', 'inputs'], [], ())
+    request, inputs = (
+        stored_bytes(found[name], path) if name in found else b'' for name in ('request', 'inputs')
+    )
+    return Stored(request, inputs or b'{}')
+
+
+def compare(config: InferenceConfig, inputs: Mapping[str, str], path: str | Path) -> Changes:
+    """Names what differs between a configuration and what a subvolume was made with.
 
     Args:
       config: resolved.
+      inputs: see `ffn.inference.input_identity.identify`.
       path: npz of the subvolume.
 
     Returns:
-      One line; '' if nothing differs, or if no request, or an empty one, is stored with the subvolume.
+      What makes it another result, and what may do so; what is not stored with the subvolume does not count.
+
+    Raises:
+      UserError: the subvolume is damaged.
     """
-    made_with = read_request(path)
-    if made_with is None or not made_with.ByteSize():
-        return ''
-    return provenance.differences(request_fields(made_with), result_fields(config))
+    stored = read_stored(path)
+    request = stored_request(stored.request)
+    asked = ''
+    if request is not None and request.ByteSize():
+        asked = provenance.differences(request_fields(request), result_fields(config))
+    there, corner = parse_object(stored.inputs, f'inputs of {path}'), corner_of(Path(path))
+    here = dict(inputs)
+    if EARLIER_SEEDS in there and corner is not None:
+        here |= earlier_seeds(config, corner)
+    changes = compare_inputs(there, here)
+    return Changes(', '.join(filter(None, (asked, changes.content))), changes.written)
 
 
-def check_result(config: InferenceConfig, path: str | Path, box: Box) -> None:
+def check_result(
+    config: InferenceConfig, inputs: Mapping[str, str], path: str | Path, box: Box
+) -> None:
     """Checks that a result which exists has the size that is asked for, and warns if it is that of another request.
 
     It counts all the same: a request may differ by where its files are, or by what earlier versions did not store.
 
     Args:
       config: resolved.
+      inputs: see `compare`.
       path: npz of the subvolume.
       box: of the subvolume.
 
@@ -157,12 +239,39 @@ def check_result(config: InferenceConfig, path: str | Path, box: Box) -> None:
       UserError: it has another size.
     """
     check_size(path, box)
-    if differences := compare(config, path):
-        logging.warning(
-            '%s exists and stays, but is the result of another request: %s; to make it anew, remove it or give another '
-            'segmentation_output_dir',
-            path,
-            differences,
+    changes = compare(config, inputs, path)
+    if changes.content:
+        what = f'is the result of another request: {", ".join(filter(None, changes))}'
+    elif changes.written:
+        what = f'may be the result of other inputs: {changes.written}'
+    else:
+        return
+    logging.warning(
+        '%s exists and stays, but %s; to make it anew, remove it or give another segmentation_output_dir',
+        path,
+        what,
+    )
+
+
+def check_earlier_seeds(config: InferenceConfig, folder: Path, corner: Zyx) -> None:
+    """Checks that a finished subvolume has the seeds that an earlier run would give it now, if one gives it seeds.
+
+    Args:
+      config: resolved.
+      folder: of the subvolumes.
+      corner: first voxel of the subvolume.
+
+    Raises:
+      UserError: the earlier run has been made anew since.
+    """
+    path, here = existing_path(folder, corner, 'npz'), earlier_seeds(config, corner)
+    if path is None or not here:
+        return
+    there = parse_object(read_stored(path).inputs, f'inputs of {path}')
+    if compare_inputs(there, here).content:
+        raise UserError(
+            f'{path} was made with other seeds than the earlier run, the segmentation_dir of seed_policy_args, has now; '
+            'remove it to make it anew, or give another folder'
         )
 
 

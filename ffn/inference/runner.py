@@ -23,14 +23,16 @@ from ffn.inference.core.view import Alignment, CanvasView
 from ffn.inference.device_executor import DeviceExecutor
 from ffn.inference.executor import Executor
 from ffn.inference.from_training import warn_of_contradictions
+from ffn.inference.input_identity import earlier_seeds, identify
 from ffn.inference.input_volumes import InputVolumes
 from ffn.inference.int8_ranges import with_ranges
 from ffn.inference.network import load_network, make_executor, weights_digest
 from ffn.inference.request import make_config
+from ffn.inference.request_identity import CheckpointIdentity, compare_settings
 from ffn.inference.restrictions import find_nothing
 from ffn.inference.seeds import registry
 from ffn.inference.seeds.policy import SeedPolicy
-from ffn.inference.serialization import checkpoint_settings, serialize_request
+from ffn.inference.serialization import serialize_request
 from ffn.utils import event_log
 from ffn.utils.atomic import make_folder, set_aside
 from ffn.utils.errors import UserError
@@ -133,7 +135,7 @@ class Runner:
             registry.policy_class(config.seed_policy)
         self._volumes = self._resources.enter_context(InputVolumes(config))
         self.config = config = config.resolve()
-        self._weights = weights_digest(config, model)
+        self._inputs = identify(config, weights_digest(config, model))
         self._model = load_network(config, model)
         self.info = self._model.info
         reach = [n // 2 for n in self.info.pred_mask_size.zyx]
@@ -161,7 +163,7 @@ class Runner:
         self.config = dataclasses.replace(
             self.config, model_checkpoint_path=path, int8_ranges=()
         ).resolve()
-        self._weights = weights_digest(self.config)
+        self._inputs = identify(self.config, weights_digest(self.config))
         load_weights(self._model, self.config.model_checkpoint_path, self.config.use_ema)
         if self.precision == 'int8':
             self._compile()
@@ -188,12 +190,8 @@ class Runner:
         """
         clipped = self._clip(box)
         if clipped != box:
-            logging.warning(
-                'box %s leaves the volume, which covers %s; clipped to %s',
-                box,
-                self.volume_box,
-                clipped,
-            )
+            boxes = box, self.volume_box, clipped
+            logging.warning('box %s leaves the volume, which covers %s; clipped to %s', *boxes)
         return clipped
 
     def _clip(self, box: Box) -> Box:
@@ -287,7 +285,7 @@ class Runner:
     def _exists(self, directory: Path, box: Box) -> bool:
         there = storage.existing_path(directory, box.start.zyx, 'npz')
         if there is not None:
-            request_identity.check_result(self.config, there, box)
+            request_identity.check_result(self.config, self._inputs, there, box)
             logging.info('%s exists; the subvolume is skipped', there)
             # Of a run that was killed between writing the one and removing the other.
             storage.subvolume_path(directory, box.start.zyx, 'cpoint').unlink(missing_ok=True)
@@ -300,22 +298,22 @@ class Runner:
     def _run(self, directory: Path, box: Box, corner: Zyx) -> Canvas:
         """See `run`; there is no result yet."""
         saved = storage.subvolume_path(directory, corner, 'cpoint')
+        inputs = {**self._inputs, **earlier_seeds(self.config, corner)}
         canvas = self.open_canvas_as(Canvas, box, may_idle=True)
         if canvas.idle:
             reason = _IDLE[canvas.idle]
             logging.info('%s: %s; nothing to segment', box, reason)
             canvas.counters.add(reason.replace(' ', '-'))
         else:
-            settings = checkpoint_settings(self.config, self.precision), self._weights
-            canvas = self._restored(canvas, saved, settings)
-            checkpointer = checkpoint.Checkpointer(
-                saved, self.config.checkpoint_interval, self.stop, *settings
-            )
+            identity = request_identity.checkpoint_identity(self.config, self.precision, inputs)
+            canvas = self._restored(canvas, saved, identity)
+            interval = self.config.checkpoint_interval
+            checkpointer = checkpoint.Checkpointer(saved, interval, self.stop, *identity)
             self._segment(canvas, checkpointer)
         if (there := storage.existing_path(directory, corner, 'npz')) is not None:
             logging.warning('%s has been written by another process meanwhile; it stays', there)
         else:
-            self._save(canvas, directory)
+            self._save(canvas, directory, inputs)
         saved.unlink(missing_ok=True)
         self.counters.merge(canvas.counters.as_dict())
         return canvas
@@ -368,22 +366,22 @@ class Runner:
             raise UserError(f'segmentation_output_dir {directory} may not be written to')
         return directory
 
-    def _restored(self, canvas: Canvas, path: Path, settings: tuple[bytes, str]) -> Canvas:
+    def _restored(self, canvas: Canvas, path: Path, identity: CheckpointIdentity) -> Canvas:
         """Gives a canvas its seed policy and the state of its checkpoint, if there is one."""
         canvas.seed_policy = self._make_seed_policy(canvas.view)
         if not path.exists():
             return canvas
         try:
-            checkpoint.restore_checkpoint(canvas, path, *settings)
+            checkpoint.restore_checkpoint(canvas, path, *identity, compare_settings)
             logging.info('going on from %s: %d objects', path, len(canvas.origins))
             canvas.resumed_steps = canvas.counters['predict-calls']
             return canvas
         except UserError as error:
             set_aside(path, f'{error}; the subvolume starts afresh')
             afresh = self.open_canvas(Box.from_zyx(canvas.corner_zyx, canvas.shape))
-            return self._restored(afresh, path, settings)
+            return self._restored(afresh, path, identity)
 
-    def _save(self, canvas: Canvas, directory: Path) -> None:
+    def _save(self, canvas: Canvas, directory: Path, inputs: dict[str, str]) -> None:
         took = canvas.counters
         around_network_ms = took['segment_at-loop-time-ms'] - took['predict-time-ms']
         canvas.counters.add('inference-not-predict-ms', max(around_network_ms, 0))
@@ -396,5 +394,6 @@ class Runner:
             canvas.counters.as_dict(),
             canvas.overlaps,
             canvas.seg_prob,
+            inputs=inputs,
             **canvas.about_prefilled(),
         )

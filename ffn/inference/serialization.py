@@ -210,19 +210,3 @@ def serialize_request(config: InferenceConfig) -> bytes:
     request.model_checkpoint_path = config.model_checkpoint_path
     absolute_paths(request)
     return request.SerializeToString()
-
-
-def checkpoint_settings(config: InferenceConfig, precision: str) -> bytes:
-    """What a checkpoint of a canvas depends on; it is only restored under the same settings.
-
-    Args:
-      config: resolved.
-      precision: what the network computes in.
-    """
-    request = to_message(config)
-    for name in ('checkpoint_interval', 'batch_size', 'concurrent_requests', 'precision'):
-        request.ClearField(name)
-    if precision != 'float32':
-        request.precision = precision
-    request.model_checkpoint_path = config.model_checkpoint_path
-    return request.SerializeToString(deterministic=True)

@@ -197,6 +197,7 @@ def save_result(
     qprob: np.ndarray | None = None,
     given_ids: np.ndarray | None = None,
     joined_seeds: np.ndarray | None = None,
+    inputs: Mapping[str, str] | None = None,
 ) -> None:
     """Writes the files of a finished subvolume; the segmentation last, as it marks completion.
 
@@ -211,8 +212,11 @@ def save_result(
       qprob: uint8 [z, y, x] quantized probabilities, if kept.
       given_ids: uint64 [n + 1], what segments 1..n are called in init_segmentation, if there is one.
       joined_seeds: int64 [m, 5], see `ffn.inference.core.canvas.Canvas`.
+      inputs: what the inputs of the request are known by, see `ffn.inference.input_identity`.
     """
-    extra = {'init_segmentation_ids': given_ids, 'joined_seeds': joined_seeds}
+    extra: dict[str, Any] = {'init_segmentation_ids': given_ids, 'joined_seeds': joined_seeds}
+    if inputs is not None:
+        extra['inputs'] = json.dumps(dict(inputs)).encode()
     if qprob is not None:
         save_npz(subvolume_path(directory, corner_zyx, 'prob'), qprob=qprob)
     labels = smallest_unsigned(segmentation)

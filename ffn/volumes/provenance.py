@@ -185,15 +185,7 @@ def read_input_stamp(source: str | VolumeSource) -> str:
     Raises:
       UserError: the volume is incomplete: writing started but did not finish.
     """
-    name: str
-    place: str | dict[str, Any]
-    if isinstance(source, str):
-        name = place = source
-    elif source.tensorstore:
-        name = source.tensorstore
-        place = parse_spec(source.tensorstore, 'tensorstore')
-    else:
-        name = place = source.spec
+    name, place = _name_and_place(source)
     found = _read_stamp_of(place)
     if not found.get('complete', True):
         raise UserError(f'{name} is not complete; run the command that writes it to its end')
@@ -220,30 +212,56 @@ def check_made_from(path: str | Path, theirs: str, ours: str, advice: str) -> No
         )
 
 
-def foreign_state(spec: str) -> str:
+def _name_and_place(source: str | VolumeSource) -> tuple[str, str | dict[str, Any]]:
+    """What messages call a volume, and where it is: as a string, or a TensorStore spec."""
+    if isinstance(source, str):
+        return source, source
+    if source.tensorstore:
+        return source.tensorstore, parse_spec(source.tensorstore, 'tensorstore')
+    return source.spec, source.spec
+
+
+def foreign_state(source: str | VolumeSource) -> str:
     """What tells that a volume of another program has been written anew, as nothing in the volume does.
 
     Args:
-      spec: a string as `read_stamp` takes it.
+      source: see `read_input_stamp`.
 
     Returns:
       Size and time of the file, or of the metadata in its folder; '' on a server, or if it has a stamp.
     """
-    if spec.count('://') > 1 or read_input_stamp(spec):
+    name, place = _name_and_place(source)
+    if (isinstance(place, str) and name.count('://') > 1) or read_input_stamp(source):
         return ''
-    place = Path(*split_spec(split_scale(split_channel(spec)[0].rpartition('://')[2])[0]))
-    files = [one for one in (place, *place.parents) if one.is_file()][:1]
-    if not files:
-        with contextlib.suppress(UserError):
-            store = find_store(spec)['kvstore']
-            place = Path(store['path']) if isinstance(store, dict) else place
-        files = [place / name for name in _METADATA if (place / name).is_file()]
+    files = _metadata_files(place['kvstore']) if isinstance(place, dict) else _own_files(place)
     states = [
         f'{one.name} of {at.st_size} bytes, written {datetime.fromtimestamp(at.st_mtime, UTC):%Y-%m-%dT%H:%M:%S.%fZ}'
         for one in files
         for at in [one.stat()]
     ]
     return ', '.join(states)
+
+
+def _own_files(spec: str) -> list[Path]:
+    """The file that holds a volume, or those of its metadata."""
+    place = Path(*split_spec(split_scale(split_channel(spec)[0].rpartition('://')[2])[0]))
+    if files := [one for one in (place, *place.parents) if one.is_file()][:1]:
+        return files
+    store: Any = str(place)
+    with contextlib.suppress(UserError):
+        found = find_store(spec)['kvstore']
+        store = found if isinstance(found, dict) else store
+    return _metadata_files(store)
+
+
+def _metadata_files(store: Any) -> list[Path]:
+    """The files of metadata in the folder of a TensorStore key-value store; none if that is not on this machine."""
+    if isinstance(store, dict):
+        place = store.get('path', '') if store.get('driver') == 'file' else ''
+    else:
+        place = str(store).removeprefix('file://')
+    folder = Path(place)
+    return [folder / name for name in _METADATA if place and (folder / name).is_file()]
 
 
 def write_stamp(spec: str, stamp: str, complete: bool) -> None:

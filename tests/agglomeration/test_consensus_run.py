@@ -341,7 +341,9 @@ def test_reversed_subvolumes_of_another_init_segmentation_are_refused(flood_fold
         run(flood_folder, '/two')
     claimed = {'init_segmentation_made_from': 'A'}  # what ffn segment records, among others
     provenance.claim(flood_folder / 'one', claimed)
-    with pytest.raises(UserError, match=r'init_segmentation has been written anew since .*one was'):
+    with pytest.raises(
+        UserError, match=r'is A there and B here: it has been written anew since .*one was'
+    ):
         run(flood_folder, '/three')
 
 

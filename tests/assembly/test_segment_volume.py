@@ -20,6 +20,7 @@ import pytest
 from ffn.cli import segment
 from ffn.inference import box_run, inference_pb2, storage
 from ffn.utils.errors import UserError
+from ffn.volumes import provenance
 from tests.assembly.whole import CUT, call, command, environment, fill, finished, read
 from tests.calls import check_one_line
 
@@ -218,6 +219,32 @@ def test_other_settings_are_refused(alone):
     assert 'matching.min_voxels is 50 there and 7 here' in other
     mask = 'masks { coordinate_expression { expression: "x < 5" } }'
     assert 'masks is' in refused(folder, *CUT, *whole, '--mask', mask)
+
+
+def test_an_image_that_was_imported_anew_is_refused(alone, tmp_path):
+    """And a mask of the command line; half of the subvolumes would be those of the former ones."""
+    folder, _, _ = alone
+    shutil.copytree(folder / 'results', tmp_path / 'results')
+    record = tmp_path / 'results' / 'manifest.json'
+    claimed = provenance.read_claim(record)
+    assert claimed['image_made_from'] == ''
+    assert claimed['image_written'].startswith('volume.h5 of ')
+    record.unlink()
+    provenance.claim(record.parent, {**claimed, 'image_made_from': 'A'})
+    said = refused(folder, *CUT, '--output', f'zarr3://{tmp_path}/whole', at=tmp_path)
+    assert 'holds results of other inputs: image_made_from is A there and empty here' in said
+
+
+def test_missing_chunks_of_a_mask_are_refused(alone, tmp_path):
+    folder, _, _ = alone
+    with h5py.File(tmp_path / 'mask.h5', 'w') as file:
+        mask = file.create_dataset('mask', (20, 52, 76), np.uint8, chunks=(10, 13, 19))
+        mask[:10, :13, :19] = 1
+    text = f'masks {{ volume {{ mask {{ hdf5: "{tmp_path}/mask.h5:mask" }} channels {{ values: 1 }} }} }}'
+    whole = ('--output', f'zarr3://{tmp_path}/whole', '--mask', text)
+    said = refused(folder, *CUT, *whole, '--missing', 'error', at=tmp_path)
+    assert 'mask.h5:mask: ' in said
+    assert '--missing=error' in said
 
 
 def test_subvolumes_of_another_request(alone, tmp_path):

@@ -105,9 +105,9 @@ def test_results_say_which_and_are_told_apart_by_them(config, flood_folder):
     request = request_identity.read_request(path)
     assert request.precision == 'int8'
     assert tuple(request.int8_ranges) == settled.int8_ranges
-    assert request_identity.compare(resolve(config, InProcess()), path) == ''
+    assert request_identity.compare(resolve(config, InProcess()), {}, path) == ('', '')
     other = dataclasses.replace(settled, int8_ranges=(1.0,))
-    assert 'int8_ranges' in request_identity.compare(other, path)
+    assert 'int8_ranges' in request_identity.compare(other, {}, path).content
 
 
 def test_new_weights_get_new_ranges(trained_folder):

@@ -15,7 +15,8 @@ from ffn.inference.request import (
     read_config,
     read_request,
 )
-from ffn.inference.serialization import checkpoint_settings, serialize_request, to_message
+from ffn.inference.request_identity import checkpoint_identity, compare_settings
+from ffn.inference.serialization import serialize_request, to_message
 from ffn.utils import protos
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
@@ -207,14 +208,23 @@ def test_a_configuration_does_not_follow_its_request(tmp_path, monkeypatch):
 
 
 def test_checkpoints_depend_on_what_decides_the_result(tmp_path, monkeypatch):
+    """As stored by earlier versions, too: with paths as they were typed, and the folder of the results."""
     request = given_request(tmp_path, monkeypatch)
     config = make_config(request)
-    for name in ('checkpoint_interval', 'batch_size', 'concurrent_requests', 'precision'):
-        request.ClearField(name)
-    assert checkpoint_settings(config, 'float32') == request.SerializeToString(deterministic=True)
-    request.precision = 'float16'
-    other = dataclasses.replace(config, batch_size=7)
-    assert checkpoint_settings(other, 'float16') == request.SerializeToString(deterministic=True)
+    request.precision = ''
+    here = checkpoint_identity(config, 'float32', {}).settings
+    assert compare_settings(request.SerializeToString(), here) == ''
+    elsewhere = dataclasses.replace(config, batch_size=7, segmentation_output_dir='other')
+    assert checkpoint_identity(elsewhere, 'float32', {}).settings == here
+    for change, said in (
+        ({'seed_policy': 'PolicyMax'}, 'seed_policy is'),
+        ({'model_checkpoint_path': 'other'}, f'other there and {tmp_path}'),
+    ):
+        there = checkpoint_identity(dataclasses.replace(config, **change), 'float32', {}).settings
+        assert said in compare_settings(there, here)
+    there = checkpoint_identity(config, 'float16', {}).settings
+    assert compare_settings(there, here) == 'precision is float16 there and not set here'
+    assert compare_settings(b'\x09', here) == 'it cannot be read'
 
 
 def test_what_a_configuration_cannot_replace(tmp_path, monkeypatch):

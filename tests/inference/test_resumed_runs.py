@@ -138,6 +138,41 @@ def test_a_checkpoint_of_what_has_the_same_name_is_moved_aside(folder, caplog, t
     assert 'was made with' not in caplog.text
 
 
+def test_a_run_goes_on_where_its_folder_was_moved_to(folder, caplog, monkeypatch):
+    """Also with files named from where they are, as by one command, or absolutely, as by another."""
+    request = read_request(flood.write_request(folder))
+    stop_at_step(folder, 3, request)
+    shutil.move(folder / 'results', folder / 'moved')
+    monkeypatch.chdir(folder)
+    request.segmentation_output_dir, request.image.hdf5 = 'moved', 'volume.h5:raw'
+    request.model_checkpoint_path = 'flood/model.ckpt-1'
+    with caplog.at_level(logging.INFO):
+        stop_at_step(folder, 6, request)
+    assert 'going on from moved/2/1/seg-2_1_0.cpoint' in caplog.text
+    request.inference_options.min_segment_size = 60
+    stop_at_step(folder, 3, request)
+    said = 'with another request: inference_options.min_segment_size is 50 there and 60 here; '
+    assert said in caplog.text
+
+
+def test_a_checkpoint_with_other_seeds_of_an_earlier_run_is_moved_aside(folder, caplog):
+    run(folder, corner_zyx=(0, 1, 2), size_zyx=(20, 25, 36))
+    shutil.move(folder / 'results', folder / 'one')
+    (path,) = (folder / 'one').glob('2/1/*.npz')
+    request = read_request(flood.write_request(folder))
+    request.seed_policy = 'PolicyInvertOrigins'
+    request.seed_policy_args = f'{{"segmentation_dir": "{folder}/one"}}'
+    for step, said in ((3, ''), (6, 'going on from'), (3, 'was made with another earlier run; ')):
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            stop_at_step(folder, step, request)
+        assert said in caplog.text
+        if step == 6:
+            origins = storage.read_origins(path)
+            labels = storage.read_labels(path)
+            storage.save_result(folder / 'one', (0, 1, 2), labels, {1: origins[1]}, b'', {}, {})
+
+
 @pytest.mark.parametrize('change', [None, 'ids', 'voxels'])
 def test_a_checkpoint_of_another_init_segmentation_is_moved_aside(folder, caplog, change):
     """What it holds of these labels would be mixed with the ids that they have now."""

@@ -7,7 +7,9 @@ import json
 import operator
 import threading
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from ffn.utils.errors import UserError, reason
 from ffn.utils.geometry import Position
 from ffn.utils.npz import read_npz, stored_bytes
 
+NOTHING: Mapping[str, str] = MappingProxyType({})
 # Arrays are in z, y, x order.
 _MEMBERS = (
     'segmentation',  # ids, as in the finished result
@@ -37,7 +40,7 @@ _MEMBERS = (
 
 
 def save_checkpoint(
-    canvas: Canvas, path: str | Path, settings: bytes = b'', network: str = ''
+    canvas: Canvas, path: str | Path, settings: bytes = b'', digests: Mapping[str, str] = NOTHING
 ) -> None:
     """Writes a canvas atomically, even in the middle of an object.
 
@@ -45,7 +48,7 @@ def save_checkpoint(
       canvas: what to save; its seed policy is set.
       path: the checkpoint.
       settings: the settings of the run; a checkpoint is only restored under the same settings.
-      network: digest of the weights, which must be the same as well; '' where there is none.
+      digests: of what else must be the same, by its name, such as the network; '' where it is not known.
     """
     policy = _seeds(canvas).get_state()
     growing = canvas.growing
@@ -57,7 +60,7 @@ def save_checkpoint(
         'seed_index': policy['index'],
         'prefilled': canvas.prefilled,
         'limited': canvas.limited,
-        'made_from': _made_from(canvas, network),
+        'made_from': {**digests, **canvas.input_crcs},
         **({'prefilled_crc': canvas.prefilled_crc} if canvas.prefilled else {}),
         **({'joined_seeds': canvas.joined_seeds} if canvas.joined_seeds else {}),
     }
@@ -88,23 +91,37 @@ def _plain(value: Any) -> Any:
 
 
 def restore_checkpoint(
-    canvas: Canvas, path: str | Path, settings: bytes = b'', network: str = ''
+    canvas: Canvas,
+    path: str | Path,
+    settings: bytes = b'',
+    digests: Mapping[str, str] = NOTHING,
+    compare: Callable[[bytes, bytes], str] = lambda there, here: (
+        '' if there == here else 'all of it'
+    ),
 ) -> None:
     """Brings a new canvas, with its seed policy set, to the state of a checkpoint; see `save_checkpoint`.
+
+    Args:
+      canvas: the canvas.
+      path: the checkpoint.
+      settings: see `save_checkpoint`.
+      digests: likewise.
+      compare: names what differs between the settings of the checkpoint and these, '' for nothing.
 
     Raises:
       UserError: a file that is damaged, unsafe, or from another subvolume, other settings or other volumes or weights.
         The segments of the canvas are unchanged, but it must not be used afterwards.
     """
     data = read_npz(path, _MEMBERS, [OriginInfo], canvas.shape)
-    if stored_bytes(data.get('settings', np.zeros(0, np.uint8)), path) != settings:
-        raise UserError(f'{path} was made with another request')
+    made_with = stored_bytes(data.get('settings', np.zeros(0, np.uint8)), path)
+    if differences := compare(made_with, settings):
+        raise UserError(f'{path} was made with another request: {differences}')
     try:
         _check_shapes(data, canvas)
         state = json.loads(bytes(data['state'].item()))
         if state.get('prefilled_crc', 0) != canvas.prefilled_crc:
             raise UserError(f'{path} was made with another init_segmentation')
-        _check_made_from(state.get('made_from'), _made_from(canvas, network), path)
+        _check_made_from(state.get('made_from'), canvas.input_crcs, digests, path)
         _restore(canvas, data, state)
     except UserError:
         raise
@@ -112,17 +129,16 @@ def restore_checkpoint(
         raise UserError(f'{path} is no usable checkpoint: {reason(error)}') from error
 
 
-def _made_from(canvas: Canvas, network: str) -> dict[str, Any]:
-    return {'network': network, **canvas.input_crcs}
-
-
-def _check_made_from(there: dict[str, Any] | None, here: dict[str, Any], path: str | Path) -> None:
+def _check_made_from(
+    there: dict[str, Any] | None, crcs: dict[str, int], digests: Mapping[str, str], path: str | Path
+) -> None:
     """Compares what a checkpoint was made from with what would go on; what earlier versions wrote does not say."""
-    there = there or here
-    names = {**here, **there}
-    if not (there.get('network') and here['network']):  # one of the two was not read from a file
-        names.pop('network', None)
-    if changed := [n for n in names if there.get(n) != here.get(n)]:
+    there = there or {**digests, **crcs}
+    both = [name for name in digests if there.get(name) and digests[name]]
+    changed = [name for name in both if there[name] != digests[name]]
+    of_volumes = {**crcs, **{name: crc for name, crc in there.items() if isinstance(crc, int)}}
+    changed += [name for name in of_volumes if there.get(name) != crcs.get(name)]
+    if changed:
         raise UserError(f'{path} was made with another {" and another ".join(changed)}')
 
 
@@ -203,7 +219,7 @@ class Checkpointer:
         interval_s: float,
         stop: threading.Event,
         settings: bytes = b'',
-        network: str = '',
+        digests: Mapping[str, str] = NOTHING,
     ):
         """Makes a checkpointer.
 
@@ -212,9 +228,9 @@ class Checkpointer:
           interval_s: seconds between checkpoints; 0 or less: only when stopped.
           stop: set to end the run.
           settings: see `save_checkpoint`.
-          network: see `save_checkpoint`.
+          digests: likewise.
         """
-        self._made_with = settings, network
+        self._made_with = settings, digests
         self._path = path
         self._interval = interval_s
         self._stop = stop

@@ -115,7 +115,7 @@ def interrupted(path, **canvas_arguments):
     """Saves a canvas in mid-object, made by a network called A."""
     canvas, stop = new_canvas(**canvas_arguments), threading.Event()
     stop.set()
-    canvas.observers.append(Checkpointer(path, 0, stop, b'', 'A'))
+    canvas.observers.append(Checkpointer(path, 0, stop, b'', {'network': 'A'}))
     with pytest.raises(Interrupted):
         canvas.segment_all(canvas.seed_policy)
 
@@ -138,29 +138,33 @@ def restrictor(**places):
 def test_a_checkpoint_of_other_masks_is_refused(tmp_path, name, what):
     path, place = tmp_path / 'seg.cpoint', (17, 25, 33)
     interrupted(path, restrictor=restrictor(**{name: place}))
-    restore_checkpoint(new_canvas(restrictor=restrictor(**{name: place})), path, b'', 'A')
+    restore_checkpoint(
+        new_canvas(restrictor=restrictor(**{name: place})), path, b'', {'network': 'A'}
+    )
     for masks in ({name: (17, 25, 32)}, {}):
         with pytest.raises(UserError, match=f'was made with another {what}$'):
-            restore_checkpoint(new_canvas(restrictor=restrictor(**masks)), path, b'', 'A')
+            restore_checkpoint(
+                new_canvas(restrictor=restrictor(**masks)), path, b'', {'network': 'A'}
+            )
 
 
 def test_a_checkpoint_of_another_image_and_network_is_refused(tmp_path):
     path, other = tmp_path / 'seg.cpoint', labels()
     interrupted(path)
-    restore_checkpoint(new_canvas(), path, b'', 'A')
+    restore_checkpoint(new_canvas(), path, b'', {'network': 'A'})
     with pytest.raises(UserError, match=r'was made with another network$'):
-        restore_checkpoint(new_canvas(), path, b'', 'B')
+        restore_checkpoint(new_canvas(), path, b'', {'network': 'B'})
     restore_checkpoint(new_canvas(), path)  # a network that was not read from a file
     other[17, 25, 33] = 1
     with pytest.raises(UserError, match=r'was made with another network and another image$'):
-        restore_checkpoint(new_canvas(image=other), path, b'', 'B')
+        restore_checkpoint(new_canvas(image=other), path, b'', {'network': 'B'})
 
 
 def test_a_checkpoint_of_an_earlier_version_does_not_say_what_it_was_made_from(tmp_path):
     path = tmp_path / 'seg.cpoint'
     interrupted(path)
     change_state(path, 'made_from', value=None)
-    restore_checkpoint(new_canvas(), path, b'', 'B')
+    restore_checkpoint(new_canvas(), path, b'', {'network': 'B'})
 
 
 class NumpySeeds(PolicyGrid3d):

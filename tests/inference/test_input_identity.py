@@ -1,0 +1,149 @@
+"""Other content behind a name that stays the same: refused where it is certain, told where it may be a copy."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import h5py
+import numpy as np
+import pytest
+
+from ffn.inference import inference_pb2, request_identity, storage
+from ffn.inference.config import InferenceConfig
+from ffn.inference.input_identity import claim, compare_inputs, identify
+from ffn.inference.serialization import freeze_request
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Zyx
+from ffn.utils.protos import parse_text
+from ffn.volumes.hdf5 import replaced_dataset
+
+SHAPE = (5, 6, 7)
+REQUEST = """
+image {{ hdf5: "{v}:image" }}
+init_segmentation {{ hdf5: "{v}:given" }}
+masks {{ coordinate_expression {{ expression: "x > 3" }} }}
+masks {{ volume {{ mask {{ hdf5: "{v}:mask" }} channels {{ values: 1 }} }} }}
+seed_masks {{ volume {{ mask {{ hdf5: "{v}:seed_mask" }} channels {{ values: 1 }} }} }}
+histogram_masks {{ volume {{ mask {{ hdf5: "{v}:ignored" }} channels {{ values: 1 }} }} }}
+shift_mask {{ tensorstore: '{shifts}' }}
+shift_mask_scale: 4
+shift_mask_threshold: 1
+reference_histogram: "{folder}/h.npz"
+seed_policy_args: '{{"policies": [["PolicyInvertOrigins", {{"segmentation_dir": "{folder}/one"}}]]}}'
+inference_options {{ init_activation: 0.95 pad_value: 0.05 move_threshold: 0.9 segment_threshold: 0.6 }}
+"""
+FIELDS = {
+    'image': 'image',
+    'given': 'init_segmentation',
+    'mask': 'masks[1]',
+    'seed_mask': 'seed_masks[0]',
+    'ignored': 'histogram_masks[0]',
+}
+
+
+def write(path, name, value=0, stamped=True):
+    """Writes a volume as an import does, or as another program would."""
+    data = np.full(SHAPE, value, np.uint8)
+    if stamped:
+        with replaced_dataset(f'{path}:{name}') as (file, dataset):
+            file.create_dataset(dataset, data=data)
+        return
+    with h5py.File(path, 'a') as file:
+        file.pop(name, None)
+        file[name] = data
+
+
+def write_seeds(folder, *seeds, corner=(0, 1, 2)):
+    origins = {i: storage.OriginInfo(seed, 1, 0.5) for i, seed in enumerate(seeds, 1)}
+    storage.save_result(folder / 'one', corner, np.ones(SHAPE, np.uint8), origins, b'', {}, {})
+
+
+@pytest.fixture
+def config(tmp_path) -> InferenceConfig:
+    for name in FIELDS:
+        write(tmp_path / 'v.h5', name)
+    (tmp_path / 'h.npz').write_bytes(b'counts')
+    (tmp_path / 'shifts').mkdir()
+    (tmp_path / 'shifts' / '.zarray').write_text('{}')
+    write_seeds(tmp_path, (2, 3, 4), (1, 1, 1))
+    store = {'driver': 'zarr', 'kvstore': {'driver': 'file', 'path': f'{tmp_path}/shifts/'}}
+    text = REQUEST.format(v=tmp_path / 'v.h5', folder=tmp_path, shifts=json.dumps(store))
+    return freeze_request(parse_text(text, inference_pb2.InferenceRequest(), 'request'))
+
+
+def claim_again(folder, config, weights='W'):
+    claim(folder / 'results', {'size': 3}, identify(config, weights), 'give another')
+
+
+@pytest.mark.parametrize('name', [*FIELDS, 'histogram', 'network'])
+def test_other_content_is_refused(tmp_path, config, caplog, name):
+    field, weights = f'{FIELDS.get(name)}_made_from', 'W'
+    claim_again(tmp_path, config)
+    for other in FIELDS:
+        write(tmp_path / 'v.h5', other)  # the same once more
+    claim_again(tmp_path, config)
+    if name == 'histogram':
+        (tmp_path / 'h.npz').write_bytes(b'others')
+        field = 'reference_histogram_sha256'
+    elif name == 'network':
+        field, weights = 'model_sha256', 'X'
+    else:
+        write(tmp_path / 'v.h5', name, 1)
+    with pytest.raises(UserError, match='holds results of other inputs: ') as caught:
+        claim_again(tmp_path, config, weights)
+    assert f'{field} is ' in str(caught.value)
+    assert not caplog.text
+
+
+@pytest.mark.parametrize('name', ['image', 'mask', 'shifts'])
+def test_what_other_programs_have_written_since_is_told(tmp_path, config, caplog, name):
+    """It may be a copy, or have been touched: days of work do not depend on that."""
+    for other in FIELDS:
+        write(tmp_path / 'v.h5', other, stamped=False)
+    claim_again(tmp_path, config)
+    claim_again(tmp_path, config)
+    assert not caplog.text
+    path = tmp_path / ('shifts/.zarray' if name == 'shifts' else 'v.h5')
+    os.utime(path, (1, 1))
+    claim_again(tmp_path, config)
+    field = {'image': 'image', 'mask': 'masks[1]', 'shifts': 'shift_mask'}[name]
+    assert f'{field}_written is {path.name} of ' in caplog.text
+    assert 'if it is not, remove them' in caplog.text
+
+
+def test_a_volume_of_another_program_in_place_of_an_import_is_refused(tmp_path, config):
+    claim_again(tmp_path, config)
+    write(tmp_path / 'v.h5', 'image', stamped=False)
+    with pytest.raises(UserError, match=r'image_made_from is [0-9a-f]{64} there and empty here'):
+        claim_again(tmp_path, config)
+
+
+def test_what_earlier_versions_did_not_record_does_not_count(tmp_path, config):
+    inputs = identify(config, 'W')
+    claim(tmp_path / 'results', {'size': 3, 'model_sha256': 'W'}, {}, 'give another')
+    claim_again(tmp_path, config)
+    assert compare_inputs({}, inputs) == ('', '')
+    with pytest.raises(UserError, match='size is 3 there and 4 here'):
+        claim(tmp_path / 'results', {'size': 4}, inputs, 'give another')
+
+
+def test_seeds_of_an_earlier_run_that_was_made_anew(tmp_path, config):
+    """Those of other subvolumes, and how long it took, do not count."""
+    corner = Zyx(0, 1, 2)
+    inputs = {**identify(config, 'W'), **request_identity.earlier_seeds(config, corner)}
+    labels = np.ones(SHAPE, np.uint8)
+    storage.save_result(tmp_path / 'two', corner, labels, {}, b'', {}, {}, inputs=inputs)
+    path = storage.subvolume_path(tmp_path / 'two', corner, 'npz')
+
+    def changes():
+        return request_identity.compare(config, identify(config, 'W'), path)
+
+    write_seeds(tmp_path, (2, 3, 4), (1, 1, 1))
+    write_seeds(tmp_path, (2, 2, 2), corner=(5, 1, 2))
+    request_identity.check_earlier_seeds(config, tmp_path / 'two', corner)
+    assert changes() == ('', '')
+    write_seeds(tmp_path, (2, 3, 4), (1, 1, 2))
+    with pytest.raises(UserError, match='was made with other seeds than the earlier run'):
+        request_identity.check_earlier_seeds(config, tmp_path / 'two', corner)
+    assert 'earlier_run_seeds is' in changes().content
