@@ -293,6 +293,19 @@ def test_other_datasets_stay_and_the_old_one_is_replaced(tmp_path):
         assert file['af'].shape == (12, 14, 16)
 
 
+def test_missing_chunks_of_a_mask_are_refused(tmp_path):
+    spec = labels_file(tmp_path, np.ones((7, 8, 9), np.uint8))
+    with h5py.File(tmp_path / 'mask.h5', 'w') as file:
+        file.create_dataset('m', (7, 8, 9), np.uint8, chunks=(7, 4, 9))[:, :4] = 1
+    volume = f'mask {{ hdf5: "{tmp_path}/mask.h5:m" }} channels {{ values: 1 }}'
+    config = PartitionConfig(
+        (0.5,), Xyz(1, 1, 1), masks=parse_masks(f'masks {{ volume {{ {volume} }} }}'), min_size=1
+    )
+    write_partitions(spec, f'{tmp_path}/out.h5:af', config)
+    with pytest.raises(UserError, match=r'mask.h5:m: 1 of the 2 chunks .*--missing=error'):
+        write_partitions(spec, f'{tmp_path}/out.h5:af', config, missing='error')
+
+
 def test_a_failed_run_loses_nothing(tmp_path):
     spec = labels_file(tmp_path, np.ones((12, 14, 16), int))
     write_partitions(spec, f'{tmp_path}/out.h5:af', SMALL)
