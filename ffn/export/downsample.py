@@ -12,6 +12,7 @@ after one step. It makes the coarse voxels; those that it leaves empty are looke
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -81,20 +82,27 @@ def _most_frequent_at(
     labels: np.ndarray, factors: Zyx, places: tuple[np.ndarray, ...], greatest: np.ndarray
 ) -> np.ndarray:
     """The most frequent labels of some coarse voxels, of which the greatest are known: uint64 [n]."""
-    corners = np.ravel_multi_index(
-        tuple(at * f for at, f in zip(places, factors, strict=True)), labels.shape
-    )
-    steps = [np.ravel_multi_index(step, labels.shape) for step in np.ndindex(*factors)]
-    values = np.stack([labels.take(corners + step) for step in steps])
-    several = ((values != greatest) & (values != 0)).any(axis=0)  # most have one label
-    values = np.sort(values[:, several], axis=0)
-    winners, longest, run = np.zeros_like(values[0]), *np.zeros((2, values.shape[1]), np.int64)
-    before = winners  # of each run of equal labels, the first that is longer than all before
-    for value in values:
-        run = np.where((value == before) & (value != 0), run + 1, value != 0)
-        longer = run > longest
-        winners, longest = np.where(longer, value, winners), np.where(longer, run, longest)
-        before = value
+    shape = [n for side, f in zip(labels.shape, factors, strict=True) for n in (side // f, f)]
+    cells = labels.reshape(shape).transpose(0, 2, 4, 1, 3, 5)
+    values = cells[places].reshape(len(greatest), math.prod(factors))
+    several = ((values != greatest[:, np.newaxis]) & (values != 0)).any(
+        axis=1
+    )  # most have one label
     most = greatest.copy()
-    most[several] = winners
+    if several.any():
+        most[several] = _most_frequent_in_rows(values[several])
     return most
+
+
+def _most_frequent_in_rows(values: np.ndarray) -> np.ndarray:
+    """The most frequent labels of rows that each hold some, the least of those with as many: uint64 [n]."""
+    values.sort(axis=1)
+    starts = np.ones(values.shape, bool)  # of each run of equal labels
+    np.not_equal(values[:, 1:], values[:, :-1], out=starts[:, 1:])
+    begins = np.flatnonzero(starts)
+    runs, row = values.reshape(-1)[begins], begins // values.shape[1]
+    lengths = np.where(runs == 0, 0, np.diff(begins, append=values.size))
+    longest = np.maximum.reduceat(lengths, np.flatnonzero(np.diff(row, prepend=-1)))
+    winners = np.flatnonzero(lengths == longest[row])
+    least: np.ndarray = runs[winners[np.diff(row[winners], prepend=-1) > 0]]
+    return least

@@ -43,11 +43,11 @@ def test_a_large_cell_with_more_background_than_either_label():
 def test_large_cells_take_no_longer_than_small_ones():
     labels = np.random.default_rng(0).integers(0, 9, (96, 96, 96)).astype(np.uint64) // 4
     times = []
-    for factor in (4, 16):
+    for factor in (4, 16, 48):
         begin = time.process_time()
         most_frequent(labels, Zyx(*3 * [factor]))
         times.append(time.process_time() - begin)
-    assert times[1] < 5 * times[0] + 0.5
+    assert max(times) < 5 * times[0] + 0.5
 
 
 def test_axes_have_their_own_factors():
@@ -65,7 +65,7 @@ def test_axes_have_their_own_factors():
 @given(
     start=st.tuples(*[st.integers(-5, 5)] * 3),
     size=st.tuples(*[st.integers(1, 9)] * 3),
-    factors=st.tuples(*[st.sampled_from([1, 2])] * 3),
+    factors=st.tuples(*[st.sampled_from([1, 2, 3])] * 3),
     seed=st.integers(0, 99),
 )
 def test_any_volume_at_any_offset_in_any_parts(start, size, factors, seed):
