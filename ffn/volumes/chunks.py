@@ -7,6 +7,7 @@ volume without any is refused.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import os
@@ -39,11 +40,21 @@ def chunk_options(spec: Mapping[str, Any]) -> dict[str, Any]:
         marker = folder / '.zarray'
         metadata = parse_object(marker.read_bytes(), str(marker)) if marker.is_file() else {}
         shape = metadata.get('shape')
-        if 'dimension_separator' not in metadata and isinstance(shape, list) and len(shape) > 1:
-            with os.scandir(folder) as entries:
-                if any(entry.name.isdecimal() and entry.is_dir() for entry in entries):
-                    options['metadata'] = {'dimension_separator': '/'}
+        several = isinstance(shape, list) and len(shape) > 1
+        if several and 'dimension_separator' not in metadata and _is_nested(folder):
+            options['metadata'] = {'dimension_separator': '/'}
     return options
+
+
+def _is_nested(folder: Path) -> bool:
+    """Whether the first chunk that is found lies in folders, 0/0/0, and not beside the others, 0.0.0."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.isdecimal() and entry.is_dir():
+                return True
+            if entry.name.replace('.', '').isdecimal() and entry.is_file():
+                return False
+    return False
 
 
 def _local_folder(spec: Mapping[str, Any]) -> Path | None:
@@ -105,9 +116,13 @@ def check_chunks(store: Any, spec: Mapping[str, Any], what: str) -> None:
 
 
 def _chunk_files(folder: Path) -> Iterator[str]:
-    """Names of files below a folder that are no metadata."""
-    for _, _, files in os.walk(folder):
-        yield from (name for name in files if name not in _METADATA)
+    """Names of files below a folder that are no metadata, as they are found: there may be millions."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _chunk_files(Path(entry.path))
+            elif entry.name not in _METADATA and not entry.is_dir():
+                yield entry.name
 
 
 class StoreArray:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,8 +100,8 @@ def open_array(spec: str) -> OpenedArray:
 
 def _describe(dataset: Any, magnification: _Magnification, spec: str) -> OpenedArray:
     side = dataset.header.block_len * dataset.header.file_len
-    cubes = _find_cubes(magnification.folder)
-    if not cubes:
+    # There may be many, and a volume is opened for every block: they are listed only where nothing else tells its box.
+    if next(_find_cubes(magnification.folder), None) is None:
         dataset.close()
         raise UserError(f'{spec}: none of its cubes exist in {magnification.folder}')
     folder = magnification.folder.parent
@@ -108,10 +109,10 @@ def _describe(dataset: Any, magnification: _Magnification, spec: str) -> OpenedA
         folder.as_posix(), magnification.factors, _read_properties(folder.parent / PROPERTIES)
     )
     stated = layer.box()
-    box = stated or _box_of_cubes(cubes, side)
+    box = stated or _box_of_cubes(magnification.folder, side)
     missing = MissingChunks(spec)
     return OpenedArray(
-        _WkwArray(dataset, box, side, cubes, missing),
+        _WkwArray(dataset, box, side, magnification.folder, missing),
         {},
         box.start.zyx,
         dataset.close,
@@ -121,15 +122,15 @@ def _describe(dataset: Any, magnification: _Magnification, spec: str) -> OpenedA
     )
 
 
-def _find_cubes(folder: Path) -> frozenset[Xyz]:
+def _find_cubes(folder: Path) -> Iterator[Xyz]:
     """The cubes that exist, by their number along each axis."""
     names = (path.relative_to(folder).as_posix() for path in folder.glob('z*/y*/x*.wkw'))
     matches = (_CUBE.fullmatch(name) for name in names)
-    return frozenset(Xyz(*map(int, m.groups()[::-1])) for m in matches if m)
+    return (Xyz(*map(int, m.groups()[::-1])) for m in matches if m)
 
 
-def _box_of_cubes(cubes: frozenset[Xyz], side: int) -> Box:
-    corners = np.array([tuple(cube) for cube in cubes])
+def _box_of_cubes(folder: Path, side: int) -> Box:
+    corners = np.array([tuple(cube) for cube in _find_cubes(folder)])
     start, end = corners.min(axis=0) * side, (corners.max(axis=0) + 1) * side
     return Box(Xyz(*start.tolist()), Xyz(*(end - start).tolist()))
 
@@ -144,14 +145,12 @@ def _read_properties(path: Path) -> dict[str, Any]:
 class _WkwArray:
     """The voxels of a magnification, [z, y, x], or [c, z, y, x] with several channels."""
 
-    def __init__(
-        self, dataset: Any, box: Box, side: int, cubes: frozenset[Xyz], missing: MissingChunks
-    ):
+    def __init__(self, dataset: Any, box: Box, side: int, folder: Path, missing: MissingChunks):
         channels = dataset.header.num_channels
         self.shape = (channels,) * (channels > 1) + tuple(box.size.zyx)
         self.dtype = np.dtype(dataset.header.voxel_type)
         self._dataset, self._box, self._side = dataset, box, side
-        self._cubes, self._missing = cubes, missing
+        self._folder, self._missing = folder, missing
 
     def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
         ranges = [s.indices(n) for s, n in zip(index[-3:], self.shape[-3:], strict=True)]
@@ -168,6 +167,6 @@ class _WkwArray:
     def _tell_missing(self, start: Xyz, size: Xyz) -> None:
         end = [(s + n - 1) // self._side + 1 for s, n in zip(start, size, strict=True)]
         spans = (range(s // self._side, e) for s, e in zip(start, end, strict=True))
-        needed = [Xyz(*cube) for cube in itertools.product(*spans)]
-        absent = sum(cube not in self._cubes for cube in needed)
+        needed = list(itertools.product(*spans))
+        absent = sum(not (self._folder / f'z{z}/y{y}/x{x}.wkw').is_file() for x, y, z in needed)
         self._missing.report(absent, len(needed), 0)

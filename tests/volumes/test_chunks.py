@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import logging
+import os
 import shutil
 
 import h5py
@@ -135,6 +137,43 @@ def test_nested_zarr_that_does_not_say_so(tmp_path):
     (tmp_path / 'v' / '.zarray').write_text(json.dumps(metadata))
     volume = open_volume(f'{tmp_path}/v')
     np.testing.assert_array_equal(volume.read(volume.box), DATA)
+
+
+@pytest.fixture
+def looked_at(monkeypatch):
+    """Names of entries of folders, as they are taken from the system."""
+    names, scandir = [], os.scandir
+
+    class Scan(contextlib.closing):
+        def __enter__(self):
+            return self
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            entry = next(self.thing)
+            names.append(entry.name)
+            return entry
+
+    monkeypatch.setattr(os, 'scandir', lambda folder: Scan(scandir(folder)))
+    return names
+
+
+@pytest.mark.parametrize('scheme', ['zarr', 'old zarr', 'nested zarr', 'precomputed'])
+def test_a_volume_is_opened_without_listing_its_chunks(tmp_path, looked_at, scheme):
+    if scheme == 'precomputed':
+        write_precomputed(tmp_path / 'v', DATA)
+    else:
+        nested = {'dimension_separator': '/'} if scheme == 'nested zarr' else {}
+        write('zarr', tmp_path / 'v', DATA, metadata={'chunks': [1, 1, 1], **nested})
+    if scheme == 'old zarr':
+        metadata = json.loads((tmp_path / 'v' / '.zarray').read_text())
+        del metadata['dimension_separator']
+        (tmp_path / 'v' / '.zarray').write_text(json.dumps(metadata))
+    looked_at.clear()
+    open_volume(f'{scheme.split()[-1]}://{tmp_path}/v')
+    assert 0 < len(looked_at) < 8
 
 
 def test_a_damaged_chunk_is_not_a_missing_one(tmp_path):

@@ -13,6 +13,7 @@ import pytest
 
 from ffn.utils.errors import UnreadableError, UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
+from ffn.volumes import wkw_datasets
 from ffn.volumes.importing.label_sources import open_labels
 from ffn.volumes.volume import open_volume
 
@@ -174,3 +175,17 @@ def test_labels_are_imported(dataset, tmp_path):
     with open_labels(f'{dataset}/labels', None, None, None, tmp_path) as labels:
         np.testing.assert_array_equal(labels.read(labels.box, 0), DATA)
         assert labels.start == START
+
+
+def test_cubes_are_listed_only_where_nothing_tells_the_box(dataset, monkeypatch):
+    listed, find = [], wkw_datasets._find_cubes
+    monkeypatch.setattr(
+        wkw_datasets,
+        '_find_cubes',
+        lambda folder: (listed.append(c) or c for c in find(folder)),
+    )
+    open_volume(f'{dataset}/labels')
+    assert len(listed) == 1
+    (dataset / 'datasource-properties.json').unlink()
+    open_volume(f'{dataset}/labels')
+    assert len(listed) == 1 + 1 + 3 * 2 * 1
