@@ -43,12 +43,13 @@ class JoinedResults:
         self.box = Box(start, Xyz(*(b - a for a, b in zip(start, end, strict=True))))
         self.boxes = [box.relative_to(start) for box in boxes]
         self.shape = tuple(self.box.size.zyx)
+        self._index = _Index(self.boxes)
         self._kept = _Kept(read, len(boxes))
 
     def __getitem__(self, index: tuple[slice, slice, slice]) -> np.ndarray:
         wanted = Box.from_zyx([s.start for s in index], [s.stop - s.start for s in index])
         joined = np.zeros(wanted.size.zyx, np.uint64)
-        for number in reversed(range(len(self.boxes))):
+        for number in reversed(self._index.overlapping(wanted)):
             part = wanted.intersection(self.boxes[number])
             if part is not None:
                 inside = part.relative_to(self.boxes[number].start).slices_zyx
@@ -56,6 +57,26 @@ class JoinedResults:
                 ids = labels.astype(np.uint64) + np.uint64(number * SUBVOLUME_IDS)
                 joined[part.relative_to(wanted.start).slices_zyx] = np.where(labels > 0, ids, 0)
         return joined
+
+
+class _Index:
+    """Boxes, sorted along z, so that those around a place are found without looking at all of them."""
+
+    def __init__(self, boxes: Sequence[Box]):
+        start, end = (
+            np.array(corners, np.int64).reshape(-1, 3)
+            for corners in ([box.start for box in boxes], [box.end for box in boxes])
+        )
+        self._order = np.argsort(start[:, 2], kind='stable')
+        self._start, self._end = start[self._order], end[self._order]
+        self._depth = int((end - start)[:, 2].max(initial=0))
+
+    def overlapping(self, box: Box) -> list[int]:
+        """Numbers of the boxes that share voxels with one, in ascending order."""
+        z = self._start[:, 2]
+        rows = slice(*np.searchsorted(z, (box.start.z - self._depth + 1, box.end.z)))
+        near = (self._start[rows] < box.end) & (self._end[rows] > box.start)
+        return sorted(self._order[rows][near.all(axis=1)].tolist())
 
 
 class _Kept:
@@ -93,12 +114,13 @@ def count_uncovered(box: Box, boxes: Sequence[Box]) -> int:
         for axis in range(3)
     )
     x_at, y_at = ({place: i for i, place in enumerate(places)} for places in (x, y))
-    covered = 0
+    index, covered = _Index(parts), 0
     for low, high in itertools.pairwise(z):
         cells = np.zeros((len(y) - 1, len(x) - 1), bool)
-        for part in parts:
-            if part.start.z <= low < part.end.z:
-                rows = slice(y_at[part.start.y], y_at[part.end.y])
-                cells[rows, x_at[part.start.x] : x_at[part.end.x]] = True
+        slab = Box(box.start._replace(z=low), box.size._replace(z=high - low))
+        for number in index.overlapping(slab):
+            part = parts[number]
+            rows = slice(y_at[part.start.y], y_at[part.end.y])
+            cells[rows, x_at[part.start.x] : x_at[part.end.x]] = True
         covered += (high - low) * int(np.diff(y) @ cells @ np.diff(x))
     return math.prod(box.size) - covered

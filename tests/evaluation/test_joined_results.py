@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 import threading
 import time
 from multiprocessing.pool import ThreadPool
@@ -43,6 +44,28 @@ def test_results_are_read_once_by_all_blocks_and_threads():
     assert len(table.truth) == 4 * 5 * 6
     assert set(table.voxels) == {3 * 5 * 7}
     assert set(counts.values()) == {1}
+
+
+def test_a_block_looks_only_at_results_near_it(monkeypatch):
+    joined, counts = many()
+    looked_at, intersection = [], Box.intersection
+    monkeypatch.setattr(
+        Box, 'intersection', lambda *boxes: looked_at.append(boxes) or intersection(*boxes)
+    )
+    assert joined[2:4, 6:8, 8:9].all()
+    assert len(looked_at) == len(counts) == 2
+
+
+@pytest.mark.parametrize('seed', range(6))
+def test_boxes_of_any_size_are_found_in_the_order_in_which_they_count(seed):
+    rng = np.random.default_rng(seed)
+    corners, sizes = rng.integers(-9, 9, (40, 3)).tolist(), rng.integers(1, 9, (40, 3)).tolist()
+    boxes = [Box(Xyz(*c), Xyz(*s)) for c, s in zip(corners, sizes, strict=True)][: 8 * seed]
+    index = joined_results._Index(boxes)
+    for place in itertools.product(range(-10, 18, 4), repeat=3):
+        box = Box(Xyz(*place), Xyz(3, 1, 2))
+        expected = [n for n, one in enumerate(boxes) if one.intersection(box)]
+        assert index.overlapping(box) == expected
 
 
 def test_no_more_is_kept_than_allowed(monkeypatch):
