@@ -42,6 +42,8 @@ SIZE, OVERLAP = 544, 32
 STEPS, VOXELS = 12_241, 250**3
 ASSEMBLY_VOXELS_PER_CORE_S = 50e6
 PAIRS_PER_S, EDGES_PER_S, RECONCILIATION_BYTES = 6_000, 600e3, 262e6
+# More of it for each subvolume: its checksum, and where its ids begin; and for each 64 KiB of a table of ids: checksums.
+SUBVOLUME_BYTES, CHECKSUM_BYTES = 12, 10
 # Peak memory of assembling, less 15 bytes for each voxel of a subvolume; see there.
 PROGRAM_BYTES, ASSEMBLY_BYTES_PER_VOXEL = 144e6, 15.0
 # seg-X_Y_Z.prob by voxel, of the one box of benchmarks.assembled_real: 5,884,422 bytes for 250³ voxels.
@@ -196,7 +198,9 @@ def plan(shape: tuple[int, int, int], of: Measured) -> dict[str, str]:
         'memory of a worker that assembles': size(
             PROGRAM_BYTES + ASSEMBLY_BYTES_PER_VOXEL * largest
         ),
-        'memory of reconciliation': size(RECONCILIATION_BYTES + 10.0 * len(tiling)),
+        'memory of reconciliation': size(
+            RECONCILIATION_BYTES + SUBVOLUME_BYTES * len(tiling) + CHECKSUM_BYTES * 8 * ids / 2**16
+        ),
         'network steps': short(steps),
         'segmenting, on an NVIDIA H200': hours(steps * STEP_S, 'GPU'),
         'overlaps and writing': hours(computed / ASSEMBLY_VOXELS_PER_CORE_S, 'core'),
@@ -210,10 +214,10 @@ def files(shape: Sequence[int], side: int) -> int:
 
 
 def exported_files(shape: tuple[int, int, int], side: int) -> int:
-    """Chunks or shards of all scales of an export of labels, isotropic, and the marks of its blocks."""
+    """Chunks or shards of all scales of an export of labels, isotropic, and two files for each of its blocks."""
     block = max(side, BLOCK_CHUNKS * CHUNK)
     scales = plan_scales(Box(Xyz(0, 0, 0), Xyz(*shape)), (8, 8, 8))
-    return sum(files(scale.box.size, side) + files(scale.box.size, block) for scale in scales)
+    return sum(files(scale.box.size, side) + 2 * files(scale.box.size, block) for scale in scales)
 
 
 def short(number: float) -> str:

@@ -8,10 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
 from benchmarks import measure
+from benchmarks.scale_plan import exported_files
+from ffn.distributed.local_pools import InProcess
+from ffn.export.neuroglancer import export
 from ffn.utils.errors import UserError
+from ffn.utils.geometry import Xyz
+from ffn.volumes.shards import Sharding
 from tests.calls import check_one_line, run_python
 from tests.conftest import ROOT
 
@@ -120,3 +127,16 @@ def test_an_earlier_commit_without_ffn_is_refused(monkeypatch, tmp_path, capsys)
     status, shown = status_of(before_after.main, capsys)
     assert status == 2
     assert 'is no checkout: there is no ffn/__init__.py' in shown
+
+
+@pytest.mark.parametrize('side', [64, 512])
+def test_files_of_an_export_are_as_many_as_planned(tmp_path, side):
+    shape = Xyz(270, 70, 130)
+    with h5py.File(tmp_path / 'v.h5', 'w') as file:
+        file['v'] = np.ones(shape.zyx, np.uint8)
+    sharding = Sharding(Xyz(side, side, side)) if side > 64 else None
+    volumes = {'labels': f'{tmp_path}/v.h5:v'}
+    export(tmp_path / 'view', volumes, (8.0, 8.0, 8.0), InProcess(), quiet=True, sharding=sharding)
+    files = [path for path in (tmp_path / 'view/labels').rglob('*') if path.is_file()]
+    others = {'info', 'export.json', '.lock'}
+    assert sum(path.name not in others for path in files) == exported_files(shape, side)

@@ -121,6 +121,8 @@ def reconcile(
     _join(components, paths, offsets, block)
     objects = components.number()
     del components
+    ids = int(offsets[-1])
+    del offsets
     paths['edges'].unlink()
     sizes = _sum_sizes(folder, objects, paths['voxels'], block)
     paths['voxels'].unlink()
@@ -128,7 +130,7 @@ def reconcile(
         checksums.record(folder / f'{name}.bin')
     statistics = {
         **counts,
-        'ids': int(offsets[-1]),
+        'ids': ids,
         'objects': objects,
         'joined_within_subvolumes': _count_joined_within(Tables(folder)),
         **sizes,
@@ -182,7 +184,7 @@ def _write_graph(
     np.cumsum(offsets, out=offsets)
     for name, table in (('offsets', offsets), ('crcs', crcs)):
         with full_disk_named(folder):
-            Path(folder, f'{name}.bin').write_bytes(table.tobytes())
+            Path(folder, f'{name}.bin').write_bytes(table.data)
     return offsets, {**counts, **conflicts.as_dict()}
 
 

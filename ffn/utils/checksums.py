@@ -246,17 +246,15 @@ def _crcs_of(data: bytes) -> np.ndarray:
 
 
 def _block_crcs(path: Path) -> np.ndarray:
-    crcs = []
     with path.open('rb') as file:
-        while block := file.read(_BLOCK):
-            crcs.append(zlib.crc32(block))
-    return np.array(crcs, '<u4')
+        blocks = iter(lambda: file.read(_BLOCK), b'')
+        return np.fromiter(map(zlib.crc32, blocks), '<u4')
 
 
 def _write(path: Path, crcs: np.ndarray) -> None:
-    data = crcs.tobytes()
-    with atomic_path(_beside(path)) as temporary:
-        temporary.write_bytes(data + zlib.crc32(data).to_bytes(4, 'little'))
+    with atomic_path(_beside(path)) as temporary, temporary.open('wb') as file:
+        file.write(crcs.data)
+        file.write(zlib.crc32(crcs.data).to_bytes(4, 'little'))
 
 
 def _read_crcs(path: Path, advice: str) -> np.ndarray | None:
@@ -264,7 +262,7 @@ def _read_crcs(path: Path, advice: str) -> np.ndarray | None:
         stored = _beside(path).read_bytes()
     except FileNotFoundError:
         return None
-    data, last = stored[:-4], stored[-4:]
+    data, last = memoryview(stored)[:-4], stored[-4:]
     if len(stored) % 4 or zlib.crc32(data).to_bytes(4, 'little') != last:
         raise UserError(f'{_beside(path)} is damaged; {advice}')
     return np.frombuffer(data, '<u4')

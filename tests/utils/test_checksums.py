@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -225,3 +226,15 @@ def test_a_full_disk_is_told(tmp_path, size):
     with files_of_at_most(size), pytest.raises(OSError, match=r'ids\.npy'):
         write_checked_npy(path, np.arange(120))  # NumPy would leave its end out
     np.testing.assert_array_equal(read_checked_npy(path, 'run again'), np.arange(3))
+
+
+def test_checksums_of_a_large_table_take_a_few_bytes_each(tmp_path, monkeypatch):
+    monkeypatch.setattr(checksums, '_BLOCK', 64)
+    path, blocks = tmp_path / 'table.bin', 20_000
+    path.write_bytes(bytes(64 * blocks))
+    tracemalloc.start()
+    checksums.record(path)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 20 * blocks
+    assert not CheckedTable(path, np.uint8, '')[-64:].any()
