@@ -7,7 +7,8 @@ pieces of its segments without looking at every block.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import functools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,10 @@ from ffn.utils.geometry import Box, Xyz
 
 # Columns of a list: id, start of the block x, y, z, and where the piece begins and ends in its file.
 _COLUMNS = 6
+# Files that a task keeps open: segments of a shard have pieces in the same blocks.
+_OPEN = 64
+# Ids whose shards are found at a time, to bound memory.
+_PART = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -36,12 +41,14 @@ class Piece:
       size: bytes.
       file: where it is.
       begin: its first byte there.
+      opened: opens a file, or returns it where it is open.
     """
 
     start: Xyz
     size: int
     file: Path
     begin: int
+    opened: Callable[[Path], CheckedTable]
 
     def read(self, first: int | None = None) -> bytes:
         """Reads it.
@@ -52,7 +59,7 @@ class Piece:
         Raises:
           UserError: the file is damaged.
         """
-        table = CheckedTable(self.file, np.uint8, _advice(self.file))
+        table = self.opened(self.file)
         end = self.begin + (self.size if first is None else first)
         data: bytes = table[self.begin : end].tobytes()
         return data
@@ -89,7 +96,7 @@ class Pieces:
         write_checked_npy(mark, table)
 
     def sort(self, blocks: Iterable[Box], shard_size: int) -> tuple[SegmentShards, list[int]]:
-        """Sorts the lists of all blocks by shard; holds 48 bytes for each piece in memory.
+        """Sorts the lists of all blocks by shard; holds about 100 bytes for each piece in memory.
 
         Args:
           blocks: all.
@@ -98,15 +105,20 @@ class Pieces:
         Returns:
           How segments are spread, and the numbers of shards that have some.
         """
-        marks = (block_file(self.folder, block, '.npy') for block in blocks)
-        found = [read_checked_npy(mark, _advice(mark)) for mark in marks]
-        table = np.concatenate([np.zeros((0, _COLUMNS), np.uint64), *found])
-        table = table[np.argsort(table[:, 0], kind='stable')]
-        segments = len(np.unique(table[:, 0]))
-        shards = SegmentShards.plan(segments, int((table[:, 5] - table[:, 4]).sum()), shard_size)
-        number, _ = shards.places(table[:, 0])
-        order = np.argsort(number, kind='stable')
-        numbers, begins = np.unique(number[order], return_index=True)
+        data = bytearray()  # grows in place, as a list of arrays that are joined does not
+        for block in blocks:
+            mark = block_file(self.folder, block, '.npy')
+            data += read_checked_npy(mark, _advice(mark)).data
+        table = np.frombuffer(data, np.uint64).reshape(-1, _COLUMNS)
+        ids, size = table[:, 0], int((table[:, 5] - table[:, 4]).sum())
+        shards = SegmentShards.plan(len(np.unique(ids)), size, shard_size)
+        number = np.empty(len(ids), np.uint64)
+        for begin in range(0, len(ids), _PART):
+            number[begin : begin + _PART], _ = shards.places(ids[begin : begin + _PART])
+        order = np.lexsort((ids, number))
+        number = number[order]
+        begins = np.flatnonzero(np.diff(number, prepend=number[:1] + np.uint64(1)))
+        numbers = number[begins]
         for one, rows in zip(numbers.tolist(), np.split(order, begins[1:]), strict=False):
             write_checked_npy(self._list(one), table[rows])
         return shards, numbers.tolist()
@@ -117,6 +129,7 @@ class Pieces:
         Yields:
           Id, and its pieces in the order of blocks; ids ascend.
         """
+        opened = functools.lru_cache(_OPEN)(_open)
         table = read_checked_npy(self._list(shard), _advice(self._list(shard)))
         begins = np.flatnonzero(np.diff(table[:, 0], prepend=table[:1, 0] + np.uint64(1)))
         for rows in np.split(table, begins[1:]):
@@ -124,11 +137,15 @@ class Pieces:
             for x, y, z, begin, end in np.ascontiguousarray(rows[:, 1:]).view(np.int64).tolist():
                 start = Xyz(x, y, z)
                 file = block_file(self.folder, Box(start, Xyz(1, 1, 1)), '.bin')
-                pieces.append(Piece(start, end - begin, file, begin))
+                pieces.append(Piece(start, end - begin, file, begin, opened))
             yield int(rows[0, 0]), pieces
 
     def _list(self, shard: int) -> Path:
         return self.folder / f'shard_{shard:x}.npy'
+
+
+def _open(file: Path) -> CheckedTable:
+    return CheckedTable(file, np.uint8, _advice(file))
 
 
 def _advice(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Lists of pieces, sorted by shard."""
 
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -39,6 +40,39 @@ def test_all_pieces_of_a_segment_are_found(tmp_path, shard_size):
         for segment, data in found.items():
             expected.setdefault(segment, []).append((block.start, data))
     assert sorted_ == expected
+
+
+def test_the_files_of_blocks_are_opened_once_for_a_shard(tmp_path, monkeypatch):
+    made = Pieces(tmp_path / 'pieces')
+    for number, block in enumerate(BLOCKS):
+        path = mark(made.folder, block)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made.write(block, path, {i: bytes([i, number]) for i in range(1, 90)})
+    _, shards = made.sort(BLOCKS, 10**6)
+    opened, table = [], pieces.CheckedTable
+    monkeypatch.setattr(
+        pieces, 'CheckedTable', lambda path, *how: opened.append(path) or table(path, *how)
+    )
+    for shard in shards:
+        opened.clear()
+        for segment, parts in made.of_shard(shard):
+            assert [part.read(1) + part.read() for part in parts] == [
+                bytes([segment, segment, number]) for number in range(len(BLOCKS))
+            ]
+        assert len(opened) == len(set(opened)) == len(BLOCKS)
+
+
+def test_sorting_takes_about_twice_the_memory_of_the_lists(tmp_path, monkeypatch):
+    table = np.zeros((20_000, 6), np.uint64)
+    table[:, 0] = np.random.default_rng(0).permutation(len(table))
+    monkeypatch.setattr(pieces, '_PART', 1000)
+    monkeypatch.setattr(pieces, 'read_checked_npy', lambda *_: table.copy())
+    monkeypatch.setattr(pieces, 'write_checked_npy', lambda *_: None)
+    tracemalloc.start()
+    Pieces(tmp_path).sort(10 * BLOCKS[:1], 10**9)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 135 * 10 * len(table)  # a single shard: its list is all of them once more
 
 
 def test_many_shards_take_no_longer_than_few(tmp_path, monkeypatch):
