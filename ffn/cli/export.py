@@ -10,6 +10,7 @@ from ffn.cli.flags import add_settings, make_parser, read_settings
 from ffn.distributed.pool import PoolConfig
 from ffn.export.meshes import MeshConfig
 from ffn.export.neuroglancer import export
+from ffn.export.properties import LISTED
 from ffn.export.skeletons import SkeletonConfig
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import parse_voxel_size
@@ -31,7 +32,11 @@ class Export:
         metavar='X,Y,Z',
     )
     image: str = setting('image volume', default='', metavar='PATH:DATASET')
-    labels: str = setting('label volume', default='', metavar='PATH:DATASET')
+    labels: str = setting(
+        f'label volume; sizes are listed for its {LISTED:,} largest segments, as viewers load all at once',
+        default='',
+        metavar='PATH:DATASET',
+    )
     unlabelled: int | None = setting(UNLABELLED_HELP, default=None, metavar='N')
     scales: int = setting(
         'resolutions at most; 0: until one chunk holds the volume', default=0, metavar='N'

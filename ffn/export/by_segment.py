@@ -98,14 +98,18 @@ def make(maker: Maker, pool: Pool, quiet: bool = False) -> None:
     shutil.rmtree(pieces.folder)
 
 
-def read_measures(folder: Path) -> dict[int, tuple[float, ...]]:
-    """Reads the numbers about each segment, by id; none where they are not finished."""
+def read_measures(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Reads the numbers about each segment; none where they are not finished.
+
+    Returns:
+      uint64 [n] ids, ascending; float64 [n, k].
+    """
     path = folder / MEASURES
     if not path.exists():
-        return {}
+        return np.zeros(0, np.uint64), np.zeros((0, 0))
     table = read_checked_npy(path, f'remove {folder} and export again')
-    numbers = np.ascontiguousarray(table[:, 1:]).view(np.float64)
-    return {i: tuple(row) for i, row in zip(table[:, 0].tolist(), numbers.tolist(), strict=True)}
+    order = np.argsort(table[:, 0])
+    return table[order, 0], table[order, 1:].view(np.float64)
 
 
 def _cut(maker: Maker, pieces: Pieces, block: Box, mark: Path) -> None:

@@ -134,7 +134,7 @@ def export(
         with exclusive_directory(pyramid.folder):
             pyramid.write(pool, quiet)
             if pyramid.labels:
-                sizes, unlabelled_voxels = pyramid.sizes()
+                ids, voxels, unlabelled_voxels = pyramid.sizes()
                 whole = math.prod(pyramid.scales[0].box.size)
                 tell_unlabelled(pyramid.spec, unlabelled_voxels, whole)
                 add_shapes(pyramid, meshes, skeletons, pool, quiet)
@@ -142,9 +142,9 @@ def export(
                 if radius is None:
                     radius = properties.tagged_radius(pyramid.folder, SOMA_RADIUS)
                 if skeletons.wanted:
-                    tell_without_line(pyramid.folder / 'skeletons', sizes)
+                    tell_without_line(pyramid.folder / 'skeletons', ids, voxels)
                     tell_without_somata(Skeletons(pyramid, skeletons), radius)
-                properties.write(pyramid.folder, sizes, radius)
+                properties.write(pyramid.folder, ids, voxels, radius)
     there = [name for name in ('image', 'labels') if (output / name / 'info').is_file()]
     chosen = properties.largest_with_shape(output / 'labels') if 'labels' in there else []
     write_state(output, there, pyramids[-1].find_content(), size, chosen)

@@ -12,38 +12,55 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from absl import logging
+
 from ffn.export.by_segment import read_measures
 from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError
 from ffn.utils.texts import parse_object
 
 FOLDER = 'segment_properties'
+# Segments whose properties are written: viewers load all at once, up to 60 bytes each.
+LISTED = 1_000_000
 # Segments that a 3-d view shows at first.
 _SHOWN = 30
 # What says of the tag `soma` by which radius it was given; read again by `tagged_radius`.
 _RADIUS = re.compile(r'A radius of (\S+) nm or more')
 
 
-def write(folder: Path, sizes: dict[int, int], soma_radius: float) -> None:
-    """Writes the properties of segments and links them.
+def write(folder: Path, ids: np.ndarray, voxels: np.ndarray, soma_radius: float) -> None:
+    """Writes the properties of segments and links them; of very many, those of the largest, which is told.
 
     Args:
       folder: of the precomputed volume; its skeletons, if it has any, were made before.
-      sizes: id → voxels.
+      ids: of all segments.
+      voxels: of each.
       soma_radius: nanometres from which on the middle of a segment is taken for a cell body.
     """
-    ids = sorted(sizes, key=lambda label: (-sizes[label], label))
-    found = [_number('voxels', 'Size in voxels', [sizes[label] for label in ids])]
-    measures = read_measures(folder / 'skeletons')
-    if measures:
-        lengths, radii = zip(*(measures.get(label, (0.0, 0.0)) for label in ids), strict=True)
+    if len(ids) > LISTED:
+        logging.warning(
+            '%s/%s lists the %d largest of %d segments, as viewers load all of it at once',
+            folder,
+            FOLDER,
+            LISTED,
+            len(ids),
+        )
+    order = np.lexsort((ids, -voxels))[:LISTED]
+    ids = ids[order]
+    found = [_number('voxels', 'Size in voxels', voxels[order].tolist())]
+    measured, measures = read_measures(folder / 'skeletons')
+    if len(measured):
+        place = np.minimum(np.searchsorted(measured, ids), len(measured) - 1)
+        is_measured = (measured[place] == ids)[:, np.newaxis]
+        lengths, radii = np.where(is_measured, measures[place], 0.0).T.tolist()
         found += [
             _number(
                 'run_length_um',
                 'Length of the skeleton in micrometres',
                 [n / 1000 for n in lengths],
             ),
-            _number('radius_nm', 'Greatest radius in nanometres', list(radii)),
+            _number('radius_nm', 'Greatest radius in nanometres', radii),
             {
                 'id': 'tags',
                 'type': 'tags',
@@ -57,7 +74,7 @@ def write(folder: Path, sizes: dict[int, int], soma_radius: float) -> None:
         folder / FOLDER / 'info',
         {
             '@type': 'neuroglancer_segment_properties',
-            'inline': {'ids': [str(label) for label in ids], 'properties': found},
+            'inline': {'ids': [str(label) for label in ids.tolist()], 'properties': found},
         },
         indent=None,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from ffn.export.scales import CHUNK, Scale
 from ffn.utils.checksums import read_checked_npy, write_checked_npy
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, blocks
+from ffn.utils.running_sum import RunningSum
 from ffn.volumes import provenance
 from ffn.volumes.missing import OnMissing
 from ffn.volumes.shards import Sharding, Shards, precomputed_sharding
@@ -29,6 +31,10 @@ from ffn.volumes.volume import open_volume
 # Chunks of a block, along each axis.
 BLOCK_CHUNKS = 4
 RECORD, WRITTEN = 'export.json', 'export_blocks'
+# Tables of blocks are added up once they hold this many segments in total, see `RunningSum`.
+_MAX_ROWS, _NO_SIZES = 4_000_000, np.zeros((2, 0), np.uint64)
+# Voxels that are read to find what a view opens on.
+_LOOKED_AT = 2**28
 DOWNSAMPLING = 'most frequent label, background last'
 
 
@@ -136,37 +142,60 @@ class Pyramid:
         """Folder with a file for each block that is written; those of labels hold the segments' sizes."""
         return self.folder / WRITTEN / str(level)
 
-    def sizes(self) -> tuple[dict[int, int], int]:
+    def sizes(self) -> tuple[np.ndarray, np.ndarray, int]:
         """Sums the sizes of segments that have been written.
 
         Returns:
-          id → voxels, and how many voxels are not labelled.
+          uint64 [n] ids, ascending; int64 [n] voxels of each; how many voxels are not labelled.
         """
-        sizes: dict[int, int] = {}
+        tables = RunningSum(_add_sizes, lambda table: table.shape[1], _MAX_ROWS, [_NO_SIZES])
+        for _, table in self._counted():
+            tables.add(table)
+        ids, voxels = tables.total()
+        is_segment = (ids != 0) & (ids != NOT_LABELLED)
+        unlabelled = int(voxels[ids == NOT_LABELLED].sum())
+        return ids[is_segment], voxels[is_segment].astype(np.int64), unlabelled
+
+    def _counted(self) -> Iterator[tuple[Box, np.ndarray]]:
+        """Blocks of the first scale, and what is in them: uint64 [2, n], ids and voxels; [2, 0] of an image."""
         for block in self._blocks(0):
             path = block_file(self.written(0), block, '.npy')
-            advice = f'remove {self.folder}, and export again'
-            for label, count in read_checked_npy(path, advice).T.tolist():
-                sizes[label] = sizes.get(label, 0) + count
-        sizes.pop(0, None)
-        return sizes, sizes.pop(NOT_LABELLED, 0)
+            yield block, read_checked_npy(path, f'remove {self.folder}, and export again')
 
     def find_content(self) -> Box:
-        """Finds roughly where the volume is not 0, on its coarsest scale; all of it if it is 0 everywhere."""
+        """Finds roughly where the volume is not 0, on its coarsest scale; all of it if it is 0 everywhere.
+
+        Where few scales were asked for, the coarsest one may be too large to be read: then, the blocks with labels
+        are found, and all of an image.
+        """
         level = len(self.scales) - 1
-        volume, low, high = self.open(level), np.full(3, np.inf), np.full(3, -np.inf)
-        for block in self._blocks(level):
-            nonzero = np.asarray(volume[block.slices_zyx].read().result()) != 0
-            planes = [np.flatnonzero(nonzero.any(axis=axes)) for axes in ((0, 1), (0, 2), (1, 2))]
-            if len(planes[0]):
-                low = np.minimum(low, np.add(block.start, [n[0] for n in planes]))
-                high = np.maximum(high, np.add(block.start, [n[-1] + 1 for n in planes]))
+        if math.prod(self.scales[level].box.size) > _LOOKED_AT:
+            level, spans = 0, self._spans_of_blocks()
+        else:
+            spans = self._spans_of_voxels(level)
+        low, high = np.full(3, np.inf), np.full(3, -np.inf)
+        for first, last in spans:
+            low, high = np.minimum(low, first), np.maximum(high, last)
         if (high < low).any():
             return self.scales[0].box
         times = np.array(self.scales[level].voxel_size) / self.scales[0].voxel_size
         start, end = low * times, high * times
         found = Box(Xyz(*start.astype(int).tolist()), Xyz(*(end - start).astype(int).tolist()))
         return found.intersection(self.scales[0].box) or self.scales[0].box
+
+    def _spans_of_voxels(self, level: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        volume = self.open(level)
+        for block in self._blocks(level):
+            nonzero = np.asarray(volume[block.slices_zyx].read().result()) != 0
+            planes = [np.flatnonzero(nonzero.any(axis=axes)) for axes in ((0, 1), (0, 2), (1, 2))]
+            if len(planes[0]):
+                first, last = [n[0] for n in planes], [n[-1] + 1 for n in planes]
+                yield np.add(block.start, first), np.add(block.start, last)
+
+    def _spans_of_blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for block, (ids, _) in self._counted():
+            if ((ids != 0) & (ids != NOT_LABELLED)).any():
+                yield np.array(block.start), np.array(block.end)
 
     def _blocks(self, level: int) -> Iterator[Box]:
         unit = self.sharding.size or self.chunk
@@ -259,6 +288,14 @@ class Pyramid:
         """
         shard, origin = self.sharding.size, self.scales[level].box.start
         write_array(self.open(level), block, data, Shards(origin, shard) if shard else None)
+
+
+def _add_sizes(tables: list[np.ndarray]) -> np.ndarray:
+    rows = np.concatenate(tables, axis=1)
+    rows = rows[:, np.argsort(rows[0], kind='stable')]
+    begins = np.flatnonzero(np.diff(rows[0], prepend=rows[0, :1] + np.uint64(1)))
+    sums = np.add.reduceat(rows[1], begins) if len(begins) else rows[1]
+    return np.stack([rows[0, begins], sums])
 
 
 def write_block(pyramid: Pyramid, level: int, block: Box, mark: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -242,22 +242,22 @@ class Skeletons:
         }
 
 
-def tell_without_line(folder: Path, sizes: Mapping[int, int]) -> None:
+def tell_without_line(folder: Path, ids: np.ndarray, voxels: np.ndarray) -> None:
     """Tells how many segments are not on the scale on which lines are found, since larger ones take their voxels there.
 
     Args:
       folder: of the skeletons.
-      sizes: id → voxels, of all segments.
+      ids: of all segments.
+      voxels: of each.
     """
-    measures = read_measures(folder)
-    without = [size for label, size in sizes.items() if label not in measures]
-    if without:
+    without = voxels[~np.isin(ids, read_measures(folder)[0], assume_unique=True)]
+    if len(without):
         logging.warning(
             '%d of %d segments, the largest of %d voxels, have no skeleton: they vanish on the scale on which skeletons are '
             'found; a smaller --skeleton_voxel, in another --output, finds more',
             len(without),
-            len(sizes),
-            max(without),
+            len(ids),
+            without.max(),
         )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ffn.distributed.local_pools import InProcess
+from ffn.export.by_segment import read_measures
 from ffn.export.pyramid import Pyramid
 from ffn.export.scales import plan_scales
 from ffn.utils.geometry import Box, Xyz
@@ -55,3 +56,9 @@ def exported(
     pyramid = Pyramid(folder / 'view' / 'labels', spec, scales, True, 'uint64')
     pyramid.write(InProcess(), quiet=True)
     return pyramid
+
+
+def measures_of(folder: Path) -> dict[int, tuple[float, ...]]:
+    """Numbers about each segment, by id."""
+    ids, numbers = read_measures(folder)
+    return dict(zip(ids.tolist(), map(tuple, numbers.tolist()), strict=True))

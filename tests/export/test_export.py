@@ -4,21 +4,19 @@ import json
 import shutil
 import subprocess
 import sys
-import tracemalloc
 
 import h5py
 import numpy as np
 import pytest
 
 from ffn.cli import export
-from ffn.export import pyramid
+from ffn.export import properties, pyramid
 from ffn.export.scales import Scale, plan_scales
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.outputs import OutputSpec
 from ffn.volumes.provenance import claim, read_claim
 from ffn.volumes.volume import open_volume
-from tests.export.shapes import START, exported
 
 SHAPE = (70, 133, 150)
 SIZE = '8,8,30'
@@ -234,20 +232,20 @@ def test_the_view_opens_on_the_labels(folder):
     np.testing.assert_allclose(position, [120, 92, 50], atol=4)
 
 
-def test_what_the_view_opens_on_is_found_block_by_block(tmp_path, monkeypatch):
+def test_the_properties_of_the_largest_segments_are_listed(folder, monkeypatch, caplog):
     monkeypatch.setattr(pyramid, 'BLOCK_CHUNKS', 1)
-    labels = np.zeros((90, 140, 200), np.uint64)
-    labels[10:71, 20:101, 5:191] = 3
-    written = exported(tmp_path, labels, max_scales=1)
-    tracemalloc.start()
-    found = written.find_content()
-    _, most = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert found == Box.from_zyx((START.z + 10, START.y + 20, START.x + 5), (61, 81, 186))
-    assert most < labels.size  # a byte for each voxel of a block; not 24 for each of the volume
-    (tmp_path / 'empty').mkdir()
-    empty = exported(tmp_path / 'empty', labels * 0, max_scales=1)
-    assert empty.find_content() == empty.scales[0].box
+    monkeypatch.setattr(pyramid, '_MAX_ROWS', 7)
+    monkeypatch.setattr(properties, 'LISTED', 5)
+    call(folder, *both(folder)[2:], '--skeletons')
+    inline = json.loads((folder / 'view/labels/segment_properties/info').read_text())['inline']
+    labels = stored(folder, 'labels')
+    ids, sizes = np.unique(labels[labels > 0], return_counts=True)
+    largest = np.lexsort((ids, -sizes))[:5]
+    assert inline['ids'] == [str(label) for label in ids[largest]]
+    values = {one['id']: one['values'] for one in inline['properties']}
+    assert values['voxels'] == sizes[largest].tolist()
+    assert all(len(numbers) == 5 for numbers in values.values())
+    assert f'lists the 5 largest of {len(ids)} segments' in caplog.text
 
 
 def test_a_volume_that_was_written_anew_is_not_taken_for_the_old_one(folder):

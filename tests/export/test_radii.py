@@ -8,12 +8,12 @@ import pytest
 from ffn.cli import export
 from ffn.distributed.local_pools import InProcess
 from ffn.export import radii, skeletons
-from ffn.export.by_segment import make, read_measures
+from ffn.export.by_segment import make
 from ffn.export.radii import Surroundings, greatest_radius
 from ffn.export.scales import plan_scales
 from ffn.export.skeletons import SOMA_RADIUS, SkeletonConfig, Skeletons
 from ffn.utils.geometry import Box, Xyz
-from tests.export.shapes import START, ball, exported, store
+from tests.export.shapes import START, ball, exported, measures_of, store
 
 BLOCK, RADIUS, VOXEL = Xyz(38, 36, 34), 20, (10.0, 10.0, 10.0)
 
@@ -37,7 +37,7 @@ def test_a_body_anywhere_on_the_grid_of_blocks(tmp_path, monkeypatch, centre, ba
     assert max(deepest) == pytest.approx(RADIUS * 10, abs=10)
     if background == 0:
         make(maker, InProcess(), quiet=True)
-        length, radius = read_measures(maker.folder)[7]
+        length, radius = measures_of(maker.folder)[7]
         assert length == 0
         assert radius == pytest.approx(RADIUS * 10, abs=10)
 
@@ -56,7 +56,7 @@ def test_a_neurite_along_a_plane_between_blocks_has_one_line(tmp_path, monkeypat
         pyramid = exported(tmp_path / name, labels, voxel_size=VOXEL)
         maker = Skeletons(pyramid, SkeletonConfig(True, voxel=10))
         make(maker, InProcess(), quiet=True)
-        lengths.append(read_measures(maker.folder)[7][0])
+        lengths.append(measures_of(maker.folder)[7][0])
     assert lengths[1] == pytest.approx(lengths[0], rel=0.15)
 
 

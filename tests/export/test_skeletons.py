@@ -12,14 +12,14 @@ from ffn.cli import export
 from ffn.distributed.local_pools import InProcess
 from ffn.evaluation.swc import read_swc
 from ffn.export import skeletons
-from ffn.export.by_segment import make, read_measures
+from ffn.export.by_segment import make
 from ffn.export.centre_lines import distances, fill_cavities, find_lines
 from ffn.export.skeletons import SkeletonConfig, Skeletons
 from ffn.export.swc_files import decode
 from ffn.export.trees import straighten
 from ffn.utils.geometry import Xyz
 from tests.export.mesh_reader import key, open_shards
-from tests.export.shapes import HIGH, START, VOXEL, ball, exported, sample, store
+from tests.export.shapes import HIGH, START, VOXEL, ball, exported, measures_of, sample, store
 
 EVERYWHERE = np.ones((3, 3, 3))
 
@@ -104,7 +104,7 @@ def test_blocks_and_scales(tmp_path, monkeypatch, voxel):
     nodes = found[HIGH][0]
     assert nodes[:, 0].min() < (START.x + 7) * 6
     assert nodes[:, 0].max() > (START.x + 57) * 6
-    assert read_measures(maker.folder)[8][0] == pytest.approx(length(*found[8][:2]), rel=1e-5)
+    assert measures_of(maker.folder)[8][0] == pytest.approx(length(*found[8][:2]), rel=1e-5)
 
 
 @pytest.mark.parametrize('voxel', [6, 12])
