@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import signal
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent import futures
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,12 @@ from ffn.utils import event_log
 from ffn.utils.atomic import check_writable
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
+from ffn.utils.locks import InUseError
 from ffn.utils.signals import stop_on_signal
 from ffn.volumes.missing import OnMissing
+
+# Between two looks at boxes that other processes are at.
+_PAUSE_S = 0.2
 
 
 def segment(
@@ -124,7 +129,8 @@ def _distinct(boxes: Sequence[Box]) -> Sequence[Box]:
 def segment_boxes(runner: Runner, boxes: Sequence[Box], quiet: bool = False) -> list[BoxReport]:
     """Segments boxes, as many at a time as the request's concurrent_requests says.
 
-    A box that fails does not affect the others. SIGTERM and SIGINT stop all of them after checkpoints.
+    A box that fails does not affect the others. SIGTERM and SIGINT stop all of them after checkpoints. A box that
+    another process is at is put off until the others are done, so that several processes share a list.
 
     Args:
       runner: ready to run.
@@ -151,19 +157,25 @@ def segment_boxes(runner: Runner, boxes: Sequence[Box], quiet: bool = False) -> 
     ):
         runner.on_canvas = bar.canvas
 
-        def segment_and_count(box: Box) -> BoxReport:
-            entry = _segment_box(runner, box, log_errors=len(boxes) > 1)
+        def segment_and_count(box: Box) -> BoxReport | InUseError:
+            try:
+                entry = _segment_box(runner, box, log_errors=len(boxes) > 1)
+            except InUseError as error:
+                return error
             bar.box_ended(box.start.zyx)
             return entry
 
-        pending = [pool.submit(segment_and_count, box) for box in boxes]
-        try:
+        def segment_all(some: Sequence[Box]) -> list[BoxReport | InUseError]:
+            pending = [pool.submit(segment_and_count, box) for box in some]
             futures.wait(pending, return_when=futures.FIRST_EXCEPTION)
             # The first failure is raised, not its consequences.
             for future in pending:
                 if future.done() and future.exception() is not None:
                     future.result()
             return [future.result() for future in pending]
+
+        try:
+            return _take_what_is_free(boxes, segment_all, runner.stop)
         except BaseException:
             runner.stop.set()
             pool.shutdown(cancel_futures=True)
@@ -172,11 +184,40 @@ def segment_boxes(runner: Runner, boxes: Sequence[Box], quiet: bool = False) -> 
             runner.on_canvas = before
 
 
+def _take_what_is_free(
+    boxes: Sequence[Box],
+    segment_all: Callable[[Sequence[Box]], list[BoxReport | InUseError]],
+    stop: threading.Event,
+) -> list[BoxReport]:
+    """Goes through the boxes, and then, again and again, through those that another process was at."""
+    entries: dict[Box, BoxReport] = {}
+    left, told = list(boxes), False
+    while left:
+        in_use: dict[Box, InUseError] = {}
+        for box, entry in zip(left, segment_all(left), strict=True):
+            if isinstance(entry, InUseError):
+                in_use[box] = entry
+            else:
+                entries[box] = entry
+        if len(in_use) == len(left):
+            if not told:
+                error = in_use[left[0]]
+                logging.warning(
+                    'waiting for another command that writes to %s (%s)', error.path, error.holder
+                )
+            told = True
+            stop.wait(_PAUSE_S)
+        left = list(in_use)
+    return [entries[box] for box in boxes]
+
+
 def _segment_box(runner: Runner, box: Box, log_errors: bool) -> BoxReport:
     if runner.stop.is_set():
         return BoxReport.without_canvas(box, 'interrupted')
     try:
-        canvas = runner.run(box.start.zyx, box.size.zyx)
+        canvas = runner.run(box.start.zyx, box.size.zyx, wait=False)
+    except InUseError:
+        raise
     except Interrupted as interrupted:
         if interrupted.canvas is None:
             return BoxReport.without_canvas(box, 'interrupted')

@@ -37,7 +37,7 @@ from ffn.utils import event_log
 from ffn.utils.atomic import make_folder, set_aside
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Zyx
-from ffn.utils.locks import one_writer
+from ffn.utils.locks import exclusive_file, one_writer
 
 if TYPE_CHECKING:
     from ffn.models.info import ModelInfo
@@ -235,9 +235,8 @@ class Runner:
         box, config, counters = self.clip(box), self.config, Counters()
         image, restrictor = self._volumes.load(box, self.info.input_image_size, counters)
         labels = self._volumes.load_labels(box, restrictor)
-        make: Callable[..., Any] = kind
-        if kind is Canvas and isinstance(self.executor, DeviceExecutor):
-            make = DeviceCanvas
+        on_device = kind is Canvas and isinstance(self.executor, DeviceExecutor)
+        make: Callable[..., Any] = DeviceCanvas if on_device else kind
         canvas: C = make(
             self.info,
             self.executor.client(counters),
@@ -255,14 +254,15 @@ class Runner:
             canvas.prefill(labels)
         return canvas
 
-    def run(self, corner_zyx: Sequence[int], size_zyx: Sequence[int]) -> Canvas | None:
+    def run(
+        self, corner_zyx: Sequence[int], size_zyx: Sequence[int], *, wait: bool = True
+    ) -> Canvas | None:
         """Segments a subvolume and writes the result; continues from its checkpoint if there is one.
-
-        While another process is at this subvolume, this one waits; then it most likely finds the result.
 
         Args:
           corner_zyx: first voxel of the subvolume.
           size_zyx: its shape; what leaves the volume is clipped.
+          wait: while another process is at this subvolume, wait; then most likely the result is there.
 
         Returns:
           The canvas, or None where the result exists already.
@@ -270,6 +270,7 @@ class Runner:
         Raises:
           UserError: see `open_canvas`; also a folder that cannot be written to, or a result of another size.
           Interrupted: `stop` was set; a checkpoint has been saved.
+          InUseError: another process is at this subvolume, and `wait` is False.
         """
         directory = self._output_dir()
         box = Box.from_zyx(corner_zyx, size_zyx)
@@ -278,18 +279,20 @@ class Runner:
         with event_log.fields(subvolume='_'.join(map(str, corner.xyz))):
             if storage.is_finished(directory, corner) and self._exists(directory, clipped):
                 return None
-            with one_writer(storage.subvolume_path(directory, corner, 'npz'), self._pause):
-                there = self._exists(directory, clipped)
-                return None if there else self._run(directory, box, corner)
+            path = storage.subvolume_path(directory, corner, 'npz')
+            with one_writer(path, self._pause) if wait else exclusive_file(path):
+                if self._exists(directory, clipped):
+                    return None
+                return self._run(directory, box, corner)
 
     def _exists(self, directory: Path, box: Box) -> bool:
-        there = storage.existing_path(directory, box.start.zyx, 'npz')
-        if there is not None:
-            request_identity.check_result(self.config, self._inputs, there, box)
-            logging.info('%s exists; the subvolume is skipped', there)
-            # Of a run that was killed between writing the one and removing the other.
-            storage.subvolume_path(directory, box.start.zyx, 'cpoint').unlink(missing_ok=True)
-        return there is not None
+        if (there := storage.existing_path(directory, box.start.zyx, 'npz')) is None:
+            return False
+        request_identity.check_result(self.config, self._inputs, there, box)
+        logging.info('%s exists; the subvolume is skipped', there)
+        # Of a run that was killed between writing the one and removing the other.
+        storage.subvolume_path(directory, box.start.zyx, 'cpoint').unlink(missing_ok=True)
+        return True
 
     def _pause(self) -> None:
         if self.stop.wait(0.2):

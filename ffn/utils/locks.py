@@ -78,6 +78,20 @@ class Holder(NamedTuple):
         return f'process {self.process.pid} on {self.hostname}, since {self.since}{known}'
 
 
+class InUseError(UserError):
+    """Another process has a file.
+
+    Attributes:
+      path: the file.
+      holder: who has it, in words; '' where that is not known.
+    """
+
+    def __init__(self, path: Path, holder: str):
+        who = f' ({holder})' if holder else ''
+        super().__init__(f'another command writes to {path}{who}; wait until it has ended')
+        self.path, self.holder = path, holder
+
+
 class Lock:
     """A lock that this process holds, or tries to take.
 
@@ -210,7 +224,7 @@ def exclusive_file(path: str | Path) -> Iterator[Lock]:
       The lock.
 
     Raises:
-      UserError: another process has it.
+      InUseError: another process has it.
     """
     path = Path(os.path.realpath(path))
     make_folder(path.parent)
@@ -218,8 +232,7 @@ def exclusive_file(path: str | Path) -> Iterator[Lock]:
     with _open(place) as file:
         lock = Lock(place, file, f'{path}; let one command write to it only')
         if (holder := lock.take()) is not None:
-            who = f' ({holder})' if holder else ''
-            raise UserError(f'another command writes to {path}{who}; wait until it has ended')
+            raise InUseError(path, holder)
         with lock.held(remove=True):
             yield lock
 

@@ -1,4 +1,4 @@
-"""A subvolume is segmented by one process at a time; another waits, and then finds the result."""
+"""A subvolume is segmented by one process at a time; others take what is free, and wait for it in the end."""
 
 from __future__ import annotations
 
@@ -82,6 +82,51 @@ def test_a_box_that_waits_when_stopped_is_reported(flood_folder):
         threading.Timer(0.3, runner.stop.set).start()
         (entry,) = box_run.segment_boxes(runner, [BOX], quiet=True)
     assert entry.status == 'interrupted'
+
+
+HALVES = [Box.from_zyx((0, 0, 0), (20, 26, 20)), Box.from_zyx((0, 0, 20), (20, 26, 18))]
+
+
+def test_two_commands_share_a_list_of_boxes(flood_folder, monkeypatch):
+    """Each takes a box that is free, and neither comes to an end before the other one has begun its own."""
+    monkeypatch.setattr(box_run, 'stop_on_signal', contextlib.nullcontext)  # in threads, here
+    first, second = start_runner(flood_folder), start_runner(flood_folder)
+    both = threading.Barrier(2)
+
+    def meet(segment):
+        def segment_when_both_are_there(*arguments):
+            both.wait(30)
+            return segment(*arguments)
+
+        return segment_when_both_are_there
+
+    for runner in (first, second):
+        monkeypatch.setattr(runner, '_run', meet(runner._run))
+    with first, second, futures.ThreadPoolExecutor(2) as threads:
+        done = [threads.submit(box_run.segment_boxes, one, HALVES, True) for one in (first, second)]
+        statuses = [[entry.status for entry in one.result()] for one in done]
+    assert sorted(statuses) == [['exists', 'segmented'], ['segmented', 'exists']]
+    assert min(runner.counters['predict-calls'] for runner in (first, second)) > 0
+
+
+def test_a_box_whose_process_dies_is_segmented_after_the_others(flood_folder, caplog):
+    lock = claim_elsewhere(flood_folder)
+    other = storage.subvolume_path(flood_folder / 'results', HALVES[1].start.zyx, 'npz')
+    waited = []
+
+    def wait(seconds):
+        assert other.exists()
+        waited.append(seconds)
+        if len(waited) == 3:
+            os.utime(lock, (0, 0))
+
+    with start_runner(flood_folder) as runner:
+        runner.stop.wait = wait
+        entries = box_run.segment_boxes(runner, HALVES, quiet=True)
+    assert [entry.status for entry in entries] == ['segmented', 'segmented']
+    assert len(waited) == 3
+    assert caplog.text.count('waiting for another command that writes to') == 1
+    assert '(process 7 on far, since noon' in caplog.text
 
 
 def test_the_claim_of_a_dead_process_ends(flood_folder):
