@@ -75,7 +75,7 @@ def test_tables_of_an_assembly(assembled, name):
     def read():
         tables = Tables(folder)
         looked_up = [[part.tolist() for part in tables.look_up(i)] for i in range(len(TILING))]
-        return looked_up, tables.sizes[:].tolist(), tables.crcs.tolist()
+        return looked_up, tables.sizes[:].tolist(), tables.crcs[:].tolist()
 
     assert refusals(folder / f'{name}.bin', read) == 60
     refusals(folder / f'{name}.bin.crc', read, 8)

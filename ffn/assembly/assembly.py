@@ -167,7 +167,7 @@ def assign_global_ids(
     """
     path = assembly.folder / STATISTICS
     if path.exists():
-        changed = np.flatnonzero(Tables(assembly.folder).crcs != crcs)
+        changed = np.flatnonzero(Tables(assembly.folder).crcs[:] != crcs)
         if len(changed):
             place = next(itertools.islice(assembly.tiling.places(), int(changed[0]), None))
             raise UserError(f'the subvolume at {assembly.tiling.subvolume(place).start} {CHANGED}')

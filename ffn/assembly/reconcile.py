@@ -38,7 +38,7 @@ _EXAMPLES = 20
 
 
 class Tables:
-    """The files of a reconciliation.
+    """The files of a reconciliation; of each, what is looked at is read.
 
     Attributes:
       offsets: int64 [subvolumes + 1], index of the first id of each, in the order of the grid.
@@ -63,7 +63,7 @@ class Tables:
             raise UserError(f'{folder} holds no reconciled ids: {error}') from error
         self.offsets, self.ids = tables['offsets'], tables['ids']
         self.objects, self.sizes = tables['objects'], tables['sizes']
-        self.crcs: np.ndarray = tables['crcs'][:]
+        self.crcs = tables['crcs']
         whole = len(self.offsets) == len(self.crcs) + 1 and len(self.ids) == len(self.objects)
         if not whole or self.offsets[-1] != len(self.ids):
             raise UserError(f'the tables in {folder} are damaged; {again(folder)}')

@@ -200,7 +200,7 @@ class CheckedTable:
         size = path.stat().st_size
         # An empty file cannot be mapped.
         self._bytes = np.memmap(path, np.uint8, 'r') if size else np.zeros(0, np.uint8)
-        self._crcs = _read_crcs(path, advice)
+        self._crcs = _map_crcs(path, advice)
         blocks = -(-size // _BLOCK)
         if size % self._dtype.itemsize or (self._crcs is not None and len(self._crcs) != blocks):
             raise _damaged(path, advice)
@@ -231,6 +231,7 @@ class CheckedTable:
             return
         data = self._bytes[block * _BLOCK : (block + 1) * _BLOCK]
         if zlib.crc32(data.data) != crc:
+            _read_crcs(self._path, self._advice)  # raises an error if they are what is damaged
             raise _damaged(self._path, self._advice)
         self._is_checked[block] = True
 
@@ -266,6 +267,17 @@ def _read_crcs(path: Path, advice: str) -> np.ndarray | None:
     if len(stored) % 4 or zlib.crc32(data).to_bytes(4, 'little') != last:
         raise UserError(f'{_beside(path)} is damaged; {advice}')
     return np.frombuffer(data, '<u4')
+
+
+def _map_crcs(path: Path, advice: str) -> np.ndarray | None:
+    """The same without reading them: damage shows where one of them does not fit its part of the table."""
+    try:
+        size = _beside(path).stat().st_size
+    except FileNotFoundError:
+        return None
+    if size % 4 or not size:
+        raise UserError(f'{_beside(path)} is damaged; {advice}')
+    return np.memmap(_beside(path), '<u4', 'r')[:-1]
 
 
 def _damaged(path: Path, advice: str) -> UserError:

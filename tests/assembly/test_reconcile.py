@@ -1,4 +1,4 @@
-"""Tables of an assembly on a disk that is full."""
+"""Tables of an assembly: on a disk that is full, and how much of them is read."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import pytest
 
 from ffn.assembly.assembly import assemble, assign_global_ids, count_overlaps
 from ffn.assembly.masked import find_unmasked_subvolumes
+from ffn.assembly.reconcile import Tables
 from ffn.assembly.tiling import Tiling
 from ffn.distributed.local_pools import InProcess
+from ffn.utils import checksums
+from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from tests.assembly.cut import blobs, cut
 from tests.assembly.test_assemble import SHAPE, make_assembly
@@ -50,3 +53,22 @@ def test_tables_are_on_disk_before_they_are_mapped(tmp_path, monkeypatch):
     )
     assert mapped['objects.bin'] > 0
     assert mapped['sizes.bin'] > 0
+
+
+def test_of_tables_what_is_looked_up_is_read(tmp_path):
+    """Each task opens them: damage elsewhere, in tables or in checksums, does not show."""
+    count = 40_000
+    ones = np.ones(count, np.int64)
+    tables = {'offsets': np.arange(count + 1), 'ids': ones, 'objects': ones, 'sizes': ones[:2]}
+    for name, table in {**tables, 'crcs': np.arange(count, dtype=np.uint32)}.items():
+        (tmp_path / f'{name}.bin').write_bytes(table.tobytes())
+        checksums.record(tmp_path / f'{name}.bin')
+    for name in ('crcs.bin', 'ids.bin.crc', 'crcs.bin.crc'):
+        data = bytearray((tmp_path / name).read_bytes())
+        data[len(data) // 2] ^= 1
+        (tmp_path / name).write_bytes(data)
+    opened = Tables(tmp_path)
+    assert opened.crcs[7] == 7
+    assert [part.tolist() for part in opened.look_up(7)] == [[1], [1]]
+    with pytest.raises(UserError, match='is damaged'):
+        opened.crcs[count // 2]

@@ -213,7 +213,7 @@ def _edit_table(path: Path, rng: Rng) -> None:
 def _read_tables(folder: Path) -> Any:
     tables = Tables(folder)
     found = [[np.array(part) for part in tables.look_up(i)] for i in range(2)]
-    return found, np.array(tables.sizes), np.array(tables.crcs)
+    return found, np.array(tables.sizes), np.array(tables.crcs[:])
 
 
 def _write_npy(folder: Path) -> None:

@@ -103,6 +103,20 @@ def test_damaged_checksums(table, at):
     flip(table.parent / 'ids.bin.crc', at)
     with pytest.raises(UserError, match=r'ids\.bin\.crc is damaged; remove it'):
         read_checked(table, 'remove it')
+    opened, needed = CheckedTable(table, np.uint64, 'remove it'), 8192 * (at // 4)
+    if at < 12:
+        with pytest.raises(UserError, match=r'ids\.bin\.crc is damaged; remove it'):
+            opened[needed]
+    other = 0 if needed else 8192  # what is not needed is not read
+    assert opened[other] == 3 * other
+
+
+@pytest.mark.parametrize('size', [0, 3, 12])
+def test_checksums_that_lost_their_end(table, size):
+    beside = table.parent / 'ids.bin.crc'
+    beside.write_bytes(beside.read_bytes()[:size])
+    with pytest.raises(UserError, match='is damaged'):
+        CheckedTable(table, np.uint64, 'remove it')
 
 
 def read_on(path):
