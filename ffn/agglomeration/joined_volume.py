@@ -15,9 +15,10 @@ import numpy as np
 from ffn.distributed.blockwise import run_blocks
 from ffn.distributed.pool import Pool
 from ffn.inference import inference_pb2
-from ffn.utils.checksums import read_checked_npy, write_checked_npy
+from ffn.utils.checksums import write_checked_npy
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, blocks
+from ffn.utils.id_tables import read_id_table
 from ffn.utils.labels import remap
 from ffn.utils.progress import progress
 from ffn.volumes.outputs import OutputSpec
@@ -56,8 +57,7 @@ class JoinedIds:
 
     def read(self, volume: Volume, block: Box) -> np.ndarray:
         """See `Relabelling`."""
-        table = read_checked_npy(self.table, 'run again, and it is made again')
-        return read_joined(volume.require_labels(), table, block)
+        return read_joined(volume.require_labels(), read_id_table(self.table), block)
 
 
 def write_joined(

@@ -17,9 +17,10 @@ from ffn.agglomeration.joined_volume import Relabelling, write_relabelled
 from ffn.distributed.pool import Pool
 from ffn.proofreading.editing.cut_masks import CutLabels
 from ffn.proofreading.editing.objects import Objects
-from ffn.utils.checksums import read_checked_npy, write_checked_npy
+from ffn.utils.checksums import write_checked_npy
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
+from ffn.utils.id_tables import read_id_table
 from ffn.utils.labels import remap
 from ffn.volumes.outputs import OutputSpec
 from ffn.volumes.provenance import foreign_state
@@ -41,7 +42,7 @@ class ObjectIds:
 
     def read(self, volume: Volume, block: Box) -> np.ndarray:
         """See `ffn.agglomeration.joined_volume.Relabelling`."""
-        table = _read_table(self.table)
+        table = read_id_table(self.table)
         segments = self.labels.read(volume.require_labels(), block)
         return remap(segments, table[:, 0], table[:, 1], others='keep')
 
@@ -60,7 +61,7 @@ class DoneLabels:
 
     def read(self, volume: Volume, block: Box) -> np.ndarray:
         """See `ffn.agglomeration.joined_volume.Relabelling`."""
-        table = _read_table(self.table)
+        table = read_id_table(self.table)
         segments = self.labels.read(volume.require_labels(), block)
         done = remap(segments, table[:, 0], table[:, 1], others='background')
         return np.where(done > 0, done, np.uint64(NOT_LABELLED))
@@ -163,14 +164,10 @@ class EditedVolume:
         cuts = [[cut.of, cut.new, cut.mask] for cut in self._labels.cuts]
         made_of = json.dumps([type(relabelling).__name__, cuts, more]).encode()
         file = foreign_state(self._segmentation.spec).encode()
-        identity = made_of + _read_table(table).tobytes() + file
+        identity = made_of + read_id_table(table).tobytes() + file
         write_relabelled(
             self._segmentation, relabelling, identity, output, self._folder, self._pool, self._quiet
         )
-
-
-def _read_table(path: Path) -> np.ndarray:
-    return read_checked_npy(path, 'run again, and it is made again')
 
 
 def check_done(objects: Objects, labels: OutputSpec | None, around: Xyz) -> None:

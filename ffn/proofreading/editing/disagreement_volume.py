@@ -14,8 +14,9 @@ from ffn.evaluation.sources import find_results, open_segmentation, shared_box
 from ffn.proofreading.editing.cut_masks import NO_CUTS, CutLabels
 from ffn.proofreading.editing.disagreement import object_table
 from ffn.proofreading.editing.objects import Objects
-from ffn.utils.checksums import read_checked_npy, write_checked_npy
+from ffn.utils.checksums import write_checked_npy
 from ffn.utils.geometry import Box
+from ffn.utils.id_tables import read_id_table
 from ffn.utils.labels import remap
 from ffn.volumes.provenance import checksums, foreign_state, read_input_stamp
 from ffn.volumes.volume import Volume
@@ -47,12 +48,12 @@ class Disagreement:
 
     def read(self, volume: Volume, block: Box) -> np.ndarray:
         """See `ffn.agglomeration.joined_volume.Relabelling`."""
-        table = _read(self.objects)
+        table = read_id_table(self.objects)
         labels = self.labels.read(volume.require_labels(), block)
         ours = remap(labels, table[:, 0], table[:, 1], others='keep')
         differing = np.zeros(ours.shape, np.uint64)
         for spec, path in self.others:
-            same = _read(path)
+            same = read_id_table(path)
             expected = remap(ours, same[:, 0], same[:, 1], others='background')
             with open_segmentation(spec) as other:
                 moved, _ = shared_box(volume, other)
@@ -112,7 +113,3 @@ def _largest(table: Contingency, ids: np.ndarray) -> np.ndarray:
     return (
         order[np.flatnonzero(np.append(np.diff(ids[order]) != 0, [True]))] if len(order) else order
     )
-
-
-def _read(path: Path) -> np.ndarray:
-    return read_checked_npy(path, 'run again, and it is made again')
