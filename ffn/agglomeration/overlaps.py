@@ -10,9 +10,10 @@ from ffn.distributed.pool import Pool, run_stage
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, blocks
 from ffn.utils.labels import joint_histogram
+from ffn.utils.running_sum import RunningSum
 from ffn.volumes.volume import VolumeSource
 
-# Rows that are held before they are added up.
+# Rows that are held before they are added up, see `RunningSum`.
 _HELD = 1 << 20
 
 
@@ -49,13 +50,10 @@ def count_overlaps(
         return ((labels, other, block) for block in blocks(box, block_size))
 
     count = sum(1 for _ in tasks())
-    held, rows = [np.zeros((0, 3), np.uint64)], 0
+    found = RunningSum(_added_up, len, _HELD, [np.zeros((0, 3), np.uint64)])
     for part in run_stage(pool, count_block, tasks(), count, what, quiet, unit='block'):
-        held.append(part)
-        rows += len(part)
-        if rows > _HELD:
-            held, rows = [_added_up(held)], 0
-    return _added_up(held)
+        found.add(part)
+    return found.total()
 
 
 def check_covers(labels: VolumeSource, box: Box) -> None:
