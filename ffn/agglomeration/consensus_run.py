@@ -11,7 +11,7 @@ import dataclasses
 import os
 import time
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,18 +60,19 @@ def run_consensus(config: ConsensusConfig, pool: Pool, quiet: bool = False) -> d
             f'{second} lacks {len(missing)} of the {len(corners)} subvolumes of {first}, among them '
             f'that of x,y,z {missing[0].xyz}; --inference_request segments them in reverse order'
         )
-    total = dict.fromkeys(('objects', 'objects-split-off', 'voxels-dropped'), 0)
+    total, made = dict.fromkeys(('objects', 'objects-split-off', 'voxels-dropped'), 0), 0
     with exclusive_directory(config.segmentation_output_dir):
-        todo = [corner for corner in corners if not _is_finished(config, corner)]
-        if len(todo) < len(corners):
-            logging.info(
-                '%d of %d subvolumes already exist', len(corners) - len(todo), len(corners)
-            )
-        tasks = ((config, corner) for corner in todo)
-        for counters in run_stage(pool, make_subvolume, tasks, len(todo), 'consensus', quiet):
+        _check_request(config, corners)
+        tasks = ((config, corner) for corner in corners)
+        for counters in run_stage(pool, make_missing, tasks, len(corners), 'consensus', quiet):
+            if counters is None:
+                continue
+            made += 1
             for name, value in counters.items():
                 total[name] += value
-    return {'subvolumes': len(todo), **total}
+    if made < len(corners):
+        logging.info('%d of %d subvolumes already existed', len(corners) - made, len(corners))
+    return {'subvolumes': made, **total}
 
 
 def check_finished(config: ConsensusConfig) -> None:
@@ -87,16 +88,28 @@ def check_finished(config: ConsensusConfig) -> None:
             )
 
 
+def _check_request(config: ConsensusConfig, corners: Iterable[Zyx]) -> None:
+    """Refuses a folder with results of another request before any is added; tasks look at each result."""
+    there = (storage.existing_path(config.segmentation_output_dir, one, 'npz') for one in corners)
+    if (path := next(filter(None, there), None)) is not None:
+        _read_of_request(config, path, [])
+
+
+def _read_of_request(config: ConsensusConfig, path: Path, members: list[str]) -> Mapping[str, Any]:
+    stored = read_npz(path, ['request', *members], [], ())
+    if 'request' not in stored or stored_bytes(stored['request'], path) != config.request:
+        raise UserError(
+            f'{path} is the result of another request; give another segmentation_output_dir'
+        )
+    return stored
+
+
 def _is_finished(config: ConsensusConfig, corner: Zyx) -> bool:
     """Whether a subvolume exists that was made with the same request from the same labels."""
     path = storage.existing_path(config.segmentation_output_dir, corner, 'npz')
     if path is None:
         return False
-    stored = read_npz(path, ['request', 'counters'], [], ())
-    if 'request' not in stored or stored_bytes(stored['request'], path) != config.request:
-        raise UserError(
-            f'{path} is the result of another request; give another segmentation_output_dir'
-        )
+    stored = _read_of_request(config, path, ['counters'])
     if 'counters' not in stored:
         return False
     counters = parse_object(stored_bytes(stored['counters'], path), f'{path}: its counters')
@@ -112,6 +125,22 @@ def _source_checksums(config: ConsensusConfig, corner_zyx: Sequence[int]) -> dic
         if len(given := read_given_ids(path)):
             found[f'{name}-given-crc'] = zlib.crc32(given.tobytes())
     return found
+
+
+def make_missing(config: ConsensusConfig, corner_zyx: Zyx) -> Mapping[str, int] | None:
+    """Computes and writes the consensus of one subvolume unless it exists.
+
+    Args:
+      config: see `run_consensus`.
+      corner_zyx: first voxel of the subvolume.
+
+    Returns:
+      Counters, or None if it existed.
+
+    Raises:
+      UserError: see `make_subvolume`; also a result of another request.
+    """
+    return None if _is_finished(config, corner_zyx) else make_subvolume(config, corner_zyx)
 
 
 def make_subvolume(config: ConsensusConfig, corner_zyx: Sequence[int]) -> Mapping[str, int]:

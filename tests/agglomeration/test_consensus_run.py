@@ -14,6 +14,7 @@ from ffn.agglomeration.consensus_config import make_config
 from ffn.assembly.tiling import Tiling
 from ffn.cli import assemble
 from ffn.cli.consensus import main
+from ffn.distributed.local_pools import InProcess
 from ffn.inference import consensus_pb2, inference_pb2, storage
 from ffn.inference.request_identity import stored_voxel_size
 from ffn.inference.storage import OriginInfo
@@ -121,8 +122,21 @@ def test_what_was_made_from_other_labels_is_made_anew(folder):
 
 def test_results_of_different_requests_do_not_mix(folder):
     consensus(folder)
+    first = storage.subvolume_path(folder / 'out', CORNERS[0], 'npz')
+    first.unlink()
     with pytest.raises(UserError, match='result of another request'):
         consensus(folder, 'type: CONSENSUS_SPLIT split_min_size: 9')
+    assert not first.exists()
+
+
+def test_what_is_finished_is_found_by_tasks(folder):
+    """The command would look at one after the other, before any worker has something to do."""
+    consensus(folder)
+
+    for corner in CORNERS[1:]:  # they are not looked at before
+        storage.subvolume_path(folder / 'out', corner, 'npz').write_bytes(b'PK')
+    with pytest.raises(UserError, match=r'consensus: .*not a whole npz.*; 1 more tasks failed'):
+        consensus_run.run_consensus(config(folder, 'type: CONSENSUS_SPLIT'), InProcess(), True)
 
 
 def write_given(folder, labels, given, corner=CORNERS[0]):
