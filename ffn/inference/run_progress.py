@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import threading
 import time
@@ -38,6 +39,18 @@ class _Shown:
         self.filled = self._given + counts.get('voxels-segmented', 0)
         self.growing = canvas.growing.iters if canvas.growing else None
 
+    def counts(self) -> dict[str, int]:
+        """What is summed over canvases."""
+        return {
+            'totals': self.total or 0,
+            'with a total': self.total is not None,
+            'seeds': self.seeds,
+            'objects': self.objects,
+            'filled': self.filled,
+            'voxels': self.voxels,
+            'steps': self.steps,
+        }
+
 
 class RunProgress:
     """One bar for all boxes of a run; a context manager."""
@@ -51,7 +64,10 @@ class RunProgress:
         """
         self._bar = progress(desc='seeds', unit='seed', quiet=quiet, smoothing=0)
         self._boxes, self._done, self._without_steps = boxes, 0, 0
-        self._shown: list[_Shown] = []
+        # Canvases that are done are a sum, so that a look at all takes the same time however many they are.
+        self._past: collections.Counter[str] = collections.Counter()
+        self._active: list[_Shown] = []
+        self._latest: _Shown | None = None
         self._corners: set[Zyx] = set()
         self._mutex = threading.Lock()
         self._begin = time.monotonic()
@@ -69,7 +85,8 @@ class RunProgress:
         """Includes a canvas while it is segmented, by observing its steps."""
         shown = _Shown(canvas)
         with self._mutex:
-            self._shown.append(shown)
+            self._active.append(shown)
+            self._latest = shown
             self._corners.add(canvas.corner_zyx)
             if not self._bar.disable:
                 # Work done by earlier runs must not count towards the rate.
@@ -88,6 +105,8 @@ class RunProgress:
         finally:
             shown.update(canvas)
             with self._mutex:
+                self._active.remove(shown)
+                self._past.update(shown.counts())
                 self._done += 1
             if not self._bar.disable:
                 self._draw()
@@ -104,27 +123,32 @@ class RunProgress:
 
     def _draw(self) -> None:
         with self._mutex:
-            shown = self._shown
-            totals = [s.total for s in shown if s.total is not None]
+            sums = self._sums()
             # Boxes that have not started are assumed to have as many seeds as the others.
-            boxes = self._boxes - self._without_steps
-            self._bar.total = round(sum(totals) / len(totals) * boxes) if totals else None
-            self._bar.n = sum(s.seeds for s in shown)
+            boxes, known = self._boxes - self._without_steps, sums['with a total']
+            self._bar.total = round(sums['totals'] / known * boxes) if known else None
+            self._bar.n = sums['seeds']
             self._bar.set_postfix_str(self.text(), refresh=False)
             self._bar.refresh()
 
     def text(self) -> str:
         """The text behind the bar."""
-        shown = self._shown
-        filled = sum(s.filled for s in shown) / max(sum(s.voxels for s in shown), 1)
-        steps = sum(s.steps for s in shown) / max(time.monotonic() - self._begin, 1e-9)
+        sums = self._sums()
+        filled = sums['filled'] / max(sums['voxels'], 1)
+        steps = sums['steps'] / max(time.monotonic() - self._begin, 1e-9)
         parts = [
-            f'{sum(s.objects for s in shown)} objects',
+            f'{sums["objects"]} objects',
             f'{filled:.1%} filled',
             f'{steps:.1f} steps/s',
         ]
         if self._boxes > 1:
             parts.insert(0, f'{self._done}/{self._boxes} boxes')
-        elif shown and shown[-1].growing is not None:
-            parts.append(f'step {shown[-1].growing} of this one')
+        elif self._latest is not None and self._latest.growing is not None:
+            parts.append(f'step {self._latest.growing} of this one')
         return ', '.join(parts)
+
+    def _sums(self) -> collections.Counter[str]:
+        sums = self._past.copy()
+        for shown in self._active:
+            sums.update(shown.counts())
+        return sums

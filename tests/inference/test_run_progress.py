@@ -118,6 +118,21 @@ def test_several_boxes(shown):
     assert filled(last) == pytest.approx(100 * voxels / sizes, abs=0.06)
 
 
+def test_boxes_that_are_done_are_not_looked_at_again(shown, monkeypatch):
+    looked_at, counts = [], run_progress._Shown.counts
+    monkeypatch.setattr(
+        run_progress._Shown, 'counts', lambda one: looked_at.append(one) or counts(one)
+    )
+    with RunProgress(40) as bar:
+        for _ in range(40):
+            with bar.canvas(new_canvas()):
+                pass
+        assert len(looked_at) == 40
+        bar.text()
+        assert len(looked_at) == 40
+    assert '40/40 boxes' in shown()[-1]
+
+
 def test_boxes_at_the_same_time(shown):
     canvases = [new_canvas(), new_canvas((16, 20, 28))]
 
