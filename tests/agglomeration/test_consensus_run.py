@@ -97,11 +97,8 @@ def test_the_voxel_size_is_that_of_the_first_segmentation(folder):
         storage.save_result(folder / 'one', corner, labels, origins, serialized, {}, {})
     consensus(folder)
     assert stored_voxel_size(folder / 'out') == (8, 8, 33)
-    assert stored_voxel_size(storage.subvolume_path(folder / 'out', CORNERS[2], 'npz')) == (
-        8,
-        8,
-        33,
-    )
+    last = storage.subvolume_path(folder / 'out', CORNERS[2], 'npz')
+    assert stored_voxel_size(last) == (8, 8, 33)
     shutil.rmtree(folder / 'one')
     assert stored_voxel_size(folder / 'out') is None
     (folder / 'out').rename(folder / 'one')  # which now names itself
@@ -298,19 +295,10 @@ def test_reverse_order_is_segmented_first(flood_folder, repository, scheduler):
         quiet=True,
     )
     shutil.move(flood_folder / 'results', flood_folder / 'one')
+    command = [sys.executable, '-m', 'ffn.inference.run_consensus', '--quiet']
+    command += ['--inference_request', text]
     done = subprocess.run(
-        [
-            sys.executable,
-            '-m',
-            'ffn.inference.run_consensus',
-            '--quiet',
-            '--inference_request',
-            text,
-            '--consensus_request',
-            request(flood_folder),
-            '--scheduler',
-            scheduler,
-        ],
+        [*command, '--consensus_request', request(flood_folder), '--scheduler', scheduler],
         cwd=repository,
         env={**os.environ, 'FFN_DASHBOARD': ':0'},
         capture_output=True,
