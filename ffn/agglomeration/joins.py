@@ -11,8 +11,9 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+from array import array
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -30,6 +31,8 @@ from ffn.volumes.volume import VolumeSource
 _MOST_SURE = math.log(0.99 / 0.01)
 # Log odds are added as integers of so many parts of 1.
 _UNIT = 2**40
+# Pairs that are lists of Python's numbers.
+_AT_A_TIME = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,9 @@ class Joins(NamedTuple):
 def join(
     pairs: np.ndarray, probabilities: np.ndarray, rules: JoinRules, segments: Segments | None = None
 ) -> Joins:
-    """Decides which pairs are joined.
+    """Decides which pairs are joined, one group of segments that probable pairs link after the other.
+
+    A pair of the group takes about 350 bytes of memory while that is decided.
 
     Args:
       pairs: uint64 [n, 2], segments; a pair may be there several times.
@@ -183,9 +188,18 @@ def join(
 
 def _linked(pairs: np.ndarray, probabilities: np.ndarray, least: float) -> Iterator[np.ndarray]:
     """Yields the known pairs among segments that are linked by probable pairs, as indices: no others can be joined."""
+    chosen, begins = _by_group(pairs, probabilities, least)
+    for begin, end in itertools.pairwise([*begins.tolist(), len(chosen)]):
+        yield chosen[begin:end]
+
+
+def _by_group(
+    pairs: np.ndarray, probabilities: np.ndarray, least: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns these pairs in the order of groups, and where each group begins."""
     known = np.flatnonzero(~np.isnan(probabilities))
     if not len(known):
-        return
+        return known, known
     ids, at = np.unique(pairs[known], return_inverse=True)
     a, b = at.reshape(-1, 2).T
     probable = probabilities[known] >= least
@@ -194,40 +208,48 @@ def _linked(pairs: np.ndarray, probabilities: np.ndarray, least: float) -> Itera
     within = group[a] == group[b]
     order = np.argsort(group[a[within]], kind='stable')
     chosen, groups = known[within][order], group[a[within]][order]
-    begins = np.flatnonzero(np.diff(groups, prepend=-1)).tolist()
-    for begin, end in itertools.pairwise([*begins, len(chosen)]):
-        yield chosen[begin:end]
+    return chosen, np.flatnonzero(np.diff(groups, prepend=-1))
 
 
-@dataclass(eq=False)
-class _Link:
-    """All pairs between two objects.
+class _Links:
+    """Sets of pairs between two objects, of which some are merged; each is called by the index of one of its pairs.
 
     Attributes:
       odds: sum of their log odds, in units of 1 / _UNIT: sums of integers are the same in every order.
-      pairs: their indices.
-      forbidden: why the two cannot be joined, if that is what was found last.
+      count: how many pairs.
+      forbidden: why the two objects cannot be joined, if that is what was found last; else JOINED.
     """
 
-    odds: int = 0
-    pairs: list[int] = field(default_factory=list)
-    forbidden: Why | None = None
+    def __init__(self, odds: np.ndarray):
+        """Makes a set of each pair."""
+        self.odds: list[int] = odds.tolist()
+        self.count = array('q', [1]) * len(odds)
+        self.forbidden = bytearray(len(odds))
+        # Each pair is followed by another one of its set, the last by -1.
+        self._next = array('q', [-1]) * len(odds)
+        self._last = array('q', range(len(odds)))
 
-    @property
-    def mean(self) -> float:
+    def mean(self, link: int) -> float:
         """Of the log odds, in the same unit."""
-        return self.odds / len(self.pairs)
+        return self.odds[link] / self.count[link]
 
-    def merge(self, other: _Link) -> _Link:
-        """Returns one of the two, with the pairs of both; the longer list stays as it is."""
-        kept, gone = (self, other) if len(self.pairs) >= len(other.pairs) else (other, self)
-        kept.odds += gone.odds
-        kept.pairs += gone.pairs
+    def merge(self, one: int, other: int) -> int:
+        """Returns the one with more pairs, which has those of both now."""
+        kept, gone = (one, other) if self.count[one] >= self.count[other] else (other, one)
+        self.odds[kept] += self.odds[gone]
+        self.count[kept] += self.count[gone]
+        self._next[self._last[kept]], self._last[kept] = gone, self._last[gone]
         return kept
+
+    def pairs(self, link: int) -> Iterator[int]:
+        """Yields the indices of its pairs."""
+        while link >= 0:
+            yield link
+            link = self._next[link]
 
 
 class _Joining:
-    """Average linkage under constraints, for segments that are linked."""
+    """Average linkage under constraints, for segments that are linked; objects are numbered in the order of ids."""
 
     def __init__(
         self,
@@ -245,45 +267,52 @@ class _Joining:
         self._rules = rules
         self.why = np.full(len(pairs), Why.IMPROBABLE, np.uint8)
         self.between = np.full(len(pairs), np.nan)
-        # Object → object → the pairs between them.
-        self._links: dict[int, dict[int, _Link]] = {}
-        of_pairs = np.rint(odds * _UNIT).astype(np.int64).tolist()
-        for index, (a, b) in enumerate(pairs.tolist()):
-            link = self._links.setdefault(a, {}).setdefault(b, _Link())
-            link.odds += of_pairs[index]
-            link.pairs.append(index)
-            self._links.setdefault(b, {})[a] = link
+        self._sets = _Links(np.rint(odds * _UNIT).astype(np.int64))
+        ids, at = np.unique(pairs, return_inverse=True)
+        # Object → object → the pairs between them; none for an object that became part of another.
+        self._links: list[dict[int, int]] = [{} for _ in ids]
+        self._link(at.reshape(-1, 2))
         known = segments or Segments({}, {})
-        self._voxels = {i: known.voxels.get(i, 0) for i in self._links}
-        self._soma = {i: known.soma.get(i, 0) for i in self._links}
+        self._voxels = [known.voxels.get(i, 0) for i in ids.tolist()]
+        self._soma = [known.soma.get(i, 0) for i in ids.tolist()]
         self._heap: list[tuple[float, int, int, int]] = []
+
+    def _link(self, pairs: np.ndarray) -> None:
+        numbers = list(range(len(self._links)))  # one integer in memory for each
+        for begin in range(0, len(pairs), _AT_A_TIME):
+            for link, (a, b) in enumerate(pairs[begin : begin + _AT_A_TIME].tolist(), begin):
+                there = self._links[a].get(b)
+                both = link if there is None else self._sets.merge(there, link)
+                self._links[a][numbers[b]] = self._links[b][numbers[a]] = both
 
     def run(self) -> None:
         """Joins what is to be joined, the most probable first."""
-        for a, others in self._links.items():
+        for a, others in enumerate(self._links):
             for b in others:
                 if a < b:
                     self._push(a, b)
         while self._heap:
             _, a, b, count = heapq.heappop(self._heap)
-            link = self._links.get(a, {}).get(b)
+            link = self._links[a].get(b)
             # One of many: what was known when it was queued may have changed.
-            if link is None or len(link.pairs) != count:
+            if link is None or self._sets.count[link] != count:
                 continue
-            link.forbidden = self._forbidden(a, b)
-            if link.forbidden is None:
+            forbidden = self._forbidden(a, b)
+            self._sets.forbidden[link] = forbidden or Why.JOINED
+            if forbidden is None:
                 self._decide(link, Why.THROUGH_OTHERS, Why.JOINED)
                 self._unite(a, b)
-        for a, others in self._links.items():
+        for a, others in enumerate(self._links):
             for b, link in others.items():
                 if a < b:
-                    forbidden = None if link.mean < self._least else link.forbidden
+                    weak = self._sets.mean(link) < self._least
+                    forbidden = Why.WEAK if weak else Why(self._sets.forbidden[link])
                     self._decide(link, Why.IMPROBABLE, forbidden or Why.WEAK)
 
     def _push(self, a: int, b: int) -> None:
         link = self._links[a][b]
-        if link.mean >= self._least:
-            heapq.heappush(self._heap, (-link.mean, min(a, b), max(a, b), len(link.pairs)))
+        if (mean := self._sets.mean(link)) >= self._least:
+            heapq.heappush(self._heap, (-mean, min(a, b), max(a, b), self._sets.count[link]))
 
     def _forbidden(self, a: int, b: int) -> Why | None:
         if self._soma[a] and self._soma[b] and self._soma[a] != self._soma[b]:
@@ -291,22 +320,22 @@ class _Joining:
         most = self._rules.max_voxels
         return Why.TOO_LARGE if most and self._voxels[a] + self._voxels[b] > most else None
 
-    def _decide(self, link: _Link, improbable: Why, probable: Why) -> None:
-        at = np.array(link.pairs)
-        self.between[at] = 1 / (1 + math.exp(-link.mean / _UNIT))
+    def _decide(self, link: int, improbable: Why, probable: Why) -> None:
+        at = np.fromiter(self._sets.pairs(link), np.int64, self._sets.count[link])
+        self.between[at] = 1 / (1 + math.exp(-self._sets.mean(link) / _UNIT))
         self.why[at] = np.where(self._probable[at], probable, improbable)
 
     def _unite(self, a: int, b: int) -> None:
         """The object with fewer neighbours becomes part of the other."""
         if len(self._links[a]) < len(self._links[b]):
             a, b = b, a
-        gone = self._links.pop(b)
+        gone, self._links[b] = self._links[b], {}
         del gone[a], self._links[a][b]
         for other, link in gone.items():
             del self._links[other][b]
             if other in self._links[a]:
-                link = link.merge(self._links[a][other])
+                link = self._sets.merge(link, self._links[a][other])
             self._links[a][other] = self._links[other][a] = link
             self._push(a, other)
-        self._voxels[a] += self._voxels.pop(b)
-        self._soma[a] = self._soma[a] or self._soma.pop(b)
+        self._voxels[a] += self._voxels[b]
+        self._soma[a] = self._soma[a] or self._soma[b]

@@ -1,6 +1,7 @@
 """Joining in the order of probability: constraints, chains, and what is said about every pair."""
 
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -193,3 +194,21 @@ def test_rules_that_make_no_sense():
     ):
         with pytest.raises(UserError, match=words):
             JoinRules(**wrong)
+
+
+def test_memory_of_a_large_group():
+    """Neighbours in a grid, of which so many are probable that most segments are linked."""
+    shape = (12, 13, 15)
+    ids = np.arange(np.prod(shape), dtype=np.uint64).reshape(shape)
+    ends = [(ids[:-1], ids[1:]), (ids[:, :-1], ids[:, 1:]), (ids[..., :-1], ids[..., 1:])]
+    pairs = np.concatenate([np.stack([a.ravel(), b.ravel()], axis=1) for a, b in ends])
+    rng = np.random.default_rng(0)
+    probable = rng.random(len(pairs)) < 0.4
+    probabilities = np.where(probable, rng.uniform(0.75, 1, len(pairs)), 0.3)
+    tracemalloc.start()
+    try:
+        join(pairs, probabilities, JoinRules())
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 450 * len(pairs)
