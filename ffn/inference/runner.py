@@ -272,8 +272,7 @@ class Runner:
           Interrupted: `stop` was set; a checkpoint has been saved.
           InUseError: another process is at this subvolume, and `wait` is False.
         """
-        directory = self._output_dir()
-        box = Box.from_zyx(corner_zyx, size_zyx)
+        directory, box = self._output_dir(), Box.from_zyx(corner_zyx, size_zyx)
         clipped = self._clip(box)
         corner = clipped.start.zyx
         with event_log.fields(subvolume='_'.join(map(str, corner.xyz))):
@@ -281,9 +280,8 @@ class Runner:
                 return None
             path = storage.subvolume_path(directory, corner, 'npz')
             with one_writer(path, self._pause) if wait else exclusive_file(path):
-                if self._exists(directory, clipped):
-                    return None
-                return self._run(directory, box, corner)
+                there = self._exists(directory, clipped)
+                return None if there else self._run(directory, box, corner)
 
     def _exists(self, directory: Path, box: Box) -> bool:
         if (there := storage.existing_path(directory, box.start.zyx, 'npz')) is None:
