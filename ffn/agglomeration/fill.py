@@ -22,7 +22,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.labels import compact
 from ffn.utils.settings import setting
-from ffn.volumes.provenance import foreign_state, read_input_stamp
+from ffn.volumes.provenance import read_input_stamp
 from ffn.volumes.volume import Volume, VolumeSource
 
 # The Gaussian is cut off after so many standard deviations.
@@ -120,7 +120,7 @@ class Filled:
     @property
     def identity(self) -> bytes:
         """All that the new labels depend on besides the old ones."""
-        image = [self.image.name, read_input_stamp(self.image) or foreign_state(self.image.spec)]
+        image = [self.image.name, read_input_stamp(self.image)]
         how = dataclasses.asdict(self.filling)
         return json.dumps([image, str(self.box), self.voxel_size, how]).encode()
 

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +22,7 @@ from ffn.utils.geometry import Box, Xyz, blocks
 from ffn.utils.id_tables import read_id_table
 from ffn.utils.labels import remap
 from ffn.utils.progress import progress
+from ffn.volumes.input_states import record_states, were_written_anew
 from ffn.volumes.outputs import OutputSpec
 from ffn.volumes.provenance import read_input_stamp, read_stamp, record_output, recorded_stamps
 from ffn.volumes.volume import Volume, VolumeSource
@@ -28,6 +30,7 @@ from ffn.volumes.volume import Volume, VolumeSource
 # Number of chunks along each axis that are read and written at a time.
 BLOCK_CHUNKS = 4
 RECORD, TABLE, WRITTEN = 'joined_volume.json', 'equivalences.npy', 'joined_blocks'
+NOTHING_KNOWN: Mapping[str, str] = MappingProxyType({})
 
 
 class Relabelling(Protocol):
@@ -96,6 +99,7 @@ def write_relabelled(
     folder: Path,
     pool: Pool,
     quiet: bool = False,
+    states: Mapping[str, str] = NOTHING_KNOWN,
 ) -> None:
     """Writes a label volume that is made from another one, block by block; see `write_joined`.
 
@@ -107,6 +111,7 @@ def write_relabelled(
       folder: see `write_joined`.
       pool: see `write_joined`.
       quiet: no progress bar.
+      states: of inputs that the identity does not tell from others of the same name, see `ffn.volumes.input_states`.
 
     Raises:
       UserError: another volume exists at the output, or it cannot be written.
@@ -115,7 +120,8 @@ def write_relabelled(
     made_from = json.dumps([_as_text(segmentation), source_stamp, describe(output)])
     stamp = hashlib.sha256(made_from.encode() + identity).hexdigest()
     written, there = folder / WRITTEN / stamp, check_output(output, folder)
-    if there != stamp:
+    anew = there != stamp or were_written_anew(folder, stamp, states)
+    if anew:
         shutil.rmtree(written, ignore_errors=True)
     record_output(folder / RECORD, output.spec, stamp)  # before the output carries it
     size = Xyz(*(max(n * BLOCK_CHUNKS, m) for n, m in zip(output.chunk, output.unit, strict=True)))
@@ -125,14 +131,16 @@ def write_relabelled(
         return (block for block in chunks if not block.empty)
 
     if output.parallel:
-        output.create(stamp)
+        output.create(stamp, anew)
+        record_states(folder, stamp, states)
         arguments = segmentation, relabelling, output
         run_blocks(pool, write_block, arguments, parts, written, 'joined volume', quiet)
         output.finish(stamp)
-    elif there != stamp:
+    elif anew:
         with output.replace_hdf5(stamp) as target, segmentation.open() as volume:
             for block in progress(list(parts()), desc='joined volume', unit='block', quiet=quiet):
                 target.write(block, relabelling.read(volume, block))
+    record_states(folder, stamp, states)
 
 
 def check_output(output: OutputSpec, folder: Path) -> str | None:

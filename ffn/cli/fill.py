@@ -15,8 +15,8 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz, parse_voxel_size
 from ffn.utils.locks import exclusive_directory
 from ffn.utils.settings import section, setting
+from ffn.volumes.input_states import state_of
 from ffn.volumes.outputs import OutputSpec, choose_voxel_size
-from ffn.volumes.provenance import foreign_state
 from ffn.volumes.shards import Sharding
 from ffn.volumes.specs import absolute_spec
 from ffn.volumes.volume import VolumeSource
@@ -80,8 +80,10 @@ def run(command: Fill) -> None:
     output = OutputSpec(spec, box, chunk, voxel_size, command.sharding.size)
     check_output(output, folder)
     with exclusive_directory(folder), command.pool.open() as pool:
-        identity = filled.identity + foreign_state(labels.spec).encode()
-        write_relabelled(labels, filled, identity, output, folder, pool, command.quiet)
+        states = {**state_of(labels), **state_of(image)}
+        write_relabelled(
+            labels, filled, filled.identity, output, folder, pool, command.quiet, states
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -26,6 +26,7 @@ from ffn.utils.locks import exclusive_directory
 from ffn.utils.settings import section, setting
 from ffn.utils.texts import parse_object
 from ffn.volumes import provenance
+from ffn.volumes.input_states import state_of
 from ffn.volumes.outputs import OutputSpec, choose_voxel_size
 from ffn.volumes.specs import absolute_spec
 from ffn.volumes.volume import VolumeSource
@@ -103,9 +104,11 @@ def run(command: QueueCommand) -> list[Queued]:
         others = compare_with_others(volume.source, command.others, objects, command.quiet, cuts)
         if doubt is not None:
             made = prepare(folder / 'others', objects, command.others, others, cuts)
-            file = provenance.foreign_state(volume.base.labels)
-            identity = made.identity() + file.encode()
-            write_relabelled(volume.source, made, identity, doubt, folder, pool, command.quiet)
+            states = {**made.states, **state_of(volume.source)}
+            identity = made.identity()
+            write_relabelled(
+                volume.source, made, identity, doubt, folder, pool, command.quiet, states
+            )
     queue = make_queue(command.config, volume.table, objects, segments, report, others)
     write_queue(command.output, queue, volume.base.made_from)
     if command.objects:

@@ -219,18 +219,19 @@ class OutputSpec:
     def _spec(self) -> dict[str, Any]:
         return parse_url(*split_spec(self.spec))
 
-    def create(self, stamp: str) -> None:
+    def create(self, stamp: str, anew: bool = False) -> None:
         """Creates an empty volume for `open_parallel`, unless it exists.
 
         Args:
           stamp: see `ffn.volumes.provenance`.
+          anew: all of it is written once more; it is not complete until then.
 
         Raises:
           UserError: it cannot be created.
         """
         import tensorstore as ts
 
-        write_stamp(self.spec, stamp, complete=False)  # a volume without one is another's
+        write_stamp(self.spec, stamp, False, anew)  # a volume without one is another's
         spec, layout = self._spec(), self._layout()
         spec |= layout.metadata(spec['driver'])
         is_new = not self.exists()

@@ -233,7 +233,7 @@ def foreign_state(source: str | VolumeSource) -> str:
     name, place = _name_and_place(source)
     if (isinstance(place, str) and name.count('://') > 1) or read_input_stamp(source):
         return ''
-    files = _metadata_files(place['kvstore']) if isinstance(place, dict) else _own_files(place)
+    files = _metadata_files(place['kvstore']) if isinstance(place, dict) else own_files(place)
     states = [
         f'{one.name} of {at.st_size} bytes, written {datetime.fromtimestamp(at.st_mtime, UTC):%Y-%m-%dT%H:%M:%S.%fZ}'
         for one in files
@@ -242,7 +242,7 @@ def foreign_state(source: str | VolumeSource) -> str:
     return ', '.join(states)
 
 
-def _own_files(spec: str) -> list[Path]:
+def own_files(spec: str) -> list[Path]:
     """The file that holds a volume, or those of its metadata."""
     place = Path(*split_spec(split_scale(split_channel(spec)[0].rpartition('://')[2])[0]))
     if files := [one for one in (place, *place.parents) if one.is_file()][:1]:
@@ -264,20 +264,22 @@ def _metadata_files(store: Any) -> list[Path]:
     return [folder / name for name in _METADATA if place and (folder / name).is_file()]
 
 
-def write_stamp(spec: str, stamp: str, complete: bool) -> None:
+def write_stamp(spec: str, stamp: str, complete: bool, anew: bool = False) -> None:
     """Writes the stamp of a volume that is a folder; one that is there already is not rewritten.
 
     Args:
       spec: URL; the volume need not exist yet.
       stamp: what the volume is made from.
       complete: whether all of the volume has been written.
+      anew: it is written once more, and so not complete, even if it was.
 
     Raises:
       UserError: it cannot be written there.
     """
     content = {'made_from': stamp, 'complete': complete}
     there = _read_stamp_of(spec)
-    if there == content or (there == {**content, 'complete': True} and not complete):
+    was_finished = there == {**content, 'complete': True}
+    if there == content or (was_finished and not complete and not anew):
         return
     try:
         store = open_folder(find_store(spec)['kvstore'])

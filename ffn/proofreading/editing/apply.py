@@ -22,8 +22,8 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.id_tables import read_id_table
 from ffn.utils.labels import remap
+from ffn.volumes.input_states import state_of
 from ffn.volumes.outputs import OutputSpec
-from ffn.volumes.provenance import foreign_state
 from ffn.volumes.unlabelled import NOT_LABELLED
 from ffn.volumes.volume import Volume, VolumeSource
 
@@ -163,10 +163,15 @@ class EditedVolume:
     ) -> None:
         cuts = [[cut.of, cut.new, cut.mask] for cut in self._labels.cuts]
         made_of = json.dumps([type(relabelling).__name__, cuts, more]).encode()
-        file = foreign_state(self._segmentation.spec).encode()
-        identity = made_of + read_id_table(table).tobytes() + file
         write_relabelled(
-            self._segmentation, relabelling, identity, output, self._folder, self._pool, self._quiet
+            self._segmentation,
+            relabelling,
+            made_of + read_id_table(table).tobytes(),
+            output,
+            self._folder,
+            self._pool,
+            self._quiet,
+            state_of(self._segmentation),
         )
 
 

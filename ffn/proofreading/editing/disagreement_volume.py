@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +18,9 @@ from ffn.utils.checksums import write_checked_npy
 from ffn.utils.geometry import Box
 from ffn.utils.id_tables import read_id_table
 from ffn.utils.labels import remap
-from ffn.volumes.provenance import checksums, foreign_state, read_input_stamp
-from ffn.volumes.volume import Volume
+from ffn.volumes.input_states import state_of
+from ffn.volumes.provenance import checksums, read_input_stamp
+from ffn.volumes.volume import Volume, VolumeSource
 
 
 @dataclass(frozen=True)
@@ -32,18 +33,18 @@ class Disagreement:
       labels: the segmentation with the parts that were cut off.
       objects: npy of uint64 [n, 2], segment and its object.
       others: the other segmentations, and for each npy of uint64 [n, 2]: object, and its id in the other one.
-      states: what tells that one of the others has been made anew.
+      states: by name, what tells that one of the others has been made anew; see `ffn.volumes.input_states`.
     """
 
     labels: CutLabels
     objects: Path
     others: tuple[tuple[str, Path], ...]
-    states: tuple[str, ...]
+    states: Mapping[str, str]
 
     def identity(self) -> bytes:
         """What the volume depends on besides the segmentation, see `ffn.agglomeration.joined_volume.write_relabelled`."""
         tables = [self.objects, *(path for _, path in self.others)]
-        told = repr((self.others, self.states, self.labels.cuts))
+        told = repr(self.others) + (repr(self.labels.cuts) if self.labels.cuts else '')
         return b''.join(path.read_bytes() for path in tables) + told.encode()
 
     def read(self, volume: Volume, block: Box) -> np.ndarray:
@@ -91,20 +92,22 @@ def prepare(
         pairs = np.stack([table.segmentation[rows], table.truth[rows]], axis=1)
         write_checked_npy(path, pairs[np.argsort(pairs[:, 0])])
         named.append((spec, path.absolute()))
-    states = tuple(_state(spec, table) for spec, table in zip(others, tables, strict=True))
+    states: dict[str, str] = {}
+    for spec, table in zip(others, tables, strict=True):
+        states |= _states(spec, table)
     return Disagreement(cuts, (folder / 'objects.npy').absolute(), tuple(named), states)
 
 
-def _state(spec: str, table: Contingency) -> str:
+def _states(spec: str, table: Contingency) -> dict[str, str]:
     """What tells that another segmentation has been made anew: its counts, and its stamp, checksums or file."""
     hashed = hashlib.sha256()
     for column in (table.truth, table.segmentation, table.voxels, table.place, table.split_site):
         hashed.update(np.ascontiguousarray(column).data)
     if results := find_results(Path(spec)):
         hashed.update(repr([checksums(path) for path in results]).encode())
-    else:
-        hashed.update((read_input_stamp(spec) or foreign_state(spec)).encode())
-    return hashed.hexdigest()
+        return {f'content of {spec}': hashed.hexdigest()}
+    hashed.update(read_input_stamp(spec).encode())
+    return {f'content of {spec}': hashed.hexdigest(), **state_of(VolumeSource(spec))}
 
 
 def _largest(table: Contingency, ids: np.ndarray) -> np.ndarray:

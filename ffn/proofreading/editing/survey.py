@@ -18,12 +18,12 @@ from ffn.distributed.pool import Pool
 from ffn.proofreading.editing.cut_masks import NO_CUTS, CutLabels
 from ffn.utils.checksums import read_checked_npy, write_checked_npy
 from ffn.utils.geometry import Box, Xyz, blocks
-from ffn.volumes.provenance import foreign_state
+from ffn.volumes.input_states import record_states, state_of, were_written_anew
 from ffn.volumes.volume import VolumeSource
 
 BLOCK = Xyz(256, 256, 256)
-# Folders below that of the tables: those of blocks in which segments were cut, and of volumes of other programs.
-CUT, FILE = 'cut', 'file'
+# Folder below that of the tables, for those of blocks in which segments were cut.
+CUT = 'cut'
 
 
 class Segment(NamedTuple):
@@ -67,8 +67,11 @@ def survey(
     with segmentation.open() as volume:
         whole = volume.require_labels().box
     origin = whole.start
-    if state := foreign_state(segmentation.spec):
-        folder = _only_folder(folder / FILE, state)
+    if were_written_anew(folder, 'segments', states := state_of(segmentation)):
+        shutil.rmtree(folder / CUT, ignore_errors=True)
+        for part in blocks(whole, block):
+            block_file(folder, part, '.npy').unlink(missing_ok=True)
+    record_states(folder, 'segments', states)
     told = json.dumps([[cut.of, cut.new, cut.mask] for cut in cuts.cuts])
     folder_of_cuts = _only_folder(folder / CUT, told)
     folders: dict[Path, list[Box]] = {folder: [], folder_of_cuts: []}

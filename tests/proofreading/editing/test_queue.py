@@ -265,7 +265,18 @@ def test_labels_of_another_program_that_are_written_anew(folder):
     queue.main(call)
     assert (folder / 'o.csv').read_text() == before.replace('\n40,', '\n41,')
     assert 'orphan:41' in keys(read_queue('q.csv'))
-    assert len(list((folder / 'q.csv.segments/file').iterdir())) == 1
+
+
+def test_outputs_in_the_file_of_the_labels(folder):
+    """They change its size and time; nothing is measured or written anew for that."""
+    call = [*VOLUME, '--output', 'q.csv', '--quiet', '--others', 'v.h5:truth']
+    call += ['--disagreement', 'v.h5:doubt']
+    queue.main(call)
+    files = [folder / 'v.h5', *(folder / 'q.csv.segments').glob('*/*/*.npy')]
+    assert len(files) > 1
+    before = [file.stat().st_mtime_ns for file in files]
+    queue.main(call)
+    assert [file.stat().st_mtime_ns for file in files] == before
 
 
 def test_another_volume(folder):
