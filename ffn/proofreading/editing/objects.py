@@ -27,6 +27,7 @@ from ffn.proofreading.editing.edits import (
     Undo,
     parts_of,
 )
+from ffn.proofreading.editing.marked import objects_when_marked
 from ffn.utils.geometry import Xyz
 
 Pair = tuple[int, int]
@@ -54,42 +55,13 @@ def replay(joined: Mapping[int, Collection[int]] | Beginning, edits: Sequence[Ed
       edits: of a journal.
     """
     before, counting = Beginning.of(joined), active_edits(edits)
-    marked = _objects_when_marked(before, edits, counting)
+    marked = dict(objects_when_marked(lambda: Objects(before), edits))
     objects = Objects(before, parts_of(edits))
     for edit in counting:
         then = marked.get(edit.number)
         if then is None or then == objects.members(min(then)):
             objects.apply(edit)
     return objects
-
-
-def _objects_when_marked(
-    before: Beginning, edits: Sequence[Edit], counting: Sequence[Edit]
-) -> dict[str, set[int]]:
-    """Number of a done edit → segments of its object then, if other merges or splits before it count now than did then."""
-    index = {edit.number: n for n, edit in enumerate(edits)}
-    taken_back = [0] * len(edits)  # 1 from a merge or split on, -1 from an undo of it on
-    for n in range(len(edits)):
-        root = n
-        while isinstance(of := edits[root].what, Undo) and index.get(of.of, root) < root:
-            root = index[of.of]
-        if root < n and isinstance(edits[root].what, Merge | Split):
-            taken_back[root] += 1
-            taken_back[n] -= 1
-    found: dict[str, set[int]] = {}
-    for n, later in enumerate(itertools.accumulate(taken_back)):
-        if later and isinstance(done := edits[n].what, Done):
-            then = _changes(active_edits(edits[:n]))
-            if then != _changes(one for one in counting if index[one.number] < n):
-                objects = Objects(before)
-                for one in then:
-                    objects.apply(one)
-                found[edits[n].number] = objects.members(done.place.id)
-    return found
-
-
-def _changes(edits: Iterable[Edit]) -> list[Edit]:
-    return [edit for edit in edits if isinstance(edit.what, Merge | Split)]
 
 
 def neighbours_of(pairs: Iterable[Pair]) -> dict[int, set[int]]:
