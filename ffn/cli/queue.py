@@ -10,7 +10,7 @@ from pathlib import Path
 from ffn.agglomeration.joined_volume import check_output, write_relabelled
 from ffn.cli.flags import add_settings, make_parser, read_settings
 from ffn.distributed.pool import PoolConfig
-from ffn.proofreading.editing.cut_masks import NO_CUTS, CutLabels, masks_folder
+from ffn.proofreading.editing.cut_masks import NO_CUTS, CutLabels, check_masks, masks_folder
 from ffn.proofreading.editing.disagreement import agreement, compare_with_others
 from ffn.proofreading.editing.disagreement_volume import prepare
 from ffn.proofreading.editing.object_facts import object_facts, write_objects
@@ -91,6 +91,7 @@ def run(command: QueueCommand) -> list[Queued]:
     objects = replay(volume.table.neighbours(), edits)
     cuts = NO_CUTS
     if command.edits:
+        check_masks(command.edits, objects.cuts)
         cuts = CutLabels(masks_folder(command.edits).absolute(), tuple(objects.cuts))
     folder = Path(f'{command.output}.segments')
     doubt = None

@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip('neuroglancer')
 import neuroglancer
 
-from ffn.cli import apply_edits, proofread
+from ffn.cli import apply_edits, proofread, queue
 from ffn.proofreading.editing.cut_masks import load_mask, masks_folder
 from ffn.proofreading.editing.journal import read_journal
 from ffn.proofreading.editing.proofread_volume import ProofreadVolume
@@ -96,5 +96,7 @@ def test_a_journal_that_was_copied_without_its_masks(folder):
     for more in (['--output_volume', 'c.h5:labels'], ['--notes', 'n.csv']):
         with pytest.raises(UserError, match=lost):
             apply_edits.main(apply + more)
-    assert not list(folder.glob('[cn].*')) + list(folder.glob('*.applied'))
+    with pytest.raises(UserError, match=lost):
+        queue.main(['--labels', 'v.h5:labels', '--edits', 'j.jsonl', '--output', 'q.csv'])
+    assert not [*folder.glob('[cnq].*'), *folder.glob('*.applied')]
     apply_edits.main([*apply, '--equivalences', 'e.csv'])
