@@ -1,7 +1,8 @@
 """Whether a table is about the segmentation that is proofread: ids are meaningless with another one, and do not look wrong.
 
-The record beside a table of `ffn agglomerate` says what it was made from. Where that is not known, the places that a
-table names are compared with the segments that lie there.
+The record beside a table of `ffn agglomerate` says what it was made from. Where that is not known, or is another volume,
+which may have the same ids as `ffn fill` keeps them, the places that a table names are compared with the segments that
+lie there.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _SAMPLE = 20
 
 
 def check_merges(path: str, table: MergeTable, source: VolumeSource, made_from: str) -> None:
-    """Refuses a table of pairs that was made from another segmentation; tells where it does not seem to fit.
+    """Refuses a table of pairs that was made from another segmentation and does not fit; tells where that is in doubt.
 
     Args:
       path: of the table.
@@ -34,16 +35,22 @@ def check_merges(path: str, table: MergeTable, source: VolumeSource, made_from: 
       UserError: see `ffn.volumes.provenance.check_made_from`; or the volume cannot be read.
     """
     theirs = _made_from(Path(path).parent / MANIFEST)
-    if theirs and made_from:
-        check_made_from(path, theirs, made_from, 'run ffn agglomerate again')
+    if theirs and theirs == made_from:
         return
     sample = table.pairs[:: max(len(table.pairs) // _SAMPLE, 1)]
     with source.open() as volume:
         labels = volume.require_labels()
-        elsewhere = [
-            one for one in sample if segment_at(labels, one.point) not in (0, one.a, one.b)
-        ]
-    if elsewhere:
+        found = [(one, segment_at(labels, one.point)) for one in sample]
+    elsewhere = [one for one, segment in found if segment not in (0, one.a, one.b)]
+    if theirs and made_from:
+        if elsewhere or not any(segment for _, segment in found):
+            check_made_from(path, theirs, made_from, 'run ffn agglomerate again')
+        logging.warning(
+            '%s was made from another volume than %s; of the %d places that were '
+            'looked at, none has other segments than it names, so it is taken to have the same ids',
+            *(path, source.name, len(sample)),
+        )
+    elif elsewhere:
         logging.warning(
             '%s does not fit %s: of %d places that were looked at, %d have other segments than it names, such as %s. '
             'Was the segmentation made again since?',

@@ -19,26 +19,35 @@ def proofread(tmp_path, monkeypatch):
     labels[2:7, 1:6, 1:20], labels[2:7, 1:6, 20:39], labels[2:7, 8:16] = 7, BIG, 9
     monkeypatch.chdir(tmp_path)
 
-    def make(made_from, ids=(7, BIG)):
+    def make(made_from, ids=(7, BIG), places=('0,19,3,4,1', '2,8,7,4,0', '0,25,3,4,0')):
         with h5py.File('v.h5', 'w') as file:
             file['labels'] = labels
             if made_from:
                 file['labels'].attrs[MADE_FROM] = made_from
         # Touching in the middle; apart, so that the place is in neither; in the second one.
-        rows = [f'{ids[0]},{ids[1]},{at}' for at in ('0,19,3,4,1', '2,8,7,4,0', '0,25,3,4,0')]
+        rows = [f'{ids[0]},{ids[1]},{at}' for at in places]
         (tmp_path / 'm.csv').write_text('\n'.join(['id_a,id_b,distance,x,y,z,accepted', *rows]))
         return ProofreadVolume('v.h5:labels', 'm.csv')
 
     return make
 
 
-def test_merges_of_another_segmentation_are_refused(proofread, tmp_path):
+def test_merges_of_another_segmentation_are_refused(proofread, tmp_path, caplog):
     claim(tmp_path, {'init_segmentation_made_from': 'abc'})
-    assert proofread('abc').base.made_from == 'abc'
-    with pytest.raises(
+    assert proofread('abc', (7, 9)).base.made_from == 'abc'
+    refused = pytest.raises(
         UserError, match=r'm\.csv is about another .*made from abc, and not from abd'
-    ):
-        _ = proofread('abd').base
+    )
+    with refused:
+        _ = proofread('abd', (7, 9)).base
+    with refused:
+        _ = proofread('abd', places=('2,8,7,4,0',)).base  # no segment is there
+    with refused:
+        _ = proofread('abd', places=()).base
+    assert not caplog.text
+    # A copy, as `ffn fill` makes one.
+    assert proofread('abd').base.made_from == 'abd'
+    assert 'of the 3 places that were looked at, none' in caplog.text
 
 
 @pytest.mark.parametrize(
