@@ -30,7 +30,7 @@ from ffn.volumes.hdf5 import open_hdf5
 from ffn.volumes.hdf5_links import find_dataset
 from ffn.volumes.opened_array import CONTENT, MADE_FROM, MADE_FROM_FILE
 from ffn.volumes.specs import split_channel, split_scale, split_spec
-from ffn.volumes.tensorstores import context, find_store, parse_spec
+from ffn.volumes.tensorstores import context, find_store, is_remote, parse_spec
 from ffn.volumes.volume import VolumeSource
 
 MANIFEST = 'manifest.json'
@@ -231,7 +231,7 @@ def foreign_state(source: str | VolumeSource) -> str:
       Size and time of the file, or of the metadata in its folder; '' on a server, or if it has a stamp.
     """
     name, place = _name_and_place(source)
-    if (isinstance(place, str) and name.count('://') > 1) or read_input_stamp(source):
+    if (isinstance(place, str) and is_remote(name)) or read_input_stamp(source):
         return ''
     files = _metadata_files(place['kvstore']) if isinstance(place, dict) else own_files(place)
     states = [

@@ -127,4 +127,8 @@ def test_what_tells_a_folder_of_another_program(tmp_path, metadata):
     os.utime(tmp_path / 'v' / metadata, (1, 1.25))
     expected = f'{metadata} of 2 bytes, written 1970-01-01T00:00:01.250000Z'
     assert foreign_state(f'{tmp_path}/v') == foreign_state(f'{tmp_path}:v') == expected
+    if metadata == '.zarray':
+        assert foreign_state(f'zarr://file://{tmp_path}/v') == expected
+        local = f'{{"driver": "zarr", "kvstore": "file://{tmp_path}/v"}}'
+        assert foreign_state(VolumeSource(tensorstore=local)) == expected
     assert foreign_state('zarr://http://localhost:1/v') == ''
