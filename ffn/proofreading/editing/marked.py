@@ -1,16 +1,17 @@
 """Which segments an object had when it was marked as done, if edits before that were taken back since.
 
-The journal is gone through once. What counted at one time is mostly what counted at the time before and a little
-more, so that the objects are made from the beginning only where what had counted no longer did.
+The edits of each zone are gone through once. What counted at one time is mostly what counted at the time before and a
+little more, so that the objects are made from the beginning only where what had counted no longer did.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from ffn.proofreading.editing.edits import Done, Edit, Merge, Split, Undo
+from ffn.proofreading.editing.zones import by_zone, find_zones
 
 
 class Changing(Protocol):
@@ -24,22 +25,38 @@ class Changing(Protocol):
 
 
 def objects_when_marked(
-    beginning: Callable[[], Changing], edits: Sequence[Edit]
+    beginning: Callable[[], Changing],
+    equivalences: Callable[[], Mapping[int, int]],
+    edits: Sequence[Edit],
 ) -> Iterator[tuple[str, set[int]]]:
     """Finds the objects that are not those of now for sure.
 
     Args:
       beginning: returns the objects before any edit.
+      equivalences: returns segment → id of its object, before any edit.
       edits: of a journal.
 
     Yields:
       The number of a done edit, and the segments of its object then.
     """
-    past = _Past(beginning)
-    for edit, later in zip(edits, itertools.accumulate(_taken_back(edits)), strict=True):
-        if later and isinstance(edit.what, Done):
-            yield edit.number, set(past.objects().members(edit.what.place.id))
-        past.add(edit)
+    if not _perhaps_others(edits):
+        return
+    for zone in by_zone(edits, find_zones(equivalences(), edits)).values():
+        others, past = _perhaps_others(zone), _Past(beginning)
+        for edit in zone if others else ():
+            if edit.number in others and isinstance(edit.what, Done):
+                yield edit.number, set(past.objects().members(edit.what.place.id))
+            past.add(edit)
+
+
+def _perhaps_others(edits: Sequence[Edit]) -> set[str]:
+    """Numbers of done edits between a merge or split and an undo of it."""
+    spans = itertools.accumulate(_taken_back(edits))
+    return {
+        edit.number
+        for edit, later in zip(edits, spans, strict=True)
+        if later and isinstance(edit.what, Done)
+    }
 
 
 def _taken_back(edits: Sequence[Edit]) -> list[int]:

@@ -9,7 +9,7 @@ again, and so is one of which both have cut a segment.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from ffn.proofreading.editing.cut_masks import load_mask, save_mask
 from ffn.proofreading.editing.edits import Decision, Done, Edit, Merge, Split, Undo
 from ffn.proofreading.editing.journal import Journal
 from ffn.proofreading.editing.objects import Beginning, Objects, active_edits, replay
+from ffn.proofreading.editing.zones import by_zone, cut_segments, find_zones, segments_of
 from ffn.utils.errors import UserError
 
 Joined = Mapping[int, Collection[int]]
@@ -64,7 +65,7 @@ def combine(joined: Joined, first: Journal, second: Journal, prefer: str = '') -
     _check_same_base(first, second)
     before, edits = Beginning.of(joined), _by_time(first.edits, second.edits)
     conflicts = {one.edit.number: one for one in _cut_by_both(first, second)}
-    cut_twice = _cut_segments(one.edit for one in conflicts.values())
+    cut_twice = cut_segments(one.edit for one in conflicts.values())
     if prefer:
         cut_twice = set()
         winner, loser = (first, second) if prefer == 'first' else (second, first)
@@ -82,7 +83,7 @@ def combine(joined: Joined, first: Journal, second: Journal, prefer: str = '') -
         edit
         for edit in edits
         if edit.number in whole.done
-        and (edit.number in found or not cut_twice.isdisjoint(whole.members(*_segments(edit))))
+        and (edit.number in found or not cut_twice.isdisjoint(whole.members(*segments_of(edit))))
     ]
     return Combined(
         Journal(first.base, (*edits, *_undo(edits, changed))),
@@ -172,7 +173,7 @@ def _in_the_way(
     if not contradicted:
         return []
     alone, common = replay(before, winner.edits), {edit.number for edit in winner.edits}
-    about = {i for edit in contradicted for one in _segments(edit) for i in alone.members(one)}
+    about = {i for edit in contradicted for one in segments_of(edit) for i in alone.members(one)}
     counting = {edit.number for edit in active_edits(loser.edits)}
 
     def may_be(edit: Edit) -> bool:
@@ -180,29 +181,33 @@ def _in_the_way(
             return False
         if isinstance(edit.what, Undo):
             return edit.what.of in common
-        return edit.number in counting and not about.isdisjoint(_segments(edit))
+        return edit.number in counting and not about.isdisjoint(segments_of(edit))
 
-    def count(some: Sequence[Edit]) -> int:
-        whole = replay(before, _overrule(edits, loser, some))
-        return sum(bool(_contradicted(edit, alone, whole)) for edit in contradicted)
+    zones = find_zones(before.equivalences, edits)
+    candidates = by_zone(filter(may_be, loser.edits), zones)
+    there, needed = by_zone(edits, zones), set[str]()
+    for zone, these in by_zone(contradicted, zones).items():
+        found, among = candidates.get(zone, []), (before, there[zone], loser, these, alone)
+        least = _count_contradicted(*among, found)
+        for edit in tuple(found):
+            fewer = [one for one in found if one is not edit]
+            if _count_contradicted(*among, fewer) <= least:
+                found = fewer
+        needed.update(edit.number for edit in found)
+    return [edit for edit in loser.edits if edit.number in needed]
 
-    found = [edit for edit in loser.edits if may_be(edit)]
-    least = count(found)
-    for edit in tuple(found):
-        fewer = [one for one in found if one is not edit]
-        if count(fewer) <= least:
-            found = fewer
-    return found
 
-
-def _segments(edit: Edit) -> tuple[int, ...]:
-    """The segments that a merge, a split or an object that is done is about."""
-    what = edit.what
-    if isinstance(what, Merge):
-        return what.a.id, what.b.id
-    if isinstance(what, Split):
-        return what.parts[0] + what.parts[1]
-    return (what.place.id,) if isinstance(what, Done) else ()
+def _count_contradicted(
+    before: Beginning,
+    edits: Sequence[Edit],
+    loser: Journal,
+    contradicted: Sequence[Edit],
+    alone: Objects,
+    undone: Sequence[Edit],
+) -> int:
+    """How many of the winner's edits do not hold, if some of the loser's are undone."""
+    whole = replay(before, _overrule(edits, loser, undone))
+    return sum(bool(_contradicted(edit, alone, whole)) for edit in contradicted)
 
 
 def _contradictions(
@@ -240,12 +245,6 @@ def _cut_by_both(first: Journal, second: Journal) -> list[Conflict]:
             if both:
                 found.append(Conflict(edit, side == 0, f'both have cut segment {both[0]}'))
     return found
-
-
-def _cut_segments(edits: Iterable[Edit]) -> set[int]:
-    """Segments that splits cut, and their parts."""
-    splits = [edit.what for edit in edits if isinstance(edit.what, Split)]
-    return {i for split in splits for cut in split.cuts for i in (cut.of, cut.new)}
 
 
 def _contradicted(edit: Edit, alone: Objects, whole: Objects) -> str:

@@ -55,7 +55,7 @@ def replay(joined: Mapping[int, Collection[int]] | Beginning, edits: Sequence[Ed
       edits: of a journal.
     """
     before, counting = Beginning.of(joined), active_edits(edits)
-    marked = dict(objects_when_marked(lambda: Objects(before), edits))
+    marked = dict(objects_when_marked(lambda: Objects(before), lambda: before.equivalences, edits))
     objects = Objects(before, parts_of(edits))
     for edit in counting:
         then = marked.get(edit.number)

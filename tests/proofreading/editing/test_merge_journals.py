@@ -7,7 +7,7 @@ from ffn.proofreading.editing.cut_masks import PartMask, load_mask, save_mask
 from ffn.proofreading.editing.edits import Cut, part_id
 from ffn.proofreading.editing.journal import Base, Journal
 from ffn.proofreading.editing.merge_journals import combine, copy_masks
-from ffn.proofreading.editing.objects import replay
+from ffn.proofreading.editing.objects import Objects, replay
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from tests.proofreading.samples import decision, done, edit, merge, number, split, undo
@@ -168,3 +168,15 @@ def test_journals_that_do_not_belong_together():
         combine({}, Journal(BASE, SHARED), Journal(BASE, SHARED[::-1]))
     moved = Base('elsewhere.h5:labels', 'stamp')
     assert combine({}, Journal(BASE, SHARED), Journal(moved, SHARED)).journal.base == BASE
+
+
+def test_edits_about_other_objects_are_not_replayed(monkeypatch):
+    """Whether one is in the way of what is preferred is known from those about the same objects."""
+    applied, apply = [], Objects.apply
+    monkeypatch.setattr(Objects, 'apply', lambda *given: applied.append(1) or apply(*given))
+    shared = tuple(edit(n, merge(2 * n, 2 * n + 1)) for n in range(1, 101))
+    first = [(200 + n, 200, done(2 * n)) for n in range(1, 101)]
+    second = [(400 + n, 300, undo(n)) for n in range(1, 101)]
+    found = combined(first, second, 'first', shared)
+    assert len(replay({}, found.journal.edits).done) == 100
+    assert len(applied) < 10 * len(found.journal.edits)
