@@ -228,12 +228,15 @@ def foreign_state(source: str | VolumeSource) -> str:
       source: see `read_input_stamp`.
 
     Returns:
-      Size and time of the file, or of the metadata in its folder; '' on a server, or if it has a stamp.
+      Size and time of the file, or of the metadata in its folder; '' on a server, if it is put together from other
+      volumes, or if it has a stamp.
     """
     name, place = _name_and_place(source)
     if (isinstance(place, str) and is_remote(name)) or read_input_stamp(source):
         return ''
-    files = _metadata_files(place['kvstore']) if isinstance(place, dict) else own_files(place)
+    files = (
+        _metadata_files(place.get('kvstore', '')) if isinstance(place, dict) else own_files(place)
+    )
     states = [
         f'{one.name} of {at.st_size} bytes, written {datetime.fromtimestamp(at.st_mtime, UTC):%Y-%m-%dT%H:%M:%S.%fZ}'
         for one in files
@@ -330,7 +333,7 @@ def _read_stamp_of(spec: str | dict[str, Any]) -> dict[str, Any]:
     Raises:
       UserError: the stamp is damaged.
     """
-    name = spec if isinstance(spec, str) else str(spec['kvstore'])
+    name = spec if isinstance(spec, str) else str(spec.get('kvstore'))
     try:
         if isinstance(spec, str):
             spec, _ = split_channel(spec)

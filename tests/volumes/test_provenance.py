@@ -132,3 +132,15 @@ def test_what_tells_a_folder_of_another_program(tmp_path, metadata):
         local = f'{{"driver": "zarr", "kvstore": "file://{tmp_path}/v"}}'
         assert foreign_state(VolumeSource(tensorstore=local)) == expected
     assert foreign_state('zarr://http://localhost:1/v') == ''
+
+
+@pytest.mark.parametrize('driver', ['cast', 'stack', 'downsample'])
+def test_what_tensorstore_puts_together_is_not_known(tmp_path, driver):
+    base = {'driver': 'zarr', 'kvstore': {'driver': 'file', 'path': f'{tmp_path}/v'}}
+    spec = {
+        'cast': {'dtype': 'float32', 'base': base},
+        'stack': {'layers': [base]},
+        'downsample': {'downsample_factors': [2, 1, 1], 'downsample_method': 'mean', 'base': base},
+    }
+    source = VolumeSource(tensorstore=json.dumps({'driver': driver, **spec[driver]}))
+    assert read_input_stamp(source) == foreign_state(source) == ''
