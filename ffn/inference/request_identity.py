@@ -76,7 +76,8 @@ class CheckpointIdentity(NamedTuple):
     """What a checkpoint must fit, besides image, masks and init_segmentation, which its canvas knows.
 
     Attributes:
-      settings: the fields of the request that decide its result, serialized.
+      settings: the request without what decides nothing, serialized. Paths are as they were typed, so that a
+        checkpoint with relative ones can be moved with what they name; `compare_settings` makes them absolute.
       digests: of network and seeds of an earlier run; '' where there is none.
     """
 
@@ -95,16 +96,22 @@ def checkpoint_identity(
       inputs: of the subvolume, as they are stored with its result.
     """
     request = to_message(config)
-    request.precision = precision
+    for name in (*_EXECUTION_FIELDS, 'precision'):
+        request.ClearField(name)
+    if precision != 'float32':
+        request.precision = precision
     digests = {'network': 'model_sha256', 'earlier run': EARLIER_SEEDS}
     return CheckpointIdentity(
-        _result_request(request).SerializeToString(deterministic=True),
+        request.SerializeToString(deterministic=True),
         {name: inputs.get(key, '') for name, key in digests.items()},
     )
 
 
 def compare_settings(there: bytes, here: bytes) -> str:
-    """Names what differs between two requests, serialized, that decides their results; '' if nothing does."""
+    """Names what differs between two requests, serialized, that decides their results; '' if nothing does.
+
+    Relative paths in both are taken from where the process is: what is behind them is compared by its content.
+    """
     first, second = stored_request(there), stored_request(here)
     if first is None or second is None:
         return '' if there == here else 'it cannot be read'

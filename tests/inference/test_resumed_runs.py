@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import shutil
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -153,6 +154,19 @@ def test_a_run_goes_on_where_its_folder_was_moved_to(folder, caplog, monkeypatch
     stop_at_step(folder, 3, request)
     said = 'with another request: inference_options.min_segment_size is 50 there and 60 here; '
     assert said in caplog.text
+
+
+def test_a_run_with_relative_names_goes_on_where_all_of_it_was_moved_to(
+    folder, caplog, monkeypatch
+):
+    monkeypatch.chdir(folder)
+    text = Path(flood.write_request(folder)).read_text().replace(f'{folder}/', '')
+    stop_at_step(folder, 3, read_request(text))
+    moved = folder.rename(folder.with_name(f'{folder.name}_moved'))
+    monkeypatch.chdir(moved)
+    with caplog.at_level(logging.INFO):
+        stop_at_step(moved, 6, read_request(text))
+    assert 'going on from results/2/1/seg-2_1_0.cpoint' in caplog.text
 
 
 def test_a_checkpoint_with_other_seeds_of_an_earlier_run_is_moved_aside(folder, caplog):
