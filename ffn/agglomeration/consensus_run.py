@@ -222,12 +222,15 @@ def segment_reversed(
     config = resolve(config, pool)
     there = storage.subvolumes(forward)
     _, inputs = request_identity.made_with(config)
-    if any(changes := request_identity.compare(config, inputs, next(iter(there.values())))):
+    changes = request_identity.compare(config, inputs, next(iter(there.values())))
+    if changes.content:
         logging.warning(
             '%s was made with a request other than --inference_request: %s',
             forward,
-            ', '.join(filter(None, changes)),
+            changes.content,
         )
+    if changes.written and not Path(reverse, provenance.MANIFEST).exists():  # later, claim tells it
+        logging.warning('%s may be the result of other inputs: %s', forward, changes.written)
     config = dataclasses.replace(
         config,
         seed_policy='PolicyInvertOrigins',

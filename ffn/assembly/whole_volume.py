@@ -9,6 +9,7 @@ results of other settings are refused.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from absl import logging
@@ -199,6 +200,7 @@ def _check_foreign_subvolumes(
         for box in map(assembly.tiling.subvolume, assembly.tiling.places()):
             if path := there.get(box.start.zyx):
                 request_identity.check_size(path, box)
+    doubts: dict[str, Path] = {}
     for path in there.values():
         stored = request_identity.read_stored(path)
         if stored in seen:
@@ -211,9 +213,9 @@ def _check_foreign_subvolumes(
                 'another segmentation_output_dir'
             )
         if changes.written:
-            logging.warning(
-                '%s stays, but may be the result of other inputs: %s', path, changes.written
-            )
+            doubts.setdefault(changes.written, path)
+    for doubt, path in doubts.items():
+        logging.warning('%s stays, but may be the result of other inputs: %s', path, doubt)
 
 
 def _log_plan(tiling: Tiling, subvolumes: SubvolumeSet) -> None:
@@ -231,15 +233,15 @@ def _segment_missing(
 ) -> None:
     """Segments the subvolumes that have no result, and writes the sums of what was counted."""
 
-    def find_missing() -> Iterator[Box]:
+    def find_missing(check: bool = False) -> Iterator[Box]:
         for place in subvolumes:
             box = assembly.tiling.subvolume(place)
-            if storage.is_finished(assembly.directory, box.start.zyx):
-                request_identity.check_earlier_seeds(config, assembly.directory, box.start.zyx)
-            else:
+            if not storage.is_finished(assembly.directory, box.start.zyx):
                 yield box
+            elif check:
+                request_identity.check_earlier_seeds(config, assembly.directory, box.start.zyx)
 
-    count = sum(1 for _ in find_missing())
+    count = sum(1 for _ in find_missing(check=True))
     logging.info('%d subvolumes to segment, %d are there', count, len(subvolumes) - count)
     if not count:
         return

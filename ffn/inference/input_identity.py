@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from absl import logging
@@ -26,8 +27,13 @@ from ffn.volumes.volume import VolumeSource
 
 # Ends of names: a stamp or digest, and size and time of files.
 _MADE_FROM, _WRITTEN = '_made_from', '_written'
-# What a result calls the digest of the seeds that an earlier run gave it.
-EARLIER_SEEDS = 'earlier_run_seeds'
+# Members of a result that seeds are read from.
+_SEEDS = 'origins', 'joined_seeds'
+# What a result calls the digest of the seeds that an earlier run gave it, and the checksums of where they were read.
+EARLIER_SEEDS, _EARLIER_CRCS = 'earlier_run_seeds', 'earlier_run_crcs'
+
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Changes(NamedTuple):
@@ -107,18 +113,41 @@ def earlier_runs(seed_policy_args: Any) -> Iterator[str]:
                 yield from earlier_runs(argument)
 
 
-def earlier_seeds(config: InferenceConfig, corner: Zyx) -> dict[str, str]:
-    """The digest of the seeds that earlier runs give a subvolume, under its name; nothing where they give none."""
-    hashed, folders = hashlib.sha256(), list(earlier_runs(config.seed_policy_args))
+def earlier_seeds(
+    config: InferenceConfig, corner: Zyx, known: Mapping[str, Any] = NOTHING
+) -> dict[str, str]:
+    """What the seeds that earlier runs give a subvolume are known by.
+
+    Args:
+      config: resolved.
+      corner: first voxel of the subvolume.
+      known: what this returned before, if it did; where the checksums are the same, no seeds are read.
+
+    Returns:
+      A digest and checksums, under their names; nothing where no run gives seeds, or the result of one is not there.
+    """
+    folders = list(earlier_runs(config.seed_policy_args))
+    paths = [storage.existing_path(folder, corner, 'npz') for folder in folders]
+    there = [path for path in paths if path is not None]
+    if not folders or len(there) < len(folders):
+        return {}
+    members = [crcs.get(name, 0) for crcs in map(provenance.member_crcs, there) for name in _SEEDS]
+    checksums = ' '.join(f'{crc:08x}' for crc in members)
+    if EARLIER_SEEDS in known and known.get(_EARLIER_CRCS) == checksums:
+        return {EARLIER_SEEDS: known[EARLIER_SEEDS], _EARLIER_CRCS: checksums}
+    hashed = hashlib.sha256()
     for folder in folders:
-        if storage.existing_path(folder, corner, 'npz') is not None:
-            hashed.update(load_seeds(folder, corner).tobytes())
-    return {EARLIER_SEEDS: hashed.hexdigest()} if folders else {}
+        hashed.update(load_seeds(folder, corner).tobytes())
+    return {EARLIER_SEEDS: hashed.hexdigest(), _EARLIER_CRCS: checksums}
 
 
 def compare_inputs(there: Mapping[str, Any], here: Mapping[str, Any]) -> Changes:
     """Names what differs; what either side does not know, as earlier versions did not record it, does not count."""
-    names = [name for name in here if name in there and there[name] != here[name]]
+    names = [
+        name
+        for name in here
+        if name in there and there[name] != here[name] and name != _EARLIER_CRCS
+    ]
 
     def describe(is_written: bool) -> str:
         chosen = [name for name in names if name.endswith(_WRITTEN) == is_written]
@@ -132,7 +161,7 @@ def claim(
 ) -> None:
     """Makes a folder that of the results of a configuration and its inputs, or checks that it is.
 
-    Tells of inputs that have been written since, if their content is not known.
+    A folder of an earlier version, which did not record all inputs, is from now on that of those that it lacks. Tells of inputs that have been written since, if their content is not known.
 
     Args:
       folder: created if it is missing.
@@ -152,6 +181,8 @@ def claim(
         raise UserError(
             f'{folder} holds results of other inputs: {changes.content}; {advice} and inputs'
         )
+    if len(known) < len(inputs):
+        provenance.write_claim(record, {**configuration, **inputs, **known})
     if changes.written:
         logging.warning(
             '%s: %s; results that are there stay, as the content may be the same: if it is not, remove them',

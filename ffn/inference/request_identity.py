@@ -19,6 +19,7 @@ from ffn.inference.input_identity import (
     EARLIER_SEEDS,
     Changes,
     compare_inputs,
+    earlier_runs,
     earlier_seeds,
     identify,
 )
@@ -78,7 +79,7 @@ class CheckpointIdentity(NamedTuple):
     Attributes:
       settings: the request without what decides nothing, serialized. Paths are as they were typed, so that a
         checkpoint with relative ones can be moved with what they name; `compare_settings` makes them absolute.
-      digests: of network and seeds of an earlier run; '' where there is none.
+      digests: of network and seeds of an earlier run, as far as they are known.
     """
 
     settings: bytes
@@ -103,7 +104,7 @@ def checkpoint_identity(
     digests = {'network': 'model_sha256', 'earlier run': EARLIER_SEEDS}
     return CheckpointIdentity(
         request.SerializeToString(deterministic=True),
-        {name: inputs.get(key, '') for name, key in digests.items()},
+        {name: inputs[key] for name, key in digests.items() if key in inputs},
     )
 
 
@@ -222,15 +223,19 @@ def compare(config: InferenceConfig, inputs: Mapping[str, str], path: str | Path
     if request is not None and request.ByteSize():
         asked = provenance.differences(request_fields(request), result_fields(config))
     there, corner = parse_object(stored.inputs, f'inputs of {path}'), corner_of(Path(path))
-    here = dict(inputs)
-    if EARLIER_SEEDS in there and corner is not None:
-        here |= earlier_seeds(config, corner)
-    changes = compare_inputs(there, here)
-    return Changes(', '.join(filter(None, (asked, changes.content))), changes.written)
+    changes, anew = compare_inputs(there, inputs), ''
+    if EARLIER_SEEDS in there and corner is not None and not _has_seeds_of(config, corner, there):
+        anew = 'the earlier run, the segmentation_dir of seed_policy_args, has other seeds now'
+    return Changes(', '.join(filter(None, (asked, changes.content, anew))), changes.written)
+
+
+def _has_seeds_of(config: InferenceConfig, corner: Zyx, there: Mapping[str, Any]) -> bool:
+    """Whether earlier runs give a subvolume the seeds that it was made with, as far as both are known."""
+    return not compare_inputs(there, earlier_seeds(config, corner, there)).content
 
 
 def check_result(
-    config: InferenceConfig, inputs: Mapping[str, str], path: str | Path, box: Box
+    config: InferenceConfig, inputs: Mapping[str, str], path: str | Path, box: Box, told: set[str]
 ) -> None:
     """Checks that a result which exists has the size that is asked for, and warns if it is that of another request.
 
@@ -241,6 +246,7 @@ def check_result(
       inputs: see `compare`.
       path: npz of the subvolume.
       box: of the subvolume.
+      told: what was said of others, which is not said again; what is said of this one is added.
 
     Raises:
       UserError: it has another size.
@@ -253,8 +259,12 @@ def check_result(
         what = f'may be the result of other inputs: {changes.written}'
     else:
         return
+    if what in told:
+        return
+    told.add(what)
     logging.warning(
-        '%s exists and stays, but %s; to make it anew, remove it or give another segmentation_output_dir',
+        '%s exists and stays, but %s; to make it and others like it anew, remove them or give another '
+        'segmentation_output_dir',
         path,
         what,
     )
@@ -271,11 +281,11 @@ def check_earlier_seeds(config: InferenceConfig, folder: Path, corner: Zyx) -> N
     Raises:
       UserError: the earlier run has been made anew since.
     """
-    path, here = existing_path(folder, corner, 'npz'), earlier_seeds(config, corner)
-    if path is None or not here:
+    path = existing_path(folder, corner, 'npz')
+    if path is None or not any(earlier_runs(config.seed_policy_args)):
         return
     there = parse_object(read_stored(path).inputs, f'inputs of {path}')
-    if compare_inputs(there, here).content:
+    if not _has_seeds_of(config, corner, there):
         raise UserError(
             f'{path} was made with other seeds than the earlier run, the segmentation_dir of seed_policy_args, has now; '
             'remove it to make it anew, or give another folder'

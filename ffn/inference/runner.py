@@ -86,7 +86,7 @@ class Runner:
         Raises:
           UserError: something in the configuration does not fit.
         """
-        self.counters = Counters()
+        self.counters, self._told = Counters(), set[str]()
         self.stop = threading.Event()
         self.on_canvas = on_canvas or (lambda canvas: contextlib.nullcontext())
         self._resources = contextlib.ExitStack()
@@ -286,7 +286,7 @@ class Runner:
     def _exists(self, directory: Path, box: Box) -> bool:
         if (there := storage.existing_path(directory, box.start.zyx, 'npz')) is None:
             return False
-        request_identity.check_result(self.config, self._inputs, there, box)
+        request_identity.check_result(self.config, self._inputs, there, box, self._told)
         logging.info('%s exists; the subvolume is skipped', there)
         # Of a run that was killed between writing the one and removing the other.
         storage.subvolume_path(directory, box.start.zyx, 'cpoint').unlink(missing_ok=True)

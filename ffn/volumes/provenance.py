@@ -66,18 +66,26 @@ def model_digest(path: str) -> str:
 
 
 def checksums(path: str | Path) -> tuple[int, int]:
-    """CRC-32 of the labels and of the request in a result of inference, as its archive lists them.
+    """CRC-32 of the labels and of the request in a result of inference; see `member_crcs`."""
+    found = member_crcs(path)
+    return found['segmentation'], found.get('request', 0)
+
+
+def member_crcs(path: str | Path) -> dict[str, int]:
+    """CRC-32 of the members of a result, by name, as its archive lists them.
 
     Args:
       path: npz file; its members are not read.
 
     Raises:
-      UserError: no such file, or one that is damaged.
+      UserError: no such file, one that is damaged, or one without labels.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            found = {member.filename: member.CRC for member in archive.infolist()}
-            return found['segmentation.npy'], found.get('request.npy', 0)
+            found = {one.filename.removesuffix('.npy'): one.CRC for one in archive.infolist()}
+        if 'segmentation' not in found:
+            raise KeyError('segmentation.npy')
+        return found
     except DAMAGES as error:
         raise UserError(
             f'{path} is damaged ({error}); remove it and run again to segment it again'
@@ -113,6 +121,12 @@ def claim(
                 f'{folder} holds results of other settings: {differences(stored, given)}; {advice}'
             )
         return
+    write_claim(path, configuration)
+
+
+def write_claim(path: str | Path, configuration: Mapping[str, Any]) -> None:
+    """Writes a record of a configuration, in place of one that is there; see `claim`."""
+    given = json.loads(json.dumps(configuration))
     write_json(path, {'sha256': digest(given), 'configuration': given})
 
 

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from ffn.inference import storage
+from ffn.inference.request import read_request
+from ffn.inference.runner import Runner
 from ffn.models.checkpoints import CheckpointWriter
 from ffn.utils.errors import UserError
 from ffn.volumes.hdf5 import replaced_dataset
@@ -59,7 +61,11 @@ def test_the_result_of_other_inputs_is_told(folder, caplog, tmp_path, change):
             file[name] = np.zeros(SIZE_ZYX, np.uint8)
     else:
         os.utime(folder / 'volume.h5', (1, 1))
-    assert run(folder) is None
+    with Runner() as runner:
+        runner.start(read_request(str(folder / 'request.pbtxt')))
+        for _ in range(2):  # as if of two boxes
+            assert runner.run((0, 0, 0), SIZE_ZYX) is None
+    assert caplog.text.count('stays, but') == 1
     said = {
         'network': 'is the result of another request: model_sha256 is',
         'import': 'is the result of another request: image_made_from is',

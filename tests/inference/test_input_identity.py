@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from ffn.inference import inference_pb2, request_identity, storage
+from ffn.inference import inference_pb2, input_identity, request_identity, storage
 from ffn.inference.config import InferenceConfig
 from ffn.inference.input_identity import claim, compare_inputs, identify
 from ffn.inference.serialization import freeze_request
@@ -17,6 +17,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Zyx
 from ffn.utils.protos import parse_text
 from ffn.volumes.hdf5 import replaced_dataset
+from ffn.volumes.provenance import MANIFEST, read_claim
 
 SHAPE = (5, 6, 7)
 REQUEST = """
@@ -54,8 +55,8 @@ def write(path, name, value=0, stamped=True):
         file[name] = data
 
 
-def write_seeds(folder, *seeds, corner=(0, 1, 2)):
-    origins = {i: storage.OriginInfo(seed, 1, 0.5) for i, seed in enumerate(seeds, 1)}
+def write_seeds(folder, *seeds, corner=(0, 1, 2), seconds=0.5):
+    origins = {i: storage.OriginInfo(seed, 1, seconds) for i, seed in enumerate(seeds, 1)}
     storage.save_result(folder / 'one', corner, np.ones(SHAPE, np.uint8), origins, b'', {}, {})
 
 
@@ -124,12 +125,13 @@ def test_what_earlier_versions_did_not_record_does_not_count(tmp_path, config):
     claim(tmp_path / 'results', {'size': 3, 'model_sha256': 'W'}, {}, 'give another')
     claim_again(tmp_path, config)
     assert compare_inputs({}, inputs) == ('', '')
+    assert read_claim(tmp_path / 'results' / MANIFEST) == {'size': 3, **inputs}
     with pytest.raises(UserError, match='size is 3 there and 4 here'):
         claim(tmp_path / 'results', {'size': 4}, inputs, 'give another')
 
 
-def test_seeds_of_an_earlier_run_that_was_made_anew(tmp_path, config):
-    """Those of other subvolumes, and how long it took, do not count."""
+def test_seeds_of_an_earlier_run_that_was_made_anew(tmp_path, config, monkeypatch):
+    """Those of other subvolumes, how long it took, and a run that is not there any more do not count."""
     corner = Zyx(0, 1, 2)
     inputs = {**identify(config, 'W'), **request_identity.earlier_seeds(config, corner)}
     labels = np.ones(SHAPE, np.uint8)
@@ -139,11 +141,21 @@ def test_seeds_of_an_earlier_run_that_was_made_anew(tmp_path, config):
     def changes():
         return request_identity.compare(config, identify(config, 'W'), path)
 
-    write_seeds(tmp_path, (2, 3, 4), (1, 1, 1))
+    def nothing_is_read(*_):
+        raise AssertionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(input_identity, 'load_seeds', nothing_is_read)
+        request_identity.check_earlier_seeds(config, tmp_path / 'two', corner)
+        assert changes() == ('', '')
+    write_seeds(tmp_path, (2, 3, 4), (1, 1, 1), seconds=0.7)
     write_seeds(tmp_path, (2, 2, 2), corner=(5, 1, 2))
+    request_identity.check_earlier_seeds(config, tmp_path / 'two', corner)
+    assert changes() == ('', '')
+    (tmp_path / 'one').rename(tmp_path / 'away')
     request_identity.check_earlier_seeds(config, tmp_path / 'two', corner)
     assert changes() == ('', '')
     write_seeds(tmp_path, (2, 3, 4), (1, 1, 2))
     with pytest.raises(UserError, match='was made with other seeds than the earlier run'):
         request_identity.check_earlier_seeds(config, tmp_path / 'two', corner)
-    assert 'earlier_run_seeds is' in changes().content
+    assert changes().content.endswith('has other seeds now')
