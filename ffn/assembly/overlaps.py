@@ -189,7 +189,7 @@ def count_overlap(subvolumes: Subvolumes, place: Xyz, present: Container[Xyz]) -
       present: places of the subvolumes that exist.
 
     Raises:
-      UserError: see `Subvolumes.read`.
+      UserError: see `Subvolumes.read` and `Subvolumes.check_inputs`.
     """
     tiling = subvolumes.tiling
     box, labels = tiling.subvolume(place), subvolumes.read(place)
@@ -205,6 +205,7 @@ def count_overlap(subvolumes: Subvolumes, place: Xyz, present: Container[Xyz]) -
             continue
         if (region := box.intersection(tiling.subvolume(other))) is None:
             continue
+        subvolumes.check_inputs(place, other)
         own = labels[region.relative_to(box.start).slices_zyx]
         if axis == 0:
             subvolumes.read(other)

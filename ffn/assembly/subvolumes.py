@@ -11,11 +11,13 @@ import numpy as np
 from ffn.assembly.tiling import Tiling
 from ffn.inference import storage
 from ffn.inference.given_segments import read_given_ids
-from ffn.inference.request_identity import request_digest
+from ffn.inference.input_identity import compare_contents
+from ffn.inference.request_identity import read_stored, request_digest
 from ffn.utils.arrays import native
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
 from ffn.utils.npz import DAMAGES, read_npy_header, read_npz, stored_bytes
+from ffn.utils.texts import parse_object
 from ffn.volumes import provenance
 from ffn.volumes.unlabelled import clear_unlabelled
 
@@ -115,6 +117,22 @@ class Subvolumes:
     def given_ids(self, place: Xyz) -> np.ndarray:
         """What the first ids of a subvolume, from 0, are called in init_segmentation: uint64 [n]; empty without one."""
         return read_given_ids(self.path(place))
+
+    def check_inputs(self, place: Xyz, other: Xyz) -> None:
+        """Checks that two subvolumes were made from the same image, network and so on, as far as both say.
+
+        Raises:
+          UserError: they were not.
+        """
+        first, second = (
+            parse_object(read_stored(path).inputs, f'inputs of {path}')
+            for path in (self.path(place), self.path(other))
+        )
+        if changes := compare_contents(first, second):
+            raise UserError(
+                f'the subvolumes at {self.tiling.subvolume(place).start} and {self.tiling.subvolume(other).start} '
+                f'were made from different inputs: {changes}; segment them with the same'
+            )
 
     def settings(self, place: Xyz) -> str:
         """Digest of the request that a subvolume was segmented with."""

@@ -156,6 +156,11 @@ def compare_inputs(there: Mapping[str, Any], here: Mapping[str, Any]) -> Changes
     return Changes(describe(False), describe(True))
 
 
+def compare_contents(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+    """Names what holds something else in the inputs of two subvolumes; their seeds are their own."""
+    return compare_inputs(first, {n: k for n, k in second.items() if n != EARLIER_SEEDS}).content
+
+
 def claim(
     folder: str | Path, configuration: Mapping[str, Any], inputs: Mapping[str, str], advice: str
 ) -> None:

@@ -141,6 +141,33 @@ def test_different_requests(folder):
     assert 'x,y,z 0,0,0 and x,y,z 20,0,0 were segmented with different requests' in said
 
 
+@pytest.mark.parametrize(
+    ('there', 'here', 'said'),
+    [
+        ({'image_made_from': 'A'}, {'image_made_from': 'B'}, 'image_made_from is A there and B'),
+        ({'model_sha256': 'A'}, {'model_sha256': 'B'}, 'model_sha256 is A there and B here'),
+        ({'image_made_from': 'A'}, None, ''),  # of an earlier version
+        ({'image_written': 'A'}, {'image_written': 'B'}, ''),
+        ({'earlier_run_seeds': 'A'}, {'earlier_run_seeds': 'B'}, ''),
+    ],
+)
+def test_different_inputs(folder, there, here, said):
+    for x, inputs in ((8, there), (20, here)):
+        labels = storage.read_labels(path(folder, x))
+        storage.save_result(
+            folder / 'results', (0, 0, x), labels, {}, b'one', {}, {}, inputs=inputs
+        )
+    for x in (0, 32):
+        labels = storage.read_labels(path(folder, x))
+        storage.save_result(folder / 'results', (0, 0, x), labels, {}, b'one', {}, {})
+    if not said:
+        main(arguments(folder))
+        check_whole(folder)
+        return
+    pair = 'the subvolumes at x,y,z 8,0,0 and x,y,z 20,0,0'
+    assert f'{pair} were made from different inputs: {said}' in refused(folder)
+
+
 def permuted(folder, x: int) -> None:
     """Segments a subvolume anew, so to speak: the same ids in another order."""
     labels = storage.load_segmentation(folder / 'results', (0, 0, x), split_cc=False)[0]
