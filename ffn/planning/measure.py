@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cc3d
@@ -92,11 +91,11 @@ def measure(
         known = [KnownVoxelSize(voxel_size, '--voxel_size')] if voxel_size else []
         known += [v.voxel_size.of(v.name) for v in (volume, truth) if v.voxel_size is not None]
         with counted(truth.unlabelled):
-            sizes = _count(truth, quiet)
+            sizes, parts = _read_labels(truth, quiet)
         unlabelled = sizes.pop(0, 0)
         if not sizes:
             raise UserError(f'{labels} holds no object: all of it is background')
-        mean, stddev = _sample(volume, truth)
+        mean, stddev = _sample(volume, parts)
         middle = _read_middle(truth)
         return Measurements(
             image,
@@ -115,10 +114,10 @@ def measure(
         )
 
 
-def _sample(volume: Volume, truth: Volume) -> tuple[float, float]:
-    """Mean and standard deviation of the image over blocks that are spread over all that is labelled."""
+def _sample(volume: Volume, parts: Sequence[Box]) -> tuple[float, float]:
+    """Mean and standard deviation of the image over some boxes."""
     count, total, squares = 0, 0.0, 0.0
-    for part in itertools.islice(_labelled_parts(truth), _SAMPLES):
+    for part in parts:
         values = volume.read(part).astype(np.float64)
         if not np.isfinite(values).all():
             raise UserError(
@@ -131,27 +130,56 @@ def _sample(volume: Volume, truth: Volume) -> tuple[float, float]:
     return mean, max(squares / count - mean**2, 0.0) ** 0.5
 
 
-def _labelled_parts(truth: Volume) -> Iterator[Box]:
-    """Blocks that have labels, in random order, each cut to the box around its own labels.
+class _LabelledParts:
+    """Blocks drawn from all that have labels, each cut to the box around its own labels.
 
     So membranes count, which are background between objects, and padding and what is not labelled do not.
+
+    Attributes:
+      drawn: at most `_SAMPLES`; every block with labels among those offered is as likely to be one of them.
     """
-    parts = list(blocks(truth.box, _SAMPLE))
-    for i in np.random.default_rng(_SEED).permutation(len(parts)):
-        part = parts[i]
-        for one in ndimage.find_objects((truth.read(part) > 0).astype(np.uint8)):
-            inside = Box.from_zyx([s.start for s in one], [s.stop - s.start for s in one])
-            yield Box(Xyz(*map(sum, zip(part.start, inside.start, strict=True))), inside.size)
+
+    def __init__(self) -> None:
+        self.drawn: list[Box] = []
+        self._seen = 0
+        self._rng = np.random.default_rng(_SEED)
+
+    def offer(self, box: Box, labels: np.ndarray) -> None:
+        """Looks at the blocks within a box, of which the labels are given."""
+        for part in blocks(box, _SAMPLE):
+            labelled = labels[part.relative_to(box.start).slices_zyx] > 0
+            if not labelled.any():
+                continue
+            self._seen += 1
+            place = int(self._rng.integers(self._seen))
+            if self._seen <= _SAMPLES:
+                self.drawn.append(_around(labelled, part))
+            elif place < _SAMPLES:
+                self.drawn[place] = _around(labelled, part)
 
 
-def _count(truth: Volume, quiet: bool) -> dict[int, int]:
-    """Voxels of each label; those that are not positive count as 0."""
+def _around(labelled: np.ndarray, part: Box) -> Box:
+    """The smallest box with all that is labelled in a part."""
+    (slices,) = ndimage.find_objects(labelled.astype(np.uint8))
+    inside = Box.from_zyx([s.start for s in slices], [s.stop - s.start for s in slices])
+    return inside.relative_to(Xyz(*(-a for a in part.start)))
+
+
+def _read_labels(truth: Volume, quiet: bool) -> tuple[dict[int, int], list[Box]]:
+    """Reads all labels once.
+
+    Returns:
+      Voxels of each label, those that are not positive counted as 0; some of the boxes that are labelled.
+    """
     sizes: Counter[int] = Counter()
-    for part in progress(list(blocks(truth.box, _BLOCK)), desc='labels', unit='block', quiet=quiet):
-        ids, counts = fastremap.unique(truth.read(part), return_counts=True)
+    parts = _LabelledParts()
+    for box in progress(list(blocks(truth.box, _BLOCK)), desc='labels', unit='block', quiet=quiet):
+        labels = truth.read(box)
+        ids, counts = fastremap.unique(labels, return_counts=True)
         for i, n in zip(ids.tolist(), counts.tolist(), strict=True):
             sizes[max(int(i), 0)] += n
-    return dict(sizes)
+        parts.offer(box, labels)
+    return dict(sizes), parts.drawn
 
 
 def _read_middle(truth: Volume) -> np.ndarray:

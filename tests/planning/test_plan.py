@@ -78,6 +78,30 @@ def test_the_image_is_sampled_along_every_axis_where_it_is_labelled(tmp_path, mo
     assert found.stddev == pytest.approx(labelled.std(), rel=0.2)
 
 
+def test_labels_are_read_once_however_sparse_they_are(tmp_path, monkeypatch):
+    """And the image only where they are; but for the middle, which is examined for components."""
+    monkeypatch.setattr(planning_measure, '_SAMPLE', Xyz(8, 4, 2))
+    monkeypatch.setattr(planning_measure, '_BLOCK', Xyz(32, 32, 8))
+    monkeypatch.setattr(planning_measure, '_MIDDLE', Xyz(1, 1, 1))
+    monkeypatch.setattr(planning_measure, '_SAMPLES', 5)
+    labels = np.zeros(SHAPE, np.uint32)
+    labels[:, 50:53, 70:75] = 3
+    image = np.where(labels > 0, 150, 90).astype(np.uint8)
+    image[9, 51, 71] = 151
+    names, voxels = write(tmp_path / 'v.h5', image, labels), {}
+
+    def counted(volume, box, read=planning_measure.Volume.read):
+        values = read(volume, box)
+        voxels[volume.name] = voxels.get(volume.name, 0) + values.size
+        return values
+
+    monkeypatch.setattr(planning_measure.Volume, 'read', counted)
+    found = measure(*names, quiet=True)
+    assert 150 <= found.mean < 150.1
+    assert voxels[names[1]] == labels.size + 1
+    assert voxels[names[0]] <= 5 * 8 * 4 * 2
+
+
 @pytest.mark.parametrize(
     ('size', 'fov', 'deltas', 'radius', 'axes', 'policy'),
     [
