@@ -15,6 +15,7 @@ import tensorflow as tf
 from absl import logging
 from google.protobuf.message import DecodeError
 
+from ffn.training.input.rare_volumes import RareVolumes
 from ffn.utils.errors import UserError, reason
 from ffn.utils.progress import progress
 
@@ -59,7 +60,10 @@ def with_counts(files: Sequence[str], usable: Mapping[str, int] | None) -> tf.da
 
 
 def count_by_volume(
-    files: Sequence[str], usable: Mapping[str, int] | None = None, quiet: bool = True
+    files: Sequence[str],
+    usable: Mapping[str, int] | None = None,
+    quiet: bool = True,
+    rare: RareVolumes | None = None,
 ) -> dict[str, int]:
     """Reads all files; a volume that few coordinates name might otherwise turn up after hours.
 
@@ -67,6 +71,7 @@ def count_by_volume(
       files: GZIP TFRecords of tf.train.Example.
       usable: see `usable_records`.
       quiet: no progress bar.
+      rare: is given what is read.
 
     Returns:
       Name of a volume → number of its coordinates.
@@ -77,27 +82,38 @@ def count_by_volume(
     for file in files:
         if file not in (usable or {}) and (_is_cut_short(file) or _gzip_damage(file)):
             raise UserError(describe_damage([file]))
-    blocks = with_counts(files, usable).flat_map(
-        lambda file, count: (
-            tf.data.TFRecordDataset(file, compression_type='GZIP').take(count).batch(_BLOCK)
+    blocks = (
+        with_counts(files, usable)
+        .enumerate()
+        .flat_map(
+            lambda number, file: (
+                tf.data.TFRecordDataset(file[0], compression_type='GZIP')
+                .take(file[1])
+                .batch(_BLOCK)
+                .map(lambda records: (number, records, *_count_names(records)))
+            )
         )
     )
     found: Counter[str] = Counter()
     try:
         with progress(desc='reading coordinates', unit_scale=True, quiet=quiet) as bar:
-            for names, counts in blocks.map(_count_names).as_numpy_iterator():
-                for name, count in zip(names, counts.tolist(), strict=True):
-                    found[name.decode()] += count
-                    bar.update(count)
+            for number, records, which, names, counts in blocks:
+                decoded = [name.decode() for name in names.numpy()]
+                for name, count in zip(decoded, counts.numpy().tolist(), strict=True):
+                    found[name] += count
+                if rare is not None:
+                    rare.add(int(number), decoded, which.numpy(), records)
+                bar.update(len(which))
     except (tf.errors.OpError, UnicodeDecodeError) as error:
         raise UserError(describe_damage(files, error)) from error
     return dict(found)
 
 
-def _count_names(records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _count_names(records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """For each record the number of its volume's name; the names; how many records have them."""
     features = tf.io.parse_example(records, FEATURES)
-    names, _, counts = tf.unique_with_counts(features['label_volume_name'])
-    return names, counts
+    names, which, counts = tf.unique_with_counts(features['label_volume_name'])
+    return which, names, counts
 
 
 def check_volumes(

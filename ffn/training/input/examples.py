@@ -19,6 +19,7 @@ from ffn.training.input import coordinate_files
 from ffn.training.input.coordinate_stream import coordinate_dataset
 from ffn.training.input.example import Example
 from ffn.training.input.patches import PatchReader
+from ffn.training.input.rare_volumes import RareVolumes
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
 from ffn.utils.progress import progress
@@ -96,8 +97,11 @@ class ExampleSource(contextlib.ExitStack):
         self._usable = (
             coordinate_files.usable_records(self._files) if config.skip_corrupt_records else {}
         )
-        found = coordinate_files.count_by_volume(self._files, self._usable, quiet)
         known, weights = list(config.label_volumes), config.volume_weights
+        self._rare = RareVolumes(
+            [n for n, weight in weights.items() if weight > 0], len(self._files)
+        )
+        found = coordinate_files.count_by_volume(self._files, self._usable, quiet, self._rare)
         coordinate_files.check_volumes(config.train_coords, found, known, weights, shard[1])
         self._failure: Exception | None = None
         self._used: collections.Counter[str] = collections.Counter()
@@ -169,6 +173,7 @@ class ExampleSource(contextlib.ExitStack):
                 self._usable,
                 self._shard,
                 skipped,
+                self._rare,
             )
         kinds = (tf.int64, tf.int64, tf.string, tf.float32, tf.float32, tf.float32)
         dataset = dataset.map(

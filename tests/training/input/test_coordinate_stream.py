@@ -38,6 +38,18 @@ def test_what_is_skipped_is_told_block_by_block(mixed, monkeypatch):
     assert skipped == [16] * 3
 
 
+def test_the_first_step_does_not_wait_for_many_coordinates(files, monkeypatch):
+    parsed = []
+
+    def parse(records, original=coordinate_stream._parse):
+        tf.py_function(lambda block: parsed.append(len(block)), [records], [])
+        return original(records)
+
+    monkeypatch.setattr(coordinate_stream, '_parse', parse)
+    take(1, files)
+    assert parsed[0] == 64
+
+
 def test_looking_for_a_volume_keeps_the_order(files, monkeypatch):
     monkeypatch.setattr(coordinate_stream, '_BLOCK', 4)
     assert take(70, files, volume_weights={'v': 1}) == take(70, files)
