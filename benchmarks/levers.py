@@ -6,7 +6,8 @@ Every training is that of configs/train_fib25_small.flags, in bfloat16, with a r
 training_sample2 with z < 150; `LEVERS` says what is changed. Most go on from models/fib25_small; some begin anew, with three times
 as many steps. The part with z >= 150 is segmented and scored: its middle after each third of the steps, all of it at the end, as it is
 and filled by `ffn fill`. Adapted Rand error and VOI (bits) are over the voxels labelled in truth or segmentation, so that a network
-pays for what it leaves empty; what is segmented at half the resolution is scored at the full one. LEVER_SEED.json in --work has all scores, split and merge apart.
+pays for what it leaves empty; what is segmented at half the resolution is scored at the full one. LEVER_SEED.json in --work has all
+scores, split and merge apart.
 
 What is in --work is not made again, and a training that was stopped goes on. Several of these commands, with other seeds or levers, may
 share the folder and run beside each other once the first has said that the data are prepared (two on one processor each, by
@@ -227,16 +228,14 @@ def train(lever: Lever, seed: int, folder: Path, steps: int, stop: int) -> float
 
 def segment(weights: Path, work: Path, box: Box, averaged: bool, half: bool) -> np.ndarray:
     """Objects of a box, integer [z, y, x]; it has even corners."""
-    volume = work / ('half.h5' if half else 'volume.h5')
+    volume, factor = (work / 'half.h5', 2) if half else (work / 'volume.h5', 1)
     request = requests.parse_request(REQUEST.format(volume=volume))
     request.use_ema = averaged
-    if not half:
-        with HeldOutBox(request, f'{volume}:labels', box) as held_out:
-            return held_out.segment(str(weights)).labels
-    request.inference_options.min_segment_size //= 8
-    box = Box(*(Xyz(*(n // 2 for n in xyz)) for xyz in (box.start, box.size)))
+    request.inference_options.min_segment_size //= factor**3
+    box = Box(*(Xyz(*(n // factor for n in xyz)) for xyz in (box.start, box.size)))
     with HeldOutBox(request, f'{volume}:labels', box) as held_out:
-        return held_out.segment(str(weights)).labels.repeat(2, 0).repeat(2, 1).repeat(2, 2)
+        labels = held_out.segment(str(weights)).labels
+    return labels.repeat(factor, 0).repeat(factor, 1).repeat(factor, 2)
 
 
 def score(

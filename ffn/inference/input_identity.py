@@ -166,7 +166,8 @@ def claim(
 ) -> None:
     """Makes a folder that of the results of a configuration and its inputs, or checks that it is.
 
-    A folder of an earlier version, which did not record all inputs, is from now on that of those that it lacks. Tells of inputs that have been written since, if their content is not known.
+    A folder of an earlier version, which did not record all inputs, is from now on that of those that it lacks. Tells of
+    inputs that have been written since, if their content is not known.
 
     Args:
       folder: created if it is missing.
