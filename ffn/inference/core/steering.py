@@ -10,17 +10,17 @@ from __future__ import annotations
 import collections
 import dataclasses
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from ffn.inference.core.canvas import Canvas, Extent, Interrupted
+from ffn.inference.core.canvas import Canvas, Interrupted
 from ffn.inference.core.growing import GrowingObject
 from ffn.inference.core.options import CanvasOptions
-from ffn.inference.core.protocols import Network
+from ffn.inference.core.protocols import Flood, Network
 from ffn.models.info import ModelInfo
-from ffn.utils.geometry import Position
+from ffn.utils.geometry import Extent, Position, around
 
 # Positions whose moves are looked at between two moments in which others may use the canvas.
 _AT_A_TIME = 100
@@ -108,17 +108,16 @@ class SteeredCanvas(Canvas):
         if self.grown is not grown:
             raise Interrupted('the object is gone')
 
-    def update_at(self, pos_zyx: Sequence[int]) -> np.ndarray:
+    def _update(self, pos: Position) -> Flood[np.ndarray]:
         """Makes one step of the network; see `Canvas.update_at`."""
-        z, y, x = pos_zyx
-        field = self._field((z, y, x))
+        field = self._field(pos)
         before, counted = np.count_nonzero(self._is_object(field)), self._counted
-        logits = super().update_at(pos_zyx)
+        logits = yield from super()._update(pos)
         if counted == self._counted:
             self.voxels += int(np.count_nonzero(self._is_object(field)) - before)
         else:  # meanwhile, thresholds or segments have changed
             self._count()
-        self.position = (z, y, x)
+        self.position = pos
         self._visits.append(self.position)
         return logits
 
@@ -185,8 +184,7 @@ class SteeredCanvas(Canvas):
 
     def _field(self, pos: Position) -> Extent:
         """What a step at a position predicts."""
-        z, y, x = (slice(p - r, p + r + 1) for p, r in zip(pos, self.view.reach_zyx, strict=True))
-        return z, y, x
+        return around(pos, self.view.reach_zyx)
 
     def _is_object(self, extent: Extent) -> np.ndarray:
         likely = self.seed[extent] >= self.options.segment_threshold
@@ -198,7 +196,7 @@ class SteeredCanvas(Canvas):
             self.voxels = int(np.count_nonzero(self._is_object(self.visited_extent())))
 
 
-class _SharedTime:
+class _SharedTime(Network):
     """A network that gives the lock of a canvas away while it computes."""
 
     def __init__(self, network: Network, canvas: SteeredCanvas):
