@@ -132,6 +132,7 @@ class Skeletons:
         numbers, ids = compact(around.inside)
         parts = np.asarray(cc3d.connected_components(numbers, connectivity=26))
         ends = self._passages(numbers, parts, block)
+        fine = self.pyramid.open(0)
         found: dict[int, list[tuple[np.ndarray, ...]]] = {}
         for part, box in enumerate(cc3d.statistics(parts)['bounding_boxes']):
             if part == 0:
@@ -146,7 +147,7 @@ class Skeletons:
             end = ends.get(part, np.zeros((0, 3), int)) - start
             zyx, edges, radius = self._lines(mask, radii, end)
             zyx = zyx + start
-            xyz = self._inside(zyx + np.array(read.start.zyx), label)
+            xyz = self._inside(zyx + np.array(read.start.zyx), label, fine)
             found.setdefault(label, []).append((xyz, radius, edges))
         return {label: _pack(lines) for label, lines in found.items()}
 
@@ -178,8 +179,8 @@ class Skeletons:
                 found.setdefault(int(parts[tuple(at)]), []).append(tuple(at))
         return {part: np.unique(np.array(places), axis=0) for part, places in found.items()}
 
-    def _inside(self, zyx: np.ndarray, label: int) -> np.ndarray:
-        """Finds a voxel of full resolution in each voxel of the scale that has the label: int64 [n, 3] x, y, z.
+    def _inside(self, zyx: np.ndarray, label: int, volume: Any) -> np.ndarray:
+        """Finds a voxel of the full resolution in each voxel of the scale that has the label: int64 [n, 3] x, y, z.
 
         Where there is none, as in a cavity, it is the one in the middle.
         """
@@ -192,7 +193,7 @@ class Skeletons:
             return found[:, ::-1]
         steps = np.array(list(np.ndindex(*factors)))
         steps = steps[np.argsort(np.linalg.norm(steps - (factors - 1) / 2, axis=1), kind='stable')]
-        volume, box = self.pyramid.open(0), self.pyramid.scales[0].box
+        box = self.pyramid.scales[0].box
         cells, cell = unique_rows(zyx // np.array(_PART.zyx))
         for place, rows in zip(cells, groups(cell), strict=True):
             near = zyx[rows]
