@@ -43,6 +43,14 @@ def run(command: Partitions) -> None:
     for value, count in zip(values, counts, strict=True):
         logging.info('partition %3d: %12d voxels', value, count)
     of_objects = counts[~np.isin(values, (BACKGROUND, EXCLUDED))].sum()
+    if not of_objects:
+        logging.warning(
+            'no voxel of an object can be trained on, so a network would learn background alone: all objects are '
+            'smaller than min_size (%d voxels) or nearer to the faces of the volume than lom_radius (x,y,z: %s)',
+            command.config.min_size,
+            ','.join(map(str, command.config.lom_radius)),
+        )
+        return
     logging.info(
         '%d voxels of objects can be trained on: a network is usually trained until it has seen as many '
         'fields of view',

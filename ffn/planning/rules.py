@@ -104,7 +104,7 @@ def make_plan(measured: Measurements, memory_gib: float, has_gpu: bool, batch_si
             'as many fields of view as there are labelled voxels; training may be stopped and extended',
         )
     )
-    return Plan(tuple(choices), tuple(_warnings(measured, network, size)))
+    return Plan(tuple(choices), tuple(_warnings(measured, network, size, min_size)))
 
 
 @dataclass(frozen=True)
@@ -295,7 +295,10 @@ def _augmentation(size: tuple[float, float, float] | None, sections: bool) -> di
 
 
 def _warnings(
-    measured: Measurements, network: _Network, size: tuple[float, float, float] | None
+    measured: Measurements,
+    network: _Network,
+    size: tuple[float, float, float] | None,
+    min_size: int,
 ) -> Iterator[str]:
     if size is None:
         yield (
@@ -322,6 +325,11 @@ def _warnings(
         yield (
             f'{shape.z} sections are few: the field of view has {network.fov.z} of them, less than voxels of this '
             f'size deserve, and {centres[2]} of {shape.z} sections can be the centre of a training patch'
+        )
+    if measured.sizes.max() < min_size:
+        yield (
+            f'no object has as many as {min_size} voxels (min_size), so a network would learn background alone; if they '
+            'are whole, choose a lower min_size'
         )
     share = float(measured.sizes[-1]) / measured.labelled
     if share > 0.5:

@@ -219,6 +219,9 @@ def test_what_is_doubtful_is_told(tmp_path):
     assert any('of 20 sections can be the centre' in line for line in few)
     none = warnings(image[:, :30], halves[:, :30], resolution=(8, 8, 8))
     assert any('30 voxels along y, and a training patch 57: no patch fits' in n for n in none)
+    dust = np.zeros_like(labels)
+    dust[60, 60, 40:43] = 7
+    assert any('no object has as many as 50 voxels' in n for n in warnings(image, dust))
     tissue = np.full(image.shape, 255, np.uint8)
     tissue[:, ::10] = 32  # membranes in many pieces
     kinds = warnings(image, tissue, resolution=(8, 8, 8))

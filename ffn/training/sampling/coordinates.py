@@ -14,7 +14,7 @@ from absl import logging
 from tqdm import tqdm
 
 from ffn.training.sampling.coordinate_records import CenterRecords
-from ffn.training.sampling.partition_config import EXCLUDED
+from ffn.training.sampling.partition_config import BACKGROUND, EXCLUDED
 from ffn.training.sampling.partitions import count_values
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
@@ -90,6 +90,8 @@ def build_coordinates(
                 with open(path, 'wb') as file:
                     write_gzip(file, _chunks(part, candidates, bar))
     _warn_of_other_shards(names)
+    if list(sizes) == [BACKGROUND]:
+        logging.warning('all coordinates are of background, so a network would learn nothing else')
     logging.info(
         '%d records, %d of each of %d partitions; --seed=%d makes the same again',
         len(sampled),

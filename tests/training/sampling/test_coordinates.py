@@ -157,6 +157,13 @@ def test_more_records_than_a_chunk(tmp_path, monkeypatch, partitions):
     )
 
 
+def test_coordinates_of_background_alone_are_told(tmp_path, partitions, caplog):
+    for values, told in ((partitions, False), (np.where(partitions == 255, 255, 0), True)):
+        spec = partition_file(tmp_path, 'p', values.astype('u1'))
+        build_coordinates({'train': spec}, f'{tmp_path}/c', Zyx(1, 2, 3), quiet=True)
+        assert ('all coordinates are of background' in caplog.text) == told
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 1000), st.integers(4, 900))
 def test_max_coordinates_keeps_frequencies_equal(seed, most):
