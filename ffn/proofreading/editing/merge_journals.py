@@ -3,12 +3,14 @@
 The edits of both are put in the order of time, those that are in both once. Later ones count, as within a journal.
 An edit contradicts the other journal if it held in its own and no longer does in the whole: its segments are not
 joined, its parts not apart, its object not the one that was done. An object that is not the one that was done is open
-again, and so is one of which both have cut a segment.
+again, and so is one of which both have cut a segment. An edit that is in both journals is no matter of dispute: what
+one of them has changed or undone of it since counts.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -56,28 +58,21 @@ def combine(joined: Joined, first: Journal, second: Journal, prefer: str = '') -
       joined: segments that were joined before any edit, see `ffn.proofreading.editing.objects`.
       first: one journal.
       second: the other.
-      prefer: 'first' or 'second': its edits come last, so that they count, and those of the other that they contradict
-        nevertheless are undone, such as splits of segments that both have cut. '': the order of time.
+      prefer: 'first' or 'second': its edits keep their order and those that only the other has come as early as they
+        can, so that its own count; what it contradicts nevertheless is undone, such as splits of segments that both
+        have cut. '': the order of time.
 
     Raises:
       UserError: they are about different segmentations, or common edits are in different orders.
     """
     _check_same_base(first, second)
     before, edits = Beginning.of(joined), _by_time(first.edits, second.edits)
-    conflicts = {one.edit.number: one for one in _cut_by_both(first, second)}
-    cut_twice = cut_segments(one.edit for one in conflicts.values())
     if prefer:
-        cut_twice = set()
-        winner, loser = (first, second) if prefer == 'first' else (second, first)
-        edits = _overrule(edits, loser, [one.edit for one in conflicts.values()])
-        found = _contradictions(before, edits, first, second)
-        its = [one.edit for one in found.values() if one.first == (prefer == 'first')]
-        undone = _in_the_way(before, edits, winner, loser, its)
-        edits = _overrule(edits, loser, undone)
-        conflicts = {**found, **conflicts}
-        for edit in undone:
-            text = 'is undone, as it does not go with what the other says'
-            conflicts.setdefault(edit.number, Conflict(edit, prefer == 'second', text))
+        edits, conflicts = _overrule(before, first, second, prefer == 'first')
+        cut_twice = set[int]()
+    else:
+        conflicts = {one.edit.number: one for one in _cut_by_both(edits, first, second)}
+        cut_twice = cut_segments(one.edit for one in conflicts.values())
     found, whole = _contradictions(before, edits, first, second), replay(before, edits)
     changed = [
         edit
@@ -86,7 +81,7 @@ def combine(joined: Joined, first: Journal, second: Journal, prefer: str = '') -
         and (edit.number in found or not cut_twice.isdisjoint(whole.members(*segments_of(edit))))
     ]
     return Combined(
-        Journal(first.base, (*edits, *_undo(edits, changed))),
+        Journal(first.base, tuple(_without(edits, changed))),
         tuple({**found, **conflicts}.values()),
     )
 
@@ -142,24 +137,59 @@ def _by_time(first: Sequence[Edit], second: Sequence[Edit]) -> list[Edit]:
     return found + a[::-1] + b[::-1]
 
 
-def _overrule(edits: Sequence[Edit], loser: Journal, some: Sequence[Edit]) -> list[Edit]:
-    """Puts the loser's edits first, undoes some of them, and then goes on with the edits that it lacks."""
-    its = {edit.number for edit in loser.edits}
-    own = [edit for edit in edits if edit.number in its]
-    undone = _undo(edits, [edit for edit in some if edit.number in its])
-    return own + undone + [edit for edit in edits if edit.number not in its]
+def _overrule(
+    before: Beginning, first: Journal, second: Journal, first_wins: bool
+) -> tuple[list[Edit], dict[str, Conflict]]:
+    """The edits of both, with those of one undone that the other contradicts; and what they contradict each other in."""
+    winner, loser = (first, second) if first_wins else (second, first)
+    edits = _as_early_as_possible(loser.edits, winner.edits)
+    cut_by_both = {one.edit.number: one for one in _cut_by_both(edits, first, second)}
+    cuts = [one.edit for one in cut_by_both.values() if one.first != first_wins]
+    edits = _without(edits, cuts)
+    found = _contradictions(before, edits, first, second)
+    its = [one.edit for one in found.values() if one.first == first_wins]
+    undone = _in_the_way(before, edits, winner, loser, its)
+    conflicts = {**found, **cut_by_both}
+    for edit in undone:
+        text = 'is undone, as it does not go with what the other says'
+        conflicts.setdefault(edit.number, Conflict(edit, not first_wins, text))
+    return _without(edits, undone), conflicts
 
 
-def _undo(edits: Sequence[Edit], some: Sequence[Edit]) -> list[Edit]:
-    """Undoes some of the edits, unless that is among them already."""
-    there = {edit.number for edit in edits}
-    # The same number whenever the same journals are combined.
-    numbers = {edit.number: f'{int(edit.number, 16) ^ (2**128 - 1):032x}' for edit in some}
-    return [
-        Edit(number, edits[-1].time, Undo(of))
-        for of, number in numbers.items()
-        if number not in there
-    ]
+def _as_early_as_possible(some: Sequence[Edit], others: Sequence[Edit]) -> list[Edit]:
+    """The edits of two journals in the order of each; those that only the first has do not wait for any of the second."""
+    there = {edit.number for edit in others}
+    last = ''  # edit of both, by its number, which those of the first follow
+    following: dict[str, list[Edit]] = {last: []}
+    for edit in some:
+        if edit.number in there:
+            last = edit.number
+            following[last] = []
+        else:
+            following[last].append(edit)
+    found = following['']
+    for edit in others:
+        found += [edit, *following.get(edit.number, ())]
+    return found
+
+
+def _without(edits: Sequence[Edit], some: Sequence[Edit]) -> list[Edit]:
+    """Undoes some of the edits, each at once."""
+    there, undone = {edit.number for edit in edits}, {edit.number for edit in some}
+    found = []
+    for edit in edits:
+        found.append(edit)
+        if edit.number in undone:
+            # The same whenever the same journals are combined; another one if someone has taken back that undo.
+            number = _next_number(edit.number)
+            while number in there:
+                number = _next_number(number)
+            found.append(Edit(number, edit.time, Undo(edit.number)))
+    return found
+
+
+def _next_number(number: str) -> str:
+    return hashlib.sha256(number.encode()).hexdigest()[:32]
 
 
 def _in_the_way(
@@ -187,7 +217,7 @@ def _in_the_way(
     candidates = by_zone(filter(may_be, loser.edits), zones)
     there, needed = by_zone(edits, zones), set[str]()
     for zone, these in by_zone(contradicted, zones).items():
-        found, among = candidates.get(zone, []), (before, there[zone], loser, these, alone)
+        found, among = candidates.get(zone, []), (before, there[zone], these, alone)
         least = _count_contradicted(*among, found)
         for edit in tuple(found):
             fewer = [one for one in found if one is not edit]
@@ -200,13 +230,12 @@ def _in_the_way(
 def _count_contradicted(
     before: Beginning,
     edits: Sequence[Edit],
-    loser: Journal,
     contradicted: Sequence[Edit],
     alone: Objects,
     undone: Sequence[Edit],
 ) -> int:
     """How many of the winner's edits do not hold, if some of the loser's are undone."""
-    whole = replay(before, _overrule(edits, loser, undone))
+    whole = replay(before, _without(edits, undone))
     return sum(bool(_contradicted(edit, alone, whole)) for edit in contradicted)
 
 
@@ -214,37 +243,49 @@ def _contradictions(
     before: Beginning, edits: Sequence[Edit], first: Journal, second: Journal
 ) -> dict[str, Conflict]:
     """Edits of either journal that do not hold in the whole, by their numbers."""
-    whole, found = replay(before, edits), {}
-    for journal, other, is_first in ((first, second, True), (second, first, False)):
-        alone, common = replay(before, journal.edits), {edit.number for edit in other.edits}
+    whole, alone = replay(before, edits), [replay(before, one.edits) for one in (first, second)]
+    numbers = [{edit.number for edit in one.edits} for one in (first, second)]
+    found = {}
+    for side, journal in enumerate((first, second)):
         for edit in active_edits(journal.edits):
-            text = '' if edit.number in common else _contradicted(edit, alone, whole)
-            if text:
-                found[edit.number] = Conflict(edit, is_first, text)
+            common = edit.number in numbers[1 - side]
+            text = '' if common else _contradicted(edit, alone[side], whole)
+            if text := text or _marked_by_none(edit, alone, whole):
+                found[edit.number] = Conflict(edit, side == 0, text)
     return found
 
 
-def _cut_by_both(first: Journal, second: Journal) -> list[Conflict]:
-    """Splits that cut a segment that the other journal has cut as well."""
-    splits = [
-        {e.number: e for e in active_edits(one.edits) if isinstance(e.what, Split)}
-        for one in (first, second)
+def _cut_by_both(edits: Sequence[Edit], first: Journal, second: Journal) -> list[Conflict]:
+    """Splits that count in one journal and in the whole, and cut a segment that one of the other journal cuts likewise."""
+    counting = {edit.number for edit in active_edits(edits)}
+    both = [{edit.number: edit for edit in active_edits(one.edits)} for one in (first, second)]
+    of_one = [
+        [
+            (e, {cut.of for cut in e.what.cuts})
+            for n, e in both[side].items()
+            if isinstance(e.what, Split) and n in counting and n not in both[1 - side]
+        ]
+        for side in (0, 1)
     ]
-    found = []
-    for side in (0, 1):
-        other = {
-            cut.of
-            for number, edit in splits[1 - side].items()
-            if number not in splits[side] and isinstance(edit.what, Split)
-            for cut in edit.what.cuts
-        }
-        for number, edit in splits[side].items():
-            if number in splits[1 - side] or not isinstance(edit.what, Split):
-                continue
-            both = sorted(other & {cut.of for cut in edit.what.cuts})
-            if both:
-                found.append(Conflict(edit, side == 0, f'both have cut segment {both[0]}'))
-    return found
+    twice = set[int].intersection(*({i for _, cut in some for i in cut} for some in of_one))
+    return [
+        Conflict(edit, side == 0, f'both have cut segment {min(cut & twice)}')
+        for side, some in enumerate(of_one)
+        for edit, cut in some
+        if cut & twice
+    ]
+
+
+def _marked_by_none(edit: Edit, alone: Sequence[Objects], whole: Objects) -> str:
+    """Tells that an edit has an object done in the whole that it has not in either journal; '' otherwise."""
+    if edit.number not in whole.done:
+        return ''
+    segment = whole.done[edit.number].id
+    if any(
+        edit.number in one.done and one.members(segment) == whole.members(segment) for one in alone
+    ):
+        return ''
+    return f'the object of {segment} was marked as done, and is another one in the whole'
 
 
 def _contradicted(edit: Edit, alone: Objects, whole: Objects) -> str:

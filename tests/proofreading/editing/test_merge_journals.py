@@ -113,6 +113,22 @@ def test_both_have_cut_a_segment(tmp_path):
     assert {load_mask(path).box.start.x for path in (tmp_path / 'both').iterdir()} == {3, 4}
 
 
+def test_a_cut_that_was_undone_is_no_conflict_again():
+    """What is done of it since stays so, also where the other goes on."""
+    splits = {n: split([8], [n], [Cut(8, n, 'm.npz')]) for n in (100, 200, 300)}
+    second = [(4, 6, splits[200])]
+    settled = combined([(3, 5, splits[100])], second, 'first', shared=()).journal
+    went_on = Journal(BASE, (*settled.edits, edit(5, done(8), 20)))
+    since = combined([*second, (6, 30, merge(1, 2))], [], shared=()).journal
+    for prefer in ('', 'first', 'second'):
+        found = combine({}, went_on, since, prefer)
+        assert not found.conflicts
+        assert list(replay({}, found.journal.edits).done) == [number(5)]
+    cut_anew = Journal(BASE, (*since.edits, edit(7, splits[300], 40)))
+    told = {int(one.edit.number, 16) for one in combine({}, went_on, cut_anew).conflicts}
+    assert told == {3, 5, 7}
+
+
 @pytest.mark.parametrize('prefer', ['', 'first', 'second'])
 def test_an_object_of_a_part_that_both_have_cut_is_open(prefer):
     """The first journal goes on with its part, and has the rest done as well."""
@@ -159,6 +175,51 @@ def test_what_connects_again_what_the_preferred_one_has_split():
     objects = replay({}, found.journal.edits)
     assert [objects.members(i) for i in (1, 2)] == [{1, 7}, {2, 9}]
     assert {int(one.edit.number, 16) for one in found.conflicts} == {5, 6}
+
+
+@pytest.mark.parametrize(
+    ('first', 'second'),
+    [
+        # Split and merged again by one; meanwhile split by the other.
+        ([(3, 5, split([1], [2])), (4, 20, merge(1, 2))], [(6, 10, split([1], [2]))]),
+        # Done by one, at a time when it is another object in the whole.
+        ([(3, 20, merge(1, 3))], [(6, 10, done(1))]),
+        ([(3, 5, split([1], [2])), (4, 40, undo(3))], [(6, 10, merge(3, 2)), (7, 30, done(1))]),
+    ],
+)
+@pytest.mark.parametrize('prefer', ['', 'first', 'second'])
+def test_what_was_joined_is_joined_again_with_what_came_since(first, second, prefer):
+    both = combined(first, second, prefer).journal
+    went_on = Journal(BASE, (*both.edits, edit(8, merge(5, 6), 50)))
+    for edits in (first, second):
+        since = combined([*edits, (9, 60, done(7))], []).journal
+        for chosen in ('', 'first', 'second'):
+            again = combine({}, went_on, since, chosen)
+            assert not again.conflicts
+            objects, expected = (replay({}, one.edits) for one in (again.journal, went_on))
+            assert objects.equivalences() == expected.equivalences()
+            assert objects.done == {**expected.done, number(9): done(7).place}
+            for one in (went_on, since):
+                assert combine({}, again.journal, one).journal == again.journal
+
+
+def test_what_joining_has_undone_is_taken_back():
+    """The one who was overruled goes on, and is preferred."""
+    first, second = [(3, 10, merge(3, 4))], [(5, 20, done(3))]
+    both = combined(first, second, 'second').journal
+    assert not replay({}, both.edits).are_one(3, 4)
+    went_on = combined([*first, (6, 30, done(4))], []).journal
+    for _ in range(2):
+        both = combine({}, went_on, both, 'first').journal
+        objects = replay({}, both.edits)
+        assert objects.are_one(3, 4)
+        assert list(objects.done) == [number(6)]
+
+
+def test_what_its_own_marker_has_changed_is_not_done_again():
+    found = combined([(3, 10, done(3)), (4, 11, merge(3, 4))], [(5, 20, done(4))], 'second')
+    assert list(replay({}, found.journal.edits).done) == [number(5)]
+    assert {int(one.edit.number, 16) for one in found.conflicts} == {3, 4, 5}
 
 
 def test_journals_that_do_not_belong_together():
