@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import collections
 import itertools
 import math
-import threading
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ffn.utils.geometry import Box, Xyz
+from ffn.utils.kept import Kept
 from ffn.utils.npz import memory
 
 # Ids of the i-th of several subvolumes are offset by i times this.
@@ -44,7 +43,7 @@ class JoinedResults:
         self.boxes = [box.relative_to(start) for box in boxes]
         self.shape = tuple(self.box.size.zyx)
         self._index = _Index(self.boxes)
-        self._kept = _Kept(read, len(boxes))
+        self._kept = Kept[int, np.ndarray](read, lambda one: one.nbytes, _KEPT_BYTES, _LEAST_KEPT)
 
     def __getitem__(self, index: tuple[slice, slice, slice]) -> np.ndarray:
         wanted = Box.from_zyx([s.start for s in index], [s.stop - s.start for s in index])
@@ -77,33 +76,6 @@ class _Index:
         rows = slice(*np.searchsorted(z, (box.start.z - self._depth + 1, box.end.z)))
         near = (self._start[rows] < box.end) & (self._end[rows] > box.start)
         return sorted(self._order[rows][near.all(axis=1)].tolist())
-
-
-class _Kept:
-    """Results that were used last; threads that want the same one wait for the first."""
-
-    def __init__(self, read: Callable[[int], np.ndarray], count: int):
-        self._read = read
-        self._reading = [threading.Lock() for _ in range(count)]
-        self._changing = threading.Lock()
-        self._kept: collections.OrderedDict[int, np.ndarray] = collections.OrderedDict()
-
-    def get(self, number: int) -> np.ndarray:
-        """Returns a result, which is read unless it is kept."""
-        with self._reading[number]:
-            with self._changing:
-                if number in self._kept:
-                    self._kept.move_to_end(number)
-                    return self._kept[number]
-            labels = self._read(number)
-            with self._changing:
-                self._kept[number] = labels
-                while len(self._kept) > _LEAST_KEPT and self._bytes() > _KEPT_BYTES:
-                    self._kept.popitem(last=False)
-        return labels
-
-    def _bytes(self) -> int:
-        return sum(labels.nbytes for labels in self._kept.values())
 
 
 def count_uncovered(box: Box, boxes: Sequence[Box]) -> int:

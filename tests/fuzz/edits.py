@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ffn.proofreading.editing.cut_masks import PartMask, load_mask, save_mask
+from ffn.proofreading.editing import cut_masks
+from ffn.proofreading.editing.cut_masks import PartMask, save_mask
 from ffn.proofreading.editing.edits import Cut, Edit, Item
 from ffn.proofreading.editing.journal import Base, Journal, _crc, read_journal, write_journal
 from ffn.proofreading.editing.merge_table import read_merge_table
@@ -63,11 +64,10 @@ def _write_mask(folder: Path) -> None:
 
 
 def _read_mask(folder: Path) -> Any:
-    load_mask.cache_clear()
     # The name stays, whatever becomes of the file: an edit names it.
     _write_mask(folder / 'again')
     (name,) = (path.name for path in (folder / 'again').iterdir())
-    return load_mask(folder / name)
+    return cut_masks._read_mask(folder / name)  # which is not one that is kept
 
 
 def _write_queue(folder: Path) -> None:

@@ -18,6 +18,7 @@ from ffn.proofreading.editing.edits import Cut
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError, damage_told
 from ffn.utils.geometry import Box, Xyz
+from ffn.utils.kept import Kept
 from ffn.utils.npz import read_npz, write_compressed
 from ffn.volumes.volume import Volume
 
@@ -35,6 +36,10 @@ class PartMask:
 
     box: Box
     voxels: np.ndarray
+
+    def bytes(self) -> int:
+        """How much memory it takes."""
+        return self.voxels.nbytes
 
 
 def masks_folder(journal: str | Path) -> Path:
@@ -71,13 +76,16 @@ def save_mask(folder: Path, mask: PartMask) -> str:
     return name
 
 
-@functools.lru_cache(maxsize=256)
 def load_mask(path: Path) -> PartMask:
-    """Reads a mask.
+    """Reads a mask, unless it is among those that were used last.
 
     Raises:
       UserError: it is missing or damaged, or not the one that its name says.
     """
+    return _masks.get(path)
+
+
+def _read_mask(path: Path) -> PartMask:
     members = read_npz(path, ('box', 'bits'), ())
     with damage_told(path, _ADVICE):
         box, bits = members['box'], members['bits']
@@ -91,6 +99,9 @@ def load_mask(path: Path) -> PartMask:
         found = Box(Xyz(*start), Xyz(*size))
         voxels = np.unpackbits(bits, count=size[0] * size[1] * size[2]).astype(bool)
         return PartMask(found, voxels.reshape(found.size.zyx))
+
+
+_masks = Kept(_read_mask, PartMask.bytes)
 
 
 @functools.cache

@@ -6,13 +6,14 @@ between both sides, it may be either's.
 
 from __future__ import annotations
 
-import functools
+import operator
 from pathlib import Path
 
 import numpy as np
 
 from ffn.proofreading.editing.cut_masks import CutLabels, PartMask, load_mask
 from ffn.utils.geometry import Box, Xyz
+from ffn.utils.kept import Kept
 from ffn.volumes.volume import Volume
 
 
@@ -34,8 +35,9 @@ def read_coarse(labels: CutLabels, volume: Volume, box: Box, factors: Xyz) -> np
     if factors == Xyz(1, 1, 1):
         return labels.read(volume, box)
     read = labels.with_cuts(()).read(volume, box)
-    for cut in labels.cuts:
-        mask = _coarse_mask(labels.folder / cut.mask, factors)
+    start, size = (Xyz(*map(operator.mul, one, factors)) for one in (box.start, box.size))
+    for cut in labels.near(Box(start, size)):
+        mask = _coarse.get((labels.folder / cut.mask, factors))
         if (part := mask.box.intersection(box)) is not None:
             there = read[part.relative_to(box.start).slices_zyx]
             voxels = mask.voxels[part.relative_to(mask.box.start).slices_zyx]
@@ -43,9 +45,9 @@ def read_coarse(labels: CutLabels, volume: Volume, box: Box, factors: Xyz) -> np
     return read
 
 
-@functools.lru_cache(maxsize=4096)
-def _coarse_mask(path: Path, factors: Xyz) -> PartMask:
+def _make_coarse(of: tuple[Path, Xyz]) -> PartMask:
     """All coarse voxels in which there is a voxel of the part."""
+    path, factors = of
     mask = load_mask(path)
     voxels, start = mask.voxels, []
     for axis, (first, factor) in enumerate(zip(mask.box.start.zyx, factors.zyx, strict=True)):
@@ -54,3 +56,6 @@ def _coarse_mask(path: Path, factors: Xyz) -> PartMask:
         voxels = np.logical_or.reduceat(voxels, begins, axis=axis)
         start.append(int(coarse[0]))
     return PartMask(Box.from_zyx(start, voxels.shape), voxels)
+
+
+_coarse = Kept(_make_coarse, PartMask.bytes)

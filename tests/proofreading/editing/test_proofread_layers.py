@@ -8,7 +8,9 @@ import pytest
 pytest.importorskip('neuroglancer')
 import neuroglancer
 
+from ffn.proofreading.editing import cut_masks, cut_scales
 from ffn.proofreading.editing.cut_masks import CutLabels, PartMask, save_mask
+from ffn.proofreading.editing.cut_scales import read_coarse
 from ffn.proofreading.editing.edits import Cut
 from ffn.proofreading.editing.objects import Objects
 from ffn.proofreading.editing.proofread_layers import ProofreadLayers
@@ -70,6 +72,31 @@ def test_distant_views_show_coarser_scales_with_what_was_cut(tmp_path):
     assert np.unique(far[4:]).tolist() == [5]
     assert far[0].T.tolist() == [[3, 3, PART, PART, PART]] * 6
     assert not told
+
+
+@pytest.mark.parametrize('count', [3, 300])
+def test_coarse_views_read_only_the_masks_that_are_near(tmp_path, monkeypatch, count):
+    """However many there are, and however many of them are kept in memory."""
+    monkeypatch.setattr(cut_masks._masks, '_most_bytes', 0)
+    size = Xyz(2, 1, 3)
+    names = [
+        save_mask(tmp_path, PartMask(Box(Xyz(8 + 4 * n, 5, 3), size), np.ones(size.zyx, bool)))
+        for n in range(count)
+    ]
+    cuts = CutLabels(tmp_path, tuple(Cut(3, PART + n, name) for n, name in enumerate(names)))
+    factors = Xyz(4, 4, 2)
+    coarse = Volume('coarse', np.full((4, 3, count + 4), 3, np.uint64), {})
+    whole = read_coarse(cuts, coarse, coarse.box, factors)
+    expected = np.full(coarse.box.size.zyx, 3, np.uint64)
+    expected[1:3, 1, 2 : count + 2] = PART + np.arange(count)
+    np.testing.assert_array_equal(whole, expected)
+    used, get = [], cut_scales._coarse.get
+    monkeypatch.setattr(cut_scales._coarse, 'get', lambda of: used.append(of) or get(of))
+    monkeypatch.setattr(cut_masks, 'read_npz', None)
+    for part in (Box(Xyz(1, 1, 1), Xyz(2, 1, 2)), Box(Xyz(2, 0, 0), Xyz(1, 3, 4))):
+        found = read_coarse(cuts, coarse, part, factors)
+        np.testing.assert_array_equal(found, expected[part.slices_zyx])
+    assert {path.name for path, _ in used} == {names[0]}
 
 
 def test_what_is_not_shown_is_told(tmp_path):
