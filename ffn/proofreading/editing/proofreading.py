@@ -31,7 +31,7 @@ from ffn.proofreading.editing.queue import (
     times_skipped,
     was_joined,
 )
-from ffn.proofreading.editing.same_segmentation import segment_at
+from ffn.proofreading.editing.same_segmentation import are_around, segment_at
 from ffn.proofreading.editing.split import MAX_VOXELS, SplitInput, split_between, split_object
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz
@@ -197,17 +197,24 @@ class Proofreading:
         return self._add(Undo(open_undos[last]))
 
     def _check_fits(self, item: Item) -> None:
-        """Refuses a place whose ids are none of the objects there, now or before any edit."""
+        """Refuses a place whose ids are none of the objects there, now or before any edit, and do not lie around it."""
         there = segment_at(self.volume, item.point) if item.ids else 0
         objects = self.objects, Objects(self._before)
         segments = {there, self.labels.at(self.volume, item.point) if there else 0}
         if there is None or (
-            there and all(segments.isdisjoint(one.members(i)) for one in objects for i in item.ids)
+            there
+            and all(segments.isdisjoint(one.members(i)) for one in objects for i in item.ids)
+            and not self._are_around(item)
         ):
             raise UserError(
                 f'the queue asks about {"-".join(map(str, item.ids))} at {item.point}, where '
                 f'{there or "no voxel"} is: it does not fit; run ffn queue again (k skips the place)'
             )
+
+    def _are_around(self, item: Item) -> bool:
+        """Whether a place lies between the two segments that it is about, as one that was filled does."""
+        pair = self._evidence.get((item.ids[0], item.ids[-1]))
+        return pair is not None and are_around(self.volume, item.point, pair)
 
     def _put_right(self, item: Item) -> str:
         a, b = item.ids

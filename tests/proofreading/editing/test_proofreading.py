@@ -43,7 +43,11 @@ def volume():
 def opened(tmp_path):
     with open_journal(tmp_path / 'j.jsonl', Base('labels')) as journal:
         clock = itertools.count(0, 2).__next__
-        yield lambda queue=(): Proofreading(volume(), TABLE, journal, queue, clock=clock)
+
+        def session(queue=(), labels=None):
+            return Proofreading(labels or volume(), TABLE, journal, queue, clock=clock)
+
+        yield session
 
 
 def objects(session):
@@ -180,6 +184,7 @@ def test_what_was_settled_by_hand_is_not_asked_in_the_next_session(opened):
     ('item', 'words'),
     [
         (Item('pair', (2, 4), PLACES[3]), 'asks about 2-4 at x,y,z 20,9,4, where 3 is'),
+        (Item('pair', (2, 3), PLACES[4]), 'asks about 2-3 at x,y,z 5,15,4, where 4 is'),
         (Item('orphan', (3,), Xyz(0, 0, 99)), 'where no voxel is'),
     ],
 )
@@ -191,7 +196,17 @@ def test_a_place_of_another_segmentation_is_not_judged(opened, item, words):
     assert objects(session) == [1, 1, 3, 4]
     assert session.progress.judged == 0
     session.answer('skip')
-    assert session.item == QUEUE[0]
+    assert session.item == next(one for one in QUEUE if one.item.key != item.key)
+
+
+def test_a_place_that_a_third_segment_fills_fits(opened):
+    """As `ffn fill` gives what is between two to the one that is nearest."""
+    filled = volume()
+    filled.read(filled.box)[:, 6, 25:34] = 4
+    session = opened(QUEUE, filled)
+    assert session.segment_at(QUEUE[0].item.point) == 4
+    session.answer('wrong')
+    assert objects(session) == [1, 1, 1, 4]
 
 
 def test_a_place_in_another_segment_of_the_object_fits(opened):

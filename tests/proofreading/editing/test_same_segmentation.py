@@ -10,6 +10,8 @@ from ffn.volumes.opened_array import MADE_FROM
 from ffn.volumes.provenance import claim
 
 BIG = 2**63 + 11
+# Two that touch, and what is between these and a third one.
+PAIRS = f'7,{BIG},0,19,3,4,1', f'9,{BIG},1.5,25,7,4,1', '7,9,1.5,8,7,4,0'
 
 
 @pytest.fixture
@@ -19,14 +21,17 @@ def proofread(tmp_path, monkeypatch):
     labels[2:7, 1:6, 1:20], labels[2:7, 1:6, 20:39], labels[2:7, 8:16] = 7, BIG, 9
     monkeypatch.chdir(tmp_path)
 
-    def make(made_from, ids=(7, BIG), places=('0,19,3,4,1', '2,8,7,4,0', '0,25,3,4,0')):
+    def make(made_from, others=(), pairs=PAIRS, filled=True):
+        there = labels.copy()
+        for old, new in others:
+            there[labels == old] = new
+        if filled:  # by a segment that is near
+            there[4, 6:8, 5:12] = 33
         with h5py.File('v.h5', 'w') as file:
-            file['labels'] = labels
+            file['labels'] = there
             if made_from:
                 file['labels'].attrs[MADE_FROM] = made_from
-        # Touching in the middle; apart, so that the place is in neither; in the second one.
-        rows = [f'{ids[0]},{ids[1]},{at}' for at in places]
-        (tmp_path / 'm.csv').write_text('\n'.join(['id_a,id_b,distance,x,y,z,accepted', *rows]))
+        (tmp_path / 'm.csv').write_text('\n'.join(['id_a,id_b,distance,x,y,z,accepted', *pairs]))
         return ProofreadVolume('v.h5:labels', 'm.csv')
 
     return make
@@ -34,29 +39,40 @@ def proofread(tmp_path, monkeypatch):
 
 def test_merges_of_another_segmentation_are_refused(proofread, tmp_path, caplog):
     claim(tmp_path, {'init_segmentation_made_from': 'abc'})
-    assert proofread('abc', (7, 9)).base.made_from == 'abc'
+    assert proofread('abc', [(9, 5)]).base.made_from == 'abc'
     refused = pytest.raises(
         UserError, match=r'm\.csv is about another .*made from abc, and not from abd'
     )
-    with refused:
-        _ = proofread('abd', (7, 9)).base
-    with refused:
-        _ = proofread('abd', places=('2,8,7,4,0',)).base  # no segment is there
-    with refused:
-        _ = proofread('abd', places=()).base
+    # Other ids, of which one is another's; one that was joined with another; none; nothing that is known.
+    for others in ([(9, 7), (7, 9)], [(9, 7)], [(7, 0), (9, 0), (BIG, 0)]):
+        with refused:
+            _ = proofread('abd', others).base
+    for pairs in ((), ('7,9,1.5,80,7,4,0',)):
+        with refused:
+            _ = proofread('abd', pairs=pairs).base
     assert not caplog.text
     # A copy, as `ffn fill` makes one.
     assert proofread('abd').base.made_from == 'abd'
-    assert 'of the 3 places that were looked at, none' in caplog.text
+    assert 'around 3 of the 3 places that were looked at' in caplog.text
+
+
+def test_a_few_places_may_not_fit(proofread, tmp_path):
+    """Of 20, two: the nearest segments may be others than those of a pair."""
+    claim(tmp_path, {'init_segmentation_made_from': 'abc'})
+    far = '7,9,0,8,6,4,0'
+    assert proofread('abd', pairs=[*PAIRS * 6, far, far]).base.joined
+    with pytest.raises(UserError, match='another segmentation'):
+        _ = proofread('abd', pairs=[*PAIRS * 6, *[far] * 3][1:]).base
 
 
 @pytest.mark.parametrize(
-    ('ids', 'told'),
-    [((7, BIG), ''), ((7, 9), 'of 3 places that were looked at, 1 have other'), ((3, 9), '2 have')],
+    ('others', 'told'),
+    [([], ''), ([(9, 4)], 'around 2 of 3 places'), ([(7, 4), (BIG, 5)], 'around 3 of 3 places')],
 )
-def test_merges_that_do_not_fit_are_told(proofread, caplog, ids, told):
+@pytest.mark.parametrize('filled', [False, True])
+def test_merges_that_do_not_fit_are_told(proofread, caplog, others, told, filled):
     for made_from in ('', 'abc'):  # without a record beside the table
         caplog.clear()
-        assert proofread(made_from, ids).base.joined
+        assert proofread(made_from, others, filled=filled).base.joined
         assert told in caplog.text
         assert told or not caplog.text
