@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,9 @@ from ffn.proofreading.editing.journal import Journal
 from ffn.proofreading.editing.objects import Beginning, Objects, active_edits, replay
 from ffn.proofreading.editing.zones import by_zone, cut_segments, find_zones, segments_of
 from ffn.utils.errors import UserError
+
+# Edits that are tried at a time.
+_TOGETHER = 32
 
 Joined = Mapping[int, Collection[int]]
 
@@ -219,12 +222,20 @@ def _in_the_way(
     for zone, these in by_zone(contradicted, zones).items():
         found, among = candidates.get(zone, []), (before, there[zone], these, alone)
         least = _count_contradicted(*among, found)
-        for edit in tuple(found):
-            fewer = [one for one in found if one is not edit]
-            if _count_contradicted(*among, fewer) <= least:
+        for some in _together_and_singly(tuple(found)):
+            fewer = [one for one in found if one not in some]
+            if len(fewer) < len(found) and _count_contradicted(*among, fewer) <= least:
                 found = fewer
         needed.update(edit.number for edit in found)
     return [edit for edit in loser.edits if edit.number in needed]
+
+
+def _together_and_singly(edits: Sequence[Edit]) -> Iterator[Sequence[Edit]]:
+    """Some edits at a time, and then each of these: of many, few are in the way, or most."""
+    for start in range(0, len(edits), _TOGETHER):
+        some = edits[start : start + _TOGETHER]
+        yield some
+        yield from ((one,) for one in some)
 
 
 def _count_contradicted(

@@ -241,3 +241,13 @@ def test_edits_about_other_objects_are_not_replayed(monkeypatch):
     found = combined(first, second, 'first', shared)
     assert len(replay({}, found.journal.edits).done) == 100
     assert len(applied) < 10 * len(found.journal.edits)
+
+
+def test_edits_of_one_object_are_not_tried_one_by_one(monkeypatch):
+    """One of many joins again what the preferred journal has split."""
+    applied, apply = [], Objects.apply
+    monkeypatch.setattr(Objects, 'apply', lambda *given: applied.append(1) or apply(*given))
+    first = [(10 + n, 10, merge(1 + n % 2, 1000 + n)) for n in range(300)]
+    found = combined([*first, (5, 11, merge(2, 1000))], [(6, 5, split([1], [2]))], 'second')
+    assert {int(one.edit.number, 16) for one in found.conflicts} == {5, 6}
+    assert len(applied) < 50 * len(found.journal.edits)
