@@ -33,7 +33,7 @@ from tests.fuzz.run import (
 def main() -> int:
     """Returns the exit status: 1 if there is a defect."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument('--cases', type=int, default=2000, help='of all loaders together')
+    parser.add_argument('--cases', type=int, default=2000, help='of all loaders together; one of each at least')
     parser.add_argument('--seed', type=int, default=0, help='other seeds are other cases')
     parser.add_argument(
         '--loader', default='', help='regular expression for module: name, default all'
@@ -54,7 +54,7 @@ def main() -> int:
     tasks = []
     for number, (module, index, _) in enumerate(chosen):
         first, end = (args.cases * n // len(chosen) for n in (number, number + 1))
-        tasks.append(Task(module, index, args.seed, range(end - first)))
+        tasks.append(Task(module, index, args.seed, range(max(end - first, 1))))
     begin = time.monotonic()
     # Interleaved, as neighbours take about as long.
     parts = [slice(first, None, args.jobs) for first in range(args.jobs)]
