@@ -6,6 +6,7 @@ results of other settings are refused.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import shutil
@@ -19,6 +20,7 @@ from ffn.assembly.config import Assembly
 from ffn.assembly.masked import find_unmasked_subvolumes
 from ffn.assembly.overlaps import count_row, read_overlaps
 from ffn.assembly.reconcile import STATISTICS, Tables, again, reconcile
+from ffn.assembly.same_inputs import SameInputs
 from ffn.assembly.tiling import SubvolumeSet
 from ffn.assembly.write import CHANGED, write_block, write_hdf5
 from ffn.distributed.pool import Pool, run_stage
@@ -121,6 +123,9 @@ def count_overlaps(
 
     Returns:
       uint32 [subvolumes], checksums of their labels.
+
+    Raises:
+      UserError: subvolumes that are missing, damaged or were made from different inputs.
     """
     tiling = assembly.tiling
 
@@ -132,12 +137,18 @@ def count_overlaps(
             yield assembly.directory, tiling, assembly.overlaps, row, needed
 
     count, unlabelled, crcs = 0, 0, np.zeros(len(tiling), np.uint32)
-    for written, found, without in run_stage(
+    same = SameInputs(tiling)
+    stage = run_stage(
         pool, count_row, tasks(), len(present), 'overlaps', quiet, weight=lambda task: len(task[3])
-    ):
-        count += written
-        unlabelled += without
-        crcs[list(found)] = list(found.values())
+    )
+    with contextlib.closing(stage) as rows:
+        for row in rows:
+            count += row.written
+            unlabelled += row.unlabelled
+            crcs[list(row.crcs)] = list(row.crcs.values())
+            for place, inputs in row.inputs:
+                same.add(place, inputs)
+    same.tell(assembly.directory)
     if unlabelled:
         logging.warning(
             '%s: in %d subvolumes, voxels with the label 2^64-1 are not labelled; they are background',

@@ -18,6 +18,7 @@ import functools
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import fastremap
 import numpy as np
@@ -132,13 +133,29 @@ def read_overlaps(
             yield place, Overlap.load(path, tiling.subvolume(place).size.zyx)
 
 
+class Row(NamedTuple):
+    """What was found in a row of subvolumes.
+
+    Attributes:
+      written: how many of their overlaps were written.
+      crcs: index of a place → checksum of its labels.
+      unlabelled: how many have voxels with a label that means 'not labelled'; files of earlier versions do not tell.
+      inputs: what they say that they were made from, each once, see `Subvolumes.inputs`, and the first place of each.
+    """
+
+    written: int
+    crcs: dict[int, int]
+    unlabelled: int
+    inputs: list[tuple[Xyz, dict[str, Any]]]
+
+
 def count_row(
     directory: str | Path,
     tiling: Tiling,
     folder: str | Path,
     row: list[Xyz],
     present: Container[Xyz],
-) -> tuple[int, dict[int, int], int]:
+) -> Row:
     """Writes the overlaps of a row of subvolumes along x, so that each is read once.
 
     Args:
@@ -148,22 +165,22 @@ def count_row(
       row: the places.
       present: the row's places and their neighbours, without those that are masked everywhere.
 
-    Returns:
-      How many were written; index of a place → checksum of its labels; and how many of the row have voxels with
-      a label that means 'not labelled'; files of earlier versions do not tell.
-
     Raises:
       UserError: a subvolume that is missing, damaged or of another shape.
     """
     subvolumes, written, unlabelled = Subvolumes(directory, tiling), 0, 0
     crcs: dict[int, int] = {}
+    inputs: dict[int, tuple[Xyz, dict[str, Any]]] = {}
     read = functools.cache(subvolumes.crcs)
     for place in row:
         path = overlap_path(folder, tiling.corner_zyx(place))
         near = [tiling.next_place(place, axis) for axis in range(3)]
-        next_crcs = [0 if p is None or p not in present else read(p)[0] for p in near]
-        now = np.array([read(place)[0], *next_crcs, read(place)[1]], np.uint32)
-        crcs[tiling.index(place)] = int(now[0])
+        next_crcs = [0 if p is None or p not in present else read(p)['segmentation'] for p in near]
+        own = read(place)
+        now = np.array([own['segmentation'], *next_crcs, own.get('request', 0)], np.uint32)
+        crcs[tiling.index(place)] = own['segmentation']
+        if (crc := own.get('inputs', 0)) not in inputs:
+            inputs[crc] = place, subvolumes.inputs(place)
         if path.exists():
             tables = ['ids', *(f'shared_{axis}' for axis in AXES)]
             stored = read_npz(path, ['crcs', 'unlabelled', *tables], [], ())
@@ -177,7 +194,7 @@ def count_row(
         overlap.save(path)
         written += 1
         unlabelled += overlap.unlabelled
-    return written, crcs, unlabelled
+    return Row(written, crcs, unlabelled, list(inputs.values()))
 
 
 def count_overlap(subvolumes: Subvolumes, place: Xyz, present: Container[Xyz]) -> Overlap:
@@ -189,7 +206,7 @@ def count_overlap(subvolumes: Subvolumes, place: Xyz, present: Container[Xyz]) -
       present: places of the subvolumes that exist.
 
     Raises:
-      UserError: see `Subvolumes.read` and `Subvolumes.check_inputs`.
+      UserError: see `Subvolumes.read`.
     """
     tiling = subvolumes.tiling
     box, labels = tiling.subvolume(place), subvolumes.read(place)
@@ -205,7 +222,6 @@ def count_overlap(subvolumes: Subvolumes, place: Xyz, present: Container[Xyz]) -
             continue
         if (region := box.intersection(tiling.subvolume(other))) is None:
             continue
-        subvolumes.check_inputs(place, other)
         own = labels[region.relative_to(box.start).slices_zyx]
         if axis == 0:
             subvolumes.read(other)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ffn.assembly.tiling import Tiling
 from ffn.inference import storage
 from ffn.inference.given_segments import read_given_ids
-from ffn.inference.input_identity import compare_contents
+from ffn.inference.input_identity import shared_inputs
 from ffn.inference.request_identity import read_stored, request_digest
 from ffn.utils.arrays import native
 from ffn.utils.errors import UserError
@@ -53,9 +54,9 @@ class Subvolumes:
             raise UserError(f'the subvolume at {corner.xyz} is missing: no {expected}')
         return path
 
-    def crcs(self, place: Xyz) -> tuple[int, int]:
-        """Checksums of a subvolume's labels and of its request; see `ffn.volumes.provenance`."""
-        return provenance.checksums(self.path(place))
+    def crcs(self, place: Xyz) -> dict[str, int]:
+        """Checksums of the members of a subvolume, such as segmentation and request; see `ffn.volumes.provenance`."""
+        return provenance.member_crcs(self.path(place))
 
     def read(self, place: Xyz) -> np.ndarray:
         """Labels of a subvolume, [z, y, x] of any integer type, background is 0 or less.
@@ -118,21 +119,10 @@ class Subvolumes:
         """What the first ids of a subvolume, from 0, are called in init_segmentation: uint64 [n]; empty without one."""
         return read_given_ids(self.path(place))
 
-    def check_inputs(self, place: Xyz, other: Xyz) -> None:
-        """Checks that two subvolumes were made from the same image, network and so on, as far as both say.
-
-        Raises:
-          UserError: they were not.
-        """
-        first, second = (
-            parse_object(read_stored(path).inputs, f'inputs of {path}')
-            for path in (self.path(place), self.path(other))
-        )
-        if changes := compare_contents(first, second):
-            raise UserError(
-                f'the subvolumes at {self.tiling.subvolume(place).start} and {self.tiling.subvolume(other).start} '
-                f'were made from different inputs: {changes}; segment them with the same'
-            )
+    def inputs(self, place: Xyz) -> dict[str, Any]:
+        """What a subvolume says of the image, network and so on that it was made from."""
+        path = self.path(place)
+        return shared_inputs(parse_object(read_stored(path).inputs, f'inputs of {path}'))
 
     def settings(self, place: Xyz) -> str:
         """Digest of the request that a subvolume was segmented with."""

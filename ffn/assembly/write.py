@@ -64,7 +64,7 @@ def relabel_box(
         part = tiling.core(place).intersection(box)
         if place not in present or part is None:
             continue
-        if subvolumes.crcs(place)[0] != tables.crcs[tiling.index(place)]:
+        if subvolumes.crcs(place)['segmentation'] != tables.crcs[tiling.index(place)]:
             raise UserError(f'{subvolumes.path(place)} {CHANGED}')
         labels = subvolumes.read_box(place, part)
         ids, objects = tables.look_up(tiling.index(place))

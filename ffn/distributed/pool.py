@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -135,7 +135,7 @@ def run_stage(
     quiet: bool = False,
     weight: Callable[[tuple[Any, ...]], int] = lambda task: 1,
     unit: str = 'subvolume',
-) -> Iterator[Any]:
+) -> Generator[Any]:
     """Runs all tasks of a stage; a failed task does not stop the others.
 
     Args:

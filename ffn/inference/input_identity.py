@@ -26,7 +26,7 @@ from ffn.volumes.masks import Mask, VolumeMask
 from ffn.volumes.volume import VolumeSource
 
 # Ends of names: a stamp or digest, and size and time of files.
-_MADE_FROM, _WRITTEN = '_made_from', '_written'
+_MADE_FROM, WRITTEN = '_made_from', '_written'
 # Members of a result that seeds are read from.
 _SEEDS = 'origins', 'joined_seeds'
 # What a result calls the digest of the seeds that an earlier run gave it, and the checksums of where they were read.
@@ -64,7 +64,7 @@ def identify(config: InferenceConfig, weights: str, masks: Iterable[Mask] = ()) 
     for name, source in volumes:
         found[name + _MADE_FROM] = stamp = provenance.read_input_stamp(source)
         if not stamp and (state := provenance.foreign_state(source)):
-            found[name + _WRITTEN] = state
+            found[name + WRITTEN] = state
     if config.reference_histogram:
         found['reference_histogram_sha256'] = _file_digest(config.reference_histogram)
     return found
@@ -150,15 +150,16 @@ def compare_inputs(there: Mapping[str, Any], here: Mapping[str, Any]) -> Changes
     ]
 
     def describe(is_written: bool) -> str:
-        chosen = [name for name in names if name.endswith(_WRITTEN) == is_written]
+        chosen = [name for name in names if name.endswith(WRITTEN) == is_written]
         return provenance.differences({n: there[n] for n in chosen}, {n: here[n] for n in chosen})
 
     return Changes(describe(False), describe(True))
 
 
-def compare_contents(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
-    """Names what holds something else in the inputs of two subvolumes; their seeds are their own."""
-    return compare_inputs(first, {n: k for n, k in second.items() if n != EARLIER_SEEDS}).content
+def shared_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs of a subvolume that all subvolumes of a run have: their seeds are their own."""
+    own = EARLIER_SEEDS, _EARLIER_CRCS
+    return {name: known for name, known in inputs.items() if name not in own}
 
 
 def claim(

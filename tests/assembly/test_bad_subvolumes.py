@@ -141,31 +141,61 @@ def test_different_requests(folder):
     assert 'x,y,z 0,0,0 and x,y,z 20,0,0 were segmented with different requests' in said
 
 
+def say_inputs(folder, said):
+    for x, inputs in said.items():
+        labels = storage.read_labels(path(folder, x))
+        storage.save_result(
+            folder / 'results', (0, 0, x), labels, {}, b'one', {}, {}, inputs=inputs
+        )
+
+
 @pytest.mark.parametrize(
     ('there', 'here', 'said'),
     [
         ({'image_made_from': 'A'}, {'image_made_from': 'B'}, 'image_made_from is A there and B'),
         ({'model_sha256': 'A'}, {'model_sha256': 'B'}, 'model_sha256 is A there and B here'),
-        ({'image_made_from': 'A'}, None, ''),  # of an earlier version
-        ({'image_written': 'A'}, {'image_written': 'B'}, ''),
-        ({'earlier_run_seeds': 'A'}, {'earlier_run_seeds': 'B'}, ''),
     ],
 )
-def test_different_inputs(folder, there, here, said):
-    for x, inputs in ((8, there), (20, here)):
-        labels = storage.read_labels(path(folder, x))
-        storage.save_result(
-            folder / 'results', (0, 0, x), labels, {}, b'one', {}, {}, inputs=inputs
-        )
-    for x in (0, 32):
-        labels = storage.read_labels(path(folder, x))
-        storage.save_result(folder / 'results', (0, 0, x), labels, {}, b'one', {}, {})
-    if not said:
-        main(arguments(folder))
-        check_whole(folder)
-        return
-    pair = 'the subvolumes at x,y,z 8,0,0 and x,y,z 20,0,0'
+@pytest.mark.parametrize('apart', [20, 32])
+def test_different_inputs(folder, there, here, said, apart):
+    """Neighbours, or such that are not."""
+    say_inputs(folder, dict.fromkeys((0, 8, 20, 32)) | {8: there, apart: here})
+    pair = f'the subvolumes at x,y,z 8,0,0 and x,y,z {apart},0,0'
     assert f'{pair} were made from different inputs: {said}' in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ('there', 'here', 'doubt'),
+    [
+        ({'image_made_from': 'A'}, None, ''),  # of an earlier version
+        ({'earlier_run_seeds': 'A'}, {'earlier_run_seeds': 'B'}, ''),
+        ({'image_made_from': ''}, {'image_made_from': 'A'}, 'image_made_from is empty there and A'),
+        ({'image_made_from': 'A'}, {'image_made_from': ''}, 'image_made_from is A there and empty'),
+        ({'image_written': 'A'}, {'image_written': 'B'}, 'image_written is A there and B'),
+    ],
+)
+def test_inputs_that_may_be_the_same(folder, caplog, there, here, doubt):
+    say_inputs(folder, {0: there, 8: there, 20: here, 32: here})
+    check_whole(folder)
+    pair = 'of those at x,y,z 0,0,0 and x,y,z 20,0,0'
+    assert [r.getMessage() for r in caplog.records if 'different inputs' in r.getMessage()] == [
+        f'{folder}/results: subvolumes may have been made from different inputs: {doubt} here, {pair}; if they were, '
+        'segment one of both again'
+    ] * bool(doubt)
+
+
+def test_what_is_not_known_of_one_does_not_hide_what_others_say(folder):
+    known = {'image_made_from': 'A'}, {'image_made_from': 'B'}
+    say_inputs(folder, {0: {'image_made_from': ''}, 8: None, 20: known[0], 32: known[1]})
+    assert 'x,y,z 20,0,0 and x,y,z 32,0,0 were made from different' in refused(folder)
+
+
+def test_other_inputs_of_the_same_labels_where_overlaps_are_there(folder):
+    check_whole(folder)
+    say_inputs(folder, {x: {'image_made_from': 'A'} for x in (0, 8, 20, 32)})
+    main(arguments(folder))
+    say_inputs(folder, {20: {'image_made_from': 'B'}})
+    assert 'were made from different inputs' in refused(folder)
 
 
 def permuted(folder, x: int) -> None:
