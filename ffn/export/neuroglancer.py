@@ -32,8 +32,9 @@ from ffn.utils.atomic import write_json
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
 from ffn.utils.locks import exclusive_directory
+from ffn.volumes.input_states import foreign_state
 from ffn.volumes.missing import OnMissing
-from ffn.volumes.provenance import foreign_state, read_input_stamp
+from ffn.volumes.provenance import read_input_stamp
 from ffn.volumes.shards import Sharding
 from ffn.volumes.specs import absolute_spec
 from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size, same_size

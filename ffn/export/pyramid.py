@@ -50,7 +50,7 @@ class Pyramid:
         `ffn.export.downsample`.
       dtype: name of the type that is written.
       made_from: stamp of what is exported, see `ffn.volumes.provenance`.
-      file: what tells another file of the same name where there is no stamp, see `provenance.foreign_state`.
+      file: what tells another file of the same name where there is no stamp, see `input_states.foreign_state`.
       unlabelled: a label that means 'not labelled', see `ffn.volumes.unlabelled`.
       sharding: whether chunks are joined to shards.
       write_empty: whether chunks that are 0 everywhere are stored.
@@ -228,6 +228,8 @@ class Pyramid:
         stored = provenance.read_claim(record) if record.exists() else settings
         if 'file' not in stored:
             settings.pop('file', None)
+        elif not self.file:  # not known any more, as an HDF5 file holds an output of ours since
+            settings['file'] = stored['file']
         if self.labels and 'downsampling' not in stored:
             logging.warning(
                 '%s was begun by an earlier version, whose coarse scales lose thin objects; what is there '

@@ -1,7 +1,7 @@
 """What a request only names, and by what that is known: other content under the same name must not go unnoticed.
 
 Nothing is read as a whole but small files, as an image may be large or on a server. A volume is known by its stamp,
-or the digest of its content; if it has neither, by size and time of its files (`ffn.volumes.provenance`). Those
+or the digest of its content; if it has neither, by size and time of its files (`ffn.volumes.input_states`). Those
 also change where it is copied or touched. So other stamps and digests are refused, and other times are told.
 """
 
@@ -22,6 +22,7 @@ from ffn.inference.serialization import masking_config, to_message
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Zyx
 from ffn.volumes import provenance
+from ffn.volumes.input_states import foreign_state
 from ffn.volumes.masks import Mask, VolumeMask
 from ffn.volumes.volume import VolumeSource
 
@@ -63,7 +64,7 @@ def identify(config: InferenceConfig, weights: str, masks: Iterable[Mask] = ()) 
     volumes = [*named_volumes(to_message(config)), *_mask_volumes('mask', masks)]
     for name, source in volumes:
         found[name + _MADE_FROM] = stamp = provenance.read_input_stamp(source)
-        if not stamp and (state := provenance.foreign_state(source)):
+        if not stamp and (state := foreign_state(source)):
             found[name + WRITTEN] = state
     if config.reference_histogram:
         found['reference_histogram_sha256'] = _file_digest(config.reference_histogram)
@@ -168,7 +169,7 @@ def claim(
     """Makes a folder that of the results of a configuration and its inputs, or checks that it is.
 
     A folder of an earlier version, which did not record all inputs, is from now on that of those that it lacks. Tells of
-    inputs that have been written since, if their content is not known.
+    inputs that have been written since, if their content is not known, and if when they were written is known now.
 
     Args:
       folder: created if it is missing.
@@ -181,14 +182,15 @@ def claim(
     """
     record = Path(folder, provenance.MANIFEST)
     there = provenance.read_claim(record) if record.exists() else inputs
-    known = {name: there[name] for name in inputs if name in there}
+    # What is not known any more, as an HDF5 file holds an output of ours since, stays as it was.
+    known = {name: it for name, it in there.items() if name in inputs or name.endswith(WRITTEN)}
     provenance.claim(folder, {**configuration, **known}, advice=advice)
     changes = compare_inputs(there, inputs)
     if changes.content:
         raise UserError(
             f'{folder} holds results of other inputs: {changes.content}; {advice} and inputs'
         )
-    if len(known) < len(inputs):
+    if not inputs.keys() <= known.keys():
         provenance.write_claim(record, {**configuration, **inputs, **known})
     if changes.written:
         logging.warning(

@@ -12,12 +12,10 @@ Three records answer this, so that results of different settings never mix:
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import zipfile
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +27,11 @@ from ffn.utils.texts import told_apart
 from ffn.volumes.hdf5 import open_hdf5
 from ffn.volumes.hdf5_links import find_dataset
 from ffn.volumes.opened_array import CONTENT, MADE_FROM, MADE_FROM_FILE
-from ffn.volumes.specs import split_channel, split_scale, split_spec
-from ffn.volumes.tensorstores import context, find_store, is_remote, parse_spec
+from ffn.volumes.specs import split_channel, split_spec
+from ffn.volumes.tensorstores import context, find_store, parse_spec, recognizes
 from ffn.volumes.volume import VolumeSource
 
 MANIFEST = 'manifest.json'
-# Files that say what a volume in a folder is.
-_METADATA = '.zarray', 'zarr.json', 'attributes.json', 'info', 'header.wkw'
 
 # Endings of files beside a checkpoint of TensorFlow that are none of its weights, though they have its name.
 _BESIDE = '.meta', '.json', '.h5'
@@ -199,7 +195,7 @@ def read_input_stamp(source: str | VolumeSource) -> str:
     Raises:
       UserError: the volume is incomplete: writing started but did not finish.
     """
-    name, place = _name_and_place(source)
+    name, place = name_and_place(source)
     found = _read_stamp_of(place)
     if not found.get('complete', True):
         raise UserError(f'{name} is not complete; run the command that writes it to its end')
@@ -226,59 +222,13 @@ def check_made_from(path: str | Path, theirs: str, ours: str, advice: str) -> No
         )
 
 
-def _name_and_place(source: str | VolumeSource) -> tuple[str, str | dict[str, Any]]:
+def name_and_place(source: str | VolumeSource) -> tuple[str, str | dict[str, Any]]:
     """What messages call a volume, and where it is: as a string, or a TensorStore spec."""
     if isinstance(source, str):
         return source, source
     if source.tensorstore:
         return source.tensorstore, parse_spec(source.tensorstore, 'tensorstore')
     return source.spec, source.spec
-
-
-def foreign_state(source: str | VolumeSource) -> str:
-    """What tells that a volume of another program has been written anew, as nothing in the volume does.
-
-    Args:
-      source: see `read_input_stamp`.
-
-    Returns:
-      Size and time of the file, or of the metadata in its folder; '' on a server, if it is put together from other
-      volumes, or if it has a stamp.
-    """
-    name, place = _name_and_place(source)
-    if (isinstance(place, str) and is_remote(name)) or read_input_stamp(source):
-        return ''
-    files = (
-        _metadata_files(place.get('kvstore', '')) if isinstance(place, dict) else own_files(place)
-    )
-    states = [
-        f'{one.name} of {at.st_size} bytes, written {datetime.fromtimestamp(at.st_mtime, UTC):%Y-%m-%dT%H:%M:%S.%fZ}'
-        for one in files
-        for at in [one.stat()]
-    ]
-    return ', '.join(states)
-
-
-def own_files(spec: str) -> list[Path]:
-    """The file that holds a volume, or those of its metadata."""
-    place = Path(*split_spec(split_scale(split_channel(spec)[0].rpartition('://')[2])[0]))
-    if files := [one for one in (place, *place.parents) if one.is_file()][:1]:
-        return files
-    store: Any = str(place)
-    with contextlib.suppress(UserError):
-        found = find_store(spec)['kvstore']
-        store = found if isinstance(found, dict) else store
-    return _metadata_files(store)
-
-
-def _metadata_files(store: Any) -> list[Path]:
-    """The files of metadata in the folder of a TensorStore key-value store; none if that is not on this machine."""
-    if isinstance(store, dict):
-        place = store.get('path', '') if store.get('driver') == 'file' else ''
-    else:
-        place = str(store).removeprefix('file://')
-    folder = Path(place)
-    return [folder / name for name in _METADATA if place and (folder / name).is_file()]
 
 
 def write_stamp(spec: str, stamp: str, complete: bool, anew: bool = False) -> None:
@@ -351,8 +301,8 @@ def _read_stamp_of(spec: str | dict[str, Any]) -> dict[str, Any]:
     try:
         if isinstance(spec, str):
             spec, _ = split_channel(spec)
-            path, dataset = split_spec(spec)
-            if '://' not in spec and not Path(path).is_dir():
+            if not recognizes(spec):
+                path, dataset = split_spec(spec)
                 with open_hdf5(path) as file:
                     found = find_dataset(file, dataset)
                     stamps = {} if found is None else found.attrs
@@ -376,7 +326,8 @@ def open_folder(place: str | dict[str, Any]) -> Any:
     import tensorstore as ts
 
     if isinstance(place, dict):
-        place = {**place, 'path': place['path'].rstrip('/') + '/'}
+        path = place.get('path', '').rstrip('/')
+        place = {**place, 'path': path and f'{path}/'}
     else:
         place = place.rstrip('/') + '/'
     return ts.KvStore.open(place, context=context()).result()

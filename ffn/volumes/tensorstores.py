@@ -5,6 +5,7 @@ TensorStore is imported when the first such volume is opened, so that HDF5 users
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -56,6 +57,7 @@ _LOCAL = frozenset(
         'tiff',
         'webp',
         'json',
+        'wkw',
     ]
 )
 # A server that cannot be reached is an error after seconds, not after TensorStore's half an hour.
@@ -236,7 +238,7 @@ def _is_url(place: str) -> bool:
 
 
 def parse_spec(text: str, what: str) -> dict[str, Any]:
-    """Parses a TensorStore spec given as JSON.
+    """Parses a TensorStore spec given as JSON, and gives its key-value store the form that `plain_kvstore` has.
 
     Raises:
       UserError: not JSON, a key twice, or no object with a driver.
@@ -244,7 +246,29 @@ def parse_spec(text: str, what: str) -> dict[str, Any]:
     spec = parse_json(text, f'{what}.tensorstore')
     if not isinstance(spec, dict) or 'driver' not in spec:
         raise UserError(f'{what}.tensorstore must be a JSON object with a "driver"')
-    return spec
+    path = spec.get('path', '')
+    if 'kvstore' not in spec or not isinstance(path, str):
+        return spec
+    rest = {key: value for key, value in spec.items() if key != 'path'}
+    return {**rest, 'kvstore': plain_kvstore(spec['kvstore'], path)}
+
+
+def plain_kvstore(kvstore: Any, path: str = '') -> Any:
+    """A key-value store as a JSON object that holds all of the path, as far as TensorStore can parse it.
+
+    Args:
+      kvstore: URL or JSON object.
+      path: what the spec of an array says besides, an old way to name a place below that of the store.
+    """
+    import tensorstore as ts
+
+    if isinstance(kvstore, str):
+        with contextlib.suppress(ValueError):  # told where it is opened
+            kvstore = ts.KvStore.Spec(kvstore).to_json()
+    above = kvstore.get('path', '') if isinstance(kvstore, dict) else None
+    if not path or not isinstance(above, str):
+        return kvstore
+    return {**kvstore, 'path': f'{above.rstrip("/")}/{path.lstrip("/")}' if above else path}
 
 
 def context() -> Any:

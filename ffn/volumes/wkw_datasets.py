@@ -57,7 +57,7 @@ def recognizes(spec: str) -> bool:
 def _split(spec: str) -> tuple[Path, str]:
     place, scale = split_scale(spec.removeprefix(_SCHEME))
     path, dataset = split_spec(place)
-    return Path(path, dataset), scale
+    return Path(path, dataset.strip('/')), scale
 
 
 def _magnifications(place: Path) -> list[_Magnification]:
@@ -81,21 +81,34 @@ def open_array(spec: str) -> OpenedArray:
         import wkw
     except ImportError as error:
         raise UserError(f'{spec} is WKW, which needs the package wkw: pip install wkw') from error
-    place, scale = _split(spec)
-    found = _magnifications(place) if place.is_dir() else []
-    if not found:
-        raise UserError(f'{spec}: no {_HEADER} in {place} or its folders')
-    chosen = [m for i, m in enumerate(found) if scale in ('', m.folder.name)][:1]
-    if not chosen:
-        names = ', '.join(m.folder.name for m in found)
-        raise UserError(f'{spec}: no magnification {scale}; its magnifications are: {names}')
-    magnification = chosen[0]
+    magnification = _choose(spec)
     try:
         dataset = wkw.Dataset.open(str(magnification.folder))
     except (wkw.wkw.WKWException, AssertionError, IndexError) as error:
         raise UserError(f'{spec} cannot be opened: {error}') from error
     with damage_told(spec, f'correct {PROPERTIES}, or copy the volume again'):
         return _describe(dataset, magnification, spec)
+
+
+def find_header(spec: str) -> Path:
+    """The file that describes what a string names: another program that writes it anew writes that, too.
+
+    Raises:
+      UserError: there is no such magnification.
+    """
+    return _choose(spec).folder / _HEADER
+
+
+def _choose(spec: str) -> _Magnification:
+    place, scale = _split(spec)
+    found = _magnifications(place) if place.is_dir() else []
+    if not found:
+        raise UserError(f'{spec}: no {_HEADER} in {place} or its folders')
+    chosen = [m for m in found if scale in ('', m.folder.name)]
+    if not chosen:
+        names = ', '.join(m.folder.name for m in found)
+        raise UserError(f'{spec}: no magnification {scale}; its magnifications are: {names}')
+    return chosen[0]
 
 
 def _describe(dataset: Any, magnification: _Magnification, spec: str) -> OpenedArray:

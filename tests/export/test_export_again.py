@@ -64,6 +64,19 @@ def test_a_volume_of_another_program_that_was_written_anew(tmp_path):
     call(tmp_path, 'image')
 
 
+def test_an_output_of_ours_in_the_file_of_the_volume(tmp_path):
+    """It changes size and time of the file, which are not known any more; nor are they of an export begun since."""
+    with h5py.File(tmp_path / 'v.h5', 'w') as file:
+        file['part'] = np.full((9, 12, 15), 3, np.uint8)
+    call(tmp_path, 'image')
+    with replaced_dataset(f'{tmp_path}/v.h5:ours') as (file, name):
+        file[name] = np.ones((9, 12, 15), np.uint8)
+    call(tmp_path, 'image')
+    (tmp_path / 'view').rename(tmp_path / 'before')
+    call(tmp_path, 'image')
+    assert 'file' not in read_claim(tmp_path / 'view/image/export.json')
+
+
 def test_what_is_added_is_shown_with_what_was_there(tmp_path):
     write_part(tmp_path, 3)
     call(tmp_path, 'labels', 'part', '--skeletons')

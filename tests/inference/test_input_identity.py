@@ -113,6 +113,29 @@ def test_what_other_programs_have_written_since_is_told(tmp_path, config, caplog
     assert 'if it is not, remove them' in caplog.text
 
 
+def test_an_output_in_the_file_of_the_image_is_no_other_image(tmp_path, config, caplog):
+    """Nor is what was known of the image before forgotten."""
+    for other in FIELDS:
+        write(tmp_path / 'v.h5', other, stamped=False)
+    claim_again(tmp_path, config)
+    before = read_claim(tmp_path / 'results' / MANIFEST)
+    write(tmp_path / 'v.h5', 'segmentation')
+    claim_again(tmp_path, config)
+    assert 'image_written' not in identify(config, 'W')
+    assert read_claim(tmp_path / 'results' / MANIFEST) == before
+    assert 'image_written' in before
+    assert not caplog.text
+
+
+def test_an_import_in_place_of_a_volume_of_another_program_is_refused(tmp_path, config):
+    for other in FIELDS:
+        write(tmp_path / 'v.h5', other, stamped=False)
+    claim_again(tmp_path, config)
+    write(tmp_path / 'v.h5', 'image')
+    with pytest.raises(UserError, match=r'image_made_from is empty there and [0-9a-f]{64} here'):
+        claim_again(tmp_path, config)
+
+
 def test_a_volume_of_another_program_in_place_of_an_import_is_refused(tmp_path, config):
     claim_again(tmp_path, config)
     write(tmp_path / 'v.h5', 'image', stamped=False)

@@ -39,6 +39,8 @@ def trusts_nothing_else(monkeypatch):
     [
         ('zarr://data/a.zarr', False),
         ('a.h5:raw', False),
+        ('wkw://data/layer', False),
+        ('wkw://https://host/layer', True),
         ('zarr://file:///data/a.zarr', False),
         ('{"driver": "zarr", "kvstore": {"driver": "file", "path": "a"}}', False),
         ('{"driver": "zarr", "kvstore": {"driver": "zip", "base": {"driver": "file"}}}', False),

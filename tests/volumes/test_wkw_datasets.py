@@ -52,7 +52,7 @@ def dataset(tmp_path):
 
 @pytest.mark.parametrize(
     'form',
-    ['{}/labels', '{}/labels/1', '{}:labels', 'wkw://{}/labels', '{}/labels@1', '{}:labels/1'],
+    ['{}/labels', '{}/labels/1', '{}:/labels', 'wkw://{}/labels', '{}/labels@1', '{}:labels/1'],
 )
 def test_every_way_to_name_it(dataset, form):
     with open_volume(form.format(dataset)) as volume:
