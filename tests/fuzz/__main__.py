@@ -33,7 +33,9 @@ from tests.fuzz.run import (
 def main() -> int:
     """Returns the exit status: 1 if there is a defect."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
-    parser.add_argument('--cases', type=int, default=2000, help='of all loaders together; one of each at least')
+    parser.add_argument(
+        '--cases', type=int, default=2000, help='of all loaders together; one of each at least'
+    )
     parser.add_argument('--seed', type=int, default=0, help='other seeds are other cases')
     parser.add_argument(
         '--loader', default='', help='regular expression for module: name, default all'
