@@ -248,11 +248,8 @@ class Executor:
 
     def _is_full(self) -> bool:
         """Whether the next batch has everybody who is expected and has room in it."""
-        # Without a look into what other threads add to.
-        here = len(self._asking) + len(self._arrived) + len(self._answered)
-        if self._loaded is not None:
-            here += len(self._loaded.jobs)
-        return here >= min(self._batch_size, len(self._expected))
+        least = min(self._batch_size, len(self._expected))
+        return len(self._asking) >= least or sum(1 for _ in self._here()) >= least
 
     def _go_on(self, job: _Job) -> None:
         """Goes on with a flood, up to its next question or its end."""
