@@ -8,14 +8,11 @@ canvas, through the executor, takes turns with a plain NumPy lower bound that ma
 gather image and seed, scatter the logits, find the maxima on the six faces. Processor time of the thread,
 medians over the turns: what else runs on the machine hardly changes their ratio.
 
-Then several canvases share a device that is simulated: all of them in one batch, of 5 ms or of 1 ms; and 27 canvases in
-batches of all or of about half of them, where a batch takes 1 ms and 0.29 ms for each field of view (a fit to what an H200 took
-in bfloat16, see doc/performance.md).
+Then several canvases share a device that is simulated, all of them in one batch: 5 ms for every batch, and 1 ms.
 """
 
 from __future__ import annotations
 
-import itertools
 import statistics
 import threading
 import time
@@ -77,27 +74,6 @@ class Given:
         raise NotImplementedError
 
 
-class Network:
-    """Answers with the image, in arrays of its own, which live as long as anybody looks at them.
-
-    Attributes:
-      seconds: processor time that it took.
-    """
-
-    def __init__(self, batch_size: int):
-        shape = (batch_size, FOV, FOV, FOV, 1)
-        self._answers = itertools.cycle([np.zeros(shape, np.float32) for _ in '1234'])
-        self.seconds = 0.0
-
-    def __call__(self, images: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-        """See `ffn.inference.executor.Executor`."""
-        begin = time.thread_time()
-        answers = next(self._answers)[: len(images)]
-        answers[...] = images
-        self.seconds += time.thread_time() - begin
-        return answers
-
-
 def make_canvas(executor: Executor, image: np.ndarray) -> Canvas:
     """A canvas over the oracle."""
     fov, delta = Xyz(FOV, FOV, FOV), Xyz(DELTA, DELTA, DELTA)
@@ -138,13 +114,12 @@ def host(repeats: int) -> None:
     image = oracle()
     ours, bare = [], []
     for _ in range(repeats):
-        canvas = make_canvas(Executor(Network(1)), image)
+        canvas = make_canvas(Executor(lambda images, seeds: images), image)
         positions = [position for start in seeds(image) for position in walk(canvas, start)]
-        network = Network(1)
-        canvas = make_canvas(Executor(network), image)
+        canvas = make_canvas(Executor(lambda images, seeds: images), image)
         begin = time.thread_time()
         canvas.segment_all(Given(seeds(image)))
-        ours.append((time.thread_time() - begin - network.seconds) / len(positions))
+        ours.append((time.thread_time() - begin) / len(positions))
         bare.append(lower_bound(image, positions) / len(positions))
         if canvas.counters['predict-calls'] != len(positions) or len(canvas.origins) != 27:
             raise SystemExit('error: the two did not make the same steps')
@@ -155,17 +130,15 @@ def host(repeats: int) -> None:
     print(f'ratio                         {us / them:8.2f}   (target 1.85)')
 
 
-def device(canvases: int, batch_size: int, ms: float, more_ms: float) -> float:
-    """Steps per second on a device that takes `ms` for a batch, and `more_ms` for each field of view in it."""
+def device(canvases: int, seconds: float) -> float:
+    """Steps per second of several canvases on a device that takes so long for every batch of them."""
     image = oracle()
-    network = Network(batch_size)
 
     def predict(images: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-        answers = network(images, seeds)
-        time.sleep((ms + more_ms * len(images)) / 1e3)
-        return answers
+        time.sleep(seconds)
+        return images
 
-    executor = Executor(predict, batch_size)
+    executor = Executor(predict, canvases)
     made = [make_canvas(executor, image) for _ in range(canvases)]
 
     def segment(canvas: Canvas) -> None:
@@ -186,18 +159,15 @@ def main() -> None:
     """Prints the figures."""
     args = measure.parser(__doc__).parse_args()
     host(args.repeats)
-    for ms in (5, 1):
-        one = statistics.median(device(1, 1, ms, 0) for _ in range(3))
+    for seconds in (0.005, 0.001):
+        one = statistics.median(device(1, seconds) for _ in range(3))
         for canvases in (2, 4, 8, 16):
-            many = statistics.median(device(canvases, canvases, ms, 0) for _ in range(3))
+            many = statistics.median(device(canvases, seconds) for _ in range(3))
             print(
-                f'{canvases:2d} canvases, {ms} ms a batch {many:8.0f} steps/s; '
+                f'{canvases:2d} canvases, {1e3 * seconds:.0f} ms a batch {many:8.0f} steps/s; '
                 f'one: {one:.0f}; ratio {many / one:.2f}'
-                + ('   (target 7)' if (canvases, ms) == (8, 5) else '')
+                + ('   (target 7)' if (canvases, seconds) == (8, 0.005) else '')
             )
-    for batch_size in (27, 14):
-        many = statistics.median(device(27, batch_size, 1, 0.29) for _ in range(3))
-        print(f'27 canvases, batches of {batch_size}, as on an H200 {many:8.0f} steps/s')
 
 
 if __name__ == '__main__':

@@ -15,9 +15,10 @@ import numpy as np
 
 from ffn.agglomeration.resegmentation import analysis_box, depth_inside
 from ffn.inference import inference_pb2, resegmentation_pb2, storage
+from ffn.inference.core.canvas import Extent
 from ffn.inference.serialization import voxel_size_zyx
 from ffn.utils.errors import UserError, damage_told
-from ffn.utils.geometry import Box, Extent, Xyz, Zyx
+from ffn.utils.geometry import Box, Xyz, Zyx
 from ffn.utils.labels import joint_histogram
 from ffn.utils.npz import read_npz, stored_bytes
 from ffn.utils.settings import setting

@@ -19,11 +19,11 @@ from scipy.special import expit
 
 from ffn.agglomeration.config import Resegmentation, ResegmentationConfig, to_message
 from ffn.inference import storage
-from ffn.inference.core.canvas import Canvas
+from ffn.inference.core.canvas import Canvas, Extent
 from ffn.inference.core.restrictor import Restrictor
 from ffn.inference.runner import Runner
 from ffn.utils.errors import UserError
-from ffn.utils.geometry import Box, Extent, Xyz, Zyx
+from ffn.utils.geometry import Box, Xyz, Zyx
 from ffn.utils.npz import bytes_member
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ffn.inference.core.counters import Counters
+from ffn.inference.core.counters import Calls, Counters
 from ffn.inference.core.options import CanvasOptions
-from ffn.inference.core.protocols import DeviceStep, Flood
+from ffn.inference.core.protocols import DeviceStep
 from ffn.inference.core.step import DELETED_FROM
 from ffn.inference.executor import Client, Executor, Predict
 from ffn.utils import moves
@@ -42,18 +42,14 @@ class DeviceExecutor(Executor):
         """Makes the network that a canvas is given; see `Executor.client`."""
         return DeviceClient(self, counters)
 
-    def _put_together(self, questions: Sequence[Any]) -> Any:
-        """Rows for the device, the other questions as `Executor` takes them, and which is which."""
-        rows = [question for question in questions if isinstance(question, np.ndarray)]
-        others = [question for question in questions if not isinstance(question, np.ndarray)]
-        which = [isinstance(question, np.ndarray) for question in questions]
-        return np.array(rows), super()._put_together(others), which
-
-    def _compute(self, questions: Any) -> Sequence[np.ndarray]:
-        rows, others, which = questions
-        told = iter(self.steps.run(rows) if len(rows) else ())
+    def _compute(self, requests: list[Any]) -> Sequence[np.ndarray]:
+        rows = [request for request in requests if isinstance(request, np.ndarray)]
+        if not rows:
+            return super()._compute(requests)
+        told = iter(self.steps.run(np.stack(rows)))
+        others = [request for request in requests if not isinstance(request, np.ndarray)]
         predicted = iter(super()._compute(others) if others else ())
-        return [next(told if is_row else predicted) for is_row in which]
+        return [next(told if isinstance(r, np.ndarray) else predicted) for r in requests]
 
 
 class DeviceClient(Client):
@@ -65,7 +61,7 @@ class DeviceClient(Client):
 
     def open(self, image: np.ndarray, boxes: Sequence[Zyx]) -> Area:
         """Brings an image to the device."""
-        return Area(self._device.steps, image, boxes)
+        return Area(self._device, self._calls, image, boxes)
 
 
 class Area:
@@ -73,7 +69,8 @@ class Area:
 
     def __init__(
         self,
-        steps: DeviceSteps,
+        executor: DeviceExecutor,
+        calls: Calls,
         image: np.ndarray,
         boxes: Sequence[Zyx],
     ):
@@ -81,7 +78,7 @@ class Area:
         from ffn.models.device_steps import WATCHED
 
         self.most_watched = WATCHED
-        self._steps = steps
+        self._executor, self._calls, self._steps = executor, calls, executor.steps
         info = self._steps.model.info
         self._margin = [n // 2 for n in info.input_image_size.zyx]
         self._slot = self._steps.open(image, boxes)
@@ -97,12 +94,12 @@ class Area:
         """Clears the seed and sets the starting voxel."""
         self._steps.begin(self._slot, pos, logit)
 
-    def step(self, pos: Position, watched: Sequence[Position]) -> Flood[DeviceStep]:
+    def step(self, pos: Position, watched: Sequence[Position]) -> DeviceStep:
         """Makes a step, and tells of it."""
         row = np.zeros(4 + 3 * self.most_watched, np.int32)
         row[0], row[1:4] = self._slot, np.subtract(pos, self._margin)
         row[4 : 4 + 3 * len(watched)] = [n for position in watched for n in position]
-        told = yield row
+        told = self._executor.ask(row, self._calls)
         values = iter(told[self.most_watched :].tolist())
         maxima = [list(_maxima(values, faces)) for faces in self._offsets]
         deleted, gained = map(int, values)

@@ -1,79 +1,68 @@
-"""One network shared by any number of canvases, whose questions run as batches."""
+"""One network shared by any number of canvases, whose requests run as batches."""
 
 from __future__ import annotations
 
 import contextlib
-import contextvars
-import itertools
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent import futures
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ffn.inference.core.counters import Calls, Counters
-from ffn.inference.core.protocols import Flood, Network, T
-from ffn.utils.geometry import Zyx
 
 Predict = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 # A batch is held back no longer than this for canvases that are expected.
 LONGEST_HOLD_S = 0.1
+# So many canvases go on beside each other: while one of them waits for something else than the interpreter.
+TURNS = 2
+# A canvas that takes longer than this between two fields of view loses its turn: the next one goes on beside it. The
+# leader sees to that; where there is none yet, those whose turn it is not look themselves, ever more rarely while
+# they wait for the network.
+LONGEST_TURN_S = 0.001
+SLEEP_S, LONGEST_SLEEP_S = 0.01, 0.1
 
 
 class _Job:
-    """A flood on its way, and what it asks or is told."""
+    """A field of view on its way through the network."""
 
-    __slots__ = (
-        'answer',
-        'awake',
-        'calls',
-        'context',
-        'ended',
-        'error',
-        'flood',
-        'question',
-        'result',
-        'thread',
-    )
+    __slots__ = ('answer', 'awake', 'calls', 'error', 'request', 'thread')
 
-    def __init__(self, flood: Flood[Any], calls: Calls):
-        self.flood, self.calls = flood, calls
-        self.question: Any = None
+    def __init__(self, request: Any, calls: Calls):
+        self.request, self.calls = request, calls
         self.answer: np.ndarray | None = None
-        self.result: Any = None
         self.error: BaseException | None = None
-        self.ended = False
-        # Whose flood it is: it goes on there as in its own thread.
-        self.thread, self.context = threading.get_ident(), contextvars.copy_context()
-        # Held until there is news for the thread that waits. A bare lock, since waking up costs a thread less
-        # than with any of the other primitives.
+        self.thread = threading.get_ident()
+        # Of a thread that waits: held until somebody has news for it. A bare lock, since waking up costs a
+        # thread less than with any of the other primitives.
+        self.awake: threading.Lock | None = None
+
+    def will_sleep(self) -> threading.Lock:
         self.awake = threading.Lock()
         self.awake.acquire()
+        return self.awake
 
-
-class _Batch(NamedTuple):
-    """Some of the floods, and what they ask as `_compute` takes it."""
-
-    jobs: Sequence[_Job]
-    questions: Any
+    def wake(self) -> None:
+        if self.awake is not None:
+            self.awake.release()
 
 
 class Executor:
-    """Runs floods of several threads, whose questions go through one network, up to `batch_size` together.
+    """Runs fields of view of several threads through one network, up to `batch_size` together.
 
-    Whichever thread finds nobody leading leads: it goes on with all floods, one after the other, and runs what they
-    ask as batches, until its own has ended; then one of those that sleep until their floods have ended leads. From
-    one step to the next, no canvas' thread waits for another: threads of one interpreter take it from each other where
-    all of them are awake, and wake each other slowly. Where more floods ask than a batch holds, by half of one or
-    more, the leader goes on with some of them while a thread beside it runs the network for others.
+    There is no thread of its own. Whichever canvas finds the network idle leads: it runs the batch
+    that waits, and hands the lead to one of those that came meanwhile; the others sleep until their
+    field of view is done. A lone canvas therefore calls the network directly.
 
-    While some of the active threads are expected back with another flood, the batch is held back for them, at most
-    for the time that a batch takes. A thread that does not come in that time (because it computes seeds, say,
-    or writes a result) is not expected any more until its next flood.
+    After a batch, its canvases take turns, `TURNS` at a time, each when one before asks again: threads share one
+    interpreter, and take it from each other in the midst of their work where all of them are awake.
+
+    While some of the active canvases are expected back, the batch is held back for them, at most for
+    the time that a batch takes. A canvas that does not come in that time (because it computes seeds, say,
+    or writes a result) is not expected any more until its next request.
     """
 
     def __init__(self, predict: Predict, batch_size: int = 1):
@@ -87,20 +76,20 @@ class Executor:
         self._predict = predict
         self._batch_size = batch_size
         self._mutex = threading.Lock()
-        self._news = threading.Condition(self._mutex)
-        self._led = False
-        # Floods that nobody has gone on with yet; the leader's, that ask, and that are being or have been answered.
-        self._arrived: deque[_Job] = deque()
-        self._asking: deque[_Job] = deque()
-        self._answered: deque[_Job] = deque()
-        self._loaded: _Batch | None = None
-        self._beside = futures.ThreadPoolExecutor(1, 'network')
+        self._arrived = threading.Condition(self._mutex)
+        # Held by whoever runs the network.
+        self._network = threading.Lock()
+        self._waiting: deque[_Job] = deque()
+        self._busy = False
+        # Answered, and waiting for a turn; the threads that have one.
+        self._ready: deque[_Job] = deque()
+        self._turns: set[int] = set()
+        self._holding = False
         self._active: set[int] = set()
         self._expected: set[int] = set()
         self._batch_seconds = 0.0
         self._failure: BaseException | None = None
-        # Images and seeds of a batch, and of the one that is loaded beside it.
-        self._arrays: deque[tuple[np.ndarray, np.ndarray]] = deque()
+        self._buffers: tuple[np.ndarray, np.ndarray] | None = None
 
     def client(self, counters: Counters) -> Client:
         """Makes the network that a canvas is given.
@@ -112,7 +101,7 @@ class Executor:
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
-        """Counts the calling thread among those whose floods a batch waits for."""
+        """Counts the calling thread among those whose requests a batch waits for."""
         thread = threading.get_ident()
         with self._mutex:
             self._active.add(thread)
@@ -122,191 +111,186 @@ class Executor:
             with self._mutex:
                 self._active.discard(thread)
                 self._expected.discard(thread)
-                self._news.notify()
+                self._end_turn(thread)
+                self._arrived.notify()
 
-    def run(self, flood: Flood[T], calls: Calls) -> T:
-        """Answers what a flood asks until it ends; other threads may go on with it meanwhile.
+    def ask(self, request: Any, calls: Calls) -> np.ndarray:
+        """Runs one field of view; returns when it is done.
 
         Args:
-          flood: see `ffn.inference.core.protocols.Flood`.
-          calls: where the calls of the network and its share of their time are counted.
+          request: what `_compute` is given.
+          calls: where the call and its share of the network's time are counted.
 
         Returns:
-          What the flood returns.
+          What `_compute` makes of it.
 
         Raises:
-          Exception: whatever the flood raised, or the network, here or for any other flood.
+          Exception: whatever the network raised, here or for any other canvas.
         """
-        job = _Job(flood, calls)
+        alone = len(self._active) < 2 and self._failure is None
+        if alone and self._network.acquire(blocking=False):
+            return self._ask_alone(request, calls)
+        job = _Job(request, calls)
         with self._mutex:
             if self._failure is not None:
                 raise self._failure
-            self._arrived.append(job)
+            self._waiting.append(job)
             if job.thread in self._active:
                 self._expected.add(job.thread)
-            leads, self._led = not self._led, True
-            self._news.notify()
-        if not leads:
-            self._sleep(job)
-        if not job.ended:
+            awake = job.will_sleep() if self._busy else None
+            self._busy = True
+            self._end_turn(job.thread)
+            if self._holding and self._is_full():
+                self._arrived.notify()
+        if awake is not None:
+            self._sleep(job, awake)
+        if job.answer is None and job.error is None:
             self._lead(job)
         if job.error is not None:
             raise job.error
-        result: T = job.result
-        return result
+        if job.answer is None:
+            raise RuntimeError('a thread was woken without a result')
+        return job.answer
 
-    def _sleep(self, job: _Job) -> None:
-        """Returns when the job has ended, or is to lead."""
+    def _sleep(self, job: _Job, awake: threading.Lock) -> None:
+        """Returns when it is the job's turn to go on or to lead."""
+        seconds = SLEEP_S
         try:
-            job.awake.acquire()
-        except BaseException as error:  # Ctrl-C, in the main thread
+            while not awake.acquire(timeout=seconds):
+                with self._mutex:
+                    if job in self._ready:
+                        self._ready.remove(job)
+                        self._take_turn(job)
+                        return
+                seconds = min(2 * seconds, LONGEST_SLEEP_S)
+        except BaseException:  # Ctrl-C, in the main thread
             with self._mutex:
-                if not job.ended:
-                    job.error = error
-                    if job.awake.acquire(blocking=False):  # it was to lead
-                        self._lead_on()
+                self._abandon(job, awake)
             raise
 
-    def _lead(self, own: _Job) -> None:
-        """Goes on with all floods until its own has ended."""
-        try:
-            while not own.ended:
-                self._take_in()
-                self._make_batch()
-        except BaseException as error:  # noqa: BLE001 - raised in every thread that waits
-            self._fail(own, error)
-        with self._mutex:
-            self._lead_on()
+    def _abandon(self, job: _Job, awake: threading.Lock) -> None:
+        """Takes back a job whose thread does not wait for it any more."""
+        if job in self._ready:
+            self._ready.remove(job)
+        elif job in self._waiting:
+            self._waiting.remove(job)
+            if awake.acquire(blocking=False):  # it was to lead
+                self._busy = bool(self._waiting)
+                if self._waiting:
+                    self._waiting[0].wake()
 
-    def _make_batch(self) -> None:
-        """Runs a batch; meanwhile goes on with those whose answers the one before has left, and loads the next."""
-        left = len(self._answered)
-        batch, self._loaded = self._loaded or self._load(), None
-        self._answered += batch.jobs
-        if left:
-            self._make_beside(batch, left)
-        else:
-            self._answer(batch)
-        # What asks already, if it is half a batch or more, does not wait until those of this batch ask again.
-        if self._loaded is None and 2 * len(self._asking) < self._batch_size:
-            while self._answered:
-                self._go_on(self._answered.popleft())
+    def _take_turn(self, job: _Job) -> None:
+        if job.thread in self._active:
+            self._turns.add(job.thread)
 
-    def _make_beside(self, batch: _Batch, left: int) -> None:
-        """Runs a batch in another thread; goes on with those that are left meanwhile, and loads what they ask."""
-        running = self._beside.submit(self._answer, batch)
+    def _end_turn(self, *threads: int) -> None:
+        """Gives the turns that these threads have to the next ones."""
+        self._turns.difference_update(threads)
+        self._begin_turns()
+
+    def _begin_turns(self) -> None:
+        """Wakes the next ones that are answered; those that are not active take no turns."""
+        while self._ready and len(self._turns) < TURNS:
+            job = self._ready.popleft()
+            self._take_turn(job)
+            job.wake()
+
+    def _ask_alone(self, request: Any, calls: Calls) -> np.ndarray:
+        """Runs one field of view at once; the network is ours."""
         try:
-            for _ in range(left):
-                self._go_on(self._answered.popleft())
-            if 2 * len(self._asking) >= self._batch_size:
-                self._arrays.rotate()
-                self._loaded = self._load()
+            [answer], elapsed = self._timed([request])
+        except Exception as error:
+            self._failure = error
+            raise
         finally:
-            running.result()
-
-    def _load(self) -> _Batch:
-        """Makes a batch of what asks."""
-        jobs = [self._asking.popleft() for _ in range(min(self._batch_size, len(self._asking)))]
-        return _Batch(jobs, self._put_together([job.question for job in jobs]))
-
-    def _answer(self, batch: _Batch) -> None:
-        """Runs a batch, unless it is empty."""
-        if not batch.jobs:
-            return
-        begin = time.perf_counter_ns()
-        answers = self._compute(batch.questions)
-        elapsed = time.perf_counter_ns() - begin
-        self._batch_seconds = elapsed / 1e9
-        for job, answer in zip(batch.jobs, answers, strict=True):
-            job.answer = answer
-            job.calls.add(elapsed // len(batch.jobs))
-
-    def _fail(self, own: _Job, error: BaseException) -> None:
-        """Ends all floods."""
-        with self._mutex:
-            # After a keyboard interrupt, a notebook continues with the same executor.
-            self._failure = error if isinstance(error, Exception) else None
-            jobs = {*self._here(), own}
-            for some in (self._answered, self._asking, self._arrived):
-                some.clear()
-            self._loaded = None
-        for job in jobs:
-            self._end(job, error)
-
-    def _take_in(self) -> None:
-        """Begins with the floods that have come; waits, not for long, for those that are expected."""
-        if self._arrived or not self._is_full():
-            with self._mutex:
-                if not self._news.wait_for(self._is_full, min(self._batch_seconds, LONGEST_HOLD_S)):
-                    self._expected = {job.thread for job in self._here()} & self._active
-            while self._arrived:
-                self._go_on(self._arrived.popleft())
-
-    def _here(self) -> Iterator[_Job]:
-        loaded = self._loaded.jobs if self._loaded else ()
-        return itertools.chain(self._answered, loaded, self._asking, self._arrived)
+            self._network.release()
+        calls.add(elapsed)
+        return answer
 
     def _is_full(self) -> bool:
         """Whether the next batch has everybody who is expected and has room in it."""
-        least = min(self._batch_size, len(self._expected))
-        return len(self._asking) >= least or sum(1 for _ in self._here()) >= least
+        return len(self._waiting) >= min(self._batch_size, len(self._expected))
 
-    def _go_on(self, job: _Job) -> None:
-        """Goes on with a flood, up to its next question or its end."""
-        if job.error is not None:  # nobody waits for it
-            self._end(job, job.error)
-            return
+    def _lead(self, own: _Job) -> None:
+        """Runs the next batch, which has the leader's own job in it, and passes the lead on."""
+        jobs: list[_Job] = []
         try:
-            job.question = job.context.run(job.flood.send, job.answer)
-        except StopIteration as end:
-            job.result = end.value
-            self._end(job)
-        except BaseException as error:
-            self._end(job, error)
-            if not isinstance(error, Exception):
-                raise
-        else:
-            self._asking.append(job)
-
-    def _end(self, job: _Job, error: BaseException | None = None) -> None:
-        job.flood.close()
+            with self._mutex:
+                self._hold_back()
+                for _ in range(min(self._batch_size, len(self._waiting))):
+                    jobs.append(self._waiting.popleft())
+            self._run(jobs)
+        except BaseException as error:  # noqa: BLE001 - raised in every thread that waits
+            with self._mutex:
+                # After a keyboard interrupt, a notebook continues with the same executor.
+                self._failure = error if isinstance(error, Exception) else None
+                jobs += self._waiting
+                self._waiting.clear()
+                self._holding = False
+            for job in jobs:
+                job.error = error
         with self._mutex:
-            if not job.ended:
-                job.error, job.ended = error, True
-                job.awake.release()
+            heir = self._waiting[0] if self._waiting else None
+            self._busy = heir is not None
+            self._ready += [job for job in jobs if job is not own]
+            self._take_turn(own)
+            self._begin_turns()
+            if heir is not None:
+                heir.wake()
 
-    def _lead_on(self) -> None:
-        """Has one of those that wait lead."""
-        heir = next((job for job in self._here() if job.error is None), None)
-        self._led = heir is not None
-        if heir is not None:
-            heir.awake.release()
+    def _hold_back(self) -> None:
+        """Waits, not for long, for the canvases that are expected and could fill the batch."""
+        self._holding = True
+        while self._ready and not self._is_full():
+            before = tuple(self._turns)
+            if not self._arrived.wait_for(self._is_full, LONGEST_TURN_S):
+                self._end_turn(*before)
+        if not self._arrived.wait_for(self._is_full, min(self._batch_seconds, LONGEST_HOLD_S)):
+            self._expected = {job.thread for job in self._waiting} & self._active
+        self._holding = False
 
-    def _put_together(self, questions: Sequence[Any]) -> Any:
-        """Makes of questions what `_compute` is given; it is made anew in the same arrays for the batch after the next."""
-        if not questions:
-            return ()
-        if not self._arrays:
-            shape = (self._batch_size, *questions[0].fov, 1)
-            self._arrays += [
-                (np.empty(shape, np.float32), np.empty(shape, np.float32)) for _ in '12'
-            ]
-        images, seeds = self._arrays[0]
-        images, seeds = images[: len(questions)], seeds[: len(questions)]
-        for question, image, seed in zip(questions, images, seeds, strict=True):
-            question.show(image[..., 0], seed[..., 0])
+    def _run(self, jobs: list[_Job]) -> None:
+        with self._network:
+            answers, elapsed = self._timed([job.request for job in jobs])
+        self._batch_seconds = elapsed / 1e9
+        for job, answer in zip(jobs, answers, strict=True):
+            job.answer = answer
+            job.calls.add(elapsed // len(jobs))
+
+    def _timed(self, requests: list[Any]) -> tuple[Sequence[np.ndarray], int]:
+        """What `_compute` makes of a batch, and the nanoseconds that it takes."""
+        begin = time.perf_counter_ns()
+        answers = self._compute(requests)
+        return answers, time.perf_counter_ns() - begin
+
+    def _compute(self, requests: list[Any]) -> Sequence[np.ndarray]:
+        """Runs a batch of (image, seed), float32 [z, y, x] each; returns their logits."""
+        if len(requests) == 1:
+            image, seed = map(np.ascontiguousarray, requests[0])
+            logits = self._predict(
+                image[np.newaxis, ..., np.newaxis], seed[np.newaxis, ..., np.newaxis]
+            )
+            return [np.asarray(logits, np.float32)[0, ..., 0]]
+        images, seeds = self._batch(requests)
+        logits = np.asarray(self._predict(images, seeds), np.float32)[..., 0]
+        if any(np.may_share_memory(logits, used) for used in (images, seeds)):
+            logits = logits.copy()
+        return list(logits)
+
+    def _batch(
+        self, requests: list[tuple[np.ndarray, np.ndarray]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The fields of view as float32 [b, z, y, x, 1] images and seeds."""
+        if self._buffers is None:
+            shape = (self._batch_size, *requests[0][0].shape, 1)
+            self._buffers = np.empty(shape, np.float32), np.empty(shape, np.float32)
+        images, seeds = (buffer[: len(requests)] for buffer in self._buffers)
+        for i, (image, seed) in enumerate(requests):
+            images[i, ..., 0], seeds[i, ..., 0] = image, seed
         return images, seeds
 
-    def _compute(self, questions: Any) -> Sequence[np.ndarray]:
-        """Runs a batch; returns the logits, float32 [z, y, x] each."""
-        images, seeds = questions
-        logits = np.asarray(self._predict(images, seeds), np.float32)
-        if np.may_share_memory(logits, images) or np.may_share_memory(logits, seeds):
-            logits = logits.copy()
-        return [answer[..., 0] for answer in logits]
 
-
-class Client(Network):
+class Client:
     """The network as one canvas sees it."""
 
     def __init__(self, executor: Executor, counters: Counters):
@@ -325,26 +309,4 @@ class Client(Network):
         Raises:
           Exception: whatever the network raised, here or for any other canvas.
         """
-        return self.run(_ask(_Given(image, seed)))
-
-    def run(self, flood: Flood[T]) -> T:
-        """See `Executor.run`."""
-        return self._executor.run(flood, self._calls)
-
-
-class _Given:
-    """A question of arrays; see `ffn.inference.core.protocols.Question`."""
-
-    def __init__(self, image: np.ndarray, seed: np.ndarray):
-        self._image, self._seed = image, seed
-        self.fov = Zyx.of(image.shape)
-
-    def show(self, image: np.ndarray, seed: np.ndarray) -> None:
-        """Fills them in."""
-        image[...], seed[...] = self._image, self._seed
-
-
-def _ask(question: Any) -> Flood[np.ndarray]:
-    """A flood of one question."""
-    answer: np.ndarray = yield question
-    return answer
+        return self._executor.ask((image, seed), self._calls)

@@ -18,10 +18,11 @@ import numpy as np
 
 from ffn.models.model import FFNModel
 from ffn.utils import moves
-from ffn.utils.geometry import Extent, Zyx
+from ffn.utils.geometry import Zyx
 
 # Positions whose logits every step tells.
 WATCHED = 8
+Extent = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ffn.models.device_steps import WATCHED, DeviceSteps, StepRules
+from ffn.models.device_steps import WATCHED, DeviceSteps, Extent, StepRules
 from ffn.models.model import FFNModel
-from ffn.utils.geometry import Extent, Zyx
+from ffn.utils.geometry import Zyx
 
 # A seed is read in blocks of one size, since JAX compiles for every size.
 _BLOCK = 64

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ffn.models.device_steps import WATCHED, DeviceSteps, StepRules
+from ffn.models.device_steps import WATCHED, DeviceSteps, Extent, StepRules
 from ffn.models.model import FFNModel
-from ffn.utils.geometry import Extent, Zyx
+from ffn.utils.geometry import Zyx
 
 
 class TorchSteps(DeviceSteps):

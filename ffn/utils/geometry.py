@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 # Of a voxel: z, y, x. A plain tuple, since an array is indexed with one at every step of a network.
 Position = tuple[int, int, int]
-# A part of an array [z, y, x].
-Extent = tuple[slice, slice, slice]
 # Relative, of lengths that were stored as float32: 13.2 nm are three voxels of 4.4 nm.
 _ROUNDING = 1e-6
 # z, y, x steps to half of the 26 neighbours of a voxel, so that each pair of neighbours occurs once.
@@ -144,12 +142,6 @@ class Zyx(NamedTuple):
 
     def __str__(self) -> str:
         return f'z,y,x {self.z},{self.y},{self.x}'
-
-
-def around(pos: Position, reach_zyx: Sequence[int]) -> Extent:
-    """The voxels that are as near as `reach_zyx` to a position along each axis; none before the first."""
-    z, y, x = (slice(max(p - r, 0), p + r + 1) for p, r in zip(pos, reach_zyx, strict=True))
-    return z, y, x
 
 
 def both_orders(value: Xyz | Zyx) -> str:

@@ -9,7 +9,6 @@ from scipy import ndimage
 
 from ffn.inference.core.canvas import Canvas
 from ffn.inference.core.options import CanvasOptions
-from ffn.inference.core.protocols import Network
 from ffn.inference.executor import Predict
 from ffn.models.info import ModelInfo
 from ffn.utils.geometry import Xyz
@@ -50,7 +49,7 @@ def model_info() -> ModelInfo:
     return ModelInfo(deltas, fov, fov, fov)
 
 
-class OracleNetwork(Network):
+class OracleNetwork:
     """Takes the image for the labels; grows the object in the centre of the field of view."""
 
     def __init__(self, high: float = 4.0, low: float = -4.0):
@@ -67,7 +66,7 @@ class OracleNetwork(Network):
         return np.where(inside, self.high - 0.001 * away, self.low).astype(np.float32)
 
 
-class SeedNetwork(Network):
+class SeedNetwork:
     """Grows what is as bright as the centre, by a few voxels a step: what was there before decides."""
 
     def predict(self, image: np.ndarray, seed: np.ndarray) -> np.ndarray:

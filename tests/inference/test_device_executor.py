@@ -76,9 +76,6 @@ def test_rows_and_fields_of_view_in_one_batch():
         def run(self, rows):
             return rows.astype(np.float32) * 10
 
-    def ask_once(row):
-        return (yield row)
-
     executor = DeviceExecutor(lambda images, seeds: images + seeds, Steps(), 3)
     answers, both = {}, threading.Barrier(6)
 
@@ -88,7 +85,7 @@ def test_rows_and_fields_of_view_in_one_batch():
             both.wait()
             for _ in range(20):
                 if number % 2:
-                    row = executor.run(ask_once(np.full(4, number, np.int32)), Calls())
+                    row = executor.ask(np.full(4, number, np.int32), Calls())
                     answers.setdefault(number, set()).update(row.tolist())
                 else:
                     found = executor.client(Counters()).predict(value, value)

@@ -1,5 +1,4 @@
-import contextvars
-import itertools
+import contextlib
 import signal
 import threading
 import time
@@ -8,26 +7,8 @@ import numpy as np
 import pytest
 
 from ffn.inference import executor as executors
-from ffn.inference.core.counters import Calls, Counters
+from ffn.inference.core.counters import Counters
 from ffn.inference.executor import Executor
-
-
-class Patch:
-    """A field of view."""
-
-    fov, value = (3, 4, 5), 0
-
-    def show(self, image, seed):
-        image[...], seed[...] = self.value, 0
-
-
-QUESTION = Patch()
-
-
-def slow(images, seeds):
-    """A network that takes so long that the others come meanwhile."""
-    time.sleep(0.001)
-    return seeds
 
 
 def ask(executor, image, seed):
@@ -165,220 +146,84 @@ def test_a_client_that_stays_away_is_not_waited_for_again_and_again():
     assert elapsed < 1.5 * steps * seconds
 
 
-def test_floods_go_on_without_their_threads():
-    """Threads would take the interpreter from each other: from step to step, all is done by the one that leads."""
-    clients, steps, threads_of = 6, 40, {}
-    executor, entered = Executor(slow, clients), threading.Barrier(clients)
+def test_clients_take_turns(monkeypatch):
+    """All of them awake at once would take the interpreter from each other."""
+    for limit in ('LONGEST_TURN_S', 'SLEEP_S', 'LONGEST_SLEEP_S'):
+        monkeypatch.setattr(executors, limit, 30.0)
+    clients, awake, most = 6, set(), []
+    executor = Executor(lambda images, seeds: (time.sleep(0.002), seeds)[1], clients)
+    patch, entered = np.zeros((3, 4, 5), np.float32), threading.Barrier(clients)
 
-    def flood(number):
-        for _ in range(steps):
-            yield QUESTION
-            threads_of.setdefault(number, []).append(threading.get_ident())
-        return number
-
-    def client(number):
+    def client():
         with executor.active():
             entered.wait()
-            assert executor.run(flood(number), Calls()) == number
+            for _ in range(10):
+                ask(executor, patch, patch)
+                awake.add(threading.get_ident())
+                time.sleep(0.002)
+                most.append(len(awake))
+                awake.discard(threading.get_ident())
 
-    run_threads([threading.Thread(target=client, args=(i,)) for i in range(clients)])
-    changes = [sum(a != b for a, b in itertools.pairwise(t)) for t in threads_of.values()]
-    assert len(changes) == clients
-    assert max(changes) < clients
-
-
-def run_threads(threads):
+    threads = [threading.Thread(target=client) for _ in range(clients)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(timeout=30)
         assert not thread.is_alive()
+    assert len(most) == 10 * clients
+    # Beside those whose turn it is, one that has just led a batch.
+    assert max(most) <= executors.TURNS + 1
 
 
-def test_a_flood_goes_on_as_in_its_own_thread():
-    """What the log says of its subvolume, above all."""
-    name = contextvars.ContextVar('name')
-    executor, entered = Executor(slow, 4), threading.Barrier(4)
-    seen = {}
+def test_a_client_that_stays_away_in_its_turn_loses_it():
+    clients, steps = 4, 50
+    executor = Executor(lambda images, seeds: (time.sleep(0.002), seeds)[1], clients)
+    patch, entered, done = (
+        np.zeros((3, 4, 5), np.float32),
+        threading.Barrier(clients + 1),
+        threading.Event(),
+    )
 
-    def flood(number):
-        for _ in range(20):
-            yield QUESTION
-            seen.setdefault(number, set()).add(name.get())
-
-    def client(number):
-        name.set(f'client {number}')
+    def client(stays_away):
         with executor.active():
             entered.wait()
-            executor.run(flood(number), Calls())
+            for step in range(steps):
+                ask(executor, patch, patch)
+                if stays_away and step == 5:
+                    assert done.wait(30)
 
-    run_threads([threading.Thread(target=client, args=(i,)) for i in range(4)])
-    assert seen == {i: {f'client {i}'} for i in range(4)}
-
-
-def test_what_a_flood_raises_is_for_its_own_thread():
-    executor, entered = Executor(slow, 3), threading.Barrier(5)
-    ended, unwound = {}, []
-
-    def flood(number):
-        try:
-            for step in range(30):
-                yield QUESTION
-                if number % 2 and step == 3 * number:
-                    raise ValueError(f'client {number}')
-        finally:
-            unwound.append(number)
-
-    def client(number):
-        with executor.active():
-            entered.wait()
-            try:
-                executor.run(flood(number), Calls())
-                ended[number] = ''
-            except ValueError as error:
-                ended[number] = str(error)
-
-    run_threads([threading.Thread(target=client, args=(i,)) for i in range(5)])
-    assert ended == {0: '', 1: 'client 1', 2: '', 3: 'client 3', 4: ''}
-    assert sorted(unwound) == [0, 1, 2, 3, 4]
+    threads = [threading.Thread(target=client, args=(i == 0,)) for i in range(clients)]
+    for thread in threads:
+        thread.start()
+    entered.wait()
+    begin = time.monotonic()
+    for thread in threads[1:]:
+        thread.join(timeout=30)
+        assert not thread.is_alive()
+    elapsed = time.monotonic() - begin
+    assert threads[0].is_alive()
+    done.set()
+    threads[0].join(timeout=30)
+    assert elapsed < 5
 
 
-def test_what_the_network_raises_ends_all_floods():
-    unwound, both = [], threading.Barrier(3)
+def test_turns_of_threads_that_are_not_active_do_not_stay():
+    executor = Executor(lambda images, seeds: (time.sleep(0.03), seeds)[1], 2)
+    patch = np.zeros((3, 4, 5), np.float32)
 
-    def predict(images, seeds):
-        if both.n_waiting == 0 and len(images) == 3:
-            raise RuntimeError('device lost')
-        time.sleep(0.001)
-        return seeds
+    def client(active):
+        with executor.active() if active else contextlib.nullcontext():
+            for _ in range(5):
+                ask(executor, patch, patch)
+                time.sleep(0.03)
 
-    executor, raised = Executor(predict, 3), []
-
-    def flood(number):
-        try:
-            while True:
-                yield QUESTION
-        finally:
-            unwound.append(number)
-
-    def client(number):
-        with executor.active():
-            both.wait()
-            try:
-                executor.run(flood(number), Calls())
-            except RuntimeError as error:
-                raised.append(error)
-
-    run_threads([threading.Thread(target=client, args=(i,)) for i in range(3)])
-    assert sorted(unwound) == [0, 1, 2]
-    assert len({id(error) for error in raised}) == 1
-    assert len(raised) == 3
-
-
-def test_a_thread_that_was_interrupted_in_its_sleep_neither_leads_nor_is_gone_on_with():
-    """Ctrl-C in a notebook, while another thread goes on with the floods of both."""
-    patch, begun, goes_on = np.zeros((3, 4, 5), np.float32), threading.Event(), threading.Event()
-    executor = Executor(lambda images, seeds: (time.sleep(0.001), seeds)[1], 2)
-    steps, unwound = [0, 0], []
-
-    def flood(number):
-        try:
-            for _ in range(3000 if number else 200):
-                yield QUESTION
-                steps[number] += 1
-                if sum(steps) > 20:
-                    begun.set()
-                if number == 0 and steps[0] == 100:
-                    assert goes_on.wait(30)
-        finally:
-            unwound.append(number)
-
-    def other():
-        with executor.active():
-            executor.run(flood(0), Calls())
-            executor.run(flood(0), Calls())
-
-    def interrupted(number, frame):
-        raise KeyboardInterrupt('by hand')
-
-    def interrupt():
-        assert begun.wait(30)
-        signal.pthread_kill(main, signal.SIGUSR1)
-
-    before, main = signal.signal(signal.SIGUSR1, interrupted), threading.main_thread().ident
-    threads = [threading.Thread(target=other, daemon=True), threading.Thread(target=interrupt)]
-    try:
-        threads[0].start()
-        while not steps[0]:
-            time.sleep(0.001)
-        threads[1].start()
-        with pytest.raises(KeyboardInterrupt, match='by hand'), executor.active():
-            executor.run(flood(1), Calls())
-    finally:
-        signal.signal(signal.SIGUSR1, before)
-    goes_on.set()
+    threads = [threading.Thread(target=client, args=(i % 2 == 0,)) for i in range(6)]
+    for thread in threads:
+        thread.start()
     for thread in threads:
         thread.join(timeout=30)
         assert not thread.is_alive()
-    assert unwound[0] == 1
-    assert steps[1] < 3000
-    assert steps[0] == 400
-    assert not ask(executor, patch, patch).any()
-
-
-class Interrupting:
-    """A lock that is interrupted as soon as it has been released, in the thread that waits for it."""
-
-    def __init__(self):
-        self._lock = threading.Lock()
-        self.release = self._lock.release
-
-    def acquire(self, blocking=True):
-        if not blocking:
-            return self._lock.acquire(blocking=False)
-        self._lock.acquire()
-        self._lock.release()
-        raise KeyboardInterrupt('by hand')
-
-
-def test_a_thread_that_was_interrupted_when_it_was_to_lead_has_another_one_lead(monkeypatch):
-    executor, raised, begun = Executor(slow, 3), [], []
-
-    class Job(executors._Job):
-        __slots__ = ()
-
-        def __init__(self, flood, calls):
-            super().__init__(flood, calls)
-            if threading.current_thread().name == 'interrupted':
-                self.awake = Interrupting()
-                self.awake.acquire(blocking=False)
-
-    monkeypatch.setattr(executors, '_Job', Job)
-
-    def flood(number, steps):
-        begun.append(number)
-        for _ in range(steps):
-            yield QUESTION
-
-    def client(number, steps):
-        try:
-            executor.run(flood(number, steps), Calls())
-        except KeyboardInterrupt:
-            raised.append(number)
-
-    threads = [
-        threading.Thread(target=client, args=(i, steps), name=name, daemon=True)
-        for i, (name, steps) in enumerate([('leads', 40), ('interrupted', 1000), ('last', 60)])
-    ]
-    for number, thread in enumerate(threads):
-        thread.start()
-        while number not in begun:
-            time.sleep(0.001)
-    for thread in threads:
-        thread.join(timeout=10)
-        assert not thread.is_alive()
-    assert raised == [1]
-    assert not ask(executor, np.zeros((3, 4, 5)), np.zeros((3, 4, 5))).any()
+    assert not executor._turns
 
 
 def test_an_interruption_while_others_are_at_work_leaves_them_alone():
@@ -422,42 +267,6 @@ def test_an_interruption_while_others_are_at_work_leaves_them_alone():
     for thread in threads:
         thread.join(timeout=10)
         assert not thread.is_alive()
-
-
-@pytest.mark.parametrize(
-    ('clients', 'batch', 'beside'), [(4, 2, True), (3, 2, True), (2, 2, False), (5, 4, False)]
-)
-def test_floods_go_on_while_the_network_runs_for_others(clients, batch, beside):
-    """Where more ask than a batch holds, by half of one at least."""
-    at_work, met, sizes = threading.Event(), [], []
-
-    def predict(images, seeds):
-        sizes.append(len(images))
-        at_work.set()
-        time.sleep(0.005)
-        at_work.clear()
-        return images + 1
-
-    executor, entered = Executor(predict, batch), threading.Barrier(clients)
-
-    def flood(number):
-        for step in range(20):
-            question = Patch()
-            question.value = 100 * number + step
-            answer = yield question
-            time.sleep(0.001)
-            met.append(at_work.is_set())
-            assert (answer == 100 * number + step + 1).all()
-
-    def client(number):
-        with executor.active():
-            entered.wait()
-            executor.run(flood(number), Calls())
-
-    run_threads([threading.Thread(target=client, args=(i,)) for i in range(clients)])
-    assert len(met) == sum(sizes) == 20 * clients
-    assert np.mean(met) > 0.5 if beside else not any(met)
-    assert max(sizes) == batch
 
 
 def test_every_client_is_charged_its_share():

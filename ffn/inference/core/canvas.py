@@ -22,14 +22,14 @@ from ffn.inference.core.growing import GrowingObject
 from ffn.inference.core.interrupted import Interrupted as Interrupted  # for those who catch it
 from ffn.inference.core.options import CanvasOptions
 from ffn.inference.core.prefilled import about_prefilled, checksum, most_covered, number
-from ffn.inference.core.protocols import Flood, Network, Seeds
+from ffn.inference.core.protocols import Network, Seeds
 from ffn.inference.core.restrictor import Restrictor
 from ffn.inference.core.step import NetworkStep
 from ffn.inference.core.view import CanvasView
 from ffn.models.info import ModelInfo
-from ffn.utils.geometry import Extent, Position, Zyx, around
+from ffn.utils.geometry import Position, Zyx
 
-Callback = Callable[['Canvas', Position], None]
+Extent = tuple[slice, slice, slice]
 
 
 class Canvas:
@@ -90,7 +90,7 @@ class Canvas:
           keep_history: record every step.
           idle: why nothing will be grown, see the attribute; the seed is then read-only.
         """
-        self.idle, self._network = idle, network
+        self.idle = idle
         self.image = np.ascontiguousarray(image, dtype=np.float32)
         self.shape = Zyx.of(self.image.shape)
         self.options = options
@@ -100,9 +100,7 @@ class Canvas:
         self.margin_zyx = Zyx(*(n // 2 for n in info.input_image_size.zyx))
         self._make_arrays()
         if not idle:
-            counting = keep_history or options.max_object_voxels > 0
-            arrays = self.image, self.seed
-            self._step = NetworkStep(info, options, self.counters, *arrays, counting)
+            self._step = NetworkStep(network, info, options, self.counters, self.image, self.seed)
         self.origins: dict[int, storage.OriginInfo] = {}
         self.joined_seeds: list[tuple[int, int, int, int, int]] = []
         self.overlaps: dict[int, np.ndarray] = {}
@@ -164,8 +162,11 @@ class Canvas:
         """The part of the canvas that the object's fields of view touched; all of it before the first."""
         if self.visited is None:
             return slice(None), slice(None), slice(None)
-        first, last = (around(pos, self.margin_zyx) for pos in self.visited)
-        z, y, x = (slice(a.start, b.stop) for a, b in zip(first, last, strict=True))
+        first, last = self.visited
+        z, y, x = (
+            slice(max(a - m, 0), b + m + 1)
+            for a, b, m in zip(first, last, self.margin_zyx, strict=True)
+        )
         return z, y, x
 
     def init_seed(self, pos_zyx: Sequence[int]) -> None:
@@ -195,21 +196,17 @@ class Canvas:
           float32 [z, y, x] logits, as written; overwritten by the next step.
         """
         z, y, x = pos_zyx
-        return self._network.run(self._update((z, y, x)))
-
-    def _update(self, pos: Position) -> Flood[np.ndarray]:
-        """See `update_at`."""
-        logits = yield from self._step.run(pos)
+        logits = self._step.run((z, y, x))
         if self.history is not None:
-            self.history.append((pos, self._step.count_deleted()))
+            self.history.append(((z, y, x), self._step.count_deleted()))
         if self.options.max_object_voxels and self.growing is not None:
             self.growing.voxels += self._step.count_gained()
-        self._count_visit(pos)
+        self._count_visit((z, y, x))
         return logits
 
-    def _step_from(self, pos: Position) -> Flood[None]:
+    def _step_from(self, pos: Position) -> None:
         """Makes a step, of which the movement policy learns."""
-        logits = yield from self._update(pos)  # meanwhile, the policy may be replaced
+        logits = self.update_at(pos)  # meanwhile, the policy may be replaced
         self.movement_policy.update(logits, pos)
 
     def _count_visit(self, pos: Position) -> None:
@@ -225,7 +222,7 @@ class Canvas:
     def segment_at(
         self,
         start_zyx: Sequence[int],
-        callback: Callback | None = None,
+        callback: Callable[[Canvas, Position], None] | None = None,
     ) -> int:
         """Grows one object, which is then in `seed`; no segment is made of it.
 
@@ -247,12 +244,12 @@ class Canvas:
         self.init_seed(pos_zyx)
         return self.reset_state(pos_zyx)
 
-    def _grow(self, growing: GrowingObject, callback: Callback | None = None) -> None:
+    def _grow(
+        self,
+        growing: GrowingObject,
+        callback: Callable[[Canvas, Position], None] | None = None,
+    ) -> None:
         """Moves the field of view until the object has no place left to go to."""
-        self._network.run(self._flood(growing, callback))
-        self.growing = None
-
-    def _flood(self, growing: GrowingObject, callback: Callback | None) -> Flood[None]:
         began = time.perf_counter() - growing.seconds
         with self.counters.timed('segment_at-loop'):
             for position in self.movement_policy:
@@ -267,13 +264,14 @@ class Canvas:
                     self.counters.add(f'stopped-by-{growing.limit}')
                     break
                 begin = time.perf_counter_ns()
-                yield from self._step_from(position)
+                self._step_from(position)
                 self._updates.add(time.perf_counter_ns() - begin)
                 growing.iters += 1
                 growing.seconds = time.perf_counter() - began
                 if callback is not None:
                     callback(self, position)
                 self._notify()
+        self.growing = None
 
     def _notify(self) -> None:
         for observer in self.observers:
@@ -315,8 +313,11 @@ class Canvas:
             and self.restrictor.allows_seed(pos)
         ):
             return False
-        near = self.segmentation[around(pos, self.options.min_boundary_dist.zyx)]
-        if np.any(near > 0):
+        near = tuple(
+            slice(max(p - d, 0), p + d + 1)
+            for p, d in zip(pos, self.options.min_boundary_dist.zyx, strict=True)
+        )
+        if np.any(self.segmentation[near] > 0):
             self._reject(pos, 'close')
             return False
         return True

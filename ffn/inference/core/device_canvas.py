@@ -15,19 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from ffn.inference.core.canvas import Canvas
+from ffn.inference.core.canvas import Canvas, Extent
 from ffn.inference.core.movement import FacePolicy
 from ffn.inference.core.options import CanvasOptions
-from ffn.inference.core.protocols import (
-    DeviceArea,
-    DeviceNetwork,
-    DeviceStep,
-    Flood,
-    Seeds,
-)
+from ffn.inference.core.protocols import DeviceArea, DeviceNetwork, DeviceStep, Seeds
 from ffn.inference.core.view import CanvasView
 from ffn.models.info import ModelInfo
-from ffn.utils.geometry import Extent, Position, Zyx, around
+from ffn.utils.geometry import Position, Zyx
 
 # Positions that are asked for at once where a logit is not known.
 _AT_ONCE = 64
@@ -146,21 +140,24 @@ class DeviceCanvas(Canvas):
         if self._area is not None:
             self._area.write(self._copy)
 
-    def _update(self, pos: Position) -> Flood[np.ndarray]:
+    def update_at(self, pos_zyx: Sequence[int]) -> np.ndarray:
         """Makes one step of the network, and fetches what it made of the seed; see `Canvas.update_at`."""
-        yield from self._advance(pos)
-        return self.seed[around(pos, self.view.reach_zyx)]
+        z, y, x = pos_zyx
+        self._advance((z, y, x))
+        reach = self.view.reach_zyx
+        return self.seed[
+            tuple(slice(p - r, p + r + 1) for p, r in zip(pos_zyx, reach, strict=True))
+        ]
 
-    def _step_from(self, pos: Position) -> Flood[None]:
-        step = yield from self._advance(pos)
-        self.movement_policy.update_faces(step.maxima, pos)
+    def _step_from(self, pos: Position) -> None:
+        self.movement_policy.update_faces(self._advance(pos).maxima, pos)
 
-    def _advance(self, pos: Position) -> Flood[DeviceStep]:
+    def _advance(self, pos: Position) -> DeviceStep:
         area = self._open()
         start = () if self.growing is None else (self.growing.start,)
         watched = self._positions(start, area.most_watched)
         begin = time.perf_counter_ns()
-        step = yield from area.step(pos, watched)
+        step = area.step(pos, watched)
         self._predictions.add(time.perf_counter_ns() - begin)
         if self.history is not None:
             self.history.append((pos, step.deleted))
@@ -203,11 +200,13 @@ class _Visits:
         """Begins an object at a position; `before` is the extent of the one before."""
         if self._visited is not None:
             self._visited[before] = False
-        self._parts = [around(start, (0, 0, 0))]
+        z, y, x = (slice(p, p + 1) for p in start)
+        self._parts = [(z, y, x)]
 
     def add(self, pos: Position) -> None:
         """Takes in a step."""
-        self._parts.append(around(pos, self._reach))
+        z, y, x = (slice(p - r, p + r + 1) for p, r in zip(pos, self._reach, strict=True))
+        self._parts.append((z, y, x))
 
     def load(self, seed: np.ndarray, extent: Extent) -> None:
         """Begins with an object of which the seed is given; it is NaN outside of the extent."""

@@ -2,61 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Generator, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from ffn.inference.core.movement import FaceMaxima
 from ffn.utils.geometry import Position, Zyx
 
-T = TypeVar('T')
-# Work on a canvas between whose parts the network is asked: a `Question` is yielded, or what a device is to be told, and
-# the answer is sent. It goes on in any thread, one at a time.
-Flood = Generator[Any, Any, T]
 
-
-class Question(Protocol):
-    """A field of view that the network has not seen yet.
-
-    Attributes:
-      fov: its shape, z, y, x.
-    """
-
-    fov: Zyx
-
-    def show(self, image: np.ndarray, seed: np.ndarray) -> None:
-        """Fills in the image and the seed logits: contiguous float32 [z, y, x] of that shape."""
-
-
-class Network:
+class Network(Protocol):
     """What the canvas needs of the executor."""
 
     def predict(self, image: np.ndarray, seed: np.ndarray) -> np.ndarray:
         """float32 [z, y, x] image and seed logits → new logits, which must not be written to."""
-        raise NotImplementedError
-
-    def run(self, flood: Flood[T]) -> T:
-        """Answers what a flood asks until it ends.
-
-        Returns:
-          What the flood returns.
-
-        Raises:
-          Exception: whatever the flood raises, or the network.
-        """
-        with contextlib.closing(flood):
-            answer = None
-            while True:
-                try:
-                    question = flood.send(answer)
-                except StopIteration as end:
-                    result: T = end.value
-                    return result
-                image, seed = np.empty((2, *question.fov), np.float32)
-                question.show(image, seed)
-                answer = self.predict(image, seed)
 
 
 class DeviceStep(NamedTuple):
@@ -87,7 +46,7 @@ class DeviceArea(Protocol):
     def begin(self, pos: Position, logit: float) -> None:
         """Clears the seed and sets the starting voxel."""
 
-    def step(self, pos: Position, watched: Sequence[Position]) -> Flood[DeviceStep]:
+    def step(self, pos: Position, watched: Sequence[Position]) -> DeviceStep:
         """Makes a step as `NetworkStep` does, and writes it to the seed."""
 
     def logits(self, positions: Sequence[Position]) -> Sequence[float]:
@@ -103,12 +62,11 @@ class DeviceArea(Protocol):
         """Makes room for another canvas."""
 
 
-class DeviceNetwork(Network):
+class DeviceNetwork(Network, Protocol):
     """A network that can also make whole steps on its device."""
 
     def open(self, image: np.ndarray, boxes: Sequence[Zyx]) -> DeviceArea:
         """Brings an image there, float32 [z, y, x]; `boxes` are those of the movement policy."""
-        raise NotImplementedError
 
 
 class Seeds(Protocol):

@@ -10,17 +10,17 @@ from __future__ import annotations
 import collections
 import dataclasses
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ffn.inference.core.canvas import Canvas, Interrupted
+from ffn.inference.core.canvas import Canvas, Extent, Interrupted
 from ffn.inference.core.growing import GrowingObject
 from ffn.inference.core.options import CanvasOptions
-from ffn.inference.core.protocols import Flood, Network
+from ffn.inference.core.protocols import Network
 from ffn.models.info import ModelInfo
-from ffn.utils.geometry import Extent, Position, around
+from ffn.utils.geometry import Position
 
 # Positions whose moves are looked at between two moments in which others may use the canvas.
 _AT_A_TIME = 100
@@ -108,16 +108,17 @@ class SteeredCanvas(Canvas):
         if self.grown is not grown:
             raise Interrupted('the object is gone')
 
-    def _update(self, pos: Position) -> Flood[np.ndarray]:
+    def update_at(self, pos_zyx: Sequence[int]) -> np.ndarray:
         """Makes one step of the network; see `Canvas.update_at`."""
-        field = self._field(pos)
+        z, y, x = pos_zyx
+        field = self._field((z, y, x))
         before, counted = np.count_nonzero(self._is_object(field)), self._counted
-        logits = yield from super()._update(pos)
+        logits = super().update_at(pos_zyx)
         if counted == self._counted:
             self.voxels += int(np.count_nonzero(self._is_object(field)) - before)
         else:  # meanwhile, thresholds or segments have changed
             self._count()
-        self.position = pos
+        self.position = (z, y, x)
         self._visits.append(self.position)
         return logits
 
@@ -184,7 +185,8 @@ class SteeredCanvas(Canvas):
 
     def _field(self, pos: Position) -> Extent:
         """What a step at a position predicts."""
-        return around(pos, self.view.reach_zyx)
+        z, y, x = (slice(p - r, p + r + 1) for p, r in zip(pos, self.view.reach_zyx, strict=True))
+        return z, y, x
 
     def _is_object(self, extent: Extent) -> np.ndarray:
         likely = self.seed[extent] >= self.options.segment_threshold
@@ -196,7 +198,7 @@ class SteeredCanvas(Canvas):
             self.voxels = int(np.count_nonzero(self._is_object(self.visited_extent())))
 
 
-class _SharedTime(Network):
+class _SharedTime:
     """A network that gives the lock of a canvas away while it computes."""
 
     def __init__(self, network: Network, canvas: SteeredCanvas):

@@ -19,11 +19,12 @@ from absl import logging
 from scipy.special import expit
 
 from ffn.inference import inference_pb2, storage
+from ffn.inference.core.canvas import Extent
 from ffn.inference.core.steering import SteeredCanvas
 from ffn.inference.request_identity import request_fields
 from ffn.inference.storage import OriginInfo
 from ffn.utils.errors import UserError, damage_told
-from ffn.utils.geometry import Box, Extent, Zyx
+from ffn.utils.geometry import Box, Zyx
 from ffn.utils.locks import one_writer
 from ffn.utils.npz import bytes_member, read_npz, stored_bytes
 

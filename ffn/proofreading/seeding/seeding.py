@@ -20,7 +20,7 @@ from types import TracebackType
 import numpy as np
 from absl import logging
 
-from ffn.inference.core.canvas import Interrupted
+from ffn.inference.core.canvas import Extent, Interrupted
 from ffn.inference.core.growing import GrowingObject
 from ffn.inference.core.steering import SteeredCanvas
 from ffn.inference.runner import Runner
@@ -30,7 +30,7 @@ from ffn.proofreading.seeding.accepted import AcceptedObjects
 from ffn.proofreading.seeding.background import BackgroundWriter
 from ffn.proofreading.seeding.look import Look, State
 from ffn.utils.errors import UserError, reason
-from ffn.utils.geometry import Box, Extent, Position, Xyz
+from ffn.utils.geometry import Box, Position, Xyz
 from ffn.utils.locks import exclusive_directory
 from ffn.utils.logits import logit
 from ffn.visualization.recorder import start_in

@@ -22,10 +22,11 @@ import numpy as np
 from neuroglancer import skeleton
 from skimage import measure
 
+from ffn.inference.core.canvas import Extent
 from ffn.proofreading.seeding.look import MOVING
 from ffn.proofreading.seeding.seeding import Seeding
 from ffn.proofreading.viewing.sources import ServedArray, coordinate_space
-from ffn.utils.geometry import Box, Extent, Zyx
+from ffn.utils.geometry import Box, Zyx
 
 # Names of the layers, and ids in the first one.
 GROWING, ACCEPTED = 'growing', 'accepted'

@@ -12,7 +12,7 @@ from ffn.inference.core.checkpoint import Checkpointer, restore_checkpoint
 from ffn.inference.core.counters import Counters
 from ffn.inference.core.device_canvas import DeviceCanvas
 from ffn.inference.core.options import CanvasOptions
-from ffn.inference.core.protocols import DeviceNetwork, DeviceStep, Network
+from ffn.inference.core.protocols import DeviceStep
 from ffn.inference.core.restrictor import Restrictor
 from ffn.inference.core.step import NetworkStep
 from ffn.inference.seeds.policy import SeedPolicy
@@ -27,7 +27,7 @@ NARROW = ModelInfo(Xyz(2, 2, 1), Xyz(5, 5, 3), FOV, FOV)
 POLICIES = ['', 'CoarseToFineMovementPolicy']
 
 
-class Device(DeviceNetwork):
+class Device:
     """A network, and its areas."""
 
     def __init__(self, network, info, options):
@@ -52,7 +52,7 @@ class Area:
         self.device, self.image, self.boxes = device, image.copy(), boxes
         self.seed = np.full(image.shape, 77, np.float32)  # of another canvas
         self.network_step = NetworkStep(
-            device.info, device.options, Counters(), self.image, self.seed, True
+            device.network, device.info, device.options, Counters(), self.image, self.seed
         )
         self.closed = False
 
@@ -64,8 +64,7 @@ class Area:
         assert not self.closed
         assert len(set(watched)) == len(watched) <= self.most_watched
         self.device.calls.add('step')
-        logits = self.device.network.run(self.network_step.run(pos))
-        yield from ()  # the device is asked nothing by the way
+        logits = self.network_step.run(pos)
         deleted, gained = self.network_step.count_deleted(), self.network_step.count_gained()
         maxima = [list(faces(logits, box)) for box in self.boxes]
         return DeviceStep(maxima, [float(self.seed[p]) for p in watched], deleted, gained)
@@ -280,7 +279,7 @@ def test_single_steps_return_logits():
 def test_a_failure_leaves_the_device_free():
     (_, own), device = make_pair()
 
-    class Broken(Network):
+    class Broken:
         def predict(self, image, seed):
             raise RuntimeError('device lost')
 

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 
 from ffn.inference.core.counters import Counters
 from ffn.inference.core.options import CanvasOptions
-from ffn.inference.core.protocols import Network
 from ffn.inference.core.step import DELETED_FROM, NetworkStep
 from ffn.models.info import ModelInfo
 from ffn.utils.geometry import Xyz
@@ -17,7 +16,7 @@ PAD, MOVE = np.float32(-2.5), 1.5
 VALUES = np.array([np.nan, -0.0, 0.0, -1e-40, 1e-40, -2.5, -2, 1, 1.5, 2, 3, -np.inf, np.inf], 'f4')
 
 
-class Fixed(Network):
+class Fixed:
     """A network with one answer, which remembers what it was shown."""
 
     def __init__(self, answer):
@@ -28,13 +27,13 @@ class Fixed(Network):
         return self.answer
 
 
-def make_step(image, seed, share, predicted=FOV):
+def make_step(answer, image, seed, share, predicted=FOV):
     options = CanvasOptions(
         init_activation=3, pad_value=float(PAD), move_threshold=MOVE, segment_threshold=0.5,
         disco_seed_threshold=share,
     )  # fmt: skip
     info = ModelInfo(Xyz(2, 2, 1), predicted, FOV, FOV)
-    return NetworkStep(info, options, Counters(), image, seed, counting=True), info
+    return NetworkStep(Fixed(answer), info, options, Counters(), image, seed), info
 
 
 def expected(old, new, share):
@@ -51,12 +50,11 @@ def test_a_step_shows_pads_and_keeps_background_as_it_is_written(number, share, 
     image, seed = rng.random(SHAPE, 'f4'), rng.choice(VALUES, SHAPE)
     new = rng.choice(VALUES[1 : rng.integers(3, len(VALUES))], FOV.zyx)
     before = seed.copy()
-    step, info = make_step(image, seed, share, Xyz(5, 3, 1) if narrow else FOV)
-    network = Fixed(new)
-    logits = network.run(step.run(POSITION)).copy()
+    step, info = make_step(new, image, seed, share, Xyz(5, 3, 1) if narrow else FOV)
+    logits = step.run(POSITION).copy()
 
     old = before[FIELD].copy()
-    shown_image, shown_seed = network.shown
+    shown_image, shown_seed = step._network.shown
     np.testing.assert_array_equal(shown_image, image[FIELD])
     np.testing.assert_array_equal(shown_seed, np.where(np.isnan(old), PAD, old))
     old = old[info.predicted]
@@ -70,7 +68,7 @@ def test_a_step_shows_pads_and_keeps_background_as_it_is_written(number, share, 
 
 def test_a_field_of_view_that_leaves_the_volume_is_an_error():
     image = np.zeros(SHAPE, 'f4')
-    step, _ = make_step(image, image.copy(), 0)
+    step, _ = make_step(np.zeros(FOV.zyx, 'f4'), image, image.copy(), 0)
     for position in ((1, 6, 8), (5, 12, 8), (5, 6, 15)):
         with pytest.raises((ValueError, IndexError)):
-            Fixed(np.zeros(FOV.zyx, 'f4')).run(step.run(position))
+            step.run(position)
