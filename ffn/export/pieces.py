@@ -7,8 +7,8 @@ pieces of its segments without looking at every block.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from ffn.distributed.blockwise import block_file
 from ffn.export.segment_shards import SegmentShards
+from ffn.export.surfaces import unique_rows
 from ffn.utils.checksums import (
     CheckedTable,
     checked_path,
@@ -23,11 +24,13 @@ from ffn.utils.checksums import (
     write_checked_npy,
 )
 from ffn.utils.geometry import Box, Xyz
+from ffn.utils.labels import groups
 
 # Columns of a list: id, start of the block x, y, z, and where the piece begins and ends in its file.
 _COLUMNS = 6
-# Files that a task keeps open: segments of a shard have pieces in the same blocks.
-_OPEN = 64
+# Bytes of pieces that a task reads at a time, roughly: block by block, as segments of a shard have pieces in the same
+# blocks, so that no file stays open and each is opened once. Pieces of a segment of more bytes are read one by one.
+_HELD = 1 << 24
 # Ids whose shards are found at a time, to bound memory.
 _PART = 1 << 20
 
@@ -41,14 +44,14 @@ class Piece:
       size: bytes.
       file: where it is.
       begin: its first byte there.
-      opened: opens a file, or returns it where it is open.
+      data: the piece, where it has been read.
     """
 
     start: Xyz
     size: int
     file: Path
     begin: int
-    opened: Callable[[Path], CheckedTable]
+    data: memoryview | None = None
 
     def read(self, first: int | None = None) -> bytes:
         """Reads it.
@@ -59,9 +62,10 @@ class Piece:
         Raises:
           UserError: the file is damaged.
         """
-        table = self.opened(self.file)
-        end = self.begin + (self.size if first is None else first)
-        data: bytes = table[self.begin : end].tobytes()
+        count = self.size if first is None else first
+        if self.data is not None:
+            return bytes(self.data[:count])
+        data: bytes = _open(self.file)[self.begin : self.begin + count].tobytes()
         return data
 
 
@@ -124,21 +128,54 @@ class Pieces:
         return shards, numbers.tolist()
 
     def of_shard(self, shard: int) -> Iterator[tuple[int, list[Piece]]]:
-        """Lists the segments of a shard.
+        """Lists the segments of a shard; holds up to 64 MiB of their pieces in memory.
 
         Yields:
           Id, and its pieces in the order of blocks; ids ascend.
+
+        Raises:
+          UserError: a file is damaged.
         """
-        opened = functools.lru_cache(_OPEN)(_open)
         table = read_checked_npy(self._list(shard), _advice(self._list(shard)))
         begins = np.flatnonzero(np.diff(table[:, 0], prepend=table[:1, 0] + np.uint64(1)))
-        for rows in np.split(table, begins[1:]):
+        sizes = np.add.reduceat(table[:, 5] - table[:, 4], begins).astype(np.int64)
+        is_held = sizes <= _HELD
+        turns = np.cumsum(sizes * is_held) // _HELD
+        firsts = np.flatnonzero(np.diff(turns, prepend=-1))
+        segments = list(zip(np.split(table, begins[1:]), is_held.tolist(), strict=True))
+        for first, end in itertools.pairwise([*firsts.tolist(), len(segments)]):
+            yield from self._together(segments[first:end])
+
+    def _together(
+        self, segments: list[tuple[np.ndarray, bool]]
+    ) -> Iterator[tuple[int, list[Piece]]]:
+        """Lists segments, given their rows and whether they are read at once."""
+        held = [rows for rows, is_held in segments if is_held]
+        data, at = self._read(np.concatenate(held)) if held else memoryview(b''), 0
+        for rows, is_held in segments:
             pieces = []
             for x, y, z, begin, end in np.ascontiguousarray(rows[:, 1:]).view(np.int64).tolist():
-                start = Xyz(x, y, z)
-                file = block_file(self.folder, Box(start, Xyz(1, 1, 1)), '.bin')
-                pieces.append(Piece(start, end - begin, file, begin, opened))
+                start, size = Xyz(x, y, z), end - begin
+                read = data[at : at + size] if is_held else None
+                pieces.append(Piece(start, size, self._file(start), begin, read))
+                at += size * is_held
             yield int(rows[0, 0]), pieces
+
+    def _read(self, rows: np.ndarray) -> memoryview:
+        """Reads pieces, block by block; they lie one after the other, in the order of the rows."""
+        columns = np.ascontiguousarray(rows[:, 1:]).view(np.int64)
+        ends = np.cumsum(columns[:, 4] - columns[:, 3])
+        data = memoryview(bytearray(int(ends[-1])))
+        starts, number = unique_rows(columns[:, :3])
+        for start, which in zip(starts.tolist(), groups(number), strict=True):
+            block = _open(self._file(Xyz(*start)))
+            places = np.column_stack([columns[which, 3:], ends[which]]).tolist()
+            for begin, end, stop in places:
+                data[stop - (end - begin) : stop] = block[begin:end]
+        return data
+
+    def _file(self, start: Xyz) -> Path:
+        return block_file(self.folder, Box(start, Xyz(1, 1, 1)), '.bin')
 
     def _list(self, shard: int) -> Path:
         return self.folder / f'shard_{shard:x}.npy'

@@ -2,6 +2,7 @@
 
 import time
 import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
@@ -13,21 +14,23 @@ from ffn.utils.geometry import Box, Xyz
 BLOCKS = [Box(Xyz(x, y, 3), Xyz(10, 20, 30)) for x in (-5, 5) for y in (0, 20)]
 
 
-def mark(folder, block):
-    return pieces.block_file(folder, block, '.npy')
+def write(folder, blocks, of_block):
+    """The pieces of each block, by id."""
+    made = Pieces(folder / 'pieces')
+    for block, found in zip(blocks, of_block, strict=True):
+        path = pieces.block_file(made.folder, block, '.npy')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made.write(block, path, found)
+    return made
 
 
 @pytest.mark.parametrize('shard_size', [1, 1000])
 def test_all_pieces_of_a_segment_are_found(tmp_path, shard_size):
-    made = Pieces(tmp_path / 'pieces')
     of_block = [
         {i: bytes([i % 251, number]) for i in range(1 + number, 90, 1 + number)}
         for number in range(len(BLOCKS))
     ]
-    for block, found in zip(BLOCKS, of_block, strict=True):
-        path = mark(made.folder, block)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        made.write(block, path, found)
+    made = write(tmp_path, BLOCKS, of_block)
     shards, numbers = made.sort(BLOCKS, shard_size)
     assert (len(numbers) > 4) == (shard_size == 1)
     sorted_ = {}
@@ -42,24 +45,41 @@ def test_all_pieces_of_a_segment_are_found(tmp_path, shard_size):
     assert sorted_ == expected
 
 
-def test_the_files_of_blocks_are_opened_once_for_a_shard(tmp_path, monkeypatch):
-    made = Pieces(tmp_path / 'pieces')
-    for number, block in enumerate(BLOCKS):
-        path = mark(made.folder, block)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        made.write(block, path, {i: bytes([i, number]) for i in range(1, 90)})
-    _, shards = made.sort(BLOCKS, 10**6)
+@pytest.mark.parametrize('held', [1 << 24, 400, 300, 1])
+def test_the_files_of_many_blocks_are_opened_a_few_times(tmp_path, monkeypatch, held):
+    """In turns of so many bytes, whatever the number of blocks; and for each piece of a segment of more, of 336."""
+    blocks = [Box(Xyz(10 * n, -20, 3), Xyz(10, 20, 30)) for n in range(70)]
+    of_block = [
+        {i: bytes([i, n]) * (1 + i % 3) for i in range(1, 20) if (i + n) % 5}
+        for n in range(len(blocks))
+    ]
+    made = write(tmp_path, blocks, of_block)
+    _, shards = made.sort(blocks, 10**6)
     opened, table = [], pieces.CheckedTable
-    monkeypatch.setattr(
-        pieces, 'CheckedTable', lambda path, *how: opened.append(path) or table(path, *how)
-    )
+
+    def count(path, *how):
+        opened.append(weakref.ref(found := table(path, *how)))
+        return found
+
+    monkeypatch.setattr(pieces, 'CheckedTable', count)
+    monkeypatch.setattr(pieces, '_HELD', held)
+    count_read = 0
     for shard in shards:
         opened.clear()
+        bytes_read = number = 0
         for segment, parts in made.of_shard(shard):
-            assert [part.read(1) + part.read() for part in parts] == [
-                bytes([segment, segment, number]) for number in range(len(BLOCKS))
+            assert [(part.start, part.read(1), part.read()) for part in parts] == [
+                (block.start, found[segment][:1], found[segment])
+                for block, found in zip(blocks, of_block, strict=True)
+                if segment in found
             ]
-        assert len(opened) == len(set(opened)) == len(BLOCKS)
+            bytes_read += sum(part.size for part in parts)
+            number += len(parts)
+            assert sum(one() is not None for one in opened) <= 1
+        most = len(blocks) * (1 + bytes_read // held) if held > 336 else 2 * number
+        assert len(blocks) <= len(opened) <= most
+        count_read += number
+    assert count_read == sum(map(len, of_block))
 
 
 def test_sorting_takes_about_twice_the_memory_of_the_lists(tmp_path, monkeypatch):
