@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import signal
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent import futures
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from absl import logging
 
 from ffn import __version__
 from ffn.inference import report
+from ffn.inference.box_queue import BoxQueue
 from ffn.inference.config import InferenceConfig
 from ffn.inference.core.canvas import Interrupted
 from ffn.inference.report import BoxReport
@@ -28,9 +28,6 @@ from ffn.utils.geometry import Box
 from ffn.utils.locks import InUseError
 from ffn.utils.signals import stop_on_signal
 from ffn.volumes.missing import OnMissing
-
-# Between two looks at boxes that other processes are at.
-_PAUSE_S = 0.2
 
 
 def segment(
@@ -156,58 +153,32 @@ def segment_boxes(runner: Runner, boxes: Sequence[Box], quiet: bool = False) -> 
         futures.ThreadPoolExecutor(at_a_time, 'box') as pool,
     ):
         runner.on_canvas = bar.canvas
+        queue, entries = BoxQueue(boxes, runner.stop), dict[Box, BoxReport]()
 
-        def segment_and_count(box: Box) -> BoxReport | InUseError:
-            try:
-                entry = _segment_box(runner, box, log_errors=len(boxes) > 1)
-            except InUseError as error:
-                return error
-            bar.box_ended(box.start.zyx)
-            return entry
+        def segment_one_after_the_other() -> None:
+            while (box := queue.take()) is not None:
+                try:
+                    entries[box] = _segment_box(runner, box, log_errors=len(boxes) > 1)
+                except InUseError as error:
+                    queue.put_off(box, error)
+                    continue
+                queue.ended()
+                bar.box_ended(box.start.zyx)
 
-        def segment_all(some: Sequence[Box]) -> list[BoxReport | InUseError]:
-            pending = [pool.submit(segment_and_count, box) for box in some]
+        try:
+            pending = [pool.submit(segment_one_after_the_other) for _ in range(at_a_time)]
             futures.wait(pending, return_when=futures.FIRST_EXCEPTION)
             # The first failure is raised, not its consequences.
             for future in pending:
                 if future.done() and future.exception() is not None:
                     future.result()
-            return [future.result() for future in pending]
-
-        try:
-            return _take_what_is_free(boxes, segment_all, runner.stop)
+            for future in pending:
+                future.result()
         except BaseException:
             runner.stop.set()
-            pool.shutdown(cancel_futures=True)
             raise
         finally:
             runner.on_canvas = before
-
-
-def _take_what_is_free(
-    boxes: Sequence[Box],
-    segment_all: Callable[[Sequence[Box]], list[BoxReport | InUseError]],
-    stop: threading.Event,
-) -> list[BoxReport]:
-    """Goes through the boxes, and then, again and again, through those that another process was at."""
-    entries: dict[Box, BoxReport] = {}
-    left, told = list(boxes), False
-    while left:
-        in_use: dict[Box, InUseError] = {}
-        for box, entry in zip(left, segment_all(left), strict=True):
-            if isinstance(entry, InUseError):
-                in_use[box] = entry
-            else:
-                entries[box] = entry
-        if len(in_use) == len(left):
-            if not told:
-                error = in_use[left[0]]
-                logging.warning(
-                    'waiting for another command that writes to %s (%s)', error.path, error.holder
-                )
-            told = True
-            stop.wait(_PAUSE_S)
-        left = list(in_use)
     return [entries[box] for box in boxes]
 
 

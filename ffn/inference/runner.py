@@ -292,8 +292,8 @@ class Runner:
         storage.subvolume_path(directory, box.start.zyx, 'cpoint').unlink(missing_ok=True)
         return True
 
-    def _pause(self) -> None:
-        if self.stop.wait(0.2):
+    def _pause(self, seconds: float) -> None:
+        if self.stop.wait(seconds):
             raise Interrupted('stopped while another process was at the subvolume')
 
     def _run(self, directory: Path, box: Box, corner: Zyx) -> Canvas:

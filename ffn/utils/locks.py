@@ -29,6 +29,8 @@ from ffn.utils.errors import UserError
 from ffn.utils.processes import Process, beating
 
 EXPIRY_S = 120.0
+# Between two looks at what others have: the longer it takes, the longer.
+_SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 10.0
 # Where file locks do not decide: how long after taking a lock another taker would have shown itself.
 _SETTLED_S = 1.0
 
@@ -238,19 +240,17 @@ def exclusive_file(path: str | Path) -> Iterator[Lock]:
 
 
 @contextlib.contextmanager
-def one_writer(
-    path: str | Path, pause: Callable[[], object] = lambda: time.sleep(0.2)
-) -> Iterator[bool]:
+def one_writer(path: str | Path, pause: Callable[[float], object] = time.sleep) -> Iterator[bool]:
     """Waits until no other process writes a file, and keeps others waiting.
 
     Args:
       path: the file; it need not exist. The lock is `.NAME.lock` beside it, which is removed in the end.
-      pause: called between attempts; may raise an exception to give up.
+      pause: called between attempts with seconds, from 0.2 to 10; may raise an exception to give up.
 
     Yields:
       Whether the file could be locked; file systems without locks get a warning.
     """
-    path, warned = Path(os.path.realpath(path)), False
+    path, seconds = Path(os.path.realpath(path)), 0.0
     make_folder(path.parent)
     place = _beside(path)
     while True:
@@ -260,10 +260,15 @@ def one_writer(
                 with lock.held(remove=True):
                     yield lock.decided
                 return
-        if not warned:
+        if not seconds:
             logging.warning('waiting for another command that writes to %s (%s)', path, holder)
-        warned = True
-        pause()
+        seconds = longer_pause(seconds)
+        pause(seconds)
+
+
+def longer_pause(before_s: float, most_s: float = LONGEST_PAUSE_S) -> float:
+    """Seconds until what others have is looked at again, given how long the last pause was, 0 for none."""
+    return min(max(2 * before_s, _SHORTEST_PAUSE_S), most_s)
 
 
 def is_claimed(path: Path) -> bool:

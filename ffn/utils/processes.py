@@ -20,6 +20,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 BEAT_S = 15.0
+# By path, until when by the monotonic clock the process that touches a file cannot be taken for dead, so that those that
+# wait for it need not ask each time.
+_lives_until: dict[Path, float] = {}
+_MOST_KNOWN = 4096
 
 
 class Process(NamedTuple):
@@ -51,10 +55,7 @@ class Process(NamedTuple):
           expiry_s: a process of another host that has not touched the file for so long is taken for dead.
         """
         if not self.is_local:
-            try:
-                return age_s(path) > expiry_s
-            except FileNotFoundError:
-                return False
+            return _is_older(path, expiry_s)
         try:
             os.kill(self.pid, 0)
         except OSError as error:
@@ -72,6 +73,21 @@ def age_s(path: Path) -> float:
         touched = os.fstat(file.fileno()).st_mtime
     with tempfile.TemporaryFile(dir=path.parent) as now:
         return os.fstat(now.fileno()).st_mtime - touched
+
+
+def _is_older(path: Path, expiry_s: float) -> bool:
+    """Whether a file was touched so long ago; not where there is none."""
+    now, path = time.monotonic(), path.absolute()
+    if now < _lives_until.get(path, now):
+        return False
+    try:
+        left_s = expiry_s - max(age_s(path), 0)
+    except FileNotFoundError:
+        return False
+    if len(_lives_until) >= _MOST_KNOWN:
+        _lives_until.clear()
+    _lives_until[path] = now + left_s
+    return left_s < 0
 
 
 class _Heart:

@@ -6,15 +6,22 @@ import contextlib
 import json
 import os
 import threading
+import time
+from collections import Counter
 from concurrent import futures
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ffn.inference import box_run, storage
+from ffn.inference.box_queue import BoxQueue
 from ffn.inference.core.canvas import Interrupted
 from ffn.inference.request import read_request
 from ffn.inference.runner import Runner
+from ffn.utils import processes
 from ffn.utils.geometry import Box
+from ffn.utils.locks import InUseError
 from tests.inference import flood
 
 SIZE_ZYX = (20, 26, 38)
@@ -52,7 +59,7 @@ def test_two_runs_do_not_do_the_same_twice(flood_folder, caplog):
         assert waits.wait(60)
         return contextlib.nullcontext()
 
-    def pause():
+    def pause(_):
         waits.set()
         threading.Event().wait(0.05)
 
@@ -109,10 +116,12 @@ def test_two_commands_share_a_list_of_boxes(flood_folder, monkeypatch):
     assert min(runner.counters['predict-calls'] for runner in (first, second)) > 0
 
 
-def test_a_box_whose_process_dies_is_segmented_after_the_others(flood_folder, caplog):
+def test_a_box_whose_process_dies_is_segmented_after_the_others(flood_folder, monkeypatch, caplog):
     lock = claim_elsewhere(flood_folder)
     other = storage.subvolume_path(flood_folder / 'results', HALVES[1].start.zyx, 'npz')
     waited = []
+    clock = SimpleNamespace(monotonic=lambda: 130.0 * len(waited), sleep=time.sleep)
+    monkeypatch.setattr(processes, 'time', clock)
 
     def wait(seconds):
         assert other.exists()
@@ -124,9 +133,52 @@ def test_a_box_whose_process_dies_is_segmented_after_the_others(flood_folder, ca
         runner.stop.wait = wait
         entries = box_run.segment_boxes(runner, HALVES, quiet=True)
     assert [entry.status for entry in entries] == ['segmented', 'segmented']
-    assert len(waited) == 3
+    assert waited == [0.2, 0.4, 0.8]
     assert caplog.text.count('waiting for another command that writes to') == 1
     assert '(process 7 on far, since noon' in caplog.text
+
+
+def test_a_box_that_is_free_again_is_taken_while_another_one_is_at_work(flood_folder, caplog):
+    lock, taken, entered = claim_elsewhere(flood_folder), threading.Event(), []
+    with Runner() as runner:
+        text = Path(flood.write_request(flood_folder)).read_text()
+        runner.start(read_request(text + 'concurrent_requests: 2'))
+        segment = runner._run
+
+        def wait_for_the_other_one(*arguments):
+            entered.append(arguments)
+            if len(entered) == 1:
+                end = time.monotonic() + 30
+                while 'waiting for another command that writes to' not in caplog.text:
+                    assert time.monotonic() < end
+                    time.sleep(0.005)
+                lock.unlink()
+                assert taken.wait(30)
+            taken.set()
+            return segment(*arguments)
+
+        runner._run = wait_for_the_other_one
+        entries = box_run.segment_boxes(runner, HALVES, quiet=True)
+    assert [entry.status for entry in entries] == ['segmented', 'segmented']
+
+
+def test_looks_at_boxes_that_others_are_at_become_rare():
+    """Ten minutes of them. Once one has ended, the others are looked at at once."""
+    error, waited, looks = InUseError(Path('a'), 'b'), [], Counter()
+    boxes = [Box.from_zyx((0, 0, 20 * n), (20, 26, 20)) for n in range(64)]
+    queue = BoxQueue(boxes, SimpleNamespace(wait=waited.append))
+    while sum(waited) < 600:
+        box = queue.take()
+        looks[box] += 1
+        queue.put_off(box, error)
+    assert set(looks) == set(boxes)
+    assert set(looks.values()) <= {10, 11, 12}
+    waited.clear()
+    for _ in boxes:
+        assert queue.take()
+        queue.ended()
+        assert len(waited) == 1
+    assert queue.take() is None
 
 
 def test_the_claim_of_a_dead_process_ends(flood_folder):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -196,15 +197,34 @@ def test_a_process_of_this_host_without_locks(tmp_path, monkeypatch, ends):
 def test_a_writer_on_another_host_is_waited_for(tmp_path):
     place = tmp_path / '.a.h5.lock'
     write_holder(place)
-    with one_writer(tmp_path / 'a.h5', pause=place.unlink) as locked:
+    with one_writer(tmp_path / 'a.h5', pause=lambda _: place.unlink()) as locked:
         assert locked
     assert not list(tmp_path.iterdir())
+
+
+def test_waiting_for_another_host_asks_ever_more_rarely(tmp_path, monkeypatch):
+    """And leaves it to the clock of this host when the other one can be dead at the earliest."""
+    place, seconds, ages, age_s = tmp_path / '.a.h5.lock', [], [], processes.age_s
+    write_holder(place, seconds_ago=20)
+    clock = SimpleNamespace(monotonic=lambda: sum(seconds), sleep=time.sleep)
+    monkeypatch.setattr(processes, 'time', clock)
+    monkeypatch.setattr(processes, 'age_s', lambda path: ages.append(path) or age_s(path))
+
+    def pause(more):
+        seconds.append(more)
+        now = sum(seconds)
+        write_holder(place, seconds_ago=now + 20 if now < 15 else now - 15)  # dead from then on
+
+    with one_writer(tmp_path / 'a.h5', pause):
+        assert 135 <= sum(seconds) < 150
+    assert len(ages) == 3
+    assert seconds[:7] == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10])
 
 
 def test_waiting_can_be_given_up(tmp_path):
     write_holder(tmp_path / '.a.h5.lock')
 
-    def pause():
+    def pause(_):
         raise InterruptedError
 
     with pytest.raises(InterruptedError), one_writer(tmp_path / 'a.h5', pause=pause):
