@@ -49,8 +49,8 @@ def decide_by_model(
 ) -> Iterator[MergeDecision]:
     """Yields the decision about each candidate: the most probable are joined first, under constraints.
 
-    Ids and probabilities of all pairs are held in memory, with what is decided 33 bytes a pair; and about 350 bytes for each
-    pair of the largest group of segments that probable pairs link, see `join`.
+    Ids and probabilities of all pairs are held in memory, with what it takes to find groups 140 bytes a pair; and about 500
+    bytes for each pair of the largest group of segments that probable pairs link, see `join`.
 
     Args:
       evidence: complete.
