@@ -36,6 +36,7 @@ from ffn.export.scales import plan_scales
 from ffn.inference import storage
 from ffn.inference.core.checkpoint import restore_checkpoint, save_checkpoint
 from ffn.inference.histogram import load_reference
+from ffn.utils import id_tables
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes import provenance
@@ -226,12 +227,15 @@ def test_joined_ids(tmp_path):
         joined_volume.write_joined(source, {7: 3, 9: 3}, output, folder, InProcess(), quiet=True)
 
     def read():
-        joined = joined_volume.JoinedIds(folder / joined_volume.TABLE)
+        id_tables._read.cache_clear()
+        joined = joined_volume.JoinedIds(table)
         joined_volume.write_block(source, joined, output, box, folder / 'mark')
         with open_volume(output.spec) as volume:
             return volume.read(box).tolist()
 
     write()
+    rows = np.array([[7, 3], [9, 3]], np.uint64)
+    table = id_tables.IdTable.write(folder / joined_volume.TABLE, rows)
     assert refusals(folder / joined_volume.TABLE, read) == 60
     record = folder / joined_volume.RECORD
     stamps = lambda: provenance.recorded_stamps(record, output.spec)  # noqa: E731

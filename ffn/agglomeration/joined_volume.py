@@ -16,10 +16,9 @@ import numpy as np
 from ffn.distributed.blockwise import run_blocks
 from ffn.distributed.pool import Pool
 from ffn.inference import inference_pb2
-from ffn.utils.checksums import write_checked_npy
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, blocks
-from ffn.utils.id_tables import read_id_table
+from ffn.utils.id_tables import IdTable
 from ffn.utils.labels import remap
 from ffn.utils.progress import progress
 from ffn.volumes.input_states import record_states, were_written_anew
@@ -53,14 +52,14 @@ class JoinedIds:
     """Replaces ids.
 
     Attributes:
-      table: npy of uint64 [n, 2], id and its replacement, ascending by id.
+      table: ids and their replacements.
     """
 
-    table: Path
+    table: IdTable
 
     def read(self, volume: Volume, block: Box) -> np.ndarray:
         """See `Relabelling`."""
-        return read_joined(volume.require_labels(), read_id_table(self.table), block)
+        return read_joined(volume.require_labels(), self.table.read(), block)
 
 
 def write_joined(
@@ -86,8 +85,7 @@ def write_joined(
       UserError: another volume exists at the output, or it cannot be written.
     """
     table = np.array(sorted(equivalences.items()), np.uint64).reshape(-1, 2)
-    write_checked_npy(folder / TABLE, table)
-    relabelling = JoinedIds(folder / TABLE)
+    relabelling = JoinedIds(IdTable.write(folder / TABLE, table))
     write_relabelled(segmentation, relabelling, table.tobytes(), output, folder, pool, quiet)
 
 

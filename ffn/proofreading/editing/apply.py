@@ -17,10 +17,9 @@ from ffn.agglomeration.joined_volume import Relabelling, write_relabelled
 from ffn.distributed.pool import Pool
 from ffn.proofreading.editing.cut_masks import CutLabels
 from ffn.proofreading.editing.objects import Objects
-from ffn.utils.checksums import write_checked_npy
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
-from ffn.utils.id_tables import read_id_table
+from ffn.utils.id_tables import IdTable
 from ffn.utils.labels import remap
 from ffn.volumes.input_states import state_of
 from ffn.volumes.outputs import OutputSpec
@@ -34,15 +33,15 @@ class ObjectIds:
 
     Attributes:
       labels: the segmentation with the parts that were cut off.
-      table: npy of uint64 [n, 2], segment and object, ascending.
+      table: segments and their objects.
     """
 
     labels: CutLabels
-    table: Path
+    table: IdTable
 
     def read(self, volume: Volume, block: Box) -> np.ndarray:
         """See `ffn.agglomeration.joined_volume.Relabelling`."""
-        table = read_id_table(self.table)
+        table = self.table.read()
         segments = self.labels.read(volume.require_labels(), block)
         return remap(segments, table[:, 0], table[:, 1], others='keep')
 
@@ -53,15 +52,15 @@ class DoneLabels:
 
     Attributes:
       labels: the segmentation with the parts that were cut off.
-      table: npy of uint64 [n, 2], segment and object, of those that are done.
+      table: segments and their objects, of those that are done.
     """
 
     labels: CutLabels
-    table: Path
+    table: IdTable
 
     def read(self, volume: Volume, block: Box) -> np.ndarray:
         """See `ffn.agglomeration.joined_volume.Relabelling`."""
-        table = read_id_table(self.table)
+        table = self.table.read()
         segments = self.labels.read(volume.require_labels(), block)
         done = remap(segments, table[:, 0], table[:, 1], others='background')
         return np.where(done > 0, done, np.uint64(NOT_LABELLED))
@@ -153,20 +152,19 @@ class EditedVolume:
         table = {segment: one for one, members in done.items() for segment in members}
         return DoneLabels(self._labels, self._write_table('done.npy', table))
 
-    def _write_table(self, name: str, table: Mapping[int, int]) -> Path:
+    def _write_table(self, name: str, table: Mapping[int, int]) -> IdTable:
         rows = np.array(sorted(table.items()), np.uint64).reshape(-1, 2)
-        write_checked_npy(self._folder / name, rows)
-        return (self._folder / name).absolute()
+        return IdTable.write(self._folder / name, rows)
 
     def _write(
-        self, relabelling: Relabelling, table: Path, output: OutputSpec, more: str = ''
+        self, relabelling: Relabelling, table: IdTable, output: OutputSpec, more: str = ''
     ) -> None:
         cuts = [[cut.of, cut.new, cut.mask] for cut in self._labels.cuts]
         made_of = json.dumps([type(relabelling).__name__, cuts, more]).encode()
         write_relabelled(
             self._segmentation,
             relabelling,
-            made_of + read_id_table(table).tobytes(),
+            made_of + table.read().tobytes(),
             output,
             self._folder,
             self._pool,

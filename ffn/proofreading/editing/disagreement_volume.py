@@ -14,9 +14,8 @@ from ffn.evaluation.sources import find_results, open_segmentation, shared_box
 from ffn.proofreading.editing.cut_masks import NO_CUTS, CutLabels
 from ffn.proofreading.editing.disagreement import object_table
 from ffn.proofreading.editing.objects import Objects
-from ffn.utils.checksums import write_checked_npy
 from ffn.utils.geometry import Box
-from ffn.utils.id_tables import read_id_table
+from ffn.utils.id_tables import IdTable
 from ffn.utils.labels import remap
 from ffn.volumes.input_states import state_of
 from ffn.volumes.provenance import checksums, read_input_stamp
@@ -31,30 +30,31 @@ class Disagreement:
 
     Attributes:
       labels: the segmentation with the parts that were cut off.
-      objects: npy of uint64 [n, 2], segment and its object.
-      others: the other segmentations, and for each npy of uint64 [n, 2]: object, and its id in the other one.
+      objects: segments and their objects.
+      others: the other segmentations, and for each: objects, and their ids in the other one.
       states: by name, what tells that one of the others has been made anew; see `ffn.volumes.input_states`.
     """
 
     labels: CutLabels
-    objects: Path
-    others: tuple[tuple[str, Path], ...]
+    objects: IdTable
+    others: tuple[tuple[str, IdTable], ...]
     states: Mapping[str, str]
 
     def identity(self) -> bytes:
         """What the volume depends on besides the segmentation, see `ffn.agglomeration.joined_volume.write_relabelled`."""
-        tables = [self.objects, *(path for _, path in self.others)]
-        told = repr(self.others) + (repr(self.labels.cuts) if self.labels.cuts else '')
-        return b''.join(path.read_bytes() for path in tables) + told.encode()
+        tables = [self.objects, *(table for _, table in self.others)]
+        others = tuple((spec, table.path) for spec, table in self.others)
+        told = repr(others) + (repr(self.labels.cuts) if self.labels.cuts else '')
+        return b''.join(table.path.read_bytes() for table in tables) + told.encode()
 
     def read(self, volume: Volume, block: Box) -> np.ndarray:
         """See `ffn.agglomeration.joined_volume.Relabelling`."""
-        table = read_id_table(self.objects)
+        table = self.objects.read()
         labels = self.labels.read(volume.require_labels(), block)
         ours = remap(labels, table[:, 0], table[:, 1], others='keep')
         differing = np.zeros(ours.shape, np.uint64)
-        for spec, path in self.others:
-            same = read_id_table(path)
+        for spec, pairs in self.others:
+            same = pairs.read()
             expected = remap(ours, same[:, 0], same[:, 1], others='background')
             with open_segmentation(spec) as other:
                 moved, _ = shared_box(volume, other)
@@ -83,19 +83,18 @@ def prepare(
       cuts: parts that were cut off segments.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_checked_npy(folder / 'objects.npy', object_table(objects))
+    segments = IdTable.write(folder / 'objects.npy', object_table(objects))
     named = []
     for n, (spec, every) in enumerate(zip(others, tables, strict=True)):
         table = every.rows(every.where('both'))
-        path = folder / f'same{n}.npy'
         rows = np.intersect1d(_largest(table, table.segmentation), _largest(table, table.truth))
         pairs = np.stack([table.segmentation[rows], table.truth[rows]], axis=1)
-        write_checked_npy(path, pairs[np.argsort(pairs[:, 0])])
-        named.append((spec, path.absolute()))
+        same = IdTable.write(folder / f'same{n}.npy', pairs[np.argsort(pairs[:, 0])])
+        named.append((spec, same))
     states: dict[str, str] = {}
     for spec, table in zip(others, tables, strict=True):
         states |= _states(spec, table)
-    return Disagreement(cuts, (folder / 'objects.npy').absolute(), tuple(named), states)
+    return Disagreement(cuts, segments, tuple(named), states)
 
 
 def _states(spec: str, table: Contingency) -> dict[str, str]:
