@@ -60,7 +60,7 @@ def _good_journal(journal: Journal) -> bool:
 
 def _write_mask(folder: Path) -> None:
     voxels = np.random.default_rng(5).random((4, 3, 5)) < 0.5
-    save_mask(folder, PartMask(Box(Xyz(3, 4, 5), Xyz(5, 3, 4)), voxels))
+    save_mask(folder, PartMask.of(Box(Xyz(3, 4, 5), Xyz(5, 3, 4)), voxels))
 
 
 def _read_mask(folder: Path) -> Any:

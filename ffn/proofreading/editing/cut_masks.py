@@ -27,19 +27,42 @@ _ADVICE = 'restore it from a copy, or undo the split that made it'
 
 @dataclass(frozen=True)
 class PartMask:
-    """The voxels of a part.
+    """The voxels of a part, an eighth of a byte for each of the box.
 
     Attributes:
       box: around them.
-      voxels: bool [z, y, x] of the box.
+      bits: uint8 of `np.packbits`: whether each voxel of the box, [z, y, x], is one of them.
     """
 
     box: Box
-    voxels: np.ndarray
+    bits: np.ndarray
+
+    @classmethod
+    def of(cls, box: Box, voxels: np.ndarray) -> PartMask:
+        """Makes one of bool [z, y, x]."""
+        return cls(box, np.packbits(voxels))
+
+    def within(self, box: Box) -> np.ndarray:
+        """Which voxels of a box inside its own are of the part: bool [z, y, x]."""
+        (z, y, x), (depth, height, width) = (
+            box.relative_to(self.box.start).slices_zyx,
+            self.box.size.zyx,
+        )
+        # Whole sections, as far as they begin with a byte.
+        first = z.start * height * width // 8 * 8
+        count = min(z.stop, depth) * height * width - first
+        bits = np.unpackbits(self.bits[first // 8 : -(-(first + count) // 8)], count=count)
+        sections = bits[z.start * height * width - first :].reshape(-1, height, width)
+        return sections[:, y, x].astype(bool)
+
+    @property
+    def voxels(self) -> np.ndarray:
+        """All of the box."""
+        return self.within(self.box)
 
     def bytes(self) -> int:
         """How much memory it takes."""
-        return self.voxels.nbytes
+        return self.bits.nbytes
 
 
 def masks_folder(journal: str | Path) -> Path:
@@ -68,7 +91,7 @@ def save_mask(folder: Path, mask: PartMask) -> str:
     Returns:
       Its file name.
     """
-    box, bits = np.array([mask.box.start, mask.box.size], np.int64), np.packbits(mask.voxels)
+    box, bits = np.array([mask.box.start, mask.box.size], np.int64), mask.bits
     name = hashlib.sha256(box.tobytes() + bits.tobytes()).hexdigest()[:32] + '.npz'
     if not (folder / name).exists():
         with atomic_path(folder / name) as temporary, open(temporary, 'wb') as file:
@@ -96,9 +119,7 @@ def _read_mask(path: Path) -> PartMask:
         start, size = box.tolist()
         if min(size) < 1 or bits.shape != (-(-size[0] * size[1] * size[2] // 8),):
             raise ValueError(f'a box of size {size} and {len(bits)} bytes')
-        found = Box(Xyz(*start), Xyz(*size))
-        voxels = np.unpackbits(bits, count=size[0] * size[1] * size[2]).astype(bool)
-        return PartMask(found, voxels.reshape(found.size.zyx))
+        return PartMask(Box(Xyz(*start), Xyz(*size)), bits)
 
 
 _masks = Kept(_read_mask, PartMask.bytes)
@@ -145,8 +166,7 @@ class CutLabels:
             if part is None:
                 continue
             there = labels[part.relative_to(box.start).slices_zyx]
-            voxels = mask.voxels[part.relative_to(mask.box.start).slices_zyx]
-            there[voxels & (there == np.uint64(cut.of))] = cut.new
+            there[mask.within(part) & (there == np.uint64(cut.of))] = cut.new
         return labels
 
     def near(self, box: Box) -> list[Cut]:

@@ -40,8 +40,7 @@ def read_coarse(labels: CutLabels, volume: Volume, box: Box, factors: Xyz) -> np
         mask = _coarse.get((labels.folder / cut.mask, factors))
         if (part := mask.box.intersection(box)) is not None:
             there = read[part.relative_to(box.start).slices_zyx]
-            voxels = mask.voxels[part.relative_to(mask.box.start).slices_zyx]
-            there[voxels & (there == np.uint64(cut.of))] = cut.new
+            there[mask.within(part) & (there == np.uint64(cut.of))] = cut.new
     return read
 
 
@@ -55,7 +54,7 @@ def _make_coarse(of: tuple[Path, Xyz]) -> PartMask:
         begins = np.flatnonzero(np.diff(coarse, prepend=coarse[0] - 1))
         voxels = np.logical_or.reduceat(voxels, begins, axis=axis)
         start.append(int(coarse[0]))
-    return PartMask(Box.from_zyx(start, voxels.shape), voxels)
+    return PartMask.of(Box.from_zyx(start, voxels.shape), voxels)
 
 
 _coarse = Kept(_make_coarse, PartMask.bytes)

@@ -161,7 +161,7 @@ def _cut_off(
         voxels, (within[0], within[1]), (1, 1, 1) if size is None else size.xyz[::-1]
     )
     part = _bounding_box(sides == 2)
-    mask = PartMask(
+    mask = PartMask.of(
         Box(Xyz(*(a + b for a, b in zip(part.start, box.start, strict=True))), part.size),
         (sides == 2)[part.slices_zyx],
     )

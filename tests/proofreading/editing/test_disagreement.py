@@ -228,7 +228,7 @@ def test_parts_that_were_cut_off_are_objects(folder):
     mask = np.zeros(SHAPE, bool)
     mask[1:11, BODIES[1], 12:32] = True
     part = part_id(number(1), 0)
-    name = save_mask(masks_folder('j.jsonl'), PartMask(Box.of_shape(SHAPE), mask))
+    name = save_mask(masks_folder('j.jsonl'), PartMask.of(Box.of_shape(SHAPE), mask))
     with open_journal('j.jsonl', ProofreadVolume('v.h5:labels').base) as journal:
         journal.add(split([3], [part], [Cut(3, part, name)]), number(1))
         journal.add(done(5))

@@ -99,7 +99,7 @@ def test_a_place_judged_right_and_wrong():
 def test_both_have_cut_a_segment(tmp_path):
     splits = {}
     for n in (3, 4):
-        mask = PartMask(Box(Xyz(n, 0, 0), Xyz(2, 3, 4)), np.ones((4, 3, 2), bool))
+        mask = PartMask.of(Box(Xyz(n, 0, 0), Xyz(2, 3, 4)), np.ones((4, 3, 2), bool))
         cut = Cut(2, part_id(number(n), 0), save_mask(tmp_path / str(n), mask))
         splits[n] = split([1, 2], [cut.new], [cut])
     one, two = (Journal(BASE, (*SHARED, edit(n, splits[n]))) for n in (3, 4))

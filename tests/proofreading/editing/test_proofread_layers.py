@@ -61,7 +61,7 @@ def ask(served, end, factors):
 def test_distant_views_show_coarser_scales_with_what_was_cut(tmp_path):
     fine, coarse = scales()
     # All of 3 from y 10 on, as its second side.
-    mask = PartMask(Box(Xyz(7, 10, 12), Xyz(15, 12, 12)), np.ones((12, 12, 15), bool))
+    mask = PartMask.of(Box(Xyz(7, 10, 12), Xyz(15, 12, 12)), np.ones((12, 12, 15), bool))
     cut = Cut(3, PART, save_mask(tmp_path, mask))
     told = []
     served = serve(fine, [coarse], CutLabels(tmp_path, (cut,)), told)
@@ -80,7 +80,7 @@ def test_coarse_views_read_only_the_masks_that_are_near(tmp_path, monkeypatch, c
     monkeypatch.setattr(cut_masks._masks, '_most_bytes', 0)
     size = Xyz(2, 1, 3)
     names = [
-        save_mask(tmp_path, PartMask(Box(Xyz(8 + 4 * n, 5, 3), size), np.ones(size.zyx, bool)))
+        save_mask(tmp_path, PartMask.of(Box(Xyz(8 + 4 * n, 5, 3), size), np.ones(size.zyx, bool)))
         for n in range(count)
     ]
     cuts = CutLabels(tmp_path, tuple(Cut(3, PART + n, name) for n, name in enumerate(names)))

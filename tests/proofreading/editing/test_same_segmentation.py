@@ -4,6 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
+from ffn.proofreading.editing import same_segmentation
 from ffn.proofreading.editing.proofread_volume import ProofreadVolume
 from ffn.utils.errors import UserError
 from ffn.volumes.opened_array import MADE_FROM
@@ -20,6 +21,7 @@ def proofread(tmp_path, monkeypatch):
     labels = np.zeros((9, 20, 40), np.int64).astype(np.uint64)
     labels[2:7, 1:6, 1:20], labels[2:7, 1:6, 20:39], labels[2:7, 8:16] = 7, BIG, 9
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(same_segmentation, '_FARTHEST', 3)  # the volume is small
 
     def make(made_from, others=(), pairs=PAIRS, filled=True):
         there = labels.copy()
@@ -57,12 +59,22 @@ def test_merges_of_another_segmentation_are_refused(proofread, tmp_path, caplog)
 
 
 def test_a_few_places_may_not_fit(proofread, tmp_path):
-    """Of 20, two: the nearest segments may be others than those of a pair."""
+    """Of 20, two, and of three, one: the nearest segments may be others than those of a pair."""
     claim(tmp_path, {'init_segmentation_made_from': 'abc'})
-    far = '7,9,0,8,6,4,0'
+    far = '7,9,0,8,3,4,0'
+    assert proofread('abd', pairs=[*PAIRS[:2], far]).base.joined
+    with pytest.raises(UserError, match='another segmentation'):
+        _ = proofread('abd', pairs=[PAIRS[0], far]).base
     assert proofread('abd', pairs=[*PAIRS * 6, far, far]).base.joined
     with pytest.raises(UserError, match='another segmentation'):
         _ = proofread('abd', pairs=[*PAIRS * 6, *[far] * 3][1:]).base
+
+
+def test_distances_in_another_unit_fit(proofread, tmp_path, caplog):
+    """Of a request in micrometres, or whose voxel size was not known."""
+    claim(tmp_path, {'init_segmentation_made_from': 'abc'})
+    assert proofread('abd', pairs=[one.replace(',1.5,', ',0.0015,') for one in PAIRS]).base.joined
+    assert 'around 3 of the 3 places' in caplog.text
 
 
 @pytest.mark.parametrize(

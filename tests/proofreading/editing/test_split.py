@@ -253,7 +253,7 @@ def test_splits_of_random_objects(tmp_path_factory, seed):
 
 def test_masks_are_checked_when_they_are_read(tmp_path):
     rng = np.random.default_rng(1)
-    mask = PartMask(Box(Xyz(3, -4, 5), Xyz(5, 6, 7)), rng.random((7, 6, 5)) < 0.5)
+    mask = PartMask.of(Box(Xyz(3, -4, 5), Xyz(5, 6, 7)), rng.random((7, 6, 5)) < 0.5)
     name = save_mask(tmp_path, mask)
     found = load_mask(tmp_path / name)
     assert found.box == mask.box
@@ -266,11 +266,27 @@ def test_masks_are_checked_when_they_are_read(tmp_path):
         load_mask(tmp_path / 'none.npz')
 
 
+def test_parts_of_masks_are_read_from_bits():
+    """Whatever part of a byte a section begins with."""
+    rng = np.random.default_rng(3)
+    for size in (Xyz(5, 3, 7), Xyz(8, 2, 4), Xyz(1, 1, 9), Xyz(13, 11, 1)):
+        voxels, start = rng.random(size.zyx) < 0.5, Xyz(-3, 40, 7)
+        mask = PartMask.of(Box(start, size), voxels)
+        assert mask.bytes() == -(-voxels.size // 8)
+        for _ in range(20):
+            begin = Xyz(*(int(rng.integers(n)) for n in size))
+            part = Box(begin, Xyz(*(int(rng.integers(n - a)) + 1 for n, a in zip(size, begin))))
+            found = mask.within(Box(Xyz(*map(sum, zip(start, begin))), part.size))
+            np.testing.assert_array_equal(found, voxels[part.slices_zyx])
+
+
 def test_cuts_apply_to_their_segment_only(tmp_path):
     labels = np.ones((4, 5, 6), np.int64)
     labels[:, :, 3:] = 2
     labels[0, 0, 0] = -1
-    name = save_mask(tmp_path, PartMask(Box(Xyz(1, 1, 1), Xyz(4, 4, 3)), np.ones((3, 4, 4), bool)))
+    name = save_mask(
+        tmp_path, PartMask.of(Box(Xyz(1, 1, 1), Xyz(4, 4, 3)), np.ones((3, 4, 4), bool))
+    )
     cuts = CutLabels(tmp_path, (Cut(2, 50, name), Cut(50, 60, name)))
     volume = Volume('labels', labels, {}).require_labels()
     expected = np.where(labels < 0, 0, labels).astype(np.uint64)
@@ -288,7 +304,9 @@ def test_cuts_elsewhere_are_not_read_again(tmp_path, monkeypatch):
     """However many there are; they are not all kept in memory."""
     labels = np.full((4, 5, 700), 2)
     names = [
-        save_mask(tmp_path, PartMask(Box(Xyz(2 * n, 1, 1), Xyz(1, 2, 3)), np.ones((3, 2, 1), bool)))
+        save_mask(
+            tmp_path, PartMask.of(Box(Xyz(2 * n, 1, 1), Xyz(1, 2, 3)), np.ones((3, 2, 1), bool))
+        )
         for n in range(300)
     ]
     cuts = CutLabels(tmp_path, tuple(Cut(2, 50 + n, name) for n, name in enumerate(names)))
