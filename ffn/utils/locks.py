@@ -245,12 +245,13 @@ def one_writer(path: str | Path, pause: Callable[[float], object] = time.sleep) 
 
     Args:
       path: the file; it need not exist. The lock is `.NAME.lock` beside it, which is removed in the end.
-      pause: called between attempts with seconds, from 0.2 to 10; may raise an exception to give up.
+      pause: called between attempts with seconds, from 0.2 to 10, ever more as long as the same process has the file;
+        may raise an exception to give up.
 
     Yields:
       Whether the file could be locked; file systems without locks get a warning.
     """
-    path, seconds = Path(os.path.realpath(path)), 0.0
+    path, seconds, before = Path(os.path.realpath(path)), 0.0, ''
     make_folder(path.parent)
     place = _beside(path)
     while True:
@@ -262,7 +263,9 @@ def one_writer(path: str | Path, pause: Callable[[float], object] = time.sleep) 
                 return
         if not seconds:
             logging.warning('waiting for another command that writes to %s (%s)', path, holder)
-        seconds = longer_pause(seconds)
+        # Where one takes it after the other, it is free soon.
+        seconds = longer_pause(seconds if holder == before else 0)
+        before = holder
         pause(seconds)
 
 

@@ -221,6 +221,22 @@ def test_waiting_for_another_host_asks_ever_more_rarely(tmp_path, monkeypatch):
     assert seconds[:7] == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10])
 
 
+def test_where_others_take_turns_it_is_asked_often(tmp_path):
+    """Otherwise each of many waits out its longest pause, while nobody has the file."""
+    place, seconds = tmp_path / '.a.h5.lock', []
+    write_holder(place, pid=1000)
+
+    def pause(more):
+        seconds.append(more)
+        if len(seconds) % 3 == 0:
+            write_holder(place, pid=1000 + len(seconds))
+        if len(seconds) == 9:
+            place.unlink()
+
+    with one_writer(tmp_path / 'a.h5', pause):
+        assert seconds == pytest.approx([0.2, 0.4, 0.8] * 3)
+
+
 def test_waiting_can_be_given_up(tmp_path):
     write_holder(tmp_path / '.a.h5.lock')
 
