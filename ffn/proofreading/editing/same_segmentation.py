@@ -48,7 +48,7 @@ def check_merges(path: str, table: MergeTable, source: VolumeSource, made_from: 
     sample = table.pairs[:: max(len(table.pairs) // _SAMPLE, 1)]
     with source.open() as volume:
         labels = volume.require_labels()
-        lacking = [one for one in sample if not are_around(labels, one.point, one)]
+        lacking = [one for one in sample if not are_around(labels, one.point, one, may_be_far=True)]
     fits = len(lacking) <= max(_DOUBTFUL * len(sample), len(sample) >= _FEW)
     if theirs and made_from:
         if not sample or not fits:
@@ -66,21 +66,21 @@ def check_merges(path: str, table: MergeTable, source: VolumeSource, made_from: 
         )
 
 
-def are_around(labels: Volume, point: Xyz, pair: ScoredPair) -> bool:
-    """Whether both segments of a pair lie around a place.
-
-    It is looked as near as the distance of the pair lets expect, and, where they are not there, as far as `_FARTHEST` voxels: the
-    distance may be in another unit than the voxel size of the volume, and is short where voxels are long.
+def are_around(labels: Volume, point: Xyz, pair: ScoredPair, may_be_far: bool = False) -> bool:
+    """Whether both segments of a pair lie as near to a place as its distance lets expect.
 
     Args:
       labels: the base volume; without a voxel size, distances count voxels.
       point: where they are closest.
       pair: the segments.
+      may_be_far: they may be as far away as `_FARTHEST` voxels: the distance may be in another unit than the voxel size of the
+        volume, and is short where voxels are long.
     """
     edges = (1.0, 1.0, 1.0) if labels.voxel_size is None else labels.voxel_size.xyz
     # The distance is that of the nearest segments, which may be others.
     near = Xyz(*(1 + math.ceil(min(2 * pair.distance / edge, _FARTHEST)) for edge in edges))
-    for reach in (near, Xyz(_FARTHEST, _FARTHEST, _FARTHEST)):
+    far = Xyz(_FARTHEST, _FARTHEST, _FARTHEST)
+    for reach in (near, far) if may_be_far else (near,):
         around = Box(point, Xyz(1, 1, 1)).grow(reach).intersection(labels.box)
         if around is None:
             return False
