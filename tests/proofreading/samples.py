@@ -40,8 +40,8 @@ def undo(n):
     return Undo(number(n))
 
 
-def decision(answer, *ids, seconds=2.5):
-    return Decision(Item('pair', ids, AT), answer, seconds)
+def decision(answer, *ids, seconds=2.5, edit=''):
+    return Decision(Item('pair', ids, AT), answer, seconds, edit)
 
 
 def note(segment, text='look'):

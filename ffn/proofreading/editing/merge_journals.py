@@ -2,9 +2,10 @@
 
 The edits of both are put in the order of time, those that are in both once. Later ones count, as within a journal.
 An edit contradicts the other journal if it held in its own and no longer does in the whole: its segments are not
-joined, its parts not apart, its object not the one that was done. An object that is not the one that was done is open
-again, and so is one of which both have cut a segment. An edit that is in both journals is no matter of dispute: what
-one of them has changed or undone of it since counts.
+joined, its parts not apart or not there, its object not the one that was done, two segments that were judged right not
+joined or apart as they were. An object that is not the one that was done is open again, and so is one of which both
+have cut a segment. An edit that is in both journals is no matter of dispute: what one of them has changed or undone of
+it since counts.
 """
 
 from __future__ import annotations
@@ -130,8 +131,9 @@ def _by_time(first: Sequence[Edit], second: Sequence[Edit]) -> list[Edit]:
             found.append(a.pop())
         elif a[-1].number in in_b and b[-1].number in in_a:
             raise UserError(
-                f'the journals have the edits {a[-1].number} and {b[-1].number} in different orders; one of them '
-                'was not only added to'
+                f'the journals have the edits {a[-1].number} and {b[-1].number} in different orders: one of them '
+                'was not only added to, or both have been joined before, each with a --prefer of its own; go on from '
+                'one of those that were joined'
             )
         elif a[-1].number in in_b or (b[-1].number not in in_a and b[-1].time < a[-1].time):
             found.append(b.pop())
@@ -302,6 +304,10 @@ def _marked_by_none(edit: Edit, alone: Sequence[Objects], whole: Objects) -> str
 def _contradicted(edit: Edit, alone: Objects, whole: Objects) -> str:
     """What an edit says that holds in its own journal and not in the whole; '' if there is nothing."""
     what = edit.what
+    if isinstance(what, Merge | Split):
+        given = {*segments_of(edit), *cut_segments([edit])}
+        if lost := whole.missing(given) - alone.missing(given):
+            return f'one has a {what.kind} of part {min(lost)}, the other has undone the split that made it'
     if isinstance(what, Merge):
         a, b = what.a.id, what.b.id
         if alone.are_one(a, b) and not whole.are_one(a, b):
@@ -319,4 +325,9 @@ def _contradicted(edit: Edit, alone: Objects, whole: Objects) -> str:
         answers = {now.answer if now else '', what.answer}
         if then is what and answers == {'right', 'wrong'}:
             return f'{what.item.key} is judged {what.answer} by one, and {now.answer if now else ""} by the other'
+        if what.answer == 'right' and len(what.item.ids) == 2 and then is what:
+            a, b = what.item.ids
+            if alone.are_one(a, b) != whole.are_one(a, b):
+                done = 'split' if alone.are_one(a, b) else 'merged'
+                return f'one has judged {a} and {b} right as they were, the other has {done} them'
     return ''

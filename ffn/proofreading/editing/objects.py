@@ -207,6 +207,10 @@ class Objects:
         """Ids of the objects that all segments of an object belonged to before any edit."""
         return {self.origin_of(one) for one in self._members.get(segment, (segment,))}
 
+    def missing(self, segments: Iterable[int]) -> set[int]:
+        """Those of some segments that are parts which do not exist: the split that made them does not count."""
+        return self.parts.intersection(segments) - self._cut_off.keys()
+
     def changed(self) -> set[int]:
         """Segments whose edges are not those of the beginning."""
         return set(self._changed)
@@ -291,7 +295,7 @@ class Objects:
 
     def _check_parts(self, edit: Edit, segments: Iterable[int]) -> bool:
         """Notes parts that do not exist, since the split that made them was undone; returns whether there are none."""
-        missing = self.parts.intersection(segments) - self._cut_off.keys()
+        missing = self.missing(segments)
         self.problems += [
             f'{edit.what.kind} {edit.number}: the split that made part {segment} was undone'
             for segment in sorted(missing)

@@ -30,7 +30,9 @@ def find_zones(equivalences: Mapping[int, int], edits: Iterable[Edit]) -> dict[s
             first[edit.number] = first[what.of]
             continue
         cuts = cut_segments([edit])
-        about: list[int | str] = [equivalences.get(i, i) for i in (*segments_of(edit), *cuts)]
+        # An answer changes no object: it goes with one of its segments, and joins no zones.
+        segments = segments_of(edit)[:1] if isinstance(what, Decision) else segments_of(edit)
+        about: list[int | str] = [equivalences.get(i, i) for i in (*segments, *cuts)]
         if not about:
             about = [what.item.key if isinstance(what, Decision) else edit.number]
         there = [numbers.setdefault(one, len(numbers)) for one in about]
@@ -49,12 +51,14 @@ def by_zone(edits: Iterable[Edit], zones: Mapping[str, int]) -> dict[int, list[E
 
 
 def segments_of(edit: Edit) -> tuple[int, ...]:
-    """The segments that a merge, a split or an object that is done is about."""
+    """The segments that a merge, a split, an answer or an object that is done is about."""
     what = edit.what
     if isinstance(what, Merge):
         return what.a.id, what.b.id
     if isinstance(what, Split):
         return what.parts[0] + what.parts[1]
+    if isinstance(what, Decision):
+        return what.item.ids
     return (what.place.id,) if isinstance(what, Done) else ()
 
 

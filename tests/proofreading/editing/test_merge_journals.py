@@ -96,6 +96,51 @@ def test_a_place_judged_right_and_wrong():
     ).conflicts
 
 
+@pytest.mark.parametrize(
+    ('what', 'joined_at_first'),
+    [(merge(3, 4), False), (split([1], [2]), True)],
+)
+@pytest.mark.parametrize('by_hand', [False, True])
+@pytest.mark.parametrize('prefer', ['', 'first', 'second'])
+@pytest.mark.parametrize('order', [10, 30])
+def test_what_is_judged_right_stays_as_it_was(what, joined_at_first, by_hand, prefer, order):
+    """The first journal changes what the second has judged right, by hand or with an answer."""
+    pair = (1, 2) if joined_at_first else (3, 4)
+    first = [(3, order, what)]
+    if not by_hand:
+        first.append((4, order + 1, decision('wrong', *pair, edit=number(3))))
+    found = combined(first, [(5, 20, decision('right', *pair))], prefer)
+    objects = replay({}, found.journal.edits)
+    assert objects.are_one(*pair) == (joined_at_first == (prefer == 'second'))
+    done = 'split' if joined_at_first else 'merged'
+    told = {one.text for one in found.conflicts if one.edit.number == number(5)}
+    a, b = pair
+    right_is_last = prefer == 'second' or (prefer == '' and order == 10)
+    if by_hand or right_is_last:
+        assert told == {f'one has judged {a} and {b} right as they were, the other has {done} them'}
+    else:
+        assert told == {f'pair:{a}-{b} is judged right by one, and wrong by the other'}
+    if not by_hand:
+        answer = objects.decisions[f'pair:{a}-{b}'].answer
+        assert answer == ('right' if right_is_last else 'wrong')
+    assert combine({}, found.journal, found.journal).journal == found.journal
+
+
+@pytest.mark.parametrize('prefer', ['', 'first', 'second'])
+@pytest.mark.parametrize('what', [merge(100, 7), split([100], [5]), split([100], [200])])
+def test_edits_of_a_part_that_the_other_has_undone(what, prefer):
+    cut = (edit(1, split([8], [100], [Cut(8, 100, 'm.npz')])), edit(2, merge(100, 5)))
+    if what == split([100], [200]):
+        what = split([100], [200], [Cut(100, 200, 'n.npz')])
+    found = combined([(3, 10, undo(1))], [(4, 20, what)], prefer, shared=cut)
+    (told,) = [one.text for one in found.conflicts if one.edit.number == number(4)]
+    kind = what.kind
+    assert told == f'one has a {kind} of part 100, the other has undone the split that made it'
+    objects = replay({}, found.journal.edits)
+    assert objects.missing([100]) == (set() if prefer == 'second' else {100})
+    assert objects.are_one(100, 7) == (kind == 'merge')
+
+
 def test_both_have_cut_a_segment(tmp_path):
     splits = {}
     for n in (3, 4):
@@ -142,7 +187,7 @@ def test_an_object_of_a_part_that_both_have_cut_is_open(prefer):
     objects = replay({}, found.journal.edits)
     assert objects.done_objects() == ({2: {2}, 7: {7, part}} if prefer == 'first' else {})
     told = {int(one.edit.number, 16) for one in found.conflicts}
-    assert told == ({3, 4, 6, 7} if prefer == 'second' else {3, 4})
+    assert told == ({3, 4, 5, 6, 7} if prefer == 'second' else {3, 4})
 
 
 @pytest.mark.parametrize(
@@ -225,7 +270,7 @@ def test_what_its_own_marker_has_changed_is_not_done_again():
 def test_journals_that_do_not_belong_together():
     with pytest.raises(UserError, match='different segmentations'):
         combine({}, Journal(BASE, ()), Journal(Base('labels.h5:labels', 'other'), ()))
-    with pytest.raises(UserError, match='in different orders'):
+    with pytest.raises(UserError, match=r'in different orders.*--prefer of its own'):
         combine({}, Journal(BASE, SHARED), Journal(BASE, SHARED[::-1]))
     moved = Base('elsewhere.h5:labels', 'stamp')
     assert combine({}, Journal(BASE, SHARED), Journal(moved, SHARED)).journal.base == BASE
