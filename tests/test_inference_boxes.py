@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -357,22 +358,27 @@ def test_stopped_with_two_boxes_at_work(repository, folder):
     # The smallest deltas: seconds of steps, so that neither ends before the signal.
     write_request(folder, 'concurrent_requests: 2 batch_size: 2', deltas='[1, 1, 1]')
     arguments = [f'--bounding_boxes={boxes_text(boxes)}', '--report=report.json']
-    process = subprocess.Popen(
-        script(repository, *arguments),
-        cwd=folder,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        begun = 0
-        while begun < 2 and (line := process.stderr.readline()):
-            begun += 'PolicyPeaks:' in line
-        time.sleep(0.1)
-        process.send_signal(signal.SIGTERM)
-        shown, errors = process.communicate(timeout=120)
-    finally:
-        process.kill()
+    for _ in range(3):
+        process = subprocess.Popen(
+            script(repository, *arguments),
+            cwd=folder,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            begun = 0
+            while begun < 2 and (line := process.stderr.readline()):
+                begun += 'PolicyPeaks:' in line
+            time.sleep(0.1)
+            in_time = process.poll() is None and not list(folder.rglob('*.npz'))
+            process.send_signal(signal.SIGTERM)
+            shown, errors = process.communicate(timeout=120)
+        finally:
+            process.kill()
+        if in_time:
+            break
+        shutil.rmtree(folder / 'results')  # a busy machine: a box had ended before the signal
     assert process.returncode == 128 + signal.SIGTERM, errors
     assert 'Traceback' not in errors
     saved = sorted(path.name for path in folder.rglob('*.cpoint'))

@@ -45,6 +45,19 @@ def test_work_is_told(number):
         assert stop.wait(10)
 
 
+def test_work_is_told_while_the_main_thread_waits():
+    """A signal may reach any thread; handlers in Python run once the main one wakes up."""
+    stop, before = threading.Event(), threading.active_count()
+    with stop_on_signal(stop):
+        sender = threading.Timer(
+            0.2, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+        )
+        sender.start()
+        assert stop.wait(10)
+        sender.join()
+    assert threading.active_count() == before
+
+
 def test_under_nohup_the_terminal_may_go():
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with exit_on_sigterm(), stop_on_signal(stop := threading.Event()):
