@@ -192,7 +192,7 @@ def _flood(
     config: InferenceConfig, volumes: InputVolumes, model: FFNModel, network: _Recorder, box: Box
 ) -> None:
     image, restrictor = volumes.load(box, model.info.input_image_size, Counters())
-    if find_nothing(image, restrictor):
+    if find_nothing(image, restrictor, model.info.input_image_size):
         return
     canvas = Canvas(
         model.info,

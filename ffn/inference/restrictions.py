@@ -76,8 +76,21 @@ def _read_shifts(config: ShiftMaskConfig, box: Box, fov: Xyz) -> ShiftMask:
     return ShiftMask(shifted, region.start, box.start, config.scale, around)
 
 
-def find_nothing(image: np.ndarray, restrictor: Restrictor) -> str:
-    """Finds why no object can be in a subvolume: 'masked', 'constant', or '' where one may be."""
-    if restrictor.everything_masked:
+def find_nothing(image: np.ndarray, restrictor: Restrictor, fov: Xyz) -> str:
+    """Finds why no object can be in a subvolume.
+
+    Args:
+      image: [z, y, x] image of it, not normalized.
+      restrictor: its masks.
+      fov: field of view of the network.
+
+    Returns:
+      'masked' where a seed can be at none of the positions where the field of view fits, 'constant', or '' where an
+      object may be.
+    """
+    centres = tuple(
+        slice(n // 2, size - n // 2) for n, size in zip(fov.zyx, image.shape, strict=True)
+    )
+    if restrictor.forbids_all(centres):
         return 'masked'
     return 'constant' if is_constant(image) else ''

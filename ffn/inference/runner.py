@@ -248,7 +248,7 @@ class Runner:
             voxel_size_zyx=config.voxel_size_zyx,
             counters=counters,
             keep_history=keep_history,
-            idle=find_nothing(image, restrictor) if may_idle else '',
+            idle=find_nothing(image, restrictor, self.info.input_image_size) if may_idle else '',
         )
         if labels is not None:
             canvas.prefill(labels)

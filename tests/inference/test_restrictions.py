@@ -4,7 +4,7 @@ import pytest
 from google.protobuf import text_format
 
 from ffn.inference import inference_pb2
-from ffn.inference.restrictions import make_restrictor
+from ffn.inference.restrictions import find_nothing, make_restrictor
 from ffn.inference.serialization import masking_config
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
@@ -12,6 +12,7 @@ from ffn.volumes.masks import MaskBuilder
 
 BOX = Box(Xyz(20, 10, 5), Xyz(30, 24, 12))
 FOV = Xyz(9, 7, 5)
+IMAGE = np.arange(30 * 24 * 12, dtype=np.uint16).reshape(BOX.size.zyx)
 
 
 def restrictor(text, box=BOX, image=None):
@@ -25,7 +26,7 @@ def test_without_masks_everything_is_allowed():
     free = restrictor('')
     assert free.allows((0, 0, 0))
     assert free.allows_seed((0, 0, 0))
-    assert not free.everything_masked
+    assert not find_nothing(IMAGE, free, FOV)
 
 
 def test_masks_work_without_a_shift_mask():
@@ -62,8 +63,28 @@ def test_shifts_that_are_no_numbers(tmp_path):
         restrictor(text_of(tmp_path / 'nan.h5', 6))
 
 
-def test_everything_masked():
-    assert restrictor('masks { coordinate_expression { expression: "x > 0" } }').everything_masked
+@pytest.mark.parametrize(
+    ('masks', 'seed_masks', 'found'),
+    [
+        ('x > 0', '', 'masked'),
+        ('', 'x > 0', 'masked'),
+        ('x < 30', 'x >= 30', 'masked'),
+        # Where the field of view fits: x 24..45, y 13..30, z 7..14.
+        ('(x >= 24) & (x < 46) & (y >= 13) & (y < 31)', '', 'masked'),
+        ('(z >= 7) & (z < 9)', '(z >= 9) & (z < 15)', 'masked'),
+        ('z < 9', 'z > 9', ''),
+        ('(x >= 24) & (x < 45)', '', ''),
+        ('(x >= 25) & (x < 46)', '', ''),
+    ],
+)
+def test_masks_that_leave_nothing(masks, seed_masks, found):
+    expressions = {'masks': masks, 'seed_masks': seed_masks}
+    text = ' '.join(
+        f'{name} {{ coordinate_expression {{ expression: "{one}" }} }}'
+        for name, one in expressions.items()
+        if one
+    )
+    assert find_nothing(IMAGE, restrictor(text), FOV) == found
 
 
 @pytest.fixture

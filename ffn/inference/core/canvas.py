@@ -330,6 +330,7 @@ class Canvas:
     def _finish(self, grown: GrowingObject) -> None:
         """Makes the object in `seed` a segment, or rejects it."""
         if not self.view.reaches_threshold(grown.start):
+            self.view.check_is_number(grown.start)
             self._reject(grown.start, 'weak')
             self.counters.add_time('invalid-weak-time-ms', grown.seconds)
         elif not self._make_segment(grown, self.options.min_segment_size):

@@ -90,8 +90,11 @@ class Restrictor:
             if mask is not None
         }
 
-    @property
-    def everything_masked(self) -> bool:
-        """Whether no position is left for the field of view, or none for a seed."""
-        masks = self.mask, self.seed_mask
-        return any(mask is not None and bool(mask.all()) for mask in masks)
+    def forbids_all(self, positions: tuple[slice, ...]) -> bool:
+        """Whether masks leave none of some positions for a seed; shifts are not looked at.
+
+        Args:
+          positions: slices z, y, x of the subvolume.
+        """
+        masks = [mask[positions] for mask in (self.mask, self.seed_mask) if mask is not None]
+        return bool(masks) and bool(np.logical_or(masks[0], masks[-1]).all())

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ffn.inference.core.counters import Counters
-from ffn.utils.geometry import Position, Zyx
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Position, Xyz, Zyx
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,19 @@ class CanvasView:
     def reaches_threshold(self, pos: Position) -> bool:
         """Whether a voxel lies on the canvas and is likely enough to move to."""
         return self.contains(pos) and bool(self._logit_at(pos) >= self.move_threshold)
+
+    def check_is_number(self, pos: Position) -> None:
+        """Checks what the network gave for a voxel where its field of view has been.
+
+        Raises:
+          UserError: NaN, which would count as never visited.
+        """
+        if np.isnan(self._logit_at(pos)):
+            where = Xyz(*(a + b for a, b in zip(Zyx(*pos).xyz, self.corner_zyx.xyz, strict=True)))
+            raise UserError(
+                f'the network gives no number (NaN) at {where}; where it runs in float16, which ends at 65504, '
+                'precision "float32" or "bfloat16" may help'
+            )
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

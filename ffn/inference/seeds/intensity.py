@@ -50,9 +50,9 @@ class PolicyMaxPeaks(SeedPolicy):
 
     def points(self) -> np.ndarray:
         """See base class."""
-        labels = None if self.view.mask is None else (~self.view.mask).astype(np.int32)
-        peaks: np.ndarray = peak_local_max(_unmasked(self.view), labels=labels, **self._args)
-        return peaks
+        # Not peak_local_max's `labels`: with these, voxels near the border do not compete.
+        peaks: np.ndarray = peak_local_max(_unmasked(self.view), **self._args)
+        return peaks if self.view.mask is None else peaks[~self.view.mask[tuple(peaks.T)]]
 
 
 class PolicyImagePeaks3D2D(SeedPolicy):

@@ -10,7 +10,8 @@ from ffn.inference.core.restrictor import Restrictor
 from ffn.inference.core.step import DELETED_FROM
 from ffn.inference.seeds.policy import SeedPolicy
 from ffn.inference.storage import OriginInfo
-from ffn.utils.geometry import Xyz
+from ffn.utils.errors import UserError
+from ffn.utils.geometry import Xyz, Zyx
 from ffn.utils.logits import logit
 from tests.inference.oracle import OracleNetwork, model_info, oracle_canvas, two_blocks
 
@@ -123,6 +124,18 @@ def test_a_seed_that_got_too_weak_stops_its_object():
     assert canvas.counters['rejected-weak'] == 1
     assert canvas.counters['predict-calls'] == 3
     assert canvas.counters['seed_got_too_weak'] == 1
+
+
+def test_a_network_that_overflows_is_told():
+    """Instead of one weak object after the other."""
+
+    class Overflowing(OracleNetwork):
+        def predict(self, image, seed):
+            return super().predict(image, seed) * np.float32(np.nan)
+
+    canvas = oracle_canvas(two_blocks(), Overflowing(), corner_zyx=Zyx(100, 200, 300))
+    with pytest.raises(UserError, match=r'NaN.*306,210,108'):
+        segment(canvas, [(8, 10, 6)])
 
 
 def test_small_objects_are_rejected():

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from ffn.inference import storage
 from ffn.inference.seeds.policy import SeedPolicy
@@ -33,6 +34,17 @@ def test_intensity_peaks_avoid_the_mask():
     mask[8:] = True
     assert list(make_policy(view(image, mask=mask), 'PolicyMaxPeaks', '')) == [(5, 6, 7)]
     assert set(make_policy(view(image), 'PolicyMaxPeaks', '')) >= {(5, 6, 7), (9, 10, 11)}
+
+
+def test_a_mask_makes_no_other_peaks_near_the_border():
+    image = np.random.default_rng(0).normal(size=(14, 20, 24))
+    mask = np.zeros(image.shape, bool)
+    mask[0, 0, 0] = True
+    smooth = ndimage.gaussian_filter(image, 1.5)
+    for args in ('', '{"min_distance": 2}'):
+        points = list(make_policy(view(smooth), 'PolicyMaxPeaks', args))
+        assert points
+        assert list(make_policy(view(smooth, mask=mask), 'PolicyMaxPeaks', args)) == points
 
 
 def test_image_peaks_in_3d_come_before_those_of_sections():
