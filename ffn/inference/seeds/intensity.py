@@ -50,7 +50,7 @@ class PolicyMaxPeaks(SeedPolicy):
 
     def points(self) -> np.ndarray:
         """See base class."""
-        # Not peak_local_max's `labels`: with these, voxels near the border do not compete.
+        # Without its `labels`: findings/skimage_peaks_of_labels_on_slopes.sh.
         peaks: np.ndarray = peak_local_max(_unmasked(self.view), **self._args)
         return peaks if self.view.mask is None else peaks[~self.view.mask[tuple(peaks.T)]]
 
