@@ -17,6 +17,7 @@ from ffn.inference.serialization import absolute_paths
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz
 from ffn.utils.protos import read_text_or_file
+from ffn.utils.rounding import typed
 from ffn.utils.texts import check_folder
 from ffn.volumes.volume import VolumeSource
 
@@ -143,7 +144,7 @@ def make_config(request: inference_pb2.ResegmentationRequest) -> ResegmentationC
         analysis_radius=_radius_if_set(stored, 'analysis_radius'),
         exclusion_radius=Xyz.from_proto(stored.exclusion_radius),
         init_exclusion_radius=_radius_if_set(stored, 'init_exclusion_radius'),
-        segment_recovery_fraction=stored.segment_recovery_fraction,
+        segment_recovery_fraction=typed(stored.segment_recovery_fraction),
         max_retry_iters=stored.max_retry_iters,
         terminate_early=stored.terminate_early,
         subdir_digits=stored.subdir_digits,

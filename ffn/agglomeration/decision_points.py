@@ -18,6 +18,7 @@ from skimage.segmentation import watershed
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import HALF_NEIGHBOURS, Box, Xyz, Zyx
 from ffn.utils.labels import compact
+from ffn.utils.rounding import reach
 
 
 class DecisionPoint(NamedTuple):
@@ -70,7 +71,7 @@ def find_decision_points(
     if len(ids) < 3:
         return {}
     distance = edt.edt(np.ascontiguousarray(labels == 0), anisotropy=tuple(voxel_size_xyz[::-1]))
-    mask = None if max_distance is None else distance <= max_distance
+    mask = None if max_distance is None else distance <= reach(max_distance)
     # Voxels inside of segments look useless here, but who gets voxels in the middle depends on them:
     # findings/watershed_ties_depend_on_inner_markers.sh.
     grown = watershed(distance, labels.astype(np.int32), mask=mask)

@@ -59,19 +59,20 @@ class Thresholds:
         """Which pairs are joined.
 
         Args:
-          scores: float64 [n, len(SCORES)], NaN where there are none.
+          scores: float64 [n, len(SCORES)], NaN where there are none. Fractions have the precision of 32 bits, in which
+            they are compared: one that equals a threshold is not above it.
 
         Returns:
           bool [n].
         """
-        iou, consistencies = scores[:, 0], scores[:, 1:5]
+        iou, consistencies = scores[:, 0].astype(np.float32), scores[:, 1:5].astype(np.float32)
         deleted, voxels = scores[:, 5:7], scores[:, 7:9]
         share = deleted / np.maximum(voxels, 1)
         return (
             (voxels > 0).all(axis=1)
-            & (consistencies > self.min_consistency).all(axis=1)
+            & (consistencies > np.float32(self.min_consistency)).all(axis=1)
             & (share.min(axis=1) < self.max_deleted)
-            & (iou > self.min_iou)
+            & (iou > np.float32(self.min_iou))
         )
 
 

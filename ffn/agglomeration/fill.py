@@ -21,6 +21,7 @@ from skimage.segmentation import watershed
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.labels import compact
+from ffn.utils.rounding import reach
 from ffn.utils.settings import setting
 from ffn.volumes.provenance import read_input_stamp
 from ffn.volumes.volume import Volume, VolumeSource
@@ -90,7 +91,8 @@ def fill(
     if empty.all() or not empty.any():
         return ids[numbers]
     edges_zyx = relative_edges(voxel_size_xyz)[::-1]
-    near = edt.edt(np.ascontiguousarray(empty), anisotropy=edges_zyx) <= filling.max_distance
+    distance = edt.edt(np.ascontiguousarray(empty), anisotropy=edges_zyx)
+    near = distance <= reach(filling.max_distance)
     # Of the objects, only the voxels beside empty ones matter; the others would be most of the work.
     border = ndimage.binary_dilation(empty) & ~empty
     sigma = [filling.smoothing / edge for edge in edges_zyx]

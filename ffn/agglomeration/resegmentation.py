@@ -235,7 +235,7 @@ def is_recovered(
     if fraction <= 0:
         return recovered >= canvas.options.min_segment_size
     total = int(np.count_nonzero(there))
-    return total > 0 and recovered >= fraction * total
+    return total > 0 and recovered / total >= fraction
 
 
 def _write_result(

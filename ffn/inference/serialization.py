@@ -21,6 +21,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, both_orders
 from ffn.utils.logits import logit
 from ffn.utils.plugins import json_args
+from ffn.utils.rounding import typed
 from ffn.volumes.masks import Mask
 from ffn.volumes.specs import absolute_spec
 from ffn.volumes.volume import VolumeSource
@@ -105,7 +106,7 @@ def canvas_options(options: inference_pb2.InferenceOptions) -> CanvasOptions:
         min_segment_size=options.min_segment_size,
         max_object_steps=options.max_object_steps,
         max_object_voxels=options.max_object_voxels,
-        join_fraction=options.prefilled_join_fraction,
+        join_fraction=typed(options.prefilled_join_fraction),
         gap=options.prefilled_gap,
     )
 

@@ -294,7 +294,7 @@ def load_segmentation(
     origins = _origins(data, path)
     if threshold is not None:
         # Segments without a probability, such as prefilled ones in older files, are kept.
-        too_low = dequantize_probability(np.arange(256)) < threshold
+        too_low = dequantize_probability(np.arange(256)) < np.float32(threshold)
         # A checkpoint holds its own.
         member, suffix = ('seg_prob', 'cpoint') if path.suffix == '.cpoint' else ('qprob', 'prob')
         found = existing_path(segmentation_dir, corner_zyx, suffix)

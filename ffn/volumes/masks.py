@@ -71,6 +71,10 @@ class ChannelCondition:
             selected = np.isin(voxels, _representable(self.values, voxels.dtype))
         elif self.min_value is not None or self.max_value is not None:
             selected = np.ones(voxels.shape, dtype=bool)
+            if voxels.dtype == np.float64:
+                # The limits of a request have 32 bits: 0.3 is not less than a limit of 0.3 there.
+                with np.errstate(over='ignore'):
+                    voxels = voxels.astype(np.float32)
             if self.min_value is not None:
                 selected &= voxels >= _rounded(self.min_value, math.ceil, voxels.dtype)
             if self.max_value is not None:

@@ -53,6 +53,18 @@ def test_no_farther_than_asked():
     assert find_decision_points(labels, (3, 5, 40), max_distance=10)
 
 
+@pytest.mark.parametrize('edge', [8, 4.4, 0.008, 0.0045, 3.3])
+def test_what_is_as_far_as_asked_counts_in_every_unit(edge):
+    """Distances of 32 bits are off in the last digits, and the limit is not."""
+    for gap in range(2, 40, 2):
+        labels = np.zeros((3, 5, gap + 4), np.uint8)
+        labels[..., :2], labels[..., -2:] = 1, 2
+        limit = float(f'{edge * gap / 2:.6g}')
+        sizes = (edge, 2 * edge, 7 * edge)
+        assert find_decision_points(labels, sizes, limit), limit
+        assert not find_decision_points(labels, sizes, 0.99 * limit), limit
+
+
 def test_corners_touch():
     labels = np.zeros((4, 5, 6), int)
     labels[1, 2, 3], labels[2, 3, 2] = 9, 4

@@ -67,6 +67,17 @@ def test_what_is_filled(seed: int, reach: float, voxel_size: tuple[float, float,
     np.testing.assert_array_equal((filled > 0)[clear], (distance <= reach)[clear])
 
 
+@pytest.mark.parametrize(
+    ('sections', 'limit'), [(1, 1.1), (3, 3.3), (7, 7.7), (13, 14.3), (17, 18.7)]
+)
+def test_what_is_as_far_as_asked_is_filled(sections: int, limit: float) -> None:
+    """Distances of 32 bits are off in the last digits, and the limit is not."""
+    labels = np.zeros((22, 4, 3), np.uint8)
+    labels[0] = 1
+    filled = fill(labels, np.ones(labels.shape), Filling(limit, 0), (4, 4, 4.4))
+    assert filled[:, 1, 1].sum() == 1 + sections
+
+
 @pytest.mark.parametrize('value', [0, 5])
 def test_nothing_to_fill(value: int) -> None:
     labels = np.full((3, 4, 5), value, np.int16)

@@ -264,6 +264,17 @@ def test_without_a_fraction_voxels_of_the_original_near_the_point_count():
     assert not resegmentation.is_recovered(found, original, elsewhere, options, 0)
 
 
+@pytest.mark.parametrize('percent', [10, 30, 40, 55, 60, 70, 80, 90])
+def test_exactly_the_fraction_is_enough(folder, percent):
+    fraction = request(folder, f'segment_recovery_fraction: 0.{percent}').segment_recovery_fraction
+    original, found = np.ones((1, 2, 100), bool), np.zeros((1, 2, 100), bool)
+    found[..., :percent] = True
+    everywhere = (slice(None),) * 3
+    assert resegmentation.is_recovered(found, original, everywhere, None, fraction)
+    found[0, 0, 0] = False
+    assert not resegmentation.is_recovered(found, original, everywhere, None, fraction)
+
+
 def test_an_object_that_fills_its_box_has_a_finite_depth(folder):
     full = np.ones((3, 5, 7), bool)
     # From the middle: two sections of 40, three rows of 8, four columns of 4.
@@ -328,6 +339,18 @@ def test_thresholds(change, accepted):
         side.deleted_voxels = deleted
         side.segment_a_consistency, side.segment_b_consistency = change.get(name, (0.9, 0.9))
     assert Thresholds().accept(scores) is accepted
+
+
+@pytest.mark.parametrize('threshold', [0.1, 0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9])
+def test_what_equals_a_threshold_is_not_above_it(threshold):
+    for equal in ('iou', 'a', 'b'):
+        scores = resegmentation_pb2.EvalResult(iou=threshold if equal == 'iou' else 1)
+        for name, side in (('a', scores.from_a), ('b', scores.from_b)):
+            side.num_voxels, side.segment_a_consistency, side.segment_b_consistency = 100, 1, 1
+            if name == equal:
+                side.segment_b_consistency = threshold
+        assert not Thresholds(threshold, threshold).accept(scores), equal
+        assert Thresholds(threshold - 1e-6, threshold - 1e-6).accept(scores), equal
 
 
 @pytest.mark.parametrize(

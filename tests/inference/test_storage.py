@@ -121,6 +121,13 @@ def test_small_objects_can_be_left_out(tmp_path):
     assert len(origins) == 2
 
 
+@pytest.mark.parametrize('threshold', [0.1, 0.7, np.float64(0.7), np.float32(0.3)])
+def test_what_is_stored_as_the_threshold_stays(tmp_path, threshold):
+    save(tmp_path, qprob=np.full((6, 8, 10), round(255 * threshold + 0.5), np.uint8))
+    loaded, _ = storage.load_segmentation(tmp_path, CORNER, threshold=threshold, split_cc=False)
+    assert np.array_equal(loaded, labels())
+
+
 def test_a_threshold_on_the_stored_probability(tmp_path):
     qprob = storage.quantize_probability(np.linspace(0, 1, 480).reshape(6, 8, 10))
     save(tmp_path, qprob=qprob)

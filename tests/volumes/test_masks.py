@@ -150,6 +150,17 @@ def test_values_that_the_type_cannot_hold_match_nothing(dtype, voxels, values, e
     np.testing.assert_array_equal(mask, np.array(expected, bool)[np.newaxis, np.newaxis])
 
 
+@pytest.mark.parametrize('dtype', ['f2', 'f4', 'f8'])
+@pytest.mark.parametrize('limit', [0.1, 0.3, 0.7])
+def test_what_equals_a_limit_is_within_it(limit, dtype):
+    config = inference_pb2.MaskChannelConfig(min_value=limit, max_value=limit)
+    voxels = np.array(
+        [limit, np.float32(limit), limit + 0.01, 1e300 if dtype == 'f8' else 9], dtype
+    )
+    selected = ChannelCondition.from_proto(config).apply(voxels.reshape(1, 1, 2, 2), 'v')
+    assert selected.ravel().tolist() == [True, True, False, False]
+
+
 @pytest.mark.parametrize('dtype', [np.int64, np.uint64])
 def test_ranges_of_ids_are_exact(dtype):
     """As floats, 2^53 + 1 would lie at both limits."""

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ffn.utils.rounding import reach
+
 
 def number(labels: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Gives the labels of a segmentation the ids 1 … n; see `ffn.utils.labels.compact`.
@@ -79,7 +81,7 @@ def most_covered(
     visible = np.bincount(given.ravel(), minlength=2)
     covered = np.bincount(given[mask], minlength=len(visible))
     covered[0] = 0
-    covered[covered < fraction * visible] = 0
+    covered[covered / np.maximum(visible, 1) < fraction] = 0
     return int(covered.argmax())
 
 
@@ -99,8 +101,8 @@ def find_gaps(labels: np.ndarray, radius: int, voxel_size_zyx: tuple[float, ...]
 
     size = tuple(n / min(voxel_size_zyx) for n in voxel_size_zyx)
     free = np.ascontiguousarray(labels <= 0)
-    centres: np.ndarray = edt.edt(free, anisotropy=size, black_border=False) > radius
+    centres: np.ndarray = edt.edt(free, anisotropy=size, black_border=False) > reach(radius)
     if not centres.any():
         return ~centres
-    beyond: np.ndarray = edt.edt(~centres, anisotropy=size, black_border=False) > radius
+    beyond: np.ndarray = edt.edt(~centres, anisotropy=size, black_border=False) > reach(radius)
     return beyond

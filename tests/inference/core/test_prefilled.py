@@ -7,9 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ffn.inference import report
+from ffn.inference import inference_pb2, report
 from ffn.inference.core.checkpoint import restore_checkpoint, save_checkpoint
 from ffn.inference.core.prefilled import find_gaps, most_covered
+from ffn.inference.serialization import canvas_options
 from tests.inference.core.test_canvas import segment
 from tests.inference.oracle import oracle_canvas, two_blocks
 
@@ -30,6 +31,20 @@ def test_an_object_joins_the_segment_of_which_it_covers_most():
     assert most_covered(segments, logits, mask, 2, 0.1) == 0
     assert most_covered(segments, logits, mask, 3, 0) == 0
     assert most_covered(segments, logits, ~mask & (segments == 0), 3, 0.1) == 0
+
+
+@pytest.mark.parametrize('percent', [10, 30, 55, 60, 70, 90])
+def test_an_object_joins_what_it_covers_exactly_enough_of(percent):
+    asked = inference_pb2.InferenceOptions(
+        init_activation=0.95, pad_value=0.05, move_threshold=0.9, segment_threshold=0.6
+    )
+    asked.prefilled_join_fraction = percent / 100
+    fraction = canvas_options(asked).join_fraction
+    segments, mask = np.ones((2, 5, 10), np.int32), np.zeros((2, 5, 10), bool)
+    mask.flat[:percent] = True
+    assert most_covered(segments, segments.astype(np.float32), mask, 1, fraction) == 1
+    mask.flat[0] = False
+    assert most_covered(segments, segments.astype(np.float32), mask, 1, fraction) == 0
 
 
 @pytest.mark.parametrize('fraction', [0, 0.5])
@@ -106,6 +121,12 @@ def test_gaps_are_where_no_ball_fits():
     # 9 voxels from one segment to the next: all of it is reached by balls of radius 2.
     assert not gaps[:, :, 20:29].any()
     assert find_gaps(labels, 5, (8, 8, 8)).all()
+
+
+def test_a_ball_that_only_just_touches_both_sides_does_not_fit():
+    labels = np.ones((19, 5, 6), np.int32)
+    labels[1:-1] = 0  # the middle is 9 · 4/3 = 12 from both, and a little more in 32 bits
+    assert find_gaps(labels, 12, (4, 3, 3)).all()
 
 
 def test_gaps_are_measured_in_the_shortest_edge_of_a_voxel():
