@@ -15,10 +15,7 @@ import numpy as np
 from ffn.inference.given_segments import look_up
 from ffn.inference.storage import smallest_unsigned
 from ffn.utils.errors import UserError
-from ffn.utils.labels import compact
-
-# The value that marks voxels without label in files of other programs.
-_NO_ID = 2**64 - 1
+from ffn.utils.labels import NOT_LABELLED, compact
 
 
 class Consensus(NamedTuple):
@@ -49,7 +46,7 @@ def split_consensus(
     there are too few of these below 2^64-1, they get the lowest ids that `a` does not have.
 
     Args:
-      a: integer [z, y, x], 0 is background.
+      a: integer [z, y, x]; 0 or less, and 2^64-1, is background.
       b: integer [z, y, x], of the same shape.
       min_size: intersections with fewer voxels become background.
       given: of either segmentation, what its first ids, from 0, are called in the one that it was filled with
@@ -100,6 +97,6 @@ def split_consensus(
 def _free_ids(taken: np.ndarray, count: int) -> np.ndarray:
     """Returns ids that are not in a table of ids, above it if possible: uint64 [count]."""
     first = int(taken.max()) + 1
-    if first + count <= _NO_ID:
+    if first + count <= NOT_LABELLED:
         return np.arange(first, first + count, dtype=np.uint64)
     return np.setdiff1d(np.arange(1, len(taken) + count + 1, dtype=np.uint64), taken)[:count]

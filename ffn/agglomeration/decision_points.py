@@ -49,7 +49,7 @@ def find_decision_points(
     closest candidates, the one nearest to their centroid is chosen.
 
     Args:
-      segmentation: integer [z, y, x], 0 or less is background.
+      segmentation: integer [z, y, x]; 0 or less, and 2^64-1, is background.
       voxel_size_xyz: x, y, z, in any unit.
       max_distance: how far segments are dilated, in that unit; None: without limit.
       core: restricts points to this box, in voxels of the array; None: everywhere.

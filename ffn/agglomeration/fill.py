@@ -73,7 +73,7 @@ def fill(
     """Lets objects grow into empty voxels until they meet, through bright voxels before dark ones.
 
     Args:
-      labels: integer [z, y, x], 0 or less is empty.
+      labels: integer [z, y, x]; 0 or less, and 2^64-1, is empty.
       image: [z, y, x]; membranes are dark.
       filling: how.
       voxel_size_xyz: x, y, z, in any unit; None: cubes.

@@ -29,9 +29,8 @@ from ffn.inference import storage
 from ffn.inference.given_segments import look_up
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz, Zyx
-from ffn.utils.labels import joint_histogram
+from ffn.utils.labels import NOT_LABELLED, joint_histogram
 from ffn.utils.npz import read_npz
-from ffn.volumes.unlabelled import NOT_LABELLED
 
 
 @dataclass

@@ -17,10 +17,10 @@ from ffn.inference.request_identity import read_stored, request_digest
 from ffn.utils.arrays import native
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
+from ffn.utils.labels import clear_unlabelled
 from ffn.utils.npz import DAMAGES, read_npy_header, read_npz, stored_bytes
 from ffn.utils.texts import parse_object
 from ffn.volumes import provenance
-from ffn.volumes.unlabelled import clear_unlabelled
 
 # Where fewer of the sections are read, each is checked by itself.
 _MANY_SECTIONS = 0.75

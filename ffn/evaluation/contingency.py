@@ -15,7 +15,7 @@ import numpy as np
 
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
-from ffn.utils.labels import renumber
+from ffn.utils.labels import clear_unlabelled, renumber
 
 Counted = Literal['either', 'truth', 'segmentation', 'both']
 """Voxels labelled in truth or segmentation, in the truth, in the segmentation, or in both."""
@@ -64,7 +64,7 @@ class Contingency:
         """Counts two label volumes in memory.
 
         Args:
-          truth: integer [z, y, x]; values that are not positive are unlabelled.
+          truth: integer [z, y, x]; values that are not positive, and 2^64-1, are unlabelled.
           segmentation: likewise.
 
         Raises:
@@ -204,7 +204,7 @@ def count_block(
         begins[1:] |= volume[1:] != volume[:-1]
     start = np.flatnonzero(begins)
     length = np.diff(start, append=truth.size)
-    ids = [np.where(a > 0, a, 0).astype(np.uint64) for a in (v[start] for v in volumes)]
+    ids = [clear_unlabelled(v[start]).astype(np.uint64) for v in volumes]
     inner = length
     if band is not None:
         inner = length - np.add.reduceat(band.reshape(-1), start, dtype=np.int64)

@@ -20,12 +20,12 @@ from ffn.export.scales import CHUNK, Scale
 from ffn.utils.checksums import read_checked_npy, write_checked_npy
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, blocks
+from ffn.utils.labels import NOT_LABELLED
 from ffn.utils.running_sum import RunningSum
 from ffn.volumes import provenance
 from ffn.volumes.missing import OnMissing
 from ffn.volumes.shards import Sharding, Shards, precomputed_sharding
 from ffn.volumes.targets import write_array
-from ffn.volumes.unlabelled import NOT_LABELLED
 from ffn.volumes.volume import open_volume
 
 # Chunks of a block, along each axis.

@@ -284,13 +284,11 @@ def load_segmentation(
         path = existing_path(segmentation_dir, corner_zyx, 'cpoint')
     if path is None:
         raise UserError(f'no segmentation at {subvolume_path(segmentation_dir, corner_zyx, "npz")}')
-    from ffn.volumes.unlabelled import clear_unlabelled
+    from ffn.utils.labels import clear_unlabelled
 
     data = read_npz(path, ['segmentation', 'origins'], [OriginInfo])
-    labels = _labels(data, path)
-    if labels.dtype.kind != 'u':
-        labels = np.where(labels > 0, labels, 0).astype(np.uint64)
-    labels = clear_unlabelled(labels)
+    labels = clear_unlabelled(_labels(data, path))
+    labels = labels if labels.dtype.kind == 'u' else labels.astype(np.uint64)
     origins = _origins(data, path)
     if threshold is not None:
         # Segments without a probability, such as prefilled ones in older files, are kept.

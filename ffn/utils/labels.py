@@ -1,7 +1,7 @@
 """Integer label arrays: joint histograms, compact renumbering, and replacing ids.
 
 Ids are uint64 and every bit of them counts: they never pass through floats or narrower integers. Labels of
-0 or less are background.
+0 or less, and 2^64-1, are background.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Literal
 import fastremap
 import numpy as np
 
+# Means 'not labelled' in files of this field, as do labels below 0.
+NOT_LABELLED = 2**64 - 1
 # Pairs of ids that are counted in a dense table; beyond that, voxels are sorted.
 _DENSE_PAIRS = 1 << 22
 # Labels below this limit serve as their own numbers.
@@ -20,11 +22,27 @@ _SMALL_LABEL = 1 << 11
 _DENSE_IDS = 1 << 24
 
 
+def clear_unlabelled(labels: np.ndarray) -> np.ndarray:
+    """Makes labels that mean 'not labelled', below 0 or 2^64-1, background.
+
+    Args:
+      labels: integer or bool, any shape.
+
+    Returns:
+      The same array where there are none, else a new one of that type.
+    """
+    if labels.dtype.kind == 'i':
+        return np.maximum(labels, 0) if labels.min(initial=0) < 0 else labels
+    if labels.dtype != np.uint64 or labels.max(initial=0) < NOT_LABELLED:
+        return labels
+    return np.where(labels == NOT_LABELLED, np.uint64(0), labels)
+
+
 def joint_histogram(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Counts the pairs of ids of two segmentations of the same voxels.
 
     Args:
-      first: integer [z, y, x]; values below 0 count as 0.
+      first: integer [z, y, x]; values below 0, and 2^64-1, count as 0.
       second: integer, same shape.
 
     Returns:
@@ -50,9 +68,7 @@ def _numbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Unlike `compact`, small labels stand for themselves: ids may then include some that do not occur.
     """
-    flat = np.ascontiguousarray(labels).ravel()
-    if flat.dtype.kind == 'i':
-        flat = np.maximum(flat, 0)
+    flat = clear_unlabelled(np.ascontiguousarray(labels).ravel())
     greatest = int(flat.max(initial=0))
     if greatest < _SMALL_LABEL:
         return flat, np.arange(greatest + 1, dtype=np.uint64)
@@ -75,10 +91,7 @@ def compact(
       The numbers, of the same shape in the smallest unsigned type, and the id that each number stands
       for, uint64 [n + 1], beginning with 0 for background.
     """
-    if labels.dtype.kind == 'b':
-        labels = labels.view(np.uint8)
-    elif labels.dtype.kind == 'i':
-        labels = np.maximum(labels, 0)
+    labels = labels.view(np.uint8) if labels.dtype.kind == 'b' else clear_unlabelled(labels)
     numbers, number_of = renumber(labels)
     ids = sorted(i for i in number_of if i and (keep is None or i in keep))
     table = np.zeros(max(number_of.values(), default=0) + 1, np.min_scalar_type(len(ids)))
@@ -145,7 +158,7 @@ def remap(
     """Replaces ids in a segmentation.
 
     Args:
-      labels: integer [z, y, x]; values below 0 count as 0.
+      labels: integer [z, y, x]; values below 0, and 2^64-1, count as 0.
       ids: uint64 [n], ascending.
       replacements: uint64 [n], what each becomes.
       others: what becomes of ids that are not listed.
@@ -153,8 +166,7 @@ def remap(
     Returns:
       uint64 [z, y, x], a new array.
     """
-    if labels.dtype.kind == 'i':
-        labels = np.maximum(labels, 0)
+    labels = clear_unlabelled(labels)
     greatest = int(ids[-1]) if len(ids) else 0
     if others == 'background' and greatest < _DENSE_IDS:
         table = np.zeros(greatest + 2, np.uint64)  # its last entry is for all ids beyond

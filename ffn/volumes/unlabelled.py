@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from ffn.utils.labels import NOT_LABELLED
+
 UNLABELLED_HELP = "another label that means 'not labelled', besides those below 0 and 2^64-1; such voxels are background"
-NOT_LABELLED, _IN_32_BITS = 2**64 - 1, 2**32 - 1
+_IN_32_BITS = 2**32 - 1
 # Names of attributes that say which label, or which value of a missing chunk, is none.
 _ATTRIBUTE = re.compile(
     'unlabel|not_?label|ignore|background|fill_?value|missing|no_?data|invalid', re.I
@@ -112,20 +114,6 @@ def tell_unlabelled(name: str, unlabelled: int, voxels: int) -> None:
             voxels,
             100 * unlabelled / voxels,
         )
-
-
-def clear_unlabelled(labels: np.ndarray) -> np.ndarray:
-    """Makes 2^64-1 background in labels of a result of inference, whose values below 0 are background anyway.
-
-    Args:
-      labels: integer or bool, any shape.
-
-    Returns:
-      The same array where no voxel has that label.
-    """
-    if labels.dtype != np.uint64 or labels.max(initial=0) < NOT_LABELLED:
-        return labels
-    return np.where(labels == NOT_LABELLED, np.uint64(0), labels)
 
 
 @contextlib.contextmanager

@@ -83,6 +83,14 @@ def test_large_ids():
     np.testing.assert_array_equal(found.labels, np.array([[[2**63 + 2, 2**63 + 1, 3]]], np.uint64))
 
 
+def test_what_means_not_labelled_is_no_object():
+    none = 2**64 - 1
+    a = np.array([[[1, 1, 1, none, none]]], np.uint64)
+    found = split_consensus(a, np.array([[[none, none, 2, 2, 3]]], np.uint64))
+    assert found.labels.tolist() == [[[1, 1, 2, 0, 0]]]
+    assert (found.split_off, found.dropped_voxels) == ({2: 1}, 0)
+
+
 def test_bad_input():
     a = np.zeros(SHAPE, int)
     with pytest.raises(UserError, match=r'\(3, 4, 5\) and \(5, 4, 3\)'):

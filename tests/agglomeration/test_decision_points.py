@@ -65,6 +65,12 @@ def test_what_is_as_far_as_asked_counts_in_every_unit(edge):
         assert not find_decision_points(labels, sizes, 0.99 * limit), limit
 
 
+@pytest.mark.parametrize(('dtype', 'none'), [(np.uint64, 2**64 - 1), (np.int16, -1)])
+def test_what_means_not_labelled_is_no_segment(dtype, none):
+    labels = np.array([[[1, none, none, 7, none]]], dtype)
+    assert find_decision_points(labels) == {(1, 7): (1, Xyz(1, 0, 0), 1)}
+
+
 def test_corners_touch():
     labels = np.zeros((4, 5, 6), int)
     labels[1, 2, 3], labels[2, 3, 2] = 9, 4

@@ -78,6 +78,11 @@ def test_what_is_as_far_as_asked_is_filled(sections: int, limit: float) -> None:
     assert filled[:, 1, 1].sum() == 1 + sections
 
 
+def test_what_means_not_labelled_is_empty() -> None:
+    labels = np.array([[[1, 0, 2**64 - 1, 1]]], np.uint64)
+    assert (fill(labels, np.ones(labels.shape), Filling()) == 1).all()
+
+
 @pytest.mark.parametrize('value', [0, 5])
 def test_nothing_to_fill(value: int) -> None:
     labels = np.full((3, 4, 5), value, np.int16)

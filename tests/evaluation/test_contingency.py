@@ -19,7 +19,7 @@ from ffn.utils.geometry import Box, Xyz, Zyx
 from ffn.volumes.volume import Volume
 
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(2, 9))
-BIG = np.array([0, 1, 2**40, 2**62, 2**63 + 1, 2**64 - 1], np.uint64)
+BIG = np.array([0, 1, 2**40, 2**62, 2**63 + 1, 2**64 - 2], np.uint64)
 
 
 @st.composite
@@ -58,6 +58,11 @@ def test_rows_are_counts_of_pairs(volumes):
     for pair in zip(volumes[0].ravel().tolist(), volumes[1].ravel().tolist()):
         expected[pair] = expected.get(pair, 0) + 1
     assert [(t, s, n) for t, s, n in rows] == [(*p, n) for p, n in sorted(expected.items())]
+
+
+def test_what_means_not_labelled_is_background():
+    table = Contingency.of(np.array([[[2**64 - 1, 3]]], np.uint64), np.array([[[5, 5]]]))
+    assert table.truth.tolist() == [0, 3]
 
 
 def test_signed_and_bool_labels():

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ffn.utils.labels import compact, find_ids, groups, joint_histogram, remap, renumber
+from ffn.utils.labels import (
+    clear_unlabelled,
+    compact,
+    find_ids,
+    groups,
+    joint_histogram,
+    remap,
+    renumber,
+)
 
 HUGE = 2**63 + 5
 
@@ -73,6 +81,22 @@ def test_compact_of_huge_ids_and_of_some():
     many = np.arange(300, dtype=np.int64)
     assert compact(many)[0].dtype == np.uint16
     assert compact(np.array([False, True]))[0].tolist() == [0, 1]
+
+
+def test_what_means_not_labelled_is_background_everywhere():
+    none = 2**64 - 1
+    labels = np.array([[[none, 3, 0], [HUGE, none, 3]]], np.uint64)
+    cleared = np.where(labels == none, np.uint64(0), labels)
+    np.testing.assert_array_equal(clear_unlabelled(labels), cleared)
+    assert clear_unlabelled(cleared) is cleared
+    below = np.array([-4, 2**62, 0])
+    assert clear_unlabelled(below).tolist() == [0, 2**62, 0]
+    assert clear_unlabelled(below[1:]).base is below
+    numbers, ids = compact(labels)
+    assert numbers.tolist() == [[[0, 1, 0], [2, 0, 1]]]
+    assert ids.tolist() == [0, 3, HUGE]
+    assert joint_histogram(labels, labels).tolist() == [[3, 3, 2], [HUGE, HUGE, 1]]
+    assert (remap(labels, ids, ids, others='keep') == cleared).all()
 
 
 @pytest.mark.parametrize('dtype', ['i1', 'u1', 'i2', 'u2', 'i4', 'u4', 'i8', 'u8'])

@@ -20,10 +20,9 @@ from ffn.proofreading.editing.objects import Objects
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.id_tables import IdTable
-from ffn.utils.labels import remap
+from ffn.utils.labels import NOT_LABELLED, remap
 from ffn.volumes.input_states import state_of
 from ffn.volumes.outputs import OutputSpec
-from ffn.volumes.unlabelled import NOT_LABELLED
 from ffn.volumes.volume import Volume, VolumeSource
 
 
