@@ -33,6 +33,7 @@ _CHUNK = 1 << 24
 # the number of members; and the flag of names in UTF-8.
 _HEADER, _END, _UTF8 = 30, 22, 0x800
 # What is raised for a damaged npz, also where damage looks like encryption or a newer kind of archive.
+DAMAGE_ADVICE = 'remove it and run again, or copy it again'
 DAMAGES = (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError, RuntimeError)
 
 
@@ -132,7 +133,7 @@ def read_npz(
     except DAMAGES as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f'{path} is not a whole npz file ({error})') from error
+        raise UserError(f'{path} is not a whole npz file ({error}); {DAMAGE_ADVICE}') from error
 
 
 def _check_sum(path: str | Path, sizes: Iterable[int], shape: Sequence[int] | None) -> None:

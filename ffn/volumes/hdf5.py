@@ -22,7 +22,7 @@ from ffn.volumes.hdf5_links import find_dataset, find_item, plain_name
 from ffn.volumes.hdf5_metadata import check_readable, read_axes
 from ffn.volumes.missing import MissingChunks
 from ffn.volumes.opened_array import FILL_VALUE, MADE_FROM, ArrangedArray, OpenedArray
-from ffn.volumes.specs import split_spec
+from ffn.volumes.specs import FORM, split_spec
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -81,7 +81,9 @@ def open_hdf5(path: str | Path) -> h5py.File:
       UserError: there is none, or it is damaged or not HDF5.
     """
     if not Path(path).exists():
-        raise UserError(f'no such file: {path}')
+        _, _, behind = str(path).partition(':')
+        named = f'; expected {FORM}, without a name before it' if Path(behind).is_file() else ''
+        raise UserError(f'no such file: {path}{named}')
     try:
         try:
             return h5py.File(path, 'r', locking=False)
@@ -91,7 +93,9 @@ def open_hdf5(path: str | Path) -> h5py.File:
                 raise
             return h5py.File(path, 'r')
     except OSError as error:
-        raise UserError(f'{path} is not a readable HDF5 file ({error})') from error
+        raise UserError(
+            f'{path} is not a readable HDF5 file ({error}); if its writing or copying was broken off, {DAMAGE_ADVICE}'
+        ) from error
 
 
 def describe_datasets(file: h5py.File, at_most: int = 20) -> str:

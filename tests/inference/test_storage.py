@@ -258,8 +258,12 @@ def test_damaged_files_are_named(tmp_path):
     whole = path.read_bytes()
     for damaged in (b'', b'not a zip', whole[:-40]):
         path.write_bytes(damaged)
-        with pytest.raises(UserError, match=r'seg-100_20_3\.npz is not a whole npz'):
+        with pytest.raises(
+            UserError, match=r'seg-100_20_3\.npz is not a whole npz.*; remove it and run again'
+        ):
             storage.load_segmentation(tmp_path, CORNER)
+        with pytest.raises(UserError, match=r'holds no 3-d seg.*zip.*; remove it and run again'):
+            storage.segmentation_shape(path)
     with zipfile.ZipFile(path, 'w') as archive:
         archive.writestr('segmentation.npy', b'\x93NUMPY\x01\x00')
     with pytest.raises(UserError, match='is not a whole npz'):
@@ -272,7 +276,7 @@ def test_damaged_files_are_named(tmp_path):
     with pytest.raises(UserError, match='origins is no dict of OriginInfo'):
         storage.load_segmentation(tmp_path, CORNER)
     np.savez(path, other=np.zeros(3))
-    with pytest.raises(UserError, match='holds no 3-d segmentation'):
+    with pytest.raises(UserError, match='holds no 3-d segmentation; remove it and run again'):
         storage.load_segmentation(tmp_path, CORNER)
 
 

@@ -189,6 +189,8 @@ def test_truncated_and_foreign_files(path, name, content, message):
     path.with_name(name).write_bytes(content(path.read_bytes()))
     with pytest.raises(UserError, match=message):
         open_volume(f'{path.with_name(name)}:raw')
+    with pytest.raises(UserError, match=r'broken off, copy it again .* or write it anew'):
+        open_volume(f'{path.with_name(name)}:raw')
 
 
 def test_damage_inside_the_file_names_the_volume(path):
@@ -210,7 +212,8 @@ def test_damage_inside_the_file_names_the_volume(path):
         ('absent.h5:', 'no such file or folder: absent.h5; expected path:dataset'),
         ('d/absent.zarr@2#0', 'no such file or folder: d/absent.zarr; expected path:dataset'),
         ('v.h5', "'v.h5' names no dataset; expected path:dataset .*zarr://"),
-        ('a:b/absent.h5:raw', 'no such file: a:b/absent.h5'),
+        ('a:b/absent.h5:raw', 'no such file: a:b/absent.h5$'),
+        ('name:v.h5:raw', 'no such file: name:v.h5; expected path:dataset .*without a name'),
         ('', "'' names no dataset; expected path:dataset"),
         (':raw', "':raw'.*expected path:dataset"),
     ],
