@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 import tomllib
 import zipfile
@@ -12,6 +14,8 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from ffn import __version__
 from tests.calls import run_python
@@ -55,6 +59,34 @@ def build(kind: str, source: Path, folder: Path) -> Path:
     done = run_python(source, '-c', BUILD, kind, folder)
     assert done.returncode == 0, done.stderr
     return folder / done.stdout.splitlines()[-1]
+
+
+# Modules that are named unlike their package, or come with one of them.
+PACKAGES = {
+    'PIL': 'pillow', 'absl': 'absl-py', 'cc3d': 'connected-components-3d', 'google': 'protobuf', 'skimage': 'scikit-image',
+    'sklearn': 'scikit-learn', 'markupsafe': 'jinja2', 'ml_dtypes': 'tensorstore', 'tornado': 'neuroglancer',
+}  # fmt: skip
+
+
+def test_what_is_imported_is_asked_for(repository):
+    project = tomllib.loads((repository / 'pyproject.toml').read_text())['project']
+    asked = [(repository / 'requirements.txt').read_text().splitlines()]
+    asked += project['optional-dependencies'].values()
+    texts = [line.partition('#')[0].strip() for part in asked for line in part]
+    known = {canonicalize_name(Requirement(text).name) for text in texts if text}
+    imported = set()
+    for path in (repository / 'ffn').rglob('*.py'):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module)
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) == 'importlib.import_module':
+                imported |= {one.value for one in node.args if isinstance(one, ast.Constant)}
+    modules = {name.partition('.')[0] for name in imported}
+    modules -= {*sys.stdlib_module_names, 'ffn', '_typeshed'}
+    packages = {canonicalize_name(PACKAGES.get(name, name)) for name in modules}
+    assert not packages - known
 
 
 def test_the_sdist_is_what_git_has(repository, tmp_path):
