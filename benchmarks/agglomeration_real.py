@@ -137,7 +137,10 @@ def read_merges(path: Path) -> Mapping[str, np.ndarray]:
 
 def load(data: Path, folder: Path, name: str) -> Part:
     """Reads a part after its evidence has been gathered."""
-    with h5py.File(folder / 'volume.h5') as file, h5py.File(folder / 'truth.h5') as truths:
+    with (
+        h5py.File(folder / 'volume.h5', 'r') as file,
+        h5py.File(folder / 'truth.h5', 'r') as truths,
+    ):
         at = PARTS[name].slices_zyx
         labels, truth = file['labels'][at], truths['stack'][at]
     merges = read_merges(folder / name / 'merges.csv')

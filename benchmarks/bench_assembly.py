@@ -143,7 +143,7 @@ def check(assembly: Assembly, whole: np.ndarray) -> None:
     import h5py
 
     path, _, name = assembly.output.spec.rpartition(':')
-    with h5py.File(path) as file:
+    with h5py.File(path, 'r') as file:
         found = file[name][: PERIOD // 4]
     expected = whole[: PERIOD // 4]
     pairs = fastremap.unique(found * np.uint64(OBJECTS) + expected)

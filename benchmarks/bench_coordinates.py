@@ -66,7 +66,7 @@ def main() -> None:
         print(f'file                  {size / 1e6:8.0f} MB, {size / records:.1f} bytes per record')
 
         os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-        with h5py.File(f'{folder}/p.h5') as file:
+        with h5py.File(f'{folder}/p.h5', 'r') as file:
             partitions = file['af'][:]
         reference = Path(folder, 'reference')
         object_per_record(reference, partitions)

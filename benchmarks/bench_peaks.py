@@ -29,7 +29,7 @@ from ffn.inference.seeds import peaks
 
 def read(path: str) -> np.ndarray:
     """The normalised image, float32 [z, y, x]."""
-    with h5py.File(path) as file:
+    with h5py.File(path, 'r') as file:
         return (file['raw'][:].astype(np.float32) - 128) / np.float32(33)
 
 

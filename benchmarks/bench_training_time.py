@@ -68,7 +68,7 @@ def write_data(case: str, data: Path, folder: Path) -> list[str]:
         with h5py.File(volume, 'a') as file:
             file['labels'] = measure.sample_labels(data)
             file.move('raw', 'image')
-    with h5py.File(volume) as file:
+    with h5py.File(volume, 'r') as file:
         labels = file['labels'][:]
     write_locations(folder / 'coordinates', labels, 13 if case == 'demo' else 45)
     return [

@@ -62,7 +62,7 @@ def write_parts(data: Path, folder: Path) -> None:
     """Writes image and bodies of three parts as old.h5, near.h5 and far.h5."""
     real_segmentation.write_image(data, folder / 'all.h5')
     truth = bodies(data)
-    with h5py.File(folder / 'all.h5') as whole:
+    with h5py.File(folder / 'all.h5', 'r') as whole:
         for part, inside in PARTS.items():
             with h5py.File(folder / f'{part}.h5', 'w') as file:
                 file['raw'], file['truth'] = whole['raw'][inside], truth[inside]

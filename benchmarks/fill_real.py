@@ -49,7 +49,7 @@ def ways(labels: np.ndarray, image: np.ndarray) -> Iterator[tuple[str, np.ndarra
 def compare(args: argparse.Namespace, folder: Path) -> None:
     """Prints the table."""
     real_segmentation.write_image(args.data, folder / 'volume.h5')
-    with h5py.File(folder / 'volume.h5') as file:
+    with h5py.File(folder / 'volume.h5', 'r') as file:
         image = file['raw'][:]
     truth, labels = measure.sample_labels(args.data), real_segmentation.published(args.data)
     print('| part | | adapted Rand error | VOI split + merge | sum | filled | seconds |')

@@ -135,7 +135,7 @@ def run(args: argparse.Namespace, folder: Path) -> None:
         measure.write_labels(folder / 'truth.h5', placed(known, PARTS['known']))
     inside = PARTS['held_out'].slices_zyx
     truth = renumber(measure.sample_labels(args.data)[inside])[0]
-    with h5py.File(folder / 'volume.h5') as file:
+    with h5py.File(folder / 'volume.h5', 'r') as file:
         image = file['raw'][inside]
     request = consensus_real.inference_request(args, folder)
     request.batch_size, request.concurrent_requests = 4, 8

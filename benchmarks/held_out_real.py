@@ -165,7 +165,7 @@ def main() -> None:
         volume = Path(folder, 'volume.h5')
         real_segmentation.write_image(args.data, volume)
         measure.write_labels(Path(folder, 'labels.h5'), truth)
-        with h5py.File(volume) as file:
+        with h5py.File(volume, 'r') as file:
             image = file['raw'][:]
         print(f'{HEADER}  training_sample2, box {box}')
         classical = baseline(image, truth, box, args.choose_on, args.quiet)

@@ -73,7 +73,7 @@ def of_hdf5(name: str, dataset: str) -> Callable[[Path], Content]:
     """Reads a dataset."""
 
     def read(folder: Path) -> Content:
-        with h5py.File(folder / name) as file:
+        with h5py.File(folder / name, 'r') as file:
             return {dataset: file[dataset][:]}
 
     return read

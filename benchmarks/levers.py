@@ -167,7 +167,7 @@ def held_out_masked(z: int) -> tuple[str, str]:
 def write_half(volume: Path, path: Path) -> None:
     """Writes image and labels at half the resolution."""
     unfinished, factors = path.with_name('unfinished.h5'), Xyz(2, 2, 2)
-    with h5py.File(volume) as file, h5py.File(unfinished, 'w') as out:
+    with h5py.File(volume, 'r') as file, h5py.File(unfinished, 'w') as out:
         out['raw'] = downsample_image(file['raw'][:], factors)
         out['labels'] = downsample_labels(file['labels'][:], factors)
     unfinished.rename(path)
@@ -192,7 +192,7 @@ def teach(args: argparse.Namespace, work: Path) -> None:
     box = Box(Xyz(0, 0, 0), Xyz(SIZE, SIZE, SIZE))
     box_run.run(requests.make_config(request), [box], quiet=args.quiet)
     found = real_segmentation.stored(work / 'published', box.start.zyx)
-    with h5py.File(image) as file:
+    with h5py.File(image, 'r') as file:
         labels = fill(found, file['raw'][:], Filling(max_distance=8))
     with h5py.File(work / 'teacher.h5', 'w') as file:
         file['labels'] = labels.astype(np.uint32)
@@ -248,7 +248,7 @@ def score(
 ) -> dict[str, Any]:
     """Segments a box; the scores by name, the filled ones as `filled`."""
     labels = segment(weights, work, box, averaged, half)
-    with h5py.File(work / 'volume.h5') as file:
+    with h5py.File(work / 'volume.h5', 'r') as file:
         image, truth = (file[name][box.slices_zyx] for name in ('raw', 'labels'))
     scores: dict[str, Any] = HeldOutScore.of(truth, Segmented(labels)).scalars()
     if filled:

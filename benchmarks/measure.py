@@ -53,7 +53,7 @@ def read_truth(data: Path) -> tuple[np.ndarray, np.ndarray]:
     path = data / 'fib25' / 'training_sample2' / 'groundtruth.h5.gz'
     if not path.exists():
         sys.exit(f'error: no {path}; give --data or FFN_TEST_DATA')
-    with gzip.open(path) as packed, h5py.File(io.BytesIO(packed.read())) as file:
+    with gzip.open(path) as packed, h5py.File(io.BytesIO(packed.read()), 'r') as file:
         return file['stack'][:], file['transforms'][:]
 
 

@@ -150,7 +150,7 @@ def segment(args: argparse.Namespace, folder: Path) -> None:
 
 def write_watersheds(path: Path, box: Box, folder: Path) -> None:
     """Writes a watershed of the box for each of the settings."""
-    with h5py.File(folder / 'volume.h5') as file:
+    with h5py.File(folder / 'volume.h5', 'r') as file:
         image = file['raw'][box.slices_zyx]
         shape = file['raw'].shape
     with h5py.File(path, 'w') as file:

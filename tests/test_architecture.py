@@ -191,6 +191,15 @@ def todos_name_an_issue(sources: list[Source]) -> Iterator[str]:
                 yield source.finding(token.start[0], f'{token.string!r} names no issue')
 
 
+def hdf5_files_are_opened_with_a_mode(sources: list[Source]) -> Iterator[str]:
+    """Without one, releases of h5py differ in whether a file is opened for writing."""
+    for source in (source for source in sources if not source.is_test):
+        for node in ast.walk(source.tree):
+            opens = isinstance(node, ast.Call) and ast.unparse(node.func) == 'h5py.File'
+            if opens and len(node.args) < 2 and 'mode' not in {one.arg for one in node.keywords}:
+                yield source.finding(node.lineno, 'h5py.File without a mode')
+
+
 # Docstrings.
 
 
@@ -244,6 +253,8 @@ EXAMPLES: list[tuple[Rule, str, str, str]] = [
      'def f():\n' + '  x\n' * 69),
     (todos_name_an_issue, 'ffn/a.py', 'x = 1  # TODO: later\n',
      'x = "TODO"\n# TODO(#12): later\n'),
+    (hdf5_files_are_opened_with_a_mode, 'ffn/a.py', 'h5py.File(path, locking=False)\n',
+     'h5py.File(path, mode="r")\nh5py.File(path, "w")\n'),
     (public_things_have_docstrings, 'ffn/a.py', 'x = 1\n', '"""A."""\n'),
     (public_things_have_docstrings, 'ffn/a.py', '"""A."""\ndef f():\n    pass\n',
      '"""A."""\ndef _f():\n    pass\n'),
