@@ -91,14 +91,20 @@ class ResegmentationConfig:
 
 
 def read_config(text_or_path: str) -> ResegmentationConfig:
-    """Reads a ResegmentationRequest in text format; its points are ignored, its paths become absolute.
+    """Reads a ResegmentationRequest in text format for a search of all pairs; its paths become absolute.
 
     Raises:
-      UserError: it cannot be parsed, or is incomplete.
+      UserError: it cannot be parsed, is incomplete, or has points.
     """
     request = read_text_or_file(
         text_or_path, inference_pb2.ResegmentationRequest(), '--resegmentation_request'
     )
+    if request.points:
+        raise UserError(
+            f'points is set, {len(request.points)} of them: ffn agglomerate looks for all pairs within --max_distance, so '
+            'leave it out; for these points alone, call ffn.agglomeration.resegmentation.process_point in Python '
+            '(doc/reference.md, "Given points")'
+        )
     check_outputs(request)
     absolute_paths(request)
     return make_config(request)
@@ -121,7 +127,7 @@ def make_config(request: inference_pb2.ResegmentationRequest) -> ResegmentationC
     """Completes a request from the training of its network, checks it and freezes it.
 
     Args:
-      request: left unchanged.
+      request: left unchanged; its points are the caller's, see `ffn.agglomeration.resegmentation.process_point`.
 
     Raises:
       UserError: names the field.

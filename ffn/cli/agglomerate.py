@@ -113,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
         '--resegmentation_request',
         required=True,
         metavar='REQUEST',
-        help='ResegmentationRequest, text format or a file; its points are ignored',
+        help='ResegmentationRequest without points, text format or a file',
     )
     add(
         '--bounding_box',

@@ -1,8 +1,10 @@
 """Agglomeration from a volume of pieces to a table of merges, with a network that floods."""
 
 import dataclasses
+import re
 import subprocess
 import sys
+import textwrap
 
 import h5py
 import numpy as np
@@ -158,6 +160,27 @@ def test_evidence_is_gathered_once(folder):
     tables[0].write_bytes(data)
     with pytest.raises(UserError, match=r'0\.npy is damaged.*; remove it, and run again'):
         run(folder)
+
+
+def test_given_points_are_refused_and_processed_as_the_reference_says(
+    folder, repository, monkeypatch, capsys
+):
+    points = ''.join(
+        f'points {{ id_a: {a} {b} point {{ x: 20 y: 6 z: 9 }} }}\n'
+        for a, b in ((CUT[1], f'id_b: {CUT[0]}'), (CUT[0], ''))
+    )
+    asked = folder / 'again.pbtxt'
+    asked.write_text(points + asked.read_text())
+    with pytest.raises(UserError, match=r'points is set, 2 of them: .*process_point'):
+        run(folder)
+    asked.rename(folder / 'points.pbtxt')
+    monkeypatch.chdir(folder)
+    text = (repository / 'doc' / 'reference.md').read_text().partition('### Given points')[2]
+    block = re.search(r'\n\n((?:    .*\n|\n)+)', text)[1]
+    exec(compile(textwrap.dedent(block), 'doc/reference.md', 'exec'), {})
+    pair, endpoint = capsys.readouterr().out.splitlines()
+    assert pair.endswith(f'{CUT[1]}-{CUT[0]}_at_20_6_9.npz True')
+    assert endpoint.endswith(f'{CUT[0]}-0_at_20_6_9.npz [{CUT[1]}]')
 
 
 def test_bad_input(folder):
