@@ -358,14 +358,9 @@ def test_stopped_with_two_boxes_at_work(repository, folder):
     # The smallest deltas: seconds of steps, so that neither ends before the signal.
     write_request(folder, 'concurrent_requests: 2 batch_size: 2', deltas='[1, 1, 1]')
     arguments = [f'--bounding_boxes={boxes_text(boxes)}', '--report=report.json']
+    command, pipe = script(repository, *arguments), subprocess.PIPE
     for _ in range(3):
-        process = subprocess.Popen(
-            script(repository, *arguments),
-            cwd=folder,
-            stderr=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        process = subprocess.Popen(command, cwd=folder, text=True, stderr=pipe, stdout=pipe)
         try:
             begun = 0
             while begun < 2 and (line := process.stderr.readline()):
