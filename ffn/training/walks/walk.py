@@ -60,8 +60,8 @@ class Walk:
         """Begins in the centre; the order of moves depends on the example alone."""
         self.example = example
         self._fov = info.input_image_size.zyx
-        self._config = config
         self._threshold = logit(config.threshold)
+        self._label_threshold = np.float32(config.threshold)  # NumPy 1 would compare in float64
         shape = example.image.shape
         self._center = tuple(n // 2 for n in shape)
         self.canvas = np.full(shape, logit(config.seed_pad), dtype=np.float32)
@@ -82,7 +82,7 @@ class Walk:
 
     def is_in_object(self, position: Position) -> bool:
         """Whether the object is at a position."""
-        return bool(self.example.labels[self._voxel(position)] >= self._config.threshold)
+        return bool(self.example.labels[self._voxel(position)] >= self._label_threshold)
 
     def has_weight(self, position: Position) -> bool:
         """Whether the voxel at a position counts in the loss."""

@@ -151,6 +151,17 @@ def test_max_pred_moves_stay_where_the_object_is():
     assert offsets(nothing) == [(0, 0, 0)]
 
 
+@pytest.mark.parametrize('dtype', [np.float32, np.float64])
+def test_moves_reach_objects_whose_label_is_the_threshold(dtype):
+    """In float64 as well, in which NumPy 1 compares a scalar with a number of Python."""
+    whole = walk(WalkConfig(fov_policy='max_pred_moves', threshold=0.95, fov_moves=1))
+    labels = whole.example.labels.astype(dtype)
+    whole.example = dataclasses.replace(whole.example, labels=labels)
+    whole.canvas = whole.canvas.astype(dtype)
+    steps = offsets(whole, lambda path: np.float32(logit(0.95)))
+    assert len(steps) == len(offsets(walk(WalkConfig(fov_policy='max_pred_moves')))) > 1
+
+
 def test_batch_elements_walk_at_their_own_pace():
     config = WalkConfig()
     names = (f'v{i}' for i in itertools.count())
