@@ -21,6 +21,8 @@ from ffn.utils.errors import UserError
 from ffn.utils.plugins import load_class
 
 MODELS = 'ffn.models.networks'
+# Where the networks of earlier installations are, those that users have added among them.
+USER_MODELS = 'ffn.training.models'
 
 
 class FFNModel(keras.Model):
@@ -116,13 +118,15 @@ def model_class(name: str) -> type[FFNModel]:
     """Finds a network.
 
     Args:
-      name: 'module.Class' of ffn.models.networks, or 'package.module.Class'.
+      name: 'module.Class' of ffn.models.networks or else of ffn.training.models, or 'package.module.Class'.
 
     Raises:
       UserError: there is none; lists those that exist.
     """
-    package = '' if name.count('.') > 1 else MODELS
-    return load_class(name, package, FFNModel, 'model_name', known_models)
+    known = known_models()
+    package = '' if name.count('.') > 1 else MODELS if name in known else USER_MODELS
+    places = [f'{", ".join(known)} in {MODELS}', f'module.Class in {USER_MODELS}']
+    return load_class(name, package, FFNModel, 'model_name', lambda: places)
 
 
 def create_model(name: str, args: Mapping[str, Any], precision: str = 'float32') -> FFNModel:

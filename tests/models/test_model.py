@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from ffn.models.info import ModelInfo, check_sizes
 from ffn.models.model import FFNModel, create_model, model_class
+from ffn.training import models as training_models
 from ffn.utils import trust
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz
@@ -122,7 +123,11 @@ def test_smaller_output_changes_the_centre_of_the_seed_only():
     ('name', 'args', 'words'),
     [
         ('convstack_3d.Missing', ARGS, ['convstack_3d.Missing', NAME]),
-        ('nothing.Here', ARGS, ['nothing.Here', NAME]),
+        (
+            'nothing.Here',
+            ARGS,
+            ['nothing.Here', NAME, 'ffn.models.networks', 'ffn.training.models'],
+        ),
         ('nodots', ARGS, ['nodots', NAME]),
         ('no.such.package.Model', ARGS, ['no.such.package.Model', NAME, '--allow_module=no']),
         ('ffn.such.package.Model', ARGS, ['ffn.such.package.Model', NAME]),
@@ -158,6 +163,28 @@ def test_mistakes(name, args, words):
 def test_a_class_by_its_full_name():
     assert model_class(f'{__name__}.SmallMaskModel') is SmallMaskModel
     assert model_class(f'ffn.training.models.{NAME}') is model_class(NAME)
+
+
+OWN = '''
+from ffn.models.model import FFNModel
+
+class {name}(FFNModel):
+    """A user's network."""
+'''
+
+
+def test_a_network_of_a_user_in_the_folder_of_earlier_installations(tmp_path, monkeypatch):
+    (tmp_path / 'own_net.py').write_text(OWN.format(name='OwnModel'))
+    # Whoever changed our network there and kept its name gets ours.
+    (tmp_path / 'residual_stack.py').write_text(OWN.format(name='ResidualStackFFNModel'))
+    monkeypatch.setattr(training_models, '__path__', [str(tmp_path)])
+    found = model_class('own_net.OwnModel')
+    assert found is model_class('ffn.training.models.own_net.OwnModel')
+    assert found.__doc__ == "A user's network."
+    name = 'residual_stack.ResidualStackFFNModel'
+    assert model_class(name) is model_class(f'ffn.models.networks.{name}')
+    with pytest.raises(UserError, match='Missing'):
+        model_class('own_net.Missing')
 
 
 class EvenModel(FFNModel):
