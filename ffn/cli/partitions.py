@@ -45,10 +45,8 @@ def run(command: Partitions) -> None:
     of_objects = counts[~np.isin(values, (BACKGROUND, EXCLUDED))].sum()
     if not of_objects:
         logging.warning(
-            'no voxel of an object can be trained on, so a network would learn background alone: all objects are '
-            'smaller than min_size (%d voxels) or nearer to the faces of the volume than lom_radius (x,y,z: %s)',
-            command.config.min_size,
-            ','.join(map(str, command.config.lom_radius)),
+            'no voxel of an object can be trained on, so a network would learn background alone: what is labelled %s',
+            _what_is_left_out(command.config),
         )
         return
     logging.info(
@@ -56,6 +54,19 @@ def run(command: Partitions) -> None:
         'fields of view',
         of_objects,
     )
+
+
+def _what_is_left_out(config: PartitionConfig) -> str:
+    """What the settings leave out, in words."""
+    radius = ','.join(map(str, config.lom_radius))
+    reasons = [
+        f'is smaller than min_size ({config.min_size} voxels)',
+        f'nearer to the faces of the volume than lom_radius (x,y,z: {radius})',
+        *(['not in id_whitelist'] if config.id_whitelist else []),
+        *(['in exclusion_regions'] if config.exclusion_regions else []),
+        *(['nearer to what mask_configs mask than lom_radius'] if config.masks else []),
+    ]
+    return f'{", ".join(reasons[:-1])} or {reasons[-1]}'
 
 
 def main(argv: Sequence[str] | None = None) -> None:
