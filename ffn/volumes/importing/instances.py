@@ -136,7 +136,8 @@ def label_slab(labels: np.ndarray, rule: InstanceRule) -> np.ndarray:
     slab, count = np.zeros(mask.shape, np.uint32), 0
     for section, inside in zip(slab, mask, strict=True):
         found = cc3d.connected_components(inside, connectivity=4)
-        np.add(found, count, out=section, where=found > 0, casting='unsafe')
+        # In 32 bits, as what was found may have 16.
+        np.add(found, count, out=section, where=found > 0, dtype=slab.dtype)
         count += int(found.max(initial=0))
     return slab
 
@@ -168,7 +169,7 @@ def find_instances(
         rows[:, 0] += np.uint64(counts[-1])
         held.append(rows)
         for z, section in enumerate(components):
-            numbered = np.where(section, section + np.int64(counts[-1]), 0)
+            numbered = np.where(section, section.astype(np.int64) + counts[-1], 0)
             if before is not None and (z == 0 or rule.link == 'overlap'):
                 pairs.append(_pairs(before, numbered, rule.link))
             before = numbered

@@ -168,3 +168,13 @@ def test_voxels_that_nobody_labelled_are_inside_of_nothing(tmp_path, caplog):
 def test_bad_rules(text):
     with pytest.raises(UserError, match='expected membrane:VALUE'):
         InstanceRule.parse(text, '--instances')
+
+
+@pytest.mark.parametrize('link', ['faces', 'overlap'])
+def test_more_objects_than_16_bits_count_of_sections_whose_own_fit(link):
+    labels = np.zeros((144, 64, 65), np.uint8)
+    labels[::2, ::2, ::2] = 1
+    rule = InstanceRule('foreground', link=link)
+    numbers, found = joined(labels, rule, 137)
+    assert found.sizes.tolist() == [1] * (72 * 32 * 33)
+    assert len(np.unique(numbers[labels > 0])) == len(found.sizes)
