@@ -136,7 +136,7 @@ class DataConfig:
     unlabelled: int | None = setting(UNLABELLED_HELP, default=None, metavar='N')
     unlabelled_weight: float = setting(
         'weight in the loss of voxels that are not labelled. 1: they count as background, as do voxels with '
-        'label 0; 0: they do not count, and no example begins there',
+        'label 0; 0: they do not count. No example begins on them',
         default=1.0,
     )
     missing: OnMissing = setting(MISSING_HELP, default='tell', choices=ON_MISSING, metavar='ACTION')

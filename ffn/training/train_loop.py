@@ -92,7 +92,12 @@ def train(
                     _stopped_early(run),
                 ):
                     run.loop(evaluate)
-        logging.info('examples used: %s; out of bounds: %d', source.counts(), source.skipped)
+        logging.info(
+            'examples used: %s; out of bounds: %d; not labelled: %d',
+            source.counts(),
+            source.skipped,
+            source.unlabelled,
+        )
     return run.step
 
 

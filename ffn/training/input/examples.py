@@ -47,6 +47,7 @@ class ExampleSource(contextlib.ExitStack):
     Attributes:
       position: number of the coordinate that follows the examples returned so far.
       skipped: number of coordinates skipped because their patch leaves the volume.
+      unlabelled: number of coordinates skipped because their centre is not labelled.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class ExampleSource(contextlib.ExitStack):
         self._used: collections.Counter[str] = collections.Counter()
         self._iterator: Iterator[Any] | None = None
         self.position = 0
-        self.skipped = 0
+        self.skipped = self.unlabelled = 0
         # Since the last example that could be used, if there was one.
         self._in_vain, self._any_used = 0, False
         self._told_skipped: set[bool] = set()
@@ -218,16 +219,16 @@ class ExampleSource(contextlib.ExitStack):
             raise UserError(coordinate_files.describe_damage(self._files, error)) from error
 
     def _count_skipped(self, center: Xyz, name: str) -> None:
-        self.skipped += 1
-        self._in_vain += 1
         leaves = not self._labels[name].box.contains(self._patch_box(center))
+        self.skipped += leaves
+        self.unlabelled += not leaves
+        self._in_vain += 1
         if leaves not in self._told_skipped:
             self._told_skipped.add(leaves)
             advice = (
                 'leaves the volume; such coordinates are skipped (build_coordinates --margin avoids them)'
                 if leaves
-                else 'has no label in its centre; such coordinates are skipped with '
-                '--unlabelled_weight 0 (partitions computed anew avoid them)'
+                else 'has no label in its centre; such coordinates are skipped (partitions computed anew avoid them)'
             )
             logging.warning('the patch around %s of %r %s', center, name, advice)
         if self._in_vain >= _GIVE_UP_AFTER:
@@ -250,7 +251,7 @@ class ExampleSource(contextlib.ExitStack):
     def _load_next(
         self, number: np.int64, center: np.ndarray, volume: bytes
     ) -> tuple[np.int64, np.ndarray, bytes, np.ndarray, np.ndarray, np.ndarray]:
-        """Called by the pipeline; arrays are empty where the patch leaves the volume."""
+        """Called by the pipeline; arrays are empty where the patch leaves the volume, or has no label in its centre."""
         empty = np.zeros((0, 0, 0), np.float32)
         arrays = (empty, empty, empty)
         try:
@@ -261,22 +262,12 @@ class ExampleSource(contextlib.ExitStack):
                     f'--label_volumes lack; they have {", ".join(self._labels)}'
                 )
             place = Xyz(*center.tolist())
-            if self._can_start(name, place):
-                arrays = self._load(int(number), place, name)
+            if self._labels[name].box.contains(self._patch_box(place)):
+                arrays = self._load(int(number), place, name) or arrays
         except Exception as error:  # noqa: BLE001
             # TensorFlow would print it, and turn it into one of its own.
             self._failure = error
         return number, center, volume, *arrays
-
-    def _can_start(self, name: str, center: Xyz) -> bool:
-        """Whether the patch around a coordinate lies in the volume, and its centre may be trained on."""
-        return self._labels[name].box.contains(self._patch_box(center)) and not (
-            self._config.unlabelled_weight == 0 and self._is_unlabelled(name, center)
-        )
-
-    def _is_unlabelled(self, name: str, center: Xyz) -> bool:
-        voxel = self._labels[name].read(Box(center, Xyz(1, 1, 1)))
-        return self._rules[name].find(voxel) is not None
 
     def load(self, number: int, center: Xyz, volume: str) -> Example:
         """Loads an example again that was returned before.
@@ -287,22 +278,29 @@ class ExampleSource(contextlib.ExitStack):
           volume: name of its volume.
 
         Raises:
-          UserError: the volume is not among those of this run.
+          UserError: the volume is not among those of this run, or the centre has no label in it.
         """
         if volume not in self._labels:
             raise UserError(f'there is no volume {volume!r} any more')
-        return self._make_example(number, center, volume, self._load(number, center, volume))
+        arrays = self._load(number, center, volume)
+        if arrays is None:
+            raise UserError(f'{center} of volume {volume!r} is not labelled')
+        return self._make_example(number, center, volume, arrays)
 
     def _patch_box(self, center: Xyz) -> Box:
         start = [c - (n - 1) // 2 for c, n in zip(center, self._size.xyz, strict=True)]
         return Box(Xyz(*start), self._size.xyz)
 
-    def _load(self, number: int, center: Xyz, name: str) -> Arrays:
+    def _load(self, number: int, center: Xyz, name: str) -> Arrays | None:
+        """Reads and augments a patch; None where its centre is not labelled."""
         rng = np.random.default_rng((self._seed, number, 2 * self._shard[0]))
         config, margin = self._config, self._margin
         box = self._patch_box(center)
         labels, inside = self._labels[name].read_around(box, margin)
         unlabelled = self._rules[name].find(labels)
+        middle = tuple(m + (n - 1) // 2 for m, n in zip(margin, self._size, strict=True))
+        if unlabelled is not None and unlabelled[middle]:
+            return None
         image, _ = self._images[name].read_around(box, margin)
         image = image.astype(np.float32)
         if not np.isfinite(image).all():
@@ -372,7 +370,12 @@ class ExampleSource(contextlib.ExitStack):
 
     def get_state(self) -> dict[str, np.ndarray]:
         """The position in the stream, and how many examples of which volume were taken."""
-        numbers = {'seed': self._seed, 'position': self.position, 'skipped': self.skipped}
+        numbers = {
+            'seed': self._seed,
+            'position': self.position,
+            'skipped': self.skipped,
+            'unlabelled': self.unlabelled,
+        }
         numbers |= {f'used/{name}': count for name, count in self._used.items()}
         return {name: np.array(number, np.int64) for name, number in numbers.items()}
 
@@ -385,6 +388,7 @@ class ExampleSource(contextlib.ExitStack):
         if int(state['seed']) != self._seed:
             raise ValueError(f'--seed was {int(state["seed"])}')
         self.skipped = int(state['skipped'])
+        self.unlabelled = int(state.get('unlabelled', 0))  # not in states of earlier versions
         prefix = 'used/'
         for name, count in state.items():
             if name.startswith(prefix):

@@ -78,42 +78,80 @@ def by_center(examples, count=6):
     return {tuple(example.center): example for example in take(examples, count)}
 
 
-def test_unlabelled_voxels_count_as_background_by_default(folder, caplog):
+def test_no_example_begins_without_a_label(folder, caplog):
+    """Whatever such voxels weigh: partitions of older installations have them where -1 was an object."""
     labels = marked(folder)
-    with source(folder, Zyx(3, 3, 3), label_volumes=labels, **PLAIN) as examples:
-        found = by_center(examples)
-        examples.labelled_voxels()
-    assert (found[INSIDE].labels == np.float32(0.05)).all()
-    assert (found[INSIDE].weights == 1).all()
     whole = sample.labels()
-    assert f'{whole[:3].size} of {whole.size} voxels' in caplog.text
+    for weight in (0.0, 0.25, 1.0):
+        named = {'label_volumes': labels, 'unlabelled_weight': weight, **PLAIN}
+        with source(folder, Zyx(3, 3, 3), **named) as examples:
+            assert set(by_center(examples)) == {BESIDE}
+            assert examples.unlabelled >= 2
+            assert examples.skipped == 0
+            examples.labelled_voxels()
+        assert caplog.text.count('has no label in its centre') == 1
+        assert 'leaves the volume' not in caplog.text
+        assert f'{whole[:3].size} of {whole.size} voxels' in caplog.text
+        caplog.clear()
+
+
+def test_what_leaves_the_volume_is_counted_by_itself(folder):
+    labels = marked(folder)
+    with source(folder, Zyx(5, 3, 3), label_volumes=labels, **PLAIN) as examples:
+        assert set(by_center(examples)) == {BESIDE}  # sections -1 … 3 leave the volume
+        assert examples.unlabelled == 0
+        assert examples.skipped >= 2
+
+
+def test_a_stream_goes_on_exactly_where_coordinates_were_skipped(folder):
+    places = [(x, y, z) for x in (9, 17) for y in (6, 13) for z in (1, 2, 9, 12)]
+    labels = marked(folder)
+    sample.write_coordinates(folder / 'coordinates.tfrecord', places)
+    with source(folder, Zyx(3, 3, 3), label_volumes=labels) as examples:
+        take(examples, 11)
+        state = examples.get_state()
+        expected = take(examples, 13)
+        end = examples.get_state()
+    with source(folder, Zyx(3, 3, 3), label_volumes=labels) as examples:
+        examples.set_state(state)
+        found = take(examples, 13)
+        assert examples.get_state() == end
+        assert 16 <= examples.unlabelled <= 32
+        again = examples.load(found[-1].number, found[-1].center, found[-1].volume)
+        np.testing.assert_array_equal(again.image, expected[-1].image)
+        with pytest.raises(UserError, match=r'17,13,1 of volume .* is not labelled'):
+            examples.load(0, Xyz(*INSIDE), 'v')
+    for one, other in zip(found, expected, strict=True):
+        assert (one.center, one.number, one.walk_seed) == (
+            other.center,
+            other.number,
+            other.walk_seed,
+        )
+        np.testing.assert_array_equal(one.labels, other.labels)
+    del state['unlabelled']  # of an earlier version
+    with source(folder, Zyx(3, 3, 3), label_volumes=labels) as examples:
+        examples.set_state(state)
+        assert next(examples).number == expected[0].number
 
 
 @pytest.mark.parametrize(
     ('value', 'dtype', 'named'),
     [(-1, np.int16, {}), (2**64 - 1, np.uint64, {}), (200, np.uint8, {'unlabelled': 200})],
 )
-def test_unlabelled_voxels_have_the_weight_that_is_asked_for(folder, value, dtype, named):
-    labels = marked(folder, value, dtype)
-    named = {'label_volumes': labels, 'unlabelled_weight': 0.25, **named, **PLAIN}
-    with source(folder, Zyx(5, 3, 3), **named) as examples:
-        found = by_center(examples)
-    # Sections -1 … 3 around section 1 would leave the volume, those around section 12 are all labelled.
-    assert set(found) == {BESIDE}
-    assert (found[BESIDE].weights == 1).all()
-    with source(folder, Zyx(3, 3, 3), **named) as examples:
-        found = by_center(examples)
-    assert (found[INSIDE].weights == np.float32(0.25)).all()
-
-
-def test_with_weight_0_no_example_begins_without_a_label(folder, caplog):
-    labels = marked(folder)
-    named = {'label_volumes': labels, 'unlabelled_weight': 0.0, **PLAIN}
-    with source(folder, Zyx(3, 3, 3), **named) as examples:
-        assert set(by_center(examples)) == {BESIDE}
-        assert examples.skipped >= 2
-    assert caplog.text.count('has no label in its centre') == 1
-    assert 'leaves the volume' not in caplog.text
+@pytest.mark.parametrize('weight', [1, 0.25, 0])
+def test_unlabelled_voxels_have_the_weight_that_is_asked_for(folder, value, dtype, named, weight):
+    sample.write_coordinates(folder / 'coordinates.tfrecord', [(17, 13, 3)])
+    labels = sample.labels().astype(dtype)
+    labels[:3] = value
+    labels = put(folder, 'marked', labels)
+    weights = {} if weight == 1 else {'unlabelled_weight': weight}
+    with source(
+        folder, Zyx(5, 3, 3), label_volumes=labels, **named, **weights, **PLAIN
+    ) as examples:
+        example = next(examples)
+    assert (example.labels[:2] == np.float32(0.05)).all()
+    assert (example.weights[:2] == np.float32(weight)).all()
+    assert (example.weights[2:] == 1).all()
 
 
 def test_only_voxels_without_a_label_lose_their_weight(folder):
