@@ -87,8 +87,13 @@ class DataConfig:
         comma_list=True,
         metavar='VOLUMES',
     )
-    image_mean: float = setting('subtracted from the image')
-    image_stddev: float = setting('the image is then divided by this')
+    image_mean: float | None = setting(
+        'subtracted from the image; needed unless --image_offset_scale_map names every volume',
+        default=None,
+    )
+    image_stddev: float | None = setting(
+        'the image is then divided by this; needed with --image_mean', default=None
+    )
     offset_scale: Mapping[str, tuple[float, float]] = setting(
         'name:mean:stddev of each volume that differs from --image_mean and --image_stddev',
         default_factory=dict,
@@ -152,7 +157,6 @@ class DataConfig:
                     f'--{flag} is {",".join(map(str, axes))}; expected distinct indices of z, y, x: '
                     '0, 1, 2'
                 )
-        self._check_normalization()
         self._check_names()
         if not 0 <= self.unlabelled_weight < math.inf:
             raise UserError(
@@ -163,15 +167,22 @@ class DataConfig:
             raise UserError(
                 f'--volume_weights are {dict(self.volume_weights)}; expected numbers from 0, not all 0'
             )
+        self._check_normalization()
 
     def _check_normalization(self) -> None:
         pairs = {
-            '--image_mean and --image_stddev are': (self.image_mean, self.image_stddev),
-            **{
-                f'--image_offset_scale_map: mean and stddev of {name!r} are': pair
-                for name, pair in self.offset_scale.items()
-            },
+            f'--image_offset_scale_map: mean and stddev of {name!r} are': pair
+            for name, pair in self.offset_scale.items()
         }
+        if self.image_mean is not None and self.image_stddev is not None:
+            pairs['--image_mean and --image_stddev are'] = self.image_mean, self.image_stddev
+        elif lacking := [name for name in self.used_volumes if name not in self.offset_scale]:
+            raise UserError(
+                f'--image_mean and --image_stddev are needed for {", ".join(lacking)}, which '
+                '--image_offset_scale_map does not name'
+            )
+        elif self.image_mean is not self.image_stddev:
+            raise UserError('--image_mean and --image_stddev are needed together')
         for what, (mean, stddev) in pairs.items():
             if not (math.isfinite(mean) and 0 < stddev < math.inf):
                 raise UserError(
@@ -211,8 +222,11 @@ class DataConfig:
         return [name for name in self.label_volumes if not weights or weights[name] > 0]
 
     def normalization(self, name: str) -> tuple[float, float]:
-        """Mean and standard deviation of a volume's image."""
-        return self.offset_scale.get(name, (self.image_mean, self.image_stddev))
+        """Mean and standard deviation of the image of a volume that examples are drawn from."""
+        mean, stddev = self.image_mean, self.image_stddev
+        if name in self.offset_scale or mean is None or stddev is None:
+            return self.offset_scale[name]
+        return mean, stddev
 
 
 @dataclass(frozen=True)

@@ -241,8 +241,6 @@ def inference_settings(config: TrainConfig) -> dict[str, Any]:
     settings = {
         'model_name': config.model_name,
         'model_args': dict(config.model_args),
-        'image_mean': config.data.image_mean,
-        'image_stddev': config.data.image_stddev,
         'init_activation': SOFT_LABELS[0],
         'seed_pad': config.walk.seed_pad,
         'threshold': config.walk.threshold,
@@ -251,6 +249,9 @@ def inference_settings(config: TrainConfig) -> dict[str, Any]:
     }
     if config.voxel_size is not None:
         settings['voxel_size'] = list(config.voxel_size)
+    if config.data.image_mean is not None:  # else every volume has its own
+        settings['image_mean'] = config.data.image_mean
+        settings['image_stddev'] = config.data.image_stddev
     if config.data.offset_scale:
         settings['image_offset_scale'] = dict(config.data.offset_scale)
     return settings

@@ -31,6 +31,9 @@ TWO = {
 }
 
 
+UNSAID = {name: value for name, value in TWO.items() if not name.startswith('image_')}
+
+
 def train_config(**kwargs):
     return TrainConfig(DataConfig(**DATA), WalkConfig(), OptimizerConfig(), 'm', {}, 'd', **kwargs)
 
@@ -106,6 +109,18 @@ def test_a_volume_may_have_its_own_normalization():
         (lambda: DataConfig(**{**DATA, 'image_mean': math.nan}), ['image_mean', 'nan']),
         (lambda: DataConfig(**{**DATA, 'image_mean': -math.inf}), ['image_mean', '-inf']),
         (
+            lambda: DataConfig(**UNSAID),
+            ['--image_mean and --image_stddev are needed for v, w', '--image_offset_scale_map'],
+        ),
+        (
+            lambda: DataConfig(**UNSAID, image_mean=3, offset_scale={'v': (1, 2)}),
+            ['--image_mean and --image_stddev are needed for w,', '--image_offset_scale_map'],
+        ),
+        (
+            lambda: DataConfig(**UNSAID, image_mean=3, offset_scale={'v': (1, 2), 'w': (3, 4)}),
+            ['--image_mean and --image_stddev are needed together'],
+        ),
+        (
             lambda: DataConfig(**DATA, offset_scale={'v': (0, -1)}),
             ['image_offset_scale_map', "'v'", '-1'],
         ),
@@ -165,3 +180,13 @@ def test_permutable_axes_must_be_of_equal_size():
 def test_seeds_are_not_negative():
     with pytest.raises(UserError, match='--seed is -1'):
         TrainConfig(DataConfig(**DATA), WalkConfig(), OptimizerConfig(), 'm', {}, 'd', seed=-1)
+
+
+def test_volumes_with_a_mean_and_stddev_of_their_own_need_no_others():
+    both = DataConfig(**UNSAID, offset_scale={'v': (1, 2), 'w': (3, 4)})
+    assert both.normalization('w') == (3, 4)
+    # Of a volume that is left out, nothing is read.
+    one = DataConfig(**UNSAID, offset_scale={'v': (1, 2)}, volume_weights={'v': 1, 'w': 0})
+    assert one.normalization('v') == (1, 2)
+    assert DataConfig(**TWO, offset_scale={'v': (0, 2)}).normalization('v') == (0, 2)
+    assert DataConfig(**TWO, offset_scale={'v': (0, 2)}).normalization('w') == (128, 33)

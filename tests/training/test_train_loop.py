@@ -155,6 +155,15 @@ def test_settings_and_checkpoint_lie_in_the_folder(folder):
     }
 
 
+def test_settings_have_no_mean_that_nobody_gave(folder):
+    own = {'image_mean': None, 'image_stddev': None, 'offset_scale': {'v': (140.0, 50.0)}}
+    for steps in (1, 2):  # the second run goes on
+        train_loop.train(sample.train_config(folder, own, max_steps=steps))
+        settings = json.loads((folder / 'model' / 'model.json').read_text())
+        assert settings['image_offset_scale'] == {'v': [140.0, 50.0]}
+        assert not {'image_mean', 'image_stddev'} & settings.keys()
+
+
 def test_augmentation_of_other_proportions_is_told(folder, caplog):
     augmentation = parse_augmentation('{"voxel_size": [8, 8, 8], "rotation_2d": {}}')
     data = {'augmentation': augmentation}
