@@ -27,16 +27,6 @@ class Points(SeedPolicy):
         return np.array(self._given)
 
 
-class ConstantNetwork:
-    """Answers with one logit everywhere."""
-
-    def __init__(self, logit):
-        self._logit = np.float32(logit)
-
-    def predict(self, image, seed):
-        return np.full(image.shape, self._logit)
-
-
 def segment(canvas, points):
     canvas.segment_all(lambda view: Points(view, points))
     return canvas
@@ -53,16 +43,6 @@ def test_segments_every_object_it_is_seeded_in():
     assert np.all((canvas.seg_prob > 0) == (labels > 0))
     assert np.all(canvas.seg_prob[labels > 0] >= 0.6 * 255)
     assert canvas.counters['voxels-segmented'] == np.count_nonzero(labels)
-
-
-@pytest.mark.parametrize('probability', [0.6, 0.7, 0.8, 0.9, 0.95])
-def test_the_field_of_view_moves_to_voxels_at_the_threshold(probability):
-    """Whatever compares them, in float32 or float64; the seed itself is one."""
-    at = logit(probability)
-    canvas = oracle_canvas(
-        np.ones((9, 13, 17)), ConstantNetwork(at), init_activation=at, move_threshold=at
-    )
-    assert canvas.segment_at((4, 6, 8)) > 1
 
 
 def test_fields_of_view_stay_inside_and_go_where_the_object_goes():

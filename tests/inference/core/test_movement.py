@@ -13,6 +13,8 @@ from ffn.inference.core.movement import (
 from ffn.utils import trust
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Zyx
+from ffn.utils.logits import logit
+from tests.inference.oracle import oracle_canvas
 
 
 class View:
@@ -232,3 +234,23 @@ def test_errors(name, args, message):
 
 def test_no_arguments():
     assert json_args(' ', 'x') == {}
+
+
+class ConstantNetwork:
+    """Answers with one logit everywhere."""
+
+    def __init__(self, answer):
+        self._answer = np.float32(answer)
+
+    def predict(self, image, seed):
+        return np.full(image.shape, self._answer)
+
+
+@pytest.mark.parametrize('probability', [0.6, 0.7, 0.8, 0.9, 0.95])
+def test_the_field_of_view_moves_to_voxels_at_the_threshold(probability):
+    """Whatever compares them, in float32 or float64; the seed itself is one."""
+    at = logit(probability)
+    canvas = oracle_canvas(
+        np.ones((9, 13, 17)), ConstantNetwork(at), init_activation=at, move_threshold=at
+    )
+    assert canvas.segment_at((4, 6, 8)) > 1
