@@ -31,6 +31,19 @@ def test_no_framework_is_loaded(modules):
     assert loaded_frameworks(f'import {modules}') == []
 
 
+REFUSED = """
+from ffn.cli import infer
+try:
+    infer.main(['--inference_request=nothing.pbtxt', '--bounding_box=nothing.pbtxt'])
+except OSError:
+    pass
+"""
+
+
+def test_a_request_that_is_not_there_is_refused_before_any_is_loaded():
+    assert loaded_frameworks(REFUSED) == []
+
+
 HIDDEN = (
     'google', 'skimage', 'edt', 'cc3d', 'fastremap', 'tqdm', 'tensorstore', 'PIL', 'matplotlib',
     'tensorflow',

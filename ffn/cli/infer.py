@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from ffn.cli.flags import parse_command, read_settings
 from ffn.cli.request_flags import Changes
 from ffn.utils.settings import section, setting
-from ffn.utils.startup import startup_messages_hidden
 from ffn.volumes.missing import MISSING_HELP, ON_MISSING, OnMissing
 
 
@@ -38,11 +37,8 @@ class Infer:
 
 def run(command: Infer) -> None:
     """Segments the boxes."""
-    with startup_messages_hidden():
-        from ffn.inference import box_run
-        from ffn.models import precision
+    from ffn.inference import box_run
 
-        precision.gpu_capability()
     box_run.segment(
         command.inference_request,
         command.bounding_box,

@@ -27,6 +27,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
 from ffn.utils.locks import InUseError
 from ffn.utils.signals import stop_on_signal
+from ffn.utils.startup import startup_messages_hidden
 from ffn.volumes.missing import OnMissing
 
 
@@ -81,10 +82,11 @@ def run(
     folder = config.results_folder
     if not config.seed_policy:
         raise UserError('seed_policy is not set; PolicyPeaks is the usual choice')
-    with Runner(config) as runner:
+    with startup_messages_hidden():
         from ffn.models.precision import backend, describe_device
 
         device = describe_device()
+    with Runner(config) as runner:
         logging.info('the network runs on %s', device)
         boxes = _distinct([runner.clip(box) for box in asked])
         if report_path:

@@ -6,6 +6,7 @@ The active Keras backend runs it: TensorFlow, JAX or PyTorch (environment variab
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -101,12 +102,17 @@ def _tensorflow(model: FFNModel, tf32: bool) -> Predict:
     spec = tf.TensorSpec((None, *model.info.input_image_size.zyx, 1), tf.float32)
 
     # XLA compiles for every size of batch; its 3-d convolutions are slow on a CPU.
-    @tf.function(input_signature=(spec, spec), jit_compile=on_gpu)
+    @tf.function(input_signature=(spec, spec), jit_compile=on_gpu, autograph=False)
     def step(images: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
         return model((images, seeds), training=False)
 
+    @functools.cache
+    def traced() -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+        # Called itself, a step would look for the trace that fits its arguments each time.
+        return step.get_concrete_function()
+
     def predict(images: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-        return step(tf.constant(images), tf.constant(seeds)).numpy()
+        return traced()(tf.constant(images), tf.constant(seeds)).numpy()
 
     return _in_sizes_of_two(predict) if on_gpu else predict
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ffn.models.precision import backend
 from ffn.models.saved_settings import read_settings
 from ffn.utils.errors import UserError
 from ffn.utils.plugins import json_args
@@ -181,7 +182,11 @@ def differing_args(
 def _model_class(name: str) -> type:
     """The class of a network. Loads Keras, and is where most commands do so first."""
     with startup_messages_hidden():
-        from ffn.models.model import model_class
+        try:
+            from ffn.models.model import model_class
+        except (ImportError, ValueError):
+            backend()  # tells which one Keras lacks
+            raise
 
     return model_class(name)
 

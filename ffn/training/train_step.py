@@ -114,9 +114,9 @@ class TrainStep:
         if self._replicas.total == 1:
             spec = tf.TensorSpec((None, *model.info.input_image_size.zyx, 1), tf.float32)
             signature = [spec] * 4 + [tf.TensorSpec((None, VOTES), tf.float32)]
-        self._with_gradients = tf.function(self._step, input_signature=signature)
+        self._with_gradients = tf.function(self._step, input_signature=signature, autograph=False)
         self._without = tf.function(
-            lambda *batch: self._step(*batch)[:3], input_signature=signature
+            lambda *batch: self._step(*batch)[:3], input_signature=signature, autograph=False
         )
 
     def __call__(

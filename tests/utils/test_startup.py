@@ -1,9 +1,11 @@
 """What reaches standard error while a command starts, and of its log."""
 
+import gc
 import re
 
 import pytest
 
+from ffn.utils.startup import startup_messages_hidden
 from tests.calls import run_python
 
 PROGRAM = """
@@ -48,6 +50,16 @@ def test_they_are_shown_when_loading_fails(repository):
 def test_they_are_shown_to_whoever_chooses_a_level(repository):
     shown = stderr_of(repository, PROGRAM.format(what='pass'), TF_CPP_MIN_LOG_LEVEL='0')
     assert shown == 'while loading\nafterwards\n'
+
+
+def test_no_garbage_is_looked_for_while_loading(monkeypatch):
+    for level in ('0', '3'):
+        monkeypatch.setenv('TF_CPP_MIN_LOG_LEVEL', level)
+        with startup_messages_hidden():
+            with startup_messages_hidden():
+                assert not gc.isenabled()
+            assert not gc.isenabled()
+        assert gc.isenabled()
 
 
 LOUD = """
