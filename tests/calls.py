@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.loaded import run_loaded
+
 _DRIVER = """
 import contextlib, importlib, io, json, sys
 from ffn.utils import errors
@@ -74,7 +76,7 @@ def call_many(
     Returns:
       Exit status and what was written to standard error, for each case.
     """
-    done = run_python(
+    done = run_loaded(
         folder,
         '-c',
         _DRIVER,

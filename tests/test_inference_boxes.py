@@ -24,6 +24,7 @@ from ffn.utils.npz import read_npz
 from tests.calls import call_many, check_one_line, run_python
 from tests.inference import flood
 from tests.inference.results import check_same, whole_result
+from tests.loaded import run_loaded
 
 # Corner and size, x,y,z.
 BOXES = [((0, 0, 0), (20, 26, 11)), ((21, 1, 7), (17, 25, 13)), ((3, 10, 5), (14, 13, 15))]
@@ -92,7 +93,7 @@ def script(repository: Path, *arguments: str) -> list[str]:
 
 
 def run(repository: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    return run_python(folder, *script(repository, *arguments)[1:])
+    return run_loaded(folder, *script(repository, *arguments)[1:])
 
 
 def read_report(folder: Path) -> dict:
@@ -294,7 +295,8 @@ def test_mistakes_get_one_line(repository, folder):
 
 
 def test_a_precision_that_does_not_exist_is_refused_before_anything_is_loaded(repository, folder):
-    done = run(repository, folder, f'--bounding_boxes={boxes_text()}', '--precision=float64')
+    asked = f'--bounding_boxes={boxes_text()}', '--precision=float64'
+    done = run_python(folder, *script(repository, *asked)[1:])
     assert done.returncode == 1
     assert 'Traceback' not in done.stderr
     lines = [line for line in done.stderr.splitlines() if 'float64' in line]

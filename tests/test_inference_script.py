@@ -17,6 +17,7 @@ from ffn.inference import inference_pb2, storage
 from ffn.utils.npz import read_npz
 from tests.calls import call_many, check_one_line, run_python
 from tests.inference import flood
+from tests.loaded import run_loaded
 
 BOX = 'start { x: 0 y: 0 z: 0 } size { x: 38 y: 26 z: 20 }'
 
@@ -38,7 +39,7 @@ def command(repository: Path, *arguments: str, box: str = BOX) -> list[str]:
 
 
 def run(repository: Path, folder: Path, *arguments: str, **options) -> subprocess.CompletedProcess:
-    return run_python(folder, *command(repository, *arguments, **options)[1:])
+    return run_loaded(folder, *command(repository, *arguments, **options)[1:])
 
 
 def check_segments(found: np.ndarray, truth: np.ndarray) -> None:
@@ -50,7 +51,7 @@ def check_segments(found: np.ndarray, truth: np.ndarray) -> None:
 
 
 def test_segments_a_box(repository, folder):
-    done = run(repository, folder)
+    done = run_python(folder, *command(repository)[1:])
     assert done.returncode == 0, done.stderr
     objects = int(re.search(r'\d+ seeds: (\d+) objects kept; rejected \d+ weak', done.stdout)[1])
     assert re.search(
@@ -228,5 +229,6 @@ def test_mistakes_get_one_line(repository, folder):
 
 
 def test_a_mistake_ends_with_status_1(repository, folder):
-    done = run(repository, folder, '--inference_request=nothing.pbtxt')
+    wrong = command(repository, '--inference_request=nothing.pbtxt')[1:]
+    done = run_python(folder, *wrong)
     check_one_line(done.returncode, done.stderr, 'nothing.pbtxt')

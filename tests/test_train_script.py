@@ -20,6 +20,7 @@ from ffn.models import checkpoints
 from ffn.training.input.input_state import read_input_state
 from tests.calls import call_many, check_one_line, run_python
 from tests.events import read_events
+from tests.loaded import run_loaded
 from tests.training import sample
 
 ARGS = (
@@ -47,7 +48,7 @@ def command(repository: Path, *arguments: str) -> list[str]:
 
 
 def run(repository: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    return run_python(folder, *command(repository, *arguments)[1:])
+    return run_loaded(folder, *command(repository, *arguments)[1:])
 
 
 def kill_after(process: subprocess.Popen, checkpoint: Path, sign: int, seconds: float) -> None:
@@ -69,14 +70,13 @@ def steps_of_events(folder: Path) -> list[int]:
 
 
 def test_trains_and_keeps_the_flags(repository, folder):
-    done = run(
-        repository,
-        folder,
+    arguments = (
         *ARGS,
         '--optimizer=adam',
         '--fov_policy=max_pred_moves',
         '--image_offset_scale_map=v:130:40',
     )
+    done = run_python(folder, *command(repository, *arguments)[1:])
     assert done.returncode == 0, done.stderr
     assert 'trained to step 5' in done.stderr
     assert steps_of_events(folder / 'model') == [5]

@@ -2,8 +2,6 @@
 
 import dataclasses
 import re
-import subprocess
-import sys
 import textwrap
 
 import h5py
@@ -17,25 +15,12 @@ from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.outputs import OutputSpec
 from ffn.volumes.volume import VolumeSource, open_volume
 from tests.agglomeration.pieces import CUT, OTHER, by_iou, rows, run
+from tests.loaded import run_loaded
 
 
 def test_pieces_of_one_body_are_joined(folder, repository):
-    done = subprocess.run(
-        [
-            sys.executable,
-            '-m',
-            'ffn.assembly.agglomerate',
-            '--resegmentation_request',
-            str(folder / 'again.pbtxt'),
-            '--max_distance',
-            '4',
-            '--quiet',
-        ],
-        cwd=repository,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    arguments = '--resegmentation_request', folder / 'again.pbtxt', '--max_distance=4', '--quiet'
+    done = run_loaded(repository, '-m', 'ffn.assembly.agglomerate', *arguments)
     assert done.returncode == 0, done.stderr
     assert '3 pairs, 1 accepted, 0 could not be resegmented; 2 segments become 1' in done.stdout
     table = rows(folder / 'again' / 'merges.csv')

@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 
 import h5py
 import numpy as np
@@ -25,6 +23,7 @@ from ffn.utils.protos import parse_text
 from ffn.volumes import provenance
 from ffn.volumes.volume import open_volume
 from tests.inference import flood
+from tests.loaded import run_loaded
 
 CORNERS = [(0, 0, 0), (0, 4, 0), (3, 0, 9)]
 
@@ -295,15 +294,11 @@ def test_reverse_order_is_segmented_first(flood_folder, repository, scheduler):
         quiet=True,
     )
     shutil.move(flood_folder / 'results', flood_folder / 'one')
-    command = [sys.executable, '-m', 'ffn.inference.run_consensus', '--quiet']
-    command += ['--inference_request', text]
-    done = subprocess.run(
-        [*command, '--consensus_request', request(flood_folder), '--scheduler', scheduler],
-        cwd=repository,
+    arguments = '--inference_request', text, '--consensus_request', request(flood_folder)
+    done = run_loaded(
+        *(repository, '-m', 'ffn.inference.run_consensus', '--quiet', '--scheduler', scheduler),
+        *arguments,
         env={**os.environ, 'FFN_DASHBOARD': ':0'},
-        capture_output=True,
-        text=True,
-        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert 'subvolumes 2' in done.stdout

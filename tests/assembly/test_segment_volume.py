@@ -22,7 +22,7 @@ from ffn.inference import box_run, inference_pb2, storage
 from ffn.utils.errors import UserError
 from ffn.volumes import provenance
 from tests.assembly.whole import CUT, call, command, environment, fill, finished, read
-from tests.calls import check_one_line
+from tests.calls import check_one_line, run_python
 
 
 @pytest.fixture(scope='module')
@@ -30,7 +30,7 @@ def alone(repository, tmp_path_factory, flood_network):
     """The folder of a run in one process, its truth and its command's output."""
     folder = tmp_path_factory.mktemp('alone')
     labels = fill(folder, flood_network)
-    done = call(repository, folder, *CUT, '--output', 'zarr3://whole')
+    done = call(repository, folder, *CUT, '--output', 'zarr3://whole', by=run_python)
     assert done.returncode == 0, done.stderr
     return folder, labels, done
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -12,6 +13,7 @@ import numpy as np
 
 from ffn.volumes.volume import open_volume
 from tests.inference import flood
+from tests.loaded import run_loaded
 
 CUT = ('--subvolume_size', '46,30,20', '--overlap', '12,12,10', '--chunk_size', '17,18,20')
 """Of a volume of x,y,z 76,52,20: three by three subvolumes, whose cores do not end with chunks."""
@@ -40,16 +42,10 @@ def command(*arguments: str) -> list[str]:
     ]
 
 
-def call(repository: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        command(*arguments),
-        cwd=folder,
-        env=environment(repository),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+def call(
+    repository: Path, folder: Path, *arguments: str, by: Callable = run_loaded
+) -> subprocess.CompletedProcess:
+    return by(folder, *command(*arguments)[1:], env=environment(repository))
 
 
 def environment(repository: Path) -> dict[str, str]:

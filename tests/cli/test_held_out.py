@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,8 +13,9 @@ import pytest
 from ffn.cli.held_out import main
 from ffn.evaluation.held_out_score import HEADER
 from ffn.utils.errors import UserError
-from tests.calls import Unread, check_one_line
+from tests.calls import Unread, check_one_line, run_python
 from tests.inference import flood
+from tests.loaded import run_loaded
 
 BOX_TEXT = 'start { x: 2 y: 0 z: 1 } size { x: 36 y: 26 z: 19 }'
 
@@ -86,23 +86,16 @@ def test_the_command_itself(repository, folder):
     # Set where this process has loaded TensorFlow, it would show messages.
     env = {name: v for name, v in os.environ.items() if name != 'TF_CPP_MIN_LOG_LEVEL'}
 
-    def run(*more):
-        return subprocess.run(
-            [sys.executable, '-m', 'ffn.evaluation.held_out', *arguments(folder, *more)],
-            cwd=folder,
-            env={**env, 'PYTHONPATH': str(repository)},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
+    def run(by, *more):
+        words = '-m', 'ffn.evaluation.held_out', *arguments(folder, *more)
+        return by(folder, *words, env={**env, 'PYTHONPATH': str(repository)})
 
-    done = run('--checkpoint', step(folder, 1))
+    done = run(run_python, '--checkpoint', step(folder, 1))
     assert done.returncode == 0, done.stderr
     (line,) = done.stderr.splitlines()  # background is -1
     assert line.endswith(
         'labels: 9460 of 17784 voxels (53.2 %) are not labelled; they are background'
     )
     assert done.stdout.splitlines()[1].endswith(step(folder, 1))
-    done = run('--checkpoint', step(folder, 8))
+    done = run(run_loaded, '--checkpoint', step(folder, 8))
     check_one_line(done.returncode, done.stderr, 'model.ckpt-8')

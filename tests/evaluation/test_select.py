@@ -2,8 +2,6 @@
 
 import csv
 import shutil
-import subprocess
-import sys
 
 import h5py
 import pytest
@@ -18,6 +16,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.locks import exclusive_directory
 from tests.inference import flood
+from tests.loaded import run_loaded
 
 BOX = 'start { x: 2 y: 0 z: 1 } size { x: 36 y: 26 z: 19 }'
 
@@ -55,13 +54,8 @@ VARY = ('--vary', 'inference_options.min_segment_size=50,3000')
 
 def test_the_best_of_checkpoints_and_settings(folder, repository):
     flood.write_request(folder, flood.THOROUGH)
-    done = subprocess.run(
-        [sys.executable, '-m', 'ffn.evaluation.select', *arguments(folder, *VARY, steps=(1, 2))],
-        cwd=repository,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    given = arguments(folder, *VARY, steps=(1, 2))
+    done = run_loaded(repository, '-m', 'ffn.evaluation.select', *given)
     assert done.returncode == 0, done.stderr
     table = rows(folder)
     assert len(table) == 4

@@ -6,7 +6,6 @@ import collections
 import contextlib
 import importlib
 import logging
-import multiprocessing
 import os
 import resource
 import shutil
@@ -20,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tests import loaded
 from tests.fuzz.case import DEFECTS, Loader, Outcome, digest
 
-# The last two load TensorFlow, which takes as long as a thousand cases.
 MODULES = (
     'results',
     'volumes',
@@ -38,7 +37,6 @@ MODULES = (
 )
 LIMIT_S, LIMIT_BYTES = 20.0, 2 * 2**30
 _START_S = 120
-_CONTEXT = multiprocessing.get_context('spawn')
 
 
 @dataclass(frozen=True)
@@ -158,8 +156,9 @@ def run_tasks(tasks: Sequence[Task]) -> list[Counts]:
 
 def _run_process(left: list[Task], place: str, found: Sequence[Counts]) -> None:
     """Runs tasks in a process, until all are done or it hangs or crashes."""
-    receive, send = _CONTEXT.Pipe(duplex=False)
-    worker = _CONTEXT.Process(target=_work, args=(left, place, send))
+    context = loaded.context()
+    receive, send = context.Pipe(duplex=False)
+    worker = context.Process(target=_work, args=(left, place, send))
     worker.start()
     send.close()
     try:

@@ -19,8 +19,9 @@ from ffn.inference.runner import Runner
 from ffn.inference.worker_network import resolve
 from ffn.models import int8
 from ffn.utils.errors import UserError
-from tests.calls import check_one_line, run_python
+from tests.calls import check_one_line
 from tests.inference import flood
+from tests.loaded import run_loaded
 
 pytest.importorskip('openvino', reason='openvino is not installed')
 
@@ -132,7 +133,7 @@ def test_as_a_user_calls_it(repository, flood_folder, config):
     assert config.model_checkpoint_path.startswith(str(flood_folder))
     script = repository / 'run_inference.py'
     arguments = ['--inference_request', flood_folder / 'request.pbtxt', '--bounding_box', BOX]
-    done = run_python(flood_folder, script, *arguments, '--precision', 'int8')
+    done = run_loaded(flood_folder, script, *arguments, '--precision', 'int8')
     if re.search(r'\b(avx512_vnni|avx_vnni)\b', Path('/proc/cpuinfo').read_text()):
         assert done.returncode == 0, done.stderr
         assert stored(flood_folder)

@@ -20,8 +20,16 @@ from ffn.inference.worker_network import NetworkFactory, ask_precision, resolve,
 from ffn.models.precision import choose_precision
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
+from tests.loaded import loaded_workers
 
+pytestmark = pytest.mark.usefixtures('forked')
 BOXES = [Box.from_zyx((0, 0, 0), (20, 26, 24)), Box.from_zyx((0, 0, 14), (20, 26, 24))]
+
+
+@pytest.fixture
+def forked():
+    with loaded_workers():
+        yield
 
 
 def use(runner: Runner, fail: bool) -> tuple[int, str]:

@@ -19,8 +19,9 @@ import pytest
 from PIL import Image
 
 from ffn.inference import storage
-from tests.calls import check_one_line
+from tests.calls import check_one_line, run_python
 from tests.inference.results import whole_result
+from tests.loaded import run_loaded
 
 BACKENDS = ('tensorflow', 'jax', 'torch')
 BOX = 'start { x: 0 y: 0 z: 0 } size { x: 38 y: 26 z: 20 }'
@@ -57,28 +58,18 @@ def installed(name: str) -> bool:
             name, marks=pytest.mark.skipif(not installed(name), reason=f'{name} is not installed')
         )
         for name in BACKENDS
-    ]
+    ],
+    scope='module',
 )
 def backend(request) -> str:
     return request.param
 
 
-def python(repository: Path, backend: str, folder: Path, *arguments: str, **variables: str) -> str:
-    """Runs Python on a backend, with environment variables; returns what it printed."""
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        env={
-            **os.environ,
-            'KERAS_BACKEND': backend,
-            'PYTHONPATH': str(repository),
-            **variables,
-        },
-        check=False,
-    )
+def python(repository: Path, backend: str, folder: Path, *arguments: str) -> str:
+    """Runs Python on a backend; returns what it printed."""
+    by = run_loaded if backend == 'tensorflow' else run_python
+    environment = {'KERAS_BACKEND': backend, 'PYTHONPATH': str(repository)}
+    done = by(folder, *arguments, timeout=600, env={**os.environ, **environment})
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -151,39 +142,19 @@ def flood_folder(repository, tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize('on_device', ['0', '1'])
-def test_the_flood_network_segments_the_same_on_every_backend(
-    repository, backend, flood_folder, tmp_path, on_device
-):
-    """What it segments is stored here, so that all of them are compared with the same."""
-    if on_device == '1' and backend == 'tensorflow':
-        pytest.skip('TensorFlow makes its steps on the host')
-    shutil.copytree(flood_folder, tmp_path, dirs_exist_ok=True)
-    python(
-        repository,
-        backend,
-        tmp_path,
-        str(repository / 'run_inference.py'),
-        '--inference_request=request.pbtxt',
-        f'--bounding_box={BOX}',
-        '--report=report.json',
-        FFN_DEVICE_CANVAS=on_device,
-    )
-    report = json.loads((tmp_path / 'report.json').read_text())
-    assert (report['backend'], report['precision']) == (backend, 'float32')
-    assert backend in report['device']
-    found = whole_result(tmp_path / 'results')
-    assert np.bincount(found['segmentation'].ravel())[1:].tolist() == SIZES
-    assert list(found['origins'].values()) == ORIGINS
-    assert found['counts'] == {'predict-calls': 947, 'seeds': 29, 'voxels-segmented': sum(SIZES)}
-    probability = storage.dequantize_probability(found['qprob'])
-    assert (probability[found['segmentation'] > 0] >= 0.6).all()
-
-
-WEIGHTS_THAT_CHANGE = """
+# One process of each backend does all: loading one takes seconds.
+IN_ONE_PROCESS = """
+import os, sys
 import numpy as np
+from ffn.inference import box_run
 from ffn.models.predictor import make_predictor
 from tests.inference import flood
+box, *ways = sys.argv[1:]
+for way in ways:
+    os.environ['FFN_DEVICE_CANVAS'] = way
+    os.chdir(way)
+    box_run.segment('request.pbtxt', box, quiet=True, report_path='report.json')
+    os.chdir('..')
 model = flood.make_network()
 predict = make_predictor(model)
 image, seed = np.ones((1, 5, 5, 7, 1), np.float32), np.full((1, 5, 5, 7, 1), -3, np.float32)
@@ -196,15 +167,42 @@ print((before > 0).sum(), np.abs(after - seed).max())
 """
 
 
-def test_weights_that_change_are_seen(repository, backend, tmp_path):
-    printed = python(repository, backend, tmp_path, '-c', WEIGHTS_THAT_CHANGE)
-    grown, difference = printed.split()[-2:]
+@pytest.fixture(scope='module')
+def done(repository, backend, flood_folder, tmp_path_factory) -> tuple[Path, str]:
+    """The folder of what a backend did, and what it printed."""
+    folder = tmp_path_factory.mktemp(backend)
+    # TensorFlow makes its steps on the host.
+    ways = ['0'] if backend == 'tensorflow' else ['0', '1']
+    for way in ways:
+        shutil.copytree(flood_folder, folder / way)
+    return folder, python(repository, backend, folder, '-c', IN_ONE_PROCESS, BOX, *ways)
+
+
+@pytest.mark.parametrize('on_device', ['0', '1'])
+def test_the_flood_network_segments_the_same_on_every_backend(backend, done, on_device):
+    """What it segments is stored here, so that all of them are compared with the same."""
+    if on_device == '1' and backend == 'tensorflow':
+        pytest.skip('TensorFlow makes its steps on the host')
+    folder = done[0] / on_device
+    report = json.loads((folder / 'report.json').read_text())
+    assert (report['backend'], report['precision']) == (backend, 'float32')
+    assert backend in report['device']
+    found = whole_result(folder / 'results')
+    assert np.bincount(found['segmentation'].ravel())[1:].tolist() == SIZES
+    assert list(found['origins'].values()) == ORIGINS
+    assert found['counts'] == {'predict-calls': 947, 'seeds': 29, 'voxels-segmented': sum(SIZES)}
+    probability = storage.dequantize_probability(found['qprob'])
+    assert (probability[found['segmentation'] > 0] >= 0.6).all()
+
+
+def test_weights_that_change_are_seen(done):
+    grown, difference = done[1].split()[-2:]
     assert int(grown) > 26
     assert float(difference) == 0
 
 
 @pytest.mark.parametrize('name', ['tensorflow', 'jax'])
-def test_a_backend_that_is_not_installed(repository, tmp_path, name):
+def test_a_backend_that_is_not_installed(repository, flood_folder, name):
     """TensorFlow is what Keras takes where nothing is said."""
     hidden = f'import runpy, sys; sys.modules["{name}"] = None; '
     script = f'runpy.run_path({str(repository / "run_inference.py")!r}, None, "__main__")'
@@ -217,7 +215,7 @@ def test_a_backend_that_is_not_installed(repository, tmp_path, name):
             f'--bounding_box={BOX}',
         ],
         env={**os.environ, 'KERAS_BACKEND': name, 'PYTHONPATH': str(repository)},
-        cwd=tmp_path,
+        cwd=flood_folder,
         capture_output=True,
         text=True,
         check=False,

@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -18,6 +16,7 @@ from ffn.training.optimizer import learning_rate, make_optimizer
 from ffn.training.optimizer_config import OptimizerConfig
 from ffn.training.train_step import TrainStep
 from ffn.training.walks.walk import Batch
+from tests.loaded import run_loaded
 
 MODEL = 'convstack_3d.ConvStack3DFFNModel'
 ARGS = {'depth': 2, 'features': 4, 'fov_size': [7, 5, 5], 'deltas': [1, 1, 1]}
@@ -381,14 +380,7 @@ json.dump(found, sys.stdout)
 
 
 def test_two_replicas_make_the_step_of_one_with_the_batch_of_both(repository):
-    done = subprocess.run(
-        [sys.executable, '-c', REPLICAS],
-        cwd=repository,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    done = run_loaded(repository, '-c', REPLICAS, timeout=120)
     assert done.returncode == 0, done.stderr[-3000:]
     one, two = json.loads(done.stdout)
     assert [one.pop('replicas'), two.pop('replicas')] == [1, 2]
