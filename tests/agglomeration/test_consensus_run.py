@@ -55,8 +55,8 @@ def config(folder, extra=''):
     return make_config(parse_text(extra, asked, 'extra'))
 
 
-def consensus(folder, *extra, **kwargs):
-    arguments = ['--consensus_request', request(folder, *extra, **kwargs), '--workers', '2']
+def consensus(folder, *extra, workers='0'):
+    arguments = ['--consensus_request', request(folder, *extra), '--workers', workers]
     return main([*arguments, '--quiet'])
 
 
@@ -65,7 +65,7 @@ def loaded(directory, corner):
 
 
 def test_every_subvolume(folder):
-    assert consensus(folder)['subvolumes'] == 3
+    assert consensus(folder, workers='2')['subvolumes'] == 3
     for corner in CORNERS:
         (one, origins), (two, _), (out, kept) = (
             loaded(folder / name, corner) for name in ('one', 'two', 'out')

@@ -2,10 +2,9 @@
 
 import json
 import os
-import subprocess
-import sys
 
 from ffn.models import checkpoints, keras_weights
+from tests.loaded import run_loaded
 from tests.models.small_network import ARGS, NAME, check_equal, make
 
 
@@ -15,20 +14,9 @@ def test_as_a_user_calls_it(tmp_path, repository):
     path = checkpoints.CheckpointWriter(tmp_path / 'train').save(model.named_variables(), 1234)
 
     def call(*arguments):
-        return subprocess.run(
-            [
-                sys.executable,
-                '-m',
-                'ffn.training.keras_weights',
-                f'--checkpoint={path}',
-                *arguments,
-            ],
-            cwd=tmp_path,
+        return run_loaded(
+            *(tmp_path, '-m', 'ffn.training.keras_weights', f'--checkpoint={path}', *arguments),
             env={**os.environ, 'PYTHONPATH': str(repository)},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
         )
 
     done = call(

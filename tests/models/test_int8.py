@@ -58,7 +58,7 @@ class Unrectified(FFNModel):
         return net
 
 
-@pytest.fixture(params=[*NETWORKS, 'unrectified'])
+@pytest.fixture(scope='module', params=[*NETWORKS, 'unrectified'])
 def model(request) -> FFNModel:
     name, args = NETWORKS.get(request.param, (None, {}))
     made = Unrectified() if name is None else create_model(name, args)
@@ -73,16 +73,27 @@ def patches(count: int) -> tuple[np.ndarray, np.ndarray]:
     return image, rng.normal(-1, 2, image.shape).astype(np.float32)
 
 
-def quantized(model: FFNModel) -> predictor.Predict:
-    return int8.make_predictor(model, int8.measure_ranges(model, *patches(4)))
+@pytest.fixture(scope='module')
+def ranges(model) -> list[float]:
+    return int8.measure_ranges(model, *patches(4))
 
 
-def test_logits_are_near_those_of_float32(model):
+@pytest.fixture(scope='module')
+def predict(model, ranges) -> predictor.Predict:
+    return int8.make_predictor(model, ranges)
+
+
+@pytest.fixture(scope='module')
+def exact(model) -> np.ndarray:
+    """Logits in float32."""
+    return predictor.make_predictor(model)(*(a[..., np.newaxis] for a in patches(3)))
+
+
+def test_logits_are_near_those_of_float32(model, predict, exact):
     if isinstance(model, Unrectified) and not int8._has_vnni():
         pytest.skip('without VNNI, pairs of products are summed in 16 bits, and may overflow')
     images, seeds = (a[..., np.newaxis] for a in patches(3))
-    exact = predictor.make_predictor(model)(images, seeds)
-    found = quantized(model)(images, seeds)
+    found = predict(images, seeds)
     assert found.shape == exact.shape
     assert found.dtype == np.float32
     update = exact - seeds
@@ -91,16 +102,14 @@ def test_logits_are_near_those_of_float32(model):
     assert error.max() < 0.3 * np.abs(update).max()
 
 
-def test_batches_and_calls_change_nothing(model):
-    predict = quantized(model)
+def test_batches_and_calls_change_nothing(predict):
     images, seeds = (a[..., np.newaxis] for a in patches(3))
     together = predict(images, seeds)
     for i in range(3):
         np.testing.assert_array_equal(predict(images[i : i + 1], seeds[i : i + 1])[0], together[i])
 
 
-def test_earlier_logits_are_not_overwritten(model):
-    predict = quantized(model)
+def test_earlier_logits_are_not_overwritten(predict):
     images, seeds = (a[..., np.newaxis] for a in patches(2))
     first = predict(images[:1], seeds[:1])
     kept = first.copy()
@@ -109,9 +118,9 @@ def test_earlier_logits_are_not_overwritten(model):
 
 
 @pytest.mark.skipif(not Path('/proc/self/maps').exists(), reason='no /proc/self/maps')
-def test_signals_are_handled_afterwards(model):
+def test_signals_are_handled_afterwards(model, ranges):
     """On a stack that is still there: see `int8._core`."""
-    predict = quantized(model)
+    predict = int8.make_predictor(model, ranges)
     for count in (1, 2):
         predict(*(a[..., np.newaxis] for a in patches(count)))
     del predict
@@ -133,15 +142,11 @@ class StackOfHandlers(ctypes.Structure):
     ]
 
 
-def test_narrow_ranges_spoil_it(model):
+def test_narrow_ranges_spoil_it(model, ranges, predict, exact):
     """What shows that the ranges are those of the activations."""
     images, seeds = (a[..., np.newaxis] for a in patches(3))
-    exact = predictor.make_predictor(model)(images, seeds)
-    ranges = int8.measure_ranges(model, *patches(4))
-    errors = [
-        np.abs(int8.make_predictor(model, [top * part for top in ranges])(images, seeds) - exact)
-        for part in (1, 0.1)
-    ]
+    narrow = int8.make_predictor(model, [top / 10 for top in ranges])
+    errors = [np.abs(way(images, seeds) - exact) for way in (predict, narrow)]
     assert errors[1].mean() > 3 * errors[0].mean()
 
 

@@ -101,7 +101,7 @@ def test_stopped_and_resumed_is_as_never_stopped(tmp_path_factory, pauses, movem
 def test_checkpoints_are_written_at_their_interval(tmp_path):
     canvas = new_canvas()
     path = tmp_path / 'a' / 'seg.cpoint'
-    canvas.observers.append(Checkpointer(path, 1e-6, threading.Event()))
+    canvas.observers.append(Checkpointer(path, 0.005, threading.Event()))
     canvas.segment_all(canvas.seed_policy)
     assert path.exists()
     path.unlink()
