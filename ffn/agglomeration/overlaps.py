@@ -11,6 +11,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, blocks
 from ffn.utils.labels import joint_histogram
 from ffn.utils.running_sum import RunningSum
+from ffn.volumes.provenance import read_input_stamp
 from ffn.volumes.volume import VolumeSource
 
 # Rows that are held before they are added up, see `RunningSum`.
@@ -60,8 +61,9 @@ def check_covers(labels: VolumeSource, box: Box) -> None:
     """Checks that a volume has labels for all of a box.
 
     Raises:
-      UserError: it cannot be read, holds no labels, or does not cover the box.
+      UserError: it cannot be read, is not complete, holds no labels, or does not cover the box.
     """
+    read_input_stamp(labels)
     with labels.open() as volume:
         covered = volume.require_labels().box
     if covered.intersection(box) != box:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +20,9 @@ from ffn.utils.atomic import check_writable, write_json
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import parse_voxel_size
 from ffn.utils.settings import section, setting
+from ffn.volumes.provenance import open_complete
 from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size
-from ffn.volumes.volume import open_volume
+from ffn.volumes.volume import Volume, open_volume
 
 
 @dataclass(frozen=True)
@@ -94,12 +96,10 @@ def run_report(run: str, command: Report) -> RunReport:
         check_writable(written, '--output')
     files = find_run(run, command.assembly_dir, command.volume or None, command.merges or None)
     with contextlib.ExitStack() as stack:
-        labels = image = None
-        known = []
+        files, labels = _open_labels(files, command, stack)
+        image, known = None, []
         if command.voxel_size is not None:
             known.append(KnownVoxelSize(command.voxel_size, '--voxel_size'))
-        if files.volume is not None and not command.tables_only:
-            labels = stack.enter_context(open_volume(files.volume)).require_labels()
         if command.image:
             image = stack.enter_context(open_volume(command.image)).single_channel()
         known += [v.voxel_size.of(v.name) for v in (labels, image) if v and v.voxel_size]
@@ -115,15 +115,17 @@ def run_report(run: str, command: Report) -> RunReport:
             _view_command(files, command),
             command.viewer_url,
             command.image,
-            files.volume or '',
+            '' if files.unread else files.volume or '',
             xyz,
         )
         facts = {'run': run, 'volume': files.volume or '–'}
-        if files.unfinished:
-            facts['state'] = 'not finished: subvolumes are still missing'
+        states = ['not finished: subvolumes are still missing'] if files.unfinished else []
+        states += [files.unread] if files.unread else []
+        if states:
+            facts['state'] = '; '.join(states)
         numbers = {'version': __version__, 'run': run, **report.as_json()}
         try:
-            print(_describe(report), flush=True)
+            print(_describe(report, files.unread), flush=True)
         finally:  # also where nobody reads that
             write_json(page.with_suffix('.json'), numbers)
             write_page(page, f'Report of {run}', facts, report, labels, image, viewer)
@@ -131,21 +133,41 @@ def run_report(run: str, command: Report) -> RunReport:
     return report
 
 
+def _open_labels(
+    files: RunFiles, command: Report, stack: contextlib.ExitStack
+) -> tuple[RunFiles, Volume | None]:
+    """Opens the volume of a run; one that an assembly has not written, or not to its end, is left out.
+
+    Raises:
+      UserError: a volume that was named cannot be read, or is not complete.
+    """
+    if files.volume is None or command.tables_only:
+        return files, None
+    try:
+        return files, stack.enter_context(open_complete(files.volume)).require_labels()
+    except UserError as error:
+        if files.assembly is None or command.volume:
+            raise
+        unread = f'the volume is not read, and numbers of objects are those of the tables: {error}'
+        return dataclasses.replace(files, unread=unread), None
+
+
 def _view_command(files: RunFiles, command: Report) -> str:
     """The command that shows the run, without a position; '' if there is nothing to show."""
-    if not files.volume and not command.image:
+    labels = '' if files.unread else files.volume
+    if not labels and not command.image:
         return ''
     words = ['ffn', 'view']
-    for flag, spec in (('--image', command.image), ('--labels', files.volume)):
+    for flag, spec in (('--image', command.image), ('--labels', labels)):
         words += [flag, spec] if spec else []
     if command.voxel_size is not None:
         words += ['--voxel_size', ','.join(f'{n:g}' for n in command.voxel_size)]
     return shlex.join(words)
 
 
-def _describe(report: RunReport) -> str:
+def _describe(report: RunReport, unread: str) -> str:
     """Summarizes a report in a few lines."""
-    lines = []
+    lines = [unread] if unread else []
     if report.subvolumes is not None:
         total, present = report.subvolumes
         lines.append(f'{present} of {total} subvolumes have a result')

@@ -33,9 +33,10 @@ from ffn.models.saved_settings import is_keras_file
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.labels import renumber
+from ffn.volumes.provenance import open_complete
 from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size
 from ffn.volumes.unlabelled import counted
-from ffn.volumes.volume import VolumeSource, open_volume
+from ffn.volumes.volume import VolumeSource
 
 if TYPE_CHECKING:
     import keras
@@ -104,7 +105,7 @@ class HeldOutBox:
             self.box, clipped = clip_box(box, image.box, Xyz(1, 1, 1), image.name)
         if clipped:
             logging.warning('box %s extends beyond the image; clipped to %s', box, self.box)
-        with open_volume(labels) as opened:
+        with open_complete(labels) as opened:
             self._of_labels = None if opened.voxel_size is None else opened.voxel_size.of(labels)
             volume = opened.require_labels(unlabelled)
             with counted(volume.unlabelled):

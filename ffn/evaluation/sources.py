@@ -27,11 +27,11 @@ from ffn.volumes.hdf5_links import find_dataset
 from ffn.volumes.importing.neuroproof import Transforms
 from ffn.volumes.missing import OnMissing
 from ffn.volumes.opened_array import MADE_FROM
-from ffn.volumes.provenance import read_input_stamp
+from ffn.volumes.provenance import open_complete
 from ffn.volumes.specs import split_spec
 from ffn.volumes.units import KnownVoxelSize
 from ffn.volumes.unlabelled import counted
-from ffn.volumes.volume import Volume, open_volume
+from ffn.volumes.volume import Volume
 
 # Attributes of a volume whose position is known, and of one of several results: where each lies in it.
 _PLACED, _RESULTS = 'placed', 'results'
@@ -75,8 +75,7 @@ def open_segmentation(
     if found:
         return open_results(spec, found, split_cc, unlabelled)
     try:
-        volume = open_volume(spec, missing).require_labels(unlabelled)
-        read_input_stamp(spec)  # refuses incomplete volumes
+        volume = open_complete(spec, missing).require_labels(unlabelled)
     except UserError as error:
         if not path.is_dir():
             raise

@@ -15,9 +15,10 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, blocks
 from ffn.utils.labels import compact
 from ffn.utils.progress import progress
+from ffn.volumes.provenance import open_complete
 from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size
 from ffn.volumes.unlabelled import counted
-from ffn.volumes.volume import Volume, check_place, open_volume
+from ffn.volumes.volume import Volume, check_place
 
 _BLOCK = Xyz(256, 256, 64)
 # The image is sampled in blocks of this size, drawn from all that have labels.
@@ -85,7 +86,7 @@ def measure(
       UserError: volumes that do not fit each other, an image of values that are not finite, or labels without
         an object.
     """
-    with open_volume(image) as opened, open_volume(labels) as truth:
+    with open_complete(image) as opened, open_complete(labels) as truth:
         volume, truth = opened.single_channel(), truth.require_labels()
         check_place(truth, volume)
         known = [KnownVoxelSize(voxel_size, '--voxel_size')] if voxel_size else []

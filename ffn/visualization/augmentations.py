@@ -26,7 +26,8 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
 from ffn.utils.labels import renumber
 from ffn.visualization.overlay import label_colors
-from ffn.volumes.volume import check_place, open_volume
+from ffn.volumes.provenance import open_complete
+from ffn.volumes.volume import check_place
 
 # Stronger than is good for training, so that each is easy to see.
 STRONG: tuple[dict[str, dict[str, Any]], ...] = (
@@ -264,7 +265,7 @@ def read_block(
     Raises:
       UserError: the patch is not inside the volumes, or these do not fit each other.
     """
-    with open_volume(image_spec) as images, open_volume(labels_spec) as segments:
+    with open_complete(image_spec) as images, open_complete(labels_spec) as segments:
         images, segments = images.single_channel(), segments.require_labels()
         check_place(segments, images, what=f'{image_spec} covers')
         for volume in (images, segments):

@@ -26,10 +26,11 @@ from ffn.utils.npz import DAMAGES
 from ffn.utils.texts import told_apart
 from ffn.volumes.hdf5 import open_hdf5
 from ffn.volumes.hdf5_links import find_dataset
+from ffn.volumes.missing import OnMissing
 from ffn.volumes.opened_array import CONTENT, MADE_FROM, MADE_FROM_FILE
 from ffn.volumes.specs import split_channel, split_spec
 from ffn.volumes.tensorstores import context, find_store, parse_spec, recognizes
-from ffn.volumes.volume import VolumeSource
+from ffn.volumes.volume import Volume, VolumeSource, open_volume
 
 MANIFEST = 'manifest.json'
 
@@ -200,6 +201,21 @@ def read_input_stamp(source: str | VolumeSource) -> str:
     if not found.get('complete', True):
         raise UserError(f'{name} is not complete; run the command that writes it to its end')
     return str(found.get('made_from') or found.get('content', ''))
+
+
+def open_complete(spec: str, missing: OnMissing = 'tell') -> Volume:
+    """Opens a volume that something is to be made from; see `open_volume`.
+
+    Raises:
+      UserError: as there, or as `read_input_stamp`.
+    """
+    volume = open_volume(spec, missing)
+    try:
+        read_input_stamp(spec)
+    except UserError:
+        volume.close()
+        raise
+    return volume
 
 
 def check_made_from(path: str | Path, theirs: str, ours: str, advice: str) -> None:

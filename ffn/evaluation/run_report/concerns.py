@@ -43,6 +43,7 @@ def find_concerns(
     largest: Sequence[LargeObject],
     voxels: int | None,
     places: dict[int, Xyz],
+    unread: str = '',
 ) -> list[Concern]:
     """Applies the rules.
 
@@ -52,8 +53,10 @@ def find_concerns(
       largest: the largest objects, largest first.
       voxels: all labelled voxels, if they are known.
       places: id → a voxel of the object, as far as known.
+      unread: that the volume was left out, and why; '' if it was not.
     """
-    found = [*_find_huge(largest, voxels)] if voxels else []
+    found = [Concern(unread)] if unread else []
+    found += _find_huge(largest, voxels) if voxels else []
     if voxels == 0:
         found.append(Concern('no voxel has a label: there is no object'))
     if facts is not None and tiling is not None:

@@ -120,7 +120,7 @@ def make_report(
     if files.subvolumes is not None and tiling is not None:
         facts = read_facts(files.subvolumes, tiling, files.assembly, files.min_shared, pool, quiet)
     census, box = None, tiling.box if tiling is not None else None
-    if files.volume is not None and read_volume:
+    if files.volume is not None and read_volume and not files.unread:
         source = VolumeSource(spec=files.volume, field='volume')
         with source.open() as volume:
             box = box or volume.require_labels().box
@@ -142,7 +142,7 @@ def make_report(
         _counts(statistics) if statistics else None,
         summarize_times(facts, tiling) if facts is not None and tiling is not None else None,
         read_joins(files.merges) if files.merges is not None else None,
-        tuple(find_concerns(facts, tiling, largest, voxels, named)),
+        tuple(find_concerns(facts, tiling, largest, voxels, named, files.unread)),
         tiling,
         facts,
         census,

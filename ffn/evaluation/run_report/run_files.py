@@ -32,6 +32,7 @@ class RunFiles:
       volume: the written volume.
       merges: folder of an agglomeration.
       unfinished: whether subvolumes are still missing.
+      unread: that the volume was left out, and why; '' if it was not.
     """
 
     subvolumes: Path | None = None
@@ -42,6 +43,7 @@ class RunFiles:
     volume: str | None = None
     merges: Path | None = None
     unfinished: bool = False
+    unread: str = ''
 
 
 def find_run(

@@ -40,6 +40,7 @@ FACTS = np.dtype(
     [
         ('present', bool),
         ('counted', bool),
+        ('neighbours', np.int64),
         *((name, np.int64) for name in COUNTERS),
         ('core', np.int64),
         ('filled', np.int64),
@@ -52,8 +53,9 @@ FACTS = np.dtype(
 )
 """One row for each subvolume:
 
-present: it has a result; counted: the result has counters; those of COUNTERS, times in ms; core: voxels that it
-contributes to the volume; filled: how many of them have a label; ids: in the subvolume; most_joined: how many of its
+present: it has a result; counted: the result has counters; neighbours: number of the next subvolumes along x, y and z
+that it has an overlap with; those of COUNTERS, times in ms; core: voxels that it contributes to the volume, 0 if it is
+masked; filled: how many of them have a label; ids: in the subvolume; most_joined: how many of its
 ids are one object, and most_joined_object: which. Voxels of an overlap with a label: agree: both sides give them one
 object; differ: two; one_sided: one side gives them none. Ids in an overlap with as many voxels as a match needs:
 continued: their object is also on the other side; ended: it is not, and most of their voxels have no label there;
@@ -108,6 +110,8 @@ def read_row(
             continue
         fact['present'] = True
         _add_counters(fact, path)
+        if opened is not None and not opened.crcs[tiling.index(place)]:
+            continue  # masked: what it has is no part of the volume
         fact['core'] = np.prod(tiling.core(place).size)
         if opened is not None:
             _add_overlap(fact, directory / 'overlaps', tiling, opened, min_shared, place)
@@ -134,6 +138,7 @@ def _add_overlap(
         overlap_path(folder, tiling.corner_zyx(place)), tiling.subvolume(place).size.zyx
     )
     fact['filled'], fact['ids'] = overlap.voxels.sum(), len(overlap.ids)
+    fact['neighbours'] = len(overlap.shared)
     own = tables.look_up(tiling.index(place))
     objects, counts = np.unique(own[1], return_counts=True)
     if len(counts):

@@ -80,7 +80,7 @@ def summarize_borders(facts: np.ndarray, tiling: Tiling) -> Borders | None:
             share = float(facts['agree'][number, axis]) / count
             worst.append(Border(border, AXES[axis], share, count))
     return Borders(
-        int((labelled > 0).sum()),
+        int(facts['neighbours'].sum()),
         voxels,
         sums['agree'] / voxels,
         sums['differ'] / voxels,

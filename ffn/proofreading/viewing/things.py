@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from absl import logging
@@ -68,13 +68,14 @@ def _open_results(thing: str, found: list[Path], assembled: str | None) -> Itera
     yield from _open_inputs(inputs.image, 'image', 'image')
     if probabilities := results.open_probabilities(thing, found):
         yield _of_volume(probabilities, 'probabilities', 'probabilities', visible=False)
-    if assembled:
+    if assembled and not found:
         yield open_layer(assembled, 'labels', 'labels')
-    if not found:
         return
-    name = 'subvolumes' if assembled else 'labels'
+    written = _open_outputs([assembled] if assembled else [], 'labels')
+    yield from written
+    name = 'subvolumes' if written else 'labels'
     volume = open_results(thing, found).require_labels()
-    yield _of_volume(volume, 'labels', name, visible=not assembled)
+    yield _of_volume(volume, 'labels', name, visible=not written)
     if len(found) > 1:
         logging.info(
             '%s: the ids of the %d results are kept apart: N·2^32 is added in the Nth of them, from 0',
@@ -88,8 +89,7 @@ def _open_agglomeration(path: Path) -> Iterator[Layer]:
     inputs = results.inputs_of_agglomeration(path)
     yield from _open_inputs(inputs.image, 'image', 'image')
     yield from _open_inputs(inputs.labels, 'labels', 'labels')
-    for spec in results.joined_volumes(path):
-        yield open_layer(spec, 'labels', 'joined')
+    yield from _open_outputs(results.joined_volumes(path), 'joined')
     name, places = results.read_decisions(path)
     yield Layer(name, 'annotations', places, None, places.box)
 
@@ -105,6 +105,17 @@ def _open_inputs(source: VolumeSource | None, kind: Kind, name: str) -> Iterator
         logging.warning('the %s that these results were made from is not shown: %s', name, error)
         return
     yield _of_volume(volume, kind, name)
+
+
+def _open_outputs(specs: Iterable[str], name: str) -> list[Layer]:
+    """Layers of label volumes that a run writes; none, and a warning, of one that is not there, or not complete."""
+    layers = []
+    for spec in specs:
+        try:
+            layers.append(open_layer(spec, 'labels', name))
+        except UserError as error:
+            logging.warning('a volume that this run writes is not shown: %s', error)
+    return layers
 
 
 def _of_volume(volume: Volume, kind: Kind, name: str, visible: bool = True) -> Layer:

@@ -23,8 +23,9 @@ from ffn.training.input.rare_volumes import RareVolumes
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
 from ffn.utils.progress import progress
+from ffn.volumes.provenance import open_complete
 from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size
-from ffn.volumes.volume import Volume, check_place, open_volume
+from ffn.volumes.volume import Volume, check_place
 
 # Coordinates in a row, none of which can be used.
 _GIVE_UP_AFTER = 2000
@@ -123,7 +124,7 @@ class ExampleSource(contextlib.ExitStack):
         missing = self._config.missing
         return {
             name: PatchReader(
-                self.enter_context(open_volume(volumes[name], missing)).single_channel()
+                self.enter_context(open_complete(volumes[name], missing)).single_channel()
             )
             for name in self._config.used_volumes
             if name in volumes

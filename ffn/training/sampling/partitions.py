@@ -26,9 +26,10 @@ from ffn.volumes.hdf5 import replaced_dataset, split_output
 from ffn.volumes.hdf5_links import plain_name
 from ffn.volumes.masks import MaskBuilder
 from ffn.volumes.missing import OnMissing
+from ffn.volumes.provenance import open_complete
 from ffn.volumes.specs import split_channel, split_spec
 from ffn.volumes.unlabelled import counted
-from ffn.volumes.volume import Volume, open_volume
+from ffn.volumes.volume import Volume
 
 BLOCK_VOXELS = 2**25
 _MAX_THREADS = 4
@@ -63,7 +64,7 @@ def write_partitions(
       UserError: no such volume, no labels, or a volume too small for lom_radius.
     """
     _check_not_same(input_volume, output_volume)
-    with open_volume(input_volume, missing) as opened:
+    with open_complete(input_volume, missing) as opened:
         volume = opened.require_labels(config.unlabelled)
         computed_box(volume, config.lom_radius)
         bounding_boxes = _bounding_boxes(volume, config.lom_radius)

@@ -15,8 +15,9 @@ from ffn.volumes import tensorstores, wkw_datasets
 from ffn.volumes.importing.image_files import ReadAs
 from ffn.volumes.importing.samples import Samples, StatedSize
 from ffn.volumes.importing.stacks import find_images, inspect, read_sections
+from ffn.volumes.provenance import open_complete
 from ffn.volumes.specs import split_channel, split_spec
-from ffn.volumes.volume import Volume, open_volume
+from ffn.volumes.volume import Volume
 
 _SLAB_BYTES = 2**28
 _MAX_DEPTH = 64
@@ -53,7 +54,7 @@ def open_images(source: str, channel: int | None) -> Iterator[ImageSource]:
       UserError: nothing is there, it is of a type that is no image, or files differ.
     """
     if _is_volume(source):
-        with open_volume(source) as opened:
+        with open_complete(source) as opened:
             volume = opened.single_channel() if channel is None else opened.choose_channel(channel)
             yield _of_volume(volume)
         return

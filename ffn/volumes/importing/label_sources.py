@@ -24,9 +24,10 @@ from ffn.volumes.importing.image_files import ReadAs
 from ffn.volumes.importing.neuroproof import STACK, TRANSFORMS, Transforms
 from ffn.volumes.importing.samples import StatedSize
 from ffn.volumes.importing.stacks import SlabReader, find_images, inspect
+from ffn.volumes.provenance import open_complete
 from ffn.volumes.specs import split_channel, split_spec
 from ffn.volumes.unlabelled import Unlabelled
-from ffn.volumes.volume import Volume, open_volume
+from ffn.volumes.volume import Volume
 
 _GZIP, _HDF5 = b'\x1f\x8b', b'\x89HDF\r\n\x1a\n'
 _BLOCK_ZYX = Zyx(64, 512, 512)
@@ -82,7 +83,7 @@ def open_labels(
     channel = _agreed(of_name, channel, source, '--channel')
     path, inner = split_spec(source)
     if wkw_datasets.recognizes(source) or tensorstores.recognizes(source):
-        with open_volume(f'{source}:{dataset}' if dataset else source) as volume:
+        with open_complete(f'{source}:{dataset}' if dataset else source) as volume:
             yield _of_volume(_choose(volume, channel), unlabelled)
         return
     if not Path(source).exists() and Path(path).is_file() and inner:
@@ -179,7 +180,7 @@ def _open_hdf5(
 ) -> Iterator[LabelSource]:
     with _unpacked(path, folder) as file:
         dataset, transforms = _find_labels(file, path, dataset)
-        with open_volume(f'{file}:{dataset}') as volume:
+        with open_complete(f'{file}:{dataset}') as volume:
             volume.name = f'{path}:{dataset}'
             yield _of_volume(_choose(volume, channel), unlabelled, transforms)
 

@@ -9,12 +9,14 @@ import shutil
 import sys
 
 import h5py
+import markupsafe
 import numpy as np
 import pytest
 
 from ffn.cli.report import main
 from ffn.evaluation.run_report import pictures
 from ffn.utils.errors import UserError
+from ffn.volumes.provenance import MANIFEST, read_claim, write_claim, write_stamp
 from tests.calls import Unread
 from tests.evaluation.run_report.test_joins import HEADER
 from tests.evaluation.run_report.test_joins import write as write_merges
@@ -124,6 +126,39 @@ def test_a_run_that_is_not_assembled(perfect, folder):
     assert numbers['subvolumes'] == [8, 7]
     assert numbers['concerns'][0]['text'].startswith('1 subvolumes have no result')
     assert 'not finished' in page
+
+
+@pytest.mark.parametrize('what', ['missing', 'incomplete'])
+def test_a_volume_that_is_not_written_to_its_end_is_left_out_and_told(
+    what, perfect, folder, capsys
+):
+    results, out = folder / 'results', folder / 'out.zarr'
+    shutil.copytree(perfect[0] / 'results', results)
+    if what == 'incomplete':
+        shutil.copytree(perfect[0] / 'out.zarr', out)
+        shutil.rmtree(out / '0' / '0')  # chunks that a killed writer has not reached
+    claim = read_claim(results / 'assembly' / MANIFEST)
+    write_claim(results / 'assembly' / MANIFEST, {**claim, 'output': f'zarr://{out}'})
+    if what == 'incomplete':
+        write_stamp(f'zarr://{out}', 'a stamp', complete=False)
+    page, numbers = report(folder, results)
+    _, whole = report(folder / 'tables', results, '--tables_only')
+    assert headings(page) == [
+        *('Worth a look', 'Sizes', 'Fill', 'Borders between subvolumes', 'Time')
+    ]
+    told = numbers['concerns'][0]['text']
+    assert 'the volume is not read, and numbers of objects are those of the tables: ' in told
+    assert f'{out}' in told
+    assert capsys.readouterr().out.startswith(f'{told}\n')
+    assert (
+        page.count(str(markupsafe.escape(told))) == 2
+    )  # the row "state", and what is worth a look
+    assert 'ffn view --labels' not in page
+    assert {**numbers, 'concerns': numbers['concerns'][1:]} == whole
+    if what == 'incomplete':
+        for named in ([f'zarr://{out}'], [results, '--volume', f'zarr://{out}']):
+            with pytest.raises(UserError, match='zarr is not complete'):
+                report(folder, *named)
 
 
 def test_merges_and_links(perfect, folder):

@@ -20,6 +20,7 @@ from ffn.evaluation.run_report.subvolume_summaries import (
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.npz import write_compressed
+from ffn.volumes.masks import CoordinateMask, Mask
 from tests.evaluation.run_report.whole import SHAPE, TILING, make_run
 
 BIG = 2**63
@@ -61,6 +62,30 @@ def test_a_perfect_run_has_no_border_effects(perfect):
     assert (borders.agreement, borders.continued) == (1, 1)
     assert (borders.ended, borders.blocked, borders.worst) == (0, 0, ())
     assert borders.overlaps == 3 * 4  # along x, y and z
+
+
+def test_neighbours_without_labels_are_counted(tmp_path):
+    one = np.zeros(SHAPE, np.uint32)
+    one[1:20, 2:5, 3:6] = 1
+    make_run(tmp_path, labels=one)
+    borders = summarize_borders(read(tmp_path), TILING)
+    assert borders.overlaps == 3 * 4
+    assert borders.agreement == 1
+
+
+def test_a_masked_subvolume_that_has_a_result(tmp_path):
+    """As where a run without masks is assembled with one."""
+    place = Xyz(1, 0, 1)
+    box, index = TILING.subvolume(place), TILING.index(place)
+    inside = CoordinateMask(f'(x >= {box.start.x}) & (y < {box.end.y}) & (z >= {box.start.z})')
+    make_run(tmp_path, masks=(Mask(inside),))
+    facts = read(tmp_path)
+    assert facts['present'].all()
+    assert facts['counted'].all()
+    without = np.delete(facts, index)
+    assert (facts['core'][index], facts['filled'][index], facts['ids'][index]) == (0, 0, 0)
+    assert without['core'].all()
+    assert summarize_borders(facts, TILING).overlaps == 3 * 4 - 3
 
 
 def test_an_object_that_one_subvolume_lacks(tmp_path):

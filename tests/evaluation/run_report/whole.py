@@ -38,7 +38,7 @@ def counters(number: int) -> dict[str, int]:
 
 
 def make_run(
-    folder: Path, change=lambda number, labels: labels, labels=None, conflicts='largest'
+    folder: Path, change=lambda number, labels: labels, labels=None, conflicts='largest', masks=()
 ) -> np.ndarray:
     """Makes a run in FOLDER/results, whose volume is FOLDER/out.zarr; returns its labels.
 
@@ -47,6 +47,7 @@ def make_run(
       change: number of a subvolume and its labels → what is stored.
       labels: [z, y, x] of SHAPE; None: some.
       conflicts: of the matching.
+      masks: of the assembly.
     """
     labels = blobs(SHAPE, 12, 3) if labels is None else labels
     rng = np.random.default_rng(0)
@@ -60,6 +61,6 @@ def make_run(
     results = folder / 'results'
     matching = Matching(min_voxels=1, min_fraction_smaller=0, conflicts=conflicts)
     assemble(
-        Assembly(results, TILING, (), matching, output, results / 'assembly'), InProcess(), True
+        Assembly(results, TILING, masks, matching, output, results / 'assembly'), InProcess(), True
     )
     return labels

@@ -349,3 +349,25 @@ def test_an_assembly(volume, tmp_path):
         ('seeds', True),
     ]
     assert kinds(open_thing(str(results / 'assembly'))) == [('labels', 'labels')]
+
+
+def test_a_volume_that_a_run_has_not_written_is_left_out_and_told(volume, tmp_path, said):
+    results, folder = tmp_path / 'results', tmp_path / 'agglomerated'
+    write_results(results, volume, [(0, 0, 0), (0, 0, 10)])
+    provenance.claim(results / 'assembly', {'output': f'zarr://{tmp_path}/out'})
+    (results / 'assembly' / 'statistics.json').write_text('{}')
+    layers = open_thing(str(results))
+    assert [(one.name, one.visible) for one in layers if one.kind == 'labels'] == [('labels', True)]
+    with pytest.raises(UserError, match='cannot be opened'):
+        open_thing(str(results / 'assembly'))  # there is nothing else
+    inputs = inference_pb2.InferenceRequest()
+    inputs.image.hdf5, inputs.init_segmentation.hdf5 = f'{volume}:raw', f'{volume}:labels'
+    provenance.claim(folder, {'inference': json_format.MessageToDict(inputs)})
+    write_candidates(folder / 'candidates.csv', [Candidate(1, 2, 0.5, Xyz(20, 15, 10))])
+    provenance.record_output(folder / 'joined_volume.json', f'zarr://{tmp_path}/out', 'stamp')
+    assert kinds(open_thing(str(folder)))[1:] == [
+        ('labels', 'labels'),
+        ('candidates', 'annotations'),
+    ]
+    told = [one for one in said if 'that this run writes is not shown' in one]
+    assert len(told) == 2
