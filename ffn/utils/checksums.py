@@ -16,7 +16,7 @@ import io
 import json
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +181,7 @@ def read_checked_npy(path: str | Path, advice: str) -> np.ndarray:
 class CheckedTable:
     """A table of numbers in a file, of which parts are read; what is read is checked first.
 
-    `table[i]` and `table[i:j]` are as those of an array.
+    `table[i]`, `table[i:j]` and, of an array of integers, `table[indices]` are as those of an array.
     """
 
     def __init__(self, path: Path, dtype: type, advice: str):
@@ -215,18 +215,33 @@ class CheckedTable:
         Raises:
           UserError: they are damaged.
         """
+        if isinstance(index, np.ndarray):
+            return self._take(index)
         places = range(len(self))[index]
         if isinstance(places, int):
             return self[places : places + 1][0]
         if places.step != 1:
             raise IndexError(f'{places} is not one piece')
         begin, end = (n * self._dtype.itemsize for n in (places.start, places.stop))
-        if begin < end and self._crcs is not None:
-            for block in range(begin // _BLOCK, -(-end // _BLOCK)):
-                self._check(block, self._crcs[block])
+        if begin < end:
+            self._check(range(begin // _BLOCK, -(-end // _BLOCK)))
         return self._bytes[begin:end].view(self._dtype)
 
-    def _check(self, block: int, crc: int) -> None:
+    def _take(self, index: np.ndarray) -> np.ndarray:
+        if index.dtype.kind not in 'iu':
+            raise IndexError(f'an index of {index.dtype}; expected integers')
+        taken: np.ndarray = self._bytes.view(self._dtype)[index]
+        is_needed = np.zeros(len(self._is_checked), bool)
+        is_needed[index.astype(np.int64) % len(self) // (_BLOCK // self._dtype.itemsize)] = True
+        self._check(np.flatnonzero(is_needed).tolist())
+        return taken
+
+    def _check(self, blocks: Iterable[int]) -> None:
+        if self._crcs is not None:
+            for block in blocks:
+                self._check_block(block, self._crcs[block])
+
+    def _check_block(self, block: int, crc: int) -> None:
         if self._is_checked[block]:
             return
         data = self._bytes[block * _BLOCK : (block + 1) * _BLOCK]

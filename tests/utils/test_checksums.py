@@ -89,6 +89,26 @@ def test_numbers_of_a_table(table):
         opened[::2]
 
 
+@pytest.mark.parametrize('dtype', [np.int64, np.int16, np.uint64])
+def test_many_numbers_of_a_table(table, dtype):
+    opened = CheckedTable(table, np.uint64, 'remove it')
+    index = np.array([[20_000, 8191, 3], [8192, 8191, 0]], dtype)
+    np.testing.assert_array_equal(opened[index], NUMBERS[index])
+    if dtype != np.uint64:
+        np.testing.assert_array_equal(opened[-index - 1], NUMBERS[-index - 1])
+    assert opened[np.zeros(0, dtype)].shape == (0,)
+    with pytest.raises(IndexError):
+        opened[np.array([20_001], dtype)]
+    for wrong in (np.array([0.5]), NUMBERS > 5):
+        with pytest.raises(IndexError, match='expected integers'):
+            opened[wrong]
+    flip(table, 65536)
+    damaged = CheckedTable(table, np.uint64, 'remove it')
+    assert damaged[index[0, [0, 2]]].tolist() == [60_000, 9]  # in blocks that are whole
+    with pytest.raises(UserError, match='is damaged'):
+        damaged[index]
+
+
 @pytest.mark.parametrize('size', [0, 8, 65536, 65537, 131072, 160_000])
 def test_a_table_that_lost_its_end(table, size):
     table.write_bytes(table.read_bytes()[:size])

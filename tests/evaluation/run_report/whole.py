@@ -54,8 +54,10 @@ def make_run(
     for number, place in enumerate(TILING.places()):
         box = TILING.subvolume(place)
         stored = change(number, local(labels[box.slices_zyx], rng))
+        ids = np.unique(stored[stored > 0]).tolist()
+        origins = {i: storage.OriginInfo((1, 2, 3), 1, 0.0) for i in ids}
         storage.save_result(
-            folder / 'results', box.start.zyx, stored, {}, b'', counters(number), {}
+            folder / 'results', box.start.zyx, stored, origins, b'', counters(number), {}
         )
     output = OutputSpec(f'zarr://{folder}/out.zarr', TILING.box, Xyz(16, 16, 16), (8.0, 8.0, 30.0))
     results = folder / 'results'
