@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,12 @@ from ffn.utils.errors import UserError
 
 
 def refusals(
-    path: Path, read: Callable[[], object], count: int = 60, begin: int = 0, end: int | None = None
+    path: Path,
+    read: Callable[[], object],
+    count: int = 60,
+    begin: int = 0,
+    end: int | None = None,
+    advice: str = '',
 ) -> int:
     """Flips one bit at a time; what is read is what was there, or the file is refused.
 
@@ -22,19 +26,21 @@ def refusals(
       count: at how many places.
       begin: first byte that may be flipped.
       end: behind the last one.
+      advice: what each refusal says is to be done.
 
     Returns:
       How often it was refused.
     """
     whole, expected = path.read_bytes(), repr(read())
-    rng, refused = np.random.default_rng(len(whole)), 0
+    rng, told = np.random.default_rng(len(whole)), []
     for at in rng.integers(begin, len(whole) if end is None else end, count):
         flipped = bytearray(whole)
         flipped[at] ^= 1 << rng.integers(8)
         path.write_bytes(flipped)
-        refused += 1
-        with contextlib.suppress(UserError):
+        try:
             assert repr(read()) == expected, f'byte {at} of {path.name}'
-            refused -= 1
+        except UserError as error:
+            told.append(str(error))
     path.write_bytes(whole)
-    return refused
+    assert [one for one in told if advice not in one] == []
+    return len(told)

@@ -35,7 +35,9 @@ from ffn.export.pyramid import Pyramid, write_block
 from ffn.export.scales import plan_scales
 from ffn.inference import storage
 from ffn.inference.core.checkpoint import restore_checkpoint, save_checkpoint
+from ffn.inference.given_segments import read_given_ids
 from ffn.inference.histogram import load_reference
+from ffn.inference.request_identity import read_stored, stored_voxel_size
 from ffn.utils import id_tables
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
@@ -78,8 +80,9 @@ def test_tables_of_an_assembly(assembled, name):
         looked_up = [[part.tolist() for part in tables.look_up(i)] for i in range(len(TILING))]
         return looked_up, tables.sizes[:].tolist(), tables.crcs[:].tolist()
 
-    assert refusals(folder / f'{name}.bin', read) == 60
-    refusals(folder / f'{name}.bin.crc', read, 8)
+    advice = f'remove {folder}/statistics.json and run again'
+    assert refusals(folder / f'{name}.bin', read, advice=advice) == 60
+    refusals(folder / f'{name}.bin.crc', read, 8, advice=advice)
 
 
 def test_the_next_run_refuses_a_damaged_table(assembled, tmp_path):
@@ -141,7 +144,8 @@ def test_overlaps(assembled):
         shared = {axis: table.tolist() for axis, table in found.shared.items()}
         return found.ids.tolist(), found.voxels.tolist(), shared, found.settings, found.crcs
 
-    assert refusals(path, read) >= 25  # not times, and the like
+    advice = 'remove it, and ffn segment or assemble makes it again'
+    assert refusals(path, read, advice=advice) >= 25  # not times, and the like
 
 
 @pytest.mark.parametrize('earlier', [False, True])
@@ -299,7 +303,8 @@ def test_the_stamp_of_a_volume(tmp_path, complete):
 def test_a_manifest(tmp_path):
     provenance.claim(tmp_path, {'tiling': {'box': [1, 2]}, 'masks': ''})
     path = tmp_path / provenance.MANIFEST
-    assert refusals(path, lambda: provenance.read_claim(path)) >= 40
+    advice = 'remove it, and run again with the settings that its folder was made with'
+    assert refusals(path, lambda: provenance.read_claim(path), advice=advice) >= 40
 
 
 def test_the_result_of_a_trial(tmp_path):
@@ -343,7 +348,14 @@ def test_a_checkpoint_of_a_canvas(tmp_path):
 def test_a_histogram(tmp_path):
     path = tmp_path / 'histogram.npz'
     np.savez(path, histogram=np.arange(256))
-    assert refusals(path, lambda: load_reference(str(path)).tolist()) >= 40
+    read = lambda: load_reference(str(path)).tolist()  # noqa: E731
+    assert refusals(path, read, advice='make it again') >= 40
+
+
+@pytest.mark.parametrize('read', [read_stored, read_given_ids, stored_voxel_size])
+def test_what_a_result_was_made_with(assembled, read):
+    path = next((assembled / 'results').glob('*/*/seg-*.npz'))
+    assert refusals(path, lambda: read(path), 200, advice=provenance.SEGMENT_AGAIN) > 0
 
 
 def test_a_result(assembled):

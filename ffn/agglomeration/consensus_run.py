@@ -96,7 +96,7 @@ def _check_request(config: ConsensusConfig, corners: Iterable[Zyx]) -> None:
 
 
 def _read_of_request(config: ConsensusConfig, path: Path, members: list[str]) -> Mapping[str, Any]:
-    stored = read_npz(path, ['request', *members], [], ())
+    stored = read_npz(path, ['request', *members], [], (), provenance.SEGMENT_AGAIN)
     if 'request' not in stored or stored_bytes(stored['request'], path) != config.request:
         raise UserError(
             f'{path} is the result of another request; give another segmentation_output_dir'

@@ -238,8 +238,8 @@ def describe(statistics: dict[str, Any], assembly: Assembly) -> str:
     return (
         f'{s["subvolumes"]} subvolumes, {s["ids"]} ids in them; {s["pairs_of_subvolumes"]} pairs of '
         f'neighbours share {s["candidates"]} pairs of ids, of which {s["edges"]} are one object\n'
-        f'{s["conflicts"]} ids matched several of a neighbour; {s["joined_within_subvolumes"]} were '
-        f'joined with another one of their subvolume\n'
+        f'{s["conflicts"]} ids matched several of a neighbour; {s["joined_within_subvolumes"]} joins of ids of one '
+        'subvolume came about through others\n'
         f'{s["objects_in_cores"]} objects, {s["voxels"] / max(x * y * z, 1):.1%} of the box; '
         f'written to {assembly.output.spec}; statistics in {assembly.folder / STATISTICS}'
     )

@@ -32,6 +32,8 @@ from ffn.utils.geometry import Xyz, Zyx
 from ffn.utils.labels import NOT_LABELLED, joint_histogram
 from ffn.utils.npz import read_npz
 
+_ADVICE = 'remove it, and ffn segment or assemble makes it again'
+
 
 @dataclass
 class Overlap:
@@ -87,16 +89,16 @@ class Overlap:
         """
         names = [f'{kind}_{axis}' for kind in ('shared', 'same') for axis in AXES]
         needed = ['ids', 'voxels', 'settings', 'crcs']
-        data = read_npz(path, [*needed, *names], [], shape)
+        data = read_npz(path, [*needed, *names], [], shape, _ADVICE)
         if not set(needed) <= set(data):
-            raise UserError(f'{path} holds no overlaps; remove it, and it is made again')
+            raise UserError(f'{path} holds no overlaps; {_ADVICE}')
         shared, same = (
             {i: data[f'{kind}_{a}'] for i, a in enumerate(AXES) if f'{kind}_{a}' in data}
             for kind in ('shared', 'same')
         )
         found = cls(data['ids'], data['voxels'], shared, same, str(data['settings']), data['crcs'])
         if not found._fits():
-            raise UserError(f'{path} is damaged; remove it, and it is made again')
+            raise UserError(f'{path} is damaged; {_ADVICE}')
         return found
 
     def _fits(self) -> bool:
@@ -182,7 +184,7 @@ def count_row(
             inputs[crc] = place, subvolumes.inputs(place)
         if path.exists():
             tables = ['ids', *(f'shared_{axis}' for axis in AXES)]
-            stored = read_npz(path, ['crcs', 'unlabelled', *tables], [], ())
+            stored = read_npz(path, ['crcs', 'unlabelled', *tables], [], (), _ADVICE)
             # Earlier versions took voxels that are not labelled for an object.
             outdated = any(NOT_LABELLED in stored[name] for name in tables if name in stored)
             if not outdated and np.array_equal(stored.get('crcs', ()), now):

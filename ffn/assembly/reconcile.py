@@ -275,7 +275,7 @@ def _sum_sizes(folder: Path, objects: int, voxels_path: Path, block: int) -> dic
 
 
 def _count_joined_within(tables: Tables) -> int:
-    """Counts the ids that share their object with another id of the same subvolume."""
+    """Counts the joins of ids of one subvolume that others brought about: of three ids in one object, two."""
     count = 0
     for index in range(len(tables.offsets) - 1):
         objects = tables.look_up(index)[1]

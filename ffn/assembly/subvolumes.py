@@ -97,7 +97,7 @@ class Subvolumes:
                 )
                 crcs = None
                 if len(labels) < _MANY_SECTIONS * shape[0]:
-                    crcs = read_npz(path, [_CRCS], [], shape).get(_CRCS)
+                    crcs = read_npz(path, [_CRCS], [], shape, provenance.SEGMENT_AGAIN).get(_CRCS)
                 if crcs is None:
                     while file.read(_REST):  # the archive's checksum is that of the whole member
                         pass
@@ -111,9 +111,7 @@ class Subvolumes:
         except DAMAGES as error:
             if isinstance(error, UserError):
                 raise
-            raise UserError(
-                f'{path} is damaged ({error}); remove it and run again to segment it again'
-            ) from error
+            raise UserError(f'{path} is damaged ({error}); {provenance.SEGMENT_AGAIN}') from error
 
     def given_ids(self, place: Xyz) -> np.ndarray:
         """What the first ids of a subvolume, from 0, are called in init_segmentation: uint64 [n]; empty without one."""
@@ -126,5 +124,7 @@ class Subvolumes:
 
     def settings(self, place: Xyz) -> str:
         """Digest of the request that a subvolume was segmented with."""
-        stored = read_npz(self.path(place), ['request'], [], ()).get('request')
+        stored = read_npz(self.path(place), ['request'], [], (), provenance.SEGMENT_AGAIN).get(
+            'request'
+        )
         return request_digest(b'' if stored is None else stored_bytes(stored, self.path(place)))

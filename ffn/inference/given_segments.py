@@ -10,6 +10,7 @@ import numpy as np
 from ffn.inference import storage
 from ffn.utils.errors import UserError
 from ffn.utils.npz import read_npz
+from ffn.volumes.provenance import SEGMENT_AGAIN
 
 
 def read_given_ids(path: str | Path) -> np.ndarray:
@@ -22,7 +23,7 @@ def read_given_ids(path: str | Path) -> np.ndarray:
       uint64 [n]; empty without init_segmentation.
     """
     name = 'init_segmentation_ids'
-    given = read_npz(path, [name], [], ()).get(name)
+    given = read_npz(path, [name], [], (), SEGMENT_AGAIN).get(name)
     return np.zeros(0, np.uint64) if given is None else given.astype(np.uint64)
 
 
@@ -63,7 +64,7 @@ def load_seeds(
         for i, origin in storage.load_origins(directory, corner_zyx, shape).items()
     ]
     path = storage.existing_path(directory, corner_zyx, 'npz')
-    joined = {} if path is None else read_npz(path, ['joined_seeds'], [], shape)
+    joined = {} if path is None else read_npz(path, ['joined_seeds'], [], shape, SEGMENT_AGAIN)
     rows = joined.get('joined_seeds', np.zeros((0, 5), np.int64))
     if rows.ndim != 2 or rows.shape[1] != 5 or rows.dtype.kind not in 'iu':
         raise UserError(f'{path}: joined_seeds is {rows.dtype} of shape {rows.shape}')

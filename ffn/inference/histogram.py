@@ -20,7 +20,7 @@ def load_reference(path: str) -> np.ndarray:
     Raises:
       UserError: a file of another kind, or an empty histogram.
     """
-    data = read_npz(path, ['cdf', 'histogram'], [], ())
+    data = read_npz(path, ['cdf', 'histogram'], [], (), 'make it again')
     cdf = data['cdf'] if 'cdf' in data else np.cumsum(data.get('histogram', []))
     if cdf.shape != (256,) or not 0 < cdf[-1] < np.inf or not np.all(np.diff(cdf) >= 0):
         raise UserError(

@@ -159,7 +159,11 @@ def _voxel_size_of(place: Path, seen: list[Path]) -> tuple[float, float, float] 
     if place.resolve() in seen:
         return None
     path = next(subvolume_files(place), None) if place.is_dir() else place
-    stored = None if path is None else read_npz(path, ['request'], [], ()).get('request')
+    stored = (
+        None
+        if path is None
+        else read_npz(path, ['request'], [], (), provenance.SEGMENT_AGAIN).get('request')
+    )
     if path is None or stored is None:
         return None
     serialized = stored_bytes(stored, path)
@@ -196,7 +200,7 @@ class Stored(NamedTuple):
 
 def read_stored(path: str | Path) -> Stored:
     """Reads what a subvolume, an npz, says that it was made with."""
-    found = read_npz(path, ['request', 'inputs'], [], ())
+    found = read_npz(path, ['request', 'inputs'], [], (), provenance.SEGMENT_AGAIN)
     request, inputs = (
         stored_bytes(found[name], path) if name in found else b'' for name in ('request', 'inputs')
     )

@@ -96,6 +96,7 @@ def read_npz(
     names: Iterable[str],
     classes: Iterable[type],
     shape: Sequence[int] | None = None,
+    advice: str = DAMAGE_ADVICE,
 ) -> dict[str, Any]:
     """Reads members of an npz file; object arrays only if their content is harmless.
 
@@ -105,6 +106,7 @@ def read_npz(
       classes: named-tuple classes that object arrays may hold, recognized by their name alone.
       shape: of the volume that the file is about, where it is known, () for a few numbers: a file that
         declares far more is refused. Without it, one is refused that declares more than the memory of this machine.
+      advice: what to do if it is damaged.
 
     Returns:
       {name: array in native byte order}; 0-d object arrays are unpacked to the object in them.
@@ -120,7 +122,7 @@ def read_npz(
             infos = {info.filename: info for info in archive.infolist()}
             found = {name: infos[f'{name}.npy'] for name in names if f'{name}.npy' in infos}
             headers = {name: _checked_header(archive, info) for name, info in found.items()}
-            _check_sum(path, [info.file_size for info in found.values()], shape)
+            _check_sum(path, [info.file_size for info in found.values()], shape, advice)
             # Objects last: arrays show first whether the file is what it declares.
             order = sorted(found, key=lambda name: headers[name].dtype.hasobject)
             read = {name: _read_member(archive, found[name], classes) for name in order}
@@ -133,17 +135,21 @@ def read_npz(
     except DAMAGES as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f'{path} is not a whole npz file ({error}); {DAMAGE_ADVICE}') from error
+        raise UserError(f'{path} is not a whole npz file ({error}); {advice}') from error
 
 
-def _check_sum(path: str | Path, sizes: Iterable[int], shape: Sequence[int] | None) -> None:
+def _check_sum(
+    path: str | Path, sizes: Iterable[int], shape: Sequence[int] | None, advice: str
+) -> None:
     declared, allowed, than = sum(sizes), memory(), 'the memory of this machine'
     if shape is not None:
         justified = math.prod(shape) * _BYTES_PER_VOXEL + _LEAST
         if justified < allowed:
             allowed, than = justified, f'belongs to a volume of shape {tuple(shape)}'
     if declared > allowed:
-        raise UserError(f'{path} is refused: it declares {declared:,} bytes, more than {than}')
+        raise UserError(
+            f'{path} is refused: it declares {declared:,} bytes, more than {than}; {advice}'
+        )
 
 
 def memory() -> int:

@@ -33,6 +33,7 @@ from ffn.volumes.tensorstores import context, find_store, parse_spec, recognizes
 from ffn.volumes.volume import Volume, VolumeSource, open_volume
 
 MANIFEST = 'manifest.json'
+SEGMENT_AGAIN = 'remove it and run again to segment it again'
 
 # Endings of files beside a checkpoint of TensorFlow that are none of its weights, though they have its name.
 _BESIDE = '.meta', '.json', '.h5'
@@ -84,9 +85,7 @@ def member_crcs(path: str | Path) -> dict[str, int]:
             raise KeyError('segmentation.npy')
         return found
     except DAMAGES as error:
-        raise UserError(
-            f'{path} is damaged ({error}); remove it and run again to segment it again'
-        ) from error
+        raise UserError(f'{path} is damaged ({error}); {SEGMENT_AGAIN}') from error
 
 
 # Claims.
@@ -133,14 +132,17 @@ def read_claim(path: str | Path) -> dict[str, Any]:
     Raises:
       UserError: there is none, or it was edited or damaged.
     """
+    advice = 'remove it, and run again with the settings that its folder was made with'
     try:
         stored = json.loads(Path(path).read_bytes())
         configuration: dict[str, Any] = stored['configuration']
         if stored['sha256'] == digest(configuration):
             return configuration
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+    except OSError as error:
         raise UserError(f'{path} is no manifest: {reason(error)}') from error
-    raise UserError(f'{path} was changed by hand: its sha256 does not fit')
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise UserError(f'{path} is no manifest: {reason(error)}; {advice}') from error
+    raise UserError(f'{path} was changed by hand, or is damaged: its sha256 does not fit; {advice}')
 
 
 def differences(stored: Any, given: Any, at_most: int = 3) -> str:

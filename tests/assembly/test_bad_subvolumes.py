@@ -309,7 +309,12 @@ def test_a_manifest_that_was_changed(folder):
     place.write_text(text.replace('"min_voxels": 1,', '"min_voxels": 2,'))
     assert 'was changed by hand' in refused(folder)
     place.write_text(text[:50])
-    assert 'is no manifest' in refused(folder)
+    told = refused(folder)
+    assert 'is no manifest' in told
+    assert 'remove it, and run again with the settings that its folder was made with' in told
+    place.unlink()
+    check_whole(folder)
+    assert place.read_text() == text
 
 
 def test_the_command(folder, repository):

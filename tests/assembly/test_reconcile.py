@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ffn.assembly.assembly import assemble, assign_global_ids, count_overlaps
+from ffn.assembly.assembly import assemble, assign_global_ids, count_overlaps, describe
 from ffn.assembly.masked import find_unmasked_subvolumes
 from ffn.assembly.reconcile import Tables
 from ffn.assembly.tiling import Tiling
 from ffn.distributed.local_pools import InProcess
+from ffn.inference import storage
 from ffn.utils import checksums
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
@@ -53,6 +54,25 @@ def test_tables_are_on_disk_before_they_are_mapped(tmp_path, monkeypatch):
     )
     assert mapped['objects.bin'] > 0
     assert mapped['sizes.bin'] > 0
+
+
+def test_joins_within_a_subvolume_through_another(tmp_path):
+    """The second has one object where the first has three; a fourth stays apart."""
+    tiling = Tiling(Box.of_shape((5, 16, 19)), Xyz(14, 16, 5), Xyz(6, 4, 3))
+    labels = np.zeros((5, 16, 19), np.uint64)
+    for number, y in enumerate((1, 4, 7, 12), 1):
+        labels[1:4, y : y + 2, 2:12] = number
+    first, second = map(tiling.subvolume, tiling.places())
+    joined = np.where(labels == 4, 2, labels > 0).astype(np.uint64)
+    for box, stored in ((first, labels), (second, joined)):
+        storage.save_result(
+            tmp_path / 'results', box.start.zyx, stored[box.slices_zyx], {}, b'', {}, {}
+        )
+    assembly = make_assembly(tmp_path, tiling, f'{tmp_path}/whole.h5:labels')
+    found = assemble(assembly, InProcess(), quiet=True)
+    assert found['objects'] == 2
+    assert found['joined_within_subvolumes'] == 2
+    assert '; 2 joins of ids of one subvolume' in describe(found, assembly)
 
 
 def test_of_tables_what_is_looked_up_is_read(tmp_path):

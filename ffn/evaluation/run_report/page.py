@@ -225,7 +225,7 @@ def _borders(report: RunReport, borders: Borders, viewer: Viewer) -> list[Markup
         'candidates': 'pairs of ids that share voxels',
         'edges': 'of these, taken for one object',
         'conflicts': 'ids that matched several of a neighbour',
-        'joined_within_subvolumes': 'ids joined with another of their subvolume',
+        'joined_within_subvolumes': 'joins of ids of one subvolume, through others',
     }
     for key, name in names.items():
         if report.matching and key in report.matching:

@@ -21,6 +21,7 @@ from ffn.inference import storage
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz
 from ffn.utils.npz import read_npz, stored_bytes
+from ffn.volumes.provenance import SEGMENT_AGAIN
 
 # Field → counter of a result, milliseconds or a number.
 COUNTERS = {
@@ -119,7 +120,7 @@ def read_row(
 
 
 def _add_counters(fact: np.void, path: Path) -> None:
-    stored = read_npz(path, ['counters'], [], ()).get('counters')
+    stored = read_npz(path, ['counters'], [], (), SEGMENT_AGAIN).get('counters')
     if stored is None:
         return
     try:

@@ -109,7 +109,7 @@ def load_mask(path: Path) -> PartMask:
 
 
 def _read_mask(path: Path) -> PartMask:
-    members = read_npz(path, ('box', 'bits'), ())
+    members = read_npz(path, ('box', 'bits'), (), advice=_ADVICE)
     with damage_told(path, _ADVICE):
         box, bits = members['box'], members['bits']
         if box.dtype != np.int64 or box.shape != (2, 3) or bits.dtype != np.uint8:

@@ -29,6 +29,7 @@ from ffn.utils.locks import one_writer
 from ffn.utils.npz import bytes_member, read_npz, stored_bytes
 
 # Arrays are in z, y, x order.
+_ADVICE = 'remove it to go on without this object'
 _MEMBERS = (
     'box',  # 2 × 3: first voxel within the subvolume, and size, of the box in which the object is
     'mask',  # packed bits: which voxels of the box are the object
@@ -134,15 +135,15 @@ class AcceptedObjects:
         return same
 
     def _restore(self, canvas: SteeredCanvas, segment: int, path: Path) -> None:
-        with damage_told(path, 'remove it to go on without this object'):
-            _, end = _bounds(read_npz(path, ['box'], [], ())['box'])
+        with damage_told(path, _ADVICE):
+            _, end = _bounds(read_npz(path, ['box'], [], (), _ADVICE)['box'])
         if any(last > n for last, n in zip(end, canvas.shape, strict=True)):
             raise UserError(
                 f'object {segment}, {path}, was accepted in a larger box than one of size {canvas.shape.xyz}; '
                 'give that box, or another folder'
             )
-        data = read_npz(path, _MEMBERS, [], canvas.shape)
-        with damage_told(path, 'remove it to go on without this object'):
+        data = read_npz(path, _MEMBERS, [], canvas.shape, _ADVICE)
+        with damage_told(path, _ADVICE):
             self._check_request(stored_bytes(data['request'], path), path)
             extent = _extent(data['box'], canvas)
             shape = canvas.segmentation[extent].shape

@@ -179,7 +179,9 @@ class _Probabilities:
 
     def _load(self, number: int) -> np.ndarray:
         shape = self._boxes[number].size.zyx
-        values = read_npz(self._paths[number], ['qprob'], [], shape).get('qprob')
+        values = read_npz(
+            self._paths[number], ['qprob'], [], shape, 'remove it to see the rest'
+        ).get('qprob')
         if not isinstance(values, np.ndarray) or values.shape != shape or values.dtype != np.uint8:
             raise UserError(f'{self._paths[number]} holds no probabilities of shape {shape}')
         return values
