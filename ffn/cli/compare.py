@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> Comparison:
             open_segmentation(args.b, args.split_cc, args.unlabelled, args.missing)
         )
         b, box = shared_box(a, b, offset, wanted, ('A', 'B'))
-        image = open_image(args, stack)
+        image = open_image(args, stack, box)
         size = find_voxel_size(args, a, b, image)  # tells what contradicts
         found = Comparison.of(compare_volumes(a, b, box, quiet=args.quiet), args.worst)
         if not found.objects_a and not found.objects_b:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from absl import logging
+
 from ffn import __version__
 from ffn.utils.atomic import check_writable, write_json
 from ffn.utils.errors import UserError
@@ -105,15 +107,26 @@ def find_voxel_size(args: argparse.Namespace, *volumes: Volume | None) -> KnownV
     return agreed_voxel_size(known)
 
 
-def open_image(args: argparse.Namespace, stack: contextlib.ExitStack) -> Volume | None:
-    """Opens --image, to be closed by `stack`.
+def open_image(args: argparse.Namespace, stack: contextlib.ExitStack, box: Box) -> Volume | None:
+    """Opens --image, to be closed by `stack`; warns if it does not cover all of a box, which is shown on it.
 
     Raises:
       UserError: it cannot be opened, or has several channels.
     """
     if not args.image:
         return None
-    return stack.enter_context(open_volume(args.image, args.missing)).single_channel()
+    image = stack.enter_context(open_volume(args.image, args.missing)).single_channel()
+    tell_uncovered(image, box)
+    return image
+
+
+def tell_uncovered(image: Volume, box: Box) -> None:
+    """Warns if --image does not cover all of a box, which is shown on it."""
+    if not image.box.contains(box):
+        logging.warning(
+            '--image %s covers %s, and %s is shown on it: is it the image of these labels?',
+            *(image.name, image.box, box),
+        )
 
 
 def write_scores(args: argparse.Namespace, compared: Sequence[str], scores: dict[str, Any]) -> None:

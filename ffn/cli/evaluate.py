@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> Evaluation:
             open_segmentation(args.segmentation, args.split_cc, missing=args.missing)
         )
         segmentation, box = shared_box(truth, segmentation, offset, wanted)
-        image = open_image(args, stack)
+        image = open_image(args, stack, box)
         known = find_voxel_size(args, truth, segmentation, image)
         voxel_size = known.xyz if known else (1.0, 1.0, 1.0)
         found = evaluate_volumes(
@@ -159,6 +159,11 @@ def _parse_boundary(text: str, voxel_size: KnownVoxelSize | None) -> int | Xyz:
     if len(widths) not in (1, 3) or min(widths) < 0:
         raise UserError(
             f'--boundary is {text}; expected 0 or more voxels, X,Y,Z voxels, or nanometres such as 20nm'
+        )
+    if number != text and voxel_size is not None and not any(widths) and float(number):
+        logging.warning(
+            '--boundary %s is less than a voxel, x,y,z %s nm, along each axis: no second set of scores',
+            *(text, ','.join(f'{n:g}' for n in voxel_size.xyz)),
         )
     return widths[0] if len(widths) == 1 else Xyz(*widths)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ffn import __version__
+from ffn.cli.comparison_flags import tell_uncovered
 from ffn.cli.flags import add_settings, make_parser, read_settings
 from ffn.distributed.pool import PoolConfig
 from ffn.evaluation.run_report.page import Viewer, write_page
@@ -111,6 +112,8 @@ def run_report(run: str, command: Report) -> RunReport:
             report = make_report(
                 files, xyz, command.min_voxels, not command.tables_only, pool, command.quiet
             )
+        if image is not None and report.box is not None:
+            tell_uncovered(image, report.box)
         viewer = Viewer(
             _view_command(files, command),
             command.viewer_url,

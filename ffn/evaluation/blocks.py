@@ -33,8 +33,8 @@ def boundary_band(labels: np.ndarray, width: int | Xyz) -> np.ndarray:
 
     Args:
       labels: integer [z, y, x]; background counts as a label.
-      width: maximum distance, in steps between face neighbours; of three numbers, no more steps along an
-        axis than its own, and borders across an axis with 0 do not count.
+      width: maximum distance, in steps between face neighbours. Of three numbers, the band grows from the borders
+        step by step, in step n along the axes with n or more; borders across an axis with 0 do not count.
 
     Returns:
       bool [z, y, x].

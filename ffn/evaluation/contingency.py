@@ -45,7 +45,7 @@ class Contingency:
       segmentation: uint64 [n], ids of segments, ascending within each object.
       voxels: int64 [n], number of shared voxels.
       inner: int64 [n], how many of these lie outside the boundary band.
-      place: int64 [n], where the overlap is longest along x; see `at`.
+      place: int64 [n], where the overlap is longest along x, outside the boundary band if some of it is; see `at`.
       split_site: int64 [n], where the object continues in another segment; 0 if nowhere.
       merge_site: int64 [n], where the segment continues into another object; 0 if nowhere.
     """
@@ -205,12 +205,12 @@ def count_block(
     start = np.flatnonzero(begins)
     length = np.diff(start, append=truth.size)
     ids = [clear_unlabelled(v[start]).astype(np.uint64) for v in volumes]
-    inner = length
-    if band is not None:
-        inner = length - np.add.reduceat(band.reshape(-1), start, dtype=np.int64)
     central = _central(start, shape)
+    inner, place = length, _place(length, central, start + length // 2)
+    if band is not None:
+        inner, place = _outside(band, begins, start)
     places = (
-        _place(length, central, start + length // 2),
+        place,
         _meetings(start, length, central, shape[-1], same=ids[0], other=ids[1]),
         _meetings(start, length, central, shape[-1], same=ids[1], other=ids[0]),
     )
@@ -220,6 +220,26 @@ def count_block(
         for name in ('place', 'split_site', 'merge_site')
     }
     return table.rows(np.arange(len(table.truth)), **moved)
+
+
+def _outside(
+    band: np.ndarray, begins: np.ndarray, start: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns for each run how many voxels lie outside the band, and where most of them lie; else where the run is longest.
+
+    Args:
+      band: bool [z, y, x].
+      begins: bool [z * y * x], where runs begin; is changed.
+      start: where they do.
+    """
+    flat = band.reshape(-1)
+    begins[1:] |= flat[1:] != flat[:-1]
+    at = np.flatnonzero(begins)  # of stretches of runs, inside or outside
+    length = np.diff(at, append=flat.size)
+    counted = np.where(flat[at], 0, length)
+    places = _place(counted + 1, _central(at, band.shape), at + length // 2)
+    first = np.searchsorted(at, start)
+    return np.add.reduceat(counted, first), np.maximum.reduceat(places, first)
 
 
 def _place(length: np.ndarray, central: np.ndarray, position: np.ndarray) -> np.ndarray:

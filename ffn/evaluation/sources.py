@@ -324,7 +324,8 @@ def _align(
     fits = offset is not None or inside or not unknown
     advice = 'say where it lies with --offset X,Y,Z, or choose a --bounding_box'
     if unknown:
-        advice = f'the {" and the ".join(unknown)} does not say where it begins; {advice}'
+        says = f'the {unknown[0]} does not say' if len(unknown) == 1 else 'neither says'
+        advice = f'{says} where it begins; {advice}'
     if MADE_FROM in segmentation.attrs:
         advice = 'choose a --bounding_box, the box that was segmented'
     if segmentation.box != truth.box and not fits:

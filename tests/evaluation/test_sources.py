@@ -259,6 +259,13 @@ def test_volumes_that_say_where_they_begin_are_compared_where_they_overlap(tmp_p
         small = translated(placed[0], Xyz(1, 2, 0))
         with pytest.raises(UserError, match='the ground truth does not say where it begins; say'):
             shared_box(bare, translated(placed[1], Xyz(26, 2, 0)))
+        with h5py.File(tmp_path / 'w.h5', 'w') as file:
+            file['other'] = np.ones((6, 20, 29), np.uint64)
+        with (
+            open_volume(f'{tmp_path}/w.h5:other') as other,
+            pytest.raises(UserError, match='neither says where it begins; say'),
+        ):
+            shared_box(bare, other)
         assert shared_box(bare, small)[1] == Box(Xyz(1, 2, 0), Xyz(7, 6, 5))
 
 
