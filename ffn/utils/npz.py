@@ -96,7 +96,7 @@ def read_npz(
     names: Iterable[str],
     classes: Iterable[type],
     shape: Sequence[int] | None = None,
-    advice: str = DAMAGE_ADVICE,
+    advice: str = '',
 ) -> dict[str, Any]:
     """Reads members of an npz file; object arrays only if their content is harmless.
 
@@ -106,7 +106,7 @@ def read_npz(
       classes: named-tuple classes that object arrays may hold, recognized by their name alone.
       shape: of the volume that the file is about, where it is known, () for a few numbers: a file that
         declares far more is refused. Without it, one is refused that declares more than the memory of this machine.
-      advice: what to do if it is damaged.
+      advice: what to do if it is damaged or declares too much; default: to remove a damaged one.
 
     Returns:
       {name: array in native byte order}; 0-d object arrays are unpacked to the object in them.
@@ -135,7 +135,9 @@ def read_npz(
     except DAMAGES as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f'{path} is not a whole npz file ({error}); {advice}') from error
+        raise UserError(
+            f'{path} is not a whole npz file ({error}); {advice or DAMAGE_ADVICE}'
+        ) from error
 
 
 def _check_sum(
@@ -147,8 +149,9 @@ def _check_sum(
         if justified < allowed:
             allowed, than = justified, f'belongs to a volume of shape {tuple(shape)}'
     if declared > allowed:
+        then = f'; {advice}' if advice else ''
         raise UserError(
-            f'{path} is refused: it declares {declared:,} bytes, more than {than}; {advice}'
+            f'{path} is refused: it declares {declared:,} bytes, more than {than}{then}'
         )
 
 
