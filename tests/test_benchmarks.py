@@ -138,5 +138,5 @@ def test_files_of_an_export_are_as_many_as_planned(tmp_path, side):
     volumes = {'labels': f'{tmp_path}/v.h5:v'}
     export(tmp_path / 'view', volumes, (8.0, 8.0, 8.0), InProcess(), quiet=True, sharding=sharding)
     files = [path for path in (tmp_path / 'view/labels').rglob('*') if path.is_file()]
-    others = {'info', 'export.json', '.lock'}
+    others = {'info', 'export.json', 'ffn.json', '.lock'}
     assert sum(path.name not in others for path in files) == exported_files(shape, side)

@@ -8,13 +8,14 @@ from pathlib import Path
 from ffn.cli.flags import make_parser
 from ffn.export.server import LOOPBACK, STATE, VIEWER, make_server, name_of
 from ffn.utils.errors import UserError
+from ffn.volumes.provenance import read_input_stamp
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Serves a folder until it is interrupted.
 
     Raises:
-      UserError: the folder is no export; see also `ffn.export.server.make_server`.
+      UserError: the folder is no export, or one that was stopped; see also `ffn.export.server.make_server`.
     """
     parser = make_parser(
         'serve',
@@ -41,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(
             f'{args.folder} holds no {STATE}, which the address names; expected the --output of ffn export'
         )
+    for volume in args.folder.glob('*/info'):
+        read_input_stamp(f'precomputed://{volume.parent}')
     with make_server(args.folder, args.port, args.viewer, args.address) as server:
         place = f'http://{name_of(args.address)}:{server.server_port}'
         print(f'open {args.viewer.rstrip("/")}/#!{place}/{STATE}')

@@ -101,6 +101,8 @@ class Pyramid:
             raise UserError(f'{self.folder} holds a volume of another kind; give another --output')
         advice = f'give another --output, or remove {self.folder}'
         provenance.claim(self.folder, self._settings_like_recorded(), RECORD, advice)
+        # Without `made_from`: what is made of an export knows it by its file, as before there were such stamps.
+        provenance.write_stamp(self._place(), '', complete=False)
         for level, scale in enumerate(self.scales):
             self.open(level)
             run_blocks(
@@ -113,6 +115,7 @@ class Pyramid:
                 quiet,
                 '.npy',
             )
+        provenance.write_stamp(self._place(), '', complete=True)
 
     def read(self, level: int, block: Box) -> tuple[np.ndarray, int]:
         """Reads a block of the volume, or downsamples the scale before.
@@ -239,13 +242,16 @@ class Pyramid:
             del settings['downsampling']
         return settings
 
+    def _place(self) -> dict[str, Any]:
+        kvstore = {'driver': 'file', 'path': str(self.folder.absolute())}
+        return {'driver': 'neuroglancer_precomputed', 'kvstore': kvstore}
+
     def open(self, level: int) -> Any:
         """Opens a scale as [z, y, x]; creates it if it is missing."""
         import tensorstore as ts
 
         spec = {
-            'driver': 'neuroglancer_precomputed',
-            'kvstore': {'driver': 'file', 'path': str(self.folder.absolute())},
+            **self._place(),
             'multiscale_metadata': {
                 'type': 'segmentation' if self.labels else 'image',
                 'data_type': self.dtype,

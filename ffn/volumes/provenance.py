@@ -249,12 +249,12 @@ def name_and_place(source: str | VolumeSource) -> tuple[str, str | dict[str, Any
     return source.spec, source.spec
 
 
-def write_stamp(spec: str, stamp: str, complete: bool, anew: bool = False) -> None:
+def write_stamp(spec: str | dict[str, Any], stamp: str, complete: bool, anew: bool = False) -> None:
     """Writes the stamp of a volume that is a folder; one that is there already is not rewritten.
 
     Args:
-      spec: URL; the volume need not exist yet.
-      stamp: what the volume is made from.
+      spec: URL, or a TensorStore spec; the volume need not exist yet.
+      stamp: what the volume is made from; '' says only whether it is complete.
       complete: whether all of the volume has been written.
       anew: it is written once more, and so not complete, even if it was.
 
@@ -267,7 +267,8 @@ def write_stamp(spec: str, stamp: str, complete: bool, anew: bool = False) -> No
     if there == content or (was_finished and not complete and not anew):
         return
     try:
-        store = open_folder(find_store(spec)['kvstore'])
+        place = find_store(spec) if isinstance(spec, str) else spec
+        store = open_folder(place['kvstore'])
         store.write(MADE_FROM_FILE, json.dumps(sealed(content)).encode()).result()
     except (ValueError, OSError, NotImplementedError) as error:
         raise UserError(f'{spec} cannot be made: {str(error).splitlines()[0]}') from error

@@ -7,10 +7,12 @@ import h5py
 import numpy as np
 import pytest
 
-from ffn.cli import export
+from ffn.cli import export, serve
+from ffn.export import pyramid
+from ffn.proofreading.viewing.things import open_thing
 from ffn.utils.errors import UserError
 from ffn.volumes.hdf5 import replaced_dataset
-from ffn.volumes.provenance import claim, read_claim
+from ffn.volumes.provenance import claim, open_complete, read_claim
 from ffn.volumes.volume import open_volume
 
 
@@ -89,3 +91,26 @@ def test_what_is_added_is_shown_with_what_was_there(tmp_path):
     assert after[1] == before[0]
     call(tmp_path, 'labels')
     assert layers(tmp_path) == after
+
+
+@pytest.mark.parametrize('kind', ['image', 'labels'])
+def test_an_export_that_was_stopped_is_no_volume_yet(tmp_path, monkeypatch, kind):
+    write_part(tmp_path, 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(pyramid, 'write_block', lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            call(tmp_path, kind)
+    (tmp_path / 'view/state.json').write_text('{}')  # of an earlier export there
+    view, volume = str(tmp_path / 'view'), f'{tmp_path}/view/{kind}'
+    for use in (
+        lambda: open_complete(f'precomputed://{volume}'),
+        lambda: open_thing(view),
+        lambda: serve.main([view, '--port', '0']),
+    ):
+        with pytest.raises(UserError, match=f'{kind} is not complete; run the command that writes'):
+            use()
+    call(tmp_path, kind)
+    assert open_complete(volume).dtype == (np.uint8 if kind == 'image' else np.uint64)
+    assert [layer.name for layer in open_thing(view)] == [kind]
+    (tmp_path / 'view' / kind / 'ffn.json').unlink()  # as an earlier version left it
+    assert [layer.name for layer in open_thing(view)] == [kind]

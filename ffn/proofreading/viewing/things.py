@@ -20,6 +20,7 @@ from ffn.proofreading.viewing.skeleton_files import find_skeletons
 from ffn.utils.errors import UserError
 from ffn.utils.texts import parse_object
 from ffn.volumes import tensorstores
+from ffn.volumes.provenance import open_complete
 from ffn.volumes.specs import split_spec
 from ffn.volumes.volume import Volume, VolumeSource, open_volume
 
@@ -194,7 +195,7 @@ def _open_as(spec: str, kind: Kind | None) -> Volume:
         if volume := results.open_probabilities(spec, found):
             return volume
         raise UserError(f'{spec} holds no probabilities, seg-X_Y_Z.prob')
-    return open_segmentation(spec) if kind == 'labels' else open_volume(spec).single_channel()
+    return open_segmentation(spec) if kind == 'labels' else open_complete(spec).single_channel()
 
 
 def _open_scales(spec: str, kind: Kind) -> list[Volume]:
