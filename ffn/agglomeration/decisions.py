@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,8 @@ from ffn.volumes import provenance
 
 # Why a pair could not be resegmented, in this run.
 Notes = Mapping[Candidate, str]
+# Why a pair that was resegmented has scores of one object alone, see `terminate_early`.
+NOT_RECOVERED = 'the first object was not recovered, so the second was not grown'
 # What fits have that do not say it.
 _OF_EARLIER_FITS = {'features': 1}
 
@@ -36,7 +39,10 @@ def decide_by_thresholds(
     for table in evidence.read():
         for row, accepted in zip(table, thresholds.accept_all(table['scores']), strict=True):
             candidate, scores = candidate_of(row), _known(row)
-            note = notes.get(candidate, '') if scores is None else ''
+            if scores is None:
+                note = notes.get(candidate, '')
+            else:
+                note = NOT_RECOVERED if math.isnan(scores[0]) else ''
             yield MergeDecision(candidate, scores, bool(accepted), note)
 
 
@@ -133,7 +139,7 @@ def warn_of_differences(model: MergeModel, evidence: Mapping[str, Any]) -> None:
 
 def _known(row: np.void) -> list[float] | None:
     scores = row['scores']
-    return None if np.isnan(scores[0]) else scores.tolist()
+    return None if np.isnan(scores).all() else scores.tolist()
 
 
 def _number(value: float) -> float | None:

@@ -6,6 +6,7 @@ both of them, if the two results agree, and if few voxels were deleted while gro
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,7 @@ class Thresholds:
         """Which pairs are joined.
 
         Args:
-          scores: float64 [n, len(SCORES)], NaN where there are none. Fractions have the precision of 32 bits, in which
+          scores: float64 [n, len(SCORES)], NaN where there are none; such pairs are not joined. Fractions have the precision of 32 bits, in which
             they are compared: one that equals a threshold is not above it.
 
         Returns:
@@ -85,11 +86,16 @@ SCORES = (
 
 
 def scores_of(result: resegmentation_pb2.EvalResult) -> tuple[float, ...]:
-    """The scores of a pair, in the order of SCORES."""
-    sides = result.from_a, result.from_b
-    parts = (n for s in sides for n in (s.segment_a_consistency, s.segment_b_consistency))
-    counts = (*(s.deleted_voxels for s in sides), *(s.num_voxels for s in sides))
-    return (result.iou, *parts, *counts)
+    """The scores of a pair, in the order of SCORES; NaN for those of an object that was not grown."""
+    iou = result.iou if result.HasField('iou') else math.nan
+    sides = [
+        (s.segment_a_consistency, s.segment_b_consistency, s.deleted_voxels, s.num_voxels)
+        if result.HasField(name)
+        else (math.nan,) * 4
+        for name, s in (('from_a', result.from_a), ('from_b', result.from_b))
+    ]
+    (*parts_a, deleted_a, voxels_a), (*parts_b, deleted_b, voxels_b) = sides
+    return (iou, *parts_a, *parts_b, deleted_a, deleted_b, voxels_a, voxels_b)
 
 
 def load_result(path: str | Path) -> tuple[dict[str, Any], inference_pb2.ResegmentationRequest]:

@@ -12,7 +12,7 @@ import numpy as np
 from ffn.agglomeration.candidates import Candidate
 from ffn.agglomeration.config import ResegmentationConfig
 from ffn.agglomeration.evidence import SCORES, scores_of
-from ffn.agglomeration.features import FEATURES, VERSION, measure_pair
+from ffn.agglomeration.features import FEATURES, measure_pair
 from ffn.agglomeration.pairs import task_for
 from ffn.agglomeration.resegmentation import result_path
 from ffn.distributed.pool import Pool, run_stage
@@ -23,8 +23,10 @@ from ffn.utils.geometry import Xyz
 _PAIRS = 64
 _PER_FOLDER = 1000
 _ADVICE = 'remove it, and run again'
+# Of the tables: those of another version are made again.
+_VERSION = 3
 
-# Scores and features of pairs that could not be resegmented are NaN.
+# Scores and features of pairs that could not be resegmented are NaN, as are scores of an object that was not grown.
 ROW = np.dtype(
     [
         ('id_a', '<u8'),
@@ -95,7 +97,7 @@ class EvidenceTable:
             if not (batch := tuple(itertools.islice(pairs, _PAIRS))):
                 return
             folder, name = divmod(number, _PER_FOLDER)
-            yield batch, self.folder / f'v{VERSION}' / str(folder) / f'{name}.npy'
+            yield batch, self.folder / f'v{_VERSION}' / str(folder) / f'{name}.npy'
 
 
 def measure_table(config: ResegmentationConfig, pairs: Sequence[Candidate], path: Path) -> None:

@@ -43,7 +43,7 @@ from ffn.inference.serialization import voxel_size_zyx
 from ffn.inference.storage import dequantize_probability
 from ffn.volumes.volume import Volume
 
-# Of the features: tables of another version are made again, and fits of another one are told.
+# Of the features: fits of another version are told; `evidence_table` has a version of its own, to be raised as well.
 VERSION = 2
 _BOTH = (
     'own', 'other', 'deleted', 'sure_there', 'sure_between', 'found', 'size', 'depth',

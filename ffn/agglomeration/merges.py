@@ -24,8 +24,8 @@ class MergeDecision(NamedTuple):
 
     Attributes:
       candidate: the pair.
-      scores: evidence from resegmentation, in the order of `ffn.agglomeration.evidence.SCORES`; None if that was not
-        possible.
+      scores: evidence from resegmentation, in the order of `ffn.agglomeration.evidence.SCORES`, NaN for what was not
+        measured; None if that was not possible.
       accepted: whether the two are joined.
       note: why not, or ''.
       probability: that the two are one object; None without a fit.
@@ -63,7 +63,8 @@ def write_decisions(path: Path, decisions: Iterable[MergeDecision], fitted: bool
 
 def _format_scores(scores: Sequence[float]) -> list[str]:
     fractions, counts = scores[:_FRACTIONS], scores[_FRACTIONS:]
-    return [*(f'{n:.4f}' for n in fractions), *(f'{n:.0f}' for n in counts)]
+    shown = (*(f'{n:.4f}' for n in fractions), *(f'{n:.0f}' for n in counts))
+    return ['' if text == 'nan' else text for text in shown]
 
 
 def join_ids(pairs: Sequence[tuple[int, int]]) -> dict[int, int]:

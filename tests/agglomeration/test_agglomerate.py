@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from ffn.agglomeration import joined_volume, merges
+from ffn.agglomeration.evidence import SCORES
+from ffn.agglomeration.features import FEATURES
 from ffn.distributed.local_pools import InProcess
+from ffn.proofreading.editing.merge_table import read_merge_table
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.outputs import OutputSpec
@@ -66,6 +69,31 @@ def test_a_pair_that_cannot_be_done_keeps_none_from_it(folder):
     assert notes[CUT] == ''
     assert any('is not in the segmentation' in note for note in notes.values())
     assert found.impossible == sum(note != '' for note in notes.values()) > 0
+
+
+def test_what_was_not_grown_has_no_scores(folder):
+    with h5py.File(folder / 'volume.h5', 'r+') as file:
+        file['raw'][:, :, :20] = 1  # the first piece is not recovered
+    with open(folder / 'again.pbtxt', 'a') as file:
+        file.write('terminate_early: true')
+    run(folder)
+    for _ in range(2):  # as well where the pairs are there already
+        table = {(int(r['id_a']), int(r['id_b'])): r for r in rows(folder / 'again/merges.csv')}
+        empty = {name for name, value in table[CUT].items() if value == ''}
+        assert empty == {'iou', *(name for name in SCORES if name.endswith('from_b'))}
+        assert float(table[CUT]['voxels_from_a']) == 0
+        assert table[CUT]['accepted'] == '0'
+        assert (
+            table[CUT]['note'] == 'the first object was not recovered, so the second was not grown'
+        )
+        known = read_merge_table(folder / 'again/merges.csv').by_pair()
+        assert known[CUT].probability is None
+        assert run(folder).impossible == 0
+    # The features, by which fits decide, are those that they were fitted to.
+    (path,) = (folder / 'again/evidence').rglob('*.npy')
+    table = np.load(path)
+    pair = (table['id_a'] == CUT[0]) & (table['id_b'] == CUT[1])
+    assert table['features'][pair, FEATURES.index('iou')].tolist() == [0]
 
 
 def test_an_image_that_cannot_be_read_is_no_answer(folder):

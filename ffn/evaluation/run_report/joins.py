@@ -44,7 +44,7 @@ class Joins:
       score: the column that decides the order of examples: 'probability' or 'iou'.
       accepted: number of pairs that were joined.
       rejected: number that were not.
-      not_scored: of these, pairs that could not be resegmented.
+      not_scored: of these, pairs of which not both segments could be grown again.
       histogram_accepted: number of joined pairs by score, in equal steps from 0 to 1.
       histogram_rejected: the same of the others.
       weakest_accepted: joined pairs with the lowest scores.

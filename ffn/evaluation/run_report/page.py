@@ -277,8 +277,8 @@ def _joins(joins: Joins, viewer: Viewer) -> list[Markup]:
     return [
         _heading('Merges by agglomeration'),
         _paragraph(
-            f'{joins.accepted:,} pairs were joined, {joins.rejected:,} were not; {joins.not_scored:,} of them could '
-            'not be resegmented.'
+            f'{joins.accepted:,} pairs were joined, {joins.rejected:,} were not; {joins.not_scored:,} of them have '
+            'no score, as one or both of their segments could not be grown again.'
         ),
         figure(
             [pictures.draw_bars(edges, series, name, 'pairs')],
