@@ -162,10 +162,6 @@ def agglomerate(
     evidence.forget_unfinished()
     notes = resegment(resegmentation, pairs, pool, quiet)
     evidence.measure(pool, quiet)
-    fitted = None
-    if config.fit.is_asked:
-        fitted = _fit(resegmentation, config, evidence, examples, pool, quiet)
-        write_model(directory / FIT, fitted)
     if model is None:
         decisions = decide_by_thresholds(evidence, config.thresholds, notes)
     else:
@@ -177,6 +173,16 @@ def agglomerate(
     merges.write_decisions(directory / 'merges.csv', found, fitted=model is not None)
     equivalences = merges.join_ids(summary.joined)
     merges.write_equivalences(directory / 'equivalences.csv', equivalences)
+    fitted = None
+    if config.fit.is_asked:  # last, as it may fail
+        try:
+            fitted = _fit(resegmentation, config, evidence, examples, pool, quiet)
+        except UserError as error:
+            raise UserError(
+                f'{error}; all results are kept, and merges.csv in {directory} has the decisions: the same command '
+                'without the flags of fitting goes on from there'
+            ) from error
+        write_model(directory / FIT, fitted)
     return Agglomeration(
         summary.pairs, len(summary.joined), summary.impossible, equivalences, fitted
     )

@@ -83,8 +83,11 @@ def test_somata_and_sizes_forbid(folder):
 
 def test_fitting_says_what_it_lacks(folder, monkeypatch, caplog):
     truth = f'{folder}/labels.h5:split'
-    with pytest.raises(UserError, match=r'too few pairs to fit to: 0 within an object'):
+    with pytest.raises(UserError, match=r'too few pairs to fit to: 0 within an object.* are kept'):
         run(folder, '--fit', truth)
+    # The decisions by thresholds are there all the same.
+    assert {row['accepted'] for row in rows(folder / 'again/merges.csv')} == {'0', '1'}
+    assert (folder / 'again/equivalences.csv').exists()
     with h5py.File(folder / 'labels.h5', 'a') as file:
         file['small'] = file['split'][:10]
     with pytest.raises(UserError, match=r'labels\.h5:small covers .*, and not all of'):
