@@ -40,7 +40,7 @@ def check_merges(path: str, table: MergeTable, source: VolumeSource, made_from: 
       made_from: its stamp, '' if it has none.
 
     Raises:
-      UserError: see `ffn.volumes.provenance.check_made_from`; or the volume cannot be read.
+      UserError: see `ffn.volumes.provenance.check_made_from`; of many places, none fits; or the volume cannot be read.
     """
     theirs = _made_from(Path(path).parent / MANIFEST)
     if theirs and theirs == made_from:
@@ -57,6 +57,11 @@ def check_merges(path: str, table: MergeTable, source: VolumeSource, made_from: 
             '%s was made from another volume than %s; around %d of the %d places that were '
             'looked at, are the segments that it names, so it is taken to have the same ids',
             *(path, source.name, len(sample) - len(lacking), len(sample)),
+        )
+    elif len(lacking) == len(sample) >= _SAMPLE:
+        raise UserError(
+            f'{path} is about another segmentation than {source.name}: around none of {len(sample)} places that were '
+            f'looked at, such as {lacking[0].point}, are the segments that it names; run ffn agglomerate again'
         )
     elif not fits:
         logging.warning(

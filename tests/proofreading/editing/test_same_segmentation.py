@@ -58,6 +58,17 @@ def test_merges_of_another_segmentation_are_refused(proofread, tmp_path, caplog)
     assert 'around 3 of the 3 places that were looked at' in caplog.text
 
 
+@pytest.mark.parametrize('made_from', ['', 'abc'])
+def test_merges_none_of_which_fits_are_refused(proofread, caplog, made_from):
+    others = [(7, 4), (BIG, 5)]
+    with pytest.raises(UserError, match=r'another segmentation than .*: around none of 21 places'):
+        _ = proofread(made_from, others, [*PAIRS * 7]).base
+    assert not caplog.text
+    assert proofread(made_from, others, [*PAIRS * 6]).base.joined  # too few to be sure
+    assert proofread(made_from, others[:1], [*PAIRS * 7, f'9,{BIG},1.5,25,7,4,1']).base.joined
+    assert 'of 22 places' in caplog.text
+
+
 def test_a_few_places_may_not_fit(proofread, tmp_path):
     """Of 20, two, and of three, one: the nearest segments may be others than those of a pair."""
     claim(tmp_path, {'init_segmentation_made_from': 'abc'})
