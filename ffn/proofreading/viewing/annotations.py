@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import itertools
+import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from ffn.utils.geometry import Box, Xyz
 MOST = 1_000_000
 # Columns that hold ids of segments.
 _IDS = ('id', 'id_a', 'id_b', 'segment', 'segment_id')
-_KINDS = 255
+_KINDS, _MOST_FLOAT32 = 255, 3e38
 _FARTHEST = 2.0**53
 
 
@@ -29,7 +31,7 @@ class Property:
 
     Attributes:
       name: lower-case letters, digits and _.
-      values: float32 [n]; or uint8 [n], numbers of names.
+      values: float32 [n], NaN where there is none; or uint8 [n], numbers of names.
       names: what the numbers 0, 1, … stand for; empty for float32.
     """
 
@@ -69,7 +71,7 @@ def read_table(path: str | Path) -> Annotations:
     """Reads places from a CSV table: merges.csv, candidates.csv, or one of your own.
 
     Columns `x`, `y` and `z` are voxels. `id`, `id_a`, `id_b` and `segment` are ids of segments; every other column
-    becomes a property. A table of three columns needs no header.
+    becomes a property, or is left out with a warning. A table of three columns needs no header.
 
     Raises:
       UserError: no such file, or another kind of table.
@@ -112,23 +114,41 @@ def _make(columns: Mapping[str, Sequence[str]], path: str | Path) -> Annotations
         raise UserError(
             f'{path}: {error}; expected x,y,z in voxels and ids from 0 to 2^64 - 1'
         ) from error
-    # A voxel that is given by whole numbers is marked in its middle.
+    # Voxels that are given by whole numbers are marked in their middle; a fraction anywhere says that all are exact.
     points = points + 0.5 * (points == np.floor(points)).all()
     segments = [[i for i in row if i] for row in zip(*ids, strict=True)] if ids else []
     others = (name for name in columns if name not in ('x', 'y', 'z', *_IDS))
-    made = (_make_property(name, columns[name]) for name in others)
-    properties = tuple(p for p in made if p is not None)
-    return Annotations(points.reshape(-1, 3), {'segments': segments} if ids else {}, properties)
+    properties: dict[str, Property] = {}
+    for column in others:
+        name = _property_name(column, properties)
+        made = _make_property(name, columns[column])
+        if made is None:
+            logging.warning(
+                '%s: the column %s is not shown: it has more than %d different texts',
+                *(path, column, _KINDS),
+            )
+        else:
+            properties[name] = made
+    relations = {'segments': segments} if ids else {}
+    return Annotations(points.reshape(-1, 3), relations, tuple(properties.values()))
+
+
+def _property_name(column: str, taken: Container[str]) -> str:
+    """A name that viewers take, and that no other column has."""
+    name = re.sub('[^a-z0-9_]', '_', column.lower())
+    name = name if name[:1].isalpha() else f'p_{name}'
+    others = (f'{name}_{n}' for n in itertools.count(2))
+    return next(one for one in itertools.chain([name], others) if one not in taken)
 
 
 def _make_property(name: str, texts: Sequence[str]) -> Property | None:
     """A column as numbers or as one of a few names; None where it is neither."""
-    name = re.sub('[^a-z0-9_]', '_', name.lower())
-    name = name if name[:1].isalpha() else f'p_{name}'
     if name == 'accepted' and {*texts} <= {'0', '1'}:
         return Property(name, np.array(texts, np.uint8), ('no', 'yes'))
-    if all(not text or _is_number(text) for text in texts):
-        return Property(name, np.array([float(text or 'nan') for text in texts], np.float32))
+    with contextlib.suppress(ValueError):
+        numbers = np.array([float(text.strip() or 'nan') for text in texts])
+        numbers[~(np.abs(numbers) < _MOST_FLOAT32)] = np.nan
+        return Property(name, numbers.astype(np.float32))
     kinds = sorted({*texts})
     if len(kinds) > _KINDS:
         return None
@@ -139,13 +159,15 @@ def _make_property(name: str, texts: Sequence[str]) -> Property | None:
 
 def _is_number(text: str) -> bool:
     try:
-        return abs(float(text)) < 3e38  # what float32 holds
+        return math.isfinite(float(text))
     except ValueError:
         return False
 
 
 def _parse_id(text: str) -> int:
-    value = int(text) if text.strip() else 0
-    if not 0 <= value < 2**64:
+    """An id, of which other programs may have made a float; 0 for none."""
+    found = re.fullmatch(r'\+?([0-9]+)(\.0*)?', text.strip() or '0')
+    value = int(found[1][:30]) if found else -1
+    if not 0 <= value < (2**53 if found and found[2] else 2**64):
         raise ValueError(f'{text} is no id')
     return value

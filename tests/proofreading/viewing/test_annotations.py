@@ -61,6 +61,8 @@ def test_candidates(tmp_path):
         ('x,y,z\n1,2,3\n\n4,5,6\n', [[1.5, 2.5, 3.5], [4.5, 5.5, 6.5]], None),
         ('1,2,3\n4,5,6\n', [[1.5, 2.5, 3.5], [4.5, 5.5, 6.5]], None),
         ('\ufeffz,y,x\n3,2.25,1\n', [[1, 2.25, 3]], None),
+        ('x,y,z\n1,2,3\n4,5.5,6\n', [[1, 2, 3], [4, 5.5, 6]], None),
+        ('id,x,y,z\n7.0,1,2,3\n8.,4,5,6\n', [[1.5, 2.5, 3.5], [4.5, 5.5, 6.5]], [[7], [8]]),
         ('segment,x,y,z\n7,1,2,3\n,4,5,6\n', [[1.5, 2.5, 3.5], [4.5, 5.5, 6.5]], [[7], []]),
         ('x,y,z\n', np.zeros((0, 3)), None),
     ],
@@ -70,6 +72,19 @@ def test_tables(tmp_path, text, points, ids):
     found = read_table(tmp_path / 'points.csv')
     np.testing.assert_array_equal(found.points, points)
     assert found.relations.get('segments') == ids
+
+
+def test_columns(tmp_path, caplog):
+    header = 'x,y,z,Iou,iou,IOU,iou_2,text\n'
+    lines = [f'{n},2,3,nan,4,1e300,a,{n}th\n' for n in range(256)]
+    lines[1] = '1,2,3,5.5,-inf,,b,1st\n'
+    (tmp_path / 'notes.csv').write_text(header + ''.join(lines))
+    found = {p.name: p for p in read_table(tmp_path / 'notes.csv').properties}
+    assert list(found) == ['iou', 'iou_2', 'iou_3', 'iou_2_2']
+    for name, numbers in (('iou', [np.nan, 5.5]), ('iou_2', [4, np.nan]), ('iou_3', [np.nan] * 2)):
+        np.testing.assert_array_equal(found[name].values[:2], np.float32(numbers))
+    assert found['iou_2_2'].names == ('a', 'b')
+    assert 'notes.csv: the column text is not shown: it has more than 255 different' in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -84,7 +99,9 @@ def test_tables(tmp_path, text, points, ids):
         ('x,y,z\n1,2,three\n', 'could not convert'),
         ('id,x,y,z\n-1,2,3,4\n', '-1 is no id'),
         ('id,x,y,z\n18446744073709551616,2,3,4\n', 'is no id'),
-        ('id,x,y,z\n1.5,2,3,4\n', 'invalid literal'),
+        ('id,x,y,z\n1.5,2,3,4\n', '1.5 is no id'),
+        ('id,x,y,z\n9007199254740993.0,2,3,4\n', 'is no id'),  # which may have been rounded
+        ('id,x,y,z\nten,2,3,4\n', 'ten is no id'),
         ('x,y,z\n' + '1' * 200000 + ',2,3\n', 'no table'),
     ],
 )
