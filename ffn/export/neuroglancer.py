@@ -50,8 +50,8 @@ def _choose_type(volume: Volume, labels: bool) -> str:
         return 'uint64'
     if volume.dtype.name not in _TYPES:
         raise UserError(
-            f'{volume.name} is {volume.dtype.name}; an image for Neuroglancer has integers of up '
-            'to 32 bits, or float32'
+            f'{volume.name} is {volume.dtype.name}; an image for Neuroglancer is {", ".join(_TYPES[:-1])} or '
+            f'{_TYPES[-1]}; ffn import-stack makes float32 of other floating point'
         )
     name: str = volume.dtype.name
     return name

@@ -114,3 +114,11 @@ def test_an_export_that_was_stopped_is_no_volume_yet(tmp_path, monkeypatch, kind
     assert [layer.name for layer in open_thing(view)] == [kind]
     (tmp_path / 'view' / kind / 'ffn.json').unlink()  # as an earlier version left it
     assert [layer.name for layer in open_thing(view)] == [kind]
+
+
+def test_an_image_of_a_type_that_viewers_do_not_show(tmp_path):
+    with h5py.File(tmp_path / 'v.h5', 'w') as file:
+        file['part'] = np.zeros((3, 5, 7))
+    with pytest.raises(UserError, match=r'is float64; .* int32 or float32; ffn import-stack makes'):
+        call(tmp_path, 'image')
+    assert not (tmp_path / 'view').exists()
