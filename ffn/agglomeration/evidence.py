@@ -61,8 +61,8 @@ class Thresholds:
         """Which pairs are joined.
 
         Args:
-          scores: float64 [n, len(SCORES)], NaN where there are none; such pairs are not joined. Fractions have the precision of 32 bits, in which
-            they are compared: one that equals a threshold is not above it.
+          scores: float64 [n, len(SCORES)], NaN where there are none; such pairs are not joined. Fractions have the
+            precision of 32 bits, in which they are compared: one that equals a threshold is not above it.
 
         Returns:
           bool [n].
