@@ -197,6 +197,7 @@ class Canvas:
         """
         z, y, x = pos_zyx
         logits = self._step.run((z, y, x))
+        self.view.check_number((z, y, x), logits.item(logits.size // 2))  # in the middle
         if self.history is not None:
             self.history.append(((z, y, x), self._step.count_deleted()))
         if self.options.max_object_voxels and self.growing is not None:
@@ -330,7 +331,6 @@ class Canvas:
     def _finish(self, grown: GrowingObject) -> None:
         """Makes the object in `seed` a segment, or rejects it."""
         if not self.view.reaches_threshold(grown.start):
-            self.view.check_is_number(grown.start)
             self._reject(grown.start, 'weak')
             self.counters.add_time('invalid-weak-time-ms', grown.seconds)
         elif not self._make_segment(grown, self.options.min_segment_size):
@@ -377,9 +377,8 @@ class Canvas:
         Raises:
           ValueError: they have another shape than the canvas.
         """
-        for known in (self.origins, self.overlaps, self.limited):
+        for known in (self.origins, self.overlaps, self.limited, self.joined_seeds):
             known.clear()
-        self.joined_seeds.clear()
         self.segmentation[:], given = number(labels, self.shape)
         np.multiply(self.segmentation > 0, np.uint8(255), out=self.seg_prob)
         self.prefilled, self.prefilled_crc = len(given) - 1, checksum(self.segmentation, given)

@@ -168,8 +168,10 @@ class DeviceCanvas(Canvas):
         self._changed = True
         z, y, x = pos
         self._logits = dict(zip(watched, step.watched, strict=True))
-        for logit, (dz, dy, dx) in itertools.chain(*step.maxima):
+        maxima = list(itertools.chain(*step.maxima))
+        for logit, (dz, dy, dx) in maxima:
             self._logits[z + dz, y + dy, x + dx] = logit
+        self.view.check_number(pos, sum(logit for logit, _ in maxima))
         return step
 
     def _positions(self, first: Sequence[Position], most: int) -> list[Position]:

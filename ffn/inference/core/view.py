@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from absl import logging
 
 from ffn.inference.core.counters import Counters
-from ffn.utils.errors import UserError
 from ffn.utils.geometry import Position, Xyz, Zyx
 
 
@@ -117,18 +118,23 @@ class CanvasView:
         """Whether a voxel lies on the canvas and is likely enough to move to."""
         return self.contains(pos) and bool(self._logit_at(pos) >= self.move_threshold)
 
-    def check_is_number(self, pos: Position) -> None:
-        """Checks what the network gave for a voxel where its field of view has been.
+    def check_number(self, pos: Position, logit: float) -> None:
+        """Counts a step that gave NaN, which counts as never visited, and tells the first one.
 
-        Raises:
-          UserError: NaN, which would count as never visited.
+        Args:
+          pos: of the step.
+          logit: that it gave.
         """
-        if np.isnan(self._logit_at(pos)):
+        if not math.isnan(logit):
+            return
+        if not self._counters['nan-steps']:
             where = Xyz(*(a + b for a, b in zip(Zyx(*pos).xyz, self.corner_zyx.xyz, strict=True)))
-            raise UserError(
-                f'the network gives no number (NaN) at {where}; where it runs in float16, which ends at 65504, '
-                'precision "float32" or "bfloat16" may help'
+            logging.warning(
+                'the network gives no numbers (NaN) around %s; objects end there or have holes, and such steps are '
+                'counted as nan-steps. Where it runs in float16, which ends at 65504, precision "float32" or "bfloat16" may help',
+                where,
             )
+        self._counters.add('nan-steps')
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 import dataclasses
 import gc
+import re
 import weakref
 
 import numpy as np
@@ -10,7 +11,6 @@ from ffn.inference.core.restrictor import Restrictor
 from ffn.inference.core.step import DELETED_FROM
 from ffn.inference.seeds.policy import SeedPolicy
 from ffn.inference.storage import OriginInfo
-from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz, Zyx
 from ffn.utils.logits import logit
 from tests.inference.oracle import OracleNetwork, model_info, oracle_canvas, two_blocks
@@ -126,16 +126,21 @@ def test_a_seed_that_got_too_weak_stops_its_object():
     assert canvas.counters['seed_got_too_weak'] == 1
 
 
-def test_a_network_that_overflows_is_told():
-    """Instead of one weak object after the other."""
+def test_a_network_that_overflows_is_told(caplog):
+    """Once, wherever the objects begin; grown by hand as well."""
 
     class Overflowing(OracleNetwork):
         def predict(self, image, seed):
-            return super().predict(image, seed) * np.float32(np.nan)
+            logits = super().predict(image, seed)
+            return logits if self.steps <= 2 else logits * np.float32(np.nan)
 
     canvas = oracle_canvas(two_blocks(), Overflowing(), corner_zyx=Zyx(100, 200, 300))
-    with pytest.raises(UserError, match=r'NaN.*306,210,108'):
-        segment(canvas, [(8, 10, 6)])
+    canvas.segment_at((8, 10, 6))
+    assert canvas.counters['nan-steps'] == canvas.counters['predict-calls'] - 2 > 0
+    segment(canvas, [(8, 10, 20)])
+    (told,) = [one.getMessage() for one in caplog.records if 'NaN' in one.getMessage()]
+    assert re.search(r'around x,y,z 30\d,2\d\d,10\d; .*nan-steps', told)
+    assert 'nan-steps' not in segment(oracle_canvas(two_blocks()), [(8, 10, 6)]).counters.as_dict()
 
 
 def test_small_objects_are_rejected():
