@@ -16,7 +16,7 @@ from ffn.proofreading.editing.split import MAX_VOXELS
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz, parse_voxel_size
 from ffn.utils.settings import section, setting
-from ffn.utils.signals import stop_on_signal
+from ffn.utils.signals import stop_on_signal, wait_for_stop
 from ffn.volumes.units import KnownVoxelSize
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def run(command: Proofread) -> None:
         print(f'open {viewer.url}', flush=True)
         stop = threading.Event()
         with stop_on_signal(stop):
-            stop.wait()
+            wait_for_stop(stop)
 
 
 @contextlib.contextmanager

@@ -112,8 +112,14 @@ def _make_evaluation(
     from ffn.evaluation.held_out_box import HeldOutBox
     from ffn.inference.request import parse_request, read_box
 
+    request = parse_request(held_out.request)
+    for field in ('image_mean', 'image_stddev'):
+        if getattr(command.config.data, field) is None and not request.HasField(field):
+            raise UserError(
+                f'the request of --eval_request does not set {field}, and --{field} is not given; one of them is needed'
+            )
     box = HeldOutBox(
-        parse_request(held_out.request),
+        request,
         held_out.labels,
         read_box(held_out.box),
         stop=stop,

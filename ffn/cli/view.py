@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ffn.cli.flags import make_parser
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz, parse_voxel_size
-from ffn.utils.signals import stop_on_signal
+from ffn.utils.signals import stop_on_signal, wait_for_stop
 
 if TYPE_CHECKING:
     from ffn.proofreading.viewing.layers import Layer
@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             stop = threading.Event()
             with stop_on_signal(stop):
                 print(f'open {viewer.url}', flush=True)
-                stop.wait()
+                wait_for_stop(stop)
             save()
 
 

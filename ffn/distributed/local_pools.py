@@ -15,7 +15,7 @@ from typing import Any
 from ffn.distributed.shared import SharedFactory, SharedObject
 from ffn.utils import event_log, trust
 from ffn.utils.errors import UserError
-from ffn.utils.signals import stop_on_signal
+from ffn.utils.signals import WAKE_UP_S, stop_on_signal
 
 
 class InProcess:
@@ -97,7 +97,7 @@ class SharingThreads(InProcess):
                         pending[threads.submit(attempt, *task)] = task
                     if not pending:
                         break
-                    done, _ = futures.wait(pending, return_when=futures.FIRST_COMPLETED)
+                    done, _ = futures.wait(pending, WAKE_UP_S, futures.FIRST_COMPLETED)
                     for future in done:
                         task = pending.pop(future)
                         if not isinstance(future.exception(), (self._interruption, _NotBegun)):
@@ -137,7 +137,7 @@ class Processes(InProcess):
                         pending[pool.submit(function, *task)] = task
                     if not pending:
                         return
-                    done, _ = futures.wait(pending, return_when=futures.FIRST_COMPLETED)
+                    done, _ = futures.wait(pending, WAKE_UP_S, futures.FIRST_COMPLETED)
                     for future in done:
                         yield pending.pop(future), _result(future)
             except futures.process.BrokenProcessPool as error:

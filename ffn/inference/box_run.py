@@ -26,7 +26,7 @@ from ffn.utils.atomic import check_writable
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
 from ffn.utils.locks import InUseError
-from ffn.utils.signals import stop_on_signal
+from ffn.utils.signals import WAKE_UP_S, stop_on_signal
 from ffn.utils.startup import startup_messages_hidden
 from ffn.volumes.missing import OnMissing
 
@@ -169,7 +169,8 @@ def segment_boxes(runner: Runner, boxes: Sequence[Box], quiet: bool = False) -> 
 
         try:
             pending = [pool.submit(segment_one_after_the_other) for _ in range(at_a_time)]
-            futures.wait(pending, return_when=futures.FIRST_EXCEPTION)
+            while not _is_over(pending):
+                futures.wait(pending, WAKE_UP_S, futures.FIRST_EXCEPTION)
             # The first failure is raised, not its consequences.
             for future in pending:
                 if future.done() and future.exception() is not None:
@@ -182,6 +183,12 @@ def segment_boxes(runner: Runner, boxes: Sequence[Box], quiet: bool = False) -> 
         finally:
             runner.on_canvas = before
     return [entries[box] for box in boxes]
+
+
+def _is_over(pending: Sequence[futures.Future[None]]) -> bool:
+    """Whether all have ended, or one has failed."""
+    done = [one for one in pending if one.done()]
+    return len(done) == len(pending) or any(one.exception() is not None for one in done)
 
 
 def _segment_box(runner: Runner, box: Box, log_errors: bool) -> BoxReport:

@@ -12,6 +12,8 @@ from typing import Literal
 import fastremap
 import numpy as np
 
+from ffn.utils.arrays import native
+
 # Means 'not labelled' in files of this field, as do labels below 0.
 NOT_LABELLED = 2**64 - 1
 # Pairs of ids that are counted in a dense table; beyond that, voxels are sorted.
@@ -29,8 +31,9 @@ def clear_unlabelled(labels: np.ndarray) -> np.ndarray:
       labels: integer or bool, any shape.
 
     Returns:
-      The same array where there are none, else a new one of that type.
+      The same array where there are none and its bytes are native, else a new one of that type.
     """
+    labels = native(labels)
     if labels.dtype.kind == 'i':
         return np.maximum(labels, 0) if labels.min(initial=0) < 0 else labels
     if labels.dtype != np.uint64 or labels.max(initial=0) < NOT_LABELLED:

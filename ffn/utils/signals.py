@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from ffn.utils import event_log
+
+# The main thread may wait so long at a time, in seconds: it handles signals, and does not wake up for those that the
+# system gives to another thread.
+WAKE_UP_S = 0.5
 
 
 @contextlib.contextmanager
 def stop_on_signal(stop: threading.Event) -> Iterator[None]:
     """Sets `stop` on SIGTERM, SIGINT and SIGHUP; a second signal has its usual effect.
 
-    Also while the main thread waits: it would not wake up for a signal that another thread receives.
+    The main thread must not wait for ever meanwhile, see `WAKE_UP_S`.
 
     Args:
       stop: event that the work checks wherever it can stop.
@@ -27,34 +30,19 @@ def stop_on_signal(stop: threading.Event) -> Iterator[None]:
         stop.set()
         signal.signal(number, before[number])
 
-    with contextlib.ExitStack() as stack:
-        for number in (*_termination_signals(), signal.SIGINT):
-            before[number] = signal.signal(number, handle)
-            stack.callback(signal.signal, number, before[number])
-        stack.enter_context(_each_signal(lambda number: stop.set() if number in before else None))
-        yield
-
-
-@contextlib.contextmanager
-def _each_signal(tell: Callable[[int], object]) -> Iterator[None]:
-    """Calls a function with the number of each signal that has a handler in Python, from a thread, at once."""
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-
-    def read() -> None:
-        while number := os.read(reading, 1):
-            tell(number[0])
-
-    thread = threading.Thread(target=read, name='signals', daemon=True)
-    thread.start()
+    for number in (*_termination_signals(), signal.SIGINT):
+        before[number] = signal.signal(number, handle)
     try:
         yield
     finally:
-        signal.set_wakeup_fd(before)
-        os.close(writing)
-        thread.join()
-        os.close(reading)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def wait_for_stop(stop: threading.Event) -> None:
+    """Waits in the main thread until `stop` is set, as `stop_on_signal` does."""
+    while not stop.wait(WAKE_UP_S):
+        pass
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ import numpy as np
 
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
+from ffn.utils.rounding import typed
 from ffn.volumes import expression
 from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size
 from ffn.volumes.volume import Volume, VolumeSource
@@ -71,10 +72,6 @@ class ChannelCondition:
             selected = np.isin(voxels, _representable(self.values, voxels.dtype))
         elif self.min_value is not None or self.max_value is not None:
             selected = np.ones(voxels.shape, dtype=bool)
-            if voxels.dtype == np.float64:
-                # The limits of a request have 32 bits: 0.3 is not less than a limit of 0.3 there.
-                with np.errstate(over='ignore'):
-                    voxels = voxels.astype(np.float32)
             if self.min_value is not None:
                 selected &= voxels >= _rounded(self.min_value, math.ceil, voxels.dtype)
             if self.max_value is not None:
@@ -237,8 +234,15 @@ def coordinate_mask(text: str, box: Box) -> np.ndarray:
 
 
 def _rounded(limit: float, rounding: Callable[[float], int], dtype: np.dtype) -> float:
-    """Rounds the limit of integer voxels to an integer, as ids must not be compared as floats."""
-    return rounding(limit) if dtype.kind in 'iu' and math.isfinite(limit) else limit
+    """Rounds the limit of integer voxels to an integer, as ids must not be compared as floats.
+
+    That of 64-bit floats is within, whether they hold it as it was typed, or in the 32 bits of a request.
+    """
+    if dtype.kind in 'iu' and math.isfinite(limit):
+        return rounding(limit)
+    if dtype != np.float64:
+        return limit
+    return (min if rounding is math.ceil else max)(limit, typed(limit))
 
 
 def _representable(values: Iterable[int], dtype: np.dtype) -> np.ndarray:

@@ -331,7 +331,7 @@ def _read_stamp_of(spec: str | dict[str, Any]) -> dict[str, Any]:
         found = open_folder(spec['kvstore']).read(MADE_FROM_FILE).result()
     except (ValueError, OSError, KeyError, RuntimeError):  # also what is not implemented
         return {}
-    if found.state != 'value':
+    if found.state != 'value' or found.value.lstrip().startswith(b'<'):  # a page of a server
         return {}
     advice = 'remove the volume and run again what writes it'
     stamp = unsealed(found.value, f'{MADE_FROM_FILE} of {name}', advice)

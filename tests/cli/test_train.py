@@ -166,8 +166,18 @@ def test_a_held_out_box_that_cannot_be_scored_does_not_end_a_training(monkeypatc
     held_out = SimpleNamespace(
         request=REQUEST, labels='l:x', box='start { x: 0 y: 0 z: 0 } size { x: 1 y: 1 z: 1 }'
     )
-    config = SimpleNamespace(eval_steps=2, data=SimpleNamespace(unlabelled=None))
-    command = SimpleNamespace(held_out=held_out, config=config)
+    data = SimpleNamespace(unlabelled=None, image_mean=1, image_stddev=2)
+    command = SimpleNamespace(held_out=held_out, config=SimpleNamespace(eval_steps=2, data=data))
     evaluate = train._make_evaluation(command, threading.Event())
     assert evaluate('model.ckpt-2') == {}
     assert 'training goes on: model.ckpt-2: the box is smaller' in caplog.text
+
+
+def test_an_evaluation_without_a_mean_is_refused_at_once(call):
+    """Its request takes what it lacks from the training, where every volume has a mean of its own."""
+    own = [flag for flag in REQUIRED if '--image_' not in flag]
+    request = 'seed_policy: "PolicyPeaks" image_stddev: 3 model_checkpoint_path: "m"'
+    arguments = (f'--eval_request={request}', '--eval_labels=l:x', '--eval_box=b', '--eval_steps=5')
+    command, _ = call(*own, '--image_offset_scale_map=v:1:2', *arguments)
+    with pytest.raises(UserError, match='--eval_request does not set image_mean, and --image_mean'):
+        train._make_evaluation(command, threading.Event())

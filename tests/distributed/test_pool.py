@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import dask
 import numpy as np
@@ -16,7 +18,7 @@ import pytest
 
 from ffn.distributed import cluster
 from ffn.distributed.cluster import open_client
-from ffn.distributed.local_pools import InProcess, Processes
+from ffn.distributed.local_pools import InProcess, Processes, SharingThreads
 from ffn.distributed.pool import open_pool, run_stage
 from ffn.utils import trust
 from ffn.utils.errors import UserError
@@ -216,3 +218,16 @@ def test_processes_end_with_the_one_that_started_them(repository):
         parent.kill()
         parent.wait()
     assert not psutil.wait_procs(children, timeout=30)[1]
+
+
+def test_a_signal_that_a_task_receives_stops_it():
+    """The main thread waits for tasks, and would not wake up for it."""
+
+    def task(shared, _):
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+        assert shared.stop.wait(30)
+        raise InterruptedError
+
+    shared = SimpleNamespace(stop=threading.Event(), close=lambda: None)
+    with pytest.raises(SystemExit):
+        list(SharingThreads(shared, 2, InterruptedError).run(task, [(n,) for n in range(5)]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import threading
 import time
 from collections import Counter
@@ -201,3 +202,16 @@ def test_killed_between_the_result_and_the_end(flood_folder):
             assert runner.run((0, 0, 0), SIZE_ZYX) is None
             assert names(flood_folder) == ['seg-0_0_0.npz', 'seg-0_0_0.prob']
         assert (folder / 'seg-0_0_0.npz').read_bytes() == whole
+
+
+def test_a_signal_that_another_thread_receives_stops_the_boxes(flood_folder, monkeypatch):
+    with start_runner(flood_folder) as runner:
+
+        def run(*box, wait):
+            signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+            assert runner.stop.wait(30)
+            raise Interrupted(None)
+
+        monkeypatch.setattr(runner, 'run', run)
+        (entry,) = box_run.segment_boxes(runner, [BOX], quiet=True)
+    assert entry.status == 'interrupted'

@@ -165,3 +165,14 @@ def test_groups_are_those_of_each_number():
     for number, rows in enumerate(found):
         np.testing.assert_array_equal(rows, np.flatnonzero(numbers == number))
     assert list(groups(numbers[:0])) == []
+
+
+@pytest.mark.parametrize('dtype', ['>i2', '>i8', '>u4', '>u8'])
+def test_bytes_in_the_other_order(dtype):
+    labels = np.array([[[0, 3, 7], [7, 7, 0]]], dtype)
+    numbers, ids = compact(labels)
+    assert numbers.tolist() == [[[0, 1, 2], [2, 2, 0]]]
+    assert ids.tolist() == [0, 3, 7]
+    if dtype == '>u8':
+        labels[0, 0, 0] = 2**64 - 1
+        assert clear_unlabelled(labels).tolist() == [[[0, 3, 7], [7, 7, 0]]]

@@ -239,3 +239,10 @@ def test_volumes_are_opened_once_and_closed(volume, monkeypatch):
         assert len(opened) == 1
     with pytest.raises((ValueError, RuntimeError, OSError)):
         opened[0].read(BOX)
+
+
+def test_large_integers_in_floats_are_compared_exactly():
+    config = inference_pb2.MaskChannelConfig(max_value=2**24)
+    voxels = np.array([2.0**24, 2.0**24 + 1, 2.0**53, -1], np.float64)
+    selected = ChannelCondition.from_proto(config).apply(voxels.reshape(1, 1, 2, 2), 'v')
+    assert selected.ravel().tolist() == [True, False, False, True]

@@ -151,10 +151,20 @@ def _overrule(
     cut_by_both = {one.edit.number: one for one in _cut_by_both(edits, first, second)}
     cuts = [one.edit for one in cut_by_both.values() if one.first != first_wins]
     edits = _without(edits, cuts)
-    found = _contradictions(before, edits, first, second)
-    its = [one.edit for one in found.values() if one.first == first_wins]
-    undone = _in_the_way(before, edits, winner, loser, its)
-    conflicts = {**found, **cut_by_both}
+    conflicts = {**_contradictions(before, edits, first, second), **cut_by_both}
+    undone: list[Edit] = []
+    its: dict[str, Edit] = {}
+    new = {
+        n: one.edit
+        for n, one in conflicts.items()
+        if one.first == first_wins and n not in cut_by_both
+    }
+    while new:  # what is undone may bring about others
+        its |= new
+        undone = _in_the_way(before, edits, winner, loser, list(its.values()))
+        found = _contradictions(before, _without(edits, undone), first, second)
+        new = {n: one.edit for n, one in found.items() if one.first == first_wins and n not in its}
+        conflicts |= {n: found[n] for n in new}
     for edit in undone:
         text = 'is undone, as it does not go with what the other says'
         conflicts.setdefault(edit.number, Conflict(edit, not first_wins, text))

@@ -20,7 +20,7 @@ from ffn.proofreading.viewing.things import open_layer
 from ffn.proofreading.viewing.viewer import Viewer
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
-from ffn.utils.signals import stop_on_signal
+from ffn.utils.signals import stop_on_signal, wait_for_stop
 
 _ADVICE = 'set voxel_size in the request'
 
@@ -60,7 +60,7 @@ def serve(
         viewer.show(seeding.box)
         with stop_on_signal(stop), SeedingActions(viewer, seeding):
             print(f'open {viewer.url}', flush=True)
-            stop.wait()
+            wait_for_stop(stop)
         return seeding.look()
 
 

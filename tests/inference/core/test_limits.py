@@ -1,5 +1,6 @@
-"""Objects that stop growing at max_object_steps or max_object_voxels."""
+"""Objects that stop growing: at max_object_steps or max_object_voxels, or where the network gives no numbers."""
 
+import re
 import threading
 
 import numpy as np
@@ -13,6 +14,7 @@ from ffn.inference.core.restrictor import Restrictor
 from ffn.inference.request import read_config
 from ffn.inference.seeds.policy import SeedPolicy
 from ffn.utils.errors import UserError
+from ffn.utils.geometry import Zyx
 from tests.inference.oracle import (
     OPTIONS,
     REQUEST,
@@ -208,3 +210,20 @@ def test_negative_limits_are_refused(name):
         read_config(TEXT, f'{name}: -1')
     assert f'inference_options.{name} is -1' in str(caught.value)
     assert '\n' not in str(caught.value)
+
+
+def test_a_network_that_overflows_is_told(caplog):
+    """Once, wherever the objects begin; grown by hand as well."""
+
+    class Overflowing(OracleNetwork):
+        def predict(self, image, seed):
+            logits = super().predict(image, seed)
+            return logits if self.steps <= 2 else logits * np.float32(np.nan)
+
+    canvas = oracle_canvas(two_blocks(), Overflowing(), corner_zyx=Zyx(100, 200, 300))
+    canvas.segment_at((8, 10, 6))
+    assert canvas.counters['nan-steps'] == canvas.counters['predict-calls'] - 2 > 0
+    canvas.segment_all(iter([(8, 10, 20)]))
+    (told,) = [one.getMessage() for one in caplog.records if 'NaN' in one.getMessage()]
+    assert re.search(r'around x,y,z 30\d,2\d\d,10\d; .*nan-steps', told)
+    assert 'nan-steps' not in segmented().counters.as_dict()

@@ -141,6 +141,20 @@ def test_edits_of_a_part_that_the_other_has_undone(what, prefer):
     assert objects.are_one(100, 7) == (kind == 'merge')
 
 
+def test_what_is_undone_may_bring_about_other_contradictions():
+    """Without the split, the merge joins what was judged right apart."""
+    shared = (edit(1, merge(1, 2)), edit(2, merge(2, 3)), edit(9, merge(4, 5)))
+    first = [(3, 10, merge(4, 6)), (4, 11, split([2, 1], [3]))]
+    second = [
+        (5, 20, merge(1, 4)),
+        (6, 21, decision('right', 1, 3)),
+        (7, 22, decision('right', 3, 6)),
+    ]
+    objects = replay({}, combined(first, second, 'second', shared).journal.edits)
+    assert objects.members(1) == {1, 2, 3, 4, 5}
+    assert objects.members(6) == {6}
+
+
 def test_both_have_cut_a_segment(tmp_path):
     splits = {}
     for n in (3, 4):
