@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from absl import logging
 
 from ffn.inference.core.counters import Counters
 from ffn.utils.geometry import Position, Xyz, Zyx
+
+# Where the rest of the code logs; the core does without absl.
+_absl = logging.getLogger('absl')
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ class CanvasView:
             return
         if not self._counters['nan-steps']:
             where = Xyz(*(a + b for a, b in zip(Zyx(*pos).xyz, self.corner_zyx.xyz, strict=True)))
-            logging.warning(
+            _absl.warning(
                 'the network gives no numbers (NaN) around %s; objects end there or have holes, and such steps are '
                 'counted as nan-steps. Where it runs in float16, which ends at 65504, precision "float32" or "bfloat16" may help',
                 where,
