@@ -172,7 +172,7 @@ def test_the_script_is_killed(repository, tmp_path, flood_network, boxes, kills)
             case _:
                 until, longest = (lambda log: 'runs on' in log), 1.0
         if not killer.kill(until, rng.uniform(0, longest)):  # on a fast machine
-            assert number > kills // 2, f'ended before kill {number}'
+            assert number > kills // 4, f'ended before kill {number}'
             break
     assert killer.resumed >= number // 2
     killer.kill(lambda log: killer.being_written('npz'), 0)
