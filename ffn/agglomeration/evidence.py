@@ -25,7 +25,8 @@ from ffn.utils.npz import read_npz, stored_bytes
 from ffn.utils.settings import setting
 from ffn.volumes.volume import Volume
 
-_ADVICE = 'remove it, and run again'
+# What to do about a damaged file of an agglomeration.
+ADVICE = 'remove it, and run again'
 _MEMBERS = ('probs', 'deletes', 'histories', 'start_points', 'request', 'corner_zyx')
 
 
@@ -107,10 +108,10 @@ def load_result(path: str | Path) -> tuple[dict[str, Any], inference_pb2.Resegme
     Raises:
       UserError: the file does not exist, is damaged or unsafe.
     """
-    data = read_npz(path, [*_MEMBERS, 'recovered'], [], advice=_ADVICE)
+    data = read_npz(path, [*_MEMBERS, 'recovered'], [], advice=ADVICE)
     if missing := [name for name in _MEMBERS if name not in data]:
         raise UserError(f'{path} is not a result of resegmentation: it lacks {missing[0]}')
-    with damage_told(path, _ADVICE):
+    with damage_told(path, ADVICE):
         _check_members(data)
         request = inference_pb2.ResegmentationRequest.FromString(
             stored_bytes(data['request'], path)

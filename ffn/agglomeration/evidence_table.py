@@ -11,7 +11,7 @@ import numpy as np
 
 from ffn.agglomeration.candidates import Candidate
 from ffn.agglomeration.config import ResegmentationConfig
-from ffn.agglomeration.evidence import SCORES, scores_of
+from ffn.agglomeration.evidence import ADVICE, SCORES, scores_of
 from ffn.agglomeration.features import FEATURES, measure_pair
 from ffn.agglomeration.pairs import task_for
 from ffn.agglomeration.resegmentation import result_path
@@ -22,7 +22,6 @@ from ffn.utils.geometry import Xyz
 # Pairs of a table, which is made by one task.
 _PAIRS = 64
 _PER_FOLDER = 1000
-_ADVICE = 'remove it, and run again'
 # Of the tables: those of another version are made again.
 _VERSION = 3
 
@@ -88,7 +87,7 @@ class EvidenceTable:
           UserError: one is damaged.
         """
         for _, path in self._tables():
-            table = read_checked_npy(path, _ADVICE)
+            table = read_checked_npy(path, ADVICE)
             yield table
 
     def _tables(self) -> Iterator[tuple[Sequence[Candidate], Path]]:

@@ -225,7 +225,7 @@ def count_block(
 def _outside(
     band: np.ndarray, begins: np.ndarray, start: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns for each run how many voxels lie outside the band, and where most of them lie; else where the run is longest.
+    """Returns for each run how many voxels lie outside the band, and where most of them lie; if none does, the most central place.
 
     Args:
       band: bool [z, y, x].

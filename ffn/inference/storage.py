@@ -20,7 +20,7 @@ from ffn.utils import npz
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
-from ffn.utils.npz import DAMAGE_ADVICE, DAMAGES, bytes_member, read_npy_header, read_npz
+from ffn.utils.npz import DAMAGES, REMOVE_DAMAGED, bytes_member, read_npy_header, read_npz
 
 # A file in a folder of results that is not complete yet.
 UNFINISHED = 'unfinished'
@@ -130,7 +130,7 @@ def segmentation_shape(path: str | Path) -> Zyx:
         with zipfile.ZipFile(path) as archive, archive.open('segmentation.npy') as file:
             return Zyx.of(read_npy_header(file).shape)
     except DAMAGES as error:
-        raise UserError(f'{path} holds no 3-d segmentation ({error}); {DAMAGE_ADVICE}') from error
+        raise UserError(f'{path} holds no 3-d segmentation ({error}); {REMOVE_DAMAGED}') from error
 
 
 def quantize_probability(prob: np.ndarray) -> np.ndarray:
@@ -375,7 +375,7 @@ def read_origins(path: Path) -> dict[int, OriginInfo]:
 def _labels(data: Mapping[str, Any], path: Path) -> np.ndarray:
     labels = data.get('segmentation')
     if not isinstance(labels, np.ndarray) or labels.ndim != 3:
-        raise UserError(f'{path} holds no 3-d segmentation; {DAMAGE_ADVICE}')
+        raise UserError(f'{path} holds no 3-d segmentation; {REMOVE_DAMAGED}')
     if labels.dtype.kind not in 'iub':
         raise UserError(f'{path} holds {labels.dtype}; labels must be integers')
     return labels

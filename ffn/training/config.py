@@ -181,7 +181,7 @@ class DataConfig:
                 f'--image_mean and --image_stddev are needed for {", ".join(lacking)}, which '
                 '--image_offset_scale_map does not name'
             )
-        elif self.image_mean is not self.image_stddev:
+        elif (self.image_mean is None) != (self.image_stddev is None):
             raise UserError('--image_mean and --image_stddev are needed together')
         for what, (mean, stddev) in pairs.items():
             if not (math.isfinite(mean) and 0 < stddev < math.inf):

@@ -33,7 +33,7 @@ _CHUNK = 1 << 24
 # the number of members; and the flag of names in UTF-8.
 _HEADER, _END, _UTF8 = 30, 22, 0x800
 # What is raised for a damaged npz, also where damage looks like encryption or a newer kind of archive.
-DAMAGE_ADVICE = 'remove it and run again, or copy it again'
+REMOVE_DAMAGED = 'remove it and run again, or copy it again'
 DAMAGES = (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError, RuntimeError)
 
 
@@ -136,7 +136,7 @@ def read_npz(
         if isinstance(error, UserError):
             raise
         raise UserError(
-            f'{path} is not a whole npz file ({error}); {advice or DAMAGE_ADVICE}'
+            f'{path} is not a whole npz file ({error}); {advice or REMOVE_DAMAGED}'
         ) from error
 
 

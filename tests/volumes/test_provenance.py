@@ -119,3 +119,15 @@ def test_what_is_made_of_nothing_is_known_by_its_content(tmp_path, chunks):
     write_labels(path, 'b', 4, chunks)
     assert read_input_stamp(VolumeSource(spec=f'{path}:a')) == stamps[0]
     assert read_stamp(f'{path}:a') == ''  # made from nothing: where it lies is not known by that
+
+
+def test_a_page_of_a_server_is_no_stamp(tmp_path):
+    """Some servers answer with one where a file is missing."""
+    box = Box(Xyz(0, 0, 0), Xyz(7, 6, 5))
+    OutputSpec(f'zarr://{tmp_path}/v', box, Xyz(4, 4, 4), (8, 9, 30)).create('of something')
+    stamp = tmp_path / 'v' / 'ffn.json'
+    stamp.write_text('\n<!doctype html><title>not found</title>')
+    assert read_input_stamp(f'zarr://{tmp_path}/v') == ''
+    stamp.write_text('{"damaged')
+    with pytest.raises(UserError, match=r'ffn\.json.*is damaged'):
+        read_input_stamp(f'zarr://{tmp_path}/v')

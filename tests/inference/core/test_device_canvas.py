@@ -295,3 +295,15 @@ def test_a_canvas_with_nothing_to_do_is_not_brought_there():
     canvas = DeviceCanvas(info, device, image(), options, idle='masked')
     assert np.isnan(canvas.seed).all()
     assert device.open_areas == 0
+
+
+def test_steps_without_numbers_are_counted_as_on_the_host():
+    class Overflowing(OracleNetwork):
+        def predict(self, image, seed):
+            logits = super().predict(image, seed)
+            return logits if self.steps <= 2 else logits * np.float32(np.nan)
+
+    (canvas, other), _ = make_pair(Overflowing)
+    for one in (canvas, other):
+        one.segment_at((8, 10, 6))
+    assert canvas.counters['nan-steps'] == other.counters['nan-steps'] > 0
