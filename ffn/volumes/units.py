@@ -139,12 +139,8 @@ def read_offset(
             f'{what} begins at x,y,z {_listed(offset_zyx[::-1])} {unit}, voxels of {_listed(size_zyx[::-1])} {unit}: '
             'is its metadata damaged?'
         )
-    if finest_zyx is not None:
-        cornered = [
-            v - (s - f) / 2 / s for v, s, f in zip(voxels, size_zyx, finest_zyx, strict=True)
-        ]
-        if all(map(_is_whole, cornered)):
-            voxels = cornered
+    if finest_zyx is not None and not all(map(_is_whole, voxels)):
+        voxels = [v - (s - f) / 2 / s for v, s, f in zip(voxels, size_zyx, finest_zyx, strict=True)]
     z, y, x = (round(v) for v in voxels)
     if not all(map(_is_whole, voxels)):
         logging.warning(
