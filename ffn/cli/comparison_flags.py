@@ -16,8 +16,9 @@ from ffn.utils.atomic import check_writable, write_json
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, parse_voxel_size
 from ffn.volumes.missing import MISSING_HELP, ON_MISSING
+from ffn.volumes.provenance import open_complete
 from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size
-from ffn.volumes.volume import Volume, open_volume
+from ffn.volumes.volume import Volume
 
 VOLUME_HELP = 'a folder of results, one .npz, or a volume, path:dataset'
 
@@ -111,11 +112,11 @@ def open_image(args: argparse.Namespace, stack: contextlib.ExitStack, box: Box) 
     """Opens --image, to be closed by `stack`; warns if it does not cover all of a box, which is shown on it.
 
     Raises:
-      UserError: it cannot be opened, or has several channels.
+      UserError: it cannot be opened, is not complete, or has several channels.
     """
     if not args.image:
         return None
-    image = stack.enter_context(open_volume(args.image, args.missing)).single_channel()
+    image = stack.enter_context(open_complete(args.image, args.missing)).single_channel()
     tell_uncovered(image, box)
     return image
 

@@ -23,7 +23,7 @@ from ffn.utils.geometry import parse_voxel_size
 from ffn.utils.settings import section, setting
 from ffn.volumes.provenance import open_complete
 from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size
-from ffn.volumes.volume import Volume, open_volume
+from ffn.volumes.volume import Volume
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def run_report(run: str, command: Report) -> RunReport:
         if command.voxel_size is not None:
             known.append(KnownVoxelSize(command.voxel_size, '--voxel_size'))
         if command.image:
-            image = stack.enter_context(open_volume(command.image)).single_channel()
+            image = stack.enter_context(open_complete(command.image)).single_channel()
         known += [v.voxel_size.of(v.name) for v in (labels, image) if v and v.voxel_size]
         if files.subvolumes is not None and (size := stored_voxel_size(files.subvolumes)):
             known.append(KnownVoxelSize(size, 'the request of the run'))

@@ -101,7 +101,7 @@ class HeldOutBox:
         self._model: keras.Model | None = None
         self._config: InferenceConfig | None = None
         self._trainings_told: set[Path] = set()
-        with VolumeSource.from_proto(request.image, 'image').open() as image:
+        with open_complete(VolumeSource.from_proto(request.image, 'image')) as image:
             self.box, clipped = clip_box(box, image.box, Xyz(1, 1, 1), image.name)
         if clipped:
             logging.warning('box %s extends beyond the image; clipped to %s', box, self.box)

@@ -20,8 +20,8 @@ from ffn.models.saved_settings import read_settings
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
 from ffn.utils.plugins import json_args
-from ffn.volumes.provenance import model_digest
-from ffn.volumes.volume import Volume, VolumeSource, open_volume
+from ffn.volumes.provenance import model_digest, open_complete
+from ffn.volumes.volume import Volume, VolumeSource
 
 # Where a position avoids shifts if the request leaves that to the field of view, which is smaller.
 _AROUND = Box(Xyz(-128, -128, -128), Xyz(257, 257, 257))
@@ -36,10 +36,10 @@ def truth_digest(labels: str, box: Box, skeletons: Sequence[str]) -> str:
       skeletons: SWC files.
 
     Raises:
-      UserError: one cannot be read.
+      UserError: one cannot be read, or is not complete.
     """
     hashed = hashlib.sha256()
-    with open_volume(labels) as volume:
+    with open_complete(labels) as volume:
         part = box.intersection(volume.box)
         if part is not None:
             hashed.update(np.ascontiguousarray(volume.read(part)).data)

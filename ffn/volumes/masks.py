@@ -16,6 +16,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
 from ffn.utils.rounding import typed
 from ffn.volumes import expression
+from ffn.volumes.provenance import open_complete
 from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size
 from ffn.volumes.volume import Volume, VolumeSource
 
@@ -185,7 +186,7 @@ class MaskBuilder(contextlib.ExitStack):
           bool [z, y, x] of the box, or None when there are no masks.
 
         Raises:
-          UserError: a mask that is incomplete, or a volume that does not cover the box.
+          UserError: a mask that is incomplete, or a volume that is not written to its end or does not cover the box.
         """
         joined: np.ndarray | None = None
         for mask in masks:
@@ -208,7 +209,7 @@ class MaskBuilder(contextlib.ExitStack):
     def _open(self, source: VolumeSource) -> Volume:
         with self._opening:
             if source not in self._volumes:
-                opened = self._volumes[source] = self.enter_context(source.open())
+                opened = self._volumes[source] = self.enter_context(open_complete(source))
                 if opened.voxel_size is not None:
                     size = opened.voxel_size.of(f'mask {opened.name}')
                     agreed_voxel_size([*self._known, size])

@@ -205,19 +205,18 @@ def read_input_stamp(source: str | VolumeSource) -> str:
     return str(found.get('made_from') or found.get('content', ''))
 
 
-def open_complete(spec: str, missing: OnMissing = 'tell') -> Volume:
-    """Opens a volume that something is to be made from; see `open_volume`.
+def open_complete(source: str | VolumeSource, missing: OnMissing = 'tell') -> Volume:
+    """Opens a volume that something is to be made from.
+
+    Args:
+      source: a string as `open_volume` takes it, or a volume of a request.
+      missing: what is done about chunks that do not exist; a volume of a request says so itself.
 
     Raises:
-      UserError: as there, or as `read_input_stamp`.
+      UserError: as `read_input_stamp`, or as `open_volume`.
     """
-    volume = open_volume(spec, missing)
-    try:
-        read_input_stamp(spec)
-    except UserError:
-        volume.close()
-        raise
-    return volume
+    read_input_stamp(source)
+    return open_volume(source, missing) if isinstance(source, str) else source.open()
 
 
 def check_made_from(path: str | Path, theirs: str, ours: str, advice: str) -> None:

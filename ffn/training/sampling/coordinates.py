@@ -21,7 +21,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
 from ffn.utils.parallel_gzip import write_gzip
 from ffn.utils.progress import progress
-from ffn.volumes.volume import open_volume
+from ffn.volumes.provenance import open_complete
 
 CHUNK_RECORDS = 2**16
 
@@ -113,9 +113,9 @@ def read_candidates(name: str, spec: str, margin: Zyx) -> CandidateVolume:
     """Reads the voxels at least `margin` from the faces of a partition volume.
 
     Raises:
-      UserError: it does not hold uint8, or is smaller than the margins.
+      UserError: it is not complete, does not hold uint8, or is smaller than the margins.
     """
-    with open_volume(spec) as opened:
+    with open_complete(spec) as opened:
         if opened.dtype != np.uint8:
             raise UserError(
                 f'{spec} holds {opened.dtype}; expected uint8, as compute_partitions.py writes it'
