@@ -29,7 +29,7 @@ class MissingChunks:
 
         Args:
           what: what messages call it.
-          is_sparse: whether it was written here, where empty chunks are left out by intention.
+          is_sparse: whether it was written here, and empty chunks were left out by intention.
         """
         self._what, self._is_sparse = what, is_sparse
         self._action: OnMissing = 'tell'

@@ -5,8 +5,8 @@ Three records answer this, so that results of different settings never mix:
 - A *claim*, `manifest.json` in a folder, holds the configuration of everything in the folder. A command
   claims its folder before it writes; one with other settings is refused.
 - A *stamp* is a line of text in a written volume that says what the volume was made from, and whether it is
-  complete: `ffn.json` in the folder of a Zarr, N5 or precomputed volume, an attribute of an HDF5 dataset. HDF5
-  datasets that are made of nothing of ours, such as imports, have the digest of their content instead.
+  complete: `ffn.json` in the folder of a Zarr, N5 or precomputed volume (`ffn.volumes.stamps`), an attribute of an HDF5
+  dataset. HDF5 datasets that are made of nothing of ours, such as imports, have the digest of their content instead.
 - *Digests* identify configurations, weights and the labels of a subvolume.
 """
 
@@ -29,6 +29,7 @@ from ffn.volumes.hdf5_links import find_dataset
 from ffn.volumes.missing import OnMissing
 from ffn.volumes.opened_array import CONTENT, MADE_FROM, MADE_FROM_FILE
 from ffn.volumes.specs import split_channel, split_spec
+from ffn.volumes.stamps import parse_stamp
 from ffn.volumes.tensorstores import context, find_store, parse_spec, recognizes
 from ffn.volumes.volume import Volume, VolumeSource, open_volume
 
@@ -248,7 +249,13 @@ def name_and_place(source: str | VolumeSource) -> tuple[str, str | dict[str, Any
     return source.spec, source.spec
 
 
-def write_stamp(spec: str | dict[str, Any], stamp: str, complete: bool, anew: bool = False) -> None:
+def write_stamp(
+    spec: str | dict[str, Any],
+    stamp: str,
+    complete: bool,
+    anew: bool = False,
+    sparse: bool | None = None,
+) -> None:
     """Writes the stamp of a volume that is a folder; one that is there already is not rewritten.
 
     Args:
@@ -256,11 +263,14 @@ def write_stamp(spec: str | dict[str, Any], stamp: str, complete: bool, anew: bo
       stamp: what the volume is made from; '' says only whether it is complete.
       complete: whether all of the volume has been written.
       anew: it is written once more, and so not complete, even if it was.
+      sparse: see `ffn.volumes.stamps.is_sparse`; None: not said.
 
     Raises:
       UserError: it cannot be written there.
     """
-    content = {'made_from': stamp, 'complete': complete}
+    content: dict[str, Any] = {'made_from': stamp, 'complete': complete}
+    if sparse is not None:
+        content['sparse'] = sparse
     there = _read_stamp_of(spec)
     was_finished = there == {**content, 'complete': True}
     if there == content or (was_finished and not complete and not anew):
@@ -332,11 +342,7 @@ def _read_stamp_of(spec: str | dict[str, Any]) -> dict[str, Any]:
         return {}
     if found.state != 'value' or found.value.lstrip().startswith(b'<'):  # a page of a server
         return {}
-    advice = 'remove the volume and run again what writes it'
-    stamp = unsealed(found.value, f'{MADE_FROM_FILE} of {name}', advice)
-    if not isinstance(stamp.get('complete', True), bool):
-        raise UserError(f'{MADE_FROM_FILE} of {name} is damaged; {advice}')
-    return stamp
+    return parse_stamp(found.value, name)
 
 
 def open_folder(place: str | dict[str, Any]) -> Any:

@@ -17,9 +17,10 @@ from ffn.utils.geometry import Box
 from ffn.utils.texts import parse_json, parse_object
 from ffn.volumes.chunks import StoreArray, check_chunk_size, check_chunks, chunk_options
 from ffn.volumes.missing import MissingChunks
-from ffn.volumes.opened_array import FILL_VALUE, MADE_FROM, MADE_FROM_FILE, OpenedArray
+from ffn.volumes.opened_array import FILL_VALUE, MADE_FROM, OpenedArray
 from ffn.volumes.scales import Folder, choose_scale, find_scales
 from ffn.volumes.specs import split_scale, split_spec
+from ffn.volumes.stamps import is_sparse, read_local_stamp
 from ffn.volumes.tensorstore_metadata import describe_store
 
 DRIVERS = {
@@ -309,8 +310,10 @@ def _arranged(store: Any, spec: dict[str, Any], name: str) -> OpenedArray:
     chunk = [n or 1 for n in store.chunk_layout.read_chunk.shape or ()]
     check_chunk_size(chunk, store.shape, store.dtype.numpy_dtype, name)
     described = describe_store(store, spec, name)
-    is_ours, fill = _is_ours(spec), store.fill_value
-    if not is_ours:
+    stamp, fill = read_local_stamp(spec.get('kvstore'), name), store.fill_value
+    # Not so an export: its chunks, axes and place are those of any volume, which may be wrong.
+    is_made = bool(stamp.get('made_from'))
+    if not is_made:
         check_chunks(store, spec, name)
     for axis in sorted(described.arrangement.dropped, reverse=True):
         store = store[(slice(None),) * axis + (store.domain.origin[axis],)]
@@ -321,10 +324,10 @@ def _arranged(store: Any, spec: dict[str, Any], name: str) -> OpenedArray:
     if described.covers is not None:
         store, origin_zyx = _crop(store, described.covers, name)
         origin_from = 'the bounding box of its layer'
-    missing = MissingChunks(name, is_sparse=is_ours)
+    missing = MissingChunks(name, is_sparse(stamp))
     return OpenedArray(
         StoreArray(store[ts.d[:].translate_to[0]], missing),
-        {FILL_VALUE: fill, **described.stated, **({MADE_FROM: ''} if is_ours else {})},
+        {FILL_VALUE: fill, **described.stated, **({MADE_FROM: ''} if is_made else {})},
         origin_zyx,
         None,
         described.voxel_size,
@@ -357,11 +360,3 @@ def _explain(error: Exception) -> str:
         if match := re.search(pattern, reason):
             return advice.format(match[1])
     return reason
-
-
-def _is_ours(spec: dict[str, Any]) -> bool:
-    """Whether an array on this machine was written here."""
-    match spec.get('kvstore'):
-        case {'driver': 'file', 'path': str(folder)} if folder:
-            return Path(folder, MADE_FROM_FILE).is_file()
-    return False

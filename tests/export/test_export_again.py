@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from ffn.cli import export, serve
+from ffn.evaluation.sources import shared_box
 from ffn.export import pyramid
 from ffn.proofreading.viewing.things import open_thing
 from ffn.utils.errors import UserError
+from ffn.utils.geometry import Xyz
 from ffn.volumes.hdf5 import replaced_dataset
 from ffn.volumes.provenance import claim, open_complete, read_claim
 from ffn.volumes.volume import open_volume
@@ -114,6 +116,47 @@ def test_an_export_that_was_stopped_is_no_volume_yet(tmp_path, monkeypatch, kind
     assert [layer.name for layer in open_thing(view)] == [kind]
     (tmp_path / 'view' / kind / 'ffn.json').unlink()  # as an earlier version left it
     assert [layer.name for layer in open_thing(view)] == [kind]
+
+
+@pytest.mark.parametrize(
+    ('kind', 'more'), [('image', ()), ('labels', ('--write_empty',)), ('labels', ())]
+)
+def test_chunks_that_an_export_has_lost(tmp_path, caplog, kind, more):
+    """They are not taken for empty ones, except some of labels without --write_empty, which leave these out."""
+    with h5py.File(tmp_path / 'v.h5', 'w') as file:
+        file['part'] = np.full((5, 6, 70), 3, np.uint8)  # two chunks
+    call(tmp_path, kind, 'part', '--scales', '1', *more)
+    chunks = sorted((tmp_path / f'view/{kind}/8_8_30').iterdir())
+    spec = f'precomputed://{tmp_path}/view/{kind}'
+
+    def read(missing='tell'):
+        with open_volume(spec, missing) as volume:
+            return volume.read(volume.box)
+
+    chunks.pop().unlink()
+    assert (read() == 0).sum() == 5 * 6 * 6
+    told = '1 of the 2 chunks that were needed do not exist'
+    assert (told in caplog.text) == (kind == 'image' or more != ())
+    if told in caplog.text:
+        with pytest.raises(UserError, match=told):
+            read('error')
+    else:
+        read('error')
+    chunks.pop().unlink()
+    with pytest.raises(UserError, match='none of its chunks exist'):
+        read()
+
+
+def test_an_export_is_where_its_source_is(tmp_path, caplog):
+    """That it was written here does not mean that it has the axes and the coordinates of an image."""
+    with h5py.File(tmp_path / 'v.h5', 'w') as file:
+        file['part'] = np.full((9, 12, 5), 3, np.uint8)
+    call(tmp_path, 'labels')
+    caplog.clear()
+    with open_volume(f'precomputed://{tmp_path}/view/labels') as labels:
+        assert 'x is the shortest axis' in caplog.text
+        shared_box(labels, labels, Xyz(1, 0, 0))
+    assert 'has the coordinates of its image already' not in caplog.text
 
 
 def test_an_image_of_a_type_that_viewers_do_not_show(tmp_path):

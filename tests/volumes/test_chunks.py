@@ -96,7 +96,7 @@ def test_the_fill_value_is_that_of_the_volume(tmp_path, caplog):
 
 def test_what_was_written_here_may_be_sparse(tmp_path, caplog):
     SPARSE['zarr'](tmp_path / 'v', np.zeros(SHAPE, np.uint16))
-    (tmp_path / 'v' / MADE_FROM_FILE).write_text('{}')
+    (tmp_path / 'v' / MADE_FROM_FILE).write_text('{"made_from": "something"}')
     volume = open_volume(f'{tmp_path}/v')
     assert not volume.read(volume.box).any()
     assert warnings(caplog) == []
