@@ -23,7 +23,7 @@ from ffn.utils.atomic import write_json
 from ffn.utils.checksums import digest, sealed, unsealed
 from ffn.utils.errors import UserError, reason
 from ffn.utils.npz import DAMAGES
-from ffn.utils.texts import told_apart
+from ffn.utils.texts import parse_object, told_apart
 from ffn.volumes.hdf5 import open_hdf5
 from ffn.volumes.hdf5_links import find_dataset
 from ffn.volumes.missing import OnMissing
@@ -337,12 +337,23 @@ def _read_stamp_of(spec: str | dict[str, Any]) -> dict[str, Any]:
                     names = {'made_from': MADE_FROM, 'content': CONTENT}
                     return {key: stamps[name] for key, name in names.items() if name in stamps}
             spec = find_store(spec)
-        found = open_folder(spec['kvstore']).read(MADE_FROM_FILE).result()
+        folder = open_folder(spec['kvstore'])
+        found = folder.read(MADE_FROM_FILE).result()
     except (ValueError, OSError, KeyError, RuntimeError):  # also what is not implemented
         return {}
-    if found.state != 'value' or found.value.lstrip().startswith(b'<'):  # a page of a server
+    is_web = folder.spec().to_json()['driver'] == 'http'
+    if found.state != 'value' or (is_web and _is_page(found.value)):
         return {}
     return parse_stamp(found.value, name)
+
+
+def _is_page(data: bytes) -> bool:
+    """Whether this is no JSON object, but what some web servers answer where a file is missing."""
+    try:
+        parse_object(data, MADE_FROM_FILE)
+    except UserError:
+        return True
+    return False
 
 
 def open_folder(place: str | dict[str, Any]) -> Any:

@@ -1,6 +1,8 @@
 """Claims of folders, stamps of volumes, and digests of what they were made with."""
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import quote
 
 import numpy as np
@@ -12,7 +14,7 @@ from ffn.volumes import provenance
 from ffn.volumes.hdf5 import replaced_dataset
 from ffn.volumes.outputs import OutputSpec
 from ffn.volumes.provenance import differences, read_input_stamp, read_stamp
-from ffn.volumes.volume import VolumeSource
+from ffn.volumes.volume import VolumeSource, open_volume
 
 
 @pytest.mark.parametrize('scheme', ['zarr', 'n5', 'precomputed'])
@@ -121,13 +123,41 @@ def test_what_is_made_of_nothing_is_known_by_its_content(tmp_path, chunks):
     assert read_stamp(f'{path}:a') == ''  # made from nothing: where it lies is not known by that
 
 
-def test_a_page_of_a_server_is_no_stamp(tmp_path):
-    """Some servers answer with one where a file is missing."""
+PAGES = (b'\n<!doctype html>', b'\xef\xbb\xbf<html>', b'Not found', b'', b'[]', b'null', b'{"no')
+
+
+def test_what_a_web_server_answers_where_there_is_no_stamp():
+    """Some answer with a page, and not with an error."""
+    answers = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header('Content-Length', str(len(answers[-1])))
+            self.end_headers()
+            self.wfile.write(answers[-1])
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(('127.0.0.1', 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        volume = f'zarr://http://127.0.0.1:{server.server_port}/v'
+        for page in (*PAGES, b'{"error": "not found"}'):
+            answers.append(page)
+            assert read_input_stamp(volume) == ''
+        answers.append(b'{"made_from": "x", "complete": false}')
+        with pytest.raises(UserError, match='is not complete'):
+            read_input_stamp(volume)
+        server.shutdown()
+
+
+@pytest.mark.parametrize('content', [*PAGES, b'{"complete": 0}', b'{"sparse": "no"}'])
+def test_a_damaged_stamp_on_this_machine(tmp_path, content):
     box = Box(Xyz(0, 0, 0), Xyz(7, 6, 5))
-    OutputSpec(f'zarr://{tmp_path}/v', box, Xyz(4, 4, 4), (8, 9, 30)).create('of something')
-    stamp = tmp_path / 'v' / 'ffn.json'
-    stamp.write_text('\n<!doctype html><title>not found</title>')
-    assert read_input_stamp(f'zarr://{tmp_path}/v') == ''
-    stamp.write_text('{"damaged')
-    with pytest.raises(UserError, match=r'ffn\.json.*is damaged'):
-        read_input_stamp(f'zarr://{tmp_path}/v')
+    spec = f'zarr://{tmp_path}/v'
+    OutputSpec(spec, box, Xyz(4, 4, 4), (8, 9, 30)).create('of something')
+    (tmp_path / 'v' / 'ffn.json').write_bytes(content)
+    for read in (read_input_stamp, open_volume):
+        with pytest.raises(UserError, match=r'ffn\.json of .* is damaged.*; remove the volume and'):
+            read(spec)
