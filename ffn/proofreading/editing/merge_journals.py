@@ -19,7 +19,7 @@ from typing import NamedTuple
 from ffn.proofreading.editing.cut_masks import load_mask, save_mask
 from ffn.proofreading.editing.edits import Decision, Done, Edit, Merge, Split, Undo
 from ffn.proofreading.editing.journal import Journal
-from ffn.proofreading.editing.objects import Beginning, Objects, active_edits, replay
+from ffn.proofreading.editing.objects import Beginning, Objects, Pair, active_edits, replay
 from ffn.proofreading.editing.zones import by_zone, cut_segments, find_zones, segments_of
 from ffn.utils.errors import UserError
 
@@ -226,14 +226,20 @@ def _in_the_way(
             return False
         if isinstance(edit.what, Undo):
             return edit.what.of in common
-        return edit.number in counting and not about.isdisjoint(segments_of(edit))
+        return edit.number in counting
+
+    def is_near(edit: Edit) -> bool:
+        return isinstance(edit.what, Undo) or not about.isdisjoint(segments_of(edit))
 
     zones = find_zones(before.equivalences, edits)
     candidates = by_zone(filter(may_be, loser.edits), zones)
     there, needed = by_zone(edits, zones), set[str]()
     for zone, these in by_zone(contradicted, zones).items():
-        found, among = candidates.get(zone, []), (before, there[zone], these, alone)
+        every, among = candidates.get(zone, []), (before, there[zone], these, alone)
+        found = list(filter(is_near, every))
         least = _count_contradicted(*among, found)
+        if least:  # a split keeps a part in one piece that others have joined far away
+            found, least = every, _count_contradicted(*among, every)
         for some in _together_and_singly(tuple(found)):
             fewer = [one for one in found if one not in some]
             if len(fewer) < len(found) and _count_contradicted(*among, fewer) <= least:
@@ -323,9 +329,8 @@ def _contradicted(edit: Edit, alone: Objects, whole: Objects) -> str:
         if alone.are_one(a, b) and not whole.are_one(a, b):
             return f'one has merged {a} and {b}, the other has split them'
     elif isinstance(what, Split):
-        a, b = what.parts[0][0], what.parts[1][0]
-        if not alone.are_one(a, b) and whole.are_one(a, b):
-            return f'one has split {a} and {b}, the other has merged them'
+        if pair := _joined_again(what, alone, whole):
+            return 'one has split {} and {}, the other has merged them'.format(*pair)
     elif isinstance(what, Done) and edit.number in alone.done:
         segment = what.place.id
         if edit.number not in whole.done or alone.members(segment) != whole.members(segment):
@@ -341,3 +346,14 @@ def _contradicted(edit: Edit, alone: Objects, whole: Objects) -> str:
                 done = 'split' if alone.are_one(a, b) else 'merged'
                 return f'one has judged {a} and {b} right as they were, the other has {done} them'
     return ''
+
+
+def _joined_again(split: Split, alone: Objects, whole: Objects) -> Pair | None:
+    """Two segments, one of either part, that are apart in the split's own journal and one object in the whole."""
+    first, second = map(set, split.parts)
+    for here in whole.by_object(first):
+        others = second & whole.members(min(here))
+        for own in alone.by_object(here) if others else ():
+            if apart := others - alone.members(min(own)):
+                return min(own), min(apart)
+    return None

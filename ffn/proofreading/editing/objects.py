@@ -189,6 +189,14 @@ class Objects:
         """Whether two segments belong to one object."""
         return b in self.members(a)
 
+    def by_object(self, segments: Iterable[int]) -> list[set[int]]:
+        """Segments, by the object that they belong to."""
+        left, found = set(segments), []
+        while left:
+            found.append(left & self.members(next(iter(left))))
+            left -= found[-1]
+        return found
+
     def equivalences(self) -> dict[int, int]:
         """Segment → id of its object, for all segments of objects of several."""
         table = dict(self.before.equivalences)
@@ -241,7 +249,7 @@ class Objects:
             self.parts.add(cut.new)
             self._cut_off[cut.new] = self._cut_off.get(cut.of, cut.of)
             self._connect(cut.of, cut.new)
-        groups = [group for part in split.parts for group in self._by_object(part)]
+        groups = [group for part in split.parts for group in self.by_object(part)]
         touched = set().union(*(self.members(next(iter(group))) for group in groups))
         self._reopen(touched)
         first, second = map(set, split.parts)
@@ -253,22 +261,16 @@ class Objects:
         self._find_members(touched)
         for group in groups:
             # Whatever was removed between the parts, each stays in one piece.
-            pieces = sorted(min(piece) for piece in self._by_object(group))
+            pieces = sorted(min(piece) for piece in self.by_object(group))
             for a, b in itertools.pairwise(pieces):
                 self._connect(a, b)
-        if not second.isdisjoint(self.members(split.parts[0][0])):
-            self.problems.append(
-                f'split {edit.number}: segments that it does not name still connect '
-                f'{split.parts[0][0]} and {split.parts[1][0]}'
-            )
-
-    def _by_object(self, segments: Iterable[int]) -> list[set[int]]:
-        """Segments, by the object that they belong to."""
-        left, found = set(segments), []
-        while left:
-            found.append(left & self.members(next(iter(left))))
-            left -= found[-1]
-        return found
+        for group in self.by_object(first):
+            if others := second & self.members(min(group)):
+                self.problems.append(
+                    f'split {edit.number}: segments that it does not name still connect '
+                    f'{min(group)} and {min(others)}'
+                )
+                break
 
     def _connect(self, a: int, b: int) -> None:
         self._edges(a).add(b)

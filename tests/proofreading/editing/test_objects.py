@@ -29,6 +29,8 @@ def test_segments_that_a_split_does_not_name_stay_with_their_neighbours():
     through = objects_of([merge(1, 2), merge(2, 7), merge(7, 1), split([1], [2])])
     assert through.members(1) == {1, 2, 7}
     assert 'segments that it does not name still connect 1 and 2' in through.problems[0]
+    others = objects_of([merge(2, 7), merge(7, 4), split([9, 2], [3, 4])])
+    assert 'segments that it does not name still connect 2 and 4' in others.problems[0]
 
 
 def test_a_part_stays_in_one_piece_without_what_held_it_together():
