@@ -13,6 +13,7 @@ ones, around 50 to 82 %.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import logging
@@ -33,6 +34,8 @@ _FARTHEST = 64
 def check_merges(path: str, table: MergeTable, source: VolumeSource, made_from: str) -> None:
     """Refuses a table of pairs that was made from another segmentation and does not fit; tells where that is in doubt.
 
+    Only places within the volume are looked at, which may be a part of what the table is about.
+
     Args:
       path: of the table.
       table: what it says.
@@ -45,9 +48,10 @@ def check_merges(path: str, table: MergeTable, source: VolumeSource, made_from: 
     theirs = _made_from(Path(path).parent / MANIFEST)
     if theirs and theirs == made_from:
         return
-    sample = table.pairs[:: max(len(table.pairs) // _SAMPLE, 1)]
     with source.open() as volume:
         labels = volume.require_labels()
+        box, inside = labels.box, _within(table.pairs, labels.box)
+        sample = inside[:: max(len(inside) // _SAMPLE, 1)]
         lacking = [one for one in sample if not are_around(labels, one.point, one, may_be_far=True)]
     fits = len(lacking) <= max(_DOUBTFUL * len(sample), len(sample) >= _FEW)
     if theirs and made_from:
@@ -57,6 +61,11 @@ def check_merges(path: str, table: MergeTable, source: VolumeSource, made_from: 
             '%s was made from another volume than %s; around %d of the %d places that were '
             'looked at, are the segments that it names, so it is taken to have the same ids',
             *(path, source.name, len(sample) - len(lacking), len(sample)),
+        )
+    elif table.pairs and not sample:
+        logging.warning(
+            'none of the %d places of %s lies in %s, which covers %s: whether the table is about it was not checked',
+            *(len(table.pairs), path, source.name, box),
         )
     elif len(lacking) == len(sample) >= _SAMPLE:
         raise UserError(
@@ -69,6 +78,13 @@ def check_merges(path: str, table: MergeTable, source: VolumeSource, made_from: 
             'as around %s. Was the segmentation made again since?',
             *(path, source.name, len(lacking), len(sample), lacking[0].point),
         )
+
+
+def _within(pairs: Sequence[ScoredPair], box: Box) -> list[ScoredPair]:
+    """Those whose places lie in a box; a table may be that of a whole of which the volume is a part."""
+    (x0, y0, z0), (x1, y1, z1) = box.start, box.end
+    points = ((one, *one.point) for one in pairs)
+    return [one for one, x, y, z in points if x0 <= x < x1 and y0 <= y < y1 and z0 <= z < z1]
 
 
 def are_around(labels: Volume, point: Xyz, pair: ScoredPair, may_be_far: bool = False) -> bool:

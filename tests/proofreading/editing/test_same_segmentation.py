@@ -69,6 +69,20 @@ def test_merges_none_of_which_fits_are_refused(proofread, caplog, made_from):
     assert 'of 22 places' in caplog.text
 
 
+def test_a_table_of_a_whole_of_which_the_volume_is_a_part(proofread, tmp_path, caplog):
+    far = [f'{n},{n + 1},0,{40 + n},3,4,1' for n in range(50, 114)]
+    assert proofread('', pairs=[*far, *PAIRS[:2]]).base.joined
+    assert not caplog.text
+    assert proofread('', pairs=far).base.joined
+    assert 'none of the 64 places of m.csv lies in ' in caplog.text
+    assert 'whether the table is about it was not checked' in caplog.text
+    with pytest.raises(UserError, match='around none of 21 places'):
+        _ = proofread('', [(7, 4), (BIG, 5)], pairs=[*far, *PAIRS * 7]).base
+    claim(tmp_path, {'init_segmentation_made_from': 'abc'})
+    assert proofread('abd', pairs=[*far, *PAIRS[:2]]).base.joined
+    assert 'around 2 of the 2 places that were looked at' in caplog.text
+
+
 def test_a_few_places_may_not_fit(proofread, tmp_path):
     """Of 20, two, and of three, one: the nearest segments may be others than those of a pair."""
     claim(tmp_path, {'init_segmentation_made_from': 'abc'})
