@@ -13,9 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ffn.proofreading.viewing.annotations import Annotations, Property
-
-_SHOW_ACCEPTED = 'accepted'
+from ffn.proofreading.viewing.annotations import ANSWERS, Annotations, Property
 
 
 class AnnotationSource:
@@ -112,8 +110,11 @@ def _describe_property(one: Property) -> dict:
 def shader(annotations: Annotations) -> str:
     """How Neuroglancer draws them."""
     color = 'defaultColor()'
-    if any(p.name == _SHOW_ACCEPTED for p in annotations.properties):
-        color = 'prop_accepted() == 1u ? vec3(0.1, 0.9, 0.2) : vec3(1.0, 0.2, 0.2)'
+    if any(p.name == 'accepted' and p.names[:2] == ANSWERS for p in annotations.properties):
+        color = (
+            'prop_accepted() == 1u ? vec3(0.1, 0.9, 0.2) : '
+            'prop_accepted() == 0u ? vec3(1.0, 0.2, 0.2) : defaultColor()'
+        )
     return (
         '#uicontrol float size slider(min=1, max=30, default=8)\n'
         f'void main() {{ setColor({color}); setPointMarkerSize(size); }}'

@@ -23,6 +23,9 @@ MOST = 1_000_000
 _IDS = ('id', 'id_a', 'id_b', 'segment', 'segment_id')
 _KINDS, _MOST_FLOAT32 = 255, 3e38
 _FARTHEST = 2.0**53
+# What 0 and 1 in a column `accepted` stand for, and what it may say, also as other programs write it; 2 is nothing.
+ANSWERS = ('no', 'yes')
+_NUMBERS = {'0': 0, 'no': 0, 'false': 0, '1': 1, 'yes': 1, 'true': 1, '': 2, 'nan': 2}
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Annotations:
       relations: 'segments', 'truth' → ids that each place is about.
       properties: values of each.
       descriptions: texts, one for each place; () for none.
-      color: of the places, #rrggbb; where there is a property 'accepted', that decides.
+      color: of the places, #rrggbb; where there is a property 'accepted' that says yes or no, that decides.
     """
 
     points: np.ndarray
@@ -117,9 +120,10 @@ def _make(columns: Mapping[str, Sequence[str]], path: str | Path) -> Annotations
     # Voxels that are given by whole numbers are marked in their middle; a fraction anywhere says that all are exact.
     points = points + 0.5 * (points == np.floor(points)).all()
     segments = [[i for i in row if i] for row in zip(*ids, strict=True)] if ids else []
-    others = (name for name in columns if name not in ('x', 'y', 'z', *_IDS))
+    others = [name for name in columns if name not in ('x', 'y', 'z', *_IDS)]
     properties: dict[str, Property] = {}
-    for column in others:
+    # Those that viewers take as they are keep their names.
+    for column in sorted(others, key=lambda one: _property_name(one, ()) != one):
         name = _property_name(column, properties)
         made = _make_property(name, columns[column])
         if made is None:
@@ -143,8 +147,8 @@ def _property_name(column: str, taken: Container[str]) -> str:
 
 def _make_property(name: str, texts: Sequence[str]) -> Property | None:
     """A column as numbers or as one of a few names; None where it is neither."""
-    if name == 'accepted' and {*texts} <= {'0', '1'}:
-        return Property(name, np.array(texts, np.uint8), ('no', 'yes'))
+    if name == 'accepted' and (answers := _answers(texts)) is not None:
+        return Property(name, answers, (*ANSWERS, '-') if (answers == 2).any() else ANSWERS)
     with contextlib.suppress(ValueError):
         numbers = np.array([float(text.strip() or 'nan') for text in texts])
         numbers[~(np.abs(numbers) < _MOST_FLOAT32)] = np.nan
@@ -155,6 +159,12 @@ def _make_property(name: str, texts: Sequence[str]) -> Property | None:
     number = {kind: i for i, kind in enumerate(kinds)}
     values = np.array([number[text] for text in texts], np.uint8)
     return Property(name, values, tuple(kind or '-' for kind in kinds))
+
+
+def _answers(texts: Sequence[str]) -> np.ndarray | None:
+    """1 for yes, 0 for no, 2 for nothing; None where one is none of these."""
+    found = [_NUMBERS.get(text.strip().lower().removesuffix('.0')) for text in texts]
+    return None if None in found else np.array(found, np.uint8)
 
 
 def _is_number(text: str) -> bool:

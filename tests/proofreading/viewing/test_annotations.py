@@ -80,11 +80,34 @@ def test_columns(tmp_path, caplog):
     lines[1] = '1,2,3,5.5,-inf,,b,1st\n'
     (tmp_path / 'notes.csv').write_text(header + ''.join(lines))
     found = {p.name: p for p in read_table(tmp_path / 'notes.csv').properties}
-    assert list(found) == ['iou', 'iou_2', 'iou_3', 'iou_2_2']
-    for name, numbers in (('iou', [np.nan, 5.5]), ('iou_2', [4, np.nan]), ('iou_3', [np.nan] * 2)):
+    assert list(found) == ['iou', 'iou_2', 'iou_3', 'iou_4']
+    for name, numbers in (('iou', [4, np.nan]), ('iou_3', [np.nan, 5.5]), ('iou_4', [np.nan] * 2)):
         np.testing.assert_array_equal(found[name].values[:2], np.float32(numbers))
-    assert found['iou_2_2'].names == ('a', 'b')
+    assert found['iou_2'].names == ('a', 'b')
     assert 'notes.csv: the column text is not shown: it has more than 255 different' in caplog.text
+
+
+@pytest.mark.parametrize(
+    ('header', 'rows', 'values', 'names'),
+    [
+        ('accepted', ('1.0', '0.0'), [1, 0], ('no', 'yes')),
+        ('accepted', (' 1', '0 '), [1, 0], ('no', 'yes')),
+        ('accepted', ('True', 'False'), [1, 0], ('no', 'yes')),
+        ('accepted', ('yes', 'no'), [1, 0], ('no', 'yes')),
+        ('accepted', ('1.0', ''), [1, 2], ('no', 'yes', '-')),
+        ('Accepted,accepted', ('ann,1', 'bob,0'), [1, 0], ('no', 'yes')),
+        ('accepted', ('accepted', 'rejected'), [0, 1], ('accepted', 'rejected')),
+        ('accepted', ('0.5', '1'), [0.5, 1], ()),
+    ],
+)
+def test_what_is_accepted(tmp_path, header, rows, values, names):
+    lines = [f'x,y,z,{header}', *(f'1,2,3,{row}' for row in rows)]
+    (tmp_path / 'places.csv').write_text('\n'.join(lines))
+    found = read_table(tmp_path / 'places.csv')
+    (accepted,) = [p for p in found.properties if p.name == 'accepted']
+    assert (accepted.values.tolist(), accepted.names) == (values, names)
+    # Numbers that stand for other words, or that are no whole ones, do not say which places are accepted.
+    assert ('prop_accepted' in shader(found)) == (names[:2] == ('no', 'yes'))
 
 
 @pytest.mark.parametrize(
