@@ -46,6 +46,7 @@ def _zarr_schema(layout: Layout) -> dict[str, Any]:
             'chunks': list(layout.chunk.zyx),
             'dtype': '<u8',
             'dimension_separator': '/',
+            'fill_value': 0,  # empty chunks are not stored; without it, they may hold anything
             'compressor': {'id': 'blosc', 'cname': 'zstd', 'clevel': 3, 'shuffle': 1},
         }
     }

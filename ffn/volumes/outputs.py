@@ -25,6 +25,7 @@ from ffn.volumes.hdf5_links import find_item
 from ffn.volumes.layout import Layout
 from ffn.volumes.opened_array import MADE_FROM, MADE_FROM_FILE
 from ffn.volumes.provenance import open_folder, write_stamp
+from ffn.volumes.scales import Folder
 from ffn.volumes.shards import Shards, check_shard, precomputed_sharding
 from ffn.volumes.specs import split_spec
 from ffn.volumes.targets import Dataset, Store, Target, first_line
@@ -243,6 +244,8 @@ class OutputSpec:
             elif spec['driver'] == 'n5':
                 spec['metadata'] |= layout.resolution_xyz()
         try:
+            if spec['driver'] == 'zarr':
+                _complete_metadata(spec['kvstore'])
             ts.open(spec, context=context(), create=True, open=True).result()
             if is_new and layout.voxel_size and spec['driver'] == 'zarr':
                 attributes = json.dumps(layout.resolution_zyx()).encode()
@@ -305,6 +308,14 @@ class OutputSpec:
             if self.voxel_size is not None:
                 dataset.attrs['resolution'] = self._layout().voxel_size[::-1]
             yield Dataset(dataset)
+
+
+def _complete_metadata(kvstore: Any) -> None:
+    """Says what empty chunks hold, in a Zarr 2 volume that was begun by an earlier version, which did not."""
+    metadata = Folder(kvstore).read_json('.zarray')
+    if metadata.get('fill_value', 0) is None:
+        content = json.dumps({**metadata, 'fill_value': 0}).encode()
+        open_folder(kvstore).write('.zarray', content).result()
 
 
 def choose_voxel_size(

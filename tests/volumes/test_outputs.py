@@ -81,6 +81,21 @@ def test_a_volume_begun_without_a_voxel_size_is_continued(tmp_path, scheme):
     OutputSpec(f'{scheme}://{tmp_path}/out', BOX, Xyz(8, 5, 6), (8, 8, 33)).create('made')
 
 
+def test_zarr_says_what_is_in_chunks_that_are_not_stored(tmp_path):
+    """Volumes begun by earlier versions did not, and are continued."""
+    output = OutputSpec(f'zarr://{tmp_path}/out', BOX, Xyz(8, 5, 6))
+    metadata = tmp_path / 'out' / '.zarray'
+    output.create('made')
+    assert json.loads(metadata.read_text())['fill_value'] == 0
+    output.open_parallel().write(BOX, np.full(BOX.size.zyx, 9, np.uint64))
+    metadata.write_text(metadata.read_text().replace('"fill_value":0', '"fill_value":null'))
+    output.create('made')
+    assert json.loads(metadata.read_text())['fill_value'] == 0
+    output.finish('made')
+    with open_volume(output.spec) as volume:
+        assert (volume.read(BOX) == 9).all()
+
+
 def test_a_volume_without_a_voxel_size_does_not_get_one_later(tmp_path, caplog):
     OutputSpec(f'n5://{tmp_path}/out', BOX, Xyz(8, 5, 6)).create('made')
     OutputSpec(f'n5://{tmp_path}/out', BOX, Xyz(8, 5, 6), (8, 8, 33)).check_stored_voxel_size()
