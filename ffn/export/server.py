@@ -10,6 +10,7 @@ import functools
 import io
 import re
 import socket
+import sys
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -118,6 +119,15 @@ class _Handler(SimpleHTTPRequestHandler):
         """Logs nothing: a viewer requests thousands of chunks, some of which do not exist."""
 
 
+class _Server(ThreadingHTTPServer):
+    """Answers each request in a thread of its own."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Tells what failed, except that a viewer went away: it cancels what it no longer shows."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 def name_of(address: str) -> str:
     """How a browser names a server that listens at an address."""
     names = {LOOPBACK: 'localhost', ANY: socket.gethostname()}
@@ -155,7 +165,7 @@ def make_server(
         hosts=frozenset(hosts),
     )
     try:
-        return ThreadingHTTPServer((address, port), handler)
+        return _Server((address, port), handler)
     except OSError as error:
         raise UserError(
             f'port {port} of {address} cannot be served: {error}; choose another --port'

@@ -162,6 +162,27 @@ def test_the_viewer_may_ask_for_parts(served):
     assert ask('/image/info', 'OPTIONS', Origin=VIEWER, Host='example.org')[0] == 403
 
 
+def test_a_viewer_that_goes_away_is_no_error(served, tmp_path, monkeypatch, capsys):
+    ask, server = served
+    (tmp_path / 'export' / 'shard').write_bytes(bytes(30_000_000))
+    handled = threading.Semaphore(0)
+    finish = server.shutdown_request
+    monkeypatch.setattr(
+        server, 'shutdown_request', lambda request: (finish(request), handled.release())
+    )
+    for headers in ('', 'Range: bytes=1-29000000\r\n'):
+        with socket.create_connection(server.server_address) as viewer:
+            viewer.sendall(f'GET /shard HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n'.encode())
+            assert viewer.recv(100)
+        assert handled.acquire(timeout=60)
+    assert capsys.readouterr().err == ''
+    monkeypatch.setattr(type(server), 'finish_request', lambda *_: 1 / 0)
+    with pytest.raises(http.client.RemoteDisconnected):
+        ask('/shard')
+    assert handled.acquire(timeout=60)
+    assert 'ZeroDivisionError' in capsys.readouterr().err
+
+
 def test_what_cannot_be_served(tmp_path):
     with pytest.raises(UserError, match='no folder'):
         make_server(tmp_path / 'none', 0)
