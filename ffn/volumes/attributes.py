@@ -20,8 +20,28 @@ _SIZES = {'resolution': 1.0, 'voxel_size': 1.0, 'element_size_um': 1000.0}
 
 
 def texts(values: Any) -> list[str]:
-    """Text attributes, which may be bytes or single."""
-    return [v.decode() if isinstance(v, bytes) else str(v) for v in np.atleast_1d(values)]
+    """Text attributes, which may be bytes or single; '' for null of JSON."""
+    found = ('' if v is None else v for v in np.atleast_1d(values))
+    return [v.decode() if isinstance(v, bytes) else str(v) for v in found]
+
+
+def read_units(values: Any, default: float | None = None) -> list[float | None]:
+    """Reads units, one for each axis, or for each that has one; a single one holds for all axes of space.
+
+    Args:
+      values: texts.
+      default: what counts where none is given.
+
+    Returns:
+      Nanometres per unit; None for what is no unit of length.
+    """
+    units = texts(values)
+    named = [unit for unit in units if unit]
+    if not named:
+        return [default] * 3
+    if len(units) == 1:
+        return [nanometres(units[0])] * 3
+    return [nanometres(unit) for unit in (named if len(named) == 3 else units)]
 
 
 def read_voxels(
@@ -49,7 +69,8 @@ def read_voxels(
         return None, (0, 0, 0), ''
     try:
         offset = arrangement.pick_space([float(v) for v in np.ravel(attrs['offset'])])
-        factors = arrangement.pick_space([f or 1.0 for f in _units(attrs, 1.0)])
+        units = read_units(attrs.get('units', ()), 1.0)
+        factors = arrangement.pick_space([unit or 1.0 for unit in units], 'units')
         offset_nm = [o * f for o, f in zip(offset, factors, strict=True)]
     except (TypeError, ValueError):
         logging.warning('%s: its attribute offset, %s, is not understood', what, attrs['offset'])
@@ -63,12 +84,6 @@ def _voxel_size(
     for name, unit in _SIZES.items():
         if name in attrs:
             values = np.ravel(attrs[name]).tolist()
-            units = _units(attrs, unit) if unit == 1 else [unit] * 3
-            units = units if len(units) == len(values) else [unit] * len(values)
+            units = read_units(attrs.get('units', ()), unit) if unit == 1 else [unit] * 3
             return read_voxel_size(values, units, arrangement, what, f'its attribute {name}')
     return None
-
-
-def _units(attrs: Mapping[str, Any], default: float) -> list[float | None]:
-    units = [unit for unit in texts(attrs.get('units', ())) if unit]
-    return [nanometres(unit) for unit in units] if len(units) >= 3 else [default] * 3

@@ -28,11 +28,12 @@ class Arrangement:
         """Whether the array already is the volume."""
         return not self.dropped and self.order == tuple(range(len(self.order)))
 
-    def pick_space(self, values: Sequence[float]) -> tuple[float, ...]:
+    def pick_space(self, values: Sequence[float], name: str = 'numbers') -> tuple[float, ...]:
         """Brings numbers that are stored one an axis into z, y, x order.
 
         Args:
           values: one for each stored axis, or one for each of those of space in their stored order.
+          name: what errors call them.
 
         Raises:
           ValueError: another number of values.
@@ -42,7 +43,7 @@ class Arrangement:
             rank = sorted(space)
             return tuple(values[rank.index(axis)] for axis in space)
         if len(values) != len(self.order) + len(self.dropped):
-            raise ValueError(f'{len(values)} numbers')
+            raise ValueError(f'{len(values)} {name}')
         return tuple(values[axis] for axis in space)
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from absl import logging
+
 from ffn.utils.errors import UserError, reason
 from ffn.utils.texts import parse_object
 
@@ -132,6 +134,7 @@ def read_multiscale(attributes: Mapping[str, Any], path: str, what: str) -> Scal
             datasets = multiscale['datasets']
             for dataset in datasets:
                 if dataset['path'].strip('/') == path:
+                    _tell_ignored(multiscale, dataset, what)
                     return _describe_scale(multiscale, dataset, datasets[0])
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise UserError(
@@ -153,6 +156,18 @@ def _describe_scale(
         translation,
         _transformation(finest.get('coordinateTransformations', []), above)[0],
     )
+
+
+def _tell_ignored(multiscale: Mapping[str, Any], dataset: Mapping[str, Any], what: str) -> None:
+    """Warns of what moves an array otherwise than by a scale and a translation that are stated as numbers."""
+    for metadata in (dataset, multiscale):
+        for step in metadata.get('coordinateTransformations', []):
+            if step.get('type') != 'identity' and not {'scale', 'translation'} & set(step):
+                logging.warning(
+                    '%s: a transformation of its multiscales metadata is not understood: %s',
+                    what,
+                    step,
+                )
 
 
 def _transformation(

@@ -14,9 +14,9 @@ from typing import Any
 
 from absl import logging
 
-from ffn.utils.errors import UserError
+from ffn.utils.errors import UserError, reason
 from ffn.utils.geometry import Box
-from ffn.volumes.attributes import read_voxels, texts
+from ffn.volumes.attributes import read_units, read_voxels, texts
 from ffn.volumes.axes import Arrangement, arrange, normalize_names
 from ffn.volumes.scales import Folder, ScaleMetadata, read_multiscale
 from ffn.volumes.units import KnownVoxelSize, nanometres, read_offset, read_voxel_size
@@ -101,8 +101,9 @@ def _describe_attributes(
     own = labels if {'x', 'y', 'z'}.intersection(labels) else _names_in_attributes(attributes)
     arrangement = arrange(own or _default_names(driver, len(shape)), shape, what)
     if driver == 'n5':
-        size = _n5_size(attributes, group, arrangement, what)
-        origin = _n5_origin(folder, attributes, size, what)
+        transform = _read_transform(attributes, what)
+        size = _n5_size(attributes, transform, group, arrangement, what)
+        origin = _n5_origin(folder, transform, size, what)
         if size is not None or origin is not None:
             source = '' if origin is None else 'its attribute transform'
             return StoreDescription(arrangement, size, origin, source)
@@ -138,6 +139,14 @@ def _find_multiscale(
         found = read_multiscale(attributes, path, what) if driver != 'n5' else None
         if found is not None and (not found.axes or len(found.axes) == rank):
             return found, nearest
+        if found is not None:
+            given = ','.join(found.axes)
+            logging.warning(
+                '%s has %d axes, but its multiscales metadata %s, and is not used',
+                what,
+                rank,
+                given,
+            )
         path, place = f'{place.name}/{path}', place.above()
     return None, nearest
 
@@ -184,29 +193,70 @@ def _size_of_units(
     return read_voxel_size(sizes, [1.0] * 3, own, what, 'its resolution')
 
 
+@dataclass(frozen=True)
+class _Transform:
+    """The attribute transform of an N5 array, z, y, x, in nanometres, or as stored where its units are not known.
+
+    Attributes:
+      scale: size of a voxel; None where nothing says so.
+      translate: centre of the first voxel; None likewise.
+      known: whether the units are.
+    """
+
+    scale: list[float] | None = None
+    translate: list[float] | None = None
+    known: bool = False
+
+
+def _read_transform(attributes: Mapping[str, Any], what: str) -> _Transform:
+    """Reads the attribute transform; what is not as expected says nothing, which is told."""
+    transform = attributes.get('transform')
+    if transform is None:
+        return _Transform()
+    try:
+        axes = normalize_names(transform['axes'])
+        if not axes:
+            raise ValueError('its axes have no names')
+        stored = arrange(axes, [1] * len(axes), 'it')
+        names = texts(transform.get('units', ()))
+        units = stored.pick_space([unit or 0.0 for unit in read_units(names)], 'units')
+        scale, translate = (
+            None
+            if values is None
+            else [
+                float(v) * (u or 1.0) for v, u in zip(stored.pick_space(values), units, strict=True)
+            ]
+            for values in (transform.get('scale'), transform.get('translate'))
+        )
+    except (UserError, AttributeError, TypeError, ValueError, LookupError) as error:
+        logging.warning(
+            '%s: its attribute transform is %s, which is not understood (%s)',
+            what,
+            transform,
+            reason(error),
+        )
+        return _Transform()
+    if any(names) and not all(units):
+        given = ','.join(names)
+        logging.warning('%s: the units of its attribute transform, %s, are not known', what, given)
+    return _Transform(scale, translate, all(units))
+
+
 def _n5_size(
     attributes: Mapping[str, Any],
+    transform: _Transform,
     group: Mapping[str, Any],
     arrangement: Arrangement,
     what: str,
 ) -> KnownVoxelSize | None:
     """Voxel size of an N5 array by the attributes of Java tools, x first; the group's are those of s0."""
-    transform = attributes.get('transform')
-    if isinstance(transform, dict) and {'axes', 'scale', 'units'} <= set(transform):
-        named = {
-            axis: float(scale) * (nanometres(unit) or 0)
-            for axis, scale, unit in zip(
-                transform['axes'], transform['scale'], transform['units'], strict=False
-            )
-        }
-        if {'x', 'y', 'z'} <= set(named):
-            sizes, order = [named[axis] for axis in 'zyx'], Arrangement((0, 1, 2))
-            source = 'its attribute transform'
-            if size := read_voxel_size(sizes, [1.0] * 3, order, what, source):
-                return size
-    own, above = attributes.get('pixelResolution'), group.get('pixelResolution')
+    if transform.scale is not None and transform.known:
+        own, source = Arrangement((0, 1, 2)), 'its attribute transform'
+        if size := read_voxel_size(transform.scale, [1.0] * 3, own, what, source):
+            return size
+    stated, above = attributes.get('pixelResolution'), group.get('pixelResolution')
     factors = attributes.get('downsamplingFactors', [1, 1, 1])
-    for stored, by in ((own, [1, 1, 1]), (above, factors)):
+    for stored, by in ((stated, [1, 1, 1]), (above, factors)):
         if stored is None:
             continue
         values, unit = stored, 'nm'
@@ -217,20 +267,19 @@ def _n5_size(
         except (TypeError, ValueError):
             values = []
         return read_voxel_size(
-            values, [nanometres(unit)] * 3, arrangement, what, 'its attribute pixelResolution'
+            values, read_units(unit), arrangement, what, 'its attribute pixelResolution'
         )
     return None
 
 
 def _n5_origin(
-    folder: Folder, attributes: Mapping[str, Any], size: KnownVoxelSize | None, what: str
+    folder: Folder, transform: _Transform, size: KnownVoxelSize | None, what: str
 ) -> tuple[int, int, int] | None:
     """First voxel z, y, x of an N5 array whose attribute transform says where the centre of that is."""
-    offset = _of_transform(attributes, 'translate')
+    offset, scale = transform.translate, transform.scale
     if offset is None:
         return None
     known = None if size is None else list(size.xyz[::-1])
-    scale = _of_transform(attributes, 'scale')
     if scale is None or not all(0 < s < math.inf for s in scale):
         scale = known
     if scale is None:
@@ -241,27 +290,11 @@ def _n5_origin(
                 what,
             )
         return None
-    above = folder.above()
-    finest = above.below('s0').read_attributes('n5') if above is not None else {}
-    unit = 'units' if known is None else 'nm'
-    return read_offset(offset, scale, what, _of_transform(finest, 'scale'), unit)
-
-
-def _of_transform(attributes: Mapping[str, Any], name: str) -> list[float] | None:
-    """A list in the attribute transform, z, y, x: nanometres, or as it is where units are not known; None without one."""
-    transform = attributes.get('transform')
-    if not isinstance(transform, dict) or not {'axes', name} <= set(transform):
-        return None
-    try:
-        axes, values = transform['axes'], transform[name]
-        units = transform.get('units') or [''] * len(axes)
-        named = {
-            axis: float(value) * (nanometres(unit) or 1.0)
-            for axis, value, unit in zip(axes, values, units, strict=True)
-        }
-        return [named[axis] for axis in 'zyx']
-    except (TypeError, ValueError, LookupError):
-        return None
+    finest, above = transform, folder.above()
+    if above is not None and folder.name != 's0':
+        s0 = above.below('s0')
+        finest = _read_transform(s0.read_attributes('n5'), s0.path)
+    return read_offset(offset, scale, what, finest.scale, 'units' if known is None else 'nm')
 
 
 def _reversed(attributes: Mapping[str, Any], what: str) -> dict[str, Any]:
@@ -270,8 +303,8 @@ def _reversed(attributes: Mapping[str, Any], what: str) -> dict[str, Any]:
     for name in ('resolution', 'voxel_size', 'offset', 'units'):
         if isinstance(found.get(name), list):
             found[name] = found[name][::-1]
-    sizes = found.get('resolution') or found.get('voxel_size') or []
-    if len(set(sizes)) > 1:
+    sizes = found.get('resolution') or found.get('voxel_size')
+    if isinstance(sizes, list) and len(set(map(str, sizes))) > 1:
         logging.warning(
             '%s: resolution and offset are taken in the order z,y,x, as funlib writes them', what
         )

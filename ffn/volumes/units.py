@@ -103,7 +103,9 @@ def read_voxel_size(
     """
     try:
         sizes = arrangement.pick_space([float(v) for v in values])
-        factors = arrangement.pick_space([math.nan if u is None else u for u in units])
+        factors = arrangement.pick_space([math.nan if u is None else u for u in units], 'units')
+        if any(map(math.isnan, factors)):
+            raise ValueError('a unit that is none of length')
         z, y, x = (float(s) * f for s, f in zip(sizes, factors, strict=True))
         if not all(0 < n < math.inf for n in (x, y, z)):
             raise ValueError('no positive lengths')

@@ -13,7 +13,8 @@ from typing import Any
 
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz
-from ffn.volumes.units import KnownVoxelSize, nanometres
+from ffn.volumes.axes import Arrangement
+from ffn.volumes.units import KnownVoxelSize, nanometres, read_voxel_size
 
 PROPERTIES = 'datasource-properties.json'
 
@@ -76,15 +77,14 @@ class Layer:
         return Box(Xyz(*begin), Xyz(*(e - b for b, e in zip(begin, end, strict=True))))
 
     def voxel_size(self) -> KnownVoxelSize | None:
-        """The size of a voxel; None where nothing says so."""
+        """The size of a voxel; None where nothing says so, or, which is told, nothing that is understood."""
         scale: Any = self.properties.get('scale')
+        if scale is None:
+            return None
         unit: float | None = 1.0
         if isinstance(scale, dict):
             unit, scale = nanometres(str(scale.get('unit', 'nanometer'))), scale.get('factor')
-        try:
-            x, y, z = (float(s) * f for s, f in zip(scale, self.factors, strict=True))
-        except (TypeError, ValueError):
-            return None
-        if unit is None or not min(x, y, z) > 0:
-            return None
-        return KnownVoxelSize((x * unit, y * unit, z * unit), f'scale of {PROPERTIES}')
+        values = scale[::-1] if isinstance(scale, list) else scale
+        units = [None if unit is None else unit * factor for factor in self.factors.zyx]
+        source = f'scale of {PROPERTIES}'
+        return read_voxel_size(values, units, Arrangement((0, 1, 2)), self.place, source)

@@ -123,6 +123,15 @@ def test_scale_with_a_unit(dataset):
         assert volume.voxel_size.xyz == pytest.approx((10, 20, 30))
 
 
+@pytest.mark.parametrize('scale', [11.24, [11.24, 28], {'factor': [1, 2, 3], 'unit': 'voxel'}])
+def test_a_scale_that_makes_no_sense_is_told(dataset, caplog, scale):
+    write_properties(dataset, scale)
+    with open_volume(f'{dataset}/labels') as volume:
+        assert volume.voxel_size is None
+    assert 'labels: scale of datasource-properties.json is ' in caplog.text
+    assert 'is not understood' in caplog.text
+
+
 def test_missing_cubes(dataset, caplog):
     (dataset / 'labels/1/z0/y0/x1.wkw').unlink()
     with open_volume(f'{dataset}/labels') as volume:
