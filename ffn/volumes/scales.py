@@ -25,11 +25,17 @@ class Folder:
         import tensorstore as ts
 
         self.kvstore: dict[str, Any] = ts.KvStore.Spec(kvstore).to_json()
-        self.path = str(self.kvstore.get('path', '')).rstrip('/')
+        path = str(self.kvstore.get('path', ''))
+        self.path = path.rstrip('/')
+        # What the paths of all that is in it begin with: at the top of a file system '/', of a zip file or a bucket nothing.
+        self._within = f'{self.path}/' if path else ''
+
+    def __str__(self) -> str:
+        """What messages call it: its path, behind that of the zip file that it is in."""
+        return f'{self._archive}{self.path}'.removesuffix(': ')
 
     @property
     def _archive(self) -> str:
-        """The zip file that this place is in, for messages; '' if it is in none."""
         base = self.kvstore.get('base')
         return f'{base.get("path", "")}: ' if isinstance(base, dict) else ''
 
@@ -44,12 +50,12 @@ class Folder:
 
     def below(self, name: str) -> Folder:
         """The place below this one."""
-        return self.at(f'{self.path}/{name}' if self.path else name)
+        return self.at(f'{self._within}{name}')
 
     def above(self) -> Folder | None:
         """The place above this one, None at the top of the store."""
         parent, slash, _ = self.path.rpartition('/')
-        return self.at(parent) if slash and parent else None
+        return self.at(parent or slash) if self.path else None
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Reads a metadata file; {} where there is none.
@@ -59,7 +65,7 @@ class Folder:
         """
         import tensorstore as ts
 
-        spec = {**self.kvstore, 'path': f'{self.path}/' if self.path else ''}
+        spec = {**self.kvstore, 'path': self._within}
         try:
             found = ts.KvStore.open(spec).result().read(name).result()
         except (ValueError, OSError):

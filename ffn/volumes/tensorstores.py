@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -165,17 +166,13 @@ def detect_directory(path: str, dataset: str) -> dict[str, Any]:
       UserError: there is none.
     """
     if _is_zip(path):
-        archive = {'driver': 'zip', 'base': {'driver': 'file', 'path': os.path.abspath(path)}}
-        folder = Folder({**archive, 'path': dataset.strip('/')})
-        for marker, scheme in _MARKER_FILES.items():
-            if folder.read_json(marker):
-                return {'driver': DRIVERS[scheme], 'kvstore': folder.kvstore}
-        raise UserError(f'{path} holds no Zarr array {dataset!r}; expected a zipped Zarr')
+        return _detect_in_zip(path, dataset)
     place = Path(path, dataset.strip('/')) if dataset else Path(path)
     if not place.exists():
         raise UserError(f'no such folder: {place}{describe_scales(place.parent)}')
     for marker, scheme in _MARKER_FILES.items():
-        if (place / marker).exists() and not _is_group(place / marker):
+        file = place / marker
+        if file.exists() and not _is_group(marker, parse_object(file.read_bytes(), str(file))):
             return parse_url(f'{scheme}://{place}', '')
     for driver in _GROUPED:
         store = {'driver': driver, 'kvstore': {'driver': 'file', 'path': os.path.abspath(place)}}
@@ -190,24 +187,42 @@ def detect_directory(path: str, dataset: str) -> dict[str, Any]:
     )
 
 
+def _detect_in_zip(path: str, dataset: str) -> dict[str, Any]:
+    archive = {'driver': 'zip', 'base': {'driver': 'file', 'path': os.path.abspath(path)}}
+    folder = Folder({**archive, 'path': dataset.strip('/')})
+    for marker, scheme in _MARKER_FILES.items():
+        metadata = folder.read_json(marker)
+        if metadata and not _is_group(marker, metadata):
+            return {'driver': DRIVERS[scheme], 'kvstore': folder.kvstore}
+    for driver in _GROUPED:
+        if choose_scale(folder, driver, '', str(folder)):
+            return {'driver': driver, 'kvstore': folder.kvstore}
+    scales = _name_scales(folder.above() or folder)
+    raise UserError(f'{path} holds no Zarr array {dataset!r}; expected a zipped Zarr{scales}')
+
+
 def describe_scales(place: Path) -> str:
     """Names the scales of a folder on this machine, to end a message about one that it lacks; '' where it has none."""
-    for driver in _GROUPED if place.is_dir() else ():
-        folder = Folder({'driver': 'file', 'path': os.path.abspath(place)})
+    if not place.is_dir():
+        return ''
+    return _name_scales(Folder({'driver': 'file', 'path': os.path.abspath(place)}))
+
+
+def _name_scales(folder: Folder) -> str:
+    for driver in _GROUPED:
         try:
-            group, paths = find_scales(folder, driver, str(place))
+            group, paths = find_scales(folder, driver, str(folder))
         except (UserError, OSError):  # damaged metadata are not what the message is about
             continue
         if paths:
-            return f'; the scales of {group.path} are: {", ".join(paths)}'
+            return f'; the scales of {group} are: {", ".join(paths)}'
     return ''
 
 
-def _is_group(marker: Path) -> bool:
+def _is_group(marker: str, metadata: Mapping[str, Any]) -> bool:
     """Whether a metadata file describes a group, and not an array."""
-    metadata = parse_object(marker.read_bytes(), str(marker))
     return metadata.get('node_type') == 'group' or (
-        marker.name == 'attributes.json' and 'dimensions' not in metadata
+        marker == 'attributes.json' and 'dimensions' not in metadata
     )
 
 

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BEGIN, END = '<!-- made by tests/volumes/test_support.py -->\n', '<!-- end -->'
 
 _D, _C, _O, _W = 'test_descriptions', 'test_chunks', 'test_outputs', 'test_wkw_datasets'
+_Z = 'test_scales'
 _S, _T, _M = (f'importing/test_{name}' for name in ('import_stack', 'tiff_files', 'mrc_files'))
 COLUMNS = ('axes', 'voxel size', 'first voxel', 'scales', 'missing data told', 'written')
 # Format → for each column the test that shows it: 'module.function', '' where the format has no such thing or we
@@ -37,7 +38,10 @@ SUPPORT = {
         f'{_D}.test_ome_zarr_of_other_axes_and_units', f'{_D}.test_ome_zarr', f'{_D}.test_ome_zarr',
         f'{_D}.test_ome_zarr', f'{_C}.test_a_volume_without_any_chunk_is_refused', '',
     ),
-    'zipped Zarr': (f'{_D}.test_a_zipped_zarr', '', '', '', '', ''),
+    'zipped Zarr, N5': (
+        f'{_D}.test_a_zipped_zarr', f'{_Z}.test_zipped_groups_of_scales', f'{_Z}.test_zipped_groups_of_scales',
+        f'{_Z}.test_zipped_groups_of_scales', f'{_Z}.test_missing_chunks_in_a_zip_are_told', '',
+    ),
     'N5': (
         'test_tensorstores.test_named_dimensions_are_followed', f'{_D}.test_voxel_size_of_n5',
         f'{_D}.test_funlib_in_n5_counts_from_z', f'{_D}.test_scales_of_n5',
