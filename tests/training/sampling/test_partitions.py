@@ -265,13 +265,16 @@ def test_file_written(tmp_path):
     assert 'origin_xyz' not in attrs
 
 
-def test_bounding_boxes_of_the_input_are_shrunk_and_empty_ones_dropped(tmp_path):
+@pytest.mark.parametrize('begins', [{}, {'resolution': [33, 9, 8], 'offset': [330, 0, 80]}])
+def test_bounding_boxes_of_the_input_are_shrunk_and_empty_ones_dropped(tmp_path, begins):
+    """They are absolute, wherever the array begins."""
     spec = labels_file(
         tmp_path,
         np.ones((12, 14, 16), int),
         bounding_boxes=[[[0, 0, 0], [16, 14, 12]], [[4, 4, 4], [2, 9, 9]]],
         bounding_boxes_more=[[[3, 2, 1], [9, 10, 11]]],
         other=3,
+        **begins,
     )
     write_partitions(spec, f'{tmp_path}/out.h5:af', SMALL)
     with h5py.File(tmp_path / 'out.h5') as file:
