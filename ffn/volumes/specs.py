@@ -6,10 +6,13 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from ffn.utils.errors import UserError
 
 FORM = 'path:dataset (HDF5), or zarr://, zarr3://, n5:// or precomputed:// before a path or URL'
+
+_T = TypeVar('_T', int, str)
 
 
 def split_spec(spec: str) -> tuple[str, str]:
@@ -49,6 +52,28 @@ def split_channel(spec: str) -> tuple[str, int | None]:
     if not mark or not volume or not re.fullmatch('[0-9]+', number) or Path(spec).exists():
         return spec, None
     return volume, int(number)
+
+
+def agreed(
+    named: _T | None, flag: _T | None, source: str, source_flag: str, what: str
+) -> _T | None:
+    """What a string names, or else a flag.
+
+    Args:
+      named: of the string; None: nothing.
+      flag: of the flag; None: nothing.
+      source: the string without it, for errors.
+      source_flag: the flag that holds the string, for errors.
+      what: the flag, for errors.
+
+    Raises:
+      UserError: they differ.
+    """
+    if flag is None or named is None:
+        return named if flag is None else flag
+    if flag != named:
+        raise UserError(f'{what} {flag} contradicts {source_flag}, which names {named} of {source}')
+    return named
 
 
 def absolute_spec(spec: str) -> str:

@@ -16,7 +16,7 @@ from ffn.volumes.importing.image_files import ReadAs
 from ffn.volumes.importing.samples import Samples, StatedSize
 from ffn.volumes.importing.stacks import find_images, inspect, read_sections
 from ffn.volumes.provenance import open_complete
-from ffn.volumes.specs import split_channel, split_spec
+from ffn.volumes.specs import agreed, split_channel, split_spec
 from ffn.volumes.volume import Volume
 
 _SLAB_BYTES = 2**28
@@ -51,8 +51,10 @@ def open_images(source: str, channel: int | None) -> Iterator[ImageSource]:
       channel: of several, the one to take.
 
     Raises:
-      UserError: nothing is there, it is of a type that is no image, or files differ.
+      UserError: nothing is there, it is of a type that is no image, files differ, or `channel` contradicts the source.
     """
+    source, of_name = split_channel(source)
+    channel = agreed(of_name, channel, source, '--images', '--channel')
     if _is_volume(source):
         with open_complete(source) as opened:
             volume = opened.single_channel() if channel is None else opened.choose_channel(channel)
@@ -64,10 +66,9 @@ def open_images(source: str, channel: int | None) -> Iterator[ImageSource]:
 
 
 def _is_volume(source: str) -> bool:
-    spec, _ = split_channel(source)
-    path, dataset = split_spec(spec)
-    is_hdf5 = bool(dataset) and not Path(spec).exists() and Path(path).is_file()
-    return is_hdf5 or wkw_datasets.recognizes(spec) or tensorstores.recognizes(spec)
+    path, dataset = split_spec(source)
+    is_hdf5 = bool(dataset) and not Path(source).exists() and Path(path).is_file()
+    return is_hdf5 or wkw_datasets.recognizes(source) or tensorstores.recognizes(source)
 
 
 def _of_volume(volume: Volume) -> ImageSource:

@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import h5py
 import numpy as np
@@ -25,14 +24,13 @@ from ffn.volumes.importing.neuroproof import STACK, TRANSFORMS, Transforms
 from ffn.volumes.importing.samples import StatedSize
 from ffn.volumes.importing.stacks import SlabReader, find_images, inspect
 from ffn.volumes.provenance import open_complete
-from ffn.volumes.specs import split_channel, split_spec
+from ffn.volumes.specs import agreed, split_channel, split_spec
 from ffn.volumes.unlabelled import Unlabelled
 from ffn.volumes.volume import Volume
 
 _GZIP, _HDF5 = b'\x1f\x8b', b'\x89HDF\r\n\x1a\n'
 _BLOCK_ZYX = Zyx(64, 512, 512)
 _SLAB_VOXELS = 2**26
-_T = TypeVar('_T', int, str)
 
 
 @dataclass(frozen=True)
@@ -80,14 +78,14 @@ def open_labels(
         no use or contradict the source.
     """
     source, of_name = split_channel(source)
-    channel = _agreed(of_name, channel, source, '--channel')
+    channel = agreed(of_name, channel, source, '--input', '--channel')
     path, inner = split_spec(source)
     if wkw_datasets.recognizes(source) or tensorstores.recognizes(source):
         with open_complete(f'{source}:{dataset}' if dataset else source) as volume:
             yield _of_volume(_choose(volume, channel), unlabelled)
         return
     if not Path(source).exists() and Path(path).is_file() and inner:
-        source, dataset = path, _agreed(inner, dataset, source, '--dataset')
+        source, dataset = path, agreed(inner, dataset, source, '--input', '--dataset')
     start = _first_bytes(Path(source))
     if start.startswith((_GZIP, _HDF5)):
         with _open_hdf5(Path(source), dataset, channel, unlabelled, folder) as opened:
@@ -101,15 +99,6 @@ def open_labels(
             yield opened
     else:
         raise UserError(f'no such file: {path}')
-
-
-def _agreed(named: _T | None, flag: _T | None, source: str, what: str) -> _T | None:
-    """What the source names, or else a flag."""
-    if flag is None or named is None:
-        return named if flag is None else flag
-    if flag != named:
-        raise UserError(f'{what} {flag} contradicts --input, which names {named} of {source}')
-    return named
 
 
 def _first_bytes(path: Path) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import h5py
 import numpy as np
 import pytest
+import tifffile
 
 from ffn.cli import import_stack
 from ffn.utils.errors import UserError
@@ -43,6 +44,27 @@ def test_a_volume_keeps_its_size_and_place(tmp_path, monkeypatch, slab_bytes):
             np.testing.assert_array_equal(volume.read(volume.box), IMAGE)
     with run(f'{tmp_path}/v.h5:raw', f'{tmp_path}/o.h5:other', '--channel=1') as volume:
         np.testing.assert_array_equal(volume.read(volume.box), 255 - IMAGE)
+
+
+def test_a_channel_that_is_named_twice(tmp_path):
+    """It is taken where both agree; of files as well."""
+    with h5py.File(tmp_path / 'v.h5', 'w') as file:
+        file['raw'] = np.stack([IMAGE, 255 - IMAGE])
+    tifffile.imwrite(
+        tmp_path / 's.tif',
+        np.stack([IMAGE[0], 255 - IMAGE[0]], -1),
+        photometric='minisblack',
+        planarconfig='contig',
+    )
+    output = f'{tmp_path}/o.h5:raw'
+    for source, expected in (('v.h5:raw', 255 - IMAGE), ('s.tif', 255 - IMAGE[:1])):
+        for more in ([], ['--channel=1']):
+            with run(f'{tmp_path}/{source}#1', output, '--voxel_size=8,8,33', *more) as volume:
+                np.testing.assert_array_equal(volume.read(volume.box), expected)
+        with pytest.raises(
+            UserError, match=f'--channel 0 contradicts --images, which names 1 of .*{source}$'
+        ):
+            run(f'{tmp_path}/{source}#1', output, '--channel=0')
 
 
 def test_a_volume_is_made_coarser_on_the_grid_of_space(tmp_path):
