@@ -123,7 +123,7 @@ class DataConfig:
         metavar='JSON',
     )
     volume_weights: Mapping[str, float] = setting(
-        'name:share of the examples to draw from each volume, in any unit (0: none); if unset, volumes '
+        'name:share of the coordinates to draw from each volume, in any unit (0: none); if unset, volumes '
         'contribute in proportion to their coordinates',
         default_factory=dict,
         parse=_parse_weights,

@@ -20,6 +20,7 @@ from ffn.training.input.coordinate_stream import coordinate_dataset
 from ffn.training.input.example import Example
 from ffn.training.input.patches import PatchReader
 from ffn.training.input.rare_volumes import RareVolumes
+from ffn.training.input.skipped import SkippedCoordinates
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
 from ffn.utils.progress import progress
@@ -27,8 +28,6 @@ from ffn.volumes.provenance import open_complete
 from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size
 from ffn.volumes.volume import Volume, check_place
 
-# Coordinates in a row, none of which can be used.
-_GIVE_UP_AFTER = 2000
 _LOADERS = 4
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -110,9 +109,12 @@ class ExampleSource(contextlib.ExitStack):
         self._iterator: Iterator[Any] | None = None
         self.position = 0
         self.skipped = self.unlabelled = 0
-        # Since the last example that could be used, if there was one.
-        self._in_vain, self._any_used = 0, False
-        self._told_skipped: set[bool] = set()
+        self._skips = SkippedCoordinates(
+            {name: labels.box for name, labels in self._labels.items()},
+            {name: count // shard[1] for name, count in found.items()},
+            size,
+            bool(weights),
+        )
         self.callback(self._end)
 
     def _end(self) -> None:
@@ -208,7 +210,7 @@ class ExampleSource(contextlib.ExitStack):
                 self._count_skipped(center, name)
                 continue
             self._used[name] += 1
-            self._in_vain, self._any_used = 0, True
+            self._skips.use(name)
             image, labels, weights = arrays
             return self._make_example(int(number), center, name, (image, labels, weights))
 
@@ -223,22 +225,8 @@ class ExampleSource(contextlib.ExitStack):
         leaves = not self._labels[name].box.contains(self._patch_box(center))
         self.skipped += leaves
         self.unlabelled += not leaves
-        self._in_vain += 1
-        if leaves not in self._told_skipped:
-            self._told_skipped.add(leaves)
-            advice = (
-                'leaves the volume; such coordinates are skipped (build_coordinates --margin avoids them)'
-                if leaves
-                else 'has no label in its centre; such coordinates are skipped (partitions computed anew avoid them)'
-            )
-            logging.warning('the patch around %s of %r %s', center, name, advice)
-        if self._in_vain >= _GIVE_UP_AFTER:
-            if not self._any_used:
-                raise UserError(
-                    f'{self._in_vain} coordinates in a row, up to number {self.position}, are out of bounds for patches '
-                    f'of {both_orders(self._size)}, or without a label; were they built for other volumes, or with too '
-                    'small a --margin?'
-                )
+        self._skips.skip(center, name, leaves, self.position)
+        if self._skips.search_is_long:
             self._check_stop()
 
     def _check_stop(self) -> None:
