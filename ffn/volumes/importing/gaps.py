@@ -15,10 +15,10 @@ _MOST = 10
 
 
 def missing_numbers(paths: Sequence[Path]) -> list[str]:
-    """Numbers that files of a stack leave out, written as in their names; [] also where numbers are not what orders them.
+    """Numbers that files of a stack leave out, written as in their names; [] also where no number counts the files.
 
-    Names have to differ in one number only, which goes up by the same step from most files to the next, and by a multiple of
-    that elsewhere; and not far more are missing than there are.
+    Names may hold other numbers, such as times. Of several numbers that count the files, the one that leaves out the fewest
+    is believed.
 
     Args:
       paths: in the order of the stack.
@@ -26,17 +26,23 @@ def missing_numbers(paths: Sequence[Path]) -> list[str]:
     parts = [re.split(r'(\d+)', str(path)) for path in paths]
     if len({len(one) for one in parts}) != 1:
         return []
-    varying = [column for column in zip(*parts, strict=True) if len(set(column)) > 1]
-    if len(varying) != 1 or not varying[0][0].isdecimal():
-        return []
-    (texts,) = varying
+    left_out = [_left_out(texts) for texts in zip(*parts, strict=True) if texts[0].isdecimal()]
+    return min((found for found in left_out if found is not None), key=len, default=[])
+
+
+def _left_out(texts: Sequence[str]) -> list[str] | None:
+    """Numbers that those of one place in the names leave out; None where they do not count the files.
+
+    Those that do go up by the same step from most files to the next, and by a multiple of that elsewhere; and not far more
+    are missing than there are.
+    """
     numbers = list(map(int, texts))
     steps = [after - before for before, after in itertools.pairwise(numbers)]
-    step = min(steps)
+    step = min(steps, default=0)
     if step < 1 or any(n % step for n in steps) or 2 * steps.count(step) < len(steps):
-        return []
+        return None
     if sum(steps) > _MOST * step * len(numbers):
-        return []
+        return None
     width = len(texts[0]) if len(set(map(len, texts))) == 1 else 0
     return [
         f'{number:0{width}d}'

@@ -18,6 +18,13 @@ def names(form: str, numbers) -> list[Path]:
     return [Path(form.format(n)) for n in numbers]
 
 
+def several(form: str, *columns) -> list[Path]:
+    return [Path(form.format(*row)) for row in zip(*columns, strict=True)]
+
+
+KEPT = [0, 1, 2, 3, 6, 8, 9, 10]
+
+
 @pytest.mark.parametrize(
     ('paths', 'expected'),
     [
@@ -31,7 +38,15 @@ def names(form: str, numbers) -> list[Path]:
         (names('z{}.png', [3, 9, 13, 44]), []),  # no common step
         (names('z{}.png', [1, 5, 10, 11]), []),  # nothing that most files follow
         ([Path('z1.png'), Path('z01.png'), Path('z3.png')], []),
-        ([Path('1/z1.png'), Path('1/z3.png'), Path('2/z4.png'), Path('2/z5.png')], []),
+        (several('{:d}/z{}.png', [1, 1, 2, 2], [1, 3, 4, 5]), ['2']),
+        (several('{:d}/z{}.png', [1, 1, 2, 2], [1, 3, 1, 2]), []),  # each folder counts by itself
+        (several('s{:04d}_t{:04d}.png', [1, 2, 3, 5], [931, 945, 1003, 1044]), ['0004']),
+        (several('t{:04d}_s{}.png', [931, 945, 1003, 1044], [2, 4, 6, 10]), ['8']),
+        (several('s{:03d}_z={:.4f}um.tif', KEPT, [n * 0.008 for n in KEPT]), ['004', '005', '007']),
+        (several('s{}_t{:06d}.tif', KEPT, [120000 + 37 * n for n in KEPT]), ['4', '5', '7']),
+        (several('s{:d}_t{}.tif', [1, 2, 3, 4], [1201, 1202, 1203, 1205]), []),  # a pause
+        (several('{1}_s{0}.tif', [1, 2, 4], ['Jan-30', 'Jan-31', 'Feb-01']), ['3']),
+        (several('s{}_r{}.tif', [1, 1, 2, 2, 4, 4], [1, 2, 1, 2, 1, 2]), []),  # tiles
         ([Path('a.png'), Path('b.png'), Path('d.png')], []),
         ([Path('a.png'), Path('a1.png'), Path('a3.png')], []),
         ([Path('a.png')], []),
