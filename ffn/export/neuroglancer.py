@@ -137,7 +137,8 @@ def export(
             if pyramid.labels:
                 ids, voxels, unlabelled_voxels = pyramid.sizes()
                 whole = math.prod(pyramid.scales[0].box.size)
-                tell_unlabelled(pyramid.spec, unlabelled_voxels, whole)
+                absent = None if unlabelled_voxels else unlabelled
+                tell_unlabelled(pyramid.spec, unlabelled_voxels, whole, absent)
                 add_shapes(pyramid, meshes, skeletons, pool, quiet)
                 radius = skeletons.soma_radius
                 if radius is None:

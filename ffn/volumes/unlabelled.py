@@ -30,7 +30,7 @@ class Unlabelled:
 
     Attributes:
       values: these labels, but for those below 0.
-      can_occur: whether the volume's type holds any of them.
+      is_needed: whether the volume's type holds any of them, or one was given: that it never occurs is told.
     """
 
     def __init__(
@@ -47,11 +47,13 @@ class Unlabelled:
         stated = [_IN_32_BITS] if dtype == np.uint32 and _says_32_bits(attrs) else []
         self.values = (*([] if given is None else [given]), *stated, NOT_LABELLED)
         limits = np.iinfo(dtype) if dtype.kind in 'iu' else None
-        self.can_occur = limits is not None and (
-            limits.min < 0 or any(0 <= value <= limits.max for value in self.values)
+        self.is_needed = given is not None or (
+            limits is not None
+            and (limits.min < 0 or any(0 <= value <= limits.max for value in self.values))
         )
-        self._name, self._lock = name, threading.Lock()
+        self._name, self._lock, self._given = name, threading.Lock(), given
         self._unlabelled = self._voxels = 0
+        self._met_given = False
 
     def find(self, labels: np.ndarray) -> np.ndarray | None:
         """Finds voxels without a label.
@@ -85,6 +87,8 @@ class Unlabelled:
           The same array where all voxels have a label, else a new one of that type.
         """
         found = self.find(labels)
+        if found is not None and self._given is not None and not self._met_given:
+            self._met_given = bool((labels[found] == self._given).any())
         with self._lock:
             self._voxels += labels.size
             self._unlabelled += 0 if found is None else int(np.count_nonzero(found))
@@ -98,14 +102,27 @@ class Unlabelled:
     def restart(self) -> None:
         """Counts from 0 again."""
         self._unlabelled = self._voxels = 0
+        self._met_given = False
 
     def tell(self) -> None:
-        """Logs how many voxels without a label `clear` has met, if it has met any."""
-        tell_unlabelled(self._name, self._unlabelled, self._voxels)
+        """Logs how many voxels without a label `clear` has met, if any, and that none had the one that was given."""
+        absent = None if self._met_given else self._given
+        tell_unlabelled(self._name, self._unlabelled, self._voxels, absent)
 
 
-def tell_unlabelled(name: str, unlabelled: int, voxels: int) -> None:
-    """Logs how many voxels of a volume have no label, if there are any."""
+def tell_unlabelled(name: str, unlabelled: int, voxels: int, absent: int | None = None) -> None:
+    """Logs how many voxels of a volume have no label, if there are any.
+
+    Args:
+      name: of the volume.
+      unlabelled: voxels without a label.
+      voxels: all that were looked at.
+      absent: label that a user gave as one that means 'not labelled', and that none of them has.
+    """
+    if absent is not None and voxels:
+        logging.warning(
+            '%s: none of %d voxels has the label %d that --unlabelled names', name, voxels, absent
+        )
     if unlabelled:
         logging.warning(
             '%s: %d of %d voxels (%.1f %%) are not labelled; they are background',

@@ -172,7 +172,7 @@ class Volume:
         if self.dtype.kind not in 'iub':
             raise UserError(f'{self.name} holds {self.dtype}; labels must be integers')
         volume, rule = self.single_channel(), self.label_rule(unlabelled)
-        if rule.can_occur:
+        if rule.is_needed:
             volume = copy.copy(volume)
             volume.unlabelled, volume._clears = rule, True
         return volume

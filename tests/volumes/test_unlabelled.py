@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorstore as ts
 
-from ffn.cli import compare, evaluate, export, import_labels
+from ffn.cli import compare, evaluate, export, import_labels, partitions
 from ffn.volumes.unlabelled import Unlabelled
 from ffn.volumes.volume import Volume, open_volume
 
@@ -129,6 +129,29 @@ def test_export(files, tmp_path, name, caplog):
     inline = json.loads((tmp_path / 'view/labels/segment_properties/info').read_text())['inline']
     assert sorted(inline['ids']) == ['3', '4']
     assert caplog.text.count(LINE) == 1
+
+
+@pytest.mark.parametrize(
+    ('name', 'label'), [('plain', 77), ('plain', 300), ('minus', 300), ('named', 99)]
+)
+def test_a_label_that_no_voxel_has(files, tmp_path, name, label, caplog):
+    """Also one that the type of the volume cannot hold."""
+    volume, output = f'{files}:{name}', f'{tmp_path}/out.h5'
+    partitions_of = [f'--input_volume={volume}', '--thresholds=0.5', '--lom_radius=1,1,1']
+    for main, flags in (
+        (evaluate.main, [f'--groundtruth={volume}', f'--segmentation={files}:plain']),
+        (compare.main, [volume, f'{files}:top']),
+        (import_labels.main, [f'--input={volume}', f'--output={output}:l']),
+        (export.main, [f'--labels={volume}', f'--output={tmp_path}/view', '--voxel_size=8,8,8']),
+        (partitions.main, [*partitions_of, f'--output_volume={output}:af', '--min_size=1']),
+    ):
+        caplog.clear()
+        main([*flags, '--quiet', f'--unlabelled={label}'])
+        line = f'{name}: none of 480 voxels has the label {label} that --unlabelled names'
+        is_met = (name, label) == ('named', 99)
+        # An export keeps one count of all that is not labelled.
+        is_other = main is export.main and name == 'minus'
+        assert caplog.text.count(line) == (0 if is_met or is_other else 1), main
 
 
 def test_transforms_may_give_bodies_that_are_none(tmp_path, caplog, capsys):

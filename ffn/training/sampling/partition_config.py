@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -33,6 +33,11 @@ def _parse_numbers(kind: type[N]) -> Callable[[Sequence[str], str], tuple[N, ...
             raise UserError(f'{flag} is {",".join(texts)!r}; expected a list of numbers') from error
 
     return parse
+
+
+def format_numbers(numbers: Iterable[float]) -> str:
+    """Numbers as a flag has them."""
+    return ','.join(f'{n:g}' for n in numbers)
 
 
 def _parse_spheres(
@@ -91,7 +96,7 @@ class PartitionConfig:
     unlabelled: int | None = setting(UNLABELLED_HELP, default=None, metavar='N')
 
     def __post_init__(self) -> None:
-        given = ','.join(f'{t:g}' for t in self.thresholds)
+        given = format_numbers(self.thresholds)
         if not 1 <= len(self.thresholds) <= MAX_THRESHOLDS:
             raise UserError(
                 f'--thresholds has {len(self.thresholds)} values; expected 1 to {MAX_THRESHOLDS}'
@@ -104,8 +109,11 @@ class PartitionConfig:
             raise UserError(f'--lom_radius is {self.lom_radius}; expected no negative number')
         if self.min_size < 0:
             raise UserError(f'--min_size is {self.min_size}; expected 0 or more voxels')
-        if any(radius < 0 for *_, radius in self.exclusion_regions):
-            raise UserError('--exclusion_regions holds a negative radius; expected x,y,z,r')
+        for sphere in self.exclusion_regions:
+            if not np.isfinite(sphere).all() or sphere[-1] < 0:
+                raise UserError(
+                    f'--exclusion_regions holds {format_numbers(sphere)}; expected x,y,z and a radius of 0 or more'
+                )
 
     @property
     def count_limits(self) -> np.ndarray:

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import fastremap
 import numpy as np
+from absl import logging
 
 from ffn.training.sampling.box_counts import box_sums, classify_objects
 from ffn.training.sampling.label_blocks import kept_labels, read_labels, split
-from ffn.training.sampling.partition_config import EXCLUDED, PartitionConfig
+from ffn.training.sampling.partition_config import EXCLUDED, PartitionConfig, format_numbers
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, both_orders
 from ffn.utils.labels import compact
@@ -68,6 +69,7 @@ def write_partitions(
         volume = opened.require_labels(config.unlabelled)
         computed_box(volume, config.lom_radius)
         bounding_boxes = _bounding_boxes(volume, config.lom_radius)
+        _tell_what_has_no_effect(config, volume)
         with replaced_dataset(output_volume, '--output_volume') as (file, name):
             dataset = file.create_dataset(
                 name,
@@ -182,6 +184,23 @@ def _check_not_same(input_volume: str, output_volume: str) -> None:
         )
 
 
+def _tell_what_has_no_effect(config: PartitionConfig, volume: Volume) -> None:
+    above = [threshold for threshold in config.thresholds if threshold > 1]
+    if above:
+        logging.warning(
+            '--thresholds holds %s, but a fraction of the box is at most 1: no voxel reaches that',
+            format_numbers(above),
+        )
+    last = np.array(volume.box.end) - 1
+    for *center, radius in config.exclusion_regions:
+        nearest = np.clip(np.rint(center), volume.box.start, last)
+        if np.sum((nearest - center) ** 2) > radius * radius:
+            logging.warning(
+                '--exclusion_regions: the sphere %s holds no voxel of %s, %s; x,y,z and the radius are in voxels',
+                *(format_numbers((*center, radius)), volume.name, volume.box),
+            )
+
+
 def _exclude_spheres(partitions: np.ndarray, box: Box, spheres: Sequence[Sequence[float]]) -> None:
     """Excludes the voxels of a box that lie in a sphere or on its surface."""
     for *center, radius in spheres:
@@ -192,7 +211,7 @@ def _exclude_spheres(partitions: np.ndarray, box: Box, spheres: Sequence[Sequenc
             continue
         z, y, x = np.ogrid[near.slices_zyx]
         squared = (x - center[0]) ** 2 + (y - center[1]) ** 2 + (z - center[2]) ** 2
-        partitions[near.relative_to(box.start).slices_zyx][squared <= radius**2] = EXCLUDED
+        partitions[near.relative_to(box.start).slices_zyx][squared <= radius * radius] = EXCLUDED
 
 
 def _bounding_boxes(volume: Volume, radius: Xyz) -> np.ndarray:

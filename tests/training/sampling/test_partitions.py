@@ -333,7 +333,9 @@ def test_a_failed_run_loses_nothing(tmp_path):
         ({'thresholds': tuple(np.linspace(0, 1, 254))}, 'has 254 values; expected 1 to 253'),
         ({'lom_radius': Xyz(1, -1, 1)}, 'x,y,z 1,-1,1'),
         ({'min_size': -1}, '--min_size is -1'),
-        ({'exclusion_regions': ((1, 2, 3, -4),)}, 'negative radius'),
+        ({'exclusion_regions': ((1, 2, 3, -4),)}, 'holds 1,2,3,-4; expected x,y,z and a radius'),
+        ({'exclusion_regions': ((1, 2, 3, 4), (1, float('nan'), 3, 4))}, 'holds 1,nan,3,4;'),
+        ({'exclusion_regions': ((1, 2, 3, float('inf')),)}, 'holds 1,2,3,inf;'),
     ],
 )
 def test_configuration_errors(fields, message):
