@@ -45,7 +45,8 @@ class Measurements:
       largest_id: label of the largest object.
       unlabelled: voxels without a label.
       components: label → connected components of it in the middle of the volume.
-      touching: share of the neighbouring voxels of different labels, there, of which none is background.
+      touching: of the places there where rows and columns lead from one object to another, the share without background
+        between them.
     """
 
     image: str
@@ -200,10 +201,15 @@ def _count_components(labels: np.ndarray) -> dict[int, int]:
 
 
 def _share_touching(labels: np.ndarray) -> float:
-    """Of the borders in the plane between labels, the share without background between them."""
-    borders = touching = 0
-    for a, b in ((labels[:, 1:], labels[:, :-1]), (labels[..., 1:], labels[..., :-1])):
-        border = a != b
-        borders += int(np.count_nonzero(border))
-        touching += int(np.count_nonzero(border & (a > 0) & (b > 0)))
-    return touching / borders if borders else 0.0
+    """Of the places where rows and columns lead from one object to another, the share without background between.
+
+    Padding and parts without labels at the faces lie between no two objects, so that they do not count.
+    """
+    follow = touching = 0
+    for lines in (labels, labels.swapaxes(1, 2)):
+        places = np.flatnonzero(lines > 0)
+        row, objects = places // lines.shape[2], lines[lines > 0]
+        passes = (objects[1:] != objects[:-1]) & (row[1:] == row[:-1])
+        follow += int(np.count_nonzero(passes))
+        touching += int(np.count_nonzero(passes & (np.diff(places) == 1)))
+    return touching / follow if follow else 0.0

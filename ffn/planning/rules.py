@@ -20,11 +20,16 @@ THRESHOLDS = (0.025, 0.05, 0.075, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 # Sizes of networks: depth, features and field of view in the plane; the larger for a GPU.
 _LARGE, _SMALL = (12, 32, 33), (6, 16, 25)
 _DELTA = 8
+# Least share of the voxels along an axis that should be the centre of a patch: a smaller field of view in the plane costs more
+# than one of fewer sections.
+_CENTRES_IN_PLANE, _CENTRES_ALONG_Z = 1 / 8, 1 / 2
 # Nanometres; pixels for which twice their width comes nearer to this cost more than they show.
 _TARGET_NM = 8.0
 # Sizes below which objects may become background, the largest that costs little is taken.
 _MIN_SIZES = (10000, 5000, 2000, 1000, 500, 200, 100, 50)
 _DUST = 0.01
+# Share of the places where objects follow each other and touch, above which membranes are no background.
+_DENSE = 0.95
 _ISOTROPIC, _THICK = 1.25, 4.0
 # Sides of a subvolume: what one canvas of some 5 GB holds.
 _SUBVOLUME = 512
@@ -121,23 +126,21 @@ class _Network:
     def choose(
         cls, size: Xyz, anisotropy: float, memory_gib: float, has_gpu: bool, batch_size: int
     ) -> _Network:
-        depth, features, side = _LARGE if has_gpu else _SMALL
-        fov_z = _odd(side / math.sqrt(anisotropy))
-        delta_z = max(1, _DELTA * fov_z // side)
-        # Half of the sections, at least, should be the centre of a patch.
-        while fov_z > 3 and fov_z // 2 + 2 * delta_z > size.z // 4:
-            fov_z -= 2
-            delta_z = max(1, _DELTA * fov_z // side)
-        is_cut = fov_z < _odd(side / math.sqrt(anisotropy))
-        network = cls(depth, features, Xyz(side, side, fov_z), Xyz(_DELTA, _DELTA, delta_z), is_cut)
+        depth, features, usual = _LARGE if has_gpu else _SMALL
+        side = _fitting(usual, usual, min(size.x, size.y), _CENTRES_IN_PLANE)
+        usual_z = _odd(side / math.sqrt(anisotropy))
+        fov = Xyz(side, side, _fitting(usual_z, usual, size.z, _CENTRES_ALONG_Z))
+        deltas = Xyz(*(_moves(n, usual) for n in fov))
+        is_cut = (side, fov.z) != (usual, usual_z)
+        network = cls(depth, features, fov, deltas, is_cut)
         while network.depth > 4 and network.memory_gib(batch_size) > memory_gib / 2:
             network = dataclasses.replace(network, depth=network.depth - 1)
         return network
 
     @property
     def radius(self) -> Xyz:
-        """Radius of a training patch, with two moves in each direction."""
-        return Xyz(*(f // 2 + 2 * d for f, d in zip(self.fov, self.deltas, strict=True)))
+        """Radius of a training patch."""
+        return Xyz(*map(_radius, self.fov, self.deltas))
 
     def memory_gib(self, batch_size: int) -> float:
         """Estimated memory of a training step, in GiB."""
@@ -157,12 +160,33 @@ class _Network:
             },
             f'{device}; in z, the field of view shrinks with the root of the anisotropy, {anisotropy:.3g}, '
             'and so do the moves'
-            + (', and further so that patches fit into the few sections' if self.is_cut else ''),
+            + (
+                '; it is smaller than usual so that patches fit into the labels'
+                if self.is_cut
+                else ''
+            ),
         )
 
 
 def _odd(value: float) -> int:
     return max(3, 2 * round((value - 1) / 2) + 1)
+
+
+def _moves(fov: int, usual: int) -> int:
+    """Moves along an axis: in proportion to the field of view, where the usual one has `_DELTA`."""
+    return max(1, _DELTA * fov // usual)
+
+
+def _fitting(fov: int, usual: int, voxels: int, share: float) -> int:
+    """The largest field of view along an axis, at most `fov`, with which a share of the voxels can be the centre of a patch."""
+    while fov > 3 and voxels - 2 * _radius(fov, _moves(fov, usual)) < share * voxels:
+        fov -= 2
+    return fov
+
+
+def _radius(fov: int, delta: int) -> int:
+    """Radius of a training patch, with two moves in each direction."""
+    return fov // 2 + 2 * delta
 
 
 def _image_choices(
@@ -305,6 +329,11 @@ def _warnings(
             'neither the volumes nor --voxel_size say how large a voxel is: it is taken for a cube, and nothing '
             'is in physical units'
         )
+        if any(measured.image_box.start):
+            yield (
+                f'the image begins at {measured.image_box.start}, but without a voxel size the segmentation is written as '
+                'Zarr, which begins at 0,0,0: give --voxel_size to keep its place (precomputed://)'
+            )
     elif not _alike(size[:2]) or size[2] * _ISOTROPIC < max(size[:2]):
         yield (
             f'voxels are x,y,z {",".join(f"{n:g}" for n in size)} nm: field of view, seeds and augmentation are planned for '
@@ -321,10 +350,14 @@ def _warnings(
             f'the labels have {shape["xyz".index(axis)]} voxels along {axis}, and a training patch '
             f'{2 * radius["xyz".index(axis)] + 1}: no patch fits; more labels are needed'
         )
-    elif network.is_cut:
+    elif network.is_cut or any(2 * c < n for c, n in zip(centres, shape, strict=True)):
         yield (
-            f'{shape.z} sections are few: the field of view has {network.fov.z} of them, less than voxels of this '
-            f'size deserve, and {centres[2]} of {shape.z} sections can be the centre of a training patch'
+            f'the labels are few, {shape} voxels: {Xyz(*centres)} of them can be the centre of a training patch'
+            + (
+                f', with a field of view of {network.fov}, less than voxels of this size deserve'
+                if network.is_cut
+                else ''
+            )
         )
     if measured.sizes.max() < min_size:
         yield (
@@ -345,8 +378,8 @@ def _warnings(
             'middle of the volume: this looks like classes of tissue, not like objects: see import-labels '
             '--instances'
         )
-    if measured.unlabelled == 0 and measured.touching > 0.99:
+    if measured.touching > _DENSE:
         yield (
-            'every voxel has a label and objects touch each other: the network learns their borders best where '
+            'objects touch each other, without background between them: the network learns their borders best where '
             'membranes are 0 (background)'
         )

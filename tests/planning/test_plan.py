@@ -1,11 +1,10 @@
-"""`ffn plan`: what it measures, what follows from it, and that the stages take its files."""
+"""`ffn plan`: what follows from what it measures, and that the stages take its files."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 
-import h5py
 import numpy as np
 import pytest
 
@@ -13,93 +12,12 @@ from ffn import synthetic
 from ffn.cli import coordinates, partitions, plan, segment, train
 from ffn.cli.flags import split_list
 from ffn.inference.request import parse_request
-from ffn.planning import measure as planning_measure
 from ffn.planning.files import write_plan
 from ffn.planning.measure import measure
 from ffn.planning.rules import make_plan
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
-
-SHAPE = (28, 96, 110)
-
-
-def write(path, image, labels, **attributes):
-    with h5py.File(path, 'w') as file:
-        for name, array in (('raw', image), ('labels', labels)):
-            file[name] = array
-            file[name].attrs.update(attributes)
-    return f'{path}:raw', f'{path}:labels'
-
-
-def blocks(shape=SHAPE):
-    """An image with known values, and labels: two large objects, one small, and background between."""
-    image = np.full(shape, 100, np.uint8)
-    image[:, ::2] = 140
-    labels = np.zeros(shape, np.int64)
-    labels[:, :40] = 7
-    labels[:, 41:] = 2**40
-    labels[3:5, 60:64, 50:55] = 9
-    labels[0, 0, :30] = -1
-    return image, labels
-
-
-def test_what_is_measured(tmp_path):
-    image, labels = blocks()
-    found = measure(*write(tmp_path / 'v.h5', image, labels, resolution=(33, 8, 8)), quiet=True)
-    assert found.voxel_size.xyz == (8, 8, 33)
-    assert (found.mean, found.stddev) == pytest.approx((120, 20))
-    assert found.box == Box.of_shape(SHAPE)
-    assert found.sizes.tolist() == [2 * 4 * 5, 28 * 40 * 110 - 30, 28 * 55 * 110 - 2 * 4 * 5]
-    assert found.largest_id == 2**40
-    assert found.unlabelled == 28 * 110 + 30
-    assert found.labelled + found.unlabelled == labels.size
-    assert found.components == {7: 1, 2**40: 1, 9: 1}
-    # Around the small object labels touch; everywhere else is background between them.
-    borders = 28 * 110 * 2 + 2 * 2 * (5 + 4) + 1 + 30
-    assert found.touching == pytest.approx(2 * 2 * (5 + 4) / borders)
-
-
-@pytest.mark.parametrize('axis', [0, 1, 2])
-def test_the_image_is_sampled_along_every_axis_where_it_is_labelled(tmp_path, monkeypatch, axis):
-    """Here it is shaded along one of them, and padded in front."""
-    monkeypatch.setattr(planning_measure, '_SAMPLE', Xyz(8, 4, 3))
-    shape = (
-        48,
-        64,
-        128,
-    )  # 16 blocks along each axis: 64 of them, every 64th, are in one place along x
-    place = np.indices(shape, sparse=True)[axis] / shape[axis]
-    image = np.broadcast_to(np.where(place < 0.3, 0, 60 + 100 * place), shape).astype(np.uint8)
-    labels = np.broadcast_to(np.where(place < 0.3, 0, 1), shape).astype(np.uint8).copy()
-    labels[:, ::5] = 0  # membranes, which are part of the image
-    found = measure(*write(tmp_path / 'v.h5', image, labels), quiet=True)
-    labelled = image[np.broadcast_to(place >= 0.3, shape)]
-    assert found.mean == pytest.approx(labelled.mean(), abs=8)
-    assert found.stddev == pytest.approx(labelled.std(), rel=0.2)
-
-
-def test_labels_are_read_once_however_sparse_they_are(tmp_path, monkeypatch):
-    """And the image only where they are; but for the middle, which is examined for components."""
-    monkeypatch.setattr(planning_measure, '_SAMPLE', Xyz(8, 4, 2))
-    monkeypatch.setattr(planning_measure, '_BLOCK', Xyz(32, 32, 8))
-    monkeypatch.setattr(planning_measure, '_MIDDLE', Xyz(1, 1, 1))
-    monkeypatch.setattr(planning_measure, '_SAMPLES', 5)
-    labels = np.zeros(SHAPE, np.uint32)
-    labels[:, 50:53, 70:75] = 3
-    image = np.where(labels > 0, 150, 90).astype(np.uint8)
-    image[9, 51, 71] = 151
-    names, voxels = write(tmp_path / 'v.h5', image, labels), {}
-
-    def counted(volume, box, read=planning_measure.Volume.read):
-        values = read(volume, box)
-        voxels[volume.name] = voxels.get(volume.name, 0) + values.size
-        return values
-
-    monkeypatch.setattr(planning_measure.Volume, 'read', counted)
-    found = measure(*names, quiet=True)
-    assert 150 <= found.mean < 150.1
-    assert voxels[names[1]] == labels.size + 1
-    assert voxels[names[0]] <= 5 * 8 * 4 * 2
+from tests.planning.samples import blocks, write
 
 
 @pytest.mark.parametrize(
@@ -125,6 +43,28 @@ def test_sizes_follow_the_voxels(tmp_path, size, fov, deltas, radius, axes, poli
     assert made['augmentation']['voxel_size'] == list(size)
     assert ('rotation_3d' in made['augmentation']) == (size[2] < 20)
     assert any(choice.name == 'downsample' for choice in made.choices) == (size[0] < 6)
+
+
+@pytest.mark.parametrize(
+    ('shape', 'has_gpu', 'fov', 'centres', 'is_told'),
+    [
+        ((300, 60, 70), False, (23, 23, 23), (20, 10, 250), True),
+        ((300, 60, 70), True, (27, 27, 27), (20, 10, 250), True),
+        ((128, 64, 200), False, (25, 25, 25), (144, 8, 72), True),
+        ((128, 150, 30), False, (11, 11, 11), (8, 128, 106), True),
+        ((128, 128, 140), True, (33, 33, 33), (76, 64, 64), False),
+        ((40, 140, 150), False, (25, 25, 9), (94, 84, 24), True),
+        ((300, 9, 140), True, (3, 3, 3), (134, 3, 294), True),
+    ],
+)  # fmt: skip
+def test_a_patch_fits_along_every_axis(tmp_path, shape, has_gpu, fov, centres, is_told):
+    """And few voxels are told, whatever the axis."""
+    found = measure(*write(tmp_path / 'v.h5', *blocks(), resolution=(8, 8, 8)), quiet=True)
+    made = make_plan(dataclasses.replace(found, box=Box.of_shape(shape)), 80, has_gpu, 4)
+    assert tuple(made['model_args']['fov_size']) == fov
+    radius = made['lom_radius']
+    assert tuple(n - 2 * r for n, r in zip(shape[::-1], radius, strict=True)) == centres
+    assert any('the labels are few' in line for line in made.warnings) == is_told
 
 
 def test_axes_are_exchanged_only_where_the_field_of_view_is_a_cube(tmp_path):
@@ -210,15 +150,16 @@ def test_what_is_doubtful_is_told(tmp_path):
         found = measure(*write(tmp_path / 'v.h5', image, labels, **attributes), quiet=True)
         return make_plan(found, 80, False, 4).warnings
 
-    image, labels = blocks((140, 120, 90))
+    image, labels = blocks((140, 120, 130))
     halves = np.where(labels == 9, 2**40, labels)
     halves[:, 75:] = 5
     assert warnings(image, halves, resolution=(8, 8, 8)) == ()
     assert 'neither the volumes nor --voxel_size say' in warnings(image, halves)[0]
     few = warnings(image[:20], halves[:20], resolution=(40, 8, 8))
-    assert any('of 20 sections can be the centre' in line for line in few)
-    none = warnings(image[:, :30], halves[:, :30], resolution=(8, 8, 8))
-    assert any('30 voxels along y, and a training patch 57: no patch fits' in n for n in none)
+    line = 'the labels are few, x,y,z 130,120,20 voxels: x,y,z 74,64,12 of them can be the centre of a training patch'
+    assert any(line in one for one in few)
+    none = warnings(image[:, :6], halves[:, :6], resolution=(8, 8, 8))
+    assert any('6 voxels along y, and a training patch 7: no patch fits' in n for n in none)
     dust = np.zeros_like(labels)
     dust[60, 60, 40:43] = 7
     assert any('no object has as many as 50 voxels' in n for n in warnings(image, dust))
@@ -227,16 +168,7 @@ def test_what_is_doubtful_is_told(tmp_path):
     kinds = warnings(image, tissue, resolution=(8, 8, 8))
     assert any('label 255 holds 90% of all labelled voxels' in line for line in kinds)
     assert any('looks like classes of tissue' in line for line in kinds)
-    assert any('every voxel has a label' in line for line in kinds)
-
-
-def test_labels_that_do_not_fit(tmp_path):
-    image, labels = blocks()
-    for stack, marked in ((image[:20], labels), (image, labels[:20])):  # as ffn train has it
-        with pytest.raises(UserError, match='the labels lie inside and say where'):
-            measure(*write(tmp_path / 'v.h5', stack, marked), quiet=True)
-    with pytest.raises(UserError, match='holds no object: all of it is background'):
-        measure(*write(tmp_path / 'v.h5', image, labels * 0), quiet=True)
+    assert any('objects touch each other, without' in line for line in kinds)
 
 
 def test_the_stages_take_its_files(tmp_path, capsys, monkeypatch):
@@ -345,13 +277,14 @@ def test_a_segmentation_covers_the_place_of_its_image(tmp_path, monkeypatch, att
     assert called[0].assembly.output.output == f'{output}://{folder}/segmentation'
 
 
-@pytest.mark.parametrize('value', [np.nan, np.inf])
-def test_images_with_values_that_are_no_numbers(tmp_path, value):
-    image, labels = blocks()
-    image = image.astype(np.float32)
-    image[20, 70:] = value
-    with pytest.raises(UserError, match=r'v\.h5:raw.* no numbers in box .*start x,y,z'):
-        measure(*write(tmp_path / 'v.h5', image, labels, resolution=(33, 8, 8)), quiet=True)
+def test_a_place_that_the_segmentation_cannot_keep_is_told(tmp_path):
+    """Precomputed volumes, which keep it, need a voxel size."""
+    found = measure(*write(tmp_path / 'v.h5', *blocks()), quiet=True)
+    for start in (Xyz(0, 0, 0), Xyz(-2, 0, 2)):
+        moved = dataclasses.replace(found, image_box=Box(start, found.image_box.size))
+        told = 'the image begins at x,y,z -2,0,2, but without a voxel size the segmentation is written as Zarr'
+        lines = make_plan(moved, 80, False, 4).warnings
+        assert any(told in line for line in lines) == any(start)
 
 
 def test_names_that_need_quotes(tmp_path):
