@@ -18,6 +18,7 @@ from absl import logging
 
 from ffn.utils.errors import UserError
 from ffn.utils.signals import exit_on_sigterm
+from ffn.utils.startup import verbosity_of_workers
 from ffn.utils.texts import parse_object
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def open_client(scheduler: str, workers: int = 0, threads: int = 1) -> Iterator[
         if scheduler == 'local':
             from ffn.distributed.ephemeral import EphemeralWorkerPlugin
 
-            client.register_plugin(EphemeralWorkerPlugin())
+            client.register_plugin(EphemeralWorkerPlugin(verbosity_of_workers()))
         logging.info("Dask's dashboard: %s", client.dashboard_link)
         yield client
 

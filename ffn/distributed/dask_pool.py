@@ -17,8 +17,9 @@ from distributed.scheduler import KilledWorker
 
 from ffn.distributed.shared import SharedFactory, SharedObject
 from ffn.distributed.shared_plugin import SharedObjectPlugin, worker_object
-from ffn.utils import event_log, trust
+from ffn.utils import trust
 from ffn.utils.errors import UserError, memory_told
+from ffn.utils.startup import show_log_of_worker
 
 # How often a task is tried again, also where its worker was lost.
 RETRIES = 3
@@ -163,7 +164,7 @@ def attempt(
       *arguments: the task's.
     """
     trust.add(trusted)
-    event_log.begin()
+    show_log_of_worker()
     try:
         if not shared:
             return function(*arguments)

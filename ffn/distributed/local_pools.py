@@ -16,6 +16,7 @@ from ffn.distributed.shared import SharedFactory, SharedObject
 from ffn.utils import event_log, trust
 from ffn.utils.errors import UserError
 from ffn.utils.signals import WAKE_UP_S, stop_on_signal
+from ffn.utils.startup import show_log, verbosity_of_workers
 
 
 class InProcess:
@@ -129,7 +130,8 @@ class Processes(InProcess):
         left = iter(tasks)
         # Fresh processes: a network that is loaded in this one does not survive a fork.
         spawn = multiprocessing.get_context('spawn')
-        with futures.ProcessPoolExecutor(self.capacity, spawn, _begin, (trust.current(),)) as pool:
+        state = trust.current(), verbosity_of_workers()
+        with futures.ProcessPoolExecutor(self.capacity, spawn, _begin, state) as pool:
             pending: dict[futures.Future[Any], tuple[Any, ...]] = {}
             try:
                 while True:
@@ -157,9 +159,9 @@ def _result(future: futures.Future[Any]) -> Any:
         return error
 
 
-def _begin(trusted: trust.Trust) -> None:
+def _begin(trusted: trust.Trust, verbosity: int) -> None:
     trust.add(trusted)
-    event_log.begin()
+    show_log(verbosity)
     _end_with_parent()
 
 

@@ -51,7 +51,9 @@ class NetworkFactory:
             from ffn.models import precision
 
             device = precision.describe_device()
-        logging.info('the network runs on %s', device)
+            has_gpu = precision.gpu_capability() is not None
+        # Without a GPU, the run takes many times as long: this is also told where workers tell warnings alone.
+        logging.log(logging.INFO if has_gpu else logging.WARNING, 'the network runs on %s', device)
         return Runner(self.config)
 
 

@@ -1,4 +1,4 @@
-"""What commands show on standard error: their own log, and not what TensorFlow prints while it loads."""
+"""What commands and their workers show on standard error: their own log, and not what TensorFlow prints while it loads."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from absl import logging
 
 from ffn.utils import event_log
+from ffn.utils.progress import has_terminal
 
 # Hides all but fatal messages; where it is set already, this module did so before, here or in the process that began this one.
 _VARIABLE, _LEVEL = 'TF_CPP_MIN_LOG_LEVEL', '3'
@@ -62,8 +63,12 @@ def _stderr_hidden() -> Iterator[None]:
             os.close(shown)
 
 
-def show_log() -> None:
-    """Shows the log of a command, such as the address of Dask's dashboard, on standard error."""
+def show_log(verbosity: int = logging.INFO) -> None:
+    """Shows the log of a command, or of a process that works for one, on standard error.
+
+    Args:
+      verbosity: absl's.
+    """
     logger = logging.get_absl_logger()
     if not logger.handlers:  # the root's would show all that Dask logs as well
         # Not absl's own handler, which complains that it has parsed no flags.
@@ -72,4 +77,19 @@ def show_log() -> None:
         logger.addHandler(handler)
         logger.propagate = False
     event_log.begin()
-    logging.set_verbosity(logging.INFO)
+    logging.set_verbosity(verbosity)
+
+
+def verbosity_of_workers() -> int:
+    """How much the processes log that this one starts on its machine: what it does, but only warnings beside a bar."""
+    verbosity: int = logging.get_verbosity()
+    return min(verbosity, logging.WARNING) if has_terminal() else verbosity
+
+
+def show_log_of_worker() -> None:
+    """Shows all that a worker logs which this machine's command has not started, such as a job of a batch system.
+
+    One that is asked to by `show_log` before keeps to that.
+    """
+    if not logging.get_absl_logger().handlers:
+        show_log()

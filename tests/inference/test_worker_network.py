@@ -13,10 +13,11 @@ from ffn.distributed.cluster import open_client
 from ffn.distributed.dask_pool import DaskPool
 from ffn.distributed.local_pools import InProcess
 from ffn.distributed.pool import open_pool, run_stage
-from ffn.inference import inference_pb2, storage
+from ffn.inference import inference_pb2, storage, worker_network
 from ffn.inference.request import make_config, read_config, read_request
 from ffn.inference.runner import Runner
 from ffn.inference.worker_network import NetworkFactory, ask_precision, resolve, segment_subvolume
+from ffn.models import precision
 from ffn.models.precision import choose_precision
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box
@@ -103,6 +104,17 @@ def test_only_workers_with_a_resource_get_the_network(flood_folder, monkeypatch,
     with pytest.raises(UserError, match='--resource GPU chooses among workers'):
         with open_pool('local', resource='GPU'):
             pass
+
+
+@pytest.mark.parametrize(('gpu', 'level'), [(None, 'WARNING'), ((9, 0), 'INFO')])
+def test_that_there_is_no_gpu_is_told_where_only_warnings_are(monkeypatch, caplog, gpu, level):
+    caplog.set_level('INFO', 'absl')
+    monkeypatch.setattr(worker_network, 'Runner', lambda config: config)
+    monkeypatch.setattr(precision, 'gpu_capability', lambda: gpu)
+    monkeypatch.setattr(precision, 'describe_device', lambda: 'it')
+    NetworkFactory('config').open()
+    [record] = caplog.records
+    assert (record.getMessage(), record.levelname) == ('the network runs on it', level)
 
 
 def test_precision_is_asked_in_a_process_of_its_own():
