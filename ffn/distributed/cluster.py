@@ -10,12 +10,14 @@ import itertools
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from absl import logging
 
+from ffn.distributed.watch import watched
 from ffn.utils.errors import UserError
 from ffn.utils.signals import exit_on_sigterm
 from ffn.utils.startup import verbosity_of_workers
@@ -51,7 +53,7 @@ def open_client(scheduler: str, workers: int = 0, threads: int = 1) -> Iterator[
       threads: tasks that a process runs concurrently, for local.
 
     Raises:
-      UserError: Dask is not installed, or there is no such scheduler.
+      UserError: Dask is not installed, or there is no such scheduler; meanwhile, that no worker will come.
     """
     try:
         import distributed
@@ -62,6 +64,8 @@ def open_client(scheduler: str, workers: int = 0, threads: int = 1) -> Iterator[
         ) from error
     with exit_on_sigterm(), contextlib.ExitStack() as stack:
         if scheduler == 'local':
+            from ffn.distributed.ephemeral import EphemeralWorkerPlugin
+
             cluster = stack.enter_context(
                 distributed.LocalCluster(
                     n_workers=workers or max(count_gpus(), 1),
@@ -73,19 +77,20 @@ def open_client(scheduler: str, workers: int = 0, threads: int = 1) -> Iterator[
                     dashboard_address=_dashboard_address(),
                 )
             )
-            client = distributed.Client(cluster)
+            client = stack.enter_context(distributed.Client(cluster))
+            client.register_plugin(EphemeralWorkerPlugin(verbosity_of_workers()))
         elif scheduler in _BATCH_SYSTEMS:
             cluster = stack.enter_context(_open_batch_system(scheduler))
-            # Jobs that end, at their time limit or before, are replaced.
-            cluster.adapt(minimum_jobs=workers or 1, maximum_jobs=workers or 1)
-            client = distributed.Client(cluster)
-        else:
-            client = _connect(scheduler, workers)
-        stack.enter_context(client)
-        if scheduler == 'local':
-            from ffn.distributed.ephemeral import EphemeralWorkerPlugin
+            # Once it is known that there is dask-jobqueue.
+            from ffn.distributed.batch_jobs import Jobs
 
-            client.register_plugin(EphemeralWorkerPlugin(verbosity_of_workers()))
+            client = stack.enter_context(distributed.Client(cluster))
+            jobs = Jobs(cluster, scheduler, workers or 1)
+            stack.enter_context(watched(client, jobs.look))
+        else:
+            client = stack.enter_context(_connect(scheduler, workers))
+            advice = f'start some with dask worker {client.scheduler.address}'
+            stack.enter_context(watched(client, lambda: advice))
         logging.info("Dask's dashboard: %s", client.dashboard_link)
         yield client
 
@@ -109,14 +114,18 @@ def _dashboard_address() -> str:
     return f'{host or _LOOPBACK}:{port}'
 
 
-def _open_batch_system(system: str) -> Any:
-    """Opens the cluster of a batch system, whose jobs dask-jobqueue's configuration describes.
+@contextlib.contextmanager
+def _open_batch_system(system: str) -> Iterator[Any]:
+    """Opens the cluster of a batch system, whose jobs dask-jobqueue's configuration describes, without any job.
 
     Where Dask's configuration requires encryption, connections use TLS, with the certificates that it names or
     else with temporary ones.
     """
     try:
+        import dask
         import dask_jobqueue
+
+        from ffn.distributed.batch_jobs import with_mark
     except ImportError as error:
         raise UserError(
             f'--scheduler {system} needs dask-jobqueue: pip install "flood-filling-networks[cluster]"'
@@ -124,8 +133,18 @@ def _open_batch_system(system: str) -> Any:
     kind = getattr(dask_jobqueue, _BATCH_SYSTEMS[system])
     if shutil.which(submit := kind.job_cls.submit_command) is None:
         raise UserError(f'--scheduler {system}: there is no {submit} on this machine')
+    with contextlib.ExitStack() as stack:
+        # Beside the logs of jobs: nodes see that folder, and it may be written to.
+        logs = dask.config.get(f'jobqueue.{system}.log-directory', None) or '.'
+        Path(logs).mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(prefix='.ended-', dir=logs, ignore_cleanup_errors=True)
+        kind_of_job = with_mark(kind.job_cls, Path(stack.enter_context(folder)).absolute())
+        yield stack.enter_context(_configured(system, kind, kind_of_job))
+
+
+def _configured(system: str, kind: Any, kind_of_job: Any) -> Any:
     try:
-        return kind(**_encryption())
+        return kind(job_cls=kind_of_job, **_encryption())
     except ImportError as error:
         raise UserError(
             f'--scheduler {system}: encryption without certificates of your own needs the package cryptography: '

@@ -79,7 +79,8 @@ class DaskPool:
             yield DaskPool(self.client, self._resource, bool(self._resource), name)
         finally:
             try:
-                self.client.unregister_worker_plugin(name)
+                if self.client.status == 'running':
+                    self.client.unregister_worker_plugin(name)
             except Exception as error:  # noqa: BLE001 - a worker that ended has none any more
                 logging.info('some workers did not close what their tasks shared: %s', error)
 

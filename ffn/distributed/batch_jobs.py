@@ -1,0 +1,159 @@
+"""Workers that are jobs of a batch system: asked for through dask-jobqueue, and replaced when they end.
+
+Dask asks for each job once, and notices the end only of those whose worker had connected. `Jobs.look` does the rest: what
+the batch system refuses is asked for again, ever more rarely, and so are jobs that end before their worker connects.
+A job tells its end itself, by a file beside its log, since each batch system has another way to ask for it; one that
+waits in the queue has none, and is waited for, however long that takes.
+
+Needs the extra [cluster].
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+import uuid
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import dask
+from absl import logging
+from dask_jobqueue.core import Job
+from distributed.core import Status
+
+from ffn.utils.errors import UserError
+
+# Failed jobs are asked for again after a pause that doubles, up to MOST_PAUSE_S. After TRIES without any worker, and
+# with no job left, there is no hope.
+FIRST_PAUSE_S, MOST_PAUSE_S, TRIES = 10.0, 300.0, 4
+
+
+class _JobWithMark(Job):
+    """A job that leaves its exit status in a file; that it was refused is kept, and not raised.
+
+    Attributes:
+      folder: where the file goes.
+      mark: name of the file.
+      refusal: what the batch system said; '' if it has taken the job.
+      has_connected: whether its worker was seen.
+    """
+
+    folder: Path
+
+    def __init__(self, scheduler: Any = None, name: Any = None, **settings: Any):
+        self.mark, self.refusal, self.has_connected = uuid.uuid4().hex, '', False
+        tell = f'echo $? 2>/dev/null >{shlex.quote(str(self.folder / self.mark))}'
+        configured = f'jobqueue.{self.config_name}.'
+        prologue = (
+            dask.config.get(configured + 'job-script-prologue', None)
+            or dask.config.get(configured + 'env-extra', None)  # its former name
+            or []
+        )
+        settings['job_script_prologue'] = [f'trap {shlex.quote(tell)} EXIT', *prologue]
+        super().__init__(scheduler, name, **settings)
+
+    async def start(self) -> None:
+        """Called by Dask: submits the job."""
+        try:
+            await super().start()
+        except (RuntimeError, ValueError, OSError) as error:
+            # dask-jobqueue quotes all that the command has written; of LSF's, it drops standard error.
+            text = str(error)
+            said = text.rpartition('stderr:\n')[2].strip() or text
+            self.refusal = ' '.join(said.split())[:300] or type(error).__name__
+            self.status = Status.running  # Dask would show a traceback, and forget the job
+
+    def failure(self) -> str:
+        """Why its worker has not come, once it was refused or has ended."""
+        if self.refusal:
+            return self.refusal
+        status = (self.folder / self.mark).read_text().strip() or '?'
+        logs = self.log_directory or 'the folder of this command'
+        return (
+            f'job {self.job_id} ended with exit status {status} before its worker connected; its log '
+            f'in {logs} says why'
+        )
+
+
+def with_mark(kind: Any, folder: Path) -> Any:
+    """Makes a kind of job of dask-jobqueue one that `Jobs` can look after.
+
+    Args:
+      kind: the class of jobs.
+      folder: where the jobs tell their end; they must see it under this name.
+    """
+    return type(kind.__name__, (_JobWithMark, kind), {'folder': folder})
+
+
+class Jobs:
+    """The jobs of a cluster."""
+
+    def __init__(self, cluster: Any, system: str, count: int):
+        """Asks for jobs.
+
+        Args:
+          cluster: of dask-jobqueue, whose kind of jobs is made by `with_mark`.
+          system: the batch system's name.
+          count: how many jobs are to be there.
+        """
+        self._cluster, self._system, self._count = cluster, system, count
+        self._folder: Path = cluster.job_cls.folder
+        self._have_connected = False
+        # Tries in a row that failed, why the last one did, and when the next one is due.
+        self._failed, self._why, self._next = 0, '', time.monotonic()
+        cluster.scale(jobs=count)
+
+    def look(self) -> str:
+        """Asks for jobs in place of those that were refused or have ended; to be called every few seconds.
+
+        Returns:
+          What became of the jobs, for a line that tells that there are no workers.
+
+        Raises:
+          UserError: no worker will come.
+        """
+        return self._cluster.sync(self._look, set(os.listdir(self._folder)))
+
+    async def _look(self, ended: Collection[str]) -> str:
+        workers, now = self._cluster.workers, time.monotonic()
+        lost, told = self._take_out_lost(ended), ''
+        if lost and now >= self._next:
+            failures = [job.failure() for job in lost if not job.has_connected]
+            self._failed += bool(failures)
+            pause = min(FIRST_PAUSE_S * 2 ** max(self._failed - 1, 0), MOST_PAUSE_S)
+            self._next = now + pause
+            if failures:
+                self._why = failures[0] + (f' ({len(failures)} jobs)' if failures[1:] else '')
+                told = f'{self._why}; trying again in {pause:.0f} s'
+        if self._failed >= TRIES and not self._have_connected and not workers:
+            raise UserError(
+                f'--scheduler {self._system}: no worker has come in {self._failed} tries: {self._why}; '
+                'correct what jobs ask for and run, in the file that DASK_CONFIG names'
+            )
+        if told:
+            logging.warning('%s: %s', self._system, told)
+        if now >= self._next:
+            self._cluster.scale(jobs=self._count)
+        if not workers:
+            return self._why
+        ids = ', '.join(str(job.job_id) for job in list(workers.values())[:3])
+        more = ', …' if len(workers) > 3 else ''
+        return f'{len(workers)} jobs are in the queue or starting ({ids}{more})'
+
+    def _take_out_lost(self, ended: Collection[str]) -> list[_JobWithMark]:
+        """Makes Dask forget jobs that were refused or have ended, so that it can ask for others in their place."""
+        names = {str(worker['name']) for worker in self._cluster.scheduler_info['workers'].values()}
+        # Several processes of a job are called NAME-0, NAME-1, …
+        names |= {name.rpartition('-')[0] for name in names}
+        lost = []
+        for name, job in list(self._cluster.workers.items()):
+            if name in names:
+                if not job.has_connected:
+                    job.has_connected = self._have_connected = True
+                    self._failed = 0
+            elif job.refusal or job.mark in ended:
+                lost.append(self._cluster.workers.pop(name))
+                job.status = Status.closed  # which Dask expects at the end
+        return lost

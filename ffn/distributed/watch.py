@@ -1,0 +1,77 @@
+"""Looking after the workers of other machines while a command waits for what they do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from absl import logging
+
+from ffn.utils.errors import UserError, reason
+from ffn.utils.progress import FIRST_LINE_S
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+POLL_S = 2.0
+
+
+@contextlib.contextmanager
+def watched(client: Client, look: Callable[[], str]) -> Iterator[None]:
+    """Looks after workers as long as the context lasts.
+
+    That there are none is told after a minute, and then ever more rarely: jobs may wait in a queue for days.
+
+    Args:
+      client: connected to their scheduler.
+      look: called every few seconds; returns why there may be no workers.
+
+    Raises:
+      UserError: `look` did, as no worker will come. The client is closed then, which ends all waiting for results.
+    """
+    ended, given_up = threading.Event(), list[UserError]()
+
+    def watch() -> None:
+        waiting, told = _Waiting(), ''
+        while not ended.wait(POLL_S):
+            try:
+                why = look()
+                waiting.tell(len(client.nthreads()), why)
+            except UserError as error:
+                given_up.append(error)
+                client.close()
+                return
+            except Exception as error:  # noqa: BLE001 - such as a scheduler that is busy; the next look may succeed
+                if told != (told := reason(error)):
+                    logging.info('workers cannot be looked after: %s', told)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    except (Exception, asyncio.CancelledError):
+        if given_up:
+            raise given_up[0] from None
+        raise
+    finally:
+        ended.set()
+        thread.join()
+
+
+class _Waiting:
+    """Tells how long there has been no worker."""
+
+    def __init__(self) -> None:
+        self._since, self._next = time.monotonic(), FIRST_LINE_S
+
+    def tell(self, workers: int, why: str) -> None:
+        now = time.monotonic()
+        if workers:
+            self._since, self._next = now, FIRST_LINE_S
+        elif (waited := now - self._since) >= self._next:
+            self._next *= 2
+            logging.info('no worker has been connected for %.0f min: %s', waited / 60, why)

@@ -1,0 +1,233 @@
+"""Jobs of a batch system that are refused, end before they are of use, or wait."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import subprocess
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import dask
+import dask_jobqueue
+import pytest
+
+from ffn.distributed import batch_jobs, watch
+from ffn.distributed.batch_jobs import Jobs, with_mark
+from ffn.distributed.pool import open_pool
+from ffn.utils.errors import UserError
+
+REFUSAL = 'sbatch: error: invalid partition specified: gpu'
+
+
+@pytest.fixture
+def told(caplog):
+    """What is logged."""
+    caplog.set_level(logging.INFO, 'absl')
+    return lambda: [record.getMessage() for record in caplog.records if record.name == 'absl']
+
+
+@pytest.fixture
+def open_slurm(tmp_path, monkeypatch):
+    """Opens a pool of two jobs whose sbatch is a script; pauses are short."""
+
+    @contextlib.contextmanager
+    def opened(sbatch: str):
+        (programs := tmp_path / 'bin').mkdir()
+        for name, text in {'sbatch': sbatch, 'scancel': 'true'}.items():
+            (programs / name).write_text(f'#!/bin/sh\necho x >>{tmp_path}/calls\n{text}\n')
+            (programs / name).chmod(0o755)
+        monkeypatch.setenv('PATH', f'{programs}:{os.environ["PATH"]}')
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(watch, 'POLL_S', 0.02)
+        monkeypatch.setattr(batch_jobs, 'FIRST_PAUSE_S', 0.04)
+        settings = {
+            'cores': 1,
+            'memory': '1GB',
+            'log-directory': 'logs',
+            'scheduler-options': {'dashboard_address': ':0'},
+        }
+        with (
+            dask.config.set({f'jobqueue.slurm.{name}': value for name, value in settings.items()}),
+            open_pool('slurm', 2) as pool,
+        ):
+            yield pool
+
+    return opened
+
+
+def test_jobs_that_are_refused_end_the_command(open_slurm, tmp_path, capfd, told):
+    with pytest.raises(UserError) as caught:
+        with (
+            open_slurm(f'echo "{REFUSAL}" >&2; exit 1') as pool,
+            pool.share(SimpleNamespace()) as known,
+        ):
+            known.call(abs)
+    assert str(caught.value) == (
+        f'--scheduler slurm: no worker has come in 4 tries: {REFUSAL} (2 jobs); correct what jobs ask for and run, '
+        'in the file that DASK_CONFIG names'
+    )
+    assert len((tmp_path / 'calls').read_text().split()) == 8
+    again = f'slurm: {REFUSAL} (2 jobs); trying again in 0 s'
+    assert [line for line in told() if 'dashboard' not in line] == 3 * [again]
+    assert 'Traceback' not in capfd.readouterr().err
+
+
+def test_jobs_that_end_before_their_workers_connect_end_the_command(open_slurm, tmp_path, capfd):
+    fails = r'sed "s/^.*dask_worker.*/sh -c \"exit 7\"/" "$1" | sh; echo Submitted batch job 77'
+    with pytest.raises(UserError, match=r'job 77 ended with exit status 7 before .*log in logs'):
+        with open_slurm(fails) as pool:
+            pool.call(abs, -1)
+    assert 'Traceback' not in capfd.readouterr().err
+    assert list((tmp_path / 'logs').iterdir()) == []
+
+
+def test_a_passing_failure_is_one_line_and_a_queue_is_waited_for(
+    open_slurm, tmp_path, monkeypatch, told
+):
+    monkeypatch.setattr(watch, 'FIRST_LINE_S', 0.4)
+    once = (
+        f'[ $(wc -l <{tmp_path}/calls) -gt 2 ] || {{ echo Socket timed out >&2; exit 1; }}\n'
+        'echo Submitted batch job 77'
+    )
+    with open_slurm(once):
+        deadline = time.monotonic() + 60
+        while not (waits := [line for line in told() if line.startswith('no worker')]):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert len((tmp_path / 'calls').read_text().split()) == 4
+    assert [line for line in told() if 'again' in line] == [
+        'slurm: Socket timed out (2 jobs); trying again in 0 s'
+    ]
+    assert 'min: 2 jobs are in the queue or starting (77, 77)' in waits[0]
+
+
+class Cluster:
+    """A cluster of three jobs without Dask; a test says what becomes of them."""
+
+    def __init__(self, folder: Path):
+        self.job_cls = SimpleNamespace(folder=folder)
+        self.workers, self.scheduler_info, self.asked = {}, {'workers': {}}, 0
+
+    def sync(self, function, *arguments):
+        return asyncio.run(function(*arguments))
+
+    def scale(self, jobs: int) -> None:
+        for name in map('Cluster-{}'.format, range(jobs)):
+            if name not in self.workers:
+                self.asked += 1
+                self.workers[name] = SimpleNamespace(
+                    job_id=self.asked,
+                    mark=str(self.asked),
+                    refusal='',
+                    has_connected=False,
+                    failure=lambda: 'it fails',
+                )
+
+    def connect(self, *names: str) -> None:
+        self.scheduler_info['workers'] = {str(i): {'name': n} for i, n in enumerate(names)}
+
+    def end(self, *numbers: int) -> None:
+        for number in numbers:
+            (self.job_cls.folder / self.workers[f'Cluster-{number}'].mark).touch()
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """It, with a clock that a test sets."""
+    made = Cluster(tmp_path)
+    made.now = 1000.0
+    monkeypatch.setattr(batch_jobs, 'time', SimpleNamespace(monotonic=lambda: made.now))
+    return made
+
+
+def test_a_job_of_several_processes_is_replaced_when_it_ends(cluster):
+    jobs = Jobs(cluster, 'slurm', 3)
+    cluster.connect('Cluster-0-0', 'Cluster-0-1', 'Cluster-1-0')
+    jobs.look()
+    cluster.end(0, 1)
+    jobs.look()
+    assert set(cluster.workers) == {f'Cluster-{n}' for n in range(3)}
+    cluster.connect('Cluster-1-0')
+    jobs.look()
+    assert set(cluster.workers) == {'Cluster-1', 'Cluster-2'}
+    cluster.now += batch_jobs.FIRST_PAUSE_S
+    jobs.look()
+    assert set(cluster.workers) == {f'Cluster-{n}' for n in range(3)}
+    assert cluster.asked == 4
+
+
+def test_pauses_grow_up_to_a_limit_and_a_job_in_the_queue_keeps_hope(cluster, told):
+    jobs, tried = Jobs(cluster, 'slurm', 3), []
+    for _ in range(2000):
+        asked = cluster.asked
+        cluster.end(*(n for n in (0, 1) if f'Cluster-{n}' in cluster.workers))
+        jobs.look()
+        cluster.now += 1
+        if cluster.asked > asked:
+            tried.append(cluster.now)
+    pauses = [b - a for a, b in itertools.pairwise(tried)]
+    assert pauses == sorted(pauses)
+    assert pauses[0] == pytest.approx(20, abs=2)
+    assert pauses[-1] == pytest.approx(300, abs=2)
+    assert told()[:2] == [
+        f'slurm: it fails (2 jobs); trying again in {seconds} s' for seconds in (10, 20)
+    ]
+    # That one has a worker at last: jobs that fail from now on are replaced soon again.
+    cluster.connect('Cluster-2')
+    jobs.look()
+    cluster.now += 300
+    jobs.look()
+    cluster.end(0)
+    jobs.look()
+    assert told()[-1] == 'slurm: it fails; trying again in 10 s'
+
+
+def test_jobs_that_fail_one_by_one_leave_no_hope(cluster):
+    jobs = Jobs(cluster, 'slurm', 3)
+
+    def fail() -> None:
+        for step in range(300):
+            if f'Cluster-{step % 3}' in cluster.workers:
+                cluster.end(step % 3)
+            jobs.look()
+            cluster.now += 1
+
+    with pytest.raises(UserError, match=r'no worker has come in 4 tries: it fails; correct'):
+        fail()
+
+
+@pytest.mark.filterwarnings('ignore:env_extra', 'ignore:OAR Job memory')
+@pytest.mark.parametrize('former', [False, True])
+@pytest.mark.parametrize('system', ['SLURM', 'LSF', 'PBS', 'SGE', 'HTCondor', 'OAR'])
+def test_jobs_of_every_batch_system_tell_their_end(tmp_path, monkeypatch, system, former):
+    """Each runs the lines of the user, and has a folder with a blank in its name."""
+    monkeypatch.chdir(tmp_path)
+    (folder := tmp_path / 'a b').mkdir()
+    made, name = getattr(dask_jobqueue, f'{system}Cluster'), system.lower()
+    settings = {
+        'cores': 1,
+        'memory': '1GB',
+        'processes': 1,
+        'disk': '1GB',
+        'env-extra' if former else 'job-script-prologue': ['export KEPT=1'],
+        'python': 'exit $((2 + KEPT));',
+    }
+    kind = with_mark(made.job_cls, folder)
+    assert kind.__name__ == f'{system}Job'
+    with dask.config.set({f'jobqueue.{name}.{key}': value for key, value in settings.items()}):
+        options = {'use_stdin': True, 'lsf_units': 'mb'} if system == 'LSF' else {}
+        job = kind('tcp://127.0.0.1:1', 'name', **options)
+    script = job.job_script()
+    if (
+        system == 'HTCondor'
+    ):  # of the arguments, what is between single quotes, each of which is doubled
+        line = next(line for line in script.splitlines() if line.startswith('Arguments'))
+        script = line.partition("'")[2].rpartition("'")[0].replace("''", "'").replace('""', '"')
+    subprocess.run(['sh', '-c', script], check=False)
+    assert (folder / job.mark).read_text() == '3\n'
+    assert 'exit status 3 before its worker connected' in job.failure()

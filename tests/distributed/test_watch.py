@@ -1,0 +1,92 @@
+"""Waiting for workers."""
+
+from __future__ import annotations
+
+import logging
+import time
+from types import SimpleNamespace
+
+import pytest
+from distributed import LocalCluster
+
+from ffn.distributed import watch
+from ffn.distributed.pool import open_pool
+from ffn.utils.errors import UserError
+
+
+@pytest.fixture
+def told(caplog, monkeypatch):
+    """What is logged, with a minute of a tenth of a second."""
+    caplog.set_level(logging.INFO, 'absl')
+    monkeypatch.setattr(watch, 'POLL_S', 0.01)
+    monkeypatch.setattr(watch, 'FIRST_LINE_S', 0.1)
+    return lambda: [record.getMessage() for record in caplog.records if record.name == 'absl']
+
+
+def wait_for(lines, text: str) -> None:
+    deadline = time.monotonic() + 60
+    while not any(text in line for line in lines()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_scheduler_without_workers(told):
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address=':0') as cluster,
+        open_pool(cluster.scheduler_address),
+    ):
+        wait_for(told, f'for 0 min: start some with dask worker {cluster.scheduler_address}')
+
+
+def wait_in(client) -> None:
+    """What waits for results of a client until it is closed."""
+    while client.status == 'running':
+        time.sleep(0.01)
+    raise KeyError('of a client that is closed')
+
+
+def made_client(workers: dict[str, int]):
+    """A client that can be closed."""
+    made = SimpleNamespace(nthreads=lambda: workers, status='running')
+    made.close = lambda: setattr(made, 'status', 'closed')
+    return made
+
+
+def test_it_is_told_ever_more_rarely_while_there_is_none(told, monkeypatch):
+    monkeypatch.setattr(watch, 'FIRST_LINE_S', 60)
+    seconds, workers = iter(range(0, 2000, 20)), {}
+    monkeypatch.setattr(watch, 'time', SimpleNamespace(monotonic=lambda: now))
+    client, now = made_client(workers), 0
+
+    def look() -> str:
+        nonlocal now
+        if (now := next(seconds, -1)) < 0:
+            raise UserError('it ends')
+        workers.update({'tcp://127.0.0.1:1': 1} if now == 1000 else {})
+        if now == 1040:
+            workers.clear()
+        return 'a queue'
+
+    with pytest.raises(UserError, match='it ends'), watch.watched(client, look):
+        wait_in(client)
+    assert told() == [
+        f'no worker has been connected for {minutes} min: a queue'
+        for minutes in (1, 2, 4, 8, 16) * 2
+    ]
+
+
+def test_a_look_that_fails_is_told_once_and_repeated(told):
+    looks, client = [], made_client({'tcp://127.0.0.1:1': 1})
+
+    def look() -> str:
+        looks.append(1)
+        if len(looks) < 5:
+            raise TimeoutError('it is busy')
+        if len(looks) > 9:
+            raise UserError('no worker will come')
+        return ''
+
+    with pytest.raises(UserError, match='no worker will come'), watch.watched(client, look):
+        wait_in(client)
+    assert told() == ['workers cannot be looked after: it is busy']
+    assert len(looks) == 10
