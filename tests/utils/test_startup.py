@@ -122,6 +122,23 @@ others.getLogger('distributed').info('of another library')
 """
 
 
+CORE_FIRST = """
+import ffn.inference.core.canvas
+from ffn.inference.core.view import _log
+from absl import logging
+from ffn.utils.startup import show_log
+show_log()
+logging.info('step %d', 3)
+_log.warning('of the core')
+"""
+
+
+def test_the_log_says_where_a_line_is_from_if_the_core_is_imported_before_absl(repository):
+    step, own = stderr_of(repository, CORE_FIRST).splitlines()
+    assert re.fullmatch(r'I\d{4} [\d:.]+ +\d+ <string>:7\] step 3', step)
+    assert re.fullmatch(r'W\d{4} [\d:.]+ +\d+ <string>:8\] of the core', own)
+
+
 def test_the_log_is_shown_once_and_that_of_others_is_not(repository):
     shown = stderr_of(repository, LOG)
     assert re.fullmatch(r'I\d{4} [\d:.]+ +\d+ <string>:\d+\] step 3\n', shown)

@@ -12,8 +12,8 @@ import numpy as np
 from ffn.inference.core.counters import Counters
 from ffn.utils.geometry import Position, Xyz, Zyx
 
-# Where the rest of the code logs; the core does without absl.
-_absl = logging.getLogger('absl')
+# Goes where absl logs, as the rest of the code does; the core does without absl, which has to make its logger itself.
+_log = logging.getLogger('absl.ffn')
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class CanvasView:
             return
         if not self._counters['nan-steps']:
             where = Xyz(*(a + b for a, b in zip(Zyx(*pos).xyz, self.corner_zyx.xyz, strict=True)))
-            _absl.warning(
+            _log.warning(
                 'the network gives no numbers (NaN) around %s; objects end there or have holes, and such steps are '
                 'counted as nan-steps. Where it runs in float16, which ends at 65504, precision "float32" or "bfloat16" may help',
                 where,
