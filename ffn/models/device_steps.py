@@ -21,7 +21,7 @@ from ffn.utils import moves
 from ffn.utils.geometry import Zyx
 
 # Positions whose logits every step tells.
-WATCHED = 8
+WATCHED = 9
 Extent = tuple[slice, slice, slice]
 
 

@@ -19,24 +19,33 @@ def face_maxima(
 ) -> list[tuple[float, Offset]]:
     """Finds the best next position on each of the six faces at ±delta around the centre.
 
-    Each face is represented by the voxel with the greatest logit, the first in C order among equals.
-
     Args:
-      logits: float array [z, y, x], network output around the current position.
-      deltas_zyx: half the size of the box; axes with delta 0 have no faces.
+      logits: see `all_maxima`.
+      deltas_zyx: see `all_maxima`.
       threshold: least logit of a candidate.
 
     Returns:
       (logit, offset z, y, x from the centre) of distinct offsets, greatest logit first.
+    """
+    return best_first(all_maxima(logits, deltas_zyx), threshold)
+
+
+def all_maxima(logits: np.ndarray, deltas_zyx: Sequence[int]) -> list[tuple[float, Offset]]:
+    """Finds the voxel with the greatest logit on each of the six faces, the first in C order among equals.
+
+    Args:
+      logits: float array [z, y, x], network output around the current position.
+      deltas_zyx: half the size of the box; axes with delta 0 have no faces.
+
+    Returns:
+      Logit, and offset z, y, x from the centre; NaN, which is no candidate, where any voxel of the face is.
     """
     voxels, offsets = _faces(logits.shape, tuple(deltas_zyx))
     if not offsets:
         return []
     values = logits.reshape(-1).take(voxels)
     best = values.argmax(axis=1).tolist()
-    return best_first(
-        [(values.item(face, i), offsets[face][i]) for face, i in enumerate(best)], threshold
-    )
+    return [(values.item(face, i), offsets[face][i]) for face, i in enumerate(best)]
 
 
 @functools.lru_cache(maxsize=16)

@@ -197,7 +197,6 @@ class Canvas:
         """
         z, y, x = pos_zyx
         logits = self._step.run((z, y, x))
-        self.view.check_number((z, y, x), logits.item(logits.size // 2))  # in the middle
         if self.history is not None:
             self.history.append(((z, y, x), self._step.count_deleted()))
         if self.options.max_object_voxels and self.growing is not None:
@@ -208,7 +207,8 @@ class Canvas:
     def _step_from(self, pos: Position) -> None:
         """Makes a step, of which the movement policy learns."""
         logits = self.update_at(pos)  # meanwhile, the policy may be replaced
-        self.movement_policy.update(logits, pos)
+        maxima = movement.learn(self.movement_policy, logits, pos)
+        self.view.check_numbers(pos, logits.item(logits.size // 2), maxima)
 
     def _count_visit(self, pos: Position) -> None:
         (z, y, x), ((z1, y1, x1), (z2, y2, x2)) = pos, self.visited or (pos, pos)

@@ -150,12 +150,14 @@ class DeviceCanvas(Canvas):
         ]
 
     def _step_from(self, pos: Position) -> None:
-        self.movement_policy.update_faces(self._advance(pos).maxima, pos)
+        maxima = self._advance(pos).maxima
+        self.movement_policy.update_faces(maxima, pos)
+        self.view.check_numbers(pos, self._logits[pos], maxima)
 
     def _advance(self, pos: Position) -> DeviceStep:
         area = self._open()
-        start = () if self.growing is None else (self.growing.start,)
-        watched = self._positions(start, area.most_watched)
+        own = (pos,) if self.growing is None else (pos, self.growing.start)
+        watched = self._positions(own, area.most_watched)
         begin = time.perf_counter_ns()
         step = area.step(pos, watched)
         self._predictions.add(time.perf_counter_ns() - begin)
@@ -168,10 +170,8 @@ class DeviceCanvas(Canvas):
         self._changed = True
         z, y, x = pos
         self._logits = dict(zip(watched, step.watched, strict=True))
-        maxima = list(itertools.chain(*step.maxima))
-        for logit, (dz, dy, dx) in maxima:
+        for logit, (dz, dy, dx) in itertools.chain(*step.maxima):
             self._logits[z + dz, y + dy, x + dx] = logit
-        self.view.check_number(pos, sum(logit for logit, _ in maxima))
         return step
 
     def _positions(self, first: Sequence[Position], most: int) -> list[Position]:

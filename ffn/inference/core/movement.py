@@ -7,7 +7,7 @@ import itertools
 import math
 import operator
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 
@@ -45,7 +45,7 @@ class MovementPolicy(Protocol):
         """Forgets everything and queues a starting position."""
 
     def update(self, logits: np.ndarray, position_zyx: Sequence[int]) -> None:
-        """Takes in the logits, float32 [z, y, x], of the step that was made at a position."""
+        """Takes in the logits, float32 [z, y, x], that a step wrote around its position; only valid during the call."""
 
     def get_state(self) -> dict[str, Any]:
         """Everything needed to continue later, as plain JSON-able data."""
@@ -126,14 +126,8 @@ class FaceMaxMovementPolicy:
         raise StopIteration
 
     def update(self, logits: np.ndarray, position_zyx: Sequence[int]) -> None:
-        """Takes in the result of a step.
-
-        Args:
-          logits: float32 [z, y, x] around the position, as written to the canvas; only valid during
-            the call.
-          position_zyx: centre of the field of view.
-        """
-        self._add(moves.face_maxima(logits, self._deltas, self._threshold), position_zyx)
+        """Takes in the result of a step; see `MovementPolicy.update`."""
+        self.update_faces([moves.all_maxima(logits, self._deltas)], position_zyx)
 
     def _add(
         self, candidates: list[tuple[float, moves.Offset]], position_zyx: Sequence[int]
@@ -239,7 +233,7 @@ class CoarseToFineMovementPolicy:
         raise StopIteration
 
     def update(self, logits: np.ndarray, position_zyx: Sequence[int]) -> None:
-        """Takes in the result of a step; see `FaceMaxMovementPolicy.update`."""
+        """Takes in the result of a step; see `MovementPolicy.update`."""
         self._large.update(logits, position_zyx)
         self._small.update(logits, position_zyx)
 
@@ -268,9 +262,33 @@ class CoarseToFineMovementPolicy:
         self._small.set_state(state['small'])
 
 
+# Those derived from them may look at more.
+_FACE_POLICIES = (FaceMaxMovementPolicy, CoarseToFineMovementPolicy)
+
+
 def _as_position(value: Sequence[int]) -> Position:
     z, y, x = map(operator.index, value)
     return z, y, x
+
+
+def _sees_faces(policy: MovementPolicy) -> TypeGuard[FacePolicy]:
+    return type(policy) in _FACE_POLICIES
+
+
+def learn(
+    policy: MovementPolicy, logits: np.ndarray, position_zyx: Sequence[int]
+) -> Sequence[FaceMaxima]:
+    """Lets a policy take in a step, see `MovementPolicy.update`.
+
+    Returns:
+      The maxima that it was given, for every box; none where it looks at the logits itself.
+    """
+    if not _sees_faces(policy):
+        policy.update(logits, position_zyx)
+        return ()
+    maxima = [moves.all_maxima(logits, box) for box in policy.boxes]
+    policy.update_faces(maxima, position_zyx)
+    return maxima
 
 
 def make_policy(
@@ -328,12 +346,12 @@ def policy_class(name: str) -> type[Any]:
 
 
 def is_face_policy(name: str) -> bool:
-    """Whether a movement_policy_name stands for a `FacePolicy`; one derived from these may look at more.
+    """Whether a movement_policy_name stands for a `FacePolicy`.
 
     Raises:
       UserError: unknown policy.
     """
-    return policy_class(name) in (FaceMaxMovementPolicy, CoarseToFineMovementPolicy)
+    return policy_class(name) in _FACE_POLICIES
 
 
 def read_deltas(args: str | Mapping[str, Any], reach_zyx: Sequence[int]) -> Zyx | None:

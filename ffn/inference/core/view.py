@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ffn.inference.core.counters import Counters
+from ffn.inference.core.movement import FaceMaxima
 from ffn.utils.geometry import Position, Xyz, Zyx
 
 # Goes where absl logs, as the rest of the code does; the core does without absl, which has to make its logger itself.
@@ -121,14 +122,18 @@ class CanvasView:
         """Whether a voxel lies on the canvas and is likely enough to move to."""
         return self.contains(pos) and bool(self._logit_at(pos) >= self.move_threshold)
 
-    def check_number(self, pos: Position, logit: float) -> None:
+    def check_numbers(self, pos: Position, middle: float, faces: Sequence[FaceMaxima]) -> None:
         """Counts a step that gave NaN, which counts as never visited, and tells the first one.
+
+        Looks where moves come from, at what is known by then; another pass over all logits would make every step slower.
 
         Args:
           pos: of the step.
-          logit: that it gave.
+          middle: the logit there.
+          faces: maxima of the faces, for every box of the movement policy.
         """
-        if not math.isnan(logit):
+        without = [logit for maxima in faces for logit, _ in maxima if math.isnan(logit)]
+        if not without and not math.isnan(middle):
             return
         if not self._counters['nan-steps']:
             where = Xyz(*(a + b for a, b in zip(Zyx(*pos).xyz, self.corner_zyx.xyz, strict=True)))

@@ -297,13 +297,23 @@ def test_a_canvas_with_nothing_to_do_is_not_brought_there():
     assert device.open_areas == 0
 
 
-def test_steps_without_numbers_are_counted_as_on_the_host():
+@pytest.mark.parametrize('info', [
+    model_info(), NARROW, ModelInfo(Xyz(0, 0, 0), FOV, FOV, FOV),
+])  # fmt: skip
+@pytest.mark.parametrize('where', [
+    np.s_[:], np.s_[..., -3:], np.s_[2, 3, 4], np.s_[0, 0, 0], np.s_[:, 0],
+])  # fmt: skip
+def test_steps_without_numbers_are_counted_as_on_the_host(info, where):
     class Overflowing(OracleNetwork):
         def predict(self, image, seed):
             logits = super().predict(image, seed)
-            return logits if self.steps <= 2 else logits * np.float32(np.nan)
+            if self.steps > 1:
+                logits[where] = np.nan
+            return logits
 
-    (canvas, other), _ = make_pair(Overflowing)
+    (canvas, other), _ = make_pair(Overflowing, info=info)
     for one in (canvas, other):
-        one.segment_at((8, 10, 6))
-    assert canvas.counters['nan-steps'] == other.counters['nan-steps'] > 0
+        for _ in range(2):
+            one.segment_at((8, 10, 6))
+    assert canvas.counters['predict-calls'] == other.counters['predict-calls'] > 1
+    assert canvas.counters['nan-steps'] == other.counters['nan-steps']

@@ -5,10 +5,12 @@ import threading
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from ffn.inference import report
 from ffn.inference.core.canvas import Interrupted
 from ffn.inference.core.checkpoint import Checkpointer, restore_checkpoint
+from ffn.inference.core.movement import FaceMaxMovementPolicy
 from ffn.inference.core.options import CanvasOptions
 from ffn.inference.core.restrictor import Restrictor
 from ffn.inference.request import read_config
@@ -212,8 +214,13 @@ def test_negative_limits_are_refused(name):
     assert '\n' not in str(caught.value)
 
 
-def test_a_network_that_overflows_is_told(caplog):
-    """Once, wherever the objects begin; grown by hand as well."""
+class OwnMoves(FaceMaxMovementPolicy):
+    """A policy that the canvas knows nothing of."""
+
+
+@pytest.mark.parametrize('policy', [FaceMaxMovementPolicy, OwnMoves])
+def test_a_network_that_overflows_is_told(policy, caplog):
+    """Once, wherever the objects begin; grown by hand as well, and with a policy of one's own."""
 
     class Overflowing(OracleNetwork):
         def predict(self, image, seed):
@@ -221,9 +228,34 @@ def test_a_network_that_overflows_is_told(caplog):
             return logits if self.steps <= 2 else logits * np.float32(np.nan)
 
     canvas = oracle_canvas(two_blocks(), Overflowing(), corner_zyx=Zyx(100, 200, 300))
+    canvas.movement_policy = policy(canvas.view, (1, 2, 3), canvas.options.move_threshold)
     canvas.segment_at((8, 10, 6))
     assert canvas.counters['nan-steps'] == canvas.counters['predict-calls'] - 2 > 0
     canvas.segment_all(iter([(8, 10, 20)]))
     (told,) = [one.getMessage() for one in caplog.records if 'NaN' in one.getMessage()]
     assert re.search(r'around x,y,z 30\d,2\d\d,10\d; .*nan-steps', told)
     assert 'nan-steps' not in segmented().counters.as_dict()
+
+
+class Bright(OracleNetwork):
+    """Overflows beside voxels of 100, nowhere else: moves end there, and the middle is never one of them."""
+
+    def predict(self, image, seed):
+        bright = image >= 100
+        logits = super().predict(np.where(bright, 1, image), seed)
+        logits[ndimage.binary_dilation(bright, np.ones((3, 3, 3)))] = np.nan
+        return logits
+
+
+@pytest.mark.parametrize('movement', ['', 'CoarseToFineMovementPolicy'])
+def test_a_network_that_overflows_where_no_object_gets_is_told(movement, caplog):
+    labels = np.zeros((20, 24, 60), np.int32)
+    labels[3:-3, 3:-3, 3:-3] = 1
+    whole = oracle_canvas(labels, Bright(), movement_policy=(movement, ''))
+    labels[..., 32] *= 100
+    canvas = oracle_canvas(labels, Bright(), movement_policy=(movement, ''))
+    for one in (whole, canvas):
+        one.segment_all(iter([(8, 10, 10)]))
+    assert 0 < canvas.segmented_voxels() < 0.6 * whole.segmented_voxels()
+    assert whole.counters['nan-steps'] == 0 < canvas.counters['nan-steps']
+    assert len(caplog.records) == 1
