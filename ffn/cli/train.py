@@ -78,6 +78,8 @@ def run(command: Train, flags_text: str) -> None:
             *(config.train_dir, reached, config.max_steps),
         )
         return
+    stop = threading.Event()
+    evaluate = _make_evaluation(command, stop)
     with startup_messages_hidden():
         import tensorflow as tf
 
@@ -85,14 +87,12 @@ def run(command: Train, flags_text: str) -> None:
 
         tf.config.list_physical_devices()
     replicas = distribution.make_replicas(command.strategy)
-    stop = threading.Event()
-    evaluate = _make_evaluation(command, stop) if replicas.is_chief else None
     step = train_loop.train(config, stop, replicas, evaluate, flags_text)
     logging.info('trained to step %d; checkpoints are in %s', step, config.train_dir)
 
 
 def _check_evaluation(command: Train) -> None:
-    """Refuses a part of a held-out box, in every process: those that find no fault would wait for the others."""
+    """Refuses a part of a held-out box."""
     held_out, every = command.held_out, command.config.eval_steps
     given = (held_out.request, held_out.labels, held_out.box, every)
     if any(given) and (not all(given) or every < 0):
@@ -105,26 +105,41 @@ def _check_evaluation(command: Train) -> None:
 def _make_evaluation(
     command: Train, stop: threading.Event
 ) -> Callable[[str], Mapping[str, float]] | None:
-    """Makes the function that scores a checkpoint on the held-out box; None if there is no such box."""
+    """Makes the function that scores a checkpoint on the held-out box; None if there is no such box.
+
+    In every process, and before TensorFlow is loaded: those that find no fault would wait for the others.
+
+    Raises:
+      UserError: something besides the weights does not fit.
+    """
     held_out = command.held_out
     if not command.config.eval_steps:
         return None
     from ffn.evaluation.held_out_box import HeldOutBox
     from ffn.inference.request import parse_request, read_box
+    from ffn.models.trained_settings import parse_trained_settings
+    from ffn.training.inference_settings import inference_settings
 
-    request = parse_request(held_out.request)
+    request = parse_request(held_out.request, flag='--eval_request')
+    if request.use_ema and not command.config.optimizer.ema_decay:
+        raise UserError('the request of --eval_request sets use_ema, which needs --ema_decay')
     for field in ('image_mean', 'image_stddev'):
         if getattr(command.config.data, field) is None and not request.HasField(field):
             raise UserError(
                 f'the request of --eval_request does not set {field}, and --{field} is not given; one of them is needed'
             )
-    box = HeldOutBox(
-        request,
-        held_out.labels,
-        read_box(held_out.box),
-        stop=stop,
-        unlabelled=command.config.data.unlabelled,
-    )
+    try:
+        box = HeldOutBox(
+            request,
+            held_out.labels,
+            read_box(held_out.box, '--eval_box'),
+            stop=stop,
+            unlabelled=command.config.data.unlabelled,
+        )
+        settings = inference_settings(command.config)
+        box.check(parse_trained_settings(settings, command.config.train_dir))
+    except UserError as error:
+        raise UserError(f'the held-out box cannot be scored: {error}') from error
 
     def evaluate(checkpoint: str) -> Mapping[str, float]:
         try:

@@ -23,15 +23,20 @@ from ffn.inference import inference_pb2
 from ffn.inference.config import InferenceConfig
 from ffn.inference.core import movement
 from ffn.inference.core.canvas import Canvas, Interrupted
-from ffn.inference.input_volumes import clip_box
+from ffn.inference.core.counters import Counters
+from ffn.inference.core.view import CanvasView
+from ffn.inference.from_training import fill_unset, take_voxel_size_of_image
+from ffn.inference.input_volumes import InputVolumes, clip_box
 from ffn.inference.request import complete_request, make_config
 from ffn.inference.run_progress import RunProgress
 from ffn.inference.runner import Runner
 from ffn.inference.seeds import registry
 from ffn.models.checkpoints import KERAS_ENDING, without_ending
+from ffn.models.precision import choose_precision
 from ffn.models.saved_settings import is_keras_file
+from ffn.models.trained_settings import TrainedSettings
 from ffn.utils.errors import UserError
-from ffn.utils.geometry import Box, Xyz
+from ffn.utils.geometry import Box, Xyz, Zyx
 from ffn.utils.labels import renumber
 from ffn.volumes.provenance import open_complete
 from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size
@@ -125,6 +130,42 @@ class HeldOutBox:
         if self._runner is not None:
             self._runner.close()
         self._runner = self._model = self._config = None
+
+    def check(self, trained: TrainedSettings) -> None:
+        """Checks, while there are no weights yet, what else a segmentation needs: options, policies, volumes, masks.
+
+        Args:
+          trained: what the training of the checkpoints says of fields that the request omits.
+
+        Raises:
+          UserError: something does not fit.
+        """
+        request = _copy(self._template)
+        take_voxel_size_of_image(request, quiet=True)
+        fill_unset(request, trained)
+        config = make_config(request, has_model=True)
+        if config.precision != 'auto':  # which is found out by loading Keras
+            choose_precision(config.precision)
+        with InputVolumes(config) as volumes:
+            image, restrictor = volumes.load(self.box, Xyz(1, 1, 1), Counters())
+            volumes.load_labels(self.box, restrictor)
+        threshold, half = config.options.move_threshold, Zyx(*(n // 2 for n in image.shape))
+        view = CanvasView(
+            image,
+            image,
+            np.zeros(image.shape, np.int32),
+            restrictor.mask,
+            restrictor.seed_mask,
+            margin_zyx=half,
+            reach_zyx=half,
+            move_threshold=threshold,
+            counters=Counters(),
+            corner_zyx=self.box.start.zyx,
+            voxel_size_zyx=config.voxel_size_zyx,
+        )
+        registry.make_policy(view, config.seed_policy, config.seed_policy_args)
+        name, args = config.movement_policy_name, config.movement_policy_args
+        movement.make_policy(view, name, args, (1, 1, 1), threshold, half)
 
     @property
     def voxel_size(self) -> tuple[float, float, float] | None:

@@ -51,14 +51,24 @@ def fill_from_training(request: inference_pb2.InferenceRequest, quiet: bool = Fa
     trained = read_trained_settings(path)
     if trained is None:
         return []
+    filled = fill_unset(request, trained)
+    if filled and not quiet:
+        _log_filled(path, trained, filled)
+    return list(filled)
+
+
+def fill_unset(request: inference_pb2.InferenceRequest, trained: TrainedSettings) -> dict[str, Any]:
+    """Sets the fields that a request does not set and a training knows; see `fill_from_training`.
+
+    Returns:
+      Field → value that was set.
+    """
     filled = {
         name: value for name, value in _known_fields(trained).items() if not _is_set(request, name)
     }
     for name, value in filled.items():
         _set(request, name, value)
-    if filled and not quiet:
-        _log_filled(path, trained, filled)
-    return list(filled)
+    return filled
 
 
 def take_voxel_size_of_image(request: inference_pb2.InferenceRequest, quiet: bool = False) -> None:

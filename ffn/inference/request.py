@@ -168,14 +168,18 @@ def _check_numbers(config: InferenceConfig) -> None:
             raise UserError(f'{name} is {getattr(config, name)}; expected 1 or more')
 
 
-def read_box(text_or_path: str) -> Box:
+def read_box(text_or_path: str, flag: str = '--bounding_box') -> Box:
     """Reads a BoundingBox in text format.
+
+    Args:
+      text_or_path: the text, or the path of a file with it.
+      flag: where it was given, for errors.
 
     Raises:
       UserError: it cannot be parsed, or has no positive size.
     """
-    proto = protos.read_text_or_file(text_or_path, bounding_box_pb2.BoundingBox(), '--bounding_box')
-    return _box(proto, f'--bounding_box {text_or_path!r}')
+    proto = protos.read_text_or_file(text_or_path, bounding_box_pb2.BoundingBox(), flag)
+    return _box(proto, f'{flag} {text_or_path!r}')
 
 
 def read_boxes(text_or_path: str) -> list[Box]:

@@ -65,7 +65,20 @@ def read_trained_settings(path: str) -> TrainedSettings | None:
         settings = read_settings(path)
     except UnicodeDecodeError as error:
         raise UserError(f'the settings beside {path} are damaged: {error}') from error
-    return _Reader(path, settings).read() if settings else None
+    return parse_trained_settings(settings, path) if settings else None
+
+
+def parse_trained_settings(settings: Mapping[str, Any], path: str) -> TrainedSettings:
+    """Turns settings as they are saved into `TrainedSettings`.
+
+    Args:
+      settings: see `ffn.training.inference_settings`.
+      path: what they belong to, for errors.
+
+    Raises:
+      UserError: settings that are damaged.
+    """
+    return _Reader(path, settings).read()
 
 
 class _Reader:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import re
 import threading
 from types import SimpleNamespace
 
+import h5py
+import numpy as np
 import pytest
 
 from ffn.cli import train
@@ -154,23 +157,69 @@ def test_a_training_that_has_steps_to_make_goes_on(tmp_path, monkeypatch):
     assert begun
 
 
-def test_a_held_out_box_that_cannot_be_scored_does_not_end_a_training(monkeypatch, caplog):
-    class Box:
-        def __init__(self, *arguments, **settings):
-            pass
+SCORED = 'inference_options { segment_threshold: 0.6 }'
 
-        def evaluate(self, checkpoint):
-            raise UserError(f'{checkpoint}: the box is smaller than the field of view')
 
-    monkeypatch.setattr('ffn.evaluation.held_out_box.HeldOutBox', Box)
-    held_out = SimpleNamespace(
-        request=REQUEST, labels='l:x', box='start { x: 0 y: 0 z: 0 } size { x: 1 y: 1 z: 1 }'
+@pytest.fixture
+def evaluated(tmp_path, monkeypatch):
+    """Begins a training with a held-out box whose request says more, on images of 3 sections of 6 times 8 voxels."""
+    monkeypatch.chdir(tmp_path)
+    with h5py.File('v.h5', 'w') as file:
+        file['raw'] = np.arange(144, dtype=np.uint8).reshape(3, 6, 8)
+        file['labels'] = np.ones((3, 6, 8), np.int32)
+
+    def begin(request):
+        first = 'image { hdf5: "v.h5:raw" } seed_policy: "PolicyPeaks"'
+        return [
+            *REQUIRED,
+            f'--eval_request={first} {request}',
+            '--eval_labels=v.h5:labels',
+            '--eval_box=start { x: 1 y: 0 z: 0 } size { x: 6 y: 5 z: 3 }',
+            '--eval_steps=2',
+            '--train_dir=d',
+        ]
+
+    return begin
+
+
+@pytest.mark.parametrize(('request_text', 'message'), [
+    ('', 'inference_options.segment_threshold is not set'),
+    ('inference_options { segment_threshold: 1.5 }', 'segment_threshold is 1.5'),
+    (f"{SCORED} seed_policy_args: '{{\"step\": 3}}'", 'do not fit PolicyPeaks'),
+    (f"{SCORED} movement_policy_args: '{{\"deltas\": [1, 2]}}'", 'deltas of movement_policy_args'),
+    (f"{SCORED} movement_policy_args: '{{\"far\": 1}}'", 'do not fit FaceMaxMovementPolicy'),
+    (f'{SCORED} masks {{ coordinate_expression {{ expression: "x >" }} }}', 'x >'),
+    (f'{SCORED} seed_masks {{ volume {{ mask {{ hdf5: "no.h5:m" }} }} }}', 'no.h5'),
+    (f'{SCORED} reference_histogram: "no.npz"', 'no.npz'),
+    (f'{SCORED} init_segmentation {{ hdf5: "v.h5:no" }}', "no dataset 'no'"),
+    (f'{SCORED} precision: "half"', "precision is 'half'"),
+    (f'{SCORED} use_ema: true', 'needs --ema_decay'),
+    ('imag {}', '--eval_request'),
+])  # fmt: skip
+def test_a_request_that_cannot_be_scored_is_refused_in_every_process(
+    evaluated, request_text, message, monkeypatch
+):
+    """Before TensorFlow is loaded."""
+    monkeypatch.setattr(train, 'startup_messages_hidden', lambda: pytest.fail('was not refused'))
+    with pytest.raises((UserError, OSError), match=re.escape(message)):
+        train.main(evaluated(request_text))
+
+
+def test_a_held_out_box_that_cannot_be_scored_does_not_end_a_training(
+    evaluated, monkeypatch, caplog
+):
+    def evaluate(box, checkpoint):
+        raise UserError(f'{checkpoint}: the box is smaller than the field of view')
+
+    monkeypatch.setattr('ffn.evaluation.held_out_box.HeldOutBox.evaluate', evaluate)
+    monkeypatch.setattr(
+        'ffn.training.train_loop.train',
+        lambda _, __, ___, evaluate, ____: scores.append(evaluate('c')),
     )
-    data = SimpleNamespace(unlabelled=None, image_mean=1, image_stddev=2)
-    command = SimpleNamespace(held_out=held_out, config=SimpleNamespace(eval_steps=2, data=data))
-    evaluate = train._make_evaluation(command, threading.Event())
-    assert evaluate('model.ckpt-2') == {}
-    assert 'training goes on: model.ckpt-2: the box is smaller' in caplog.text
+    scores = []
+    train.main(evaluated(SCORED))
+    assert scores == [{}]
+    assert 'training goes on: c: the box is smaller' in caplog.text
 
 
 def test_an_evaluation_without_a_mean_is_refused_at_once(call):
