@@ -31,16 +31,35 @@ def test_no_framework_is_loaded(modules):
     assert loaded_frameworks(f'import {modules}') == []
 
 
-REFUSED = """
-from ffn.cli import infer
-try:
-    infer.main(['--inference_request=nothing.pbtxt', '--bounding_box=nothing.pbtxt'])
-except OSError:
-    pass
+REQUEST = '--inference_request=nothing.pbtxt'
+BOX = '--bounding_box=start {x:0 y:0 z:0} size {x:9 y:9 z:9}'
+IMAGE = '--inference_request=image {hdf5: "nothing.h5:raw"} seed_policy: "PolicyPeaks"'
+ABSENT = {
+    'infer': [REQUEST, BOX],
+    'segment': [REQUEST, '--output=o.h5:l', '--subvolume_size=9,9,9', '--overlap=3,3,3'],
+    'select': [REQUEST, '--labels=l.h5:l', BOX, '--output=o'],
+    'agglomerate': ['--resegmentation_request=nothing.pbtxt', '--max_distance=3'],
+    'seed': [REQUEST, BOX],
+    'animate': ['--request=nothing.pbtxt', '--start=1,2,3', '--output=o.gif', BOX],
+    'held_out': [IMAGE, '--labels=nothing.h5:l', BOX, '--checkpoint=c'],
+}
+REFUSED = f"""
+import importlib, sys, types
+from ffn.utils.errors import UserError
+# Of what may not be installed.
+sys.modules['ffn.proofreading.seeding.seed_run'] = types.ModuleType('seed_run')
+for name, arguments in {ABSENT}.items():
+    try:
+        importlib.import_module('ffn.cli.' + name).main(arguments)
+    except (OSError, UserError) as error:
+        assert 'nothing' in str(error), name
+    else:
+        raise AssertionError(name)
+    assert not {{*{FRAMEWORKS}}} & sys.modules.keys(), name
 """
 
 
-def test_a_request_that_is_not_there_is_refused_before_any_is_loaded():
+def test_requests_of_what_is_not_there_are_refused_before_any_is_loaded():
     assert loaded_frameworks(REFUSED) == []
 
 

@@ -32,10 +32,6 @@ def main(argv: Sequence[str] | None = None) -> dict[str, HeldOutScore]:
         check_writable(args.json, '--json')
     request = parse_request(args.inference_request, args.inference_options)
     names, box = checkpoint_names(args.checkpoint, request), read_box(args.bounding_box)
-    with startup_messages_hidden():
-        from ffn.models import precision
-
-        precision.gpu_capability()
     scores: dict[str, HeldOutScore] = {}
     with HeldOutBox(
         request,
@@ -46,6 +42,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, HeldOutScore]:
         quiet=args.quiet,
         unlabelled=args.unlabelled,
     ) as held_out:
+        with startup_messages_hidden():
+            from ffn.models import precision
+
+            precision.gpu_capability()
         # Not flushed: where it cannot be written, there is a score at least.
         print(f'{HEADER}  checkpoint')
         for name in names:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ffn.cli.flags import parse_command, read_settings
 from ffn.cli.request_flags import Changes
+from ffn.inference.request import read_box, read_config
 from ffn.utils.errors import UserError
 from ffn.utils.settings import section, setting
 from ffn.utils.startup import startup_messages_hidden
@@ -58,10 +59,6 @@ def run(command: Seed) -> None:
             raise UserError(
                 'ffn seed needs Neuroglancer: pip install "flood-filling-networks[view]"'
             ) from error
-        from ffn.inference.request import read_box, read_config
-        from ffn.models import precision
-
-        precision.gpu_capability()
     config = read_config(command.inference_request, command.changes.inference_options)
     config = dataclasses.replace(
         config,
@@ -69,6 +66,10 @@ def run(command: Seed) -> None:
         precision=command.changes.precision or config.precision,
     )
     box = read_box(command.bounding_box)
+    with startup_messages_hidden():
+        from ffn.models import precision
+
+        precision.gpu_capability()
     look = seed_run.serve(config, box, command.image, command.labels, command.port)
     print(f'accepted objects: {len(look.accepted)}, in {config.segmentation_output_dir}')
 

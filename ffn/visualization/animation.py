@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ffn.inference.core.canvas import Canvas
+from ffn.inference.request import read_box, read_config
+from ffn.inference.runner import Runner
 from ffn.utils.atomic import atomic_path
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Position, Xyz
@@ -69,13 +71,11 @@ def animate(
     Raises:
       UserError: an input that does not fit.
     """
+    config, box = read_config(request_text), read_box(box_text)
     with startup_messages_hidden():
-        from ffn.inference.request import read_box, read_config
-        from ffn.inference.runner import Runner
         from ffn.models import precision
 
         precision.gpu_capability()
-    config, box = read_config(request_text), read_box(box_text)
     with Runner(config) as runner:
         canvas = runner.open_canvas(box)
         start_zyx = start_in(canvas, start)
