@@ -102,8 +102,7 @@ class Pyramid:
         advice = f'give another --output, or remove {self.folder}'
         provenance.claim(self.folder, self._settings_like_recorded(), RECORD, advice)
         # Without `made_from`: what is made of an export knows it by its file, as before there were such stamps.
-        # Of images, a chunk that is 0 everywhere is rare, and more likely to have been lost.
-        sparse = self.labels and not self.write_empty
+        sparse = not self.write_empty
         provenance.write_stamp(self._place(), '', complete=False, sparse=sparse)
         for level, scale in enumerate(self.scales):
             self.open(level)

@@ -19,7 +19,7 @@ import numpy as np
 
 from ffn.utils.errors import UserError
 from ffn.utils.texts import parse_object
-from ffn.volumes.missing import MissingChunks
+from ffn.volumes.missing import MissingChunks, tell_once
 
 _METADATA = ('.zarray', '.zattrs', '.zgroup', 'zarr.json', 'attributes.json', 'info', 'ffn.json')
 _PRECOMPUTED = 'neuroglancer_precomputed'
@@ -86,16 +86,19 @@ def check_chunk_size(
         )
 
 
-def check_chunks(store: Any, spec: Mapping[str, Any], what: str) -> None:
+def check_chunks(
+    store: Any, spec: Mapping[str, Any], what: str, may_be_empty: bool = False
+) -> None:
     """Checks that a volume on this machine has chunks at all.
 
     Args:
       store: the opened store.
       spec: what it was opened with.
       what: the volume, for messages.
+      may_be_empty: it is finished, and its writer leaves out what is empty; without chunks, there is a warning, once.
 
     Raises:
-      UserError: it has none, or only compressed ones that TensorStore does not find.
+      UserError: it has none although it must, or only compressed ones that TensorStore does not find.
     """
     folder = _local_folder(spec)
     if folder is None or not store.size:
@@ -103,6 +106,11 @@ def check_chunks(store: Any, spec: Mapping[str, Any], what: str) -> None:
     if spec['driver'] == _PRECOMPUTED:
         folder = folder / store.spec().to_json()['scale_metadata']['key']
     first = next(_chunk_files(folder), None)
+    if first is None and may_be_empty:
+        tell_once(
+            what, f'none of its chunks exist in {folder}: it is 0 everywhere, or has lost them'
+        )
+        return
     if first is None:
         raise UserError(
             f'{what}: none of its chunks exist in {folder}; was it copied or written completely?'

@@ -19,6 +19,20 @@ MISSING_HELP = (
 
 # Volumes whose missing chunks were told in this process; some commands open a volume for every block.
 _TOLD: set[str] = set()
+_TELLING = threading.Lock()
+
+
+def tell_once(what: str, message: str) -> None:
+    """Warns of chunks that a volume lacks, the first time in this process.
+
+    Args:
+      what: the volume.
+      message: about it.
+    """
+    with _TELLING:
+        if what not in _TOLD:
+            _TOLD.add(what)
+            logging.warning('%s: %s', what, message)
 
 
 class MissingChunks:
@@ -33,7 +47,6 @@ class MissingChunks:
         """
         self._what, self._is_sparse = what, is_sparse
         self._action: OnMissing = 'tell'
-        self._telling = threading.Lock()
 
     def set_action(self, action: OnMissing) -> None:
         """Sets what is done from now on."""
@@ -52,10 +65,7 @@ class MissingChunks:
         """
         if not missing or self._is_sparse:
             return
-        count = f'{self._what}: {missing} of the {needed} chunks that were needed do not exist'
+        count = f'{missing} of the {needed} chunks that were needed do not exist'
         if self._action == 'error':
-            raise UnreadableError(f'{count} (--missing=error)')
-        with self._telling:
-            if self._what not in _TOLD:
-                _TOLD.add(self._what)
-                logging.warning('%s and are read as %s; further ones are not told', count, fill)
+            raise UnreadableError(f'{self._what}: {count} (--missing=error)')
+        tell_once(self._what, f'{count} and are read as {fill}; further ones are not told')

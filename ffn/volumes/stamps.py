@@ -52,6 +52,7 @@ def read_local_stamp(kvstore: Any, name: str) -> dict[str, Any]:
 def is_sparse(stamp: Mapping[str, Any]) -> bool:
     """Whether chunks that a volume lacks are empty, and were left out by intention.
 
-    Exports say so. What is made from other volumes says nothing, and leaves out what is empty.
+    Exports say so. What is made from other volumes says nothing, and leaves out what is empty, as did exports before
+    they said so.
     """
-    return bool(stamp.get('sparse', stamp.get('made_from')))
+    return bool(stamp) and bool(stamp.get('sparse', True))

@@ -328,8 +328,9 @@ def _arranged(store: Any, spec: dict[str, Any], name: str) -> OpenedArray:
     stamp, fill = read_local_stamp(spec.get('kvstore'), name), store.fill_value
     # Not so an export: its chunks, axes and place are those of any volume, which may be wrong.
     is_made = bool(stamp.get('made_from'))
+    may_be_empty = is_sparse(stamp) and stamp.get('complete', True)
     if not is_made:
-        check_chunks(store, spec, name)
+        check_chunks(store, spec, name, may_be_empty)
     for axis in sorted(described.arrangement.dropped, reverse=True):
         store = store[(slice(None),) * axis + (store.domain.origin[axis],)]
     kept = sorted(described.arrangement.order)

@@ -1,5 +1,7 @@
 """An export of which another one exists: something is added, or its source holds something else."""
 
+import contextlib
+import itertools
 import json
 import os
 
@@ -119,10 +121,11 @@ def test_an_export_that_was_stopped_is_no_volume_yet(tmp_path, monkeypatch, kind
 
 
 @pytest.mark.parametrize(
-    ('kind', 'more'), [('image', ()), ('labels', ('--write_empty',)), ('labels', ())]
+    ('kind', 'more'),
+    [*itertools.product(('image', 'labels'), ((), ('--write_empty',)))],
 )
 def test_chunks_that_an_export_has_lost(tmp_path, caplog, kind, more):
-    """They are not taken for empty ones, except some of labels without --write_empty, which leave these out."""
+    """They are told with --write_empty, and else not told from empty ones, which are left out."""
     with h5py.File(tmp_path / 'v.h5', 'w') as file:
         file['part'] = np.full((5, 6, 70), 3, np.uint8)  # two chunks
     call(tmp_path, kind, 'part', '--scales', '1', *more)
@@ -136,15 +139,42 @@ def test_chunks_that_an_export_has_lost(tmp_path, caplog, kind, more):
     chunks.pop().unlink()
     assert (read() == 0).sum() == 5 * 6 * 6
     told = '1 of the 2 chunks that were needed do not exist'
-    assert (told in caplog.text) == (kind == 'image' or more != ())
-    if told in caplog.text:
+    if more:
+        assert told in caplog.text
         with pytest.raises(UserError, match=told):
             read('error')
     else:
-        read('error')
+        assert not read('error').all()
+        assert told not in caplog.text
     chunks.pop().unlink()
-    with pytest.raises(UserError, match='none of its chunks exist'):
-        read()
+    if more:
+        with pytest.raises(UserError, match='none of its chunks exist'):
+            read()
+    else:
+        assert not read().any()
+
+
+@pytest.mark.parametrize('kind', ['image', 'labels'])
+def test_an_export_of_what_is_empty(tmp_path, caplog, kind):
+    write_part(tmp_path, 0)
+    call(tmp_path, kind, 'part', '--scales', '1')
+    spec = f'precomputed://{tmp_path}/view/{kind}'
+    caplog.clear()
+    for _ in range(2):
+        with open_volume(spec, 'error') as volume:
+            assert not volume.read(volume.box).any()
+        assert [layer.name for layer in open_thing(str(tmp_path / 'view'))] == [kind]
+    told = [one.getMessage() for one in caplog.records if 'chunks' in one.getMessage()]
+    assert len({*told}) == len(told) > 0
+    assert all('0 everywhere, or has lost them' in one for one in told)
+    stamp = json.loads((tmp_path / 'view' / kind / 'ffn.json').read_text())
+    assert stamp['sparse']
+    # Exports said at first only whether they are finished.
+    for complete in (True, False):
+        text = json.dumps({'made_from': '', 'complete': complete})
+        (tmp_path / 'view' / kind / 'ffn.json').write_text(text)
+        with contextlib.nullcontext() if complete else pytest.raises(UserError, match='none of'):
+            _ = open_volume(spec)
 
 
 def test_an_export_is_where_its_source_is(tmp_path, caplog):
