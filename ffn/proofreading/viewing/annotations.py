@@ -23,9 +23,10 @@ MOST = 1_000_000
 _IDS = ('id', 'id_a', 'id_b', 'segment', 'segment_id')
 _KINDS, _MOST_FLOAT32 = 255, 3e38
 _FARTHEST = 2.0**53
-# What 0 and 1 in a column `accepted` stand for, and what it may say, also as other programs write it; 2 is nothing.
+# What 0 and 1 in a column `accepted` stand for, and the words that it may have, also of other programs; 2 is nothing.
 ANSWERS = ('no', 'yes')
-_NUMBERS = {'0': 0, 'no': 0, 'false': 0, '1': 1, 'yes': 1, 'true': 1, '': 2, 'nan': 2}
+_WORDS = (('no', 'n', 'false', 'f'), ('yes', 'y', 'true', 't'), ('', 'nan', 'na', 'none', 'null'))
+_ANSWER = {word: answer for answer, words in enumerate(_WORDS) for word in words}
 
 
 @dataclass(frozen=True)
@@ -163,8 +164,15 @@ def _make_property(name: str, texts: Sequence[str]) -> Property | None:
 
 def _answers(texts: Sequence[str]) -> np.ndarray | None:
     """1 for yes, 0 for no, 2 for nothing; None where one is none of these."""
-    found = [_NUMBERS.get(text.strip().lower().removesuffix('.0')) for text in texts]
+    found = [_answer(text.strip().lower()) for text in texts]
     return None if None in found else np.array(found, np.uint8)
+
+
+def _answer(text: str) -> int | None:
+    with contextlib.suppress(ValueError):
+        if (number := float(text)) in (0, 1):
+            return int(number)
+    return _ANSWER.get(text)
 
 
 def _is_number(text: str) -> bool:
