@@ -27,6 +27,8 @@ from ffn.volumes.volume import Volume, VolumeSource
 
 # Places of a table that are looked at, and the part of them that may not fit; one may, of so many.
 _SAMPLE, _DOUBTFUL, _FEW = 20, 0.1, 3
+# The part of as many places or more that has to fit where nothing else says what a table is about.
+_BY_CHANCE = 0.1
 # Voxels around a place that are read at most.
 _FARTHEST = 64
 
@@ -43,7 +45,8 @@ def check_merges(path: str, table: MergeTable, source: VolumeSource, made_from: 
       made_from: its stamp, '' if it has none.
 
     Raises:
-      UserError: see `ffn.volumes.provenance.check_made_from`; of many places, none fits; or the volume cannot be read.
+      UserError: see `ffn.volumes.provenance.check_made_from`; of `_SAMPLE` places or more, none lies in the volume; of
+        as many within, fewer than `_BY_CHANCE` fit; or the volume cannot be read.
     """
     theirs = _made_from(Path(path).parent / MANIFEST)
     if theirs and theirs == made_from:
@@ -63,14 +66,15 @@ def check_merges(path: str, table: MergeTable, source: VolumeSource, made_from: 
             *(path, source.name, len(sample) - len(lacking), len(sample)),
         )
     elif table.pairs and not sample:
-        logging.warning(
-            'none of the %d places of %s lies in %s, which covers %s: whether the table is about it was not checked',
-            *(len(table.pairs), path, source.name, box),
-        )
-    elif len(lacking) == len(sample) >= _SAMPLE:
+        outside = f'none of the {len(table.pairs)} places of {path} lies in {source.name}, which covers {box}'
+        if len(table.pairs) >= _SAMPLE:
+            raise UserError(f'{outside}: the table is about another volume, or another part of it')
+        logging.warning('%s: whether the table is about it was not checked', outside)
+    elif len(sample) >= _SAMPLE and len(sample) - len(lacking) < _BY_CHANCE * len(sample):
         raise UserError(
-            f'{path} is about another segmentation than {source.name}: around none of {len(sample)} places that were '
-            f'looked at, such as {lacking[0].point}, are the segments that it names; run ffn agglomerate again'
+            f'{path} is about another segmentation than {source.name}: around {len(lacking)} of {len(sample)} places '
+            f'that were looked at, such as {lacking[0].point}, segments are missing that it names; run ffn '
+            'agglomerate again'
         )
     elif not fits:
         logging.warning(

@@ -59,24 +59,31 @@ def test_merges_of_another_segmentation_are_refused(proofread, tmp_path, caplog)
 
 
 @pytest.mark.parametrize('made_from', ['', 'abc'])
-def test_merges_none_of_which_fits_are_refused(proofread, caplog, made_from):
+def test_merges_of_which_too_few_fit_are_refused(proofread, caplog, made_from):
     others = [(7, 4), (BIG, 5)]
-    with pytest.raises(UserError, match=r'another segmentation than .*: around none of 21 places'):
-        _ = proofread(made_from, others, [*PAIRS * 7]).base
+    for fits in (0, 1):  # fewer than a tenth
+        with pytest.raises(
+            UserError, match=r'another segmentation than .*: around 21 of 2\d places'
+        ):
+            _ = proofread(made_from, others, [*PAIRS * 7, *['4,5,0,19,3,4,1'] * fits]).base
     assert not caplog.text
     assert proofread(made_from, others, [*PAIRS * 6]).base.joined  # too few to be sure
-    assert proofread(made_from, others[:1], [*PAIRS * 7, f'9,{BIG},1.5,25,7,4,1']).base.joined
-    assert 'of 22 places' in caplog.text
+    assert proofread(made_from, others, [*PAIRS * 6, *['4,5,0,19,3,4,1'] * 2]).base.joined
+    assert 'around 18 of 20 places' in caplog.text
 
 
 def test_a_table_of_a_whole_of_which_the_volume_is_a_part(proofread, tmp_path, caplog):
     far = [f'{n},{n + 1},0,{40 + n},3,4,1' for n in range(50, 114)]
     assert proofread('', pairs=[*far, *PAIRS[:2]]).base.joined
+    with pytest.raises(
+        UserError, match=r'none of the 20 places of m\.csv lies in .* another volume'
+    ):
+        _ = proofread('', pairs=far[:20]).base
     assert not caplog.text
-    assert proofread('', pairs=far).base.joined
-    assert 'none of the 64 places of m.csv lies in ' in caplog.text
+    assert proofread('', pairs=far[:19]).base.joined
+    assert 'none of the 19 places of m.csv lies in ' in caplog.text
     assert 'whether the table is about it was not checked' in caplog.text
-    with pytest.raises(UserError, match='around none of 21 places'):
+    with pytest.raises(UserError, match='around 21 of 21 places'):
         _ = proofread('', [(7, 4), (BIG, 5)], pairs=[*far, *PAIRS * 7]).base
     claim(tmp_path, {'init_segmentation_made_from': 'abc'})
     assert proofread('abd', pairs=[*far, *PAIRS[:2]]).base.joined
