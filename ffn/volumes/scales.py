@@ -113,15 +113,17 @@ class ScaleMetadata:
       axes: names, in stored order.
       units: of each axis, '' where none is given.
       scale: size of a voxel along each axis; None where nothing says so.
-      translation: centre of the first voxel along each axis; None likewise.
-      finest: size of a voxel of the finest array.
+      translation: centre or corner of the first voxel along each axis; None likewise.
+      finest_scale: size of a voxel of the finest array.
+      finest_translation: where that begins, likewise.
     """
 
     axes: tuple[str, ...]
     units: tuple[str, ...]
     scale: tuple[float, ...] | None
     translation: tuple[float, ...] | None
-    finest: tuple[float, ...] | None
+    finest_scale: tuple[float, ...] | None
+    finest_translation: tuple[float, ...] | None
 
 
 def read_multiscale(attributes: Mapping[str, Any], path: str, what: str) -> ScaleMetadata | None:
@@ -160,7 +162,7 @@ def _describe_scale(
         tuple(str(axis.get('unit') or '') for axis in axes),
         scale,
         translation,
-        _transformation(finest.get('coordinateTransformations', []), above)[0],
+        *_transformation(finest.get('coordinateTransformations', []), above),
     )
 
 

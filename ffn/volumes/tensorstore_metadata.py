@@ -19,7 +19,13 @@ from ffn.utils.geometry import Box
 from ffn.volumes.attributes import read_units, read_voxels, texts
 from ffn.volumes.axes import Arrangement, arrange, normalize_names
 from ffn.volumes.scales import Folder, ScaleMetadata, read_multiscale
-from ffn.volumes.units import KnownVoxelSize, nanometres, read_offset, read_voxel_size
+from ffn.volumes.units import (
+    FinestScale,
+    KnownVoxelSize,
+    nanometres,
+    read_offset,
+    read_voxel_size,
+)
 from ffn.volumes.unlabelled import says_unlabelled
 from ffn.volumes.webknossos import PROPERTIES, Layer, parse_magnification
 
@@ -166,7 +172,8 @@ def _describe_scale(found: ScaleMetadata, arrangement: Arrangement, what: str) -
         return [v * f for v, f in zip(arrangement.pick_space(values), factors, strict=True)]
 
     try:
-        scale, offset, finest = map(scaled, (found.scale, found.translation, found.finest))
+        scale, offset = scaled(found.scale), scaled(found.translation)
+        finest = _finest(scaled(found.finest_translation), scaled(found.finest_scale))
     except ValueError as error:
         logging.warning('%s: %s is not understood (%s)', what, source, error)
         return StoreDescription(arrangement)
@@ -294,7 +301,14 @@ def _n5_origin(
     if above is not None and folder.name != 's0':
         s0 = above.below('s0')
         finest = _read_transform(s0.read_attributes('n5'), s0.path)
-    return read_offset(offset, scale, what, finest.scale, 'units' if known is None else 'nm')
+    placed = _finest(finest.translate, finest.scale)
+    return read_offset(offset, scale, what, placed, 'units' if known is None else 'nm')
+
+
+def _finest(
+    offset_zyx: Sequence[float] | None, size_zyx: Sequence[float] | None
+) -> FinestScale | None:
+    return None if size_zyx is None else FinestScale(offset_zyx or [0.0] * 3, size_zyx)
 
 
 def _reversed(attributes: Mapping[str, Any], what: str) -> dict[str, Any]:

@@ -115,11 +115,46 @@ def read_voxel_size(
     return KnownVoxelSize((x, y, z), source)
 
 
+@dataclass(frozen=True)
+class FinestScale:
+    """The scale that a coarse one was made of, in the unit of that.
+
+    Attributes:
+      offset_zyx: what its metadata name of its first voxel.
+      size_zyx: of a voxel.
+    """
+
+    offset_zyx: Sequence[float]
+    size_zyx: Sequence[float]
+
+    def centring(self, offset_zyx: Sequence[float], size_zyx: Sequence[float]) -> list[float]:
+        """How far behind the corner of its first voxel is the place that a coarse scale names, if the finest names its corner.
+
+        Both scales begin at the same corner. Metadata that name corners name the same place for both; centres are apart
+        by half of what the sizes of voxels are.
+
+        Args:
+          offset_zyx: what the metadata of the coarse scale name.
+          size_zyx: of its voxels.
+
+        Returns:
+          z, y, x; 0 where corners are named.
+        """
+        centred = [(s - f) / 2 for s, f in zip(size_zyx, self.size_zyx, strict=True)]
+        corner = [0.0] * 3
+
+        def misfit(moved: Sequence[float]) -> float:
+            each = zip(offset_zyx, self.offset_zyx, moved, size_zyx, strict=True)
+            return sum(abs(o - first - m) / s for o, first, m, s in each)
+
+        return centred if misfit(centred) < misfit(corner) else corner
+
+
 def read_offset(
     offset_zyx: Sequence[float],
     size_zyx: Sequence[float],
     what: str,
-    finest_zyx: Sequence[float] | None = None,
+    finest: FinestScale | None = None,
     unit: str = 'nm',
 ) -> tuple[int, int, int]:
     """Converts an offset to voxels; warns where it is not a whole number of them.
@@ -128,8 +163,8 @@ def read_offset(
       offset_zyx: in any unit.
       size_zyx: of a voxel, above 0, in the same unit.
       what: the volume, for messages.
-      finest_zyx: voxel size of the finest scale, likewise, for formats that place the centres of voxels: a voxel that
-        was made of several lies between those that it was made of.
+      finest: the finest scale, likewise, for formats that may place the centres of voxels: a voxel that was made of
+        several lies between those that it was made of.
       unit: the unit, for messages.
 
     Raises:
@@ -141,8 +176,9 @@ def read_offset(
             f'{what} begins at x,y,z {_listed(offset_zyx[::-1])} {unit}, voxels of {_listed(size_zyx[::-1])} {unit}: '
             'is its metadata damaged?'
         )
-    if finest_zyx is not None and not all(map(_is_whole, voxels)):
-        voxels = [v - (s - f) / 2 / s for v, s, f in zip(voxels, size_zyx, finest_zyx, strict=True)]
+    if finest is not None:
+        centring = finest.centring(offset_zyx, size_zyx)
+        voxels = [v - c / s for v, c, s in zip(voxels, centring, size_zyx, strict=True)]
     z, y, x = (round(v) for v in voxels)
     if not all(map(_is_whole, voxels)):
         logging.warning(

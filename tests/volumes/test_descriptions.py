@@ -186,6 +186,20 @@ def test_ome_zarr(tmp_path, version):
             open_volume(spec)
 
 
+@pytest.mark.parametrize('moved', [0, 12])
+def test_coarse_ome_zarr_that_names_corners_or_centres(tmp_path, moved):
+    """The finest scale begins at voxel 24,0,5: no multiple of the factor along x."""
+    coarse = DATA[:, :, ::4]
+    ome(
+        tmp_path / 'o',
+        'zyx',
+        [('0', (33, 9.5, 8), (165, 0, 24)), ('1', (33, 9.5, 32), (165, 0, 24 + moved))],
+    )
+    write('zarr', tmp_path / 'o' / '1', coarse)
+    size = (32, 9.5, 33)
+    check(f'{tmp_path}/o:1', size=size, start=(1, 0, 5), source='multiscales', data=coarse)
+
+
 @pytest.mark.parametrize('name', ['zarr.json', '.zattrs', 'attributes.json'])
 def test_what_is_not_there_is_told_beside_a_damaged_file(tmp_path, name):
     (tmp_path / name).write_text('{')
