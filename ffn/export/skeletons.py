@@ -27,7 +27,7 @@ from ffn.export.pieces import Piece
 from ffn.export.pyramid import Pyramid
 from ffn.export.radii import Surroundings, greatest_radius
 from ffn.export.surfaces import unique_rows
-from ffn.export.trees import contract_bodies, join_lines, remove_spurs, straighten
+from ffn.export.trees import contract_bodies, find_parents, join_lines, remove_spurs, straighten
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, blocks
 from ffn.utils.labels import compact, groups
@@ -225,7 +225,10 @@ class Skeletons:
         used, numbers = np.unique(
             np.concatenate([edges.ravel(), np.flatnonzero(alone)]), return_inverse=True
         )
-        edges = numbers[: edges.size].reshape(-1, 2)
+        # Parent and child, since some programs (navis) lose edges that point the other way.
+        _, parent = find_parents(numbers[: edges.size].reshape(-1, 2), len(used))
+        children = np.flatnonzero(parent >= 0)
+        edges = np.stack([parent[children], children], axis=1)
         nodes = nm[used]
         length = float(np.linalg.norm(nodes[edges[:, 0]] - nodes[edges[:, 1]], axis=1).sum())
         head = np.array([len(nodes), len(edges)], '<u4')

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import breadth_first_order, connected_components
 
 from ffn.distributed.pool import Pool, run_stage
 from ffn.export.segment_shards import SegmentShards, read_shard
+from ffn.export.trees import find_parents
 from ffn.utils.atomic import atomic_path
 from ffn.utils.texts import parse_object
 
@@ -64,21 +63,12 @@ def format_swc(nodes: np.ndarray, edges: np.ndarray, radius: np.ndarray) -> str:
       edges: integer [m, 2], indices of nodes; trees.
       radius: float [n], nanometres.
     """
-    count = len(nodes)
-    shape, ones = (count + 1,) * 2, np.ones(len(edges), bool)
-    graph = coo_array((ones, edges.T.astype(np.int32)), shape)
-    _, tree = connected_components(graph, directed=False)
-    _, roots = np.unique(tree[:count], return_index=True)
-    # One more node, next to all roots, so that one search finds all trees.
-    above = np.stack([np.full(len(roots), count), roots]).astype(np.int32)
-    pairs = np.concatenate([edges.T.astype(np.int32), above], axis=1)
-    graph = coo_array((np.ones(pairs.shape[1], bool), pairs), shape)
-    order, before = breadth_first_order(graph.tocsr(), count, directed=False)
-    number = {count: -1}
+    order, parent = find_parents(edges, len(nodes))
+    number = {-1: -1}
     lines = ['# x, y, z and radius in nanometres']
-    for name, node in enumerate(order[1:].tolist(), 1):
+    for name, node in enumerate(order.tolist(), 1):
         number[node] = name
         x, y, z = nodes[node].tolist()
-        parent = number[int(before[node])]
-        lines.append(f'{name} 0 {x:.7g} {y:.7g} {z:.7g} {radius[node]:.4g} {parent}')
+        above = number[int(parent[node])]
+        lines.append(f'{name} 0 {x:.7g} {y:.7g} {z:.7g} {radius[node]:.4g} {above}')
     return '\n'.join(lines) + '\n'

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components, dijkstra
+from scipy.sparse.csgraph import breadth_first_order, connected_components, dijkstra
 from scipy.spatial import cKDTree
 
 
@@ -225,3 +225,23 @@ def _straightened(line: np.ndarray, tolerance: float) -> np.ndarray:
             kept.add(middle)
             parts += [(first, middle), (middle, last)]
     return np.array(sorted(kept))
+
+
+def find_parents(edges: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Finds the parent of each node, in trees whose roots are their first nodes.
+
+    Args:
+      edges: integer [m, 2], indices of nodes; trees.
+      count: number of nodes.
+
+    Returns:
+      int32 [count], all nodes, parents before their children; int32 [count], the parent of each node, -1 of a root.
+    """
+    _, roots = np.unique(_components(count, edges), return_index=True)
+    # One more node, next to all roots, so that one search finds all trees.
+    above = np.stack([np.full(len(roots), count), roots], axis=1)
+    pairs = np.concatenate([edges, above]).astype(np.int32).T
+    graph = coo_array((np.ones(pairs.shape[1], bool), pairs), (count + 1,) * 2)
+    order, parent = breadth_first_order(graph.tocsr(), count, directed=False)
+    parent = parent[:count]
+    return order[1:], np.where(parent == count, -1, parent)

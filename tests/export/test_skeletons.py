@@ -42,6 +42,7 @@ def check(found, labels, start=START, voxel_size=VOXEL):
         trees, tree = connected_components(graph, directed=False)
         assert trees == count
         assert len(edges) == len(nodes) - trees  # no cycles
+        assert len(np.unique(edges[:, 1])) == len(edges), 'a node with two parents'
         assert {*zip(parts[tuple(voxels.T)].tolist(), tree.tolist())}.__len__() == count
         assert (radius > 0).all()
 
@@ -139,6 +140,18 @@ def test_bars_of_any_width(width):
     assert nodes[:, 2].min() == 3
     assert nodes[:, 2].max() == 56
     assert len(edges) == len(nodes) - 1
+
+
+def test_branches_run_from_parent_to_child(tmp_path):
+    labels = np.zeros((12, 70, 76), np.uint64)
+    labels[4:8, 33:37, 3:70] = 5
+    labels[4:8, 3:68, 20:24] = 5
+    labels[4:8, 36:66, 44:48] = 5
+    command = ['--output', str(tmp_path / 'view'), '--labels', store(tmp_path, labels), '--quiet']
+    export.main([*command, '--skeletons', '--skeleton_voxel', '0'])
+    found = read(tmp_path / 'view' / 'labels' / 'skeletons')
+    check(found, labels)
+    assert np.bincount(found[5][1][:, 0]).max() > 1, 'no branch'
 
 
 def test_every_tip_is_reached():

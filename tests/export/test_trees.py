@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ffn.export.trees import contract_bodies, join_lines, remove_spurs
+from ffn.export.trees import contract_bodies, find_parents, join_lines, remove_spurs
 
 
 def fork(*arms):
@@ -133,3 +133,13 @@ def test_a_neurite_of_even_width_keeps_its_tips():
     assert not left[[18, 19, 21, 22, 60, 62]].any()
     lengths = np.linalg.norm(nodes[found[:, 0]] - nodes[found[:, 1]], axis=1)
     assert lengths.sum() == 2 * 80
+
+
+def test_parents_are_the_other_ends_of_edges():
+    """A chain whose edges point anywhere, a fork, and a node by itself."""
+    edges = np.array([(1, 0), (1, 2), (3, 2), (5, 4), (6, 4), (4, 7)])
+    order, parent = find_parents(edges, 9)
+    assert parent.tolist() == [-1, 0, 1, 2, -1, 4, 4, 4, -1]
+    place = np.argsort(order)
+    assert all(place[p] < place[n] for n, p in enumerate(parent) if p >= 0)
+    assert find_parents(np.empty((0, 2), int), 2)[1].tolist() == [-1, -1]
