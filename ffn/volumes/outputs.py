@@ -26,10 +26,11 @@ from ffn.volumes.layout import Layout
 from ffn.volumes.opened_array import MADE_FROM, MADE_FROM_FILE
 from ffn.volumes.provenance import open_folder, write_stamp
 from ffn.volumes.scales import Folder
+from ffn.volumes.servers import context
 from ffn.volumes.shards import Shards, check_shard, precomputed_sharding
 from ffn.volumes.specs import split_spec
 from ffn.volumes.targets import Dataset, Store, Target, first_line
-from ffn.volumes.tensorstores import DRIVERS, context, parse_url
+from ffn.volumes.tensorstores import DRIVERS, parse_url
 from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size, same_size
 from ffn.volumes.volume import open_volume
 

@@ -28,9 +28,10 @@ from ffn.volumes.hdf5 import open_hdf5
 from ffn.volumes.hdf5_links import find_dataset
 from ffn.volumes.missing import OnMissing
 from ffn.volumes.opened_array import CONTENT, MADE_FROM, MADE_FROM_FILE
+from ffn.volumes.servers import context
 from ffn.volumes.specs import split_channel, split_spec
 from ffn.volumes.stamps import parse_stamp
-from ffn.volumes.tensorstores import context, find_store, parse_spec, recognizes
+from ffn.volumes.tensorstores import find_store, parse_spec, recognizes
 from ffn.volumes.volume import Volume, VolumeSource, open_volume
 
 MANIFEST = 'manifest.json'

@@ -5,6 +5,7 @@ The metadata of an array and of the groups above it are JSON files in a key-valu
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,17 +14,28 @@ from absl import logging
 
 from ffn.utils.errors import UserError, reason
 from ffn.utils.texts import parse_object
+from ffn.volumes.servers import FEW_RETRIES, context
 
 _ZARR3, _ZARR2, _N5 = 'zarr.json', '.zattrs', 'attributes.json'
+# How TensorStore begins to tell of servers that it has asked as often as it may.
+_NO_ANSWER = 'ABORTED', 'UNAVAILABLE', 'DEADLINE_EXCEEDED'
+# What it says of an error ends with the page for people.
+_PAGE = ' [http_response_body'
 
 
 class Folder:
     """A place in a key-value store of TensorStore."""
 
-    def __init__(self, kvstore: Any):
-        """Takes a TensorStore spec of a key-value store, JSON or URL."""
+    def __init__(self, kvstore: Any, retries: int | None = None):
+        """Asks nothing yet.
+
+        Args:
+          kvstore: TensorStore spec of a key-value store, JSON or URL.
+          retries: how often a server is asked again, see `context`.
+        """
         import tensorstore as ts
 
+        self._retries, self._is_silent = retries, False
         self.kvstore: dict[str, Any] = ts.KvStore.Spec(kvstore).to_json()
         path = str(self.kvstore.get('path', ''))
         self.path = path.rstrip('/')
@@ -46,19 +58,19 @@ class Folder:
 
     def at(self, path: str) -> Folder:
         """Another place in the same store."""
-        return Folder({**self.kvstore, 'path': path})
+        return Folder({**self.kvstore, 'path': path}, self._retries)
 
     def below(self, name: str) -> Folder:
         """The place below this one."""
         return self.at(f'{self._within}{name}')
 
     def above(self) -> Folder | None:
-        """The place above this one, None at the top of the store."""
+        """The place above this one, which need not exist; None at the top of the store."""
         parent, slash, _ = self.path.rpartition('/')
-        return self.at(parent or slash) if self.path else None
+        return Folder({**self.kvstore, 'path': parent or slash}, FEW_RETRIES) if self.path else None
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """Reads a metadata file; {} where there is none.
+        """Reads a metadata file; {} where there is none, or none that the server gives: that is told, and only asked once.
 
         Raises:
           UserError: it is damaged. Of web servers, {} is returned then: some answer with a page for people.
@@ -66,9 +78,16 @@ class Folder:
         import tensorstore as ts
 
         spec = {**self.kvstore, 'path': self._within}
+        if self._is_silent:
+            return {}
         try:
-            found = ts.KvStore.open(spec).result().read(name).result()
-        except (ValueError, OSError):
+            store = ts.KvStore.open(spec, context=context(self._retries)).result()
+            found = store.read(name).result()
+        except (ValueError, OSError) as error:
+            self._is_silent = str(error).startswith(_NO_ANSWER)
+            if self._is_silent and self._retries is not None:
+                place = f'{spec.get("base_url", "")}{self.path}'
+                _tell_silent(place, reason(error).partition(_PAGE)[0])
             return {}
         if found.state != 'value':
             return {}
@@ -103,6 +122,15 @@ class Folder:
             attributes = self.read_json(_N5 if driver == 'n5' else _ZARR2)
         ome = attributes.get('ome')
         return {**attributes, **ome} if isinstance(ome, dict) else attributes
+
+
+@functools.cache  # once, however often a volume is opened
+def _tell_silent(place: str, error: str) -> None:
+    logging.warning(
+        '%s cannot be read, and what it may say of the volume, such as its voxel size, is not known: %s',
+        place,
+        error,
+    )
 
 
 @dataclass(frozen=True)

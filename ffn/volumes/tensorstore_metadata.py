@@ -19,6 +19,7 @@ from ffn.utils.geometry import Box
 from ffn.volumes.attributes import read_units, read_voxels, texts
 from ffn.volumes.axes import Arrangement, arrange, normalize_names
 from ffn.volumes.scales import Folder, ScaleMetadata, read_multiscale
+from ffn.volumes.servers import FEW_RETRIES
 from ffn.volumes.units import (
     FinestScale,
     KnownVoxelSize,
@@ -70,7 +71,7 @@ def describe_store(store: Any, spec: Mapping[str, Any], what: str) -> StoreDescr
         return StoreDescription(arrangement, size, None, 'its voxel_offset')
     if driver not in ('zarr', 'zarr3', 'n5') or 'transform' in spec:
         return StoreDescription(arrange(labels, shape, what))
-    folder = Folder(spec['kvstore'])
+    folder = Folder(spec['kvstore'], FEW_RETRIES)
     attributes = folder.read_attributes(driver)
     stated = {n: v for n, v in attributes.items() if says_unlabelled(n)}
     found = _describe_attributes(folder, driver, attributes, shape, labels, what)

@@ -20,6 +20,7 @@ from ffn.volumes.chunks import StoreArray, check_chunk_size, check_chunks, chunk
 from ffn.volumes.missing import MissingChunks
 from ffn.volumes.opened_array import FILL_VALUE, MADE_FROM, OpenedArray
 from ffn.volumes.scales import Folder, choose_scale, find_scales
+from ffn.volumes.servers import context
 from ffn.volumes.specs import split_scale, split_spec
 from ffn.volumes.stamps import is_sparse, read_local_stamp
 from ffn.volumes.tensorstore_metadata import describe_store
@@ -62,9 +63,6 @@ _LOCAL = frozenset(
         'wkw',
     ]
 )
-# A server that cannot be reached is an error after seconds, not after TensorStore's half an hour.
-_RETRIES = 4
-_RETRY_KINDS = ('http_request_retries', 'gcs_request_retries', 's3_request_retries')
 _MARKER_FILES = {
     '.zarray': 'zarr',
     'zarr.json': 'zarr3',
@@ -285,13 +283,6 @@ def plain_kvstore(kvstore: Any, path: str = '') -> Any:
     if not path or not isinstance(above, str):
         return kvstore
     return {**kvstore, 'path': f'{above.rstrip("/")}/{path.lstrip("/")}' if above else path}
-
-
-def context() -> Any:
-    """Makes a TensorStore context that gives up on servers that do not answer within seconds."""
-    import tensorstore as ts
-
-    return ts.Context({kind: {'max_retries': _RETRIES} for kind in _RETRY_KINDS})
 
 
 def open_store(name: str, spec: dict[str, Any]) -> OpenedArray:
