@@ -42,6 +42,11 @@ def split_scale(place: str) -> tuple[str, str]:
     return folder, scale
 
 
+def is_zip(path: str | Path) -> bool:
+    """Whether this is a zip file, which may hold volumes as a folder does."""
+    return Path(path).suffix == '.zip' and Path(path).is_file()
+
+
 def split_channel(spec: str) -> tuple[str, int | None]:
     """Splits 'VOLUME#N', one channel of several, unless there is a file or folder of the whole name.
 
@@ -104,7 +109,7 @@ def split_named(specs: Sequence[str], what: str = 'volumes') -> dict[str, str]:
         volume, _ = split_channel(rest)
         path, dataset = split_spec(volume)
         place = Path(split_scale(path)[0])
-        names_volume = dataset or '://' in path or place.is_dir()
+        names_volume = dataset or '://' in path or place.is_dir() or is_zip(place)
         if not name or not rest or is_url or not names_volume:
             is_named = name and rest and not is_url and not Path(name).exists()
             is_absent = is_named and not place.exists()

@@ -21,7 +21,7 @@ from ffn.volumes.missing import MissingChunks
 from ffn.volumes.opened_array import FILL_VALUE, MADE_FROM, OpenedArray
 from ffn.volumes.scales import Folder, choose_scale, find_scales
 from ffn.volumes.servers import context
-from ffn.volumes.specs import split_scale, split_spec
+from ffn.volumes.specs import is_zip, split_scale, split_spec
 from ffn.volumes.stamps import is_sparse, read_local_stamp
 from ffn.volumes.tensorstore_metadata import describe_store
 
@@ -74,11 +74,7 @@ _MARKER_FILES = {
 def recognizes(spec: str) -> bool:
     """Whether a string is a URL or names a directory or a zip file, with an optional ':dataset' or '@scale'."""
     path, _ = split_spec(split_scale(spec)[0])
-    return '://' in spec or bool(path and (Path(path).is_dir() or _is_zip(path)))
-
-
-def _is_zip(path: str) -> bool:
-    return path.endswith('.zip') and Path(path).is_file()
+    return '://' in spec or bool(path and (Path(path).is_dir() or is_zip(path)))
 
 
 def open_array(spec: str) -> OpenedArray:
@@ -151,7 +147,7 @@ def parse_url(url: str, dataset: str) -> dict[str, Any]:
     kvstore: Any = {'driver': 'file', 'path': os.path.abspath(place)}
     if '://' in place:
         kvstore = place
-    elif _is_zip(rest.rstrip('/')):
+    elif is_zip(rest.rstrip('/')):
         archive = {'driver': 'file', 'path': os.path.abspath(rest.rstrip('/'))}
         kvstore = {'driver': 'zip', 'base': archive, 'path': dataset.strip('/')}
     return {'driver': DRIVERS[scheme], 'kvstore': kvstore}
@@ -163,7 +159,7 @@ def detect_directory(path: str, dataset: str) -> dict[str, Any]:
     Raises:
       UserError: there is none.
     """
-    if _is_zip(path):
+    if is_zip(path):
         return _detect_in_zip(path, dataset)
     place = Path(path, dataset.strip('/')) if dataset else Path(path)
     if not place.exists():

@@ -56,6 +56,12 @@ def test_named_volumes_may_be_channels(tmp_path):
     assert list(split_named(specs).values()) == [spec[2:] for spec in specs]
 
 
+@pytest.mark.parametrize('end', ['', '@1', '#0', '@1#0', ':inside'])
+def test_named_volumes_may_be_zip_files(tmp_path, end):
+    (tmp_path / 'g.zip').touch()
+    assert split_named([f'a:{tmp_path}/g.zip{end}']) == {'a': f'{tmp_path}/g.zip{end}'}
+
+
 def test_split_named_keeps_the_order():
     specs = ['b:b.h5:raw', 'a:/d:1/a.h5:g/raw', 'c:n5://c.n5', 'd:zarr://http://host/d:raw']
     named = split_named(specs)
