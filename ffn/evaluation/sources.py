@@ -137,7 +137,7 @@ def open_truth(
     rule = volume.unlabelled or volume.label_rule(unlabelled)
 
     def apply(labels: np.ndarray) -> np.ndarray:
-        return table.apply(labels, spec, rule)
+        return rule.clear(table.apply(labels, spec, rule))
 
     bodies = _derived(volume.as_stored(), apply, table.bodies.dtype)
     bodies.unlabelled = rule

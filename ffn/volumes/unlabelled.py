@@ -30,6 +30,7 @@ class Unlabelled:
 
     Attributes:
       values: these labels, but for those below 0.
+      given: the one that a user gave, if any.
       is_needed: whether the volume's type holds any of them, or one was given: that it never occurs is told.
     """
 
@@ -51,12 +52,12 @@ class Unlabelled:
             limits is not None
             and (limits.min < 0 or any(0 <= value <= limits.max for value in self.values))
         )
-        self._name, self._lock, self._given = name, threading.Lock(), given
+        self._name, self._lock, self.given = name, threading.Lock(), given
         self._unlabelled = self._voxels = 0
         self._met_given = False
 
     def find(self, labels: np.ndarray) -> np.ndarray | None:
-        """Finds voxels without a label.
+        """Finds voxels without a label, and notes whether one has the label that was given.
 
         Args:
           labels: integer or bool, any shape, as stored.
@@ -75,6 +76,8 @@ class Unlabelled:
                 here = labels == labels.dtype.type(value)
                 if here.any():
                     found = here if found is None else found | here
+        if found is not None and self.given is not None and not self._met_given:
+            self._met_given = bool((labels[found] == self.given).any())
         return found
 
     def clear(self, labels: np.ndarray) -> np.ndarray:
@@ -87,8 +90,6 @@ class Unlabelled:
           The same array where all voxels have a label, else a new one of that type.
         """
         found = self.find(labels)
-        if found is not None and self._given is not None and not self._met_given:
-            self._met_given = bool((labels[found] == self._given).any())
         with self._lock:
             self._voxels += labels.size
             self._unlabelled += 0 if found is None else int(np.count_nonzero(found))
@@ -104,9 +105,17 @@ class Unlabelled:
         self._unlabelled = self._voxels = 0
         self._met_given = False
 
-    def tell(self) -> None:
-        """Logs how many voxels without a label `clear` has met, if any, and that none had the one that was given."""
-        absent = None if self._met_given else self._given
+    @property
+    def may_hold_given(self) -> bool:
+        """Whether voxels have the label that was given, as far as they were looked at."""
+        return self._met_given or not self._voxels
+
+    def tell(self, absent: int | None) -> None:
+        """Logs how many voxels without a label `clear` has met, if any.
+
+        Args:
+          absent: see `tell_unlabelled`.
+        """
         tell_unlabelled(self._name, self._unlabelled, self._voxels, absent)
 
 
@@ -135,13 +144,17 @@ def tell_unlabelled(name: str, unlabelled: int, voxels: int, absent: int | None 
 
 @contextlib.contextmanager
 def counted(*rules: Unlabelled | None) -> Iterator[None]:
-    """Logs, one line a volume, how many voxels without a label are met within the block."""
+    """Logs, one line a volume, how many voxels without a label are met within the block.
+
+    That a label which was given is in none is told where no volume that it was given for may hold it.
+    """
     volumes = list(dict.fromkeys(rule for rule in rules if rule is not None))
     for rule in volumes:
         rule.restart()
     yield
+    held = {rule.given for rule in volumes if rule.may_hold_given}
     for rule in volumes:
-        rule.tell()
+        rule.tell(None if rule.given in held else rule.given)
 
 
 def says_unlabelled(attribute: str) -> bool:

@@ -154,6 +154,33 @@ def test_a_label_that_no_voxel_has(files, tmp_path, name, label, caplog):
         assert caplog.text.count(line) == (0 if is_met or is_other else 1), main
 
 
+@pytest.mark.parametrize(('label', 'named'), [(99, True), (77, False)])
+def test_one_of_two_volumes_may_have_the_label(files, label, named, caplog):
+    for pair in ([f'{files}:named', f'{files}:plain'], [f'{files}:plain', f'{files}:named']):
+        caplog.clear()
+        compare.main([*pair, '--quiet', f'--unlabelled={label}'])
+        assert caplog.text.count('has the label') == (0 if named else 2)
+        assert caplog.text.count('are not labelled') == named
+
+
+@pytest.mark.parametrize(('label', 'named'), [(99, True), (77, False)])
+def test_labels_of_supervoxels(tmp_path, label, named, caplog):
+    """Where a body stands in for a supervoxel that is none, its label was met all the same."""
+    with h5py.File(tmp_path / 'in.h5', 'w') as file:
+        file['stack'] = np.int64([99 if named else 0, 1, 2, 1, 0]).reshape(1, 1, 5)
+        file['transforms'] = np.int64([[1, 10], [2, 30]])
+    source, output = f'{tmp_path}/in.h5', f'{tmp_path}/out.h5:l'
+    import_labels.main(
+        [f'--input={source}', f'--output={output}', f'--unlabelled={label}', '--quiet']
+    )
+    truth = [f'--groundtruth={source}:stack', f'--groundtruth_transforms={source}:transforms']
+    flags = [f'--segmentation={output}', f'--unlabelled={label}', '--quiet', '--boundary=0']
+    evaluate.main([*truth, *flags])
+    assert caplog.text.count('1 of 5 voxels (20.0 %) are not labelled') == (2 if named else 0)
+    absent = f'none of 5 voxels has the label {label} that --unlabelled names'
+    assert caplog.text.count(absent) == (0 if named else 2)
+
+
 def test_transforms_may_give_bodies_that_are_none(tmp_path, caplog, capsys):
     with h5py.File(tmp_path / 'in.h5', 'w') as file:
         file['stack'] = np.int64([-1, 1, 2, 3, 0]).reshape(1, 1, 5)

@@ -26,6 +26,7 @@ from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
 from ffn.utils.progress import progress
 from ffn.volumes.provenance import open_complete
 from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size
+from ffn.volumes.unlabelled import counted
 from ffn.volumes.volume import Volume, check_place
 
 _LOADERS = 4
@@ -352,9 +353,10 @@ class ExampleSource(contextlib.ExitStack):
         Logs how many have none, other than label 0.
         """
         total: int | None = 0
-        for name, labels in self._labels.items():
-            labelled = labels.count_labelled(self._rules[name])
-            total = None if total is None or labelled is None else total + labelled
+        with counted(*self._rules.values()):
+            for name, labels in self._labels.items():
+                labelled = labels.count_labelled(self._rules[name])
+                total = None if total is None or labelled is None else total + labelled
         return total
 
     def get_state(self) -> dict[str, np.ndarray]:

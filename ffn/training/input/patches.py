@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ffn.utils.geometry import Box, Zyx
-from ffn.volumes.unlabelled import Unlabelled, counted
+from ffn.volumes.unlabelled import Unlabelled
 from ffn.volumes.volume import Volume
 
 # Volumes up to this size are kept in memory while training.
@@ -64,9 +64,8 @@ class PatchReader:
         """Number of voxels with a label above 0; None where the volume is too large to be counted.
 
         Args:
-          rule: which labels are none; how many voxels have one of these is logged.
+          rule: which labels are none; it counts the voxels that have one of these.
         """
         if self._whole is None:
             return None
-        with counted(rule):
-            return int(np.count_nonzero(rule.clear(self._whole) > 0))
+        return int(np.count_nonzero(rule.clear(self._whole) > 0))

@@ -142,6 +142,20 @@ def test_images_of_different_types_do_not_share_a_normalization(folder):
             assert example.image[2, 3, 4] == pytest.approx((value - 140.0) / 50, abs=1e-5)
 
 
+def test_one_of_several_volumes_may_have_the_label_that_is_none(folder, caplog):
+    path, labels = f'{folder}/volume.h5', sample.labels()
+    labels[:3] = 77
+    both = {
+        'data_volumes': {'v': f'{path}:raw', 'u': f'{path}:raw'},
+        'label_volumes': {'v': f'{path}:labels', 'u': put(folder, 'labels', labels)['v']},
+    }
+    for label, absent in ((77, 0), (78, 2)):
+        caplog.clear()
+        with source(folder, **both, unlabelled=label) as examples:
+            examples.labelled_voxels()
+        assert caplog.text.count(f'has the label {label} that --unlabelled names') == absent
+
+
 def test_labelled_voxels_are_counted(folder, monkeypatch):
     path = f'{folder}/volume.h5'
     labels = sample.labels()
