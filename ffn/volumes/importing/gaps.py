@@ -10,11 +10,11 @@ from pathlib import Path
 from absl import logging
 
 _NAMED = 5
-# Names that span more than this many times their count do not number a stack.
-_MOST = 10
+# Names that span more than this many times their count do not number a stack; where they go up by the sections of a file.
+_MOST, _MOST_BY_SECTIONS = 2, 10
 
 
-def missing_numbers(paths: Sequence[Path]) -> list[str]:
+def missing_numbers(paths: Sequence[Path], counts: Sequence[int]) -> list[str]:
     """Numbers that files of a stack leave out, written as in their names; [] also where no number counts the files.
 
     Names may hold other numbers, such as times. Of several numbers that count the files, the one that leaves out the fewest
@@ -22,26 +22,34 @@ def missing_numbers(paths: Sequence[Path]) -> list[str]:
 
     Args:
       paths: in the order of the stack.
+      counts: sections of each file.
     """
     parts = [re.split(r'(\d+)', str(path)) for path in paths]
     if len({len(one) for one in parts}) != 1:
         return []
-    left_out = [_left_out(texts) for texts in zip(*parts, strict=True) if texts[0].isdecimal()]
+    left_out = [
+        _left_out(texts, counts) for texts in zip(*parts, strict=True) if texts[0].isdecimal()
+    ]
     return min((found for found in left_out if found is not None), key=len, default=[])
 
 
-def _left_out(texts: Sequence[str]) -> list[str] | None:
+def _left_out(texts: Sequence[str], counts: Sequence[int]) -> list[str] | None:
     """Numbers that those of one place in the names leave out; None where they do not count the files.
 
-    Those that do go up by the same step from most files to the next, and by a multiple of that elsewhere; and not far more
-    are missing than there are.
+    Those that do are the first or last section of each file; or go up by the same step from most files to the next, and by a
+    multiple of that elsewhere. Not far more are missing than there are. Hours and minutes, which carry at 60, do not.
     """
     numbers = list(map(int, texts))
     steps = [after - before for before, after in itertools.pairwise(numbers)]
-    step = min(steps, default=0)
+    if steps in (list(counts[:-1]), list(counts[1:])):
+        return []
+    step, sections = min(steps, default=0), set(counts[:-1])
+    if step != 1 and len(sections) > 1:
+        return None
     if step < 1 or any(n % step for n in steps) or 2 * steps.count(step) < len(steps):
         return None
-    if sum(steps) > _MOST * step * len(numbers):
+    most = _MOST_BY_SECTIONS if step > 1 and sections == {step} else _MOST
+    if sum(steps) > most * step * len(numbers) or _carries(numbers, step):
         return None
     width = len(texts[0]) if len(set(map(len, texts))) == 1 else 0
     return [
@@ -51,6 +59,17 @@ def _left_out(texts: Sequence[str]) -> list[str] | None:
     ]
 
 
+def _carries(numbers: Sequence[int], step: int) -> bool:
+    """Whether 60 of one unit are one of the next, two digits before it, as in 0950, 1000 for 10 minutes."""
+    for before, after in itertools.pairwise(numbers):
+        unit, jump = 1, after - before - step
+        while jump > 0 and 40 * unit < jump:
+            unit *= 10
+        if jump == 40 * unit and before // unit % 100 < 60 <= (before + step) // unit % 100:
+            return True
+    return False
+
+
 def warn_of_gaps(paths: Sequence[Path], counts: Sequence[int]) -> None:
     """Warns of numbers that are left out: what follows is moved towards what was before.
 
@@ -58,7 +77,7 @@ def warn_of_gaps(paths: Sequence[Path], counts: Sequence[int]) -> None:
       paths: in the order of the stack.
       counts: sections of each file.
     """
-    missing = missing_numbers(paths)
+    missing = missing_numbers(paths, counts)
     if not missing:
         return
     named = ', '.join(missing[:_NAMED])

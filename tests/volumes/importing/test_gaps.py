@@ -54,7 +54,44 @@ KEPT = [0, 1, 2, 3, 6, 8, 9, 10]
     ],
 )
 def test_numbers_that_are_left_out(paths, expected):
-    assert missing_numbers(paths) == expected
+    assert missing_numbers(paths, [1] * len(paths)) == expected
+
+
+FIRST, COUNTS = [0, 4, 8, 16, 20], [4, 4, 8, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ('paths', 'counts'),
+    [
+        (several('s{:03d}-{:03d}.tif', FIRST, [3, 7, 15, 19, 23]), COUNTS),
+        (several('z{}_n{}.tif', FIRST, COUNTS), COUNTS),
+        (names('to{}.tif', [4, 8, 16, 20, 24]), COUNTS),
+        (names('s{:03d}.tif', FIRST), [4, 4, 4, 8, 4]),  # in doubt
+    ],
+)
+def test_files_of_different_numbers_of_sections(paths, counts):
+    assert missing_numbers(paths, counts) == []
+
+
+def test_files_of_different_numbers_of_sections_may_be_numbered_themselves():
+    assert missing_numbers(names('part{}.tif', [1, 2, 4, 5, 6]), COUNTS) == ['3']
+
+
+TIMES = [100 * hour + minute for hour in (9, 10, 11) for minute in range(0, 60, 10)]
+
+
+@pytest.mark.parametrize(
+    'paths',
+    [
+        several('2024_{:04d}00_v{}.tif', TIMES, [n * n for n in range(18)]),
+        names('{:04d}.tif', TIMES),
+        names('{:04d}.tif', [time for time in TIMES if time != 1020]),
+        names('{:06d}.tif', [95958, 95959, 100000, 100001]),
+        names('{}.tif', [20240100 + n for n in (29, 30, 31, 101, 102, 103)]),
+    ],
+)
+def test_times_do_not_count_files(paths):
+    assert missing_numbers(paths, [1] * len(paths)) == []
 
 
 def test_a_missing_section_is_told(tmp_path, caplog):
