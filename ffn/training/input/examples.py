@@ -112,9 +112,10 @@ class ExampleSource(contextlib.ExitStack):
         self.skipped = self.unlabelled = 0
         self._skips = SkippedCoordinates(
             {name: labels.box for name, labels in self._labels.items()},
-            {name: count // shard[1] for name, count in found.items()},
+            found,
             size,
             bool(weights),
+            shard[1],
         )
         self.callback(self._end)
 

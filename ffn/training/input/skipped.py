@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 
@@ -14,6 +15,8 @@ from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
 _GIVE_UP_AFTER = 2000
 # Coordinates of a volume, or all it has if these are fewer, after which it is told how many were skipped.
 _FIRST = 2000
+# Where several processes share them, each sees few of a small volume, but others whenever these are shuffled anew.
+_LEAST_OF_SHARED = 100
 
 _LEAVES, _OUTSIDE, _NO_LABEL = 'out of bounds', 'outside the labels', 'not labelled'
 _ADVICE = {
@@ -28,18 +31,26 @@ class SkippedCoordinates:
     """Counts the coordinates of each volume, and tells of those that are skipped."""
 
     def __init__(
-        self, boxes: Mapping[str, Box], expected: Mapping[str, int], size: Zyx, weighted: bool
+        self,
+        boxes: Mapping[str, Box],
+        counts: Mapping[str, int],
+        size: Zyx,
+        weighted: bool,
+        processes: int,
     ):
         """Has seen none.
 
         Args:
           boxes: labels of each volume.
-          expected: number of coordinates of each volume.
+          counts: number of coordinates of each volume.
           size: of a patch.
           weighted: whether each volume has a share of the coordinates.
+          processes: number of those that share the coordinates.
         """
         self._boxes, self._size, self._weighted = boxes, size, weighted
-        self._first = {name: max(1, min(_FIRST, expected.get(name, 0))) for name in boxes}
+        least = 1 if processes == 1 else _LEAST_OF_SHARED
+        shares = {name: math.ceil(counts.get(name, 0) / processes) for name in boxes}
+        self._first = {name: max(least, min(_FIRST, share)) for name, share in shares.items()}
         self._seen: Counter[str] = Counter()
         self._skipped: dict[str, Counter[str]] = {name: Counter() for name in boxes}
         self._in_vain, self._any_used = 0, False

@@ -6,7 +6,8 @@ import logging
 
 import pytest
 
-from ffn.utils.geometry import Zyx
+from ffn.training.input.skipped import SkippedCoordinates
+from ffn.utils.geometry import Box, Xyz, Zyx
 from tests.training import sample
 from tests.training.input.records import record, write_records
 from tests.training.input.test_examples import put, source, take
@@ -81,3 +82,17 @@ def test_nothing_is_told_where_all_can_be_used(folder, caplog):
     counts, lines = told(folder, caplog, coordinates)
     assert sum(counts.values()) == 40
     assert lines == []
+
+
+@pytest.mark.parametrize(
+    ('count', 'processes', 'told_after'),
+    [(1, 1, 1), (7, 1, 7), (7, 8, 100), (900, 8, 113), (90_000, 8, 2000)],
+)
+def test_a_share_of_few_coordinates_says_nothing_of_a_volume(caplog, count, processes, told_after):
+    box = Box(Xyz(0, 0, 0), Xyz(30, 20, 10))
+    skips = SkippedCoordinates({'a': box, 'b': box}, {'b': count}, Zyx(5, 7, 9), False, processes)
+    skips.use('a')
+    for number in range(1, told_after + 1):
+        assert 'learns nothing' not in caplog.text
+        skips.skip(Xyz(1, 1, 1), 'b', True, number)
+    assert f"none of the first {told_after} coordinates of 'b' can be used" in caplog.text
