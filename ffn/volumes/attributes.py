@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import h5py
 import numpy as np
 from absl import logging
 
@@ -20,8 +21,10 @@ _SIZES = {'resolution': 1.0, 'voxel_size': 1.0, 'element_size_um': 1000.0}
 
 
 def texts(values: Any) -> list[str]:
-    """Text attributes, which may be bytes or single; '' for null of JSON."""
-    found = ('' if v is None else v for v in np.atleast_1d(values))
+    """Text attributes of any shape, which may be bytes or single; '' for null of JSON, [] for null of HDF5."""
+    if isinstance(values, h5py.Empty):
+        return []
+    found = ('' if v is None else v for v in np.ravel(values))
     return [v.decode() if isinstance(v, bytes) else str(v) for v in found]
 
 

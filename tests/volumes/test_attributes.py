@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 
+import h5py
+import numpy as np
 import pytest
 
 from ffn.volumes.volume import open_volume
@@ -21,6 +23,17 @@ def test_one_unit_holds_for_all_axes(tmp_path, caplog, units):
     (tmp_path / 'v' / '.zattrs').write_text(json.dumps(attributes))
     for spec in (hdf5(tmp_path, **attributes), tmp_path / 'v'):
         check(spec, start=(5, 10, 2), source='attribute offset')
+    assert warnings(caplog) == []
+
+
+@pytest.mark.parametrize('units', [np.array([[b'um'] * 3]), np.array([['um']], 'O')])
+def test_units_of_hdf5_have_any_shape(tmp_path, caplog, units):
+    check(hdf5(tmp_path, **MICROMETRES, units=units), start=(5, 10, 2), source='attribute offset')
+    assert warnings(caplog) == []
+
+
+def test_null_units_of_hdf5_are_none(tmp_path, caplog):
+    check(hdf5(tmp_path, resolution=[33, 9.5, 8], units=h5py.Empty('S2')))
     assert warnings(caplog) == []
 
 
