@@ -142,7 +142,7 @@ def test_overlaps(assembled):
     def read():
         found = Overlap.load(path)
         shared = {axis: table.tolist() for axis, table in found.shared.items()}
-        return found.ids.tolist(), found.voxels.tolist(), shared, found.settings, found.crcs
+        return found.ids.tolist(), found.voxels.tolist(), shared, found.crcs
 
     advice = 'remove it, and ffn segment or assemble makes it again'
     assert refusals(path, read, advice=advice) >= 25  # not times, and the like

@@ -97,9 +97,10 @@ def _check_request(config: ConsensusConfig, corners: Iterable[Zyx]) -> None:
 
 def _read_of_request(config: ConsensusConfig, path: Path, members: list[str]) -> Mapping[str, Any]:
     stored = read_npz(path, ['request', *members], [], (), provenance.SEGMENT_AGAIN)
-    if 'request' not in stored or stored_bytes(stored['request'], path) != config.request:
+    made_with = stored_bytes(stored['request'], path) if 'request' in stored else b''
+    if changes := request_identity.compare_requests(made_with, config.request).content:
         raise UserError(
-            f'{path} is the result of another request; give another segmentation_output_dir'
+            f'{path} is the result of another request: {changes}; give another segmentation_output_dir'
         )
     return stored
 
@@ -239,12 +240,16 @@ def segment_reversed(
     )
     with exclusive_directory(reverse):
         _claim(config, forward, reverse)
-        boxes = []
-        for corner, path in there.items():
-            if storage.is_finished(reverse, corner):
+        for path in storage.subvolume_files(
+            reverse
+        ):  # also such as this segmentation does not have
+            if (corner := storage.corner_of(path)) is not None:
                 request_identity.check_earlier_seeds(config, Path(reverse), corner)
-            else:
-                boxes.append(Box.from_zyx(corner, storage.segmentation_shape(path)))
+        boxes = [
+            Box.from_zyx(corner, storage.segmentation_shape(path))
+            for corner, path in there.items()
+            if not storage.is_finished(reverse, corner)
+        ]
         if not boxes:
             return
         begin = time.monotonic()

@@ -16,6 +16,7 @@ from ffn.agglomeration.evidence_table import EvidenceTable, candidate_of
 from ffn.agglomeration.joins import NOTES, JoinRules, Segments, Why, join
 from ffn.agglomeration.merge_model import MergeModel
 from ffn.agglomeration.merges import MergeDecision
+from ffn.inference.request_meaning import comparable
 from ffn.volumes import provenance
 
 # Why a pair could not be resegmented, in this run.
@@ -131,7 +132,7 @@ def warn_of_differences(model: MergeModel, evidence: Mapping[str, Any]) -> None:
         stored['resegmentation'] = {n: value for n, value in how.items() if n != 'subdir_digits'}
     known = {name: value for name, value in evidence.items() if name in stored}
     stored = {name: stored[name] for name in known}
-    if shown := provenance.differences(stored, known):
+    if shown := provenance.differences(comparable(stored), comparable(known)):
         logging.warning(
             'the fit was made with other settings, so its probabilities may not hold: %s', shown
         )

@@ -146,8 +146,8 @@ def count_overlaps(
             count += row.written
             unlabelled += row.unlabelled
             crcs[list(row.crcs)] = list(row.crcs.values())
-            for place, inputs in row.inputs:
-                same.add(place, inputs)
+            for place, made_with in row.made_with:
+                same.add(place, made_with)
     same.tell(assembly.directory)
     if unlabelled:
         logging.warning(

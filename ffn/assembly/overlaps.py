@@ -18,12 +18,12 @@ import functools
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import fastremap
 import numpy as np
 
-from ffn.assembly.subvolumes import Subvolumes
+from ffn.assembly.subvolumes import MadeWith, Subvolumes
 from ffn.assembly.tiling import AXES, Tiling
 from ffn.inference import storage
 from ffn.inference.given_segments import look_up
@@ -45,7 +45,6 @@ class Overlap:
       shared: axis (0 is x) → uint64 [m, 3]: own id, id of the next subvolume, voxels that both give
         these; 0 is background.
       same: axis → uint64 [k, 2]: own id and id of the next subvolume that were one in init_segmentation.
-      settings: digest of the request that it was segmented with.
       crcs: uint32 [5], checksums of the labels that were counted: its own, and those of the next
         subvolumes along x, y and z, 0 where there is none; and of its request.
       unlabelled: whether it has voxels with a label that means 'not labelled'.
@@ -55,7 +54,6 @@ class Overlap:
     voxels: np.ndarray
     shared: dict[int, np.ndarray] = field(default_factory=dict)
     same: dict[int, np.ndarray] = field(default_factory=dict)
-    settings: str = ''
     crcs: np.ndarray = field(default_factory=lambda: np.zeros(5, np.uint32))
     unlabelled: bool = False
 
@@ -70,7 +68,6 @@ class Overlap:
             path,
             ids=self.ids,
             voxels=self.voxels,
-            settings=np.array(self.settings),
             crcs=self.crcs,
             unlabelled=np.array(self.unlabelled),
             **tables,
@@ -88,7 +85,7 @@ class Overlap:
           UserError: it is missing or damaged.
         """
         names = [f'{kind}_{axis}' for kind in ('shared', 'same') for axis in AXES]
-        needed = ['ids', 'voxels', 'settings', 'crcs']
+        needed = ['ids', 'voxels', 'crcs']
         data = read_npz(path, [*needed, *names], [], shape, _ADVICE)
         if not set(needed) <= set(data):
             raise UserError(f'{path} holds no overlaps; {_ADVICE}')
@@ -96,7 +93,7 @@ class Overlap:
             {i: data[f'{kind}_{a}'] for i, a in enumerate(AXES) if f'{kind}_{a}' in data}
             for kind in ('shared', 'same')
         )
-        found = cls(data['ids'], data['voxels'], shared, same, str(data['settings']), data['crcs'])
+        found = cls(data['ids'], data['voxels'], shared, same, data['crcs'])
         if not found._fits():
             raise UserError(f'{path} is damaged; {_ADVICE}')
         return found
@@ -141,13 +138,13 @@ class Row(NamedTuple):
       written: how many of their overlaps were written.
       crcs: index of a place → checksum of its labels.
       unlabelled: how many have voxels with a label that means 'not labelled'; files of earlier versions do not tell.
-      inputs: what they say that they were made from, each once, see `Subvolumes.inputs`, and the first place of each.
+      made_with: what they say that they were made with, each once, and the first place of each.
     """
 
     written: int
     crcs: dict[int, int]
     unlabelled: int
-    inputs: list[tuple[Xyz, dict[str, Any]]]
+    made_with: list[tuple[Xyz, MadeWith]]
 
 
 def count_row(
@@ -171,7 +168,7 @@ def count_row(
     """
     subvolumes, written, unlabelled = Subvolumes(directory, tiling), 0, 0
     crcs: dict[int, int] = {}
-    inputs: dict[int, tuple[Xyz, dict[str, Any]]] = {}
+    made_with: dict[tuple[int, int], tuple[Xyz, MadeWith]] = {}
     read = functools.cache(subvolumes.crcs)
     for place in row:
         path = overlap_path(folder, tiling.corner_zyx(place))
@@ -180,8 +177,8 @@ def count_row(
         own = read(place)
         now = np.array([own['segmentation'], *next_crcs, own.get('request', 0)], np.uint32)
         crcs[tiling.index(place)] = own['segmentation']
-        if (crc := own.get('inputs', 0)) not in inputs:
-            inputs[crc] = place, subvolumes.inputs(place)
+        if (said := (own.get('request', 0), own.get('inputs', 0))) not in made_with:
+            made_with[said] = place, subvolumes.made_with(place)
         if path.exists():
             tables = ['ids', *(f'shared_{axis}' for axis in AXES)]
             stored = read_npz(path, ['crcs', 'unlabelled', *tables], [], (), _ADVICE)
@@ -195,7 +192,7 @@ def count_row(
         overlap.save(path)
         written += 1
         unlabelled += overlap.unlabelled
-    return Row(written, crcs, unlabelled, list(inputs.values()))
+    return Row(written, crcs, unlabelled, list(made_with.values()))
 
 
 def count_overlap(subvolumes: Subvolumes, place: Xyz, present: Container[Xyz]) -> Overlap:
@@ -216,7 +213,7 @@ def count_overlap(subvolumes: Subvolumes, place: Xyz, present: Container[Xyz]) -
     core_ids, counts = _positive(*fastremap.unique(core, return_counts=True))
     voxels = np.zeros(len(ids), np.int64)
     voxels[np.searchsorted(ids, core_ids)] = counts
-    found = Overlap(ids, voxels, settings=subvolumes.settings(place))
+    found = Overlap(ids, voxels)
     for axis in (2, 1, 0):  # x last: its subvolume stays in memory and comes next in the row
         other = tiling.next_place(place, axis)
         if other is None or other not in present:

@@ -109,9 +109,6 @@ def reconcile(
 
     Returns:
       The statistics.
-
-    Raises:
-      UserError: subvolumes that were segmented with different settings.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -151,7 +148,6 @@ def _write_graph(
     counts = dict.fromkeys(('subvolumes', 'pairs_of_subvolumes', 'candidates', 'edges'), 0)
     conflicts = _Conflicts(tiling)
     offsets, crcs = np.zeros(len(tiling) + 1, np.int64), np.zeros(len(tiling), np.uint32)
-    settings = None
     with (
         full_disk_named(folder),
         paths['ids'].open('wb') as ids,
@@ -159,7 +155,6 @@ def _write_graph(
         paths['edges'].open('wb') as edges,
     ):
         for place, overlap in overlaps:
-            settings = _check_settings(tiling, settings, place, overlap)
             index = tiling.index(place)
             offsets[index + 1], crcs[index] = len(overlap.ids), overlap.crcs[0]
             # Not `tofile`, which loses the end of what a full disk does not take.
@@ -210,18 +205,6 @@ class _Conflicts:
 
     def as_dict(self) -> dict[str, Any]:
         return {'conflicts': self._count, 'conflict_examples': self._examples}
-
-
-def _check_settings(
-    tiling: Tiling, known: tuple[Xyz, str] | None, place: Xyz, overlap: Overlap
-) -> tuple[Xyz, str]:
-    if known is not None and known[1] != overlap.settings:
-        raise UserError(
-            f'the subvolumes at {tiling.subvolume(known[0]).start} and '
-            f'{tiling.subvolume(place).start} were segmented with different requests; segment '
-            'them with one'
-        )
-    return known or (place, overlap.settings)
 
 
 def _join(components: Components, paths: dict[str, Path], offsets: np.ndarray, block: int) -> None:

@@ -5,26 +5,37 @@ from __future__ import annotations
 import math
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ffn.assembly.tiling import Tiling
 from ffn.inference import storage
 from ffn.inference.given_segments import read_given_ids
-from ffn.inference.input_identity import shared_inputs
-from ffn.inference.request_identity import read_stored, request_digest
+from ffn.inference.request_identity import read_stored
 from ffn.utils.arrays import native
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
 from ffn.utils.labels import clear_unlabelled
-from ffn.utils.npz import DAMAGES, read_npy_header, read_npz, stored_bytes
+from ffn.utils.npz import DAMAGES, read_npy_header, read_npz
 from ffn.utils.texts import parse_object
 from ffn.volumes import provenance
 
 # Where fewer of the sections are read, each is checked by itself.
 _MANY_SECTIONS = 0.75
 _CRCS, _REST = 'section_crcs', 1 << 20
+
+
+class MadeWith(NamedTuple):
+    """What a subvolume was made with, as far as it says.
+
+    Attributes:
+      request: serialized; empty where it is not stored.
+      inputs: what image, network and so on were known by.
+    """
+
+    request: bytes
+    inputs: dict[str, Any]
 
 
 class Subvolumes:
@@ -117,14 +128,8 @@ class Subvolumes:
         """What the first ids of a subvolume, from 0, are called in init_segmentation: uint64 [n]; empty without one."""
         return read_given_ids(self.path(place))
 
-    def inputs(self, place: Xyz) -> dict[str, Any]:
-        """What a subvolume says of the image, network and so on that it was made from."""
+    def made_with(self, place: Xyz) -> MadeWith:
+        """What a subvolume says that it was made with."""
         path = self.path(place)
-        return shared_inputs(parse_object(read_stored(path).inputs, f'inputs of {path}'))
-
-    def settings(self, place: Xyz) -> str:
-        """Digest of the request that a subvolume was segmented with."""
-        stored = read_npz(self.path(place), ['request'], [], (), provenance.SEGMENT_AGAIN).get(
-            'request'
-        )
-        return request_digest(b'' if stored is None else stored_bytes(stored, self.path(place)))
+        stored = read_stored(path)
+        return MadeWith(stored.request, parse_object(stored.inputs, f'inputs of {path}'))

@@ -7,6 +7,7 @@ also change where it is copied or touched. So other stamps and digests are refus
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from absl import logging
 from ffn.inference import inference_pb2, storage
 from ffn.inference.config import InferenceConfig
 from ffn.inference.given_segments import load_seeds
+from ffn.inference.request_meaning import comparable, compare_places
 from ffn.inference.serialization import masking_config, to_message
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Zyx
@@ -32,7 +34,12 @@ _MADE_FROM, WRITTEN = '_made_from', '_written'
 _SEEDS = 'origins', 'joined_seeds'
 # What a result calls the digest of the seeds that an earlier run gave it, and the checksums of where they were read.
 EARLIER_SEEDS, _EARLIER_CRCS = 'earlier_run_seeds', 'earlier_run_crcs'
-
+# Fields that name inputs which are known under other names.
+_FIELDS = {
+    'model_sha256': 'model_checkpoint_path',
+    'reference_histogram_sha256': 'reference_histogram',
+    EARLIER_SEEDS: 'seed_policy_args',
+}
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -157,6 +164,37 @@ def compare_inputs(there: Mapping[str, Any], here: Mapping[str, Any]) -> Changes
     return Changes(describe(False), describe(True))
 
 
+class Alike(NamedTuple):
+    """Inputs that are the same wherever they are, by the fields that name them; see `request_meaning.settings_of`.
+
+    Attributes:
+      known: their content is known to be the same.
+      likely: size and time of their files are the same.
+    """
+
+    known: frozenset[str] = frozenset()
+    likely: frozenset[str] = frozenset()
+
+    @property
+    def all(self) -> frozenset[str]:
+        """Both."""
+        return self.known | self.likely
+
+
+NOTHING_ALIKE = Alike()
+
+
+def find_alike(there: Mapping[str, Any], here: Mapping[str, Any]) -> Alike:
+    """Finds the inputs that are the same, of those that are known on both sides."""
+    same = {name for name, known in here.items() if known and there.get(name) == known}
+
+    def named(end: str) -> set[str]:
+        return {name.removesuffix(end) for name in same if name.endswith(end)}
+
+    known = named(_MADE_FROM) | {field for name, field in _FIELDS.items() if name in same}
+    return Alike(frozenset(known), frozenset(named(WRITTEN)))
+
+
 def shared_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """The inputs of a subvolume that all subvolumes of a run have: their seeds are their own."""
     own = EARLIER_SEEDS, _EARLIER_CRCS
@@ -169,7 +207,9 @@ def claim(
     """Makes a folder that of the results of a configuration and its inputs, or checks that it is.
 
     A folder of an earlier version, which did not record all inputs, is from now on that of those that it lacks. Tells of
-    inputs that have been written since, if their content is not known, and if when they were written is known now.
+    inputs that have been written since, if their content is not known, and if when they were written is known now; and
+    of such that are elsewhere, but were written then. Where an earlier run is that gives seeds does not count: these are
+    compared subvolume by subvolume, see `request_identity.check_earlier_seeds`.
 
     Args:
       folder: created if it is missing.
@@ -181,10 +221,12 @@ def claim(
       UserError: it belongs to another configuration, or other inputs.
     """
     record = Path(folder, provenance.MANIFEST)
-    there = provenance.read_claim(record) if record.exists() else inputs
+    there = provenance.read_claim(record) if record.exists() else {**configuration, **inputs}
     # What is not known any more, as an HDF5 file holds an output of ours since, stays as it was.
     known = {name: it for name, it in there.items() if name in inputs or name.endswith(WRITTEN)}
-    provenance.claim(folder, {**configuration, **known}, advice=advice)
+    alike = find_alike(there, inputs)
+    anywhere = functools.partial(comparable, alike=alike.all | {'seed_policy_args'})
+    provenance.claim(folder, {**configuration, **known}, advice=advice, compared_by=anywhere)
     changes = compare_inputs(there, inputs)
     if changes.content:
         raise UserError(
@@ -192,9 +234,10 @@ def claim(
         )
     if not inputs.keys() <= known.keys():
         provenance.write_claim(record, {**configuration, **inputs, **known})
-    if changes.written:
+    elsewhere = compare_places(comparable(there), comparable(configuration), alike.likely)
+    if doubts := ', '.join(filter(None, (changes.written, elsewhere))):
         logging.warning(
             '%s: %s; results that are there stay, as the content may be the same: if it is not, remove them',
             folder,
-            changes.written,
+            doubts,
         )

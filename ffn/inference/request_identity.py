@@ -6,22 +6,32 @@ What is behind the names in a request is the business of `ffn.inference.input_id
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from absl import logging
-from google.protobuf import json_format, message
+from google.protobuf import message
 
 from ffn.inference import consensus_pb2, inference_pb2
 from ffn.inference.config import InferenceConfig
 from ffn.inference.input_identity import (
     EARLIER_SEEDS,
+    NOTHING_ALIKE,
+    Alike,
     Changes,
     compare_inputs,
     earlier_runs,
     earlier_seeds,
+    find_alike,
     identify,
+)
+from ffn.inference.request_meaning import (
+    NOT_IN_RESULTS,
+    compare_places,
+    consensus_settings,
+    settings_of,
+    to_json,
 )
 from ffn.inference.serialization import absolute_paths, to_message
 from ffn.inference.storage import corner_of, existing_path, segmentation_shape, subvolume_files
@@ -32,8 +42,16 @@ from ffn.utils.texts import parse_object
 from ffn.volumes import provenance
 from ffn.volumes.masks import Mask
 
-# Fields that affect how a request runs, but not its result.
-_EXECUTION_FIELDS = ('checkpoint_interval', 'batch_size', 'concurrent_requests')
+# Fields that name what a checkpoint knows by a checksum or a digest, by its name there.
+_OF_CHECKPOINT = {
+    'network': ('model_checkpoint_path',),
+    'earlier run': ('seed_policy_args',),
+    'image': ('image', 'reference_histogram', 'histogram_masks'),
+    'mask': ('masks',),
+    'seed mask': ('seed_masks',),
+    'shift mask': ('shift_mask',),
+    'init_segmentation': ('init_segmentation',),
+}
 
 
 def result_fields(config: InferenceConfig) -> dict[str, Any]:
@@ -59,18 +77,14 @@ def made_with(
 
 def request_fields(request: inference_pb2.InferenceRequest) -> dict[str, Any]:
     """See `result_fields`; of a request that was stored with a result."""
-    return json_format.MessageToDict(_result_request(request), preserving_proto_field_name=True)
-
-
-def _result_request(request: inference_pb2.InferenceRequest) -> inference_pb2.InferenceRequest:
     copy = inference_pb2.InferenceRequest()
     copy.CopyFrom(request)
-    for name in (*_EXECUTION_FIELDS, 'segmentation_output_dir'):
+    for name in NOT_IN_RESULTS:
         copy.ClearField(name)
     absolute_paths(copy)
     if copy.precision in ('', 'float32'):  # the default
         copy.ClearField('precision')
-    return copy
+    return to_json(copy)
 
 
 class CheckpointIdentity(NamedTuple):
@@ -97,7 +111,7 @@ def checkpoint_identity(
       inputs: of the subvolume, as they are stored with its result.
     """
     request = to_message(config)
-    for name in (*_EXECUTION_FIELDS, 'precision'):
+    for name in ('checkpoint_interval', 'batch_size', 'concurrent_requests', 'precision'):
         request.ClearField(name)
     if precision != 'float32':
         request.precision = precision
@@ -108,15 +122,22 @@ def checkpoint_identity(
     )
 
 
-def compare_settings(there: bytes, here: bytes) -> str:
+def compare_settings(there: bytes, here: bytes, same: Collection[str] = ()) -> str:
     """Names what differs between two requests, serialized, that decides their results; '' if nothing does.
 
-    Relative paths in both are taken from where the process is: what is behind them is compared by its content.
+    Relative paths in both are taken from where the process is.
+
+    Args:
+      there: of a checkpoint.
+      here: of what would go on.
+      same: names of what both know to be the same, such as 'image', see `checkpoint.save_checkpoint`: where it is does not
+        count.
     """
     first, second = stored_request(there), stored_request(here)
     if first is None or second is None:
         return '' if there == here else 'it cannot be read'
-    return provenance.differences(request_fields(first), request_fields(second))
+    alike = {field for name in same for field in _OF_CHECKPOINT.get(name, ())}
+    return provenance.differences(settings_of(first, alike), settings_of(second, alike))
 
 
 def stored_request(serialized: bytes) -> inference_pb2.InferenceRequest | None:
@@ -170,20 +191,20 @@ def _voxel_size_of(place: Path, seen: list[Path]) -> tuple[float, float, float] 
     request = stored_request(serialized)
     if request is not None and request.HasField('voxel_size'):
         return request.voxel_size.x, request.voxel_size.y, request.voxel_size.z
-    first = _first_segmentation(serialized)
-    if first is None or not first.is_dir():
+    consensus = _as_consensus(serialized)
+    if consensus is None or not Path(consensus.segmentation1.directory).is_dir():
         return None
-    return _voxel_size_of(first, [*seen, place.resolve()])
+    return _voxel_size_of(Path(consensus.segmentation1.directory), [*seen, place.resolve()])
 
 
-def _first_segmentation(serialized: bytes) -> Path | None:
-    """The folder of the first segmentation of a ConsensusRequest; None: this is another message."""
+def _as_consensus(serialized: bytes) -> consensus_pb2.ConsensusRequest | None:
+    """Parses a ConsensusRequest; None: this is another message."""
     try:
         request = consensus_pb2.ConsensusRequest.FromString(serialized)
     except message.DecodeError:
         return None
-    directory = request.segmentation1.directory
-    return Path(directory) if directory and request.segmentation2.directory else None
+    is_one = request.segmentation1.directory and request.segmentation2.directory
+    return request if is_one else None
 
 
 class Stored(NamedTuple):
@@ -222,20 +243,48 @@ def compare(config: InferenceConfig, inputs: Mapping[str, str], path: str | Path
       UserError: the subvolume is damaged.
     """
     stored = read_stored(path)
-    request = stored_request(stored.request)
-    asked = ''
-    if request is not None and request.ByteSize():
-        asked = provenance.differences(request_fields(request), result_fields(config))
     there, corner = parse_object(stored.inputs, f'inputs of {path}'), corner_of(Path(path))
+    seeds = {} if corner is None else earlier_seeds(config, corner, there)
+    asked = Changes('', '')
+    request = stored_request(stored.request)
+    if request is not None and request.ByteSize():
+        alike = find_alike(there, {**inputs, **seeds})
+        given = to_message(config).SerializeToString()
+        asked = compare_requests(stored.request, given, alike)
     changes, anew = compare_inputs(there, inputs), ''
-    if EARLIER_SEEDS in there and corner is not None and not _has_seeds_of(config, corner, there):
+    if EARLIER_SEEDS in there and compare_inputs(there, seeds).content:
         anew = 'the earlier run, the segmentation_dir of seed_policy_args, has other seeds now'
-    return Changes(', '.join(filter(None, (asked, changes.content, anew))), changes.written)
+    return Changes(
+        _listed(asked.content, changes.content, anew), _listed(changes.written, asked.written)
+    )
 
 
-def _has_seeds_of(config: InferenceConfig, corner: Zyx, there: Mapping[str, Any]) -> bool:
-    """Whether earlier runs give a subvolume the seeds that it was made with, as far as both are known."""
-    return not compare_inputs(there, earlier_seeds(config, corner, there)).content
+def compare_requests(there: bytes, here: bytes, alike: Alike = NOTHING_ALIKE) -> Changes:
+    """Names what differs between the requests of two results.
+
+    Args:
+      there: serialized; of inference, of a consensus, or of another stage.
+      here: likewise.
+      alike: inputs that are the same for both.
+
+    Returns:
+      What makes them different results; and where volumes are, of which is not known whether they are the same.
+    """
+    first, second = (_said_by(request, alike.all) for request in (there, here))
+    before, now = ({'request': _said_by(request, alike.known)} for request in (there, here))
+    return Changes(provenance.differences(first, second), compare_places(before, now, alike.likely))
+
+
+def _said_by(serialized: bytes, alike: Container[str]) -> dict[str, Any]:
+    if (consensus := _as_consensus(serialized)) is not None:
+        return consensus_settings(consensus)
+    if (request := stored_request(serialized)) is not None:
+        return settings_of(request, alike)
+    return {'its sha256': hashlib.sha256(serialized).hexdigest()}
+
+
+def _listed(*differences: str) -> str:
+    return ', '.join(filter(None, differences))
 
 
 def check_result(
@@ -243,7 +292,8 @@ def check_result(
 ) -> None:
     """Checks that a result which exists has the size that is asked for, and warns if it is that of another request.
 
-    It counts all the same: a request may differ by where its files are, or by what earlier versions did not store.
+    It counts all the same: a request may differ by where its files are, if it is not known that they are the same, or by
+    what earlier versions did not store.
 
     Args:
       config: resolved.
@@ -283,15 +333,29 @@ def check_earlier_seeds(config: InferenceConfig, folder: Path, corner: Zyx) -> N
       corner: first voxel of the subvolume.
 
     Raises:
-      UserError: the earlier run has been made anew since.
+      UserError: the earlier run has been made anew since; or it is elsewhere, and it is not known whether it is the same.
     """
     path = existing_path(folder, corner, 'npz')
     if path is None or not any(earlier_runs(config.seed_policy_args)):
         return
-    there = parse_object(read_stored(path).inputs, f'inputs of {path}')
-    if not _has_seeds_of(config, corner, there):
+    stored = read_stored(path)
+    there = parse_object(stored.inputs, f'inputs of {path}')
+    here = earlier_seeds(config, corner, there)
+    if compare_inputs(there, here).content:
         raise UserError(
             f'{path} was made with other seeds than the earlier run, the segmentation_dir of seed_policy_args, has now; '
+            'remove it to make it anew, or give another folder'
+        )
+    request, alike = stored_request(stored.request), find_alike(there, here).known
+    if request is None or not request.ByteSize():
+        return
+    first, second = (
+        {'seed_policy_args': settings_of(one, alike).get('seed_policy_args')}
+        for one in (request, to_message(config))
+    )
+    if shown := provenance.differences(first, second):
+        raise UserError(
+            f'{path} was made with seeds of another earlier run: {shown}, and it is not known whether they are the same; '
             'remove it to make it anew, or give another folder'
         )
 
@@ -308,15 +372,3 @@ def check_size(path: str | Path, box: Box) -> None:
             f'{path} exists with a size of {Zyx.of(shape).xyz}, and {box.size} is asked for; results are named '
             'after their corner: remove it, or give another segmentation_output_dir'
         )
-
-
-def request_digest(serialized: bytes) -> str:
-    """SHA-256 of the fields that decide the result in a request that is stored with a subvolume.
-
-    Args:
-      serialized: an InferenceRequest, or the request of another stage.
-    """
-    request = stored_request(serialized)
-    if request is not None:
-        serialized = _result_request(request).SerializeToString(deterministic=True)
-    return hashlib.sha256(serialized).hexdigest()

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,7 @@ def claim(
     configuration: Mapping[str, Any],
     name: str = MANIFEST,
     advice: str = 'give another folder, or the same settings',
+    compared_by: Callable[[dict[str, Any]], dict[str, Any]] = dict,
 ) -> None:
     """Records the configuration that a folder's contents are made with, or checks it against the record.
 
@@ -106,6 +107,7 @@ def claim(
       configuration: what JSON can hold.
       name: file name of the record.
       advice: what to do if the folder belongs to another configuration.
+      compared_by: makes of a configuration what another one must have as well.
 
     Raises:
       UserError: the folder belongs to another configuration; names what differs.
@@ -113,10 +115,10 @@ def claim(
     path = Path(folder, name)
     given = json.loads(json.dumps(configuration))
     if path.exists():
-        stored = read_claim(path)
-        if stored != given:
+        first, second = compared_by(read_claim(path)), compared_by(given)
+        if first != second:
             raise UserError(
-                f'{folder} holds results of other settings: {differences(stored, given)}; {advice}'
+                f'{folder} holds results of other settings: {differences(first, second)}; {advice}'
             )
         return
     write_claim(path, configuration)

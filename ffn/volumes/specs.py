@@ -89,6 +89,14 @@ def absolute_spec(spec: str) -> str:
     return spec if '://' in path else f'{scheme}://{os.path.abspath(path)}'
 
 
+def without_place(spec: str) -> str:
+    """What the string of a volume says besides where it is: its format, and which of the volumes there it is."""
+    volume, channel = split_channel(spec)
+    scheme, mark, _ = volume.partition('://')
+    path, dataset = split_spec(volume)
+    return f'{scheme if mark else ""}:{dataset}@{split_scale(path)[1]}#{channel}'
+
+
 def split_named(specs: Sequence[str], what: str = 'volumes') -> dict[str, str]:
     """Splits 'name:path:dataset' entries.
 

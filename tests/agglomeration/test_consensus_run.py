@@ -120,9 +120,13 @@ def test_results_of_different_requests_do_not_mix(folder):
     consensus(folder)
     first = storage.subvolume_path(folder / 'out', CORNERS[0], 'npz')
     first.unlink()
-    with pytest.raises(UserError, match='result of another request'):
+    with pytest.raises(
+        UserError, match='of another request: split_min_size is not set there and 9'
+    ):
         consensus(folder, 'type: CONSENSUS_SPLIT split_min_size: 9')
     assert not first.exists()
+    (folder / 'out').rename(folder / 'moved')
+    assert consensus(folder, 'split_min_size: 0', 'moved')['subvolumes'] == 1
 
 
 def test_what_is_finished_is_found_by_tasks(folder):

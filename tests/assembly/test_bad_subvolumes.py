@@ -138,7 +138,32 @@ def test_different_requests(folder):
         write(folder / 'results', box, labels[box.slices_zyx], request.SerializeToString())
     said = refused(folder)
     # Another batch size is no other request.
-    assert 'x,y,z 0,0,0 and x,y,z 20,0,0 were segmented with different requests' in said
+    changed = 'inference_options.move_threshold is 0.9 there and 0.8 here'
+    assert f'x,y,z 0,0,0 and x,y,z 20,0,0 were segmented with different requests: {changed}' in said
+
+
+@pytest.mark.parametrize(
+    ('inputs', 'told'),
+    [({'image_made_from': 'A'}, False), ({'image_written': 'A'}, True), ({}, None)],
+)
+def test_a_project_that_was_moved_before_it_was_finished(folder, caplog, inputs, told):
+    """And whose request was written in another way since."""
+    for x, place, args in ((0, '/a', '{"depth":3}'), (8, '/b', '{"depth": 3}')):
+        request = inference_pb2.InferenceRequest(model_args=args)
+        request.image.hdf5 = f'{place}/v.h5:raw'
+        labels, made_with = storage.read_labels(path(folder, x)), request.SerializeToString()
+        storage.save_result(
+            folder / 'results', (0, 0, x), labels, {}, made_with, {}, {}, inputs=inputs
+        )
+    for x in (20, 32):
+        path(folder, x).unlink()
+    box = BOX.replace('50', '28')
+    said = 'image.hdf5 is /a/v.h5:raw there and /b/v.h5:raw here'
+    if told is None:
+        assert said in refused(folder, '--bounding_box', box)
+        return
+    main(arguments(folder, '--bounding_box', box))
+    assert (said in caplog.text) == told
 
 
 def say_inputs(folder, said):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import shutil
 
 import h5py
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 from ffn.inference import inference_pb2, input_identity, request_identity, storage
 from ffn.inference.config import InferenceConfig
 from ffn.inference.input_identity import claim, compare_inputs, identify
-from ffn.inference.serialization import freeze_request
+from ffn.inference.serialization import freeze_request, serialize_request
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Zyx
 from ffn.utils.protos import parse_text
@@ -69,7 +71,11 @@ def config(tmp_path) -> InferenceConfig:
     (tmp_path / 'shifts' / '.zarray').write_text('{}')
     write_seeds(tmp_path, (2, 3, 4), (1, 1, 1))
     store = {'driver': 'zarr', 'kvstore': {'driver': 'file', 'path': f'{tmp_path}/shifts/'}}
-    text = REQUEST.format(v=tmp_path / 'v.h5', folder=tmp_path, shifts=json.dumps(store))
+    return make(tmp_path, REQUEST, json.dumps(store))
+
+
+def make(folder, text, shifts='') -> InferenceConfig:
+    text = text.format(v=folder / 'v.h5', folder=folder, shifts=shifts)
     return freeze_request(parse_text(text, inference_pb2.InferenceRequest(), 'request'))
 
 
@@ -151,6 +157,68 @@ def test_what_earlier_versions_did_not_record_does_not_count(tmp_path, config):
     assert read_claim(tmp_path / 'results' / MANIFEST) == {'size': 3, **inputs}
     with pytest.raises(UserError, match='size is 3 there and 4 here'):
         claim(tmp_path / 'results', {'size': 4}, inputs, 'give another')
+
+
+@pytest.mark.parametrize('kept', [True, False])
+@pytest.mark.parametrize('stamped', [True, False])
+def test_a_project_that_was_moved(tmp_path, caplog, stamped, kept):
+    """Content that is known is the same anywhere; of files that were written then, that is likely, and told."""
+    before, after = tmp_path / 'before', tmp_path / 'after'
+    before.mkdir()
+    for name in FIELDS:
+        write(before / 'v.h5', name, stamped=stamped)
+    (before / 'h.npz').write_bytes(b'counts')
+    write_seeds(before, (2, 3, 4))
+    claim_request(before)
+    before.rename(after)
+    if not kept:
+        os.utime(after / 'v.h5', (1, 1))
+    if stamped or kept:
+        claim_request(after)
+        assert ('image.hdf5 is ' in caplog.text) == (not stamped)
+        assert ('results that are there stay' in caplog.text) == (not stamped)
+    else:
+        with pytest.raises(UserError, match=r'of other settings: .*request\.image\.hdf5 is '):
+            claim_request(after)
+    if stamped:
+        (after / 'h.npz').write_bytes(b'others')
+        with pytest.raises(UserError, match=r'request\.reference_histogram is '):
+            claim_request(after)
+
+
+def claim_request(folder):
+    config = make(folder, REQUEST.replace('shift_mask', '# shift_mask'))
+    made_with = {'request': request_identity.result_fields(config)}
+    claim(folder / 'results', made_with, identify(config, 'W'), 'give another')
+
+
+def test_seeds_of_an_earlier_run_that_lies_elsewhere(tmp_path, config):
+    """They are compared where they are known; a run whose seeds are not known must be where it was."""
+    corner, labels = Zyx(0, 1, 2), np.ones(SHAPE, np.uint8)
+    path = storage.subvolume_path(tmp_path / 'two', corner, 'npz')
+    (tmp_path / 'moved').mkdir()
+    shutil.copytree(tmp_path / 'one', tmp_path / 'moved' / 'one')
+    there = f'{tmp_path}/one'
+    moved = dataclasses.replace(
+        config, seed_policy_args={'segmentation_dir': f'{tmp_path}/moved/one'}
+    )
+    config = dataclasses.replace(config, seed_policy_args={'segmentation_dir': there})
+    request = serialize_request(config)
+    for seeds in (request_identity.earlier_seeds(config, corner), {}):
+        inputs = {**identify(config, 'W'), **seeds}
+        storage.save_result(tmp_path / 'two', corner, labels, {}, request, {}, {}, inputs=inputs)
+        request_identity.check_earlier_seeds(config, tmp_path / 'two', corner)
+        changes = request_identity.compare(moved, identify(config, 'W'), path)
+        if seeds:
+            request_identity.check_earlier_seeds(moved, tmp_path / 'two', corner)
+            assert changes == ('', '')
+            continue
+        said = f'seed_policy_args.segmentation_dir is {there} there and '
+        assert said in changes.content
+        with pytest.raises(
+            UserError, match=r'segmentation_dir is .* is not known whether they are'
+        ):
+            request_identity.check_earlier_seeds(moved, tmp_path / 'two', corner)
 
 
 def test_seeds_of_an_earlier_run_that_was_made_anew(tmp_path, config, monkeypatch):

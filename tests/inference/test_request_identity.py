@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ffn.inference import inference_pb2, request_identity, storage
+from ffn.inference import consensus_pb2, inference_pb2, request_identity, storage
 from ffn.utils.npz import read_npz, stored_bytes
 
 
@@ -18,11 +18,24 @@ def request(**fields) -> inference_pb2.InferenceRequest:
 def test_how_a_request_is_carried_out_decides_nothing():
     usual, other = request(), request(batch_size=4, concurrent_requests=8, checkpoint_interval=60)
     assert request_identity.request_fields(usual) == request_identity.request_fields(other)
-    serialized = [r.SerializeToString() for r in (usual, other, request(image_stddev=3))]
-    digests = [request_identity.request_digest(data) for data in serialized]
-    assert digests[0] == digests[1] != digests[2]
-    # Requests of other stages.
-    assert request_identity.request_digest(b'\x09') != request_identity.request_digest(b'\x0a')
+    first, same, different = (
+        r.SerializeToString() for r in (usual, other, request(image_stddev=3))
+    )
+    assert request_identity.compare_requests(first, same) == ('', '')
+    said = 'image_stddev is not set there and 3.0 here'
+    assert request_identity.compare_requests(first, different) == (said, '')
+
+
+def test_requests_of_other_stages():
+    assert 'its sha256 is' in request_identity.compare_requests(b'\x09', b'\x0a').content
+    made = consensus_pb2.ConsensusRequest(segmentation_output_dir='/out')
+    made.segmentation1.directory, made.segmentation2.directory = '/one', '/two'
+    there = made.SerializeToString()
+    made.segmentation_output_dir, made.segmentation1.split_cc = '/elsewhere', False
+    assert request_identity.compare_requests(there, made.SerializeToString()) == ('', '')
+    made.segmentation2.directory = '/three'
+    said = 'segmentation2.directory is /two there and /three here'
+    assert request_identity.compare_requests(there, made.SerializeToString()) == (said, '')
 
 
 @pytest.mark.parametrize('is_of_earlier_version', [False, True])

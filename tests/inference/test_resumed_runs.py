@@ -1,6 +1,7 @@
 """Runs that go on from a checkpoint, and checkpoints that are moved aside because they are of something else."""
 
 import contextlib
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -156,17 +157,46 @@ def test_a_run_goes_on_where_its_folder_was_moved_to(folder, caplog, monkeypatch
     assert said in caplog.text
 
 
-def test_a_run_with_relative_names_goes_on_where_all_of_it_was_moved_to(
-    folder, caplog, monkeypatch
-):
+@pytest.mark.parametrize('names', ['relative', 'absolute'])
+def test_a_run_goes_on_where_all_of_it_was_moved_to(folder, caplog, monkeypatch, names):
+    """What it reads is known by its content, so its names need not be those that they were."""
     monkeypatch.chdir(folder)
-    text = Path(flood.write_request(folder)).read_text().replace(f'{folder}/', '')
+    histogram = np.bincount([1, 255], minlength=256)
+    np.savez('histogram.npz', histogram=histogram)
+    with h5py.File('volume.h5', 'a') as file:
+        file['mask'] = np.zeros(SIZE_ZYX, np.uint8)
+    more = 'masks { volume { mask { hdf5: "volume.h5:mask" } channels { values: 1 } } }'
+    more += f'reference_histogram: "{folder}/histogram.npz"'
+    text = Path(flood.write_request(folder)).read_text() + more
+    if names == 'relative':
+        text = text.replace(f'{folder}/', '')
     stop_at_step(folder, 3, read_request(text))
     moved = folder.rename(folder.with_name(f'{folder.name}_moved'))
     monkeypatch.chdir(moved)
     with caplog.at_level(logging.INFO):
-        stop_at_step(moved, 6, read_request(text))
-    assert 'going on from results/2/1/seg-2_1_0.cpoint' in caplog.text
+        stop_at_step(moved, 6, read_request(text.replace(f'{folder}/', f'{moved}/')))
+    assert 'results/2/1/seg-2_1_0.cpoint: 0 objects' in caplog.text
+    assert 'with another request' not in caplog.text
+
+
+@pytest.mark.parametrize('known', [True, False])
+def test_a_path_that_is_another_counts_where_its_content_is_not_known(folder, caplog, known):
+    """As in a checkpoint of an earlier version, which does not say what it was made from."""
+    request = read_request(flood.write_request(folder))
+    stop_at_step(folder, 3, request)
+    shutil.copy(folder / 'volume.h5', folder / 'copy.h5')
+    request.image.hdf5 = f'{folder}/copy.h5:raw'
+    if not known:
+        path = storage.subvolume_path(folder / 'results', (0, 1, 2), 'cpoint')
+        with np.load(path, allow_pickle=True) as file:
+            members = dict(file)
+        state = json.loads(members['state'].item())
+        del state['made_from']
+        storage.save_npz(path, **{**members, 'state': json.dumps(state).encode()})
+    with caplog.at_level(logging.INFO):
+        stop_at_step(folder, 6, request)
+    assert ('going on from' in caplog.text) == known
+    assert ('with another request: image.hdf5 is' in caplog.text) == (not known)
 
 
 def test_a_checkpoint_with_other_seeds_of_an_earlier_run_is_moved_aside(folder, caplog):

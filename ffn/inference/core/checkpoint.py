@@ -7,7 +7,7 @@ import json
 import operator
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -95,7 +95,7 @@ def restore_checkpoint(
     path: str | Path,
     settings: bytes = b'',
     digests: Mapping[str, str] = NOTHING,
-    compare: Callable[[bytes, bytes], str] = lambda there, here: (
+    compare: Callable[[bytes, bytes, Collection[str]], str] = lambda there, here, same: (
         '' if there == here else 'all of it'
     ),
 ) -> None:
@@ -106,7 +106,8 @@ def restore_checkpoint(
       path: the checkpoint.
       settings: see `save_checkpoint`.
       digests: likewise.
-      compare: names what differs between the settings of the checkpoint and these, '' for nothing.
+      compare: names what differs between the settings of the checkpoint and these, '' for nothing; is also given the names
+        of volumes, and of what `digests` has, that are known to be the same.
 
     Raises:
       UserError: a file that is damaged, unsafe, or from another subvolume, other settings or other volumes or weights.
@@ -114,11 +115,11 @@ def restore_checkpoint(
     """
     data = read_npz(path, _MEMBERS, [OriginInfo], canvas.shape)
     made_with = stored_bytes(data.get('settings', np.zeros(0, np.uint8)), path)
-    if differences := compare(made_with, settings):
-        raise UserError(f'{path} was made with another request: {differences}')
     try:
-        _check_shapes(data, canvas)
         state = json.loads(bytes(data['state'].item()))
+        if differences := compare(made_with, settings, _find_same(state, canvas, digests)):
+            raise UserError(f'{path} was made with another request: {differences}')
+        _check_shapes(data, canvas)
         if state.get('prefilled_crc', 0) != canvas.prefilled_crc:
             raise UserError(f'{path} was made with another init_segmentation')
         _check_made_from(state.get('made_from'), canvas.input_crcs, digests, path)
@@ -127,6 +128,13 @@ def restore_checkpoint(
         raise
     except Exception as error:  # also of a policy, for a state that it did not save
         raise UserError(f'{path} is no usable checkpoint: {reason(error)}') from error
+
+
+def _find_same(state: dict[str, Any], canvas: Canvas, digests: Mapping[str, str]) -> list[str]:
+    """Names of what a checkpoint and what would go on know, and know to be the same."""
+    there = {**(state.get('made_from') or {}), 'init_segmentation': state.get('prefilled_crc', 0)}
+    here = {**digests, **canvas.input_crcs, 'init_segmentation': canvas.prefilled_crc}
+    return [name for name, known in here.items() if known and there.get(name) == known]
 
 
 def _check_made_from(

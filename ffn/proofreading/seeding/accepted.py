@@ -21,7 +21,7 @@ from scipy.special import expit
 from ffn.inference import inference_pb2, storage
 from ffn.inference.core.canvas import Extent
 from ffn.inference.core.steering import SteeredCanvas
-from ffn.inference.request_identity import request_fields
+from ffn.inference.request_meaning import settings_of
 from ffn.inference.storage import OriginInfo
 from ffn.utils.errors import UserError, damage_told
 from ffn.utils.geometry import Box, Zyx
@@ -171,7 +171,7 @@ class AcceptedObjects:
 
     def _check_request(self, stored: bytes, path: Path) -> None:
         theirs, ours = (
-            request_fields(inference_pb2.InferenceRequest.FromString(request))
+            settings_of(inference_pb2.InferenceRequest.FromString(request))
             for request in (stored, self._request)
         )
         for name in _FIELDS:
