@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ChannelCondition:
-    """Selects voxels of one channel: those with one of `values`, or else those within a range.
+    """Selects voxels of one channel: those with one of `values`, or those within a range.
 
     Attributes:
       channel: index of the channel.
@@ -44,7 +44,27 @@ class ChannelCondition:
 
     @classmethod
     def from_proto(cls, config: inference_pb2.MaskChannelConfig) -> ChannelCondition:
-        """Reads a MaskChannelConfig."""
+        """Reads a MaskChannelConfig.
+
+        Raises:
+          UserError: both values and a range, or a range that is none.
+        """
+        for name in ('min_value', 'max_value'):
+            if math.isnan(getattr(config, name)):
+                raise UserError(
+                    f'{name} of channel {config.channel} of a mask is nan; expected a number'
+                )
+            if config.values and config.HasField(name):
+                raise UserError(
+                    f'channel {config.channel} of a mask has both values and {name}; expected one of them: a channel may '
+                    'be listed twice to select what either holds for'
+                )
+        has_range = config.HasField('min_value') and config.HasField('max_value')
+        if has_range and config.min_value > config.max_value:
+            raise UserError(
+                f'min_value {config.min_value:g} of channel {config.channel} of a mask is greater than its max_value '
+                f'{config.max_value:g}, so that no voxel is selected'
+            )
         return cls(
             config.channel,
             tuple(config.values),

@@ -47,10 +47,7 @@ CHANNELS = [
     ('channels { channel: 1 max_value: 2 }', SECOND <= 2),
     ('channels { channel: 1 min_value: 1 max_value: 2 }', (SECOND == 1) | (SECOND == 2)),
     ('channels { channel: 0 min_value: 1.5 max_value: 2.5 }', FIRST == 2),
-    ('channels { channel: 0 min_value: 3 max_value: 1 }', np.zeros(FIRST.shape, bool)),
     ('channels { channel: 0 min_value: 0 }', np.ones(FIRST.shape, bool)),
-    # Values go before a range.
-    ('channels { channel: 0 values: 1 min_value: 3 }', FIRST == 1),
     ('channels { channel: 0 values: 3 invert: true }', FIRST != 3),
     ('channels { channel: 0 min_value: 2 invert: true }', FIRST < 2),
     ('channels { channel: 0 values: 3 } channels { channel: 1 max_value: 0 }',
@@ -73,6 +70,21 @@ def test_channels_of_volume_and_image(volume, channels, expected, invert):
     for mask in (of_volume, of_image):
         assert mask.dtype == bool
         np.testing.assert_array_equal(mask, expected ^ invert)
+
+
+@pytest.mark.parametrize(
+    ('condition', 'said'),
+    [
+        ('values: 1 min_value: 3', 'channel 1 of a mask has both values and min_value; '),
+        ('values: 1 max_value: 0', 'channel 1 of a mask has both values and max_value; '),
+        ('min_value: 3 max_value: 1', 'min_value 3 of channel 1 of a mask is greater than its max'),
+        ('min_value: nan', 'min_value of channel 1 of a mask is nan; expected a number'),
+        ('max_value: nan', 'max_value of channel 1 of a mask is nan; expected a number'),
+    ],
+)
+def test_conditions_that_select_nothing_or_are_not_used(condition, said):
+    with pytest.raises(UserError, match=said):
+        built(f'masks {{ image {{ channels {{ channel: 1 {condition} }} }} }}', FIRST)
 
 
 def test_volume_and_image_without_channels(volume):
