@@ -32,6 +32,13 @@ _BINARY: dict[type[ast.operator], Function] = {
     ast.BitOr: operator.or_,
     ast.BitXor: operator.xor,
 }
+# What integers can outgrow their type by, and how large they become at most, from the greatest of both sides.
+_GROWING: dict[type[ast.operator], Callable[[int, int], int]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.add,
+    ast.Mult: operator.mul,
+    ast.Pow: lambda base, exponent: base ** min(exponent, 64),
+}
 _UNARY: dict[type[ast.unaryop], Function] = {
     ast.UAdd: operator.pos,
     ast.USub: operator.neg,
@@ -104,7 +111,7 @@ class _Evaluator:
             case ast.Name() if node.id in self._variables:
                 return self._variables[node.id]
             case ast.BinOp() if type(node.op) in _BINARY:
-                return _BINARY[type(node.op)](self.value(node.left), self.value(node.right))
+                return _combine(type(node.op), self.value(node.left), self.value(node.right))
             case ast.UnaryOp() if type(node.op) in _UNARY:
                 return _UNARY[type(node.op)](self.value(node.operand))
             case ast.BoolOp():
@@ -121,6 +128,9 @@ class _Evaluator:
                 # Another number of arguments means something else to NumPy, such as `out`.
                 if len(node.args) != getattr(function, 'nin', 3):
                     raise self._refusal(node)
+                if function is np.square:
+                    base = self.value(node.args[0])
+                    return _combine(ast.Mult, base, base)
                 return function(*map(self.value, node.args))
         raise self._refusal(node)
 
@@ -131,3 +141,17 @@ class _Evaluator:
             case ast.Attribute(value=ast.Name(id='np' | 'numpy')) if node.attr in FUNCTIONS:
                 return FUNCTIONS[node.attr]
         raise self._refusal(node)
+
+
+def _combine(kind: type[ast.operator], left: Value, right: Value) -> Value:
+    """Joins two values; integers that outgrow their type, which NumPy would wrap, become floats."""
+    dtype = np.result_type(left, right)
+    if kind in _GROWING and dtype.kind == 'i':
+        exponent = max(int(np.max(right)), 0) if kind is ast.Pow else _greatest(right)
+        if _GROWING[kind](_greatest(left), exponent) > np.iinfo(dtype).max:
+            left, right = (np.asarray(value, np.float64) for value in (left, right))
+    return _BINARY[kind](left, right)
+
+
+def _greatest(value: Value) -> int:
+    return max(abs(int(np.min(value))), abs(int(np.max(value))))
