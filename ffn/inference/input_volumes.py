@@ -38,7 +38,7 @@ class InputVolumes(contextlib.ExitStack):
         """
         super().__init__()
         self._config = config
-        self._warned = False
+        self._warned = self._gap_told = False
         with contextlib.ExitStack() as opened:
             image = opened.enter_context(config.image.open())
             self._image = image.single_channel()
@@ -109,10 +109,13 @@ class InputVolumes(contextlib.ExitStack):
             match = histogram.match_histogram if whole else histogram.match_sections
             image = match(image, self._reference, ignored)
         restrictor = make_restrictor(config.masking, box, image, fov, self._masks)
-        normalized = np.subtract(image, config.image_mean, dtype=np.float32)
-        normalized /= np.float32(config.image_stddev)
-        self._check_values(image, normalized, box)
-        return normalized, restrictor
+        self._check_values(image, box)
+        return self._normalize(image), restrictor
+
+    def _normalize(self, image: np.ndarray) -> np.ndarray:
+        normalized = np.subtract(image, self._config.image_mean, dtype=np.float32)
+        normalized /= np.float32(self._config.image_stddev)
+        return normalized
 
     def load_labels(self, box: Box, restrictor: Restrictor) -> np.ndarray | None:
         """Reads init_segmentation in a box; None where there is none.
@@ -125,6 +128,14 @@ class InputVolumes(contextlib.ExitStack):
             return None
         labels, gap = self._read_labels(self._labels, box), self._config.options.gap
         if gap:
+            if gap > max(box.size) and not self._gap_told:
+                self._gap_told = True
+                logging.warning(
+                    'inference_options.prefilled_gap is %d, more than all sides of the subvolume %s: beside its objects, '
+                    'nothing can grow',
+                    gap,
+                    box,
+                )
             restrictor.forbid(find_gaps(labels, gap, self._config.voxel_size_zyx))
         return labels
 
@@ -144,17 +155,19 @@ class InputVolumes(contextlib.ExitStack):
         ends = zip(before[::-1], after[::-1], strict=True)
         return np.pad(found, list(ends))
 
-    def _check_values(self, image: np.ndarray, normalized: np.ndarray, box: Box) -> None:
-        low, high = normalized.min(), normalized.max()
+    def _check_values(self, image: np.ndarray, box: Box) -> None:
+        extremes = np.array([image.min(), image.max()])
+        low, high = self._normalize(extremes)
         if not np.isfinite(low + high):
             raise UserError(f'the image holds voxels that are no finite numbers in {box}')
-        if high > low and (high < -_FAR or low > _FAR) and not self._warned:
+        # As read: a mean that is far off leaves no differences between numbers of 32 bits.
+        varies = extremes[0] < extremes[1]
+        if varies and (high < -_FAR or low > _FAR) and not self._warned:
             self._warned = True  # once, not for every subvolume
             logging.warning(
                 'the image has values from %g to %g in %s, far from image_mean %g and image_stddev %g; '
                 'do these belong to this image?',
-                image.min(),
-                image.max(),
+                *extremes,
                 box,
                 self._config.image_mean,
                 self._config.image_stddev,

@@ -80,7 +80,7 @@ def find_nothing(image: np.ndarray, restrictor: Restrictor, fov: Xyz) -> str:
     """Finds why no object can be in a subvolume.
 
     Args:
-      image: [z, y, x] image of it, not normalized.
+      image: [z, y, x] image of it, as the network sees it.
       restrictor: its masks.
       fov: field of view of the network.
 

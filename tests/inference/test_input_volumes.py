@@ -36,6 +36,23 @@ def test_volumes_of_another_voxel_size_are_told(folder, caplog):
     assert all('10,10,30' in t and '20,20,30' in t for t in told)
 
 
+@pytest.mark.parametrize('mean', [-1e10, 1e10])
+def test_a_mean_that_leaves_no_differences_is_told(folder, caplog, mean):
+    canvas = run(folder, f'image_mean: {mean}')
+    assert canvas.idle == 'constant'
+    assert 'the image has values from 1 to 255 in ' in caplog.text
+    assert f'far from image_mean {mean:g} and image_stddev 127; do these belong' in caplog.text
+
+
+def test_a_gap_that_is_wider_than_the_subvolume_is_told(folder, caplog):
+    with h5py.File(folder / 'volume.h5', 'r+') as file:
+        file['labels'] = np.eye(26, 38, dtype=np.uint8) * np.ones((20, 1, 1), np.uint8)
+    labels = f'init_segmentation {{ hdf5: "{folder}/volume.h5:labels" }}'
+    canvas = run(folder, f'{labels} inference_options {{ prefilled_gap: 39 }}')
+    assert canvas.idle == 'masked'
+    assert 'prefilled_gap is 39, more than all sides of the subvolume' in caplog.text
+
+
 @pytest.mark.parametrize(
     'field', ['image', 'init_segmentation', 'masks', 'seed_masks', 'histogram_masks', 'shift_mask']
 )
