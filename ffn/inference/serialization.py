@@ -96,6 +96,11 @@ def canvas_options(options: inference_pb2.InferenceOptions) -> CanvasOptions:
             'fraction from 0 to 1'
         )
     logits = {name: _logit_field(options, name) for name in _PROBABILITIES}
+    if logits['init_activation'] < logits['move_threshold']:
+        raise UserError(
+            f'inference_options.init_activation is {options.init_activation:g}, less than move_threshold, '
+            f'{options.move_threshold:g}: no object would make its first step'
+        )
     return CanvasOptions(
         init_activation=logits['init_activation'],
         pad_value=logits['pad_value'],

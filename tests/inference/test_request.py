@@ -89,6 +89,8 @@ def test_the_request_of_the_model_that_comes_with_the_code_takes_all_from_it(
         ('image { hdf5: "/data/v.h5:raw" }', '', 'does not set image,'),
         ('move_threshold: 0.9', '', 'inference_options.move_threshold is not set'),
         ('move_threshold: 0.9', 'move_threshold: 2.2', 'expected a probability'),
+        ('move_threshold: 0.9', 'move_threshold: 0.96',
+         'init_activation is 0.95, less than move_threshold, 0.96: no object'),
         ('image_mean: 128', 'image_men: 128', '"image_men"'),
         ('checkpoint_interval: 1800', 'alignment_options { type: UNKNOWN_ALIGNMENT }',
          'not supported; use NO_ALIGNMENT'),
@@ -101,6 +103,10 @@ def test_the_request_of_the_model_that_comes_with_the_code_takes_all_from_it(
 def test_what_is_missing_or_wrong_is_named(old, new, message):
     with pytest.raises(UserError, match=message):
         read_request(REQUEST.replace(old, new))
+
+
+def test_a_seed_may_be_as_likely_as_what_is_moved_to():
+    assert read_request(REQUEST.replace('move_threshold: 0.9', 'move_threshold: 0.95'))
 
 
 def test_results_do_not_go_to_a_url():

@@ -94,9 +94,9 @@ class FaceMaxMovementPolicy:
           score_threshold: least logit of a candidate.
 
         Raises:
-          ValueError: the threshold is no number.
+          ValueError: the threshold is no number, or one that nothing reaches.
         """
-        if math.isnan(float(score_threshold)):
+        if not float(score_threshold) < math.inf:
             raise ValueError(f'score_threshold is {score_threshold}; expected a logit')
         self._view = view
         self._deltas = Zyx.of(deltas_zyx)

@@ -221,6 +221,7 @@ def test_a_class_of_the_user():
             'movement_policy_args holds NaN, which is no finite number',
         ),
         ('', '{"score_threshold": "nan"}', 'score_threshold is nan; expected a logit'),
+        ('', '{"score_threshold": Infinity}', 'score_threshold is inf; expected a logit'),
         ('', f'{{"score_threshold": 1{"0" * 400}}}', 'do not fit FaceMaxMovementPolicy'),
         ('', '{"deltas": [8, 8]}', 'three integers z,y,x'),
         ('', '{"deltas": [4, 3, 2]}', r'z,y,x 4,3,2 .*; expected .* z,y,x 2,3,4 \(x,y,z 4,3,2\)'),
