@@ -82,8 +82,8 @@ def _good_segmentation(value: Any) -> bool:
 
 def _read_subvolume(folder: Path) -> Any:
     subvolumes, place = Subvolumes(folder, _TILING), Xyz(0, 0, 0)
-    crcs, settings = subvolumes.crcs(place), subvolumes.settings(place)
-    return subvolumes.read(place), crcs, settings
+    crcs, made_with = subvolumes.crcs(place), subvolumes.made_with(place)
+    return subvolumes.read(place), crcs, made_with
 
 
 def _write_overlap(folder: Path) -> None:
@@ -91,7 +91,7 @@ def _write_overlap(folder: Path) -> None:
     same = {1: np.array([[2, 1]], np.uint64)}
     crcs = np.array([5, 6, 7, 8, 9], np.uint32)
     ids, voxels = np.array([1, 2], np.uint64), np.array([40, 50], np.int64)
-    Overlap(ids, voxels, shared, same, 'abc', crcs).save(folder / 'overlap-1_2_3.npz')
+    Overlap(ids, voxels, shared, same, crcs).save(folder / 'overlap-1_2_3.npz')
 
 
 def _good_overlap(value: Overlap) -> bool:
