@@ -7,7 +7,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from absl import logging
 
@@ -17,7 +17,10 @@ from ffn.utils.progress import FIRST_LINE_S
 if TYPE_CHECKING:
     from distributed import Client
 
-POLL_S = 2.0
+Result = TypeVar('Result')
+
+# Between two looks; how long a scheduler may take to answer, and the end of the context to wait for the last look.
+POLL_S, ANSWER_S, LAST_LOOK_S = 2.0, 30.0, 1.0
 
 
 @contextlib.contextmanager
@@ -36,18 +39,17 @@ def watched(client: Client, look: Callable[[], str]) -> Iterator[None]:
     ended, given_up = threading.Event(), list[UserError]()
 
     def watch() -> None:
-        waiting, told = _Waiting(), ''
+        attempt, waiting, why = _Attempts(), _Waiting(), ''
         while not ended.wait(POLL_S):
             try:
-                why = look()
-                waiting.tell(len(client.nthreads()), why)
+                why = attempt(look) or why
             except UserError as error:
                 given_up.append(error)
                 client.close()
                 return
-            except Exception as error:  # noqa: BLE001 - such as a scheduler that is busy; the next look may succeed
-                if told != (told := reason(error)):
-                    logging.info('workers cannot be looked after: %s', told)
+            workers = attempt(lambda: len(client.nthreads(callback_timeout=ANSWER_S)))
+            if workers is not None:
+                waiting.tell(workers, why)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -59,7 +61,25 @@ def watched(client: Client, look: Callable[[], str]) -> Iterator[None]:
         raise
     finally:
         ended.set()
-        thread.join()
+        thread.join(LAST_LOOK_S)  # it may be waiting for a scheduler that does not answer
+
+
+class _Attempts:
+    """Does what may fail and succeed later, such as asking a scheduler that is busy; tells each failure once."""
+
+    def __init__(self) -> None:
+        self._told = set[str]()
+
+    def __call__(self, step: Callable[[], Result]) -> Result | None:
+        try:
+            return step()
+        except UserError:
+            raise
+        except Exception as error:  # noqa: BLE001 - each is told
+            if (why := reason(error)) not in self._told:
+                self._told.add(why)
+                logging.info('workers cannot be looked after: %s', why)
+            return None
 
 
 class _Waiting:
@@ -74,4 +94,6 @@ class _Waiting:
             self._since, self._next = now, FIRST_LINE_S
         elif (waited := now - self._since) >= self._next:
             self._next *= 2
-            logging.info('no worker has been connected for %.0f min: %s', waited / 60, why)
+            logging.info(
+                'no worker has been connected for %.0f min%s', waited / 60, why and f': {why}'
+            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from types import SimpleNamespace
 
@@ -47,7 +48,7 @@ def wait_in(client) -> None:
 
 def made_client(workers: dict[str, int]):
     """A client that can be closed."""
-    made = SimpleNamespace(nthreads=lambda: workers, status='running')
+    made = SimpleNamespace(nthreads=lambda callback_timeout: workers, status='running')
     made.close = lambda: setattr(made, 'status', 'closed')
     return made
 
@@ -90,3 +91,44 @@ def test_a_look_that_fails_is_told_once_and_repeated(told):
         wait_in(client)
     assert told() == ['workers cannot be looked after: it is busy']
     assert len(looks) == 10
+
+
+def test_looking_and_telling_do_not_hinder_each_other(told):
+    """There is no folder in which to look, and still it is told that there is no worker; and the reverse."""
+    looks, client = [], made_client({})
+
+    def look() -> str:
+        looks.append(1)
+        raise OSError('no such folder')
+
+    with watch.watched(client, look):
+        wait_for(told, 'no worker has been connected for 0 min')
+    client.nthreads = None
+    with watch.watched(client, lambda: looks.append(1) or ''):
+        wait_for(told, 'TypeError')
+        looks.clear()
+        deadline = time.monotonic() + 60
+        while len(looks) < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert sum('no such folder' in line for line in told()) == 1
+
+
+def test_a_scheduler_that_does_not_answer_does_not_keep_a_command(told, monkeypatch):
+    monkeypatch.setattr(watch, 'LAST_LOOK_S', 0.05)
+    asked, released, limits = threading.Event(), threading.Event(), []
+    client = made_client({})
+
+    def ask(callback_timeout: float) -> dict[str, int]:
+        limits.append(callback_timeout)
+        asked.set()
+        released.wait(20)
+        return {}
+
+    client.nthreads = ask
+    with watch.watched(client, lambda: ''):
+        asked.wait(60)
+        start = time.monotonic()
+    assert time.monotonic() - start < 10
+    released.set()
+    assert limits == [watch.ANSWER_S]
