@@ -1,15 +1,19 @@
 """Workers that are jobs of a batch system: asked for through dask-jobqueue, and replaced when they end.
 
-Dask asks for each job once, and notices the end only of those whose worker had connected. `Jobs.look` does the rest: what
-the batch system refuses is asked for again, ever more rarely, and so are jobs that end before their worker connects.
-A job tells its end itself, by a file beside its log, since each batch system has another way to ask for it; one that
-waits in the queue has none, and is waited for, however long that takes.
+Dask asks for each job once, and cancels it when its worker, once connected, has vanished for a while. `Jobs.look` does the
+rest: what the batch system refuses is asked for again, ever more rarely, and so are jobs that end before their worker
+connects. A job tells its end itself, by a file beside its log, since each batch system has another way to ask for it; one
+that waits in the queue has none, and is waited for, however long that takes. A job that takes another's place has a new
+name, as Dask knows jobs by their names, and may still be about to cancel the one before.
 
 Needs the extra [cluster].
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import itertools
 import os
 import shlex
 import time
@@ -22,12 +26,18 @@ import dask
 from absl import logging
 from dask_jobqueue.core import Job
 from distributed.core import Status
+from distributed.diagnostics.plugin import SchedulerPlugin
 
 from ffn.utils.errors import UserError
 
 # Failed jobs are asked for again after a pause that doubles, up to MOST_PAUSE_S. After TRIES without any worker, and
 # with no job left, there is no hope.
 FIRST_PAUSE_S, MOST_PAUSE_S, TRIES = 10.0, 300.0, 4
+
+# What a job runs, with the lines of the user in a shell of their own, which they may leave as they like. Asked to stop,
+# as the worker is, both shells wait for it.
+_BEFORE = "trap : INT TERM; ( trap 'exit 143' INT TERM"
+_AFTER = ' ); echo $? 2>/dev/null >'
 
 
 class _JobWithMark(Job):
@@ -37,22 +47,21 @@ class _JobWithMark(Job):
       folder: where the file goes.
       mark: name of the file.
       refusal: what the batch system said; '' if it has taken the job.
-      has_connected: whether its worker was seen.
     """
 
     folder: Path
 
     def __init__(self, scheduler: Any = None, name: Any = None, **settings: Any):
-        self.mark, self.refusal, self.has_connected = uuid.uuid4().hex, '', False
-        tell = f'echo $? 2>/dev/null >{shlex.quote(str(self.folder / self.mark))}'
+        self.mark, self.refusal = uuid.uuid4().hex, ''
         configured = f'jobqueue.{self.config_name}.'
         prologue = (
             dask.config.get(configured + 'job-script-prologue', None)
             or dask.config.get(configured + 'env-extra', None)  # its former name
             or []
         )
-        settings['job_script_prologue'] = [f'trap {shlex.quote(tell)} EXIT', *prologue]
+        settings['job_script_prologue'] = [_BEFORE, *prologue]
         super().__init__(scheduler, name, **settings)
+        self._command_template += _AFTER + shlex.quote(str(self.folder / self.mark))
 
     async def start(self) -> None:
         """Called by Dask: submits the job."""
@@ -69,10 +78,12 @@ class _JobWithMark(Job):
         """Why its worker has not come, once it was refused or has ended."""
         if self.refusal:
             return self.refusal
-        status = (self.folder / self.mark).read_text().strip() or '?'
+        status = '?'
+        with contextlib.suppress(OSError):  # the file may be removed meanwhile
+            status = (self.folder / self.mark).read_text().strip() or status
         logs = self.log_directory or 'the folder of this command'
         return (
-            f'job {self.job_id} ended with exit status {status} before its worker connected; its log '
+            f'job {self.job_id} ended with exit status {status or "?"} before its worker connected; its log '
             f'in {logs} says why'
         )
 
@@ -85,6 +96,27 @@ def with_mark(kind: Any, folder: Path) -> Any:
       folder: where the jobs tell their end; they must see it under this name.
     """
     return type(kind.__name__, (_JobWithMark, kind), {'folder': folder})
+
+
+class _Connected(SchedulerPlugin):
+    """Keeps the names of workers, also of those that leave between two looks.
+
+    Attributes:
+      names: of all that have ever connected.
+    """
+
+    def __init__(self) -> None:
+        self.names = set[str]()
+
+    def add_worker(self, scheduler: Any, worker: str) -> None:
+        """Called by Dask."""
+        self.names |= _of_jobs([scheduler.workers[worker].name])
+
+
+def _of_jobs(workers: Collection[Any]) -> set[str]:
+    """Names of the jobs to which workers may belong: several processes of a job are called NAME-0, NAME-1, …"""
+    names = {str(name) for name in workers}
+    return names | {name.rpartition('-')[0] for name in names}
 
 
 class Jobs:
@@ -100,10 +132,13 @@ class Jobs:
         """
         self._cluster, self._system, self._count = cluster, system, count
         self._folder: Path = cluster.job_cls.folder
-        self._have_connected = False
+        self._numbers, self._known = itertools.count(), set[str]()
+        self._cancelling = set[asyncio.Future[None]]()
         # Tries in a row that failed, why the last one did, and when the next one is due.
         self._failed, self._why, self._next = 0, '', time.monotonic()
-        cluster.scale(jobs=count)
+        cluster.scheduler.add_plugin(connected := _Connected())
+        self._connected, self._counted = connected.names, 0
+        self._ask()
 
     def look(self) -> str:
         """Asks for jobs in place of those that were refused or have ended; to be called every few seconds.
@@ -114,20 +149,29 @@ class Jobs:
         Raises:
           UserError: no worker will come.
         """
-        return self._cluster.sync(self._look, set(os.listdir(self._folder)))
+        return self._cluster.sync(self._look, self._ended())
+
+    def _ended(self) -> set[str]:
+        """The marks; where their folder was removed, jobs that end from now on can leave theirs again."""
+        with contextlib.suppress(OSError):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            return set(os.listdir(self._folder))
+        return set()
 
     async def _look(self, ended: Collection[str]) -> str:
         workers, now = self._cluster.workers, time.monotonic()
         lost, told = self._take_out_lost(ended), ''
+        if len(self._connected) > self._counted:
+            self._counted, self._failed = len(self._connected), 0
         if lost and now >= self._next:
-            failures = [job.failure() for job in lost if not job.has_connected]
+            failures = [job.failure() for name, job in lost.items() if name not in self._connected]
             self._failed += bool(failures)
             pause = min(FIRST_PAUSE_S * 2 ** max(self._failed - 1, 0), MOST_PAUSE_S)
             self._next = now + pause
             if failures:
                 self._why = failures[0] + (f' ({len(failures)} jobs)' if failures[1:] else '')
                 told = f'{self._why}; trying again in {pause:.0f} s'
-        if self._failed >= TRIES and not self._have_connected and not workers:
+        if self._failed >= TRIES and not self._connected and not workers:
             raise UserError(
                 f'--scheduler {self._system}: no worker has come in {self._failed} tries: {self._why}; '
                 'correct what jobs ask for and run, in the file that DASK_CONFIG names'
@@ -135,25 +179,36 @@ class Jobs:
         if told:
             logging.warning('%s: %s', self._system, told)
         if now >= self._next:
-            self._cluster.scale(jobs=self._count)
+            self._ask()
         if not workers:
             return self._why
         ids = ', '.join(str(job.job_id) for job in list(workers.values())[:3])
         more = ', …' if len(workers) > 3 else ''
         return f'{len(workers)} jobs are in the queue or starting ({ids}{more})'
 
-    def _take_out_lost(self, ended: Collection[str]) -> list[_JobWithMark]:
-        """Makes Dask forget jobs that were refused or have ended, so that it can ask for others in their place."""
-        names = {str(worker['name']) for worker in self._cluster.scheduler_info['workers'].values()}
-        # Several processes of a job are called NAME-0, NAME-1, …
-        names |= {name.rpartition('-')[0] for name in names}
-        lost = []
-        for name, job in list(self._cluster.workers.items()):
-            if name in names:
-                if not job.has_connected:
-                    job.has_connected = self._have_connected = True
-                    self._failed = 0
-            elif job.refusal or job.mark in ended:
-                lost.append(self._cluster.workers.pop(name))
+    def _ask(self) -> None:
+        """Lets Dask submit what is missing."""
+        specified = self._cluster.worker_spec
+        while len(specified) < self._count:
+            specified[f'{self._system}-{next(self._numbers)}'] = self._cluster.new_spec
+        self._cluster.scale(jobs=self._count)
+
+    def _take_out_lost(self, ended: Collection[str]) -> dict[str, _JobWithMark]:
+        """Makes Dask forget jobs that were refused or have ended, and those that it has cancelled itself.
+
+        Returns:
+          The former, by their names. They are cancelled, as a batch system may put jobs that end into its queue again.
+        """
+        jobs, workers = self._cluster.workers, self._cluster.scheduler_info['workers'].values()
+        names = _of_jobs([worker['name'] for worker in workers])
+        lost = {}
+        for name, job in list(jobs.items()):
+            if name not in names and (job.refusal or job.mark in ended):
+                lost[name] = jobs.pop(name)
                 job.status = Status.closed  # which Dask expects at the end
+                self._cancelling.add(task := asyncio.ensure_future(job.close()))
+                task.add_done_callback(self._cancelling.discard)
+        for name in (self._known | set(lost)) - set(jobs):
+            self._cluster.worker_spec.pop(name, None)
+        self._known = set(jobs)
         return lost

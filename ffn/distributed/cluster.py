@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from absl import logging
 
 from ffn.distributed.watch import watched
-from ffn.utils.errors import UserError
+from ffn.utils.errors import UserError, reason
 from ffn.utils.signals import exit_on_sigterm
 from ffn.utils.startup import verbosity_of_workers
 from ffn.utils.texts import parse_object
@@ -122,7 +122,6 @@ def _open_batch_system(system: str) -> Iterator[Any]:
     else with temporary ones.
     """
     try:
-        import dask
         import dask_jobqueue
 
         from ffn.distributed.batch_jobs import with_mark
@@ -134,12 +133,27 @@ def _open_batch_system(system: str) -> Iterator[Any]:
     if shutil.which(submit := kind.job_cls.submit_command) is None:
         raise UserError(f'--scheduler {system}: there is no {submit} on this machine')
     with contextlib.ExitStack() as stack:
-        # Beside the logs of jobs: nodes see that folder, and it may be written to.
-        logs = dask.config.get(f'jobqueue.{system}.log-directory', None) or '.'
+        kind_of_job = with_mark(kind.job_cls, stack.enter_context(_folder_of_marks(system)))
+        yield stack.enter_context(_configured(system, kind, kind_of_job))
+
+
+@contextlib.contextmanager
+def _folder_of_marks(system: str) -> Iterator[Path]:
+    """Makes a folder beside the logs of jobs: nodes see it there, and it may be written to."""
+    import dask
+
+    logs = dask.config.get(f'jobqueue.{system}.log-directory', None) or '.'
+    try:
         Path(logs).mkdir(parents=True, exist_ok=True)
         folder = tempfile.TemporaryDirectory(prefix='.ended-', dir=logs, ignore_cleanup_errors=True)
-        kind_of_job = with_mark(kind.job_cls, Path(stack.enter_context(folder)).absolute())
-        yield stack.enter_context(_configured(system, kind, kind_of_job))
+        path = Path(folder.name).absolute()
+    except OSError as error:
+        raise UserError(
+            f'--scheduler {system}: jobs cannot write to {logs} ({reason(error)}); set log-directory, in the file '
+            'that DASK_CONFIG names, to a folder that they share with this machine'
+        ) from error
+    with folder:
+        yield path
 
 
 def _configured(system: str, kind: Any, kind_of_job: Any) -> Any:
