@@ -39,7 +39,7 @@ def watched(client: Client, look: Callable[[], str]) -> Iterator[None]:
     ended, given_up = threading.Event(), list[UserError]()
 
     def watch() -> None:
-        attempt, waiting, why = _Attempts(), _Waiting(), ''
+        attempt, waiting, why = _Attempts(ended), _Waiting(), ''
         while not ended.wait(POLL_S):
             try:
                 why = attempt(look) or why
@@ -67,8 +67,8 @@ def watched(client: Client, look: Callable[[], str]) -> Iterator[None]:
 class _Attempts:
     """Does what may fail and succeed later, such as asking a scheduler that is busy; tells each failure once."""
 
-    def __init__(self) -> None:
-        self._told = set[str]()
+    def __init__(self, ended: threading.Event):
+        self._ended, self._told = ended, set[str]()
 
     def __call__(self, step: Callable[[], Result]) -> Result | None:
         try:
@@ -76,7 +76,7 @@ class _Attempts:
         except UserError:
             raise
         except Exception as error:  # noqa: BLE001 - each is told
-            if (why := reason(error)) not in self._told:
+            if (why := reason(error)) not in self._told and not self._ended.is_set():
                 self._told.add(why)
                 logging.info('workers cannot be looked after: %s', why)
             return None

@@ -123,7 +123,7 @@ def test_a_scheduler_that_does_not_answer_does_not_keep_a_command(told, monkeypa
         limits.append(callback_timeout)
         asked.set()
         released.wait(20)
-        return {}
+        raise OSError('it is closed')
 
     client.nthreads = ask
     with watch.watched(client, lambda: ''):
@@ -131,4 +131,6 @@ def test_a_scheduler_that_does_not_answer_does_not_keep_a_command(told, monkeypa
         start = time.monotonic()
     assert time.monotonic() - start < 10
     released.set()
+    time.sleep(0.1)
+    assert told() == []
     assert limits == [watch.ANSWER_S]
