@@ -98,7 +98,7 @@ def _check_request(config: ConsensusConfig, corners: Iterable[Zyx]) -> None:
 def _read_of_request(config: ConsensusConfig, path: Path, members: list[str]) -> Mapping[str, Any]:
     stored = read_npz(path, ['request', *members], [], (), provenance.SEGMENT_AGAIN)
     made_with = stored_bytes(stored['request'], path) if 'request' in stored else b''
-    if changes := request_identity.compare_requests(made_with, config.request).content:
+    if changes := request_identity.compare_requests(made_with, config.request):
         raise UserError(
             f'{path} is the result of another request: {changes}; give another segmentation_output_dir'
         )

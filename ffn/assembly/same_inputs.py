@@ -14,7 +14,7 @@ from absl import logging
 
 from ffn.assembly.subvolumes import MadeWith
 from ffn.assembly.tiling import Tiling
-from ffn.inference.input_identity import EARLIER_SEEDS, WRITTEN, find_alike, shared_inputs
+from ffn.inference.input_identity import WRITTEN, find_alike, shared_inputs
 from ffn.inference.request_identity import compare_requests
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Xyz
@@ -66,17 +66,11 @@ class SameInputs:
             return
         there, here = (self._tiling.subvolume(one).start for one in (first, place))
         alike = find_alike(before.inputs, made_with.inputs)
-        if EARLIER_SEEDS in before.inputs and EARLIER_SEEDS in made_with.inputs:
-            # Each has its own.
-            alike = alike._replace(likely=alike.likely | {'seed_policy_args'})
-        changes = compare_requests(before.request, made_with.request, alike)
-        if changes.content:
+        if changes := compare_requests(before.request, made_with.request, alike):
             raise UserError(
-                f'the subvolumes at {there} and {here} were segmented with different requests: {changes.content}; '
+                f'the subvolumes at {there} and {here} were segmented with different requests: {changes}; '
                 'segment them with one'
             )
-        if changes.written:
-            self._doubts.setdefault('', f'{changes.written}, of those at {there} and {here}')
 
     def tell(self, folder: Path) -> None:
         """Warns of what is not certain."""

@@ -35,6 +35,7 @@ from ffn.models.checkpoints import KERAS_ENDING, without_ending
 from ffn.models.precision import choose_precision
 from ffn.models.saved_settings import is_keras_file
 from ffn.models.trained_settings import TrainedSettings
+from ffn.utils import trust
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
 from ffn.utils.labels import renumber
@@ -134,6 +135,9 @@ class HeldOutBox:
     def check(self, trained: TrainedSettings) -> None:
         """Checks, while there are no weights yet, what else a segmentation needs: options, policies, volumes, masks.
 
+        What the size of the network's field of view decides is told by the first evaluation; so is everything about policies
+        where modules of one's own are allowed.
+
         Args:
           trained: what the training of the checkpoints says of fields that the request omits.
 
@@ -163,6 +167,9 @@ class HeldOutBox:
             corner_zyx=self.box.start.zyx,
             voxel_size_zyx=config.voxel_size_zyx,
         )
+        # Policies of one's own may look at sizes of the network, which are not known here.
+        if trust.current().modules:
+            return
         registry.make_policy(view, config.seed_policy, config.seed_policy_args)
         name, args = config.movement_policy_name, config.movement_policy_args
         movement.make_policy(view, name, args, (1, 1, 1), threshold, half)

@@ -19,7 +19,7 @@ from absl import logging
 from ffn.inference import inference_pb2, storage
 from ffn.inference.config import InferenceConfig
 from ffn.inference.given_segments import load_seeds
-from ffn.inference.request_meaning import comparable, compare_places
+from ffn.inference.request_meaning import comparable
 from ffn.inference.serialization import masking_config, to_message
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Zyx
@@ -164,35 +164,18 @@ def compare_inputs(there: Mapping[str, Any], here: Mapping[str, Any]) -> Changes
     return Changes(describe(False), describe(True))
 
 
-class Alike(NamedTuple):
-    """Inputs that are the same wherever they are, by the fields that name them; see `request_meaning.settings_of`.
+def find_alike(there: Mapping[str, Any], here: Mapping[str, Any]) -> frozenset[str]:
+    """Finds the inputs whose content is known to be the same, so that it does not matter where they are.
 
-    Attributes:
-      known: their content is known to be the same.
-      likely: size and time of their files are the same.
+    Volumes are not among them: their stamps travel with a copy that is then changed by another program, and the files that are
+    looked at do not say what is in all chunks. Another path of a volume is another volume.
+
+    Returns:
+      The fields of requests that name them.
     """
-
-    known: frozenset[str] = frozenset()
-    likely: frozenset[str] = frozenset()
-
-    @property
-    def all(self) -> frozenset[str]:
-        """Both."""
-        return self.known | self.likely
-
-
-NOTHING_ALIKE = Alike()
-
-
-def find_alike(there: Mapping[str, Any], here: Mapping[str, Any]) -> Alike:
-    """Finds the inputs that are the same, of those that are known on both sides."""
-    same = {name for name, known in here.items() if known and there.get(name) == known}
-
-    def named(end: str) -> set[str]:
-        return {name.removesuffix(end) for name in same if name.endswith(end)}
-
-    known = named(_MADE_FROM) | {field for name, field in _FIELDS.items() if name in same}
-    return Alike(frozenset(known), frozenset(named(WRITTEN)))
+    return frozenset(
+        field for name, field in _FIELDS.items() if name in here and there.get(name) == here[name]
+    )
 
 
 def shared_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -207,9 +190,8 @@ def claim(
     """Makes a folder that of the results of a configuration and its inputs, or checks that it is.
 
     A folder of an earlier version, which did not record all inputs, is from now on that of those that it lacks. Tells of
-    inputs that have been written since, if their content is not known, and if when they were written is known now; and
-    of such that are elsewhere, but were written then. Where an earlier run is that gives seeds does not count: these are
-    compared subvolume by subvolume, see `request_identity.check_earlier_seeds`.
+    inputs that have been written since, if their content is not known, and if when they were written is known now. Where an earlier run is that gives seeds
+    does not count: these are compared subvolume by subvolume, see `request_identity.check_earlier_seeds`.
 
     Args:
       folder: created if it is missing.
@@ -224,8 +206,8 @@ def claim(
     there = provenance.read_claim(record) if record.exists() else {**configuration, **inputs}
     # What is not known any more, as an HDF5 file holds an output of ours since, stays as it was.
     known = {name: it for name, it in there.items() if name in inputs or name.endswith(WRITTEN)}
-    alike = find_alike(there, inputs)
-    anywhere = functools.partial(comparable, alike=alike.all | {'seed_policy_args'})
+    alike = find_alike(there, inputs) | {'seed_policy_args'}
+    anywhere = functools.partial(comparable, alike=alike)
     provenance.claim(folder, {**configuration, **known}, advice=advice, compared_by=anywhere)
     changes = compare_inputs(there, inputs)
     if changes.content:
@@ -234,10 +216,9 @@ def claim(
         )
     if not inputs.keys() <= known.keys():
         provenance.write_claim(record, {**configuration, **inputs, **known})
-    elsewhere = compare_places(comparable(there), comparable(configuration), alike.likely)
-    if doubts := ', '.join(filter(None, (changes.written, elsewhere))):
+    if changes.written:
         logging.warning(
             '%s: %s; results that are there stay, as the content may be the same: if it is not, remove them',
             folder,
-            doubts,
+            changes.written,
         )

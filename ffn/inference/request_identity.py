@@ -17,8 +17,6 @@ from ffn.inference import consensus_pb2, inference_pb2
 from ffn.inference.config import InferenceConfig
 from ffn.inference.input_identity import (
     EARLIER_SEEDS,
-    NOTHING_ALIKE,
-    Alike,
     Changes,
     compare_inputs,
     earlier_runs,
@@ -28,7 +26,6 @@ from ffn.inference.input_identity import (
 )
 from ffn.inference.request_meaning import (
     NOT_IN_RESULTS,
-    compare_places,
     consensus_settings,
     settings_of,
     to_json,
@@ -245,7 +242,7 @@ def compare(config: InferenceConfig, inputs: Mapping[str, str], path: str | Path
     stored = read_stored(path)
     there, corner = parse_object(stored.inputs, f'inputs of {path}'), corner_of(Path(path))
     seeds = {} if corner is None else earlier_seeds(config, corner, there)
-    asked = Changes('', '')
+    asked = ''
     request = stored_request(stored.request)
     if request is not None and request.ByteSize():
         alike = find_alike(there, {**inputs, **seeds})
@@ -254,25 +251,18 @@ def compare(config: InferenceConfig, inputs: Mapping[str, str], path: str | Path
     changes, anew = compare_inputs(there, inputs), ''
     if EARLIER_SEEDS in there and compare_inputs(there, seeds).content:
         anew = 'the earlier run, the segmentation_dir of seed_policy_args, has other seeds now'
-    return Changes(
-        _listed(asked.content, changes.content, anew), _listed(changes.written, asked.written)
-    )
+    return Changes(_listed(asked, changes.content, anew), changes.written)
 
 
-def compare_requests(there: bytes, here: bytes, alike: Alike = NOTHING_ALIKE) -> Changes:
-    """Names what differs between the requests of two results.
+def compare_requests(there: bytes, here: bytes, alike: Container[str] = ()) -> str:
+    """Names what differs between the requests of two results, and makes these different; '' if nothing does.
 
     Args:
       there: serialized; of inference, of a consensus, or of another stage.
       here: likewise.
-      alike: inputs that are the same for both.
-
-    Returns:
-      What makes them different results; and where volumes are, of which is not known whether they are the same.
+      alike: inputs that are the same for both, see `settings_of`.
     """
-    first, second = (_said_by(request, alike.all) for request in (there, here))
-    before, now = ({'request': _said_by(request, alike.known)} for request in (there, here))
-    return Changes(provenance.differences(first, second), compare_places(before, now, alike.likely))
+    return provenance.differences(_said_by(there, alike), _said_by(here, alike))
 
 
 def _said_by(serialized: bytes, alike: Container[str]) -> dict[str, Any]:
@@ -346,7 +336,7 @@ def check_earlier_seeds(config: InferenceConfig, folder: Path, corner: Zyx) -> N
             f'{path} was made with other seeds than the earlier run, the segmentation_dir of seed_policy_args, has now; '
             'remove it to make it anew, or give another folder'
         )
-    request, alike = stored_request(stored.request), find_alike(there, here).known
+    request, alike = stored_request(stored.request), find_alike(there, here)
     if request is None or not request.ByteSize():
         return
     first, second = (

@@ -2,8 +2,7 @@
 
 Requests are stored as they were given. Two are compared by what is made of them here: JSON is parsed, a default that is
 written out is the same as one that is left out, paths are absolute. Where the content of an input is known to be the
-same, where it lies does not count: a project may be moved as a whole. Where it is not known, another path is
-another input.
+same, where it lies does not count. Where it is not known, another path is another input.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from ffn.utils.errors import UserError
 from ffn.utils.plugins import json_args
 from ffn.utils.protos import parse_text
 from ffn.utils.texts import parse_json
-from ffn.volumes.provenance import differences
 from ffn.volumes.specs import without_place
 
 # What decides nothing of a result: how a request is carried out, and where results go.
@@ -184,8 +182,11 @@ def _clean_volume(volume: dict[str, Any], alike: bool) -> None:
 
 
 def _without_paths(store: Any) -> Any:
+    """A key-value store without the path of the innermost one; that of one around it, as of a zip file, says what in it is meant."""
     if isinstance(store, dict):
-        return {name: _without_paths(part) for name, part in store.items() if name != 'path'}
+        inner = [name for name, part in store.items() if isinstance(part, dict)]
+        left_out = () if inner else ('path',)
+        return {name: _without_paths(part) for name, part in store.items() if name not in left_out}
     return '' if isinstance(store, str) and '://' in store else store
 
 
@@ -217,27 +218,3 @@ def _comparable(name: str, value: Any, alike: Container[str]) -> Any:
         return settings_of(recorded, alike)
     fill_in(recorded)
     return to_json(recorded)
-
-
-def compare_places(there: Mapping[str, Any], here: Mapping[str, Any], names: Container[str]) -> str:
-    """Names what differs between two records in where inputs are; '' if nothing does.
-
-    Args:
-      there: of `comparable`.
-      here: likewise.
-      names: fields of the inputs that are compared.
-    """
-    first, second = (
-        {name: place for name, place in _places(record) if name in names}
-        for record in (there, here)
-    )
-    return differences(first, second)
-
-
-def _places(record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name in ('request', 'inference'):
-        settings = record.get(name, {})
-        yield from volumes_of(settings)
-        yield 'seed_policy_args', settings.get('seed_policy_args')
-    if isinstance(masks := record.get('masks'), list):
-        yield from _mask_volumes('mask', masks)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import logging
 import re
+import sys
 import threading
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
 
 from ffn.cli import train
+from ffn.inference.seeds.policy import SeedPolicy
+from ffn.utils import trust
 from ffn.utils.errors import UserError
 from tests.test_train_flags import EXPECTED, FLAGS, IN_ONE_LINE, REQUEST
 
@@ -169,7 +172,9 @@ def evaluated(tmp_path, monkeypatch):
         file['labels'] = np.ones((3, 6, 8), np.int32)
 
     def begin(request):
-        first = 'image { hdf5: "v.h5:raw" } seed_policy: "PolicyPeaks"'
+        first = 'image { hdf5: "v.h5:raw" }'
+        if 'seed_policy:' not in request:
+            first += ' seed_policy: "PolicyPeaks"'
         return [
             *REQUIRED,
             f'--eval_request={first} {request}',
@@ -203,6 +208,20 @@ def test_a_request_that_cannot_be_scored_is_refused_in_every_process(
     monkeypatch.setattr(train, 'startup_messages_hidden', lambda: pytest.fail('was not refused'))
     with pytest.raises((UserError, OSError), match=re.escape(message)):
         train.main(evaluated(request_text))
+
+
+def test_policies_of_ones_own_are_not_judged_by_a_field_of_view_that_is_not_known(
+    evaluated, monkeypatch
+):
+    """Of 5 voxels, as here, none would be left around seeds if half of the box had to be free."""
+    monkeypatch.setattr(trust, '_trust', trust.Trust(frozenset(['mylab'])))
+    mylab = ModuleType('mylab')
+    mylab.Center = type('Center', (SeedPolicy,), {'__init__': lambda *_: pytest.fail('was made')})
+    monkeypatch.setitem(sys.modules, 'mylab', mylab)
+    begun = []
+    monkeypatch.setattr('ffn.training.train_loop.train', lambda *_: begun.append(1) or 2)
+    train.main([*evaluated(f'{SCORED} seed_policy: "mylab.Center"'), '--allow_module=mylab'])
+    assert begun
 
 
 def test_a_held_out_box_that_cannot_be_scored_does_not_end_a_training(

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf import text_format
 
 from ffn.inference import inference_pb2
-from ffn.inference.request_meaning import comparable, compare_places, settings_of
+from ffn.inference.request_meaning import comparable, settings_of
 from ffn.volumes.provenance import differences
 
 STORE = {'driver': 'zarr', 'kvstore': {'driver': 'file', 'path': '/a/shifts/'}}
@@ -116,8 +116,18 @@ def test_records_of_folders():
     alike = {'image', 'mask[0]'}
     assert comparable(there, alike) == comparable(here, alike)
     assert 'request.image.hdf5 is' in differences(comparable(there), comparable(here))
-    assert compare_places(comparable(there), comparable(here), {'mask[0]'}) == (
-        'mask[0].hdf5 is /a/m.h5:m there and /b/m.h5:m here'
-    )
+    said = differences(comparable(there, {'image'}), comparable(here, {'image'}))
+    assert '/a/m.h5:m' in said
+    assert 'image' not in said
     of_others = {'request': {'unknown': 1}, 'masks': 'no', 'inference': 'text'}
     assert comparable(of_others) == of_others
+
+
+def test_which_array_of_a_zip_file_counts_wherever_the_file_is():
+    def image(file: str, array: str) -> str:
+        base = {'driver': 'file', 'path': file}
+        store = {'driver': 'zip', 'base': base, 'path': array}
+        return f"image {{ tensorstore: '{json.dumps({'driver': 'zarr', 'kvstore': store})}' }}"
+
+    assert shown(image('/a/v.zip', 'raw/'), image('/b/v.zip', 'raw/'), {'image'}) == ''
+    assert shown(image('/a/v.zip', 'raw/'), image('/a/v.zip', 'other/'), {'image'})
