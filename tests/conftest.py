@@ -118,6 +118,7 @@ def events(monkeypatch) -> Iterator[Callable[[], list[dict]]]:
 @pytest.fixture(autouse=True)
 def verbosity() -> Iterator[None]:
     """What a test lets the log say, as workers in its process do, is forgotten after it."""
-    before = absl_logging.get_verbosity()
+    logger = absl_logging.get_absl_logger()
+    before = logger.level
     yield
-    absl_logging.set_verbosity(before)
+    logger.setLevel(before)
