@@ -113,12 +113,3 @@ def events(monkeypatch) -> Iterator[Callable[[], list[dict]]]:
     logger.setLevel(level)
     logger.removeHandler(handler)
     absl_logging.get_absl_handler().setFormatter(before)
-
-
-@pytest.fixture(autouse=True)
-def verbosity() -> Iterator[None]:
-    """What a test lets the log say, as workers in its process do, is forgotten after it."""
-    logger = absl_logging.get_absl_logger()
-    before = logger.level
-    yield
-    logger.setLevel(before)

@@ -249,7 +249,7 @@ def test_a_limit_of_time_and_a_signal(folder):
 def test_it_is_quiet(folder, caplog, capfd):
     """What contradicts the training is said once; then there is but a line of the seed policy."""
     write_settings(folder / 'flood', {'image_mean': 120, 'voxel_size': [1, 1, 1]})
-    with make(folder) as box, caplog.at_level(logging.INFO):
+    with make(folder) as box, caplog.at_level(logging.INFO, 'absl'):
         box.evaluate(step(folder, 1))
         assert sum('trained with' in r.getMessage() for r in caplog.records) == 1
         caplog.clear()
