@@ -240,9 +240,8 @@ def segment_reversed(
     )
     with exclusive_directory(reverse):
         _claim(config, forward, reverse)
-        for path in storage.subvolume_files(
-            reverse
-        ):  # also such as this segmentation does not have
+        # Also such as this segmentation does not have.
+        for path in storage.subvolume_files(reverse):
             if (corner := storage.corner_of(path)) is not None:
                 request_identity.check_earlier_seeds(config, Path(reverse), corner)
         boxes = [

@@ -2,7 +2,7 @@
 
 What each says is in its result, see `ffn.inference.input_identity`. Another request, and other content, is refused. One
 that does not know an input, as of a volume of another program, may have been made from the same, and a file that has been
-written since, or lies elsewhere, may be a copy: these are told.
+written since may be a copy: both are told.
 """
 
 from __future__ import annotations

@@ -153,6 +153,9 @@ class HeldOutBox:
         with InputVolumes(config) as volumes:
             image, restrictor = volumes.load(self.box, Xyz(1, 1, 1), Counters())
             volumes.load_labels(self.box, restrictor)
+        # Policies of one's own may look at sizes of the network, which are not known here.
+        if trust.current().modules:
+            return
         threshold, half = config.options.move_threshold, Zyx(*(n // 2 for n in image.shape))
         view = CanvasView(
             image,
@@ -167,9 +170,6 @@ class HeldOutBox:
             corner_zyx=self.box.start.zyx,
             voxel_size_zyx=config.voxel_size_zyx,
         )
-        # Policies of one's own may look at sizes of the network, which are not known here.
-        if trust.current().modules:
-            return
         registry.make_policy(view, config.seed_policy, config.seed_policy_args)
         name, args = config.movement_policy_name, config.movement_policy_args
         movement.make_policy(view, name, args, (1, 1, 1), threshold, half)

@@ -174,7 +174,9 @@ def find_alike(there: Mapping[str, Any], here: Mapping[str, Any]) -> frozenset[s
       The fields of requests that name them.
     """
     return frozenset(
-        field for name, field in _FIELDS.items() if name in here and there.get(name) == here[name]
+        field
+        for name, field in _FIELDS.items()
+        if there.get(name) and there[name] == here.get(name)
     )
 
 
@@ -190,8 +192,8 @@ def claim(
     """Makes a folder that of the results of a configuration and its inputs, or checks that it is.
 
     A folder of an earlier version, which did not record all inputs, is from now on that of those that it lacks. Tells of
-    inputs that have been written since, if their content is not known, and if when they were written is known now. Where an earlier run is that gives seeds
-    does not count: these are compared subvolume by subvolume, see `request_identity.check_earlier_seeds`.
+    inputs that have been written since, if their content is not known, and if when they were written is known now. Where an earlier run
+    is that gives seeds does not count: these are compared subvolume by subvolume, see `request_identity.check_earlier_seeds`.
 
     Args:
       folder: created if it is missing.

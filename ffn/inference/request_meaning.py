@@ -195,7 +195,7 @@ def comparable(configuration: Mapping[str, Any], alike: Container[str] = ()) -> 
 
     Args:
       configuration: see `ffn.volumes.provenance.claim`.
-      alike: see `settings_of`; 'mask[0]' is the first one of the command line.
+      alike: see `settings_of`.
     """
     return {name: _comparable(name, value, alike) for name, value in configuration.items()}
 
@@ -206,8 +206,8 @@ def _comparable(name: str, value: Any, alike: Container[str]) -> Any:
             masks = parse_text(value, inference_pb2.MaskConfigs(), name)
             fill_in(masks)
             shown: list[dict[str, Any]] = to_json(masks).get('masks', [])
-            for field, volume in _mask_volumes('mask', shown):
-                _clean_volume(volume, field in alike)
+            for _, volume in _mask_volumes(name, shown):
+                _clean_volume(volume, False)
             return shown
         if name not in _RECORDED or not isinstance(value, dict):
             return value

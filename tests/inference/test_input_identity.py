@@ -13,7 +13,7 @@ import pytest
 
 from ffn.inference import inference_pb2, input_identity, request_identity, storage
 from ffn.inference.config import InferenceConfig
-from ffn.inference.input_identity import claim, compare_inputs, identify
+from ffn.inference.input_identity import claim, compare_inputs, find_alike, identify
 from ffn.inference.serialization import freeze_request, serialize_request
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Zyx
@@ -177,6 +177,16 @@ def test_where_known_files_are_does_not_count_but_where_volumes_are_does(tmp_pat
     (after / 'h.npz').write_bytes(b'others')
     with pytest.raises(UserError, match=r'request\.(reference_histogram is|image)'):
         claim_request(after)
+
+
+def test_what_neither_side_knows_is_not_the_same():
+    assert find_alike({'model_sha256': 'a'}, {'model_sha256': 'a'}) == {'model_checkpoint_path'}
+    for there, here in (
+        ({}, {}),
+        ({'model_sha256': ''}, {'model_sha256': ''}),
+        ({'model_sha256': 'a'}, {}),
+    ):
+        assert not find_alike(there, here)
 
 
 def claim_request(folder):

@@ -113,12 +113,12 @@ def test_records_of_folders():
     }
     here = json.loads(json.dumps(there).replace('/a/', '/b/').replace(': 2}', ':2}'))
     here['resegmentation'] = {'radius': {'x': '1', 'y': '0', 'z': '0'}, 'max_retry_iters': 1}
-    alike = {'image', 'mask[0]'}
-    assert comparable(there, alike) == comparable(here, alike)
     assert 'request.image.hdf5 is' in differences(comparable(there), comparable(here))
     said = differences(comparable(there, {'image'}), comparable(here, {'image'}))
     assert '/a/m.h5:m' in said
     assert 'image' not in said
+    here['masks'] = there['masks'].replace('values: 1', 'values:1')
+    assert comparable(there, {'image'}) == comparable(here, {'image'})
     of_others = {'request': {'unknown': 1}, 'masks': 'no', 'inference': 'text'}
     assert comparable(of_others) == of_others
 
