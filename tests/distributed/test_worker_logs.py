@@ -29,9 +29,10 @@ def verbosity(monkeypatch):
     """Sets how much this process logs."""
     monkeypatch.setenv('FFN_DASHBOARD', ':0')
     monkeypatch.setenv('FFN_LOG_JSON', '')
-    before = logging.get_verbosity()
+    logger = logging.get_absl_logger()
+    before = logger.level  # which is none at first, unlike the verbosity
     yield logging.set_verbosity
-    logging.set_verbosity(before)
+    logger.setLevel(before)
 
 
 def logs(scheduler: str) -> list[str]:
