@@ -33,9 +33,10 @@ install: $(READY)  ## sets up .venv with the project and what it needs
 demo: $(READY)  ## the four stages on a generated sample, with a report in demo/
 	$(RUN) -m ffn.demo --output demo
 
-# Without --max-worker-restart, a process that crashes may leave the others waiting for ever.
+# Without --max-worker-restart, a process that crashes may leave the others waiting for ever. Bytecode is kept, since hundreds
+# of processes are started.
 test: $(READY)  ## the fast tests, in a process more than there are processors, up to four
-	TF_FORCE_GPU_ALLOW_GROWTH=true XLA_PYTHON_CLIENT_PREALLOCATE=false \
+	PYTHONDONTWRITEBYTECODE= TF_FORCE_GPU_ALLOW_GROWTH=true XLA_PYTHON_CLIENT_PREALLOCATE=false \
 	$(RUN) -m pytest -n $(TEST_PROCESSES) --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
 	--max-worker-restart=0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import logging
@@ -19,6 +20,9 @@ from hypothesis import settings
 from ffn.utils import event_log
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# The modules that are loaded have so many objects that looking through them took a twentieth of all time.
+gc.set_threshold(100_000, 20, 20)
 
 # How long an example takes depends on what else the machine does.
 settings.register_profile('ffn', deadline=None)

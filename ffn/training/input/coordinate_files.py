@@ -16,6 +16,7 @@ from absl import logging
 from google.protobuf.message import DecodeError
 
 from ffn.training.input.rare_volumes import RareVolumes
+from ffn.training.input.untuned import untuned
 from ffn.utils.errors import UserError, reason
 from ffn.utils.progress import progress
 
@@ -97,7 +98,7 @@ def count_by_volume(
     found: Counter[str] = Counter()
     try:
         with progress(desc='reading coordinates', unit_scale=True, quiet=quiet) as bar:
-            for number, records, which, names, counts in blocks:
+            for number, records, which, names, counts in untuned(blocks):
                 decoded = [name.decode() for name in names.numpy()]
                 for name, count in zip(decoded, counts.numpy().tolist(), strict=True):
                     found[name] += count
@@ -190,7 +191,8 @@ def count_usable(file: str) -> tuple[int, str]:
     if _is_cut_short(file):
         return count, 'the file is cut short'
     try:
-        for record in tf.data.TFRecordDataset(file, compression_type='GZIP').as_numpy_iterator():
+        records = tf.data.TFRecordDataset(file, compression_type='GZIP')
+        for record in untuned(records).as_numpy_iterator():
             features = tf.train.Example.FromString(record).features.feature
             if len(features['center'].int64_list.value) != 3:
                 return count, 'a record has no center of three numbers'

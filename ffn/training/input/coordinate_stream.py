@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from ffn.training.input.coordinate_files import FEATURES, with_counts
 from ffn.training.input.rare_volumes import RareVolumes
+from ffn.training.input.untuned import untuned
 
 _SHUFFLE_BUFFER = 2**14
 _FILES_AT_ONCE = 16
@@ -57,11 +58,13 @@ def coordinate_dataset(
     else:
         mixed = _stream(files, seed, usable, shard).repeat()
     parsed = mixed.batch(_BLOCK if skip else _SHORT_BLOCK).map(_parse)
-    blocks = parsed.as_numpy_iterator()
+    blocks = untuned(parsed).as_numpy_iterator()
     for _ in range(skip // _BLOCK):
         next(blocks)
         skipped(_BLOCK)
-    rest = tf.data.Dataset.from_generator(lambda: blocks, output_signature=parsed.element_spec)
+    # Handed over: TensorFlow keeps the function for ever, and its end must end the buffers of the blocks.
+    held = [blocks]
+    rest = tf.data.Dataset.from_generator(held.pop, output_signature=parsed.element_spec)
     return (
         rest.unbatch()
         .skip(skip % _BLOCK)

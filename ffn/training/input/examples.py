@@ -21,6 +21,7 @@ from ffn.training.input.example import Example
 from ffn.training.input.patches import PatchReader
 from ffn.training.input.rare_volumes import RareVolumes
 from ffn.training.input.skipped import SkippedCoordinates
+from ffn.training.input.untuned import untuned
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx, both_orders
 from ffn.utils.progress import progress
@@ -189,9 +190,9 @@ class ExampleSource(contextlib.ExitStack):
         options = tf.data.Options()
         options.threading.private_threadpool_size = _LOADERS
         options.deterministic = True
-        iterator: Iterator[Any] = (
-            dataset.prefetch(self._ahead).with_options(options).as_numpy_iterator()
-        )
+        iterator: Iterator[Any] = untuned(
+            dataset.prefetch(self._ahead).with_options(options)
+        ).as_numpy_iterator()
         return iterator
 
     def __iter__(self) -> Iterator[Example]:

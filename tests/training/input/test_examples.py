@@ -1,5 +1,6 @@
 """Examples: how patches are cut, normalized, labelled, ordered and resumed."""
 
+import gc
 import itertools
 import threading
 import time
@@ -320,3 +321,31 @@ def test_closed_it_loads_nothing_more(folder, monkeypatch):
     assert 1 <= count < 90
     time.sleep(0.2)
     assert len(loads) == count
+
+
+def test_closed_it_leaves_no_iterator_behind(folder):
+    """Each has buffers and threads."""
+
+    def iterators():
+        gc.collect()
+        return sum(type(each).__name__ == 'OwnedIterator' for each in gc.get_objects())
+
+    before = iterators()
+    with source(folder) as examples:
+        next(examples)
+        assert iterators() > before
+    assert iterators() == before
+
+
+def test_no_iterator_waits_for_a_thread_that_tunes(folder, monkeypatch):
+    tuned = []
+
+    def iterate(dataset, original=tf.data.Dataset.__iter__):
+        tuned.append(dataset.options().autotune.enabled)
+        return original(dataset)
+
+    monkeypatch.setattr(tf.data.Dataset, '__iter__', iterate)
+    with source(folder, skip_corrupt_records=True) as examples:
+        next(examples)
+    assert len(tuned) >= 4  # records, counts, coordinates, examples
+    assert set(tuned) == {False}
