@@ -19,6 +19,7 @@ from ffn.distributed.pool import Pool
 from ffn.utils.checksums import checked_path, open_checked
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, blocks
+from ffn.volumes.unlabelled import Met, Tally, met_by
 from ffn.volumes.volume import VolumeSource
 
 _COLUMNS = ('id_a', 'id_b', 'distance', 'x', 'y', 'z')
@@ -84,7 +85,11 @@ def find_candidates(
     if not 0 < search.max_distance < math.inf:
         raise UserError(f'max_distance is {search.max_distance:g}; expected a positive number')
     cores = functools.partial(blocks, search.box, search.block_size)
-    run_blocks(pool, search_block, (search,), cores, folder, 'decision points', quiet, '.csv')
+    tally = Tally()
+    run_blocks(
+        pool, search_block, (search,), cores, folder, 'decision points', quiet, '.csv', tally.add
+    )
+    tally.tell()
     return _closest(block_file(folder, core, '.csv') for core in cores())
 
 
@@ -112,13 +117,16 @@ def _closest(tables: Iterable[Path]) -> Iterator[Candidate]:
             yield Candidate(a + shift, b + shift, distance, Xyz(x, y, z))
 
 
-def search_block(search: CandidateSearch, core: Box, path: Path) -> None:
+def search_block(search: CandidateSearch, core: Box, path: Path) -> Met | None:
     """Writes the decision points of a block, with the number of equally close places of each.
 
     Args:
       search: where and how.
       core: block that the points must lie in.
       path: table to write.
+
+    Returns:
+      What has no label among the voxels that were read.
 
     Raises:
       UserError: see `find_candidates`.
@@ -127,8 +135,9 @@ def search_block(search: CandidateSearch, core: Box, path: Path) -> None:
     outer = core.grow(around).intersection(search.box)
     if outer is None:
         raise ValueError(f'block {core} lies outside the box, {search.box}')
-    with search.segmentation.open() as volume:
-        labels = volume.require_labels().read(outer)
+    with search.segmentation.open() as opened:
+        volume = opened.require_labels()
+        labels = volume.read(outer)
     found = find_decision_points(
         labels, search.voxel_size, search.max_distance, core=core.relative_to(outer.start)
     )
@@ -138,6 +147,7 @@ def search_block(search: CandidateSearch, core: Box, path: Path) -> None:
         for pair, place in sorted(found.items()):
             point = (p + s for p, s in zip(place.point_xyz, outer.start, strict=True))
             writer.writerow([place.touching, *pair, float(place.distance), *point])
+    return met_by(volume.unlabelled)
 
 
 def write_candidates(path: Path, candidates: Iterable[Candidate]) -> None:

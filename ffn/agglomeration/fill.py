@@ -126,7 +126,7 @@ class Filled:
         how = dataclasses.asdict(self.filling)
         return json.dumps([image, str(self.box), self.voxel_size, how]).encode()
 
-    def read(self, volume: Volume, block: Box) -> np.ndarray:
+    def read(self, labels: Volume, block: Box) -> np.ndarray:
         """Reads a block and fills it, uint64 [z, y, x].
 
         What lies around the block, as far as `Filling.margin`, is looked at as well.
@@ -139,9 +139,9 @@ class Filled:
         if around is None:
             raise UserError(f'block {block} lies outside of box {self.box}')
         inside = block.relative_to(around.start).slices_zyx
-        labels = np.maximum(volume.require_labels().read(around), 0)
-        if labels[inside].all() or not labels.any():
-            return labels[inside].astype(np.uint64)
+        found = np.maximum(labels.read(around), 0)
+        if found[inside].all() or not found.any():
+            return found[inside].astype(np.uint64)
         with self.image.open() as opened:
             image = opened.single_channel().read(around)
-        return fill(labels, image, self.filling, self.voxel_size)[inside]
+        return fill(found, image, self.filling, self.voxel_size)[inside]

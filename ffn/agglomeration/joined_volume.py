@@ -24,6 +24,7 @@ from ffn.utils.progress import progress
 from ffn.volumes.input_states import record_states, were_written_anew
 from ffn.volumes.outputs import OutputSpec
 from ffn.volumes.provenance import read_input_stamp, read_stamp, record_output, recorded_stamps
+from ffn.volumes.unlabelled import Met, Tally, met_by
 from ffn.volumes.volume import Volume, VolumeSource
 
 # Number of chunks along each axis that are read and written at a time.
@@ -35,11 +36,11 @@ NOTHING_KNOWN: Mapping[str, str] = MappingProxyType({})
 class Relabelling(Protocol):
     """How the labels of a written volume follow from those of another; it can be sent to other processes."""
 
-    def read(self, volume: Volume, block: Box) -> np.ndarray:
+    def read(self, labels: Volume, block: Box) -> np.ndarray:
         """Reads a block with new labels.
 
         Args:
-          volume: the other volume, as it is opened.
+          labels: the other volume.
           block: box to read.
 
         Returns:
@@ -57,9 +58,9 @@ class JoinedIds:
 
     table: IdTable
 
-    def read(self, volume: Volume, block: Box) -> np.ndarray:
+    def read(self, labels: Volume, block: Box) -> np.ndarray:
         """See `Relabelling`."""
-        return read_joined(volume.require_labels(), self.table.read(), block)
+        return read_joined(labels, self.table.read(), block)
 
 
 def write_joined(
@@ -86,7 +87,9 @@ def write_joined(
     """
     table = np.array(sorted(equivalences.items()), np.uint64).reshape(-1, 2)
     relabelling = JoinedIds(IdTable.write(folder / TABLE, table))
-    write_relabelled(segmentation, relabelling, table.tobytes(), output, folder, pool, quiet)
+    write_relabelled(
+        *(segmentation, relabelling, table.tobytes(), output, folder, pool, quiet), tell=False
+    )
 
 
 def write_relabelled(
@@ -98,6 +101,7 @@ def write_relabelled(
     pool: Pool,
     quiet: bool = False,
     states: Mapping[str, str] = NOTHING_KNOWN,
+    tell: bool = True,
 ) -> None:
     """Writes a label volume that is made from another one, block by block; see `write_joined`.
 
@@ -110,6 +114,7 @@ def write_relabelled(
       pool: see `write_joined`.
       quiet: no progress bar.
       states: of inputs that the identity does not tell from others of the same name, see `ffn.volumes.input_states`.
+      tell: log how many voxels are not labelled, unless that was done where the volume was read before.
 
     Raises:
       UserError: another volume exists at the output, or it cannot be written.
@@ -128,16 +133,24 @@ def write_relabelled(
         chunks = map(output.whole_chunks, blocks(output.box, size))
         return (block for block in chunks if not block.empty)
 
+    tally = Tally()
     if output.parallel:
         output.create(stamp, anew)
         record_states(folder, stamp, states)
         arguments = segmentation, relabelling, output
-        run_blocks(pool, write_block, arguments, parts, written, 'joined volume', quiet)
+        run_blocks(
+            *(pool, write_block, arguments, parts, written, 'joined volume', quiet),
+            receive=tally.add,
+        )
         output.finish(stamp)
     elif anew:
         with output.replace_hdf5(stamp) as target, segmentation.open() as volume:
+            labels = volume.require_labels()
             for block in progress(list(parts()), desc='joined volume', unit='block', quiet=quiet):
-                target.write(block, relabelling.read(volume, block))
+                target.write(block, relabelling.read(labels, block))
+            tally.add(met_by(labels.unlabelled))
+    if tell:
+        tally.tell()
     record_states(folder, stamp, states)
 
 
@@ -163,7 +176,7 @@ def check_output(output: OutputSpec, folder: Path) -> str | None:
 
 def write_block(
     segmentation: VolumeSource, relabelling: Relabelling, output: OutputSpec, block: Box, mark: Path
-) -> None:
+) -> Met | None:
     """Writes one block of an output that several processes may write, and marks it as written.
 
     Args:
@@ -172,11 +185,16 @@ def write_block(
       output: existing volume.
       block: whole chunks.
       mark: file to create afterwards.
+
+    Returns:
+      What has no label among the voxels that were read.
     """
     with segmentation.open() as volume:
-        output.open_parallel().write(block, relabelling.read(volume, block))
+        labels = volume.require_labels()
+        output.open_parallel().write(block, relabelling.read(labels, block))
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.touch()
+    return met_by(labels.unlabelled)
 
 
 def read_joined(volume: Volume, table: np.ndarray, block: Box) -> np.ndarray:

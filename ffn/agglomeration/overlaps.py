@@ -12,6 +12,7 @@ from ffn.utils.geometry import Box, Xyz, blocks
 from ffn.utils.labels import joint_histogram
 from ffn.utils.running_sum import RunningSum
 from ffn.volumes.provenance import read_input_stamp
+from ffn.volumes.unlabelled import Met, Tally, met_by
 from ffn.volumes.volume import VolumeSource
 
 # Rows that are held before they are added up, see `RunningSum`.
@@ -52,8 +53,11 @@ def count_overlaps(
 
     count = sum(1 for _ in tasks())
     found = RunningSum(_added_up, len, _HELD, [np.zeros((0, 3), np.uint64)])
-    for part in run_stage(pool, count_block, tasks(), count, what, quiet, unit='block'):
+    tally = Tally()
+    for part, met in run_stage(pool, count_block, tasks(), count, what, quiet, unit='block'):
         found.add(part)
+        tally.add(met)
+    tally.tell()
     return found.total()
 
 
@@ -70,17 +74,21 @@ def check_covers(labels: VolumeSource, box: Box) -> None:
         raise UserError(f'{labels.name} covers {covered}, and not all of {box}')
 
 
-def count_block(labels: VolumeSource, other: VolumeSource | None, block: Box) -> np.ndarray:
-    """Counts the voxels of a block; see `count_overlaps`."""
+def count_block(
+    labels: VolumeSource, other: VolumeSource | None, block: Box
+) -> tuple[np.ndarray, Met | None]:
+    """Counts the voxels of a block, see `count_overlaps`; and those of the objects without a label."""
+    met = None
     with labels.open() as volume:
         segments = volume.require_labels().read(block)
     if other is None:
         objects = np.zeros(segments.shape, np.uint8)
     else:
-        with other.open() as volume:
-            objects = volume.require_labels().read(block)
+        with other.open() as opened:
+            volume = opened.require_labels()
+            objects, met = volume.read(block), met_by(volume.unlabelled)
     found = joint_histogram(segments, objects)
-    return found[found[:, 0] > 0]
+    return found[found[:, 0] > 0], met
 
 
 def _added_up(parts: list[np.ndarray]) -> np.ndarray:

@@ -108,7 +108,8 @@ def run(command: QueueCommand) -> list[Queued]:
             states = {**made.states, **state_of(volume.source)}
             identity = made.identity()
             write_relabelled(
-                volume.source, made, identity, doubt, folder, pool, command.quiet, states
+                *(volume.source, made, identity, doubt, folder, pool, command.quiet, states),
+                tell=False,
             )
     queue = make_queue(command.config, volume.table, objects, segments, report, others)
     write_queue(command.output, queue, volume.base.made_from)

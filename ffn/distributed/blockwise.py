@@ -25,6 +25,7 @@ def run_blocks(
     what: str,
     quiet: bool = False,
     suffix: str = '',
+    receive: Callable[[Any], None] = lambda found: None,
 ) -> None:
     """Runs the tasks of all blocks that have no file yet.
 
@@ -37,6 +38,7 @@ def run_blocks(
       what: name of the stage, for the progress bar and errors.
       quiet: no progress bar.
       suffix: of the files.
+      receive: called with what each task returns.
 
     Raises:
       UserError: see `ffn.distributed.pool.run_stage`.
@@ -48,5 +50,5 @@ def run_blocks(
                 yield *arguments, block, path
 
     count = sum(1 for _ in left())
-    for _ in run_stage(pool, function, left(), count, what, quiet, unit='block'):
-        pass
+    for found in run_stage(pool, function, left(), count, what, quiet, unit='block'):
+        receive(found)

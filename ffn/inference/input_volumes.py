@@ -17,6 +17,7 @@ from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, both_orders
 from ffn.volumes.masks import MaskBuilder
 from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size
+from ffn.volumes.unlabelled import counted
 from ffn.volumes.volume import Volume
 
 # Standard deviations that no voxel of an image should be away from its mean, all on one side.
@@ -46,6 +47,7 @@ class InputVolumes(contextlib.ExitStack):
             if config.init_segmentation is not None:
                 labels = config.init_segmentation.open()
                 self._labels = opened.enter_context(labels).require_labels()
+                opened.enter_context(counted(self._labels.unlabelled))
             self._reference: np.ndarray | None = None
             if config.reference_histogram:
                 self._reference = histogram.load_reference(config.reference_histogram)

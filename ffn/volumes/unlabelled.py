@@ -10,7 +10,7 @@ import contextlib
 import re
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import logging
@@ -23,6 +23,20 @@ _IN_32_BITS = 2**32 - 1
 _ATTRIBUTE = re.compile(
     'unlabel|not_?label|ignore|background|fill_?value|missing|no_?data|invalid', re.I
 )
+
+
+class Met(NamedTuple):
+    """Voxels of labels that were read.
+
+    Attributes:
+      name: of the volume.
+      unlabelled: how many have no label.
+      voxels: all of them.
+    """
+
+    name: str
+    unlabelled: int
+    voxels: int
 
 
 class Unlabelled:
@@ -100,6 +114,10 @@ class Unlabelled:
         """Number of voxels without a label that `clear` has met."""
         return self._unlabelled
 
+    def met(self) -> Met:
+        """What `clear` has met, which can be sent to another process."""
+        return Met(self._name, self._unlabelled, self._voxels)
+
     def restart(self) -> None:
         """Counts from 0 again."""
         self._unlabelled = self._voxels = 0
@@ -140,6 +158,31 @@ def tell_unlabelled(name: str, unlabelled: int, voxels: int, absent: int | None 
             voxels,
             100 * unlabelled / voxels,
         )
+
+
+def met_by(rule: Unlabelled | None) -> Met | None:
+    """What a volume's rule has met; None where there is none."""
+    return None if rule is None else rule.met()
+
+
+class Tally:
+    """Adds up what the tasks of a stage have met, in whichever processes they ran."""
+
+    def __init__(self) -> None:
+        self._met: dict[str, Met] = {}
+
+    def add(self, met: Met | None) -> None:
+        """Adds what a task has met; None: a volume whose voxels all have labels."""
+        if met is not None:
+            before = self._met.get(met.name, Met(met.name, 0, 0))
+            self._met[met.name] = Met(
+                met.name, before.unlabelled + met.unlabelled, before.voxels + met.voxels
+            )
+
+    def tell(self) -> None:
+        """Logs, one line a volume, how many voxels have no label."""
+        for one in self._met.values():
+            tell_unlabelled(*one)
 
 
 @contextlib.contextmanager

@@ -78,6 +78,15 @@ def test_missing_chunks_of_every_volume_are_refused(folder, tmp_path, field):
         runner.open_canvas(BOX)
 
 
+def test_prefilled_voxels_without_a_label_are_counted(folder, caplog):
+    with h5py.File(folder / 'volume.h5', 'r+') as file:
+        file['labels'] = -np.ones((20, 26, 38), np.int32)
+    canvas = run(folder, f'init_segmentation {{ hdf5: "{folder}/volume.h5:labels" }}')
+    assert canvas.segmentation.any()  # they can be filled
+    size = 20 * 26 * 38
+    assert caplog.text.count(f'{size} of {size} voxels (100.0 %) are not labelled') == 1
+
+
 @pytest.mark.parametrize('coarse_zyx', [(6, 26, 12), (5, 26, 12)])
 def test_labels_of_larger_voxels_may_end_within_the_last_one(folder, coarse_zyx):
     """The image has 20×26×38 voxels, labels those of 3×1×3: two planes remain, or five."""

@@ -9,9 +9,14 @@ import numpy as np
 import pytest
 import tensorstore as ts
 
-from ffn.cli import compare, evaluate, export, import_labels, partitions
+from ffn.agglomeration.candidates import CandidateSearch, find_candidates
+from ffn.agglomeration.overlaps import count_overlaps
+from ffn.cli import compare, evaluate, export, fill, import_labels, partitions
+from ffn.distributed.local_pools import InProcess
+from ffn.proofreading.editing.survey import survey
+from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.unlabelled import Unlabelled
-from ffn.volumes.volume import Volume, open_volume
+from ffn.volumes.volume import Volume, VolumeSource, open_volume
 
 SHAPE = (6, 8, 10)
 
@@ -129,6 +134,35 @@ def test_export(files, tmp_path, name, caplog):
     inline = json.loads((tmp_path / 'view/labels/segment_properties/info').read_text())['inline']
     assert sorted(inline['ids']) == ['3', '4']
     assert caplog.text.count(LINE) == 1
+
+
+@pytest.mark.parametrize('output', ['v.h5:filled', 'zarr://filled'])
+@pytest.mark.parametrize('name', ['minus', 'top'])
+def test_fill(files, name, output, caplog, monkeypatch):
+    monkeypatch.chdir(files.parent)
+    with h5py.File(files, 'a') as file:
+        file['image'] = np.ones(SHAPE, np.uint8)
+    volumes = [f'--labels=v.h5:{name}', '--image=v.h5:image', f'--output_volume={output}']
+    fill.main([*volumes, '--folder=records', '--max_distance=1', '--voxel_size=8,8,8', '--quiet'])
+    assert caplog.text.count(LINE) == 1
+
+
+@pytest.mark.parametrize('name', ['minus', 'top'])
+def test_stages_in_blocks(files, tmp_path, name, caplog):
+    """What tasks meet, which may be other processes, is added up."""
+    labels, plain = VolumeSource(f'{files}:{name}'), VolumeSource(f'{files}:plain')
+    box, half = Box.of_shape(SHAPE), Xyz(10, 8, 3)
+    search = CandidateSearch(labels, box, (8.0, 8.0, 8.0), 8.0, Xyz(10, 8, 6))
+    found = list(find_candidates(search, tmp_path / 'a', InProcess(), quiet=True))
+    assert [(one.id_a, one.id_b) for one in found] == [(3, 4)]
+    assert caplog.text.count(LINE) == 1
+    overlaps = count_overlaps(plain, labels, box, half, InProcess(), 'somata', quiet=True)
+    assert overlaps[:, :2].tolist() == [[3, 3], [4, 4]]
+    assert caplog.text.count(LINE) == 2
+    segments = survey(labels, tmp_path / 'b', InProcess(), quiet=True, block=half)
+    assert sorted(segments) == [3, 4]
+    assert caplog.text.count(LINE) == 3
+    assert caplog.text.count('not labelled') == 3
 
 
 @pytest.mark.parametrize(

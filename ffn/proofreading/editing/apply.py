@@ -38,10 +38,10 @@ class ObjectIds:
     labels: CutLabels
     table: IdTable
 
-    def read(self, volume: Volume, block: Box) -> np.ndarray:
+    def read(self, labels: Volume, block: Box) -> np.ndarray:
         """See `ffn.agglomeration.joined_volume.Relabelling`."""
         table = self.table.read()
-        segments = self.labels.read(volume.require_labels(), block)
+        segments = self.labels.read(labels, block)
         return remap(segments, table[:, 0], table[:, 1], others='keep')
 
 
@@ -57,10 +57,10 @@ class DoneLabels:
     labels: CutLabels
     table: IdTable
 
-    def read(self, volume: Volume, block: Box) -> np.ndarray:
+    def read(self, labels: Volume, block: Box) -> np.ndarray:
         """See `ffn.agglomeration.joined_volume.Relabelling`."""
         table = self.table.read()
-        segments = self.labels.read(volume.require_labels(), block)
+        segments = self.labels.read(labels, block)
         done = remap(segments, table[:, 0], table[:, 1], others='background')
         return np.where(done > 0, done, np.uint64(NOT_LABELLED))
 
@@ -79,10 +79,10 @@ class DoneWeights:
     labels: DoneLabels
     around: Xyz
 
-    def read(self, volume: Volume, block: Box) -> np.ndarray:
+    def read(self, labels: Volume, block: Box) -> np.ndarray:
         """See `ffn.agglomeration.joined_volume.Relabelling`."""
-        outer = block.grow(self.around).intersection(volume.box) or block
-        done = self.labels.read(volume, outer) != np.uint64(NOT_LABELLED)
+        outer = block.grow(self.around).intersection(labels.box) or block
+        done = self.labels.read(labels, outer) != np.uint64(NOT_LABELLED)
         near = ndimage.maximum_filter(
             done, size=tuple(2 * n + 1 for n in self.around.zyx), mode='constant'
         )
@@ -113,7 +113,7 @@ class EditedVolume:
         """
         self._segmentation, self._objects = segmentation, objects
         self._labels = CutLabels(masks.absolute(), tuple(objects.cuts))
-        self._folder, self._pool, self._quiet = folder, pool, quiet
+        self._folder, self._pool, self._quiet, self._told = folder, pool, quiet, False
 
     def write_objects(self, output: OutputSpec) -> None:
         """Writes the corrected segmentation.
@@ -169,7 +169,9 @@ class EditedVolume:
             self._pool,
             self._quiet,
             state_of(self._segmentation),
+            tell=not self._told,
         )
+        self._told = True
 
 
 def check_done(objects: Objects, labels: OutputSpec | None, around: Xyz) -> None:

@@ -47,17 +47,17 @@ class Disagreement:
         told = repr(others) + (repr(self.labels.cuts) if self.labels.cuts else '')
         return b''.join(table.path.read_bytes() for table in tables) + told.encode()
 
-    def read(self, volume: Volume, block: Box) -> np.ndarray:
+    def read(self, labels: Volume, block: Box) -> np.ndarray:
         """See `ffn.agglomeration.joined_volume.Relabelling`."""
         table = self.objects.read()
-        labels = self.labels.read(volume.require_labels(), block)
-        ours = remap(labels, table[:, 0], table[:, 1], others='keep')
+        segments = self.labels.read(labels, block)
+        ours = remap(segments, table[:, 0], table[:, 1], others='keep')
         differing = np.zeros(ours.shape, np.uint64)
         for spec, pairs in self.others:
             same = pairs.read()
             expected = remap(ours, same[:, 0], same[:, 1], others='background')
             with open_segmentation(spec) as other:
-                moved, _ = shared_box(volume, other)
+                moved, _ = shared_box(labels, other)
                 part = moved.box.intersection(block)
                 if part is not None:
                     here = part.relative_to(block.start).slices_zyx

@@ -19,6 +19,7 @@ from ffn.proofreading.editing.cut_masks import NO_CUTS, CutLabels
 from ffn.utils.checksums import read_checked_npy, write_checked_npy
 from ffn.utils.geometry import Box, Xyz, blocks
 from ffn.volumes.input_states import record_states, state_of, were_written_anew
+from ffn.volumes.unlabelled import Met, Tally, met_by
 from ffn.volumes.volume import VolumeSource
 
 BLOCK = Xyz(256, 256, 256)
@@ -77,11 +78,14 @@ def survey(
     folders: dict[Path, list[Box]] = {folder: [], folder_of_cuts: []}
     for part in blocks(whole, block):
         folders[folder_of_cuts if cuts.near(part) else folder].append(part)
-    files = []
+    files, tally = [], Tally()
     for place, parts in folders.items():
         arguments, these = (segmentation, cuts), functools.partial(iter, parts)
-        run_blocks(pool, survey_block, arguments, these, place, 'segments', quiet, '.npy')
+        run_blocks(
+            *(pool, survey_block, arguments, these, place, 'segments', quiet, '.npy', tally.add)
+        )
         files += [block_file(place, part, '.npy') for part in parts]
+    tally.tell()
     found: dict[int, Segment] = {}
     for file in files:
         table = read_checked_npy(file, 'remove it, and run again')
@@ -103,10 +107,15 @@ def _only_folder(parent: Path, made_of: str) -> Path:
     return parent / name
 
 
-def survey_block(segmentation: VolumeSource, cuts: CutLabels, block: Box, path: Path) -> None:
-    """Writes the table of a block: uint64 [n, 6]: id, voxels, whether at a face, and x, y, z from the volume's start."""
-    with segmentation.open() as volume:
-        data, whole = cuts.read(volume.require_labels(), block), volume.box
+def survey_block(segmentation: VolumeSource, cuts: CutLabels, block: Box, path: Path) -> Met | None:
+    """Writes the table of a block: uint64 [n, 6]: id, voxels, whether at a face, and x, y, z from the volume's start.
+
+    Returns:
+      What has no label among its voxels.
+    """
+    with segmentation.open() as opened:
+        volume = opened.require_labels()
+        data, whole = cuts.read(volume, block), volume.box
     ids, first, counts = fastremap.unique(data, return_index=True, return_counts=True)
     at = np.stack(np.unravel_index(first, data.shape), axis=1)[:, ::-1]
     at += np.array(block.start) - np.array(whole.start)
@@ -114,6 +123,7 @@ def survey_block(segmentation: VolumeSource, cuts: CutLabels, block: Box, path: 
     faces = np.array([segment in at_faces for segment in ids.tolist()], np.uint64)
     columns = [ids, counts.astype(np.uint64), faces, *at.T.astype(np.uint64)]
     write_checked_npy(path, np.stack(columns, axis=1)[ids > 0])
+    return met_by(volume.unlabelled)
 
 
 def _faces(data: np.ndarray, block: Box, whole: Box) -> Iterable[np.ndarray]:
