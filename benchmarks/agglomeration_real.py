@@ -1,6 +1,6 @@
 """Agglomeration that learns, on real data: fitted on one part of a volume, tested on another.
 
-    python -m benchmarks.agglomeration_real --data FOLDER [--work FOLDER]
+    python -m benchmarks.agglomeration_real --data FOLDER [--work FOLDER] [--precision int8]
 
 takes the published segmentation of training_sample2, resegments pairs of its segments with the published network in two
 disjoint parts, and fits a classifier to each part. On the other part it compares
@@ -102,14 +102,14 @@ def write_volumes(data: Path, folder: Path) -> None:
         measure.write_labels(folder / 'truth.h5', measure.sample_labels(data))
 
 
-def resegmentation(data: Path, folder: Path, name: str) -> ResegmentationConfig:
+def resegmentation(args: argparse.Namespace, folder: Path, name: str) -> ResegmentationConfig:
     """How the pairs of a part are resegmented."""
     request = read_request(str(measure.ROOT / 'configs' / 'inference_training_sample2.pbtxt'))
-    request.model_checkpoint_path = str(data / 'fib25/model/model.ckpt-27465036')
+    request.model_checkpoint_path = str(args.data / 'fib25/model/model.ckpt-27465036')
     request.image.hdf5 = f'{folder}/volume.h5:raw'
     request.init_segmentation.hdf5 = f'{folder}/volume.h5:labels'
     request.voxel_size.x = request.voxel_size.y = request.voxel_size.z = 10
-    request.precision = 'bfloat16'
+    request.precision = args.precision
     request.batch_size, request.concurrent_requests = 4, 8
     return make_config(
         inference_pb2.ResegmentationRequest(
@@ -191,7 +191,7 @@ def compare(args: argparse.Namespace, folder: Path, fitted: str, tested: str) ->
         config = AgglomerationConfig(
             PARTS[tested], Thresholds(), MAX_DISTANCE, model=fit, rules=rules
         )
-        agglomerate(resegmentation(args.data, folder, tested), config, InProcess(), args.quiet)
+        agglomerate(resegmentation(args, folder, tested), config, InProcess(), args.quiet)
         found[least] = read_merges(folder / tested / 'merges.csv')
     bodies = part.bodies
     same = (bodies > 0).all(axis=1) & (bodies[:, 0] == bodies[:, 1])
@@ -234,9 +234,7 @@ def run(args: argparse.Namespace, folder: Path) -> None:
     for name, box in PARTS.items():
         fit = FitConfig(VolumeSource(f'{folder}/truth.h5:stack'))
         config = AgglomerationConfig(box, Thresholds(), MAX_DISTANCE, fit=fit)
-        found = agglomerate(
-            resegmentation(args.data, folder, name), config, InProcess(), args.quiet
-        ).fit
+        found = agglomerate(resegmentation(args, folder, name), config, InProcess(), args.quiet).fit
         if found:
             print(
                 f'part {name}, {box}: {found.validation["chosen"]}; {found.fitted_on["pairs"]} pairs'
@@ -250,6 +248,7 @@ def run(args: argparse.Namespace, folder: Path) -> None:
 def main() -> None:
     """Makes all of it and prints the tables."""
     parser = measure.parser(__doc__.splitlines()[0])
+    parser.add_argument('--precision', default='bfloat16', help='of the network')
     measure.run_with_network(parser, run)
 
 

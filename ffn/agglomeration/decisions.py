@@ -13,6 +13,7 @@ from absl import logging
 from ffn.agglomeration.candidates import Candidate
 from ffn.agglomeration.evidence import Thresholds
 from ffn.agglomeration.evidence_table import EvidenceTable, candidate_of
+from ffn.agglomeration.features import FEATURES
 from ffn.agglomeration.joins import NOTES, JoinRules, Segments, Why, join
 from ffn.agglomeration.merge_model import MergeModel
 from ffn.agglomeration.merges import MergeDecision
@@ -23,6 +24,10 @@ from ffn.volumes import provenance
 Notes = Mapping[Candidate, str]
 # Why a pair that was resegmented has scores of one object alone, see `terminate_early`.
 NOT_RECOVERED = 'the first object was not recovered, so the second was not grown'
+# Pairs of which one object was grown at most have no other evidence than sizes and contact; however sure a fit is of these, they
+# count as undecided at most.
+ONE_SIDED, UNDECIDED = 'improbable: not both objects were grown', 0.5
+_GROWN = FEATURES.index('grown')
 # What fits have that do not say it.
 _OF_EARLIER_FITS = {'features': 1}
 
@@ -66,13 +71,17 @@ def decide_by_model(
       segments: sizes and somata, where rules need them.
       notes: why pairs have no evidence.
     """
-    ids, probabilities = _judge_all(evidence, model)
+    ids, probabilities, one_sided = _judge_all(evidence, model)
     why, between = join(ids, probabilities, rules, segments)
     begin = 0
     for table in evidence.read():
         for number, row in enumerate(table, begin):
             candidate, reason = candidate_of(row), Why(why[number])
-            note = NOTES[reason] if reason != Why.UNKNOWN else notes.get(candidate, NOTES[reason])
+            note = NOTES[reason]
+            if reason == Why.UNKNOWN:
+                note = notes.get(candidate, note)
+            elif reason == Why.IMPROBABLE and one_sided[number]:
+                note = ONE_SIDED
             yield MergeDecision(
                 candidate,
                 _known(row),
@@ -84,13 +93,22 @@ def decide_by_model(
         begin += len(table)
 
 
-def _judge_all(evidence: EvidenceTable, model: MergeModel) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the ids of all pairs, uint64 [n, 2], and their probabilities, float64 [n]."""
-    ids, found = [np.zeros((0, 2), np.uint64)], [np.zeros(0)]
+def _judge_all(
+    evidence: EvidenceTable, model: MergeModel
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Judges all pairs.
+
+    Returns:
+      Their ids, uint64 [n, 2]; probabilities, float64 [n]; whether one object was grown at most, bool [n].
+    """
+    ids, found, alone = [np.zeros((0, 2), np.uint64)], [np.zeros(0)], [np.zeros(0, bool)]
     for table in evidence.read():
         ids.append(np.stack([table['id_a'], table['id_b']], axis=1))
-        found.append(model.probabilities(table['features']))
-    return np.concatenate(ids), np.concatenate(found)
+        probabilities = model.probabilities(table['features'])
+        one_sided = table['features'][:, _GROWN] < 2
+        found.append(np.where(one_sided, np.minimum(probabilities, UNDECIDED), probabilities))
+        alone.append(one_sided)
+    return np.concatenate(ids), np.concatenate(found), np.concatenate(alone)
 
 
 @dataclass

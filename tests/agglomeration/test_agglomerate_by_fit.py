@@ -56,6 +56,25 @@ def test_a_fit_decides(folder, caplog):
     assert not any('probability' in row for row in rows(folder / 'again/merges.csv'))
 
 
+def test_a_pair_of_which_one_object_was_grown_joins_nothing(folder, monkeypatch):
+    run(folder)
+    table = np.zeros(4, ROW)
+    table['id_a'], table['id_b'] = [1, 3, 5, 6], [2, 4, 6, 7]
+    table['features'][:, FEATURES.index('iou')] = 1
+    table['features'][:, FEATURES.index('grown')] = [2, 1, 1, 0]
+    table['features'][3, FEATURES.index('iou')] = 0
+    monkeypatch.setattr(EvidenceTable, 'read', lambda self: iter([table]))
+    found = run(folder, '--model', by_iou(folder / 'fit.json'))
+    assert found.equivalences == {1: 1, 2: 1}
+    told = [(row['probability'], row['note']) for row in rows(folder / 'again/merges.csv')]
+    assert [float(p) > 0.9 for p, _ in told] == [True, False, False, False]
+    # What speaks against a join counts as before.
+    assert [float(p) == 0.5 for p, _ in told] == [False, True, True, False]
+    assert float(told[3][0]) < 0.1
+    one_sided = 'improbable: not both objects were grown'
+    assert [note for _, note in told] == ['', one_sided, one_sided, one_sided]
+
+
 def test_somata_and_sizes_forbid(folder):
     fit = by_iou(folder / 'fit.json')
     with h5py.File(folder / 'labels.h5', 'a') as file:
