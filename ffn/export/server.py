@@ -6,6 +6,7 @@ Python's own http.server does not. Other sites that the browser visits, and othe
 
 from __future__ import annotations
 
+import errno
 import functools
 import io
 import re
@@ -24,6 +25,13 @@ LOOPBACK, ANY = '127.0.0.1', '0.0.0.0'
 # What the state of an exported folder names; as it is served, it names this server.
 STATE, SERVED_AT = 'state.json', 'http://localhost:9000'
 _RANGE = re.compile(r'bytes=(\d{0,18})-(\d{0,18})')
+
+
+def cannot_be_served(address: str, port: int, error: OSError) -> UserError:
+    """Why a server cannot begin, as the line that tells it."""
+    too_many = error.errno in (errno.EMFILE, errno.ENFILE)
+    advice = 'close the viewers that are no longer needed' if too_many else 'choose another --port'
+    return UserError(f'port {port} of {address} cannot be served: {error}; {advice}')
 
 
 class _Handler(SimpleHTTPRequestHandler):
@@ -167,6 +175,4 @@ def make_server(
     try:
         return _Server((address, port), handler)
     except OSError as error:
-        raise UserError(
-            f'port {port} of {address} cannot be served: {error}; choose another --port'
-        ) from error
+        raise cannot_be_served(address, port, error) from error

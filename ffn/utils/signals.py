@@ -19,11 +19,15 @@ WAKE_UP_S = 0.5
 def stop_on_signal(stop: threading.Event) -> Iterator[None]:
     """Sets `stop` on SIGTERM, SIGINT and SIGHUP; a second signal has its usual effect.
 
-    The main thread must not wait for ever meanwhile, see `WAKE_UP_S`.
+    The main thread must not wait for ever meanwhile, see `WAKE_UP_S`. In other threads, such as those of a service, signals
+    are left to whoever they belong to.
 
     Args:
       stop: event that the work checks wherever it can stop.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before: dict[int, Any] = {}
 
     def handle(number: int, _frame: object) -> None:

@@ -37,6 +37,20 @@ def test_contexts_end(number, capsys):
     assert signal.getsignal(number) == before
 
 
+def test_in_another_thread_signals_are_left_to_others():
+    """As in a service, where Python admits no handlers."""
+    done, before = [], signal.getsignal(signal.SIGTERM)
+
+    def work():
+        with stop_on_signal(threading.Event()), exit_on_sigterm():
+            done.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == [before]
+
+
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_work_is_told(number):
     stop = threading.Event()

@@ -16,7 +16,7 @@ from typing import Any
 import tornado.web
 from neuroglancer import server as neuroglancer_server
 
-from ffn.export.server import LOOPBACK
+from ffn.export.server import LOOPBACK, cannot_be_served
 from ffn.utils.errors import UserError
 
 # Pieces of volumes that are read at a time; each may take some 50 MB while it is downsampled.
@@ -151,6 +151,4 @@ def start_server(port: int) -> ViewerServer:
     try:
         return ViewerServer(port)
     except OSError as error:
-        raise UserError(
-            f'port {port} of {LOOPBACK} cannot be served: {error}; choose another --port'
-        ) from error
+        raise cannot_be_served(LOOPBACK, port, error) from error

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ffn.utils.errors import UserError
+from ffn.volumes.importing.pillow_limit import any_size
 from ffn.volumes.importing.samples import Samples, StatedSize, check_channel
 
 _SIGNATURE = b'\x89PNG\r\n\x1a\n'
@@ -66,9 +67,7 @@ class PngImage:
           UserError: it has another type than those of PNG, or is incomplete.
         """
         _check_chunks(path)
-        # Pillow refuses images above a size that sections often have.
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        stack.callback(setattr, Image, 'MAX_IMAGE_PIXELS', limit)
+        stack.enter_context(any_size())
         self._image = stack.enter_context(Image.open(path, formats=('PNG',)))
         if self._image.mode not in _PNG_MODES:
             raise UserError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from PIL import Image
 from tifffile import TiffFile, TiffPage
 
 from ffn.utils.errors import UserError
+from ffn.volumes.importing.pillow_limit import any_size
 
 WHITE_IS_ZERO = 0
 
@@ -48,25 +50,30 @@ def open_tiff(path: Path, stack: contextlib.ExitStack) -> TiffFile:
 @contextlib.contextmanager
 def errors_raised(path: Path) -> Iterator[None]:
     """Makes errors of what tifffile logs as such and passes over, such as pages it cannot find."""
-    logger, handler = logging.getLogger('tifffile'), _Collector()
-    before, logger.propagate = logger.propagate, False
-    logger.addHandler(handler)
+    logger, collector = logging.getLogger('tifffile'), _Collector()
+    logger.addFilter(collector)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
-        logger.propagate = before
-    if handler.messages:
-        raise UserError(f'{path} is damaged: {" ".join(handler.messages[0].split())}')
+        logger.removeFilter(collector)
+    if collector.messages:
+        raise UserError(f'{path} is damaged: {" ".join(collector.messages[0].split())}')
 
 
-class _Collector(logging.Handler):
+class _Collector(logging.Filter):
+    """Keeps the errors of this thread, and lets pass what others say of their files."""
+
     def __init__(self) -> None:
-        super().__init__(logging.ERROR)
+        super().__init__()
         self.messages: list[str] = []
+        self._thread = threading.get_ident()
 
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.thread != self._thread:
+            return True
+        if record.levelno >= logging.ERROR:
+            self.messages.append(record.getMessage())
+        return False
 
 
 def checked_pages(tif: TiffFile, path: Path) -> list[TiffPage]:
@@ -147,15 +154,12 @@ def _decode_with_pillow(page: Any, path: Path) -> np.ndarray | None:
     page = page.aspage()
     if page.photometric == WHITE_IS_ZERO or page.bitspersample not in (8, 16):
         return None
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
-        with Image.open(path, formats=('TIFF',)) as image:
+        with any_size(), Image.open(path, formats=('TIFF',)) as image:
             image.seek(page.index)
             data = np.asarray(image)
     except (OSError, SyntaxError, ValueError, EOFError):
         return None
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
     if data.shape != page.shape or data.dtype.kind != 'u':
         return None
     return data if data.dtype.itemsize == page.dtype.itemsize else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import socket
 import urllib.parse
@@ -103,6 +104,15 @@ def test_a_port_that_is_in_use():
             start_server(port)
     with pytest.raises(UserError, match='--port'):
         start_server(70000)
+
+
+def test_too_many_servers(monkeypatch):
+    def full(port):
+        raise OSError(errno.EMFILE, 'Too many open files')
+
+    monkeypatch.setattr('ffn.proofreading.viewing.server.ViewerServer', full)
+    with pytest.raises(UserError, match='Too many open files; close the viewers'):
+        start_server(0)
 
 
 def test_a_server_ends():
