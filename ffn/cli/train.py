@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from absl import logging
 
@@ -15,6 +17,9 @@ from ffn.training.config import TrainConfig
 from ffn.utils.errors import UserError, reason
 from ffn.utils.settings import section, setting
 from ffn.utils.startup import startup_messages_hidden
+
+if TYPE_CHECKING:
+    from ffn.models.model import FFNModel
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ def run(command: Train, flags_text: str) -> None:
         )
         return
     stop = threading.Event()
-    evaluate = _make_evaluation(command, stop)
+    evaluate, check = _make_evaluation(command, stop)
     with startup_messages_hidden():
         import tensorflow as tf
 
@@ -87,7 +92,7 @@ def run(command: Train, flags_text: str) -> None:
 
         tf.config.list_physical_devices()
     replicas = distribution.make_replicas(command.strategy)
-    step = train_loop.train(config, stop, replicas, evaluate, flags_text)
+    step = train_loop.train(config, stop, replicas, evaluate, flags_text, check)
     logging.info('trained to step %d; checkpoints are in %s', step, config.train_dir)
 
 
@@ -104,8 +109,8 @@ def _check_evaluation(command: Train) -> None:
 
 def _make_evaluation(
     command: Train, stop: threading.Event
-) -> Callable[[str], Mapping[str, float]] | None:
-    """Makes the function that scores a checkpoint on the held-out box; None if there is no such box.
+) -> tuple[Callable[[str], Mapping[str, float]] | None, Callable[[FFNModel], None] | None]:
+    """Makes what scores a checkpoint on the held-out box, and what checks the network before; None without a box.
 
     In every process, and before TensorFlow is loaded: those that find no fault would wait for the others.
 
@@ -114,7 +119,7 @@ def _make_evaluation(
     """
     held_out = command.held_out
     if not command.config.eval_steps:
-        return None
+        return None, None
     from ffn.evaluation.held_out_box import HeldOutBox
     from ffn.inference.request import parse_request, read_box
     from ffn.models.trained_settings import parse_trained_settings
@@ -128,7 +133,7 @@ def _make_evaluation(
             raise UserError(
                 f'the request of --eval_request does not set {field}, and --{field} is not given; one of them is needed'
             )
-    try:
+    with _cannot_be_scored():
         box = HeldOutBox(
             request,
             held_out.labels,
@@ -137,9 +142,12 @@ def _make_evaluation(
             unlabelled=command.config.data.unlabelled,
         )
         settings = inference_settings(command.config)
-        box.check(parse_trained_settings(settings, command.config.train_dir))
-    except UserError as error:
-        raise UserError(f'the held-out box cannot be scored: {error}') from error
+        trained = parse_trained_settings(settings, command.config.train_dir)
+        box.check(trained)
+
+    def check(model: FFNModel) -> None:
+        with _cannot_be_scored():
+            box.check_network(trained, model)
 
     def evaluate(checkpoint: str) -> Mapping[str, float]:
         try:
@@ -150,7 +158,15 @@ def _make_evaluation(
             )
             return {}
 
-    return evaluate
+    return evaluate, check
+
+
+@contextlib.contextmanager
+def _cannot_be_scored() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f'the held-out box cannot be scored: {error}') from error
 
 
 def main(argv: Sequence[str] | None = None) -> None:

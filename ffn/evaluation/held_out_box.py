@@ -39,6 +39,7 @@ from ffn.utils import trust
 from ffn.utils.errors import UserError
 from ffn.utils.geometry import Box, Xyz, Zyx
 from ffn.utils.labels import renumber
+from ffn.utils.plugins import json_args
 from ffn.volumes.provenance import open_complete
 from ffn.volumes.units import KnownVoxelSize, agreed_voxel_size
 from ffn.volumes.unlabelled import counted
@@ -46,6 +47,9 @@ from ffn.volumes.volume import VolumeSource
 
 if TYPE_CHECKING:
     import keras
+
+    from ffn.inference.core.restrictor import Restrictor
+    from ffn.models.model import FFNModel
 
 # Limit of network steps, as a multiple of those that cover the box once: a trained network needs about
 # one, an untrained one floods without end.
@@ -135,8 +139,8 @@ class HeldOutBox:
     def check(self, trained: TrainedSettings) -> None:
         """Checks, while there are no weights yet, what else a segmentation needs: options, policies, volumes, masks.
 
-        What the size of the network's field of view decides is told by the first evaluation; so is everything about policies
-        where modules of one's own are allowed.
+        What sizes of the network decide is checked by `check_network`; so is everything about policies where modules of
+        one's own are allowed.
 
         Args:
           trained: what the training of the checkpoints says of fields that the request omits.
@@ -144,27 +148,72 @@ class HeldOutBox:
         Raises:
           UserError: something does not fit.
         """
-        request = _copy(self._template)
-        take_voxel_size_of_image(request, quiet=True)
-        fill_unset(request, trained)
-        config = make_config(request, has_model=True)
+        config = make_config(self._completed(trained), has_model=True)
         if config.precision != 'auto':  # which is found out by loading Keras
             choose_precision(config.precision)
         with InputVolumes(config) as volumes:
             image, restrictor = volumes.load(self.box, Xyz(1, 1, 1), Counters())
             volumes.load_labels(self.box, restrictor)
         # Policies of one's own may look at sizes of the network, which are not known here.
-        if trust.current().modules:
-            return
-        threshold, half = config.options.move_threshold, Zyx(*(n // 2 for n in image.shape))
+        if not trust.current().modules:
+            half = Zyx(*(n // 2 for n in image.shape))
+            self._check_policies(config, image, restrictor, half, half, (1, 1, 1))
+
+    def check_network(self, trained: TrainedSettings, model: FFNModel) -> None:
+        """Checks what depends on the network, before it has learned anything.
+
+        Args:
+          trained: see `check`.
+          model: the network that is trained; where the request describes one, that must be like it.
+
+        Raises:
+          UserError: something does not fit.
+        """
+        from ffn.models.model import create_model
+
+        request, info = self._completed(trained), model.info
+        config = make_config(request, has_model=True)
+        if self._template.model_name or self._template.model_args:
+            asked = create_model(request.model_name, json_args(request.model_args, 'model_args'))
+            if _shapes(asked) != _shapes(model):
+                raise UserError(
+                    f'the request describes another network than the one that is trained: model_name {request.model_name}, '
+                    f'model_args {request.model_args}; leave both out'
+                )
+            info = asked.info
+        clip_box(self.box, self.box, info.input_image_size, 'the held-out box')
+        with InputVolumes(config) as volumes:
+            image, restrictor = volumes.load(self.box, info.input_image_size, Counters())
+        margin, reach = (
+            Zyx(*(n // 2 for n in size.zyx))
+            for size in (info.input_image_size, info.pred_mask_size)
+        )
+        self._check_policies(config, image, restrictor, margin, reach, info.deltas.zyx)
+
+    def _completed(self, trained: TrainedSettings) -> inference_pb2.InferenceRequest:
+        request = _copy(self._template)
+        take_voxel_size_of_image(request, quiet=True)
+        fill_unset(request, trained)
+        return request
+
+    def _check_policies(
+        self,
+        config: InferenceConfig,
+        image: np.ndarray,
+        restrictor: Restrictor,
+        margin: Zyx,
+        reach: Zyx,
+        deltas: Sequence[int],
+    ) -> None:
+        threshold = config.options.move_threshold
         view = CanvasView(
             image,
             image,
             np.zeros(image.shape, np.int32),
             restrictor.mask,
             restrictor.seed_mask,
-            margin_zyx=half,
-            reach_zyx=half,
+            margin_zyx=margin,
+            reach_zyx=reach,
             move_threshold=threshold,
             counters=Counters(),
             corner_zyx=self.box.start.zyx,
@@ -172,7 +221,7 @@ class HeldOutBox:
         )
         registry.make_policy(view, config.seed_policy, config.seed_policy_args)
         name, args = config.movement_policy_name, config.movement_policy_args
-        movement.make_policy(view, name, args, (1, 1, 1), threshold, half)
+        movement.make_policy(view, name, args, deltas, threshold, reach)
 
     @property
     def voxel_size(self) -> tuple[float, float, float] | None:
@@ -268,6 +317,10 @@ class HeldOutBox:
 
 # What int8 leaves beside weights of either format.
 _RANGES = re.compile(r'\.int8-[0-9a-f]{8}\.json$')
+
+
+def _shapes(model: FFNModel) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in model.named_variables().items()}
 
 
 def _copy(request: inference_pb2.InferenceRequest) -> inference_pb2.InferenceRequest:

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from ffn.models.model import create_model
+from ffn.models.model import FFNModel, create_model
 from ffn.training.config import TrainConfig
 from ffn.training.distribution import Replicas
 from ffn.training.input.examples import ExampleSource, Stopped
@@ -38,6 +38,7 @@ def train(
     replicas: Replicas | None = None,
     evaluate: Evaluate | None = None,
     flags: str = '',
+    check: Callable[[FFNModel], None] | None = None,
 ) -> int:
     """Trains until max_steps, or until asked to stop, continuing from the last checkpoint.
 
@@ -48,6 +49,7 @@ def train(
       evaluate: called every config.eval_steps with a checkpoint; its scores are logged. Of several processes,
         only the chief has to be given it; the others wait with their next step.
       flags: kept as train.flags beside the checkpoints.
+      check: called with the network before its first step, in every process; raises UserError where training would be in vain.
 
     Returns:
       The step that was reached.
@@ -63,6 +65,8 @@ def train(
         model = create_model(config.model_name, config.model_args, policy)
         config.check_model(model.info)
         model.initialize(np.random.default_rng((config.seed, 0)))
+    if check is not None:
+        check(model)
     step = TrainStep(model, config.optimizer, replicas, loss_scaling=precision == 'float16')
     batch_size = config.batch_size * replicas.local
     size = config.walk.patch_size(model.info)

@@ -15,6 +15,7 @@ import pytest
 
 from ffn.cli import train
 from ffn.inference.seeds.policy import SeedPolicy
+from ffn.models.model import create_model
 from ffn.utils import trust
 from ffn.utils.errors import UserError
 from tests.test_train_flags import EXPECTED, FLAGS, IN_ONE_LINE, REQUEST
@@ -210,6 +211,32 @@ def test_a_request_that_cannot_be_scored_is_refused_in_every_process(
         train.main(evaluated(request_text))
 
 
+STACK = 'model_name: "convstack_3d.ConvStack3DFFNModel" model_args: '
+
+
+@pytest.mark.parametrize(('request_text', 'message'), [
+    ('', 'size x,y,z 6,5,3 (z,y,x 3,5,6) is smaller than the field of view x,y,z 7,5,3'),
+    (STACK + """'{"depth": 3, "fov_size": [5, 5, 3], "deltas": [1, 1, 1]}'""", 'describes another network'),
+    (STACK + """'{"depth": 2, "fov_size": [5, 5, 3], "deltas": [1, 1, 1]}'
+      movement_policy_args: '{"deltas": [3, 1, 1]}'""", 'deltas'),
+    ('model_name: "convstack_3d.NoSuchModel"', 'NoSuchModel'),
+])  # fmt: skip
+def test_what_sizes_of_the_network_decide_is_told_before_the_first_step(
+    evaluated, request_text, message, monkeypatch
+):
+    def begin(*arguments):
+        sizes = {'depth': 2, 'fov_size': [7, 5, 3], 'deltas': [1, 1, 1]}
+        check = arguments[-1]
+        check(create_model('convstack_3d.ConvStack3DFFNModel', sizes))
+        pytest.fail('was not refused')
+
+    monkeypatch.setattr('ffn.training.train_loop.train', begin)
+    with pytest.raises(
+        UserError, match='the held-out box cannot be scored: .*' + re.escape(message)
+    ):
+        train.main(evaluated(f'{SCORED} {request_text}'))
+
+
 def test_policies_of_ones_own_are_not_judged_by_a_field_of_view_that_is_not_known(
     evaluated, monkeypatch
 ):
@@ -233,7 +260,7 @@ def test_a_held_out_box_that_cannot_be_scored_does_not_end_a_training(
     monkeypatch.setattr('ffn.evaluation.held_out_box.HeldOutBox.evaluate', evaluate)
     monkeypatch.setattr(
         'ffn.training.train_loop.train',
-        lambda _, __, ___, evaluate, ____: scores.append(evaluate('c')),
+        lambda _, __, ___, evaluate, *____: scores.append(evaluate('c')),
     )
     scores = []
     train.main(evaluated(SCORED))
