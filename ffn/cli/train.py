@@ -109,7 +109,7 @@ def _check_evaluation(command: Train) -> None:
 
 def _make_evaluation(
     command: Train, stop: threading.Event
-) -> tuple[Callable[[str], Mapping[str, float]] | None, Callable[[FFNModel], None] | None]:
+) -> tuple[Callable[[str], Mapping[str, float]] | None, Callable[[FFNModel], None]]:
     """Makes what scores a checkpoint on the held-out box, and what checks the network before; None without a box.
 
     In every process, and before TensorFlow is loaded: those that find no fault would wait for the others.
@@ -119,7 +119,7 @@ def _make_evaluation(
     """
     held_out = command.held_out
     if not command.config.eval_steps:
-        return None, None
+        return None, lambda model: None
     from ffn.evaluation.held_out_box import HeldOutBox
     from ffn.inference.request import parse_request, read_box
     from ffn.models.trained_settings import parse_trained_settings

@@ -38,7 +38,7 @@ def train(
     replicas: Replicas | None = None,
     evaluate: Evaluate | None = None,
     flags: str = '',
-    check: Callable[[FFNModel], None] | None = None,
+    check: Callable[[FFNModel], None] = lambda model: None,
 ) -> int:
     """Trains until max_steps, or until asked to stop, continuing from the last checkpoint.
 
@@ -65,8 +65,7 @@ def train(
         model = create_model(config.model_name, config.model_args, policy)
         config.check_model(model.info)
         model.initialize(np.random.default_rng((config.seed, 0)))
-    if check is not None:
-        check(model)
+    check(model)
     step = TrainStep(model, config.optimizer, replicas, loss_scaling=precision == 'float16')
     batch_size = config.batch_size * replicas.local
     size = config.walk.patch_size(model.info)
