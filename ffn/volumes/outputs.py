@@ -26,7 +26,7 @@ from ffn.volumes.layout import Layout
 from ffn.volumes.opened_array import MADE_FROM, MADE_FROM_FILE
 from ffn.volumes.provenance import open_folder, write_stamp
 from ffn.volumes.scales import Folder
-from ffn.volumes.servers import context
+from ffn.volumes.servers import check_answered, context
 from ffn.volumes.shards import Shards, check_shard, precomputed_sharding
 from ffn.volumes.specs import split_spec
 from ffn.volumes.targets import Dataset, Store, Target, first_line
@@ -209,12 +209,17 @@ class OutputSpec:
             )
 
     def _opens(self) -> bool:
-        """Whether there is a volume that can be opened."""
+        """Whether there is a volume that can be opened.
+
+        Raises:
+          UnreadableError: a server does not say.
+        """
         import tensorstore as ts
 
         try:
             ts.open(self._spec(), context=context(), open=True, read=True).result()
-        except (ValueError, OSError, NotImplementedError):
+        except (ValueError, OSError, NotImplementedError) as error:
+            check_answered(error, self.spec)
             return False
         return True
 

@@ -21,14 +21,14 @@ from typing import Any
 
 from ffn.utils.atomic import write_json
 from ffn.utils.checksums import digest, sealed, unsealed
-from ffn.utils.errors import UserError, reason
+from ffn.utils.errors import UnreadableError, UserError, reason
 from ffn.utils.npz import DAMAGES
 from ffn.utils.texts import parse_object, told_apart
 from ffn.volumes.hdf5 import open_hdf5
 from ffn.volumes.hdf5_links import find_dataset
 from ffn.volumes.missing import OnMissing
 from ffn.volumes.opened_array import CONTENT, MADE_FROM, MADE_FROM_FILE
-from ffn.volumes.servers import context
+from ffn.volumes.servers import check_answered, context
 from ffn.volumes.specs import split_channel, split_spec
 from ffn.volumes.stamps import parse_stamp
 from ffn.volumes.tensorstores import find_store, parse_spec, recognizes
@@ -323,10 +323,10 @@ def _read_outputs(record: Path) -> dict[str, list[str]]:
 
 
 def _read_stamp_of(spec: str | dict[str, Any]) -> dict[str, Any]:
-    """Reads `made_from` and `complete` of a volume; nothing if it has no stamp or cannot be read.
+    """Reads `made_from` and `complete` of a volume; nothing if it has no stamp, or there is none.
 
     Raises:
-      UserError: the stamp is damaged.
+      UserError: the stamp is damaged, or a server does not say whether there is one.
     """
     name = spec if isinstance(spec, str) else str(spec.get('kvstore'))
     try:
@@ -342,7 +342,10 @@ def _read_stamp_of(spec: str | dict[str, Any]) -> dict[str, Any]:
             spec = find_store(spec)
         folder = open_folder(spec['kvstore'])
         found = folder.read(MADE_FROM_FILE).result()
-    except (ValueError, OSError, KeyError, RuntimeError):  # also what is not implemented
+    except UnreadableError:
+        raise
+    except (ValueError, OSError, KeyError, RuntimeError) as error:  # also what is not implemented
+        check_answered(error, name)
         return {}
     is_web = folder.spec().to_json()['driver'] == 'http'
     if found.state != 'value' or (is_web and _is_page(found.value)):

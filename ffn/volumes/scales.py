@@ -12,30 +12,27 @@ from typing import Any
 
 from absl import logging
 
-from ffn.utils.errors import UserError, reason
+from ffn.utils.errors import UnreadableError, UserError, reason
 from ffn.utils.texts import parse_object
-from ffn.volumes.servers import FEW_RETRIES, context
+from ffn.volumes.servers import check_answered, context
 
 _ZARR3, _ZARR2, _N5 = 'zarr.json', '.zattrs', 'attributes.json'
-# How TensorStore begins to tell of servers that it has asked as often as it may.
-_NO_ANSWER = 'ABORTED', 'UNAVAILABLE', 'DEADLINE_EXCEEDED'
-# What it says of an error ends with the page for people.
-_PAGE = ' [http_response_body'
 
 
 class Folder:
     """A place in a key-value store of TensorStore."""
 
-    def __init__(self, kvstore: Any, retries: int | None = None):
+    def __init__(self, kvstore: Any, is_needed: bool = True):
         """Asks nothing yet.
 
         Args:
           kvstore: TensorStore spec of a key-value store, JSON or URL.
-          retries: how often a server is asked again, see `context`.
+          is_needed: whether it is an error that it cannot be read; otherwise that is told, as of all places that are found
+            from it.
         """
         import tensorstore as ts
 
-        self._retries, self._is_silent = retries, False
+        self._is_needed = is_needed
         self.kvstore: dict[str, Any] = ts.KvStore.Spec(kvstore).to_json()
         path = str(self.kvstore.get('path', ''))
         self.path = path.rstrip('/')
@@ -52,13 +49,22 @@ class Folder:
         return f'{base.get("path", "")}: ' if isinstance(base, dict) else ''
 
     @property
+    def _address(self) -> str:
+        import tensorstore as ts
+
+        try:
+            return str(ts.KvStore.Spec(self.kvstore).url)
+        except NotImplementedError:  # as of S3 elsewhere than at Amazon
+            return str(self)
+
+    @property
     def name(self) -> str:
         """Last part of the path."""
         return self.path.rpartition('/')[2]
 
     def at(self, path: str) -> Folder:
         """Another place in the same store."""
-        return Folder({**self.kvstore, 'path': path}, self._retries)
+        return Folder({**self.kvstore, 'path': path}, self._is_needed)
 
     def below(self, name: str) -> Folder:
         """The place below this one."""
@@ -67,27 +73,23 @@ class Folder:
     def above(self) -> Folder | None:
         """The place above this one, which need not exist; None at the top of the store."""
         parent, slash, _ = self.path.rpartition('/')
-        return Folder({**self.kvstore, 'path': parent or slash}, FEW_RETRIES) if self.path else None
+        return self.at(parent or slash) if self.path else None
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """Reads a metadata file; {} where there is none, or none that the server gives: that is told, and only asked once.
+        """Reads a metadata file; {} where there is none.
 
         Raises:
+          UnreadableError: it is not known whether there is one, and the folder is needed.
           UserError: it is damaged. Of web servers, {} is returned then: some answer with a page for people.
         """
         import tensorstore as ts
 
         spec = {**self.kvstore, 'path': self._within}
-        if self._is_silent:
-            return {}
         try:
-            store = ts.KvStore.open(spec, context=context(self._retries)).result()
+            store = ts.KvStore.open(spec, context=context(self._is_needed)).result()
             found = store.read(name).result()
-        except (ValueError, OSError) as error:
-            self._is_silent = str(error).startswith(_NO_ANSWER)
-            if self._is_silent and self._retries is not None:
-                place = f'{spec.get("base_url", "")}{self.path}'
-                _tell_silent(place, reason(error).partition(_PAGE)[0])
+        except (ValueError, OSError, NotImplementedError) as error:
+            self._check_answered(error)
             return {}
         if found.state != 'value':
             return {}
@@ -97,6 +99,14 @@ class Folder:
             if spec['driver'] == 'http':
                 return {}
             raise
+
+    def _check_answered(self, error: Exception) -> None:
+        try:
+            check_answered(error, self._address)
+        except UnreadableError as silent:
+            if self._is_needed:
+                raise
+            _tell_silent(str(silent))
 
     def is_array(self, driver: str) -> bool:
         """Whether there is an array here, and not a group; see `read_attributes`."""
@@ -125,12 +135,8 @@ class Folder:
 
 
 @functools.cache  # once, however often a volume is opened
-def _tell_silent(place: str, error: str) -> None:
-    logging.warning(
-        '%s cannot be read, and what it may say of the volume, such as its voxel size, is not known: %s',
-        place,
-        error,
-    )
+def _tell_silent(error: str) -> None:
+    logging.warning('what is said of a volume in the folders above it is not known: %s', error)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from ffn.utils.geometry import Box
 from ffn.volumes.attributes import read_units, read_voxels, texts
 from ffn.volumes.axes import Arrangement, arrange, normalize_names
 from ffn.volumes.scales import Folder, ScaleMetadata, read_multiscale
-from ffn.volumes.servers import FEW_RETRIES
 from ffn.volumes.units import (
     FinestScale,
     KnownVoxelSize,
@@ -29,6 +28,9 @@ from ffn.volumes.units import (
 )
 from ffn.volumes.unlabelled import says_unlabelled
 from ffn.volumes.webknossos import PROPERTIES, Layer, parse_magnification
+
+# With these attributes, and no transform that the finest scale explains, an array needs nothing that is around it.
+_OWN_SIZES = {'resolution', 'voxel_size', 'pixelResolution'}
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,10 @@ def describe_store(store: Any, spec: Mapping[str, Any], what: str) -> StoreDescr
         return StoreDescription(arrangement, size, None, 'its voxel_offset')
     if driver not in ('zarr', 'zarr3', 'n5') or 'transform' in spec:
         return StoreDescription(arrange(labels, shape, what))
-    folder = Folder(spec['kvstore'], FEW_RETRIES)
+    folder = Folder(spec['kvstore'])
     attributes = folder.read_attributes(driver)
+    if _OWN_SIZES & set(attributes) and 'transform' not in attributes:
+        folder = Folder(spec['kvstore'], is_needed=False)
     stated = {n: v for n, v in attributes.items() if says_unlabelled(n)}
     found = _describe_attributes(folder, driver, attributes, shape, labels, what)
     return replace(found, stated=stated, covers=_covered_by_layer(folder))
