@@ -5,13 +5,25 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 
 from absl import logging
 
 _NAMED = 5
-# Names that span more than this many times their count do not number a stack; where they go up by the sections of a file.
-_MOST, _MOST_BY_SECTIONS = 2, 10
+# Names that span more than this many times their count do not number a stack.
+_MOST = 10
+# How times are written, in how many digits, and how often they must go up as only times do: where 0100 follows 0059 once,
+# 40 sections may as well be lost.
+_TIMES = [
+    ('%M%S', 4, 2),  # also hours and minutes
+    ('%H%M%S', 6, 2),
+    ('%y%m%d', 6, 1),
+    ('%Y%m%d', 8, 1),
+    ('%Y%m%d%H', 10, 1),
+    ('%Y%m%d%H%M', 12, 1),
+    ('%Y%m%d%H%M%S', 14, 1),
+]
 
 
 def missing_numbers(paths: Sequence[Path], counts: Sequence[int]) -> list[str]:
@@ -37,19 +49,18 @@ def _left_out(texts: Sequence[str], counts: Sequence[int]) -> list[str] | None:
     """Numbers that those of one place in the names leave out; None where they do not count the files.
 
     Those that do are the first or last section of each file; or go up by the same step from most files to the next, and by a
-    multiple of that elsewhere. Not far more are missing than there are. Hours and minutes, which carry at 60, do not.
+    multiple of that elsewhere. Not far more are missing than there are. Times, which carry at 60, do not.
     """
     numbers = list(map(int, texts))
     steps = [after - before for before, after in itertools.pairwise(numbers)]
     if steps in (list(counts[:-1]), list(counts[1:])):
         return []
-    step, sections = min(steps, default=0), set(counts[:-1])
-    if step != 1 and len(sections) > 1:
+    step = min(steps, default=0)
+    if step != 1 and len(set(counts[:-1])) > 1:
         return None
     if step < 1 or any(n % step for n in steps) or 2 * steps.count(step) < len(steps):
         return None
-    most = _MOST_BY_SECTIONS if step > 1 and sections == {step} else _MOST
-    if sum(steps) > most * step * len(numbers) or _carries(numbers, step):
+    if sum(steps) > _MOST * step * len(numbers) or _are_times(numbers, steps):
         return None
     width = len(texts[0]) if len(set(map(len, texts))) == 1 else 0
     return [
@@ -59,13 +70,15 @@ def _left_out(texts: Sequence[str], counts: Sequence[int]) -> list[str] | None:
     ]
 
 
-def _carries(numbers: Sequence[int], step: int) -> bool:
-    """Whether 60 of one unit are one of the next, two digits before it, as in 0950, 1000 for 10 minutes."""
-    for before, after in itertools.pairwise(numbers):
-        unit, jump = 1, after - before - step
-        while jump > 0 and 40 * unit < jump:
-            unit *= 10
-        if jump == 40 * unit and before // unit % 100 < 60 <= (before + step) // unit % 100:
+def _are_times(numbers: Sequence[int], steps: Sequence[int]) -> bool:
+    """Whether numbers go up more evenly if they are read as times, as 0950, 1000, 1010 do by 10 minutes."""
+    for form, digits, carries in _TIMES:
+        try:
+            times = [datetime.strptime(f'{number:0{digits}d}', form) for number in numbers]
+        except ValueError:
+            continue
+        apart = [after - before for before, after in itertools.pairwise(times)]
+        if apart.count(min(apart)) >= steps.count(min(steps)) + carries:
             return True
     return False
 

@@ -57,6 +57,28 @@ def test_numbers_that_are_left_out(paths, expected):
     assert missing_numbers(paths, [1] * len(paths)) == expected
 
 
+@pytest.mark.parametrize(
+    ('step', 'lost'),
+    [
+        (1, range(100, 400)),  # three quarters of a stack
+        (1, range(5, 20)),
+        (1, range(60, 100)),
+        (1, range(160, 200)),
+        (10, range(960, 1000, 10)),
+        (20, (960, 980)),
+        (50, (950,)),
+        (30, (60, 90)),
+    ],
+)
+@pytest.mark.parametrize('digits', [0, 4, 6])
+def test_lost_sections_are_told_wherever_they_were(step, lost, digits):
+    last = lost[-1] + step * len(range(0, lost[0], step))
+    kept = [n for n in range(0, last + 1, step) if n not in lost]
+    form = f's_{{:0{digits}d}}.png'
+    found = missing_numbers(names(form, kept), [1] * len(kept))
+    assert [Path(f's_{text}.png') for text in found] == names(form, lost)
+
+
 FIRST, COUNTS = [0, 4, 8, 16, 20], [4, 4, 8, 4, 4]
 
 
@@ -88,6 +110,12 @@ TIMES = [100 * hour + minute for hour in (9, 10, 11) for minute in range(0, 60, 
         names('{:04d}.tif', [time for time in TIMES if time != 1020]),
         names('{:06d}.tif', [95958, 95959, 100000, 100001]),
         names('{}.tif', [20240100 + n for n in (29, 30, 31, 101, 102, 103)]),
+        names('{}.tif', [20240100 + n for n in (*range(2, 32), *range(101, 130))]),
+        names('{:06d}.tif', [90000 + 100 * minute + s for minute in range(60) for s in (0, 30)]),
+        names('{:06d}.tif', [95900 + s for s in (*range(60), *range(4100, 4160))]),
+        names(
+            '{}.tif', [202401312200 + n for n in (*range(60), *range(100, 160), *range(7800, 7860))]
+        ),
     ],
 )
 def test_times_do_not_count_files(paths):
