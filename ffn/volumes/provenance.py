@@ -39,6 +39,8 @@ SEGMENT_AGAIN = 'remove it and run again to segment it again'
 
 # Endings of files beside a checkpoint of TensorFlow that are none of its weights, though they have its name.
 _BESIDE = '.meta', '.json', '.h5'
+# What stands in for a value that a configuration lacks: null may mean something else, as it does to PolicyMaxPeaks.
+_NOT_SET = object()
 
 
 # Digests.
@@ -116,10 +118,8 @@ def claim(
     given = json.loads(json.dumps(configuration))
     if path.exists():
         first, second = compared_by(read_claim(path)), compared_by(given)
-        if first != second:
-            raise UserError(
-                f'{folder} holds results of other settings: {differences(first, second)}; {advice}'
-            )
+        if changes := differences(first, second):
+            raise UserError(f'{folder} holds results of other settings: {changes}; {advice}')
         return
     write_claim(path, configuration)
 
@@ -151,28 +151,34 @@ def read_claim(path: str | Path) -> dict[str, Any]:
 
 def differences(stored: Any, given: Any, at_most: int = 3) -> str:
     """Names what differs between two configurations, in one line; '' if nothing does."""
-    first, second = dict(_leaves(stored)), dict(_leaves(given))
-    names = [name for name in {**first, **second} if first.get(name) != second.get(name)]
-    pairs = [(name, _shown(first, name), _shown(second, name)) for name in names[:at_most]]
+    found = list(_differing(stored, given))
     shown = [
-        '{} is {} there and {} here'.format(name, *told_apart(there, here, 100))
-        for name, there, here in pairs
+        '{} is {} there and {} here'.format(name, *told_apart(_shown(there), _shown(here), 100))
+        for name, there, here in found[:at_most]
     ]
-    more = [f'{len(names) - at_most} more'] if len(names) > at_most else []
+    more = [f'{len(found) - at_most} more'] if len(found) > at_most else []
     return ' '.join(', '.join(shown + more).split())
 
 
-def _shown(values: Mapping[str, Any], name: str) -> str:
-    return str(values.get(name, 'not set')) or 'empty'
+def _differing(there: Any, here: Any, name: str = '') -> Iterator[tuple[str, Any, Any]]:
+    """The values that differ in nested dicts, under their dotted names."""
+    parts = [{} if value is _NOT_SET else value for value in (there, here)]
+    if all(isinstance(part, dict) for part in parts) and any(parts):
+        for key in {**parts[0], **parts[1]}:
+            pair = (part.get(key, _NOT_SET) for part in parts)
+            yield from _differing(*pair, f'{name}.{key}' if name else key)
+    elif _as_json(there) != _as_json(here):
+        yield name, there, here
 
 
-def _leaves(value: Any, name: str = '') -> Iterator[tuple[str, Any]]:
-    """The values in nested dicts, under their dotted names."""
-    if isinstance(value, dict):
-        for key, part in value.items():
-            yield from _leaves(part, f'{name}.{key}' if name else key)
-    else:
-        yield name, list(value) if isinstance(value, tuple) else value  # as JSON has it
+def _as_json(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _shown(value: Any) -> str:
+    if value is _NOT_SET:
+        return 'not set'
+    return 'null' if value is None else str(_as_json(value)) or 'empty'
 
 
 # Stamps.

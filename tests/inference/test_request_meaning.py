@@ -71,6 +71,7 @@ def test_the_same_in_other_words(written, otherwise):
             'movement_policy_name: "CoarseToFineMovementPolicy"',
             'movement_policy_name is FaceMaxMovementPolicy there and CoarseToFineMovementPolicy here',
         ),
+        ('one"', 'one", "a": null', 'seed_policy_args.a is not set there and null here'),
         (MASK, f'{MASK} voxel_size {{ x: 1 y: 1 z: 2 }}', 'voxel_size.x is not set there and 1.0'),
     ],
 )

@@ -1,6 +1,7 @@
 """Claims of folders, stamps of volumes, and digests of what they were made with."""
 
 import json
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import quote
@@ -102,6 +103,27 @@ def test_what_json_cannot_tell_apart_is_no_difference():
     assert differences(stored, {**stored, 'size': (8.0, 8.0, 8.0)}) == (
         'size is [8.0, 8.0, 30.0] there and [8.0, 8.0, 8.0] here'
     )
+
+
+@pytest.mark.parametrize(
+    ('there', 'here', 'said'),
+    [
+        ({}, {'a': {'b': None}}, 'a.b is not set there and null here'),
+        ({'a': {'b': {}}}, {'a': {}}, 'a.b is {} there and not set here'),
+        ({'a': {}}, {'a': {'b': 1}}, 'a.b is not set there and 1 here'),
+        ({'a': {'b': 1}}, {'a': 2}, "a is {'b': 1} there and 2 here"),
+        (
+            {'a': {'b': 1}},
+            {'a.b': 1},
+            'a.b is 1 there and not set here, a.b is not set there and 1 here',
+        ),
+    ],
+)
+def test_what_refuses_a_folder_is_told(tmp_path, there, here, said):
+    assert differences(there, here) == said
+    provenance.claim(tmp_path, there)
+    with pytest.raises(UserError, match=re.escape(f'other settings: {said}; give')):
+        provenance.claim(tmp_path, here)
 
 
 def write_labels(path, name, value, chunks):
