@@ -119,7 +119,7 @@ def open_truth(
       spec: 'path:dataset', or anything else that `open_segmentation` takes.
       transforms: 'path:dataset' of an HDF5 table of integers, N×2: id in the volume, id of the object
         that it belongs to.
-      unlabelled: a label that means 'not labelled', see `ffn.volumes.unlabelled`.
+      unlabelled: a label of the volume that means 'not labelled', see `ffn.volumes.unlabelled`.
       missing: what is done about chunks of a volume that do not exist.
 
     Raises:
@@ -137,7 +137,7 @@ def open_truth(
     rule = volume.unlabelled or volume.label_rule(unlabelled)
 
     def apply(labels: np.ndarray) -> np.ndarray:
-        return rule.clear(table.apply(labels, spec, rule))
+        return rule.clear(table.apply(labels, spec, rule), stored=False)
 
     bodies = _derived(volume.as_stored(), apply, table.bodies.dtype)
     bodies.unlabelled = rule

@@ -70,11 +70,13 @@ class Unlabelled:
         self._unlabelled = self._voxels = 0
         self._met_given = False
 
-    def find(self, labels: np.ndarray) -> np.ndarray | None:
+    def find(self, labels: np.ndarray, stored: bool = True) -> np.ndarray | None:
         """Finds voxels without a label, and notes whether one has the label that was given.
 
         Args:
-          labels: integer or bool, any shape, as stored.
+          labels: integer or bool, any shape.
+          stored: whether they are as stored. Bodies that stand in for supervoxels are numbered on their own: of these, only
+            what always means 'not labelled' does.
 
         Returns:
           bool of that shape, or None where all voxels have one.
@@ -85,25 +87,26 @@ class Unlabelled:
         if labels.dtype.kind == 'i' and labels.min() < 0:
             found = labels < 0
         greatest = int(labels.max())  # faster than to compare each voxel
-        for value in self.values:
+        for value in self.values if stored else (NOT_LABELLED,):
             if 0 <= value <= greatest:
                 here = labels == labels.dtype.type(value)
                 if here.any():
                     found = here if found is None else found | here
-        if found is not None and self.given is not None and not self._met_given:
+        if stored and found is not None and self.given is not None and not self._met_given:
             self._met_given = bool((labels[found] == self.given).any())
         return found
 
-    def clear(self, labels: np.ndarray) -> np.ndarray:
+    def clear(self, labels: np.ndarray, stored: bool = True) -> np.ndarray:
         """Makes voxels without a label background, 0, and counts them.
 
         Args:
-          labels: integer or bool, any shape, as stored.
+          labels: integer or bool, any shape.
+          stored: see `find`.
 
         Returns:
           The same array where all voxels have a label, else a new one of that type.
         """
-        found = self.find(labels)
+        found = self.find(labels, stored)
         with self._lock:
             self._voxels += labels.size
             self._unlabelled += 0 if found is None else int(np.count_nonzero(found))

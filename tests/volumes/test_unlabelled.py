@@ -13,6 +13,7 @@ from ffn.agglomeration.candidates import CandidateSearch, find_candidates
 from ffn.agglomeration.overlaps import count_overlaps
 from ffn.cli import compare, evaluate, export, fill, import_labels, partitions
 from ffn.distributed.local_pools import InProcess
+from ffn.evaluation.sources import open_truth
 from ffn.proofreading.editing.survey import survey
 from ffn.utils.geometry import Box, Xyz
 from ffn.volumes.unlabelled import Unlabelled
@@ -213,6 +214,22 @@ def test_labels_of_supervoxels(tmp_path, label, named, caplog):
     assert caplog.text.count('1 of 5 voxels (20.0 %) are not labelled') == (2 if named else 0)
     absent = f'none of 5 voxels has the label {label} that --unlabelled names'
     assert caplog.text.count(absent) == (0 if named else 2)
+
+
+def test_a_body_may_have_the_number_of_a_supervoxel_that_is_none(tmp_path, caplog):
+    source, output = f'{tmp_path}/in.h5', f'{tmp_path}/out.h5:l'
+    with h5py.File(source, 'w') as file:
+        file['stack'] = np.uint32([5, 17, 18, 1, 2**32 - 1]).reshape(1, 1, 5)
+        file['stack'].attrs['nodata'] = -1
+        file['transforms'] = np.uint64([[1, 2**32 - 1], [17, 5], [18, 5]])
+    import_labels.main([f'--input={source}', f'--output={output}', '--unlabelled=5', '--quiet'])
+    with h5py.File(tmp_path / 'out.h5') as file:
+        assert file['l'][:].ravel().tolist() == [0, 5, 5, 2**32 - 1, 0]
+    with open_truth(f'{source}:stack', f'{source}:transforms', unlabelled=5) as truth:
+        assert truth.read(truth.box).ravel().tolist() == [0, 5, 5, 2**32 - 1, 0]
+        assert truth.unlabelled.count == 2
+    assert '2 of 5 voxels (40.0 %) are not labelled' in caplog.text
+    assert 'has the label' not in caplog.text
 
 
 def test_transforms_may_give_bodies_that_are_none(tmp_path, caplog, capsys):

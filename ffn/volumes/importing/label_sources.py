@@ -70,7 +70,7 @@ def open_labels(
       source: an HDF5 file, gzipped or not; a string that `open_volume` takes; or a pattern of image files.
       dataset: below the file or folder; None: of HDF5, NeuroProof's pair, or the only label dataset there is.
       channel: of several, the one to take.
-      unlabelled: another label that means 'not labelled'; with transforms, of supervoxels and bodies.
+      unlabelled: another label that means 'not labelled'; with transforms, of supervoxels.
       folder: for temporary files.
 
     Raises:
@@ -124,7 +124,7 @@ def _of_volume(
         labels = labels.astype(np.uint8) if labels.dtype.kind == 'b' else labels
         if transforms is not None:
             labels = transforms.apply(labels, volume.name, rule)
-        return _cleared(labels, rule, unlabelled)
+        return _cleared(labels, rule, unlabelled, stored=transforms is None)
 
     stated, known = None, volume.voxel_size
     if known is not None:
@@ -149,10 +149,12 @@ def _of_images(pattern: str, channel: int | None, unlabelled: int | None) -> Ite
         yield LabelSource(pattern, box, Xyz(width, height, depth), read, rule, stack.stated_size)
 
 
-def _cleared(labels: np.ndarray, rule: Unlabelled, unlabelled: int) -> np.ndarray:
-    """Replaces labels that are none by another value."""
-    cleared = _unsigned(rule.clear(labels))
-    if unlabelled and (found := rule.find(labels)) is not None:
+def _cleared(
+    labels: np.ndarray, rule: Unlabelled, unlabelled: int, stored: bool = True
+) -> np.ndarray:
+    """Replaces labels that are none by another value; for `stored`, see `Unlabelled.find`."""
+    cleared = _unsigned(rule.clear(labels, stored))
+    if unlabelled and (found := rule.find(labels, stored)) is not None:
         fits = np.promote_types(cleared.dtype, np.min_scalar_type(unlabelled))
         return np.where(found, fits.type(unlabelled), cleared)
     return cleared
