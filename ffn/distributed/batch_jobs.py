@@ -166,7 +166,8 @@ class Jobs:
         if lost and now >= self._next:
             failures = [job.failure() for name, job in lost.items() if name not in self._connected]
             self._failed += bool(failures)
-            pause = min(FIRST_PAUSE_S * 2 ** max(self._failed - 1, 0), MOST_PAUSE_S)
+            doubled = min(max(self._failed - 1, 0), 30)  # after days, the power would overflow
+            pause = min(FIRST_PAUSE_S * 2**doubled, MOST_PAUSE_S)
             self._next = now + pause
             if failures:
                 self._why = failures[0] + (f' ({len(failures)} jobs)' if failures[1:] else '')

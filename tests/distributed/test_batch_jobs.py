@@ -261,6 +261,19 @@ def test_pauses_grow_up_to_a_limit_and_a_job_in_the_queue_keeps_hope(cluster, to
     assert told()[-1] == 'slurm: it fails; trying again in 10 s'
 
 
+def test_what_is_refused_for_days_is_asked_for_at_the_same_pace(cluster):
+    jobs = Jobs(cluster, 'slurm', 3)
+    cluster.connect('slurm-2')
+    jobs.look()
+    for number in range(1100):
+        for name in set(cluster.workers) - {'slurm-2'}:
+            cluster.workers[name].refusal = REFUSAL
+        jobs.look()
+        cluster.now += batch_jobs.MOST_PAUSE_S
+        jobs.look()
+        assert cluster.asked == 3 + 2 * (number + 1)
+
+
 def test_jobs_that_fail_one_by_one_leave_no_hope(cluster):
     jobs = Jobs(cluster, 'slurm', 3)
 
