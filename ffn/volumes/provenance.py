@@ -165,8 +165,8 @@ def _differing(there: Any, here: Any, name: str = '') -> Iterator[tuple[str, Any
     parts = [{} if value is _NOT_SET else value for value in (there, here)]
     if all(isinstance(part, dict) for part in parts) and any(parts):
         for key in {**parts[0], **parts[1]}:
-            pair = (part.get(key, _NOT_SET) for part in parts)
-            yield from _differing(*pair, f'{name}.{key}' if name else key)
+            first, second = (part.get(key, _NOT_SET) for part in parts)
+            yield from _differing(first, second, f'{name}.{key}' if name else key)
     elif _as_json(there) != _as_json(here):
         yield name, there, here
 
