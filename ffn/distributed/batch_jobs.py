@@ -45,11 +45,13 @@ class _JobWithMark(Job):
 
     Attributes:
       folder: where the file goes.
+      left: jobs of its kind that may be in the queue: those that were neither refused nor cancelled.
       mark: name of the file.
       refusal: what the batch system said; '' if it has taken the job.
     """
 
     folder: Path
+    left: set[Any]
 
     def __init__(self, scheduler: Any = None, name: Any = None, **settings: Any):
         self.mark, self.refusal = uuid.uuid4().hex, ''
@@ -65,6 +67,7 @@ class _JobWithMark(Job):
 
     async def start(self) -> None:
         """Called by Dask: submits the job."""
+        self.left.add(self)
         try:
             await super().start()
         except (RuntimeError, ValueError, OSError) as error:
@@ -73,6 +76,13 @@ class _JobWithMark(Job):
             said = text.rpartition('stderr:\n')[2].strip() or text
             self.refusal = ' '.join(said.split())[:300] or type(error).__name__
             self.status = Status.running  # Dask would show a traceback, and forget the job
+            self.left.discard(self)
+
+    async def close(self) -> None:
+        """Called by Dask: cancels the job."""
+        self.status = Status.closed  # which Dask expects at the end
+        await super().close()
+        self.left.discard(self)
 
     def failure(self) -> str:
         """Why its worker has not come, once it was refused or has ended."""
@@ -95,7 +105,7 @@ def with_mark(kind: Any, folder: Path) -> Any:
       kind: the class of jobs.
       folder: where the jobs tell their end; they must see it under this name.
     """
-    return type(kind.__name__, (_JobWithMark, kind), {'folder': folder})
+    return type(kind.__name__, (_JobWithMark, kind), {'folder': folder, 'left': set()})
 
 
 class _Connected(SchedulerPlugin):
@@ -206,7 +216,6 @@ class Jobs:
         for name, job in list(jobs.items()):
             if name not in names and (job.refusal or job.mark in ended):
                 lost[name] = jobs.pop(name)
-                job.status = Status.closed  # which Dask expects at the end
                 self._cancelling.add(task := asyncio.ensure_future(job.close()))
                 task.add_done_callback(self._cancelling.discard)
         for name in (self._known | set(lost)) - set(jobs):

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from absl import logging
 
+from ffn.distributed import batch_end
 from ffn.distributed.watch import watched
 from ffn.utils.errors import UserError, reason
-from ffn.utils.signals import exit_on_sigterm
+from ffn.utils.signals import exit_on_sigterm, keep_ctrl_c
 from ffn.utils.startup import verbosity_of_workers
 from ffn.utils.texts import parse_object
 
@@ -122,9 +123,10 @@ def _open_batch_system(system: str) -> Iterator[Any]:
     else with temporary ones.
     """
     try:
-        import dask_jobqueue
+        with keep_ctrl_c():  # dask-jobqueue would have it end this process as if all were done
+            import dask_jobqueue
 
-        from ffn.distributed.batch_jobs import with_mark
+            from ffn.distributed.batch_jobs import with_mark
     except ImportError as error:
         raise UserError(
             f'--scheduler {system} needs dask-jobqueue: pip install "flood-filling-networks[cluster]"'
@@ -134,7 +136,9 @@ def _open_batch_system(system: str) -> Iterator[Any]:
         raise UserError(f'--scheduler {system}: there is no {submit} on this machine')
     with contextlib.ExitStack() as stack:
         kind_of_job = with_mark(kind.job_cls, stack.enter_context(_folder_of_marks(system)))
-        yield stack.enter_context(_configured(system, kind, kind_of_job))
+        cluster = _configured(system, kind, kind_of_job)
+        stack.callback(batch_end.close, cluster, system)
+        yield cluster
 
 
 @contextlib.contextmanager

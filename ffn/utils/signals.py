@@ -68,6 +68,17 @@ def exit_on_sigterm() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def keep_ctrl_c() -> Iterator[None]:
+    """Keeps what Ctrl-C does, whatever is imported within the block; in the main thread only."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
+
+
 def _termination_signals() -> list[int]:
     """SIGTERM, and SIGHUP unless it is ignored, as under nohup."""
     ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
