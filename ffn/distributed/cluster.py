@@ -131,6 +131,10 @@ def _open_batch_system(system: str) -> Iterator[Any]:
         raise UserError(
             f'--scheduler {system} needs dask-jobqueue: pip install "flood-filling-networks[cluster]"'
         ) from error
+    except ValueError as error:  # release 0.9.0 sets that handler
+        raise UserError(
+            f'--scheduler {system}: dask-jobqueue can be loaded in the main thread only; import dask_jobqueue there before'
+        ) from error
     kind = getattr(dask_jobqueue, _BATCH_SYSTEMS[system])
     if shutil.which(submit := kind.job_cls.submit_command) is None:
         raise UserError(f'--scheduler {system}: there is no {submit} on this machine')

@@ -13,6 +13,8 @@ from types import SimpleNamespace
 import pytest
 
 from ffn.distributed import batch_end
+from ffn.distributed.cluster import open_client
+from ffn.utils.errors import UserError
 
 
 class Job:
@@ -120,3 +122,16 @@ def test_ctrl_c_stays_what_it_was(tmp_path):
     )
     environment = {**os.environ, 'PATH': str(tmp_path)}
     subprocess.run([sys.executable, '-c', code], check=True, env=environment)
+
+
+def test_a_release_that_only_the_main_thread_may_load_is_told(tmp_path, monkeypatch):
+    (tmp_path / 'dask_jobqueue.py').write_text(
+        'raise ValueError("signal only works in main thread")'
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, 'dask_jobqueue', raising=False)
+    with (
+        pytest.raises(UserError, match='main thread only; import dask_jobqueue there before'),
+        open_client('slurm'),
+    ):
+        pass
