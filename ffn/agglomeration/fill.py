@@ -11,11 +11,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import edt
 import numpy as np
 from scipy import ndimage
+from scipy.spatial import KDTree
 from skimage.segmentation import watershed
 
 from ffn.utils.errors import UserError
@@ -35,8 +37,8 @@ class Filling:
     """How objects grow into empty voxels; lengths are in shortest edges of a voxel."""
 
     max_distance: float = setting(
-        'empty voxels farther from all objects stay empty, in shortest edges of a voxel',
-        default=16.0,
+        'how far an object grows from where it was, in shortest edges of a voxel',
+        default=32.0,
     )
     smoothing: float = setting(
         'standard deviation of the Gaussian that smooths the image, in shortest edges of a voxel; 0: none',
@@ -50,7 +52,10 @@ class Filling:
             raise UserError(f'smoothing is {self.smoothing:g}; expected 0 or more')
 
     def margin(self, edges_xyz: tuple[float, float, float]) -> Xyz:
-        """How many voxels around a block decide what becomes of it, but for rare detours of the flood."""
+        """How many voxels around a block decide what becomes of it, but for detours of the flood.
+
+        Objects beyond it do not grow into the block; one within it may enter an empty process beyond it, and so be first.
+        """
         reach = self.max_distance + max(_TRUNCATE * self.smoothing, 1)
         return Xyz(*(math.ceil(reach / edge) for edge in edges_xyz))
 
@@ -72,6 +77,8 @@ def fill(
 ) -> np.ndarray:
     """Lets objects grow into empty voxels until they meet, through bright voxels before dark ones.
 
+    What no object reaches within `max_distance` of where it was stays empty.
+
     Args:
       labels: integer [z, y, x]; 0 or less, and 2^64-1, is empty.
       image: [z, y, x]; membranes are dark.
@@ -91,16 +98,73 @@ def fill(
     if empty.all() or not empty.any():
         return ids[numbers]
     edges_zyx = relative_edges(voxel_size_xyz)[::-1]
+    limit = min(
+        reach(filling.max_distance),
+        math.hypot(*(n * e for n, e in zip(empty.shape, edges_zyx, strict=True))),
+    )
     distance = edt.edt(np.ascontiguousarray(empty), anisotropy=edges_zyx)
-    near = distance <= reach(filling.max_distance)
-    # Of the objects, only the voxels beside empty ones matter; the others would be most of the work.
-    border = ndimage.binary_dilation(empty) & ~empty
     sigma = [filling.smoothing / edge for edge in edges_zyx]
     bright = ndimage.gaussian_filter(image.astype(np.float32), sigma, truncate=_TRUNCATE)
-    grown = watershed(
-        -bright, np.where(border, numbers, 0).astype(np.int32), mask=border | (empty & near)
-    )
-    return ids[np.where(empty, grown, numbers)]
+    grown = _flood(-bright, numbers.astype(np.int32), empty & (distance <= limit), edges_zyx, limit)
+    return ids[grown]
+
+
+def _flood(
+    dark: np.ndarray,
+    objects: np.ndarray,
+    left: np.ndarray,
+    edges_zyx: Sequence[float],
+    limit: float,
+) -> np.ndarray:
+    """Lets objects grow, none of them farther than a limit from where it was.
+
+    A watershed knows no such limit, so what it gives to an object that is too far away is flooded again from the others,
+    as long as any of it finds one that is near enough.
+
+    Args:
+      dark: float32 [z, y, x]; what is lower is flooded first.
+      objects: int32, same shape; 0 is empty.
+      left: bool, same shape: the empty voxels that are to be given to an object.
+      edges_zyx: of a voxel.
+      limit: in the same unit.
+
+    Returns:
+      int32, same shape: the objects, grown.
+    """
+
+    def places(at: tuple[np.ndarray, ...], numbers: np.ndarray) -> np.ndarray:
+        """Points with the object as a fourth axis, along which two are never within the limit."""
+        along = [i * edge for i, edge in zip(at, edges_zyx, strict=True)]
+        return np.column_stack([*along, numbers * (2 * limit)])
+
+    surface = np.nonzero(_beside(objects, objects, np.ones_like(left)))
+    # Balancing takes longer than it saves.
+    surfaces = KDTree(places(surface, objects[surface]), balanced_tree=False, compact_nodes=False)
+    grown, left, refused = objects.copy(), left.copy(), np.zeros_like(objects)
+    # Of the objects, only the voxels beside empty ones matter; the others would be most of the work.
+    while (front := _beside(grown, refused, left)).any():
+        flooded = watershed(dark, np.where(front, grown, 0), mask=front | left)
+        at = np.nonzero(left & (flooded > 0))
+        numbers = flooded[at]
+        distance, _ = surfaces.query(places(at, numbers), distance_upper_bound=limit)
+        near = np.isfinite(distance)
+        if not near.any():
+            break
+        given = tuple(i[near] for i in at)
+        grown[given], left[given] = numbers[near], False
+        refused[tuple(i[~near] for i in at)] = numbers[~near]
+    return grown
+
+
+def _beside(objects: np.ndarray, others: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Which voxels of objects share a face with one that counts, and whose value among `others` is another."""
+    found = np.zeros(objects.shape, bool)
+    for axis in range(objects.ndim):
+        whole = [slice(None)] * axis
+        ahead, behind = (*whole, slice(1, None)), (*whole, slice(-1))
+        for here, there in ((ahead, behind), (behind, ahead)):
+            found[here] |= counts[there] & (objects[here] != others[there])
+    return found & (objects > 0)
 
 
 @dataclass(frozen=True)

@@ -62,9 +62,42 @@ def test_what_is_filled(seed: int, reach: float, voxel_size: tuple[float, float,
     filled = fill(labels, image, Filling(max_distance=reach), voxel_size)
     assert (filled[labels > 0] == labels[labels > 0]).all()
     edges = np.array(voxel_size[::-1]) / min(voxel_size)
+    for one in np.unique(labels)[1:]:
+        distance = ndimage.distance_transform_edt(labels != one, sampling=edges)
+        assert distance[filled == one].max() < reach + 1e-3  # of float32
     distance = ndimage.distance_transform_edt(labels == 0, sampling=edges)
-    clear = abs(distance - reach) > 1e-3  # of float32
-    np.testing.assert_array_equal((filled > 0)[clear], (distance <= reach)[clear])
+    clear = abs(distance - reach) > 1e-3
+    alone = fill(labels > 0, image, Filling(max_distance=reach), voxel_size)
+    np.testing.assert_array_equal((alone > 0)[clear], (distance <= reach)[clear])
+
+
+def long_process() -> tuple[np.ndarray, np.ndarray]:
+    """A bright process between two objects, of which a third is only a stump at its end; labels and image."""
+    labels, image = np.zeros((9, 15, 200), np.uint8), np.full((9, 15, 200), 40, np.uint8)
+    labels[:, :3], labels[:, 12:], labels[3:6, 6:9, :4] = 2, 3, 1
+    image[labels > 0], image[2:7, 5:10], image[:, 10:12] = 180, 180, 20
+    return labels, image
+
+
+def test_an_object_grows_no_farther_along_what_is_near_another() -> None:
+    labels, image = long_process()
+    filled = fill(labels, image, Filling(max_distance=16))
+    distance = ndimage.distance_transform_edt(labels != 1)
+    assert 15 < distance[filled == 1].max() <= 16
+    assert (filled[2:7, 5:10, 20:] == 2).all()
+    filled = fill(labels, image, Filling(max_distance=4))
+    assert distance[filled == 1].max() == 4
+    # Nobody who is near enough reaches the middle: the membrane is nearer, and the process is 5 wide.
+    distance = ndimage.distance_transform_edt(labels == 0)
+    np.testing.assert_array_equal(filled > 0, distance <= 4)
+
+
+def test_what_an_object_has_behind_another_counts_as_well() -> None:
+    labels, image = np.zeros((1, 1, 20), np.uint8), np.full((1, 1, 20), 200, np.uint8)
+    labels[..., :3], labels[..., 3], labels[..., 14:] = 1, 2, 1
+    image[..., 4] = 20
+    filled = fill(labels, image, Filling(max_distance=6, smoothing=0))
+    assert (filled[..., 5:] == 1).all()
 
 
 @pytest.mark.parametrize(
@@ -114,6 +147,20 @@ def test_blocks_see_what_is_around_them(volumes: Path) -> None:
         for block in blocks(box, Xyz(17, 13, 10)):
             differing += (filled.read(volume, block) != whole[block.slices_zyx]).sum()
     assert differing < 0.005 * (found == 0).sum()
+
+
+@pytest.mark.parametrize('reach', [4.0, 16.0])
+def test_blocks_do_not_cut_a_long_process(tmp_path: Path, reach: float) -> None:
+    labels, image = long_process()
+    with h5py.File(tmp_path / 'volumes.h5', 'w') as file:
+        file['labels'], file['image'] = labels, image
+    box, filling = Box.of_shape(labels.shape), Filling(reach)
+    filled = Filled(VolumeSource(f'{tmp_path}/volumes.h5:image'), box, None, filling)
+    whole, differing = fill(labels, image, filling), 0
+    with open_volume(f'{tmp_path}/volumes.h5:labels') as volume:
+        for block in blocks(box, Xyz(64, 64, 64)):
+            differing += (filled.read(volume, block) != whole[block.slices_zyx]).sum()
+    assert differing < 0.005 * (labels == 0).sum()
 
 
 def test_labels_below_0_are_empty(volumes: Path) -> None:
