@@ -202,7 +202,7 @@ def _find_candidates(
     search = CandidateSearch(
         resegmentation.segmentation, config.box, (x, y, z), config.max_distance, config.block_size
     )
-    folder = resegmentation.output_directory / 'candidates'
+    folder = resegmentation.output_directory / 'candidates' / f'v{candidates.VERSION}'
     return candidates.find_candidates(search, folder, pool, quiet)
 
 

@@ -22,6 +22,8 @@ from ffn.utils.geometry import Box, Xyz, blocks
 from ffn.volumes.unlabelled import Met, Tally, met_by
 from ffn.volumes.volume import VolumeSource
 
+# Of the tables of blocks: those of another version are made again.
+VERSION = 2
 _COLUMNS = ('id_a', 'id_b', 'distance', 'x', 'y', 'z')
 _BLOCK_COLUMNS = ('touching', *_COLUMNS)
 
@@ -32,7 +34,7 @@ class Candidate(NamedTuple):
     Attributes:
       id_a: the lower id.
       id_b: the higher id.
-      distance: mean distance of the point from both, in units of the voxel size.
+      distance: see `ffn.agglomeration.decision_points.DecisionPoint`.
       point: decision point, x, y, z in the volume.
     """
 
@@ -68,7 +70,7 @@ def find_candidates(
 
     Each block is read with a margin of the dilation. The division into blocks affects the result where it is a matter of
     order: a watershed gives a voxel between two segments to the one whose dilation arrives first, at times not the
-    nearest, and of several blocks in which two segments are equally close, the one with the most such places counts.
+    nearest, so that a few pairs are found, or found closer, in one division alone; and of several blocks in which two segments are equally close, the one with the most such places counts.
 
     Args:
       search: where and how.

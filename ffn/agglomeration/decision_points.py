@@ -15,8 +15,9 @@ import fastremap
 import numpy as np
 from skimage.segmentation import watershed
 
+from ffn.agglomeration.surfaces import Surfaces
 from ffn.utils.errors import UserError
-from ffn.utils.geometry import HALF_NEIGHBOURS, Box, Xyz, Zyx
+from ffn.utils.geometry import HALF_NEIGHBOURS, Box, Xyz, Zyx, relative_edges
 from ffn.utils.labels import compact
 from ffn.utils.rounding import reach
 
@@ -25,7 +26,8 @@ class DecisionPoint(NamedTuple):
     """Where two segments are closest.
 
     Attributes:
-      distance: mean distance of the point from the two, in units of the voxel size; 0 if they touch.
+      distance: mean of how far the point is from its segment, and the voxel beside it from the other one, in units of
+        the voxel size; 0 if they touch.
       point_xyz: the decision point.
       touching: number of places that are equally close.
     """
@@ -45,8 +47,9 @@ def find_decision_points(
 
     All segments are dilated simultaneously into the background, up to `max_distance`, by a watershed on
     the distance to the nearest segment. Wherever two dilated segments touch (26-neighbourhood), the
-    touching voxel of the lower id is a candidate, at the mean distance of the two voxels. Among the
-    closest candidates, the one nearest to their centroid is chosen.
+    touching voxel of the lower id is a candidate, at the mean distance of the two voxels, each from its own
+    segment, if that is within `max_distance`. Among the closest candidates, the one nearest to their centroid
+    is chosen.
 
     Args:
       segmentation: integer [z, y, x]; 0 or less, and 2^64-1, is background.
@@ -70,14 +73,23 @@ def find_decision_points(
     labels, ids = compact(segmentation)
     if len(ids) < 3:
         return {}
-    distance = edt.edt(np.ascontiguousarray(labels == 0), anisotropy=tuple(voxel_size_xyz[::-1]))
-    mask = None if max_distance is None else distance <= reach(max_distance)
+    # In shortest edges, distances of cubes are free of rounding whatever the unit, so that those that are equal count so.
+    edges, shortest = relative_edges(voxel_size_xyz)[::-1], min(voxel_size_xyz)
+    limit = math.inf if max_distance is None else reach(max_distance / shortest)
+    distance = edt.edt(np.ascontiguousarray(labels == 0), anisotropy=edges)
     # Voxels inside of segments look useless here, but who gets voxels in the middle depends on them:
     # findings/watershed_ties_depend_on_inner_markers.sh.
-    grown = watershed(distance, labels.astype(np.int32), mask=mask)
-    contacts = _find_contacts(grown, distance, core)
+    grown = watershed(distance, labels.astype(np.int32), mask=distance <= limit)
+    # A segment may arrive first at a voxel that is nearer to another one.
+    at = np.nonzero((labels == 0) & (grown > 0) & _is_beside_another(grown))
+    distance[at] = Surfaces(labels, edges).distances(at, grown[at])
+    pairs, lower, means = _find_contacts(grown, distance, core)
+    near = means <= limit
+    contacts = pairs[near], lower[near], means[near]
     return {
-        (int(ids[low]), int(ids[high])): place
+        (int(ids[low]), int(ids[high])): place._replace(
+            distance=float(np.float32(place.distance * shortest))
+        )
         for (low, high), place in _choose_nearest(*contacts, grown.shape)
     }
 
@@ -143,7 +155,7 @@ def _choose_nearest(
     names, rank = _rank(pairs)
     least = np.full(len(names), np.inf, means.dtype)
     np.minimum.at(least, rank, means)
-    closest = means == least[rank]
+    closest = means <= reach(least[rank])
     keys = np.sort(rank[closest] * math.prod(margin) + at[closest])
     which, at = np.divmod(keys[np.diff(keys, prepend=-1) > 0], math.prod(margin))
     begins = np.searchsorted(which, np.arange(len(names) + 1))

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 import edt
 import numpy as np
 from scipy import ndimage
-from scipy.spatial import KDTree
 from skimage.segmentation import watershed
 
+from ffn.agglomeration.surfaces import Surfaces, beside
 from ffn.utils.errors import UserError
-from ffn.utils.geometry import Box, Xyz
+from ffn.utils.geometry import Box, Xyz, relative_edges
 from ffn.utils.labels import compact
 from ffn.utils.rounding import reach
 from ffn.utils.settings import setting
@@ -60,15 +60,6 @@ class Filling:
         return Xyz(*(math.ceil(reach / edge) for edge in edges_xyz))
 
 
-def relative_edges(
-    voxel_size_xyz: tuple[float, float, float] | None,
-) -> tuple[float, float, float]:
-    """Edges x, y, z of a voxel in units of the shortest; None is a cube."""
-    x, y, z = voxel_size_xyz or (1.0, 1.0, 1.0)
-    shortest = min(x, y, z)
-    return x / shortest, y / shortest, z / shortest
-
-
 def fill(
     labels: np.ndarray,
     image: np.ndarray,
@@ -98,10 +89,7 @@ def fill(
     if empty.all() or not empty.any():
         return ids[numbers]
     edges_zyx = relative_edges(voxel_size_xyz)[::-1]
-    limit = min(
-        reach(filling.max_distance),
-        math.hypot(*(n * e for n, e in zip(empty.shape, edges_zyx, strict=True))),
-    )
+    limit = reach(filling.max_distance)
     distance = edt.edt(np.ascontiguousarray(empty), anisotropy=edges_zyx)
     sigma = [filling.smoothing / edge for edge in edges_zyx]
     bright = ndimage.gaussian_filter(image.astype(np.float32), sigma, truncate=_TRUNCATE)
@@ -132,39 +120,20 @@ def _flood(
       int32, same shape: the objects, grown.
     """
 
-    def places(at: tuple[np.ndarray, ...], numbers: np.ndarray) -> np.ndarray:
-        """Points with the object as a fourth axis, along which two are never within the limit."""
-        along = [i * edge for i, edge in zip(at, edges_zyx, strict=True)]
-        return np.column_stack([*along, numbers * (2 * limit)])
-
-    surface = np.nonzero(_beside(objects, objects, np.ones_like(left)))
-    # Balancing takes longer than it saves.
-    surfaces = KDTree(places(surface, objects[surface]), balanced_tree=False, compact_nodes=False)
+    surfaces = Surfaces(objects, edges_zyx)
     grown, left, refused = objects.copy(), left.copy(), np.zeros_like(objects)
     # Of the objects, only the voxels beside empty ones matter; the others would be most of the work.
-    while (front := _beside(grown, refused, left)).any():
+    while (front := beside(grown, refused, left)).any():
         flooded = watershed(dark, np.where(front, grown, 0), mask=front | left)
         at = np.nonzero(left & (flooded > 0))
         numbers = flooded[at]
-        distance, _ = surfaces.query(places(at, numbers), distance_upper_bound=limit)
-        near = np.isfinite(distance)
+        near = np.isfinite(surfaces.distances(at, numbers, limit))
         if not near.any():
             break
         given = tuple(i[near] for i in at)
         grown[given], left[given] = numbers[near], False
         refused[tuple(i[~near] for i in at)] = numbers[~near]
     return grown
-
-
-def _beside(objects: np.ndarray, others: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Which voxels of objects share a face with one that counts, and whose value among `others` is another."""
-    found = np.zeros(objects.shape, bool)
-    for axis in range(objects.ndim):
-        whole = [slice(None)] * axis
-        ahead, behind = (*whole, slice(1, None)), (*whole, slice(-1))
-        for here, there in ((ahead, behind), (behind, ahead)):
-            found[here] |= counts[there] & (objects[here] != others[there])
-    return found & (objects > 0)
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,15 @@ def whole_voxels(length: float, size: float) -> int:
     return math.floor(length / size * (1 + _ROUNDING))
 
 
+def relative_edges(
+    voxel_size_xyz: Sequence[float] | None,
+) -> tuple[float, float, float]:
+    """Edges x, y, z of a voxel in units of the shortest; None is a cube."""
+    x, y, z = (1.0, 1.0, 1.0) if voxel_size_xyz is None else voxel_size_xyz
+    shortest = min(x, y, z)
+    return x / shortest, y / shortest, z / shortest
+
+
 class Xyz(NamedTuple):
     """Three integers in x, y, z order."""
 

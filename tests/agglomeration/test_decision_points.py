@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import ndimage
 
 from ffn.agglomeration.decision_points import find_decision_points
 from ffn.utils.errors import UserError
@@ -21,6 +22,47 @@ def test_golden(goldens_dir):
     assert sorted(found) == [tuple(pair) for pair in pairs]
     for pair, distance in zip(pairs, distances, strict=True):
         assert found[tuple(pair)].distance == pytest.approx(distance, abs=1e-4)
+
+
+def cells(seed, sections=1.0, shape=(12, 40, 44)):
+    """Cells with gaps between them, in sections so many times as thick as a pixel is wide."""
+    rng = np.random.default_rng(seed)
+    places = np.indices(shape).reshape(3, -1).T
+    scale = (sections, 1, 1)
+    offsets = (places[:, None] - rng.random((25, 3)) * shape) * scale
+    distances = np.linalg.norm(offsets, axis=2)
+    nearest, next_nearest = np.sort(distances, axis=1)[:, :2].T
+    return np.where(next_nearest - nearest < 4, 0, distances.argmin(axis=1) + 1).reshape(shape)
+
+
+@pytest.mark.parametrize('size_xyz', [(4, 4, 4), (4, 4, 40), (4.6, 9.2, 45)])
+def test_distances_are_from_the_two(size_xyz):
+    labels, limit = cells(3, size_xyz[2] / size_xyz[0]), 10 * size_xyz[0]
+    found = find_decision_points(labels, size_xyz, limit)
+    assert len(found) > 40
+    distances = {
+        one: ndimage.distance_transform_edt(labels != one, sampling=size_xyz[::-1])
+        for one in {one for pair in found for one in pair}
+    }
+    for (low, high), place in found.items():
+        assert place.distance <= limit
+        x, y, z = place.point_xyz
+        beside = tuple(slice(max(i - 1, 0), i + 2) for i in (z, y, x))
+        means = (distances[low][z, y, x] + distances[high][beside]) / 2
+        assert np.isclose(means, place.distance).any(), (low, high)
+
+
+@pytest.mark.parametrize('factor', [4.6, 0.7, 10.3])
+@pytest.mark.parametrize('sections', [1, 5])
+def test_the_unit_does_not_matter(factor, sections):
+    for seed in range(4):
+        labels = cells(seed, sections)
+        expected = find_decision_points(labels, (1, 1, sections), 8)
+        scaled = find_decision_points(labels, (factor, factor, sections * factor), 8 * factor)
+        assert scaled == {
+            pair: (pytest.approx(place.distance * factor), *place[1:])
+            for pair, place in expected.items()
+        }
 
 
 def two_bars(gap):
