@@ -13,6 +13,9 @@ import edt
 import numpy as np
 from scipy import ndimage
 
+from ffn.utils.geometry import relative_edges
+from ffn.utils.rounding import reach
+
 # Voxels from which an axis is estimated.
 _MIN_VOXELS = 8
 
@@ -35,7 +38,8 @@ class Contact(NamedTuple):
 def find_contact(a: np.ndarray, b: np.ndarray, voxel_size_zyx: Sequence[float]) -> Contact:
     """Finds the faces between two segments.
 
-    Where they do not touch, the voxels between them where they are closest are shared: each goes to the nearer one.
+    Where they do not touch, the voxels between them where they are closest are shared: each goes to the nearer one. Those
+    that are as near to both go once to one and once to the other: area and normal are the mean of both ways.
 
     Args:
       a: bool [z, y, x].
@@ -46,13 +50,14 @@ def find_contact(a: np.ndarray, b: np.ndarray, voxel_size_zyx: Sequence[float]) 
     normal = np.zeros(3)
     if not (a.any() and b.any()):
         return Contact(0.0, normal, voxels)
-    sides = (a, b) if _touch(a, b) else _share_gap(a, b, voxel_size_zyx)
+    ways = [(a, b)] if _touch(a, b) else _share_gap(a, b, voxel_size_zyx)
+    ordered = [(*sides, 1) for sides in ways] + [(b, a, -1) for a, b in ways]
     area = 0.0
     for axis in range(3):
-        size = float(np.prod([n for i, n in enumerate(voxel_size_zyx) if i != axis]))
+        size = float(np.prod([n for i, n in enumerate(voxel_size_zyx) if i != axis])) / len(ways)
         first, second = ([slice(None)] * 3 for _ in range(2))
         first[axis], second[axis] = slice(-1), slice(1, None)
-        for one, other, sign in ((*sides, 1), (*sides[::-1], -1)):
+        for one, other, sign in ordered:
             faces = one[tuple(first)] & other[tuple(second)]
             voxels[tuple(first)] |= faces
             voxels[tuple(second)] |= faces
@@ -68,17 +73,25 @@ def _touch(a: np.ndarray, b: np.ndarray) -> bool:
 
 def _share_gap(
     a: np.ndarray, b: np.ndarray, voxel_size_zyx: Sequence[float]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns two segments with the voxels between them, to within the shortest edge of a voxel with which they meet."""
-    edges = tuple(map(float, voxel_size_zyx))
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Adds the voxels between two segments to them, to within the shortest edge of a voxel with which they meet.
+
+    Returns:
+      The two segments twice: with those that are as near to both in the first, and in the second.
+    """
+    edges = relative_edges(voxel_size_zyx)
     to_a, to_b = (edt.edt(np.ascontiguousarray(~mask), anisotropy=edges) for mask in (a, b))
-    between, sides = to_a + to_b, (a, b)
+    for_a, for_b = to_a <= reach(to_b), to_b <= reach(to_a)
+    between, ways = to_a + to_b, [(a, b)]
     for slack in sorted(set(edges)):
-        near = ~a & ~b & (between <= between.min() + slack)
-        sides = a | (near & (to_a <= to_b)), b | (near & (to_b < to_a))
-        if _touch(*sides):
+        near = ~a & ~b & (between <= reach(between.min() + slack))
+        ways = [
+            (a | (near & for_a), b | (near & ~for_a)),
+            (a | (near & ~for_b), b | (near & for_b)),
+        ]
+        if all(_touch(*sides) for sides in ways):
             break
-    return sides
+    return ways
 
 
 class ImageAtContact(NamedTuple):

@@ -44,7 +44,7 @@ from ffn.inference.storage import dequantize_probability
 from ffn.volumes.volume import Volume
 
 # Of the features: fits of another version are told; `evidence_table` has a version of its own, to be raised as well.
-VERSION = 2
+VERSION = 3
 _BOTH = (
     'own', 'other', 'deleted', 'sure_there', 'sure_between', 'found', 'size', 'depth',
     'axis_normal', 'axis_across', 'elongation',

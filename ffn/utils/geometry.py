@@ -77,13 +77,11 @@ def whole_voxels(length: float, size: float) -> int:
     return math.floor(length / size * (1 + _ROUNDING))
 
 
-def relative_edges(
-    voxel_size_xyz: Sequence[float] | None,
-) -> tuple[float, float, float]:
-    """Edges x, y, z of a voxel in units of the shortest; None is a cube."""
-    x, y, z = (1.0, 1.0, 1.0) if voxel_size_xyz is None else voxel_size_xyz
-    shortest = min(x, y, z)
-    return x / shortest, y / shortest, z / shortest
+def relative_edges(voxel_size: Sequence[float] | None) -> tuple[float, float, float]:
+    """Edges of a voxel in units of the shortest, in the given order; None is a cube."""
+    a, b, c = (1.0, 1.0, 1.0) if voxel_size is None else map(float, voxel_size)
+    shortest = min(a, b, c)
+    return a / shortest, b / shortest, c / shortest
 
 
 class Xyz(NamedTuple):

@@ -1,9 +1,14 @@
 """What is measured about a pair: contact, image along it, orientation."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import ndimage
 
 from ffn.agglomeration.contact import cosine, find_contact, image_at, shape_of
 from ffn.agglomeration.features import FEATURES, _at_contact
@@ -38,6 +43,39 @@ def test_a_gap_is_shared(gap):
     assert contact.area >= 3 * 5 * (4 * 2)
     assert cosine(contact.normal, np.array([0, 0, 1])) > 0.99
     assert not contact.voxels[:, :, :7].any()
+
+
+@st.composite
+def apart(draw):
+    """Two segments of any shape, without a common face."""
+    shape = (4, 6, 7)
+    a = draw(hnp.arrays(bool, shape, elements=st.sampled_from([False, False, False, True])))
+    b = draw(hnp.arrays(bool, shape, elements=st.sampled_from([False, False, False, True])))
+    return a, b & ~ndimage.binary_dilation(a)
+
+
+@given(apart(), st.sampled_from([SIZE, (1.0, 1.0, 1.0), (45.0, 9.2, 9.2)]))
+def test_a_gap_is_shared_in_the_same_way_from_either_side(segments, size):
+    a, b = segments
+    contact, turned = find_contact(a, b, size), find_contact(b, a, size)
+    assert turned.area == pytest.approx(contact.area)
+    np.testing.assert_allclose(turned.normal, -contact.normal, atol=1e-12)
+    np.testing.assert_array_equal(turned.voxels, contact.voxels)
+
+
+@pytest.mark.parametrize('factor', [4.6, 0.7, 10.3])
+def test_the_unit_does_not_matter_to_a_gap(factor):
+    rng, shape = np.random.default_rng(4), (14, 24, 26)
+    places = np.indices(shape).reshape(3, -1).T
+    for _ in range(4):
+        distances = np.linalg.norm(places[:, None] - rng.random((6, 3)) * shape, axis=2)
+        least, second = np.sort(distances, axis=1)[:, :2].T
+        cells = np.where(second - least < 4, -1, distances.argmin(axis=1)).reshape(shape)
+        for a, b in itertools.combinations(range(6), 2):
+            contact = find_contact(cells == a, cells == b, (1, 1, 1))
+            scaled = find_contact(cells == a, cells == b, (factor,) * 3)
+            assert scaled.area == pytest.approx(contact.area * factor**2)
+            np.testing.assert_array_equal(scaled.voxels, contact.voxels)
 
 
 def test_the_gap_that_is_shared_is_the_nearest_one_in_nanometres():
@@ -133,3 +171,6 @@ def test_the_order_of_the_two_does_not_matter():
     one = measured(*touching)
     assert set(one) <= set(FEATURES)
     assert one == pytest.approx(measured(*touching[::-1]))
+    for gap in (1, 2, 3):
+        two = boxes(((2, 5), (3, 8), (0, 8)), ((3, 7), (2, 9), (8 + gap, 20)))
+        assert measured(*two) == pytest.approx(measured(*two[::-1]))
