@@ -70,7 +70,8 @@ def find_candidates(
 
     Each block is read with a margin of the dilation. The division into blocks affects the result where it is a matter of
     order: a watershed gives a voxel between two segments to the one whose dilation arrives first, at times not the
-    nearest, so that a few pairs are found, or found closer, in one division alone; and of several blocks in which two segments are equally close, the one with the most such places counts.
+    nearest, so that a few pairs are found, or found closer, in one division alone; and of several blocks in which two
+    segments are equally close, the one with the most such places counts.
 
     Args:
       search: where and how.

@@ -18,6 +18,7 @@ class _Limit:
 
     @contextlib.contextmanager
     def lifted(self) -> Iterator[None]:
+        """See `any_size`."""
         with self._lock:
             if not self._users:
                 self._limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
